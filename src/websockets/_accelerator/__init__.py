@@ -1,0 +1,35 @@
+"""The selector of the accelerator: the compiled twin where it was built, else the readable one.
+
+``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Only "module not found" is swallowed: a compiled twin that
+exists and fails to load is an error worth seeing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+__all__ = ["TWIN", "FrameDecoder", "apply_mask", "build_frame"]
+
+if TYPE_CHECKING:
+    from ._python import FrameDecoder, apply_mask, build_frame
+
+    TWIN: str
+
+
+def _select() -> str:
+    """The name of the twin to use."""
+    if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python":
+        return "python"
+    try:
+        importlib.import_module("._native", __name__)
+    except ModuleNotFoundError:
+        return "python"
+    return "native"
+
+
+if not TYPE_CHECKING:
+    TWIN = _select()
+    _twin = importlib.import_module(f"._{TWIN}", __name__)
+    FrameDecoder, apply_mask, build_frame = _twin.FrameDecoder, _twin.apply_mask, _twin.build_frame

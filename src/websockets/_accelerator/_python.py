@@ -1,0 +1,290 @@
+"""The readable twin of the accelerator: frames to bytes and back (RFC 6455 section 5), masking, UTF-8.
+
+May know: bytes, integers, plain lists, and the rules a receiver can hold without knowing what the frames mean.
+Must not know: our classes, events, extensions beyond which reserved bits they claim, logging, I/O.
+
+This file describes what the compiled twin does; where the two differ, this one is right. A :class:`FrameDecoder` is
+fed whatever a read gave and answers with the frames that are now whole. It never waits with a complaint: a frame is
+refused by its header, and text by its first wrong byte, even while the rest of the frame is still on its way.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from typing import Any, Final
+
+__all__ = ["FrameDecoder", "apply_mask", "build_frame"]
+
+Buffer = bytes | bytearray | memoryview
+
+_LENGTH_16: Final = struct.Struct(">BBH").pack
+_LENGTH_64: Final = struct.Struct(">BBQ").pack
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
+
+# What reserved bits a decoder lets through: none, RSV1 where a message begins, or all of them anywhere.
+RSV_NONE, RSV_COMPRESSED, RSV_ANY = 0x00, 0x40, 0x70
+
+
+def apply_mask(data: Buffer, mask: bytes) -> bytes:
+    """Mask or unmask ``data`` with the four bytes of ``mask`` (RFC 6455 section 5.3)."""
+    size = len(data)
+    # One XOR of two big integers is the fastest way that needs nothing but the language.
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
+
+
+def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
+    """One frame: ``head`` is its first byte; ``mask`` is four bytes, or None for a frame that isn't masked."""
+    size = len(payload)
+    masked = 0 if mask is None else 0x80
+    if size < 126:
+        header = bytes((head, masked | size))
+    elif size < 65536:
+        header = _LENGTH_16(head, masked | 126, size)
+    else:
+        header = _LENGTH_64(head, masked | 127, size)
+    if mask is None:
+        return b"".join((header, payload))
+    return b"".join((header, mask, apply_mask(payload, mask)))
+
+
+class _Refusal(Exception):
+    """Carries a failure out of the steps of the decoder; never leaves this file."""
+
+
+def _head_error(head: int, reserved: int) -> str | None:
+    """Why a frame may not begin with the byte ``head``, as far as the byte itself tells."""
+    opcode = head & 0x0F
+    if opcode not in (0, 1, 2, 8, 9, 10):
+        return "invalid opcode"
+    allowed = reserved if reserved == RSV_ANY or opcode in (1, 2) else RSV_NONE
+    if head & 0x70 & ~allowed:
+        return "reserved bits must be 0"
+    if opcode >= 8 and head < 0x80:
+        return "fragmented control frame"
+    return None
+
+
+# What each first byte breaks, for each choice of reserved bits: one look a frame instead of four questions.
+_HEAD_ERRORS: Final = {
+    reserved: [_head_error(head, reserved) for head in range(256)] for reserved in (RSV_NONE, RSV_COMPRESSED, RSV_ANY)
+}
+
+
+class FrameDecoder:
+    """Finds whole frames in what arrives, and holds the rules of RFC 6455 that need no knowledge of their meaning.
+
+    Parameters:
+        masked: whether frames must be masked (they come from a client) or must not be.
+        reserved: the reserved bits that extensions claim: 0; 0x40, RSV1 on the first frame of a message; or 0x70,
+            all three on any frame, in which case the payload may be encoded and isn't checked as text.
+        max_fragment: largest payload of a data frame in bytes, -1 for any.
+        max_message: largest sum of the payloads of a message in bytes, -1 for any.
+        text: whether the payload of a text message in one frame is given as ``str`` instead of ``bytes``.
+
+    Attributes:
+        failure: None, or a tuple that begins with a close code: ``(1002, text)``, ``(1007, text)``, or ``(1009, size of
+            the frame, limit, bytes of the message before it)``. Once it is set, input is ignored.
+        ended: whether a Close frame was seen; input after it is ignored.
+    """
+
+    __slots__ = (
+        "_errors",
+        "_head",
+        "_left",
+        "_mask",
+        "_masked",
+        "_max_fragment",
+        "_max_message",
+        "_opcode",
+        "_payload",
+        "_received",
+        "_reserved",
+        "_tail",
+        "_text",
+        "_utf8",
+        "_validated",
+        "ended",
+        "failure",
+    )
+
+    def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None:
+        self.failure: tuple[Any, ...] | None = None
+        self.ended = False
+        self._masked = masked
+        self._reserved = reserved
+        self._max_fragment = max_fragment
+        self._max_message = max_message
+        self._text = text
+        self._errors = _HEAD_ERRORS[reserved]
+        self._tail = b""  # a header that is still incomplete
+        # The frame whose payload is still arriving.
+        self._head = 0
+        self._mask = b""
+        self._left = 0
+        self._payload: bytearray | None = None
+        # The message whose frames are still arriving: its opcode, its bytes in the frames so far.
+        self._opcode = 0
+        self._received = 0
+        # Set while the message, or the frame, under way is text that must be checked piece by piece.
+        self._utf8: codecs.IncrementalDecoder | None = None
+        self._validated = 0
+
+    def feed(self, data: Buffer) -> list[Any]:
+        """Take in ``data``; return the frames that are now whole as ``[head, payload, head, payload, ...]``.
+
+        ``head`` is the first byte of the frame, ``payload`` is unmasked. Nothing of ``data`` is referred to afterwards.
+        """
+        frames: list[Any] = []
+        if self.failure is not None or self.ended:
+            return frames
+        chunk = self._tail + bytes(data)
+        position = 0
+        try:
+            while position < len(chunk) and not self.ended:
+                step = self._read_frame if self._payload is None else self._read_payload
+                moved = step(chunk, position, frames)
+                if moved == position:
+                    break
+                position = moved
+        except _Refusal as refusal:
+            self.failure = refusal.args
+        self._tail = b"" if self.failure or self.ended else chunk[position:]
+        return frames
+
+    # Each step commits and returns where it ended, or leaves no trace and returns where it began.
+
+    def _read_frame(self, chunk: bytes, start: int, frames: list[Any]) -> int:
+        """A header, and its payload too when it is all there."""
+        available = len(chunk) - start
+        if available < 2:
+            return start
+        head, size = chunk[start], chunk[start + 1] & 0x7F
+        self._check_header(head, chunk[start + 1])
+        begin = start + 2
+        if size > 125:
+            width = 2 if size == 126 else 8
+            begin += width
+            if available < 2 + width:
+                return start
+            size = _extended_length(chunk[begin - width : begin])
+        if head & 0x08 == 0:
+            self._check_size(size)
+        if self._masked:
+            begin += 4
+            if begin > len(chunk):
+                return start
+            self._mask = chunk[begin - 4 : begin]
+        end = begin + size
+        if end > len(chunk):
+            self._start_payload(head, size)
+            return begin
+        payload = chunk[begin:end]
+        self._finish(head, apply_mask(payload, self._mask) if self._masked else payload, frames)
+        return end
+
+    def _check_header(self, head: int, second: int) -> None:
+        """Refuse what the first two bytes already give away."""
+        error = self._errors[head]
+        if error is None and (second >= 0x80) is not self._masked:
+            error = "incorrect masking"
+        elif error is None and head & 0x08:
+            if second & 0x7F > 125:
+                error = "control frame too long"
+        elif error is None and (head & 0x0F == 0) is not (self._opcode != 0):
+            error = "expected a continuation frame" if self._opcode else "unexpected continuation frame"
+        if error is not None:
+            raise _Refusal(1002, error)
+
+    def _check_size(self, size: int) -> None:
+        """Hold the limits before a byte of the payload is kept."""
+        if 0 <= self._max_fragment < size:
+            raise _Refusal(1009, size, self._max_fragment, 0)
+        if 0 <= self._max_message < self._received + size:
+            raise _Refusal(1009, size, self._max_message, self._received)
+
+    def _start_payload(self, head: int, size: int) -> None:
+        """Remember a frame of which only the header is sure to be here. The buffer grows with what arrives."""
+        self._head, self._left, self._payload = head, size, bytearray()
+        if self._is_text(head):
+            self._utf8 = self._utf8 or _UTF8()
+
+    def _read_payload(self, chunk: bytes, start: int, frames: list[Any]) -> int:
+        """Another piece of the payload of a frame."""
+        assert self._payload is not None
+        piece = chunk[start : start + self._left]
+        if self._masked:
+            shift = len(self._payload) % 4
+            piece = apply_mask(piece, self._mask[shift:] + self._mask[:shift])
+        self._left -= len(piece)
+        self._payload += piece
+        checked = self._utf8 is not None and self._head & 0x08 == 0
+        if checked:
+            self._validate(piece, final=self._left == 0 and self._head >= 0x80)
+        if self._left == 0:
+            payload, self._payload = bytes(self._payload), None
+            self._finish(self._head, payload, frames, checked)
+        return start + len(piece)
+
+    def _finish(self, head: int, payload: bytes, frames: list[Any], checked: bool = False) -> None:
+        """Give out a whole frame, and keep account of its message."""
+        result: bytes | str = payload
+        if head & 0x08:
+            self.ended = head & 0x0F == 8
+        elif head & 0x8F == 0x81 and self._is_text(head):
+            result = self._whole_text(payload)
+            self._end_message()
+        else:
+            if not checked and self._is_text(head):
+                self._utf8 = self._utf8 or _UTF8()
+                self._validate(payload, final=head >= 0x80)
+            self._account(head, len(payload))
+        frames += head, result
+
+    def _account(self, head: int, size: int) -> None:
+        if head >= 0x80:
+            self._end_message()
+        else:
+            # RSV1 belongs to the whole message: what is compressed can't be checked as text here.
+            self._opcode = self._opcode or head & 0x4F
+            self._received += size
+
+    def _end_message(self) -> None:
+        self._opcode = self._received = self._validated = 0
+        self._utf8 = None
+
+    def _is_text(self, head: int) -> bool:
+        """Whether a frame carries plain text: it begins such a message, or goes on with it."""
+        return self._reserved != RSV_ANY and 1 in (head & 0x7F, self._opcode if head & 0x0F == 0 else 0)
+
+    def _whole_text(self, payload: bytes) -> bytes | str:
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError as error:
+            raise _Refusal(1007, f"{error.reason} at position {error.start}") from None
+        return text if self._text else payload
+
+    def _validate(self, piece: bytes, *, final: bool) -> None:
+        """Check the next piece of a text; a character may be split between two pieces."""
+        assert self._utf8 is not None
+        try:
+            self._utf8.decode(piece, final)
+        except UnicodeDecodeError as error:
+            position = self._validated - len(self._utf8.getstate()[0]) + error.start
+            raise _Refusal(1007, f"{error.reason} at position {position}") from None
+        self._validated += len(piece)
+        # Only of a surrogate does the decoder await the third byte, though the second is the wrong one.
+        held = self._utf8.getstate()[0]
+        if held[:1] == b"\xed" and held[1:] >= b"\xa0":
+            raise _Refusal(1007, f"invalid continuation byte at position {self._validated - len(held)}")
+
+
+def _extended_length(field: bytes) -> int:
+    """The length in 16 or 64 bits, which must be needed (RFC 6455 section 5.2: the minimal number of bytes)."""
+    size = int.from_bytes(field, "big")
+    if size >= 1 << 63:
+        raise _Refusal(1002, f"payload length {size} exceeds 2**63 - 1")
+    if size < (126 if len(field) == 2 else 65536):
+        raise _Refusal(1002, f"payload length {size} isn't in its shortest form")
+    return size

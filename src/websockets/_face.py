@@ -1,0 +1,98 @@
+"""The members of a connection that do not wait, the same for every front-end.
+
+May know: the session and its protocol. Must not know: how waiting is done; where addresses come from is asked of the
+front-end.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ._lifecycle import State
+from .http11 import Request, Response
+from .typing import LoggerLike, Subprotocol
+
+if TYPE_CHECKING:
+    from ._session import Session
+    from .protocol import Protocol
+
+__all__ = ["Face"]
+
+
+class Face:
+    """What users may ask of a connection at any time; nothing here has an effect or waits."""
+
+    if TYPE_CHECKING:
+        protocol: Protocol
+        _session: Session
+        _logger: LoggerLike | None
+
+        def _address(self, name: str) -> Any: ...
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Unique identifier of the connection, for logs."""
+        return self.protocol.id
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where the connection logs; its records carry the connection as ``record.websocket``."""
+        if self._logger is None:
+            # A weak reference: an adapter that refers to the connection that refers to it would outlive both.
+            self._logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
+        return self._logger
+
+    @logger.setter
+    def logger(self, logger: LoggerLike) -> None:
+        self._logger = logger
+
+    @property
+    def request(self) -> Request | None:
+        """The request of the opening handshake; None before there is one."""
+        return self._session.request
+
+    @property
+    def response(self) -> Response | None:
+        """The response of the opening handshake; None before there is one."""
+        return self._session.response
+
+    @property
+    def latency(self) -> float:
+        """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
+        return self._session.latency
+
+    @property
+    def local_address(self) -> Any:
+        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket."""
+        return self._address("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """Address of the other end, as :attr:`local_address`."""
+        return self._address("peername")
+
+    @property
+    def state(self) -> State:
+        """State of the connection (RFC 6455 sections 4.1 and 7.1)."""
+        return self.protocol.state
+
+    @property
+    def subprotocol(self) -> Subprotocol | None:
+        """Subprotocol negotiated in the opening handshake, None if there is none (RFC 6455 section 1.9)."""
+        return self.protocol.subprotocol
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code received; 1005 for an empty Close, 1006 for none at all, None until the connection is closed.
+
+        RFC 6455 section 7.1.5.
+        """
+        return self.protocol.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
+        return self.protocol.close_reason

@@ -1,0 +1,174 @@
+"""Decisions on the way to an open connection: where a redirect leads, and how long to wait before another attempt.
+
+May know: URIs, responses, errors, delays. Must not know: how connecting or waiting is done; ``now`` is an argument.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import os
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from .datastructures import Headers, HeadersLike
+from .exceptions import InvalidStatus, InvalidURI, SecurityError
+from .uri import WebSocketURI, find_control, hide_credentials, parse_uri
+
+__all__ = ["MAX_REDIRECTS", "Backoff", "GiveUp", "redirect_location", "redirected", "retry_after"]
+
+MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
+
+REDIRECT_STATUSES: Final = frozenset({300, 301, 302, 303, 307, 308})
+
+# What may not be told to another origin than the one it was meant for.
+CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
+
+# Arguments of connect() that name one place; a redirect to another place can't honour them.
+PLACES: Final = ("host", "port", "unix")
+
+
+def redirect_location(exc: Exception, uri: str) -> str | None:
+    """The URI to which the server sends us on; None if ``exc`` isn't a redirect (RFC 9110 section 15.4).
+
+    Raises:
+        InvalidURI: the server sends us to something that isn't a URI.
+    """
+    if not isinstance(exc, InvalidStatus) or exc.response.status_code not in REDIRECT_STATUSES:
+        return None
+    locations = exc.response.headers.get_all("Location")
+    if len(locations) != 1:
+        return None
+    (location,) = locations
+    # The standard library would drop some of these, and so make another URI of what the server sent.
+    if control := find_control(location):
+        raise InvalidURI(hide_credentials(location), f"{control.group()!r} is not allowed")
+    try:
+        target: str = urllib.parse.urljoin(uri, location)
+    except ValueError as error:
+        raise InvalidURI(hide_credentials(location), str(error)) from error
+    return target
+
+
+def redirected(
+    location: str, before: WebSocketURI, arguments: Mapping[str, Any], headers: HeadersLike | None
+) -> tuple[WebSocketURI, HeadersLike | None]:
+    """Where a redirect leads, and the headers that may be sent there.
+
+    Parameters:
+        location: the URI to which the server sends us on.
+        before: where it was asked.
+        arguments: how the connection is made.
+        headers: additional headers of the request.
+
+    Raises:
+        InvalidURI: the location isn't a WebSocket URI.
+        SecurityError: it gives up encryption.
+        ValueError: the connection can't be made to another place.
+    """
+    uri = parse_uri(location)
+    # A relative redirect takes over the credentials of the URI before it, which are nobody's business.
+    shown = hide_credentials(location)
+    if before.secure and not uri.secure:
+        raise SecurityError(f"cannot follow redirect to non-secure URI {shown}")
+    if arguments.get("sock") is not None:
+        raise ValueError(f"cannot follow redirect to {shown} with a preexisting socket")
+    if (uri.secure, uri.host, uri.port) == (before.secure, before.host, before.port):
+        return uri, headers
+    for place in PLACES:
+        if arguments.get(place):
+            raise ValueError(f"cannot follow cross-origin redirect to {shown} with an explicit {place}")
+    return uri, _without_credentials(headers)
+
+
+def _without_credentials(headers: HeadersLike | None) -> HeadersLike | None:
+    if headers is None:
+        return None
+    kept = Headers(headers)
+    for name in CREDENTIALS:
+        if name in kept:
+            del kept[name]
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------------- trying again
+
+
+def retry_after(exc: Exception, now: float) -> float:
+    """The seconds that a server asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
+
+    Parameters:
+        exc: what ended the attempt.
+        now: seconds since the epoch, as the header may give a date.
+    """
+    if not isinstance(exc, InvalidStatus) or exc.response.status_code not in (429, 503):
+        return 0
+    values = exc.response.headers.get_all("Retry-After")
+    if len(values) != 1:
+        return 0
+    if values[0].isascii() and values[0].isdigit():
+        # More digits than this are no delay but an attack on whoever converts them.
+        return float(values[0][:9])
+    try:
+        date = email.utils.parsedate_to_datetime(values[0])
+        # One of the three formats of HTTP names no time zone, and all mean UTC (RFC 9110 section 5.6.7).
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=datetime.UTC)
+        return max(date.timestamp() - now, 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
+class GiveUp(Exception):
+    """There are no more delays: the last error is final."""
+
+
+class Backoff:
+    """How long to wait before each attempt to connect.
+
+    The delays start over once a connection outlived the delay before it: a server that accepts and closes at once isn't
+    asked again and again without a pause.
+
+    Parameters:
+        delays: makes a new series of delays in seconds.
+    """
+
+    def __init__(self, delays: Callable[[], Iterator[float]]) -> None:
+        self._delays = delays
+        self._series: Iterator[float] | None = None
+        self._waited = 0.0
+
+    def after_failure(self, at_least: float = 0) -> float:
+        """The delay after an attempt that failed.
+
+        Parameters:
+            at_least: what the server asked for.
+
+        Raises:
+            GiveUp: the series has ended.
+        """
+        self._waited = max(self._next(), at_least)
+        return self._waited
+
+    def after_connection(self, lifetime: float) -> float:
+        """The delay after a connection that was open for ``lifetime`` seconds; 0 if that was long enough.
+
+        Raises:
+            GiveUp: the series has ended.
+        """
+        # Without a delay before it, the connection is measured by the one that would come next.
+        enough = self._waited or self._next()
+        if lifetime > enough:
+            self._series, self._waited = None, 0.0
+            return 0
+        self._waited = self._next() if self._waited else enough
+        return self._waited
+
+    def _next(self) -> float:
+        if self._series is None:
+            self._series = self._delays()
+        delay = next(self._series, None)
+        if delay is None:
+            raise GiveUp
+        return delay

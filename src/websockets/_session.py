@@ -1,0 +1,352 @@
+"""What a connection does between two waits: RFC 6455 sections 5.5, 7.1 and 7.2, as seen by whoever holds the socket.
+
+May know: the protocol, the messages that wait to be read, pings and their answers, what is due when. Must not know: how
+waiting is done. ``now`` is an argument, in seconds of any clock that doesn't go back.
+
+A front-end tells the news from the network (:meth:`Session.receive_data`, :meth:`Session.connection_lost`), or the
+wishes of the application (``send``, ``ping``, ``close``). Then, if :attr:`Session.restless`, it calls
+:meth:`Session.attend`, and collects: bytes to write, messages, pings that were answered, and the time at which
+:meth:`Session.ring` must be called.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._lifecycle import Sending, State
+from ._messages import Inbox
+from ._timers import Alarm
+from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
+from .frames import CloseCode, Frame, Opcode
+from .http11 import Request, Response
+from .typing import BytesLike
+
+if TYPE_CHECKING:
+    from .protocol import Protocol
+
+__all__ = ["Answered", "Session", "Timing"]
+
+
+class Timing(NamedTuple):
+    """The times of a connection in seconds, None for "never"; one object serves all connections of a server."""
+
+    ping_interval: float | None = 20
+    ping_timeout: float | None = 20
+    close_timeout: float | None = 10
+
+
+class Answered(NamedTuple):
+    """A ping that was answered: whoever waits for it, and the time that it took in seconds."""
+
+    waiter: Any
+    latency: float
+
+
+class _Ping(NamedTuple):
+    waiter: Any  # None for a keepalive ping: nobody waits
+    sent_at: float
+
+
+class Session:
+    """One connection, without the waiting.
+
+    Parameters:
+        protocol: the sans-I/O protocol, in the state in which the connection begins.
+        timing: keepalive and closing.
+        max_queue: number of frames waiting above which reading should pause and at which it should resume.
+    """
+
+    def __init__(self, protocol: Protocol, timing: Timing, max_queue: tuple[int | None, int]) -> None:
+        self.protocol = protocol
+        self.timing = timing
+        self.inbox = Inbox(*max_queue)
+        # Neither refers to the session: a connection that is let go of must be collected at once.
+        protocol._sink = self.inbox.put
+        protocol._hold_failure = self.inbox.holds
+
+    request: Request | None = None
+    response: Response | None = None
+    latency: float = 0.0
+    cause: Exception | None = None  # why the connection ended, where the protocol can't know
+    alarm: Alarm | None = None
+    alarm_at: float = math.inf
+    _pings: dict[bytes, _Ping] | None = None
+    muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
+    _heard: bool = False
+    _known: State | None = None
+    _keepalive_started: float | None = None
+
+    # ------------------------------------------------------------------------------------------------------------ ask
+
+    @property
+    def restless(self) -> bool:
+        """Whether something happened beyond messages arriving, so that :meth:`attend` must be called."""
+        protocol = self.protocol
+        return bool(protocol.events or protocol.writes or protocol._held or protocol.state is not self._known)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+        return self.protocol.state is State.CLOSED
+
+    def close_exc(self) -> ConnectionClosed:
+        """The exception for whoever uses the connection after it closed, with what caused it."""
+        exc = self.protocol.close_exc
+        if self.cause is not None:
+            exc.__cause__ = self.cause
+        return exc
+
+    # ------------------------------------------------------------------------------------ tell: news from the network
+
+    def receive_data(self, data: BytesLike) -> None:
+        """Take in what a read gave; nothing refers to ``data`` afterwards."""
+        # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
+        self._heard = True
+        self.protocol.receive_data(data)
+
+    def receive_eof(self) -> None:
+        """Take in the end of the stream."""
+        self.protocol.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> list[Any]:
+        """Take in that the TCP connection is over, for a cause if there is one.
+
+        Returns:
+            Whoever waits for an answer to a ping.
+        """
+        if exc is not None and self.cause is None:
+            self.cause = exc
+        self.protocol.receive_eof()
+        self.alarm, self.alarm_at = None, math.inf
+        pings, self._pings = self._pings or {}, None
+        return [ping.waiter for ping in pings.values() if ping.waiter is not None]
+
+    def writing(self, possible: bool) -> None:
+        """Take in whether the network takes more; while it doesn't, the pongs that are owed are one at most."""
+        protocol = self.protocol
+        protocol._hold_pongs = not possible
+        owed, protocol._pong_owed = protocol._pong_owed, None
+        if owed is not None and protocol._life.sending in (Sending.OPEN, Sending.SHUT):
+            protocol.send_pong(owed)
+
+    # ------------------------------------------------------------------------------ tell: wishes of the application
+
+    def send(self, opcode: int, payload: BytesLike, fin: bool = True) -> None:
+        """Send a message in one frame, or the first fragment of one.
+
+        Raises:
+            InvalidState: the connection isn't open.
+        """
+        self.protocol._send_first(Opcode(opcode), payload, fin)
+
+    def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
+        """Send a ping; the waiter comes back from :meth:`attend` with the answer, or from :meth:`connection_lost`.
+
+        Raises:
+            ConcurrencyError: a ping with this payload waits for its pong.
+            ProtocolError: the payload is too long.
+            InvalidState: the connection isn't open or closing.
+        """
+        pings = self._pings = self._pings if self._pings is not None else {}
+        if data is None:
+            payload = secrets.token_bytes(4)
+            while payload in pings:
+                payload = secrets.token_bytes(4)
+        else:
+            payload = control_payload(data)
+            if payload in pings:
+                raise ConcurrencyError("already waiting for a pong with the same data")
+        self.protocol.send_ping(payload)
+        pings[payload] = _Ping(waiter, now)
+
+    def pong(self, data: BytesLike | str) -> None:
+        """Send a pong that nobody asked for.
+
+        Raises:
+            ProtocolError: the payload is too long.
+            InvalidState: the connection isn't open or closing.
+        """
+        self.protocol.send_pong(control_payload(data))
+
+    def close(self, code: int | None, reason: str) -> None:
+        """Start the closing handshake unless it has begun; messages that nobody will read stop being kept.
+
+        Raises:
+            ProtocolError: the code or the reason can't be sent.
+        """
+        self.inbox.discarding = True
+        protocol = self.protocol
+        protocol.release_failure()
+        if protocol.state is State.CONNECTING:
+            protocol.fail(CloseCode.NORMAL_CLOSURE)
+        elif protocol.state is State.OPEN and protocol._continuing:
+            # The peer would wait for the rest of the message: a Close that says why is better.
+            protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
+        elif protocol.state is State.OPEN:
+            protocol.send_close(code, reason)
+
+    def fail(self, code: int, reason: str, cause: Exception | None = None) -> None:
+        """Give up on the connection."""
+        if self.cause is None and not self.closed:
+            self.cause = cause
+        self.protocol.fail(code, reason)
+
+    def drained(self) -> None:
+        """Take in that everything received was read and somebody asks for more: a failure held back takes effect."""
+        self.protocol.release_failure()
+
+    # -------------------------------------------------------------------------------------------------------- collect
+
+    def attend(self, now: float) -> list[Answered]:
+        """Deal with what isn't a message.
+
+        Returns:
+            The pings that were answered and that somebody waits for.
+        """
+        answered: list[Answered] = []
+        for event in self.protocol.events_received():
+            if isinstance(event, Frame):
+                if event.opcode is Opcode.PONG:
+                    answered += self._acknowledge(bytes(event.data), now)
+            elif isinstance(event, Request):
+                self.request = event
+            else:
+                self.response = event
+        self._set_alarm(now)
+        return answered
+
+    def data_to_send(self) -> list[bytes]:
+        """What must be written now; an empty item ends the sending side."""
+        return self.protocol.data_to_send()
+
+    def _acknowledge(self, payload: bytes, now: float) -> list[Answered]:
+        """A pong answers the ping with its payload and all those before it."""
+        pings = self._pings
+        if pings is None or payload not in pings:
+            return []
+        self.latency = now - pings[payload].sent_at
+        answered: list[Answered] = []
+        for earlier in list(pings):
+            ping = pings.pop(earlier)
+            if ping.waiter is None:
+                self._alive(ping.sent_at, now)
+            else:
+                answered.append(Answered(ping.waiter, now - ping.sent_at))
+            if earlier == payload:
+                break
+        return answered
+
+    # ------------------------------------------------------------------------------------------------ what is due when
+
+    def start_opening(self, timeout: float | None, now: float) -> None:
+        """Begin to wait for the opening handshake, ``timeout`` seconds at most."""
+        if timeout is not None:
+            self.alarm, self.alarm_at = Alarm.OPENING, now + timeout
+
+    def _set_alarm(self, now: float) -> None:
+        """Wait for what the state calls for."""
+        protocol = self.protocol
+        state = self._known = protocol.state
+        if protocol.close_expected():
+            if self.alarm is not Alarm.CLOSING:
+                self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
+        elif protocol._held is not None:
+            if self.alarm is not Alarm.FAILURE:
+                self._wait(Alarm.FAILURE, self.timing.close_timeout, now)
+        elif state is State.OPEN and self.alarm in (None, Alarm.OPENING) and self._keepalive_started is None:
+            self._keepalive_started = now
+            self._wait(Alarm.PING, self.timing.ping_interval, now)
+
+    def _wait(self, alarm: Alarm, timeout: float | None, since: float) -> None:
+        if timeout is None:
+            self.alarm, self.alarm_at = None, math.inf
+        else:
+            self.alarm, self.alarm_at = alarm, since + timeout
+
+    def ring(self, now: float) -> bool:
+        """What :attr:`alarm` announced is due.
+
+        Returns:
+            Whether the TCP connection must be aborted.
+        """
+        match self.alarm:
+            case Alarm.PING:
+                self._send_keepalive(now)
+            case Alarm.PONG:
+                self._check_keepalive(now)
+            case Alarm.FAILURE:
+                self.protocol.release_failure()
+            case Alarm.CLOSING:
+                self._time_out("timed out while closing connection")
+                return True
+            case Alarm.OPENING:
+                self._time_out("timed out during opening handshake")
+                return True
+        return False
+
+    def _time_out(self, text: str) -> None:
+        self.alarm, self.alarm_at = None, math.inf
+        if self.cause is None:
+            self.cause = TimeoutError(text)
+
+    def _send_keepalive(self, now: float) -> None:
+        self._heard = False
+        try:
+            self.ping(None, None, now)
+        except InvalidState:  # the connection is about to end by itself
+            self.alarm, self.alarm_at = None, math.inf
+            return
+        if self.protocol.debug:
+            self.protocol.logger.debug("% sent keepalive ping")
+        if self.timing.ping_timeout is None:
+            self._wait(Alarm.PING, self.timing.ping_interval, now)
+        else:
+            self._wait(Alarm.PONG, self.timing.ping_timeout, now)
+
+    def _check_keepalive(self, now: float) -> None:
+        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen."""
+        timeout = self.timing.ping_timeout
+        assert timeout is not None
+        late = now - self.alarm_at
+        # Who doesn't listen can't complain of silence.
+        if self._heard or self.muted:
+            self._forget_keepalive()
+            self._alive(self.alarm_at - timeout, now)
+        elif late > timeout:
+            self.protocol.logger.info("event loop stalled for %.1f seconds; waiting longer for keepalive pong", late)
+            self._wait(Alarm.PONG, timeout, now)
+        else:
+            if self.protocol.debug:
+                self.protocol.logger.debug("- timed out waiting for keepalive pong")
+            cause = TimeoutError("timed out while waiting for keepalive pong")
+            self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
+
+    def _forget_keepalive(self) -> None:
+        """Pings of ours that will never be answered must not pile up."""
+        for payload in [payload for payload, ping in (self._pings or {}).items() if ping.waiter is None]:
+            assert self._pings is not None
+            del self._pings[payload]
+
+    def _alive(self, sent_at: float, now: float) -> None:
+        """The peer gave a sign of life after the ping of ``sent_at``: the next one is due an interval later."""
+        if self.protocol.debug:
+            self.protocol.logger.debug("% received keepalive pong")
+        if self.alarm is Alarm.PONG:
+            interval = self.timing.ping_interval
+            assert interval is not None
+            self.alarm, self.alarm_at = Alarm.PING, max(sent_at + interval, now)
+
+
+def control_payload(data: BytesLike | str) -> bytes:
+    """The payload of a ping or pong as bytes.
+
+    Raises:
+        TypeError: ``data`` is neither text nor bytes.
+    """
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    raise TypeError("data must be str or bytes-like")

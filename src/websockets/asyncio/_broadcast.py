@@ -1,0 +1,78 @@
+"""One message to many connections: encoded once, written to each without waiting.
+
+May know: connections of this front-end. Must not know: what they are used for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from .._accelerator import build_frame
+from .._lifecycle import Side, State
+from .._messages import encode_message
+from ..exceptions import ConcurrencyError
+from ..protocol import FIN
+from ..typing import BytesLike, DataLike
+from .connection import Connection
+
+__all__ = ["broadcast"]
+
+
+def broadcast(
+    connections: Iterable[Connection], message: DataLike, *, text: bool | None = None, raise_exceptions: bool = False
+) -> None:
+    """Send a message to several connections, without waiting for any of them.
+
+    Connections that aren't open are left out. So are those in the middle of a fragmented message, and those that can't
+    be written to, with a line at WARNING.
+
+    Parameters:
+        connections: to whom.
+        message: a ``str``, sent as text, or bytes, sent as binary.
+        text: True to send bytes as text, False to send a ``str`` as binary.
+        raise_exceptions: whether to raise at the end what went wrong, instead of logging it.
+
+    Raises:
+        TypeError: the message has no type that can be sent in one frame.
+        ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
+    """
+    encoded = encode_message(message, text)
+    if encoded is None:
+        raise TypeError("data must be str or bytes")
+    opcode, payload = encoded
+    frame: bytes | None = None
+    failures: list[Exception] = []
+    for connection in connections:
+        protocol = connection.protocol
+        if protocol.state is not State.OPEN:
+            continue
+        try:
+            if protocol._continuing:
+                raise ConcurrencyError("sending a fragmented message")
+            # The frames of a server are alike for all clients that have the same extensions: none.
+            if protocol.side is Side.SERVER and not protocol.extensions and not protocol.debug:
+                frame = frame or build_frame(opcode | FIN, payload, None)
+                connection._write(frame)
+            else:
+                _send(connection, opcode, payload)
+        except Exception as exc:
+            failures.append(exc)
+            if not raise_exceptions:
+                _log_skipped(connection, exc)
+    if raise_exceptions and failures:
+        raise ExceptionGroup("skipped broadcast", failures)
+
+
+def _send(connection: Connection, opcode: int, payload: BytesLike) -> None:
+    connection._session.send(opcode, payload)
+    connection._flush()
+
+
+def _log_skipped(connection: Connection, exc: Exception) -> None:
+    if not connection.protocol.logger.isEnabledFor(logging.WARNING):
+        return
+    if isinstance(exc, ConcurrencyError):
+        connection.logger.warning("skipped broadcast: sending a fragmented message")
+    else:
+        connection.logger.warning("skipped broadcast: failed to write message: %s", exc, exc_info=True)

@@ -1,0 +1,322 @@
+"""WebSocket clients on asyncio: connecting, and connecting again, in as far as they wait.
+
+May know: the loop, what users pass to :class:`connect`. Must not know: what a good response is, whether to follow a
+redirect, how long to wait: that is decided further down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+from .._opening import MAX_REDIRECTS, Backoff, GiveUp, redirect_location, redirected, retry_after
+from .._options import (
+    check_tls,
+    checked_subprotocols,
+    client_extensions,
+    connection_arguments,
+    queue_marks,
+    renamed_argument,
+)
+from ..client import ClientProtocol, backoff, process_exception
+from ..datastructures import HeadersLike
+from ..exceptions import SecurityError
+from ..extensions.base import ClientExtensionFactory
+from ..http11 import USER_AGENT
+from ..protocol import State
+from ..typing import LoggerLike, Origin, Subprotocol
+from ..uri import WebSocketURI, parse_uri
+from .connection import Connection
+
+__all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
+
+
+class ClientConnection(Connection):
+    """The client's end of a WebSocket connection; what ``await connect(...)`` returns.
+
+    Parameters:
+        protocol: sans-I/O connection.
+        ping_interval, ping_timeout, close_timeout, max_queue, write_limit: as for
+            :class:`~websockets.asyncio.connection.Connection`.
+    """
+
+    protocol: ClientProtocol
+
+    def __init__(
+        self,
+        protocol: ClientProtocol,
+        *,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_queue: int | None | tuple[int | None, int | None] = 16,
+        write_limit: int | tuple[int, int | None] = 2**15,
+    ) -> None:
+        super().__init__(
+            protocol,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_queue=max_queue,
+            write_limit=write_limit,
+        )
+
+    _opening: asyncio.Future[None] | None = None
+
+    async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+        """Do the opening handshake.
+
+        Raises:
+            InvalidHandshake: the server refused, or what it said isn't one.
+        """
+        request = self.protocol.connect()
+        if additional_headers is not None:
+            request.headers.update(additional_headers)
+        if user_agent_header and "User-Agent" not in request.headers:
+            request.headers["User-Agent"] = user_agent_header
+        self._session.request = request
+        self.protocol.send_request(request)
+        self._attend()
+        if self.protocol.state is State.CONNECTING and self.protocol.handshake_exc is None:
+            self._opening = self.loop.create_future()
+            await self._opening
+        if self.protocol.handshake_exc is not None:
+            raise self.protocol.handshake_exc
+
+    def _attend(self) -> None:
+        super()._attend()
+        opening = self._opening
+        over = self.protocol.state is not State.CONNECTING or self.protocol.handshake_exc is not None
+        if opening is not None and over and not opening.done():
+            opening.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop: the TCP connection is over."""
+        super().connection_lost(exc)
+        failure = self.protocol.handshake_exc
+        if exc is not None and failure is not None and failure.__cause__ is not None:
+            failure.__cause__.__cause__ = exc
+
+
+class connect:
+    """Connect to a WebSocket server.
+
+    Await it for a connection; use it as an async context manager for a connection that is closed on exit; iterate over
+    it asynchronously for a new connection whenever the one before is closed.
+
+    Parameters:
+        uri: where to connect: ``ws://`` or ``wss://``.
+        origin: value of the ``Origin`` header; None to send none.
+        extensions: extensions to offer, in the order of preference.
+        subprotocols: subprotocols to offer, in the order of preference.
+        compression: "deflate" for permessage-deflate (RFC 7692), None for none.
+        additional_headers: headers to add to the request.
+        user_agent_header: value of the ``User-Agent`` header; None to leave it out.
+        proxy: True to use the proxy of the system, None for none, or the URI of a proxy.
+        process_exception: ``f(exc)``, called when an attempt fails in an iteration: None to try again, or the exception
+            to raise.
+        open_timeout: seconds that connecting may take, redirects included; None for no limit.
+        ping_interval, ping_timeout, close_timeout: times of a connection in seconds; see
+            :class:`~websockets.asyncio.connection.Connection`.
+        reconnect_delays: makes a series of delays in seconds between attempts in an iteration.
+        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
+            a fragment.
+        max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
+        logger: where to log; ``websockets.client`` by default.
+        create_connection: class or factory of connections, called like :class:`ClientConnection`.
+        **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
+            ``port`` to connect elsewhere than the URI says...
+
+    Raises:
+        InvalidURI: ``uri`` isn't a WebSocket URI.
+        OSError: the TCP connection fails.
+        InvalidHandshake: the opening handshake fails.
+        TimeoutError: it takes too long.
+        ValueError: options contradict each other or the URI.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        origin: Origin | None = None,
+        extensions: Sequence[ClientExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        compression: str | None = "deflate",
+        additional_headers: HeadersLike | None = None,
+        user_agent_header: str | None = USER_AGENT,
+        proxy: str | Literal[True] | None = True,
+        process_exception: Callable[[Exception], Exception | None] = process_exception,
+        open_timeout: float | None = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        reconnect_delays: Callable[[], Iterator[float]] = backoff,
+        max_size: int | None | tuple[int | None, int | None] = 2**20,
+        max_queue: int | None | tuple[int | None, int | None] = 16,
+        write_limit: int | tuple[int, int | None] = 2**15,
+        logger: LoggerLike | None = None,
+        create_connection: Callable[..., ClientConnection] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
+        queue_marks(max_queue)  # a mistake shows now, and not when the connection is made
+        self.uri = uri
+        self._uri = parse_uri(uri)
+        check_tls(self._uri, kwargs)
+        self.additional_headers = additional_headers
+        self.user_agent_header = user_agent_header
+        self.process_exception = process_exception
+        self.open_timeout = open_timeout
+        self.reconnect_delays = reconnect_delays
+        self.logger = logging.getLogger("websockets.client") if logger is None else logger
+        self.connection_kwargs = kwargs
+        self._protocol = functools.partial(
+            ClientProtocol,
+            origin=origin,
+            extensions=client_extensions(extensions, compression),
+            subprotocols=checked_subprotocols(subprotocols),
+            max_size=max_size,
+            logger=self.logger,
+        )
+        self._connection = functools.partial(
+            create_connection or ClientConnection,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_queue=max_queue,
+            write_limit=write_limit,
+        )
+        self.connection: ClientConnection | None = None
+
+    # ------------------------------------------------------------------------------------------------------ connecting
+
+    async def connect(self) -> ClientConnection:
+        """Connect, following redirects; see the class for what it raises."""
+        try:
+            async with asyncio.timeout(self.open_timeout) as limit:
+                return await self._follow_redirects()
+        except TimeoutError as exc:
+            # The operating system has time-outs of its own, which say what they are.
+            if limit.expired():
+                raise TimeoutError("timed out during opening handshake") from exc
+            raise
+
+    async def _follow_redirects(self) -> ClientConnection:
+        location, uri, headers = self.uri, self._uri, self.additional_headers
+        for _ in range(MAX_REDIRECTS):
+            try:
+                return await self._attempt(uri, headers)
+            except Exception as exc:
+                target = redirect_location(exc, location)
+                if target is None:
+                    raise
+                uri, headers = redirected(target, uri, self.connection_kwargs, headers)
+                check_tls(uri, self.connection_kwargs)
+                location = target
+        raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
+        connection = await self._create_connection(uri)
+        try:
+            await connection._open(headers, self.user_agent_header)
+        except BaseException:
+            connection.transport.abort()
+            raise
+        return connection
+
+    async def _create_connection(self, uri: WebSocketURI) -> ClientConnection:
+        def factory() -> ClientConnection:
+            return self._connection(self._protocol(uri))
+
+        loop = asyncio.get_running_loop()
+        kwargs = connection_arguments(uri, self.connection_kwargs)
+        if kwargs.pop("unix", False):
+            _, connection = await loop.create_unix_connection(factory, **kwargs)
+        else:
+            _, connection = await loop.create_connection(factory, **kwargs)
+        return connection
+
+    # ------------------------------------------------------------------------------------------------------ three uses
+
+    def __await__(self) -> Generator[Any, None, ClientConnection]:
+        return self.connect().__await__()
+
+    async def __aenter__(self) -> ClientConnection:
+        if self.connection is not None:
+            raise RuntimeError("connect() isn't reentrant")
+        self.connection = await self.connect()
+        return self.connection
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        connection, self.connection = self.connection, None
+        assert connection is not None
+        await connection.__aexit__(exc_type, exc, traceback)
+
+    async def __aiter__(self) -> AsyncIterator[ClientConnection]:
+        """A connection, and another one whenever the body of the loop is done with it, as long as it is iterated.
+
+        Raises:
+            Exception: what ``process_exception`` says, or the last error once ``reconnect_delays`` has no more.
+        """
+        delays = Backoff(self.reconnect_delays)
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection = await self.connect()
+            except Exception as exc:
+                await self._wait_after(exc, delays)
+                continue
+            opened = loop.time()
+            try:
+                yield connection
+            finally:
+                await connection.close()
+            try:
+                delay = delays.after_connection(loop.time() - opened)
+            except GiveUp:
+                exc = connection._session.close_exc()
+                raise exc from exc.__cause__
+            if delay:
+                self._log_delay(delay, connection._session.close_exc())
+                await asyncio.sleep(delay)
+
+    async def _wait_after(self, exc: Exception, delays: Backoff) -> None:
+        """Wait before another attempt, or raise."""
+        fatal = self.process_exception(exc)
+        if fatal is exc:
+            raise exc
+        if fatal is not None:
+            raise fatal from exc
+        try:
+            delay = delays.after_failure(retry_after(exc, time.time()))
+        except GiveUp:
+            raise exc from exc.__cause__
+        self._log_delay(delay, exc)
+        await asyncio.sleep(delay)
+
+    def _log_delay(self, delay: float, exc: Exception) -> None:
+        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, exc)
+
+
+def unix_connect(
+    path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **kwargs: Any
+) -> connect:
+    """Connect to a WebSocket server on a Unix socket; otherwise like :class:`connect`.
+
+    Parameters:
+        path: path of the socket; None if ``sock`` is given.
+        uri: what the request says; ``ws://localhost/`` by default, or ``wss://localhost/`` with ``ssl``.
+        **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
+    """
+    if uri is None:
+        uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
+    return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)

@@ -1,0 +1,309 @@
+"""The client's side of the opening handshake, without I/O: RFC 6455 section 4.1. And when to try again.
+
+May know: what a request says, what its response must say, which failures are worth another attempt and after how long.
+Must not know: sockets, time, redirects, proxies.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import secrets
+import ssl
+from collections.abc import Generator, Sequence
+from typing import Final
+
+from ._handshake import VERSION, accept_key, check_upgrade, log_headers, printable, single_value
+from ._lifecycle import Receive, Send, State
+from .datastructures import Headers
+from .exceptions import (
+    InvalidHeader,
+    InvalidHeaderValue,
+    InvalidMessage,
+    InvalidStatus,
+    NegotiationError,
+    StatusLineTooLong,
+)
+from .extensions.base import ClientExtensionFactory, Extension
+from .headers import (
+    build_authorization_basic,
+    build_extension,
+    build_host,
+    build_subprotocol,
+    parse_extension,
+    parse_subprotocol,
+)
+from .http11 import Request, Response, ResponseParser
+from .protocol import Protocol, Side
+from .typing import BytesLike, ExtensionName, ExtensionParameter, LoggerLike, Origin, Subprotocol
+from .uri import WebSocketURI
+
+__all__ = ["ClientProtocol"]
+
+
+class ClientProtocol(Protocol):
+    """Sans-I/O WebSocket client connection.
+
+    Parameters:
+        uri: where to connect, as :func:`~websockets.uri.parse_uri` gives it.
+        origin: value of the ``Origin`` header; None to send none.
+        extensions: extensions to offer, in the order of preference.
+        subprotocols: subprotocols to offer, in the order of preference.
+        state: where to begin.
+        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
+            a fragment.
+        logger: where to log; ``websockets.client`` by default.
+    """
+
+    def __init__(
+        self,
+        uri: WebSocketURI,
+        *,
+        origin: Origin | None = None,
+        extensions: Sequence[ClientExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        state: State = State.CONNECTING,
+        max_size: int | tuple[int | None, int | None] | None = 2**20,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        super().__init__(Side.CLIENT, state=state, max_size=max_size, logger=logger)
+        self.uri = uri
+        self.origin = origin
+        self.available_extensions = extensions
+        self.available_subprotocols = subprotocols
+        self.key = base64.b64encode(secrets.token_bytes(16)).decode()
+
+    _parser: ResponseParser | None = None
+
+    # ------------------------------------------------------------------------------------------ tell: the application
+
+    def connect(self) -> Request:
+        """Make the request of the opening handshake.
+
+        Returns:
+            The request; more headers may be added before it is sent.
+        """
+        uri = self.uri
+        headers = Headers()
+        headers["Host"] = build_host(uri.host, uri.port, uri.secure)
+        if uri.user_info is not None:
+            headers["Authorization"] = build_authorization_basic(*uri.user_info)
+        if self.origin is not None:
+            headers["Origin"] = self.origin
+        headers["Upgrade"] = "websocket"
+        headers["Connection"] = "Upgrade"
+        headers["Sec-WebSocket-Key"] = self.key
+        headers["Sec-WebSocket-Version"] = VERSION
+        if self.available_extensions:
+            offers: list[tuple[ExtensionName, list[ExtensionParameter]]] = [
+                (factory.name, list(factory.get_request_params())) for factory in self.available_extensions
+            ]
+            headers["Sec-WebSocket-Extensions"] = build_extension(offers)
+        if self.available_subprotocols:
+            headers["Sec-WebSocket-Protocol"] = build_subprotocol(self.available_subprotocols)
+        return Request(uri.resource_name, headers)
+
+    def send_request(self, request: Request) -> None:
+        """Send the request of the opening handshake.
+
+        Parameters:
+            request: what :meth:`connect` made.
+        """
+        if self.debug:
+            self.logger.debug("> %s %s %s", request.method, request.path, request.protocol)
+            log_headers(self.logger, ">", request.headers)
+        self.writes.append(request.serialize())
+
+    # ---------------------------------------------------------------------------------------------- tell: the network
+
+    def _receive_opening(self, data: BytesLike) -> None:
+        parser = self._parser = self._parser or ResponseParser()
+        try:
+            response = parser.feed(data)
+        except StatusLineTooLong as exc:
+            self._give_up(exc)
+        except Exception as exc:
+            self._give_up(_invalid_message(exc))
+        else:
+            if response is not None:
+                self._parser = None
+                self._take_response(response)
+                if parser.rest:
+                    self.receive_data(parser.rest)
+
+    def _receive_opening_eof(self) -> None:
+        parser, self._parser = self._parser or ResponseParser(), None
+        try:
+            # The end of the stream is the end of a body that didn't say how long it is.
+            self._take_response(parser.eof())
+        except EOFError as exc:
+            self._give_up(_invalid_message(exc))
+
+    def _take_response(self, response: Response) -> None:
+        if self.debug:
+            reason = printable(response.reason_phrase)
+            self.logger.debug("< HTTP/1.1 %d %s", response.status_code, reason)
+            log_headers(self.logger, "<", response.headers)
+            if response.body:
+                self.logger.debug("< [body] (%d bytes)", len(response.body))
+        self.events.append(response)
+        try:
+            self.process_response(response)
+        except Exception as exc:
+            # Whatever is wrong with the response is the server's, and reaches whoever asked for a connection.
+            response._exception = exc
+            self._give_up(exc)
+        else:
+            self._life.received(Receive.OPENED)
+            self._life.sent(Send.OPENED)
+            if self.debug:
+                self._log_state()
+
+    def _give_up(self, exc: Exception) -> None:
+        self.handshake_exc = exc
+        self._parser = None
+        self._life.received(Receive.REFUSAL)
+        self._react()
+
+    def process_response(self, response: Response) -> None:
+        """Check a response and what it negotiated (RFC 6455 section 4.1). May be overridden.
+
+        Parameters:
+            response: what the server sent.
+
+        Raises:
+            InvalidStatus: the server refused, or answered something else.
+            InvalidHandshake: the response isn't the end of a good opening handshake.
+        """
+        if response.status_code != 101:
+            raise InvalidStatus(response)
+        headers = response.headers
+        check_upgrade(headers)
+        accept = single_value(headers, "Sec-WebSocket-Accept")
+        if accept != accept_key(self.key):
+            raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+        self.extensions = self.process_extensions(headers)
+        self.subprotocol = self.process_subprotocol(headers)
+
+    def process_extensions(self, headers: Headers) -> list[Extension]:
+        """Take up the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
+
+        Parameters:
+            headers: headers of the response.
+
+        Returns:
+            The extensions, in the order to apply them.
+
+        Raises:
+            NegotiationError: the server accepted what wasn't offered.
+        """
+        accepted: list[Extension] = []
+        values = headers.get_all("Sec-WebSocket-Extensions")
+        if values and not self.available_extensions:
+            raise NegotiationError("no extensions supported")
+        for value in values:
+            for name, params in parse_extension(value):
+                accepted.append(self._accept_extension(name, params, accepted))
+        return accepted
+
+    def _accept_extension(
+        self, name: ExtensionName, params: Sequence[ExtensionParameter], accepted: Sequence[Extension]
+    ) -> Extension:
+        for factory in self.available_extensions or ():
+            if factory.name != name:
+                continue
+            try:
+                return factory.process_response_params(params, accepted)
+            except NegotiationError:
+                continue
+        raise NegotiationError(f"Unsupported extension: name = {name}, params = {params}")
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        """Take up the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
+
+        Parameters:
+            headers: headers of the response.
+
+        Returns:
+            The subprotocol, None if the server chose none.
+
+        Raises:
+            NegotiationError: the server chose what wasn't offered.
+            InvalidHeader: the server chose several.
+        """
+        chosen = [choice for value in headers.get_all("Sec-WebSocket-Protocol") for choice in parse_subprotocol(value)]
+        if not chosen:
+            return None
+        if not self.available_subprotocols:
+            raise NegotiationError("no subprotocols supported")
+        if len(chosen) > 1:
+            raise InvalidHeader("Sec-WebSocket-Protocol", f"multiple values: {', '.join(chosen)}")
+        if chosen[0] not in self.available_subprotocols:
+            raise NegotiationError(f"unsupported subprotocol: {chosen[0]}")
+        return chosen[0]
+
+
+def _invalid_message(cause: Exception) -> InvalidMessage:
+    exc = InvalidMessage("did not receive a valid HTTP response")
+    exc.__cause__ = cause
+    return exc
+
+
+# --------------------------------------------------------------------------------------------------- when to try again
+
+BACKOFF_INITIAL_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "5"))
+BACKOFF_MIN_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MIN_DELAY", "3.1"))
+BACKOFF_MAX_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MAX_DELAY", "90.0"))
+BACKOFF_FACTOR: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618"))
+
+# Refusals that a server may take back: too many requests, or trouble of its own or of what stands in front of it.
+RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+
+
+def backoff(
+    initial_delay: float = BACKOFF_INITIAL_DELAY,
+    min_delay: float = BACKOFF_MIN_DELAY,
+    max_delay: float = BACKOFF_MAX_DELAY,
+    factor: float = BACKOFF_FACTOR,
+) -> Generator[float, None, None]:
+    """Delays between attempts to connect, in seconds: a random one first, then exponentially growing ones.
+
+    The first is random so that the clients of a server that restarts don't come back all at once.
+
+    Parameters:
+        initial_delay: upper bound of the first delay.
+        min_delay: the second delay.
+        max_delay: upper bound of all others.
+        factor: how much a delay is longer than the one before.
+    """
+    yield random.random() * initial_delay
+    delay = min_delay
+    while delay < max_delay:
+        yield delay
+        delay *= factor
+    while True:
+        yield max_delay
+
+
+def process_exception(exc: Exception) -> Exception | None:
+    """Whether to try again after a failed attempt to connect; the default of ``connect(process_exception=...)``.
+
+    Network errors, timeouts and refusals that may pass are worth another attempt; a certificate that isn't trusted, or
+    a refusal that will be repeated, isn't.
+
+    Parameters:
+        exc: what ended the attempt.
+
+    Returns:
+        None to try again, an exception to raise instead.
+    """
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc
+    if isinstance(exc, OSError):  # TimeoutError is one
+        return None
+    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, EOFError):
+        return None
+    if isinstance(exc, InvalidStatus) and exc.response.status_code in RETRIED_STATUSES:
+        return None
+    return exc

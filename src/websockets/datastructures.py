@@ -1,0 +1,236 @@
+"""Headers: a multimap whose keys ignore case (RFC 9110 section 5).
+
+May know: what a name and a value may consist of. Must not know: what any header means, nor how a list in one is read.
+
+Nothing can enter a :class:`Headers` that would end its line on the wire, so writing one out needs no check. What is
+kept is the list of pairs, as it goes on the wire; the index by name is made when somebody first looks for a name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Protocol, Self
+
+from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
+
+__all__ = ["Headers", "HeadersLike", "MultipleValuesError"]
+
+# RFC 9110 section 5.6.2:
+#   token = 1*tchar
+#   tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA
+TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+is_token = re.compile(rf"{TCHAR}+").fullmatch
+token_at_start = re.compile(rf"{TCHAR}*").match
+
+# RFC 9110 section 5.5:
+#   field-vchar = VCHAR / obs-text
+#   obs-text    = %x80-FF
+# Blanks around the value are not refused, the peer strips them.
+VCHAR_OR_BLANK = r"[\t\x20-\x7e\x80-\xff]"
+is_value = re.compile(rf"{VCHAR_OR_BLANK}*").fullmatch
+
+# Both at once; what separates them is in neither.
+is_field = re.compile(rf"{TCHAR}+\n{VCHAR_OR_BLANK}*").fullmatch
+
+
+class MultipleValuesError(LookupError):
+    """One value was asked for, and a header of that name is there more than once."""
+
+    def __str__(self) -> str:
+        # As KeyError does: the name in quotes.
+        return repr(self.args[0]) if len(self.args) == 1 else super().__str__()
+
+
+def _checked(name: str, value: object) -> tuple[str, str]:
+    """Return the pair if it stays on one line of its own."""
+    if isinstance(name, str) and isinstance(value, str) and is_field(name + "\n" + value):
+        return name, value
+    if not is_token(name):
+        raise InvalidHeaderFormat(name, "expected token", name, _prefix_length(name))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"value of header {name} must be str, not {type(value).__name__}")
+    # Numbers were always accepted.
+    text = value if isinstance(value, str) else str(value)
+    if not is_value(text):
+        raise InvalidHeaderValue(name, text)
+    return name, text
+
+
+def _checked_all(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return *pairs* as :func:`_checked` would return each of them."""
+    pairs = [(name, value) for name, value in pairs]
+    # What is allowed is allowed character by character, so two searches over everything answer for all pairs.
+    names = [name for name, _ in pairs]
+    try:
+        if "" not in names and is_value("".join([value for _, value in pairs])) and is_token("".join(names)):
+            return pairs
+    except TypeError:
+        pass  # something is not a string
+    return [_checked(name, value) for name, value in pairs]
+
+
+def _prefix_length(name: str) -> int:
+    """Return where *name* stops being a token."""
+    match = token_at_start(name)
+    return match.end() if match else 0
+
+
+class Headers(MutableMapping[str, str]):
+    """The headers of a request or a response (RFC 9110 section 5).
+
+    A mapping from names to values that ignores the case of names, except:
+
+    * setting a value adds a header and keeps those of the same name;
+    * getting a value raises :exc:`MultipleValuesError` if there are several; see :meth:`get_all`;
+    * deleting a name removes all headers of that name;
+    * iterating gives each name once, in lower case.
+
+    Two are equal if for each name they have the same values in the same order.
+
+    Parameters:
+        args: at most one mapping or iterable of pairs.
+        kwargs: more headers.
+
+    Raises:
+        InvalidHeaderFormat: if a name is not a token.
+        InvalidHeaderValue: if a value has control characters other than a tab, or characters outside ISO-8859-1.
+    """
+
+    __slots__ = ("_index", "_list")
+
+    def __init__(self, *args: HeadersLike, **kwargs: str) -> None:
+        self._list: list[tuple[str, str]] = []
+        self._index: dict[str, list[str]] | None = None
+        if args or kwargs:
+            self.update(*args, **kwargs)
+
+    @classmethod
+    def _from_wire(cls, pairs: list[tuple[str, str]]) -> Self:
+        """Wrap the list *pairs*, which a parser made and checked."""
+        headers = cls.__new__(cls)
+        headers._list = pairs
+        headers._index = None
+        return headers
+
+    def _by_name(self) -> dict[str, list[str]]:
+        """Return the index of values by the lower-case name."""
+        if self._index is None:
+            index: dict[str, list[str]] = {}
+            for name, value in self._list:
+                index.setdefault(name.lower(), []).append(value)
+            self._index = index
+        return self._index
+
+    # Writing it out.
+
+    def __str__(self) -> str:
+        """Return the headers as on the wire, with the empty line after them."""
+        return "".join([part for name, value in self._list for part in (name, ": ", value, "\r\n")]) + "\r\n"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._list!r})"
+
+    def serialize(self) -> bytes:
+        """Return the headers as on the wire, with the empty line after them."""
+        return str(self).encode("iso-8859-1")
+
+    def copy(self) -> Self:
+        """Return a copy that is independent of this one."""
+        return self._from_wire(self._list.copy())
+
+    __copy__ = copy
+
+    # What a mapping has.
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._by_name()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name())
+
+    def __len__(self) -> int:
+        return len(self._by_name())
+
+    def __getitem__(self, key: str) -> str:
+        values = self._by_name()[key.lower()]
+        if len(values) == 1:
+            return values[0]
+        raise MultipleValuesError(key)
+
+    def __setitem__(self, key: str, value: str) -> None:
+        pair = _checked(key, value)
+        self._list.append(pair)
+        if self._index is not None:
+            self._index.setdefault(key.lower(), []).append(pair[1])
+
+    def __delitem__(self, key: str) -> None:
+        wanted = key.lower()
+        del self._by_name()[wanted]
+        self._list = [pair for pair in self._list if pair[0].lower() != wanted]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return self._by_name() == other._by_name()
+
+    def clear(self) -> None:
+        """Remove all headers."""
+        self._list = []
+        self._index = None
+
+    def update(self, *args: Any, **kwargs: str) -> None:
+        """Add headers; those of the same name stay.
+
+        Parameters:
+            args: at most one mapping or iterable of pairs.
+            kwargs: more headers.
+
+        Raises:
+            InvalidHeaderFormat: if a name is not a token.
+            InvalidHeaderValue: if a value has control characters or characters outside ISO-8859-1.
+        """
+        if len(args) > 1:
+            raise TypeError(f"expected at most 1 positional argument, got {len(args)}")
+        # All or nothing: the check of a later pair must not leave the earlier ones behind.
+        self._list += _checked_all(_pairs(args[0] if args else (), kwargs))
+        self._index = None
+
+    # What only a multimap has.
+
+    def get_all(self, key: str) -> list[str]:
+        """Return all values of headers named *key*, in order; an empty list if there is none.
+
+        Parameters:
+            key: the name, in any case.
+        """
+        return self._by_name().get(key.lower(), [])
+
+    def raw_items(self) -> Iterator[tuple[str, str]]:
+        """Return an iterator over all pairs of name and value, as they were set."""
+        return iter(self._list)
+
+
+class SupportsKeysAndGetItem(Protocol):
+    """The least that counts as a dict-like object of headers."""
+
+    def keys(self) -> Iterable[str]: ...  # pragma: no cover
+
+    def __getitem__(self, key: str) -> str: ...  # pragma: no cover
+
+
+def _pairs(source: Any, more: dict[str, str]) -> Iterable[tuple[str, str]]:
+    """Return the pairs of name and value in *source*, a ``HeadersLike``, then those in *more*."""
+    if isinstance(source, Headers):
+        pairs = source.raw_items()
+    elif hasattr(source, "keys"):
+        keys = source.keys()
+        pairs = iter([(key, source[key]) for key in keys])
+    else:
+        pairs = iter(source)
+    return itertools.chain(pairs, more.items()) if more else pairs
+
+
+HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]] | SupportsKeysAndGetItem
+"""What may be given where headers are needed."""

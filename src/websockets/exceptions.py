@@ -1,0 +1,483 @@
+"""Every exception of the package, as one tree.
+
+May know: the texts, and the attributes a caller needs to decide what to do next.
+Must not know: anything else of this package at run time. ``Close`` and ``Response`` are only ever printed.
+
+Who is at fault stands on the right; "either" means that the text tells::
+
+    WebSocketException
+     |- ConnectionClosed                        either: the text says who closed, with which code
+     |   |- ConnectionClosedOK                  nobody: 1000, 1001 or no code, sent and received
+     |   `- ConnectionClosedError               either: anything else, a lost connection included
+     |- InvalidURI                              the caller
+     |- InvalidProxy                            the caller, or the proxy settings of the system
+     |- InvalidHandshake                        the opening handshake failed:
+     |   |- SecurityError                       the peer: a limit or a rule of safety was broken
+     |   |   |- RequestLineTooLong              the client
+     |   |   |- StatusLineTooLong               the server
+     |   |   |- HeaderLineTooLong               the peer
+     |   |   `- TooManyHeaders                  the peer
+     |   |- ProxyError                          the proxy
+     |   |   |- InvalidProxyMessage             the proxy: not HTTP
+     |   |   `- InvalidProxyStatus              the proxy: it refused
+     |   |- InvalidMessage                      the peer: not HTTP
+     |   |- InvalidMethod                       the client
+     |   |- InvalidProtocol                     the client: not HTTP/1.1
+     |   |- InvalidStatus                       the server: it refused
+     |   |- InvalidHeader                       the peer, or the caller for a header it sets
+     |   |   |- InvalidHeaderFormat             against the grammar
+     |   |   |- InvalidHeaderValue              against the protocol
+     |   |   |- InvalidOrigin                   the client
+     |   |   `- InvalidUpgrade                  the peer
+     |   `- NegotiationError                    the peer: extensions or subprotocols do not match
+     |       |- DuplicateParameter
+     |       |- InvalidParameterName
+     |       `- InvalidParameterValue
+     |- ProtocolError                           the peer; the caller when raised by a method that sends
+     |- PayloadTooBig                           the peer
+     |- TooManyFragments                        the peer
+     |- InvalidState (AssertionError)           the caller
+     `- ConcurrencyError (RuntimeError)         the caller
+
+A deadline that passes raises the built-in :exc:`TimeoutError`, a failing network :exc:`OSError`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .frames import Close
+    from .http11 import Response
+
+__all__ = [
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "DuplicateParameter",
+    "HeaderLineTooLong",
+    "InvalidHandshake",
+    "InvalidHeader",
+    "InvalidHeaderFormat",
+    "InvalidHeaderValue",
+    "InvalidMessage",
+    "InvalidMethod",
+    "InvalidOrigin",
+    "InvalidParameterName",
+    "InvalidParameterValue",
+    "InvalidProtocol",
+    "InvalidProxy",
+    "InvalidProxyMessage",
+    "InvalidProxyStatus",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "InvalidUpgrade",
+    "NegotiationError",
+    "PayloadTooBig",
+    "ProtocolError",
+    "ProxyError",
+    "RequestLineTooLong",
+    "SecurityError",
+    "StatusLineTooLong",
+    "TooManyFragments",
+    "TooManyHeaders",
+    "WebSocketException",
+]
+
+# Texts end up in logs, terminals and answers, and much of what they quote comes from the network. Whatever could move
+# a cursor or start a new line is therefore shown as an escape. The attributes keep the value as it was.
+
+
+def printable(text: str) -> str:
+    """Return *text* with every character that is not printable as a Python escape."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _lacking(value: str | None) -> str:
+    """Return how *value* is wrong in one word: missing, empty or invalid."""
+    return "invalid" if value else "missing" if value is None else "empty"
+
+
+class WebSocketException(Exception):
+    """Base of every exception that this package defines."""
+
+
+# Connections that ended.
+
+
+class ConnectionClosed(WebSocketException):
+    """The connection is closed, and what was asked for needs it open.
+
+    The root cause, if there is one, is chained as ``__cause__``: a protocol error, an :exc:`OSError`, a timeout.
+
+    Parameters:
+        rcvd: the Close frame received, or ``None``.
+        sent: the Close frame sent, or ``None``.
+        rcvd_then_sent: whether receiving came before sending; ``None`` unless both happened.
+
+    See RFC 6455 section 7.1.
+    """
+
+    def __init__(self, rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None = None) -> None:
+        self.rcvd = rcvd
+        self.sent = sent
+        self.rcvd_then_sent = rcvd_then_sent
+
+    def __str__(self) -> str:
+        return printable(self._story())
+
+    def _story(self) -> str:
+        """Tell who closed first and what came after."""
+        if self.rcvd is None and self.sent is None:
+            return "no close frame received or sent"
+        if self.rcvd is None:
+            return f"sent {self.sent}; no close frame received"
+        if self.sent is None:
+            return f"received {self.rcvd}; no close frame sent"
+        if self.rcvd_then_sent:
+            return f"received {self.rcvd}; then sent {self.sent}"
+        return f"sent {self.sent}; then received {self.rcvd}"
+
+    @property
+    def code(self) -> int:
+        """The close code received, 1006 if there was none. Deprecated: see ``rcvd``."""
+        self._warn("code")
+        return 1006 if self.rcvd is None else self.rcvd.code
+
+    @property
+    def reason(self) -> str:
+        """The close reason received, empty if there was none. Deprecated: see ``rcvd``."""
+        self._warn("reason")
+        return "" if self.rcvd is None else self.rcvd.reason
+
+    @staticmethod
+    def _warn(name: str) -> None:
+        text = f"ConnectionClosed.{name} is deprecated; use Protocol.close_{name} or ConnectionClosed.rcvd.{name}"
+        warnings.warn(text, DeprecationWarning, stacklevel=3)
+
+
+class ConnectionClosedOK(ConnectionClosed):
+    """The connection ended well: a Close was sent and received, each with 1000, 1001 or no code."""
+
+
+class ConnectionClosedError(ConnectionClosed):
+    """The connection ended badly: another code was sent or received, or the closing handshake is incomplete."""
+
+
+# Connections that cannot even be tried.
+
+
+class InvalidURI(WebSocketException):
+    """The URI is no WebSocket URI (RFC 6455 section 3).
+
+    Parameters:
+        uri: the URI, without credentials.
+        msg: what is wrong with it.
+    """
+
+    def __init__(self, uri: str, msg: str) -> None:
+        self.uri = uri
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return f"{printable(self.uri)} isn't a valid URI: {printable(self.msg)}"
+
+
+class InvalidProxy(WebSocketException):
+    """The address of the proxy cannot be used.
+
+    Parameters:
+        proxy: the address, without credentials.
+        msg: what is wrong with it.
+    """
+
+    def __init__(self, proxy: str, msg: str) -> None:
+        self.proxy = proxy
+        self.msg = msg
+
+    def __str__(self) -> str:
+        return f"{printable(self.proxy)} isn't a valid proxy: {printable(self.msg)}"
+
+
+# The opening handshake: RFC 6455 section 4.
+
+
+class InvalidHandshake(WebSocketException):
+    """Base of everything that can go wrong in the opening handshake (RFC 6455 section 4)."""
+
+
+class SecurityError(InvalidHandshake):
+    """A limit that guards this side was exceeded, or a redirect leads where it must not."""
+
+
+class RequestLineTooLong(SecurityError):
+    """The request line is longer than ``WEBSOCKETS_MAX_LINE_LENGTH`` bytes; answered with 414."""
+
+
+class StatusLineTooLong(SecurityError):
+    """The status line is longer than ``WEBSOCKETS_MAX_LINE_LENGTH`` bytes."""
+
+
+class HeaderLineTooLong(SecurityError):
+    """A header line is longer than ``WEBSOCKETS_MAX_LINE_LENGTH`` bytes; answered with 431 (RFC 6585 section 5)."""
+
+
+class TooManyHeaders(SecurityError):
+    """There are more headers than ``WEBSOCKETS_MAX_NUM_HEADERS``; answered with 431 (RFC 6585 section 5)."""
+
+
+class ProxyError(InvalidHandshake):
+    """The proxy did not lead to the server."""
+
+
+class InvalidProxyMessage(ProxyError):
+    """The answer of the proxy is not HTTP."""
+
+
+class InvalidProxyStatus(ProxyError):
+    """The proxy refused to connect to the server (RFC 9110 section 9.3.6).
+
+    Parameters:
+        response: the answer of the proxy.
+    """
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"proxy rejected connection: HTTP {self.response.status_code:d}"
+
+
+class InvalidMessage(InvalidHandshake):
+    """The request or the response is not HTTP, or ended too early; the cause is chained."""
+
+
+class InvalidMethod(InvalidHandshake):
+    """The method of the request is not GET; answered with 405 (RFC 6455 section 4.1).
+
+    Parameters:
+        method: the method.
+    """
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+    def __str__(self) -> str:
+        return f"unsupported HTTP method: {printable(self.method)}"
+
+
+class InvalidProtocol(InvalidHandshake):
+    """The version of HTTP is not 1.1; answered with 505 (RFC 6455 section 4.1).
+
+    Parameters:
+        protocol: the version, such as ``"HTTP/1.0"``.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self.protocol = protocol
+
+    def __str__(self) -> str:
+        return f"unsupported HTTP version: {printable(self.protocol)}"
+
+
+class InvalidStatus(InvalidHandshake):
+    """The server did not answer with 101 (RFC 6455 section 4.1).
+
+    Parameters:
+        response: the answer, with its body.
+    """
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+    def __str__(self) -> str:
+        return f"server rejected WebSocket connection: HTTP {self.response.status_code:d}"
+
+
+class InvalidHeader(InvalidHandshake):
+    """A header is missing, empty or wrong.
+
+    Parameters:
+        name: the name of the header.
+        value: its value; ``None`` if it is missing.
+    """
+
+    def __init__(self, name: str, value: str | None = None) -> None:
+        self.name = name
+        self.value = value
+
+    def __str__(self) -> str:
+        text = f"{_lacking(self.value)} {printable(self.name)} header"
+        return f"{text}: {printable(self.value)}" if self.value else text
+
+
+class InvalidHeaderFormat(InvalidHeader):
+    """A header is against its grammar.
+
+    Parameters:
+        name: the name of the header.
+        error: what was expected or found.
+        header: its value.
+        pos: index of the error in the value, from 0.
+    """
+
+    def __init__(self, name: str, error: str, header: str, pos: int) -> None:
+        super().__init__(name, f"{error} at {pos} in {header}")
+        # What the exception was made with, so that it can be copied and pickled.
+        self.args = (name, error, header, pos)
+
+
+class InvalidHeaderValue(InvalidHeader):
+    """A header follows its grammar, and still its value is not acceptable."""
+
+
+class InvalidOrigin(InvalidHeader):
+    """The origin is not one of those allowed; answered with 403 (RFC 6455 section 10.2).
+
+    Parameters:
+        origin: the origin; ``None`` if the header is missing.
+    """
+
+    def __init__(self, origin: str | None) -> None:
+        super().__init__("Origin", origin)
+        self.args = (origin,)
+
+
+class InvalidUpgrade(InvalidHeader):
+    """``Upgrade`` or ``Connection`` do not ask for WebSocket; answered with 426 (RFC 6455 section 4.2.1)."""
+
+
+class NegotiationError(InvalidHandshake):
+    """Extensions or subprotocols cannot be agreed on (RFC 6455 sections 9.1 and 1.9)."""
+
+
+class DuplicateParameter(NegotiationError):
+    """A parameter of an extension is repeated.
+
+    Parameters:
+        name: the name of the parameter.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"duplicate parameter: {printable(self.name)}"
+
+
+class InvalidParameterName(NegotiationError):
+    """A parameter of an extension is unknown.
+
+    Parameters:
+        name: the name of the parameter.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"invalid parameter name: {printable(self.name)}"
+
+
+class InvalidParameterValue(NegotiationError):
+    """A parameter of an extension has a value that it cannot have, or lacks one.
+
+    Parameters:
+        name: the name of the parameter.
+        value: its value; ``None`` if it has none.
+    """
+
+    def __init__(self, name: str, value: str | None) -> None:
+        self.name = name
+        self.value = value
+
+    def __str__(self) -> str:
+        text = f"{_lacking(self.value)} value for parameter {printable(self.name)}"
+        return f"{text}: {printable(self.value)}" if self.value else text
+
+
+# Open connections.
+
+
+class ProtocolError(WebSocketException):
+    """A frame is against RFC 6455, received (the connection fails with 1002) or about to be sent."""
+
+
+class PayloadTooBig(WebSocketException):
+    """A message, or one of its frames, is larger than allowed; the connection fails with 1009.
+
+    Parameters:
+        size_or_message: bytes in the frame, or ``None`` if nobody knows, as while inflating. A text is deprecated.
+        max_size: bytes that were still allowed.
+        current_size: bytes of the message that came in earlier frames.
+
+    After construction, ``max_size`` is the limit of the whole message: earlier frames are added to it.
+    """
+
+    def __init__(
+        self,
+        size_or_message: int | str | None,
+        max_size: int | None = None,
+        current_size: int | None = None,
+    ) -> None:
+        self.message: str | None = None
+        self.size: int | None = None
+        self.max_size = max_size
+        self.current_size: int | None = None
+        if isinstance(size_or_message, str):
+            text = "PayloadTooBig(message) is deprecated; change to PayloadTooBig(size, max_size)"
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            self.message = size_or_message
+            return
+        if max_size is None:
+            raise TypeError("max_size is required, in bytes")
+        self.size = size_or_message
+        self.set_current_size(current_size)
+
+    def set_current_size(self, current_size: int | None) -> None:
+        """Add what only the owner of the message knows.
+
+        Parameters:
+            current_size: bytes of the message that came in earlier frames; ``None`` changes nothing.
+        """
+        if current_size is None or self.max_size is None:
+            return
+        self.max_size += current_size - (self.current_size or 0)
+        self.current_size = current_size
+
+    def __str__(self) -> str:
+        if self.message is not None:
+            return self.message
+        size = "" if self.size is None else f"with {self.size} bytes "
+        earlier = "" if self.current_size is None else f"after reading {self.current_size} bytes "
+        return f"frame {size}{earlier}exceeds limit of {self.max_size} bytes"
+
+
+class TooManyFragments(WebSocketException):
+    """A message is in more fragments than ``WEBSOCKETS_MAX_FRAGMENTS``; the connection fails with 1009.
+
+    Parameters:
+        max_fragments: the limit.
+    """
+
+    def __init__(self, max_fragments: int) -> None:
+        self.max_fragments = max_fragments
+
+    def __str__(self) -> str:
+        return f"fragmented message exceeds limit of {self.max_fragments} frames"
+
+
+# Mistakes of the caller.
+
+
+class InvalidState(WebSocketException, AssertionError):
+    """What was asked for makes no sense in the state of the connection."""
+
+
+class ConcurrencyError(WebSocketException, RuntimeError):
+    """Two tasks or threads want what only one can have at a time."""

@@ -1,0 +1,296 @@
+"""Frames and close codes: RFC 6455 sections 5.2, 5.5 and 7.4.
+
+May know: the layout of one frame and of a Close payload, the opcodes and the close codes with their meaning.
+Must not know: connections, the order of frames, extensions beyond passing a frame through them, I/O.
+The bytes themselves are read and written by the accelerator; this file gives them names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import os
+import re
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from ._accelerator import build_frame
+from .exceptions import ProtocolError
+from .typing import BytesLike
+
+if TYPE_CHECKING:
+    from .extensions.base import Extension
+
+__all__ = ["Close", "CloseCode", "Frame", "Opcode"]
+
+
+class Opcode(enum.IntEnum):
+    """What a frame is for (RFC 6455 section 5.2)."""
+
+    CONT, TEXT, BINARY = 0x00, 0x01, 0x02
+    CLOSE, PING, PONG = 0x08, 0x09, 0x0A
+
+
+CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
+DATA_OPCODES = frozenset({CONT, TEXT, BINARY})
+CTRL_OPCODES = frozenset({CLOSE, PING, PONG})
+
+# RFC 6455 section 5.5: the payload of a control frame fits the 7-bit length.
+MAX_CONTROL_PAYLOAD = 125
+
+
+class CloseCode(enum.IntEnum):
+    """Why a connection closed (RFC 6455 section 7.4.1 and the IANA registry)."""
+
+    NORMAL_CLOSURE = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    # 1004 is reserved without a meaning.
+    NO_STATUS_RCVD = 1005
+    ABNORMAL_CLOSURE = 1006
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+    TLS_HANDSHAKE = 1015
+
+
+CLOSE_CODE_EXPLANATIONS: dict[int, str] = {
+    CloseCode.NORMAL_CLOSURE: "OK",
+    CloseCode.GOING_AWAY: "going away",
+    CloseCode.PROTOCOL_ERROR: "protocol error",
+    CloseCode.UNSUPPORTED_DATA: "unsupported data",
+    CloseCode.NO_STATUS_RCVD: "no status received [internal]",
+    CloseCode.ABNORMAL_CLOSURE: "abnormal closure [internal]",
+    CloseCode.INVALID_DATA: "invalid frame payload data",
+    CloseCode.POLICY_VIOLATION: "policy violation",
+    CloseCode.MESSAGE_TOO_BIG: "message too big",
+    CloseCode.MANDATORY_EXTENSION: "mandatory extension",
+    CloseCode.INTERNAL_ERROR: "internal error",
+    CloseCode.SERVICE_RESTART: "service restart",
+    CloseCode.TRY_AGAIN_LATER: "try again later",
+    CloseCode.BAD_GATEWAY: "bad gateway",
+    CloseCode.TLS_HANDSHAKE: "TLS handshake failure [internal]",
+}
+
+# 1005, 1006 and 1015 stand for what was seen locally and never travel (RFC 6455 section 7.4.1).
+INTERNAL_CLOSE_CODES = {CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
+EXTERNAL_CLOSE_CODES = frozenset(set(CloseCode) - INTERNAL_CLOSE_CODES)
+OK_CLOSE_CODES = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
+
+MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
+
+# What text rarely has and binary data soon does: control characters, except tabs and ends of lines.
+find_binary = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]").search
+
+
+def explain_close_code(code: int) -> str:
+    """The words for a close code; ranges as RFC 6455 section 7.4.2 assigns them."""
+    if 3000 <= code < 4000:
+        return "registered"
+    if 4000 <= code < 5000:
+        return "private use"
+    return CLOSE_CODE_EXPLANATIONS.get(code, "unknown")
+
+
+@dataclasses.dataclass(slots=True)
+class Close:
+    """Code and reason of a Close frame (RFC 6455 section 5.5.1).
+
+    Parameters:
+        code: close code, 1000 to 4999.
+        reason: text for humans, at most 123 bytes in UTF-8.
+    """
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        words = f"{self.code:d} ({explain_close_code(self.code)})"
+        return f"{words} {self.reason}" if self.reason else words
+
+    @classmethod
+    def parse(cls, data: BytesLike) -> Self:
+        """Read the payload of a Close frame.
+
+        Returns:
+            The code and the reason; 1005 and "" when the payload is empty.
+
+        Raises:
+            ProtocolError: the payload is one byte long, or the code must not travel.
+            UnicodeDecodeError: the reason isn't UTF-8.
+        """
+        payload = bytes(data)
+        if not payload:
+            return cls(CloseCode.NO_STATUS_RCVD, "")
+        if len(payload) == 1:
+            raise ProtocolError("close frame too short")
+        close = cls(int.from_bytes(payload[:2], "big"), payload[2:].decode())
+        close.check()
+        return close
+
+    def serialize(self) -> bytes:
+        """The payload of the Close frame.
+
+        Raises:
+            ProtocolError: the code must not travel.
+        """
+        self.check()
+        return self.code.to_bytes(2, "big") + self.reason.encode()
+
+    def check(self) -> None:
+        """Refuse codes that must not travel in a Close frame.
+
+        Raises:
+            ProtocolError: the code isn't among the registered ones nor in 3000-4999.
+        """
+        if not (self.code in EXTERNAL_CLOSE_CODES or 3000 <= self.code < 5000):
+            raise ProtocolError("invalid status code")
+
+
+@dataclasses.dataclass(slots=True)
+class Frame:
+    """One WebSocket frame (RFC 6455 section 5.2), unmasked.
+
+    Parameters:
+        opcode: what the frame is for.
+        data: payload.
+        fin: whether this is the last frame of its message.
+        rsv1: first reserved bit; with permessage-deflate, "this message is compressed".
+        rsv2: second reserved bit.
+        rsv3: third reserved bit.
+    """
+
+    opcode: Opcode
+    data: BytesLike
+    fin: bool = True
+    rsv1: bool = False
+    rsv2: bool = False
+    rsv3: bool = False
+
+    def __str__(self) -> str:
+        """How the frame looks in a log, with a long payload cut in its middle."""
+        shown, kind = _describe(self.opcode, bytes(self.data))
+        size = len(self.data)
+        notes = [kind, f"{size} byte{'' if size == 1 else 's'}", "" if self.fin else "continued"]
+        return f"{self.opcode.name} {shown} [{', '.join(note for note in notes if note)}]"
+
+    @property
+    def head(self) -> int:
+        """The first byte of the frame: FIN, reserved bits and opcode."""
+        return self.fin << 7 | self.rsv1 << 6 | self.rsv2 << 5 | self.rsv3 << 4 | self.opcode
+
+    @classmethod
+    def from_head(cls, head: int, data: BytesLike) -> Self:
+        """The frame that begins with byte ``head`` and carries ``data``."""
+        return cls(Opcode(head & 0x0F), data, head >= 0x80, bool(head & 0x40), bool(head & 0x20), bool(head & 0x10))
+
+    def serialize(self, *, mask: bool, extensions: Sequence[Extension] | None = None) -> bytes:
+        """The bytes of the frame.
+
+        Parameters:
+            mask: whether to mask the payload, as a client must (RFC 6455 section 5.3).
+            extensions: applied to the frame in this order.
+
+        Raises:
+            ProtocolError: the frame breaks a rule that :meth:`check` holds.
+        """
+        self.check()
+        frame: Frame = self
+        for extension in extensions or ():
+            frame = extension.encode(frame)
+        return build_frame(frame.head, frame.data, new_mask() if mask else None)
+
+    def check(self) -> None:
+        """Hold the rules that any single frame obeys (RFC 6455 sections 5.2 and 5.5).
+
+        Raises:
+            ProtocolError: reserved bits are set, or a control frame is long or fragmented.
+        """
+        if self.rsv1 or self.rsv2 or self.rsv3:
+            raise ProtocolError("reserved bits must be 0")
+        if self.opcode in CTRL_OPCODES:
+            if len(self.data) > MAX_CONTROL_PAYLOAD:
+                raise ProtocolError("control frame too long")
+            if not self.fin:
+                raise ProtocolError("fragmented control frame")
+
+
+def _describe(opcode: Opcode, data: bytes) -> tuple[str, str]:
+    """A payload as the log shows it, and what it is where the opcode doesn't tell already."""
+    if not data:
+        return "''", ""
+    if opcode is CLOSE:
+        return _describe_close(data)
+    text = _readable(data, ascii_only=opcode in CTRL_OPCODES)
+    if text is None:
+        return _elide(data.hex(" "), separator=" "), "" if opcode is BINARY else "binary"
+    return _elide(repr(text)), "" if opcode is TEXT else "text"
+
+
+def _describe_close(data: bytes) -> tuple[str, str]:
+    try:
+        close = Close.parse(data)
+    except (ProtocolError, UnicodeDecodeError):
+        return _elide(data.hex(" "), separator=" "), "binary"
+    # The reason comes from the peer: it may not write control characters into a log.
+    reason = close.reason if close.reason.isprintable() else repr(close.reason)
+    return _elide(str(Close(close.code, reason))), ""
+
+
+def _readable(data: bytes, *, ascii_only: bool) -> str | None:
+    """The text in a payload; None if a log does better with its bytes."""
+    try:
+        text = data.decode("ascii" if ascii_only else "utf-8")
+    except UnicodeDecodeError:
+        return None
+    return None if find_binary(text) else text
+
+
+def _elide(shown: str, separator: str = "") -> str:
+    """Cut the middle out of what is longer than the limit: two thirds of it before, one third after."""
+    if len(shown) <= MAX_LOG_SIZE:
+        return shown
+    keep = max(MAX_LOG_SIZE - 3, 2)
+    before = keep * 2 // 3
+    if separator:  # never half a byte
+        before = (before + 1) // 3 * 3
+        after = (keep - before) // 3 * 3 - 1
+        return f"{shown[:before]}... {shown[-after:]}" if after > 0 else f"{shown[:before]}..."
+    return f"{shown[:before]}...{shown[before - keep :]}"
+
+
+class _Masks(threading.local):
+    """Masking keys (RFC 6455 section 5.3), drawn from a buffer of random bytes, one buffer a thread.
+
+    A call to the operating system for every frame costs more than the frame. The keys stay those of its generator:
+    unpredictable, never used twice.
+    """
+
+    keys = memoryview(b"")
+    position = 0
+
+    def draw(self) -> bytes:
+        start = self.position
+        if start >= len(self.keys):
+            self.keys = memoryview(os.urandom(4096))
+            start = 0
+        self.position = start + 4
+        return bytes(self.keys[start : start + 4])
+
+    def forget(self) -> None:
+        self.keys, self.position = memoryview(b""), 0
+
+
+_masks = _Masks()
+new_mask = _masks.draw
+
+# A forked child must not repeat the keys of its parent.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_masks.forget)

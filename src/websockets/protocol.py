@@ -1,0 +1,582 @@
+"""The WebSocket protocol after the opening handshake, without I/O: RFC 6455 sections 5 to 8.
+
+May know: frames, extensions, the lifecycle; what the bytes of the peer mean and which bytes answer them. Must not know:
+sockets, time, who reads messages, the opening handshake (that is for :mod:`.client` and :mod:`.server`).
+
+Methods are of four kinds. Ask, without effect: ``state``, ``close_expected()``... Tell the news from the network:
+``receive_data()``, ``receive_eof()``. Tell the wishes of the application: ``send_...()``, ``fail()``. Then collect:
+``data_to_send()``, ``events_received()``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+from ._accelerator import FrameDecoder, build_frame
+from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
+from .exceptions import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidState,
+    PayloadTooBig,
+    ProtocolError,
+)
+from .extensions.base import Extension
+from .extensions.permessage_deflate import PerMessageDeflate
+from .frames import MAX_CONTROL_PAYLOAD, OK_CLOSE_CODES, Close, CloseCode, Frame, Opcode, new_mask
+from .http11 import Request, Response
+from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
+
+__all__ = ["SEND_EOF", "Protocol", "Side", "State"]
+
+Event = Request | Response | Frame
+"""What :meth:`Protocol.events_received` gives."""
+
+Sink = Callable[[int, Data], None]
+
+SEND_EOF: Final = b""
+"""In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
+
+FIN = 0x80
+RSV1 = 0x40
+
+
+class Protocol:
+    """Sans-I/O WebSocket connection.
+
+    Parameters:
+        side: which end this is.
+        state: where to begin; OPEN after an opening handshake that was done elsewhere.
+        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
+            a fragment.
+        logger: where to log; ``websockets.client`` or ``websockets.server`` by default.
+    """
+
+    # Rarely set attributes live in the class until they are: an idle connection stays small.
+    logger: LoggerLike
+    origin: Origin | None = None
+    subprotocol: Subprotocol | None = None
+    close_rcvd: Close | None = None
+    close_sent: Close | None = None
+    close_rcvd_then_sent: bool | None = None
+    handshake_exc: Exception | None = None
+    parser_exc: Exception | None = None
+    extensions: list[Extension]
+
+    def __init__(
+        self,
+        side: Side,
+        *,
+        state: State = State.OPEN,
+        max_size: int | tuple[int | None, int | None] | None = 2**20,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        if logger is None:
+            logger = logging.getLogger(f"websockets.{side.name.lower()}")
+        self.logger = logger
+        self.debug = logger.isEnabledFor(logging.DEBUG)
+        self.side = side
+        self.max_message_size, self.max_fragment_size = max_size if isinstance(max_size, tuple) else (max_size, None)
+        self.extensions = []
+        self.events: list[Event] = []
+        self.writes: list[bytes] = []
+        self._life = Lifecycle(side, state)
+        if self.debug:
+            self._log_state()
+
+    _id: uuid.UUID | None = None
+    # Receiving: the decoder and, when extensions hide the payload from it, what it can't keep account of.
+    _decoder: FrameDecoder | None = None
+    _deflate: PerMessageDeflate | None = None
+    _opcode: int = 0
+    _inflated: int = 0
+    _utf8: codecs.IncrementalDecoder | None = None
+    # Sending: whether a fragmented message is under way, and whether it is compressed.
+    _continuing: bool = False
+    # What a front-end may set, before the first frame: where data frames go instead of ``events``...
+    _sink: Sink | None = None
+    # ...and what may hold back a failure until what came before it has been read.
+    _hold_failure: Callable[[], bool] | None = None
+    _held: tuple[Exception, int, str] | None = None
+    _hold_pongs: bool = False
+    _pong_owed: bytes | None = None
+
+    # ------------------------------------------------------------------------------------------------------------ ask
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Unique identifier of the connection, for logs."""
+        if self._id is None:
+            self._id = uuid.uuid4()
+        return self._id
+
+    @property
+    def state(self) -> State:
+        """State of the connection (RFC 6455 sections 4.1 and 7.1)."""
+        return self._life.state
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code received; 1005 if the Close frame had none, 1006 if there was none, None until CLOSED.
+
+        RFC 6455 section 7.1.5.
+        """
+        if self._life.state is not State.CLOSED:
+            return None
+        return CloseCode.ABNORMAL_CLOSURE if self.close_rcvd is None else self.close_rcvd.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Reason received with the close code, "" if there was none, None until CLOSED (RFC 6455 section 7.1.6)."""
+        if self._life.state is not State.CLOSED:
+            return None
+        return "" if self.close_rcvd is None else self.close_rcvd.reason
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """The exception for whoever uses the connection after it closed; a new one each time.
+
+        Raises:
+            AssertionError: the connection isn't closed yet.
+        """
+        if self._life.state is not State.CLOSED:
+            raise AssertionError("connection isn't closed yet")
+        ok = all(close is not None and close.code in OK_CLOSE_CODES for close in (self.close_rcvd, self.close_sent))
+        kind = ConnectionClosedOK if ok else ConnectionClosedError
+        exc = kind(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
+        exc.__cause__ = self.parser_exc
+        return exc
+
+    def close_expected(self) -> bool:
+        """Whether the TCP connection should be over soon, so that waiting for it should have a limit.
+
+        True in the CLOSING state, and from the end of an opening handshake that failed.
+        """
+        life = self._life
+        if life.receiving is Receiving.REFUSED:
+            return True
+        return life.state is State.CLOSING
+
+    # ------------------------------------------------------------------------------------ tell: news from the network
+
+    def receive_data(self, data: BytesLike) -> None:
+        """Take in what a read from the network gave.
+
+        Then call :meth:`data_to_send` and :meth:`events_received`. Errors of the peer don't raise: they close the
+        connection, and :attr:`parser_exc` has them.
+
+        Raises:
+            EOFError: the end of the stream was received before.
+        """
+        receiving = self._life.receiving
+        if receiving is Receiving.OPEN:
+            self._receive_frames(data)
+        elif receiving is Receiving.OPENING:
+            self._receive_opening(data)
+        elif receiving is Receiving.ENDED:
+            raise EOFError("stream ended")
+        # REFUSED and DEAF: whatever comes doesn't count any more.
+
+    def receive_eof(self) -> None:
+        """Take in the end of the stream: the peer will send no more. Calling it again has no effect."""
+        life = self._life
+        if life.receiving is Receiving.ENDED:
+            return
+        if self._held is not None:
+            self.release_failure()
+        if self.debug:
+            self.logger.debug("< EOF")
+        if life.receiving is Receiving.OPENING:
+            self._receive_opening_eof()
+        elif life.receiving is Receiving.OPEN:
+            self.parser_exc = EOFError("unexpected end of stream")
+        life.received(Receive.EOF)
+        self._react()
+        self._closed()
+
+    def _receive_opening(self, data: BytesLike) -> None:
+        """Data that arrives in the opening handshake; for the client and the server to say."""
+        raise InvalidState("connection is connecting")
+
+    def _receive_opening_eof(self) -> None:
+        """The end of the stream in the opening handshake."""
+
+    def _receive_frames(self, data: BytesLike) -> None:
+        """The hot path: what a read gave, to frames, to whom they concern."""
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._start_decoder()
+        try:
+            frames = decoder.feed(data)
+            sink = self._sink or self._add_event
+            for index in range(0, len(frames), 2):
+                head = frames[index]
+                if self.debug:
+                    self._log_frame("<", head, frames[index + 1])
+                if head & 0x08 or self.extensions:
+                    self._receive_frame(head, frames[index + 1], sink)
+                else:
+                    sink(head, frames[index + 1])
+            if decoder.failure is not None and self._life.receiving is Receiving.OPEN:
+                self._refuse(*decoder.failure)
+        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+            self._fail_for(exc)
+        except Exception as exc:
+            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
+            self.logger.error("parser failed", exc_info=True)
+            self._fail_for(exc)
+        self._react()
+
+    def _start_decoder(self) -> FrameDecoder:
+        """The decoder, made when the first frame arrives, when the extensions are known."""
+        custom = any(type(extension) is not PerMessageDeflate for extension in self.extensions)
+        reserved = 0x70 if custom or len(self.extensions) > 1 else RSV1 if self.extensions else 0
+        if reserved == RSV1:
+            (extension,) = self.extensions
+            assert isinstance(extension, PerMessageDeflate)
+            self._deflate = extension
+        fragment, message = self.max_fragment_size, self.max_message_size
+        self._decoder = FrameDecoder(
+            self.side is Side.SERVER,
+            reserved,
+            -1 if fragment is None else fragment,
+            -1 if message is None else message,
+            self._sink is not None,
+        )
+        return self._decoder
+
+    def _receive_frame(self, head: int, payload: Any, sink: Sink) -> None:
+        """A control frame, or a data frame that extensions may have changed."""
+        if self._life.receiving is not Receiving.OPEN:
+            return
+        if head & 0x08 == 0 and self._deflate is not None:
+            self._receive_deflated(head, payload, sink)
+        elif self.extensions and self._deflate is None:
+            self._receive_extended(Frame.from_head(head, payload), sink)
+        else:
+            self._receive_control(head, payload)
+
+    def _receive_control(self, head: int, payload: bytes) -> None:
+        opcode = head & 0x0F
+        if opcode == Opcode.PING:
+            self._answer_ping(payload)
+        elif opcode == Opcode.CLOSE:
+            self.close_rcvd = Close.parse(payload)
+            if self.close_sent is not None:
+                self.close_rcvd_then_sent = False
+            self._life.received(Receive.CLOSE)
+        self.events.append(Frame.from_head(head, payload))
+
+    def _answer_ping(self, payload: bytes) -> None:
+        # Of several pings only the last needs a pong (RFC 6455 section 5.5.3): one is all that waits while the peer
+        # doesn't read.
+        if self._hold_pongs:
+            self._pong_owed = payload
+        else:
+            self.send_pong(payload)
+
+    def _receive_deflated(self, head: int, payload: Any, sink: Sink) -> None:
+        """A data frame of a connection that negotiated permessage-deflate and nothing else."""
+        assert self._deflate is not None
+        if head & 0x0F:
+            self._opcode = head & 0x4F
+        if self._opcode & RSV1:
+            limit = self.max_message_size
+            room = None if limit is None else limit - self._inflated
+            if self.max_fragment_size is not None:
+                room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
+            try:
+                payload = self._deflate.decompress(payload, head >= FIN, room)
+            except PayloadTooBig as exc:
+                exc.set_current_size(self._inflated or None)
+                raise
+            payload = self._check_text(head, payload)
+        sink(head & ~RSV1, payload)
+
+    def _receive_extended(self, frame: Frame, sink: Sink) -> None:
+        """A frame of a connection with extensions of which we know nothing but their interface."""
+        limit = self.max_message_size
+        room = None if limit is None else limit - self._inflated
+        for extension in reversed(self.extensions):
+            frame = extension.decode(frame, max_size=room)
+        frame.check()
+        head = frame.head
+        payload = bytes(frame.data)
+        if head & 0x08:
+            self._receive_control(head, payload)
+            return
+        if head & 0x0F:
+            self._opcode = head & 0x0F
+        if room is not None and len(payload) > room:
+            raise PayloadTooBig(len(payload), room, self._inflated or None)
+        sink(head, self._check_text(head, payload))
+
+    def _check_text(self, head: int, payload: bytes) -> Data:
+        """Keep account of a payload that only an extension could read; check it if it is text."""
+        final = head >= FIN
+        self._inflated = 0 if final else self._inflated + len(payload)
+        if self._opcode & 0x0F != Opcode.TEXT:
+            return payload
+        if final and head & 0x0F:
+            text = payload.decode()
+            return text if self._sink is not None else payload
+        if head & 0x0F or self._utf8 is None:
+            self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._utf8.decode(payload, final)
+        return payload
+
+    def _add_event(self, head: int, payload: Data) -> None:
+        assert not isinstance(payload, str)
+        self.events.append(Frame.from_head(head, payload))
+
+    # ------------------------------------------------------------------------------------------------------- failures
+
+    def _refuse(self, code: int, *details: Any) -> None:
+        """Turn what the decoder found into an error."""
+        if code == CloseCode.MESSAGE_TOO_BIG:
+            size, limit, received = details
+            self._fail_for(PayloadTooBig(size, limit - received, received or None))
+        elif code == CloseCode.INVALID_DATA:
+            self._fail_for(ProtocolError(*details), code, *details)
+        else:
+            self._fail_for(ProtocolError(*details), code)
+
+    def _fail_for(self, exc: Exception, code: int | None = None, reason: str | None = None) -> None:
+        """Fail the connection for an error that was found in what the peer sent."""
+        if code is None:
+            code, reason = _explain(exc)
+        if reason is None:
+            reason = str(exc)
+        if self._hold_failure is not None and self._hold_failure():
+            self._held = exc, code, reason
+            return
+        self.parser_exc = exc
+        self.fail(code, reason)
+
+    def release_failure(self) -> None:
+        """Fail the connection for the error that was held back."""
+        if self._held is not None:
+            (self.parser_exc, code, reason), self._held = self._held, None
+            self.fail(code, reason)
+
+    # ------------------------------------------------------------------------------ tell: wishes of the application
+
+    def send_continuation(self, data: BytesLike, fin: bool) -> None:
+        """Send another fragment of the message under way (RFC 6455 section 5.4).
+
+        Parameters:
+            data: payload.
+            fin: whether this is the last fragment.
+
+        Raises:
+            ProtocolError: no fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        if not self._continuing and self._life.sending is Sending.OPEN:
+            raise ProtocolError("unexpected continuation frame")
+        self._send_data(Opcode.CONT, data, fin)
+
+    def send_text(self, data: BytesLike, fin: bool = True) -> None:
+        """Send a text message, or its first fragment (RFC 6455 section 5.6).
+
+        Parameters:
+            data: payload, encoded as UTF-8.
+            fin: whether the message has no more fragments.
+
+        Raises:
+            ProtocolError: a fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        self._send_first(Opcode.TEXT, data, fin)
+
+    def send_binary(self, data: BytesLike, fin: bool = True) -> None:
+        """Send a binary message, or its first fragment (RFC 6455 section 5.6).
+
+        Parameters:
+            data: payload.
+            fin: whether the message has no more fragments.
+
+        Raises:
+            ProtocolError: a fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        self._send_first(Opcode.BINARY, data, fin)
+
+    def _send_first(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+        if self._continuing:
+            raise ProtocolError("expected a continuation frame")
+        self._send_data(opcode, data, fin)
+
+    def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+        if self._life.sending is not Sending.OPEN:
+            raise InvalidState(f"connection is {self._life.state.name.lower()}")
+        self.writes.append(self._encode(opcode, data, fin))
+        self._continuing = not fin
+
+    def _encode(self, opcode: Opcode, data: BytesLike, fin: bool = True) -> bytes:
+        """One frame in bytes, through the extensions."""
+        if isinstance(data, str):
+            raise TypeError("a bytes-like object is required, not 'str'")
+        head = opcode | FIN if fin else opcode
+        if self.debug:
+            self._log_frame(">", head, data)
+        if self.extensions:
+            head, data = self._extend(Frame.from_head(head, data))
+        return build_frame(head, data, new_mask() if self.side is Side.CLIENT else None)
+
+    def _extend(self, frame: Frame) -> tuple[int, BytesLike]:
+        for extension in self.extensions:
+            frame = extension.encode(frame)
+        return frame.head, frame.data
+
+    def send_close(self, code: int | None = None, reason: str = "") -> None:
+        """Start the closing handshake (RFC 6455 section 7.1.2), or give the peer's Close its answer.
+
+        Parameters:
+            code: close code; None to send none.
+            reason: text for humans, at most 123 bytes in UTF-8.
+
+        Raises:
+            ProtocolError: the code may not be sent, the reason is too long, or there is a reason without a code.
+            InvalidState: a Close was sent before, or the connection isn't open.
+        """
+        if code is None:
+            if reason:
+                raise ProtocolError("cannot send a reason without a code")
+            close, payload = Close(CloseCode.NO_STATUS_RCVD, ""), b""
+        else:
+            close = Close(code, reason)
+            payload = close.serialize()
+        self._check_control(payload)
+        self._send_close(close, payload)
+
+    def _send_close(self, close: Close, payload: bytes) -> None:
+        self._life.sent(Send.CLOSE)
+        self.close_sent = close
+        self._continuing = False
+        if self.close_rcvd is not None:
+            self.close_rcvd_then_sent = True
+        self.writes.append(self._encode(Opcode.CLOSE, payload))
+        if self.debug:
+            self._log_state()
+
+    def send_ping(self, data: BytesLike) -> None:
+        """Send a ping (RFC 6455 section 5.5.2).
+
+        Parameters:
+            data: payload, at most 125 bytes.
+
+        Raises:
+            ProtocolError: the payload is too long.
+            InvalidState: the connection isn't open or closing.
+        """
+        self._send_control(Opcode.PING, data)
+
+    def send_pong(self, data: BytesLike) -> None:
+        """Send a pong (RFC 6455 section 5.5.3). Pings of the peer are answered without being asked.
+
+        Parameters:
+            data: payload, at most 125 bytes.
+
+        Raises:
+            ProtocolError: the payload is too long.
+            InvalidState: the connection isn't open or closing.
+        """
+        self._send_control(Opcode.PONG, data)
+
+    def _send_control(self, opcode: Opcode, data: BytesLike) -> None:
+        self._check_control(data)
+        self._life.sent(Send.CONTROL)
+        self.writes.append(self._encode(opcode, data))
+
+    def _check_control(self, data: BytesLike) -> None:
+        if len(data) > MAX_CONTROL_PAYLOAD:
+            raise ProtocolError("control frame too long")
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): send Close if that is still possible, and hear no more.
+
+        Parameters:
+            code: close code.
+            reason: text for humans; what is beyond 123 bytes is cut off.
+
+        Raises:
+            ProtocolError: the code may not be sent.
+        """
+        life = self._life
+        if life.sending is Sending.OPEN and life.receiving is Receiving.OPEN:
+            # The reason may come from an exception: it must fit a control frame whatever it says.
+            close = Close(code, reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore"))
+            payload = close.serialize()
+            life.received(Receive.VIOLATION)
+            self._send_close(close, payload)
+        elif life.receiving is not Receiving.ENDED:
+            life.received(Receive.VIOLATION)
+        self._react()
+
+    # -------------------------------------------------------------------------------------------------------- collect
+
+    def events_received(self) -> list[Event]:
+        """What was received since the last call: the request or the response, then frames."""
+        events, self.events = self.events, []
+        return events
+
+    def data_to_send(self) -> list[bytes]:
+        """What must be sent now, in this order; :data:`SEND_EOF` in it means "close the sending side"."""
+        writes, self.writes = self.writes, []
+        return writes
+
+    # ------------------------------------------------------------------------------------------------------ reactions
+
+    def _react(self) -> None:
+        """Send what is owed, until nothing is."""
+        life = self._life
+        while (reaction := life.reaction()) is not None:
+            if reaction is Reaction.CLOSE:
+                assert self.close_rcvd is not None
+                self._echo_close(self.close_rcvd)
+            else:
+                self._send_eof()
+
+    def _echo_close(self, close: Close) -> None:
+        # An empty Close is answered by an empty one: 1005 never travels.
+        empty = close.code == CloseCode.NO_STATUS_RCVD
+        self._send_close(close, b"" if empty else close.serialize())
+
+    def _send_eof(self) -> None:
+        self._life.sent(Send.EOF)
+        if self.debug:
+            self.logger.debug("> EOF")
+        self.writes.append(SEND_EOF)
+
+    def _closed(self) -> None:
+        """Let go of what a closed connection has no use for."""
+        if self.debug:
+            self._log_state()
+        if self._deflate is not None:
+            self._deflate.release()
+        self._decoder = None
+
+    def _log_state(self) -> None:
+        self.logger.debug("= connection is %s", self._life.state.name)
+
+    def _log_frame(self, arrow: str, head: int, payload: Any) -> None:
+        data = payload.encode() if isinstance(payload, str) else payload
+        self.logger.debug("%s %s", arrow, Frame.from_head(head, data))
+
+
+def _explain(exc: Exception) -> tuple[int, str]:
+    """The close code and the reason for an error found in what the peer sent."""
+    if isinstance(exc, ProtocolError):
+        return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)
+    if isinstance(exc, PayloadTooBig):
+        return CloseCode.MESSAGE_TOO_BIG, str(exc)
+    if isinstance(exc, UnicodeDecodeError):
+        return CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
+    # Never tell the peer about our bugs.
+    return CloseCode.INTERNAL_ERROR, ""

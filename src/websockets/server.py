@@ -1,0 +1,435 @@
+"""The server's side of the opening handshake, without I/O: RFC 6455 section 4.2.
+
+May know: what a request must say, what each refusal answers. Must not know: sockets, time, the handler.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from http import HTTPStatus as Status
+from typing import Final, cast
+
+from ._handshake import VERSION, accept_key, check_upgrade, log_headers, printable, single_value
+from ._lifecycle import Receive, Send, Sending, State
+from .datastructures import Headers, MultipleValuesError
+from .exceptions import (
+    HeaderLineTooLong,
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidHeaderValue,
+    InvalidMessage,
+    InvalidMethod,
+    InvalidOrigin,
+    InvalidProtocol,
+    InvalidState,
+    InvalidUpgrade,
+    NegotiationError,
+    RequestLineTooLong,
+    TooManyHeaders,
+)
+from .extensions.base import Extension, ServerExtensionFactory
+from .headers import build_extension, parse_extension, parse_subprotocol
+from .http11 import Request, RequestParser, Response
+from .protocol import Protocol, Side
+from .typing import BytesLike, ExtensionParameter, LoggerLike, Origin, StatusLike, Subprotocol
+
+__all__ = ["ServerProtocol"]
+
+# RFC 6455 section 4.1: 16 random bytes in base64, which are always 22 characters and two for padding. The last of the
+# 22 has 4 bits to spare, which simple clients don't set to zero, and which nobody needs.
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
+
+BROWSER_HINT: Final = (
+    "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
+)
+
+BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+
+class _Date:
+    """The ``Date`` header, made once a second."""
+
+    second = -1
+    text = ""
+
+    def __call__(self) -> str:
+        # A date is the one thing below the front-ends that can't be an argument: users build responses too.
+        second = int(time.time())
+        if second != self.second:
+            self.text = email.utils.formatdate(second, usegmt=True)
+            self.second = second
+        return self.text
+
+
+_date = _Date()
+
+# What each refusal answers: the status, headers beside the usual, and what the body adds to the error. First that fits.
+_REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str], ...]] = (
+    (InvalidOrigin, "! invalid origin", Status.FORBIDDEN, {}, ".\n"),
+    (InvalidUpgrade, "! invalid upgrade", Status.UPGRADE_REQUIRED, {"Upgrade": "websocket"}, "." + BROWSER_HINT),
+    (InvalidMethod, "! invalid method", Status.METHOD_NOT_ALLOWED, {"Allow": "GET"}, ".\n"),
+    (InvalidProtocol, "! invalid protocol", Status.HTTP_VERSION_NOT_SUPPORTED, {}, ".\n"),
+    (RequestLineTooLong, "! request line too long", Status.REQUEST_URI_TOO_LONG, {}, ".\n"),
+    (HeaderLineTooLong, "! header fields too large", Status.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, ".\n"),
+    (TooManyHeaders, "! header fields too large", Status.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, ".\n"),
+    (InvalidMessage, "! no valid HTTP request", Status.BAD_REQUEST, {}, ".\n"),
+    (InvalidHandshake, "! invalid handshake", Status.BAD_REQUEST, {}, ".\n"),
+)
+
+
+class _UnsupportedVersion(InvalidHeaderValue):
+    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
+
+
+class ServerProtocol(Protocol):
+    """Sans-I/O WebSocket server connection.
+
+    Parameters:
+        origins: acceptable values of the ``Origin`` header: strings, compiled patterns that must match in full, None
+            for a missing header. None instead of a sequence accepts anything.
+        extensions: extensions supported, in the order to try them.
+        subprotocols: subprotocols supported, in the order of preference.
+        select_subprotocol: ``f(protocol, offered) -> subprotocol or None``, instead of the default choice.
+        state: where to begin.
+        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
+            a fragment.
+        logger: where to log; ``websockets.server`` by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        origins: Sequence[Origin | re.Pattern[str] | None] | None = None,
+        extensions: Sequence[ServerExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        select_subprotocol: Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None = None,
+        state: State = State.CONNECTING,
+        max_size: int | tuple[int | None, int | None] | None = 2**20,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        super().__init__(Side.SERVER, state=state, max_size=max_size, logger=logger)
+        self.origins = origins
+        self.available_extensions = extensions
+        self.available_subprotocols = subprotocols
+        self._select = select_subprotocol
+
+    _parser: RequestParser | None = None
+    _requested: bool = False
+    _method: str = "GET"
+    _early: bytearray | None = None
+
+    # ---------------------------------------------------------------------------------------------- tell: the network
+
+    def _receive_opening(self, data: BytesLike) -> None:
+        if self._requested:
+            # A client that doesn't wait for the answer: its frames are read once there is a connection.
+            self._early = self._early or bytearray()
+            self._early += data
+            return
+        parser = self._parser = self._parser or RequestParser()
+        try:
+            request = parser.feed(data)
+        except (RequestLineTooLong, HeaderLineTooLong, TooManyHeaders) as exc:
+            self._answer_garbage(exc)
+        except Exception as exc:
+            self._answer_garbage(_invalid_message(exc))
+        else:
+            if request is not None:
+                self._take_request(request, parser.rest)
+
+    def _take_request(self, request: Request, rest: bytes) -> None:
+        self._parser, self._requested = None, True
+        if rest:
+            self._early = bytearray(rest)
+        self._method = request.method
+        if self.debug:
+            self.logger.debug("< %s %s %s", request.method, printable(request.path), request.protocol)
+            log_headers(self.logger, "<", request.headers)
+        self.events.append(request)
+
+    def _receive_opening_eof(self) -> None:
+        if not self._requested:
+            try:
+                (self._parser or RequestParser()).eof()
+            except EOFError as exc:
+                self.handshake_exc = _invalid_message(exc)
+            self._parser = None
+            if self.debug:
+                self.logger.debug("! no valid HTTP request", exc_info=self.handshake_exc)
+
+    def _answer_garbage(self, exc: Exception) -> None:
+        """Refuse what never became a request; nobody else will."""
+        self._parser = None
+        self.send_response(self._refuse_request(exc))
+
+    # ------------------------------------------------------------------------------------------ tell: the application
+
+    def accept(self, request: Request) -> Response:
+        """Make the response to a request; the connection isn't open before :meth:`send_response`.
+
+        Parameters:
+            request: what :meth:`events_received` gave.
+
+        Returns:
+            101 if the request is a good opening handshake, else a refusal; :attr:`handshake_exc` says why.
+        """
+        try:
+            accept_header, extensions_header, protocol_header = self.process_request(request)
+        except InvalidHandshake as exc:
+            return self._refuse_request(exc)
+        except Exception as exc:
+            return self._break_down(exc)
+        try:
+            return _switch(accept_header, extensions_header, protocol_header)
+        except Exception as exc:
+            # A subprotocol that the server chose can't be sent: that isn't the client's fault.
+            return self._break_down(exc)
+
+    def _break_down(self, exc: Exception, line: str = "opening handshake failed") -> Response:
+        """The answer to a failure of ours or of the application: the log has the details, the client doesn't."""
+        self.handshake_exc = exc
+        self.logger.error(line, exc_info=exc)
+        return self.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+
+    def _refuse_request(self, exc: Exception) -> Response:
+        self.handshake_exc = exc
+        log, status, headers, ending = next(row[1:] for row in _REFUSALS if isinstance(exc, row[0]))
+        if self.debug:
+            self.logger.debug(log, exc_info=exc)
+        # What broke the syntax of HTTP is in the cause.
+        what = f"{exc}: {exc.__cause__}" if exc.__cause__ is not None else str(exc)
+        response = self.reject(status, f"Failed to open a WebSocket connection: {what}{ending}")
+        if isinstance(exc, _UnsupportedVersion):
+            response.status_code, response.reason_phrase = 426, "Upgrade Required"
+            headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": VERSION}
+        for name, value in headers.items():
+            response.headers[name] = value
+        return response
+
+    def process_request(self, request: Request) -> tuple[str, str | None, str | None]:
+        """Check a request and negotiate (RFC 6455 section 4.2.1). May be overridden.
+
+        Parameters:
+            request: what the client sent.
+
+        Returns:
+            The values of ``Sec-WebSocket-Accept``, ``Sec-WebSocket-Extensions`` and ``Sec-WebSocket-Protocol``; None
+            for a header to leave out.
+
+        Raises:
+            InvalidHandshake: the request isn't a good opening handshake.
+        """
+        headers = request.headers
+        if request.method != "GET":
+            raise InvalidMethod(request.method)
+        if request.protocol != "HTTP/1.1":
+            raise InvalidProtocol(request.protocol)
+        # Who asks for no upgrade at all learns that first: browsers and health checks come here by mistake.
+        check_upgrade(headers)
+        single_value(headers, "Host")
+        key = single_value(headers, "Sec-WebSocket-Key")
+        if _KEY.fullmatch(key) is None:
+            raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+        version = single_value(headers, "Sec-WebSocket-Version")
+        if version != VERSION:
+            raise _UnsupportedVersion("Sec-WebSocket-Version", version)
+        self.origin = self.process_origin(headers)
+        extensions_header, self.extensions = self.process_extensions(headers)
+        protocol_header = self.subprotocol = self.process_subprotocol(headers)
+        return accept_key(key), extensions_header, protocol_header
+
+    def process_origin(self, headers: Headers) -> Origin | None:
+        """Check the origin (RFC 6455 section 10.2). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+
+        Returns:
+            The origin, None if there is none.
+
+        Raises:
+            InvalidOrigin: it isn't acceptable.
+            InvalidHeader: there are several.
+        """
+        try:
+            origin = headers.get("Origin")
+        except MultipleValuesError:
+            raise InvalidHeader("Origin", "multiple values") from None
+        if self.origins is not None and not any(_origin_matches(allowed, origin) for allowed in self.origins):
+            raise InvalidOrigin(origin)
+        return cast(Origin | None, origin)
+
+    def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
+        """Choose extensions among those offered (RFC 6455 section 9.1). May be overridden.
+
+        An offer that can't be met is declined, and the next one is tried.
+
+        Parameters:
+            headers: headers of the request.
+
+        Returns:
+            The value of ``Sec-WebSocket-Extensions``, None for none, and the extensions.
+
+        Raises:
+            InvalidHandshake: the header is malformed.
+        """
+        chosen: list[tuple[str, list[ExtensionParameter]]] = []
+        accepted: list[Extension] = []
+        values = headers.get_all("Sec-WebSocket-Extensions")
+        if values and self.available_extensions:
+            offers = [offer for value in values for offer in parse_extension(value)]
+            for name, params in offers:
+                for factory in self.available_extensions:
+                    if factory.name != name:
+                        continue
+                    try:
+                        answer, extension = factory.process_request_params(params, accepted)
+                    except NegotiationError:
+                        continue
+                    chosen.append((name, answer))
+                    accepted.append(extension)
+                    break
+        return (build_extension(chosen) if chosen else None), accepted  # type: ignore[arg-type]
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        """Choose a subprotocol among those offered (RFC 6455 section 4.2.2). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+
+        Returns:
+            The subprotocol, None for none.
+
+        Raises:
+            InvalidHandshake: the header is malformed, or nothing acceptable is offered.
+        """
+        offered = [
+            subprotocol
+            for value in headers.get_all("Sec-WebSocket-Protocol")
+            for subprotocol in parse_subprotocol(value)
+        ]
+        return self.select_subprotocol(offered)
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Pick the subprotocol that the server prefers. May be overridden.
+
+        Parameters:
+            subprotocols: what the client offers.
+
+        Returns:
+            The subprotocol; None if the server has none.
+
+        Raises:
+            NegotiationError: the client offers none, or none that the server has.
+        """
+        if self._select is not None:
+            return self._select(self, subprotocols)
+        if not self.available_subprotocols:
+            return None
+        if not subprotocols:
+            raise NegotiationError("missing subprotocol")
+        for subprotocol in self.available_subprotocols:
+            if subprotocol in subprotocols:
+                return subprotocol
+        raise NegotiationError(f"invalid subprotocol; expected one of {', '.join(self.available_subprotocols)}")
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """Make a response that opens no connection: a refusal, a health check.
+
+        Parameters:
+            status: HTTP status.
+            text: body, in plain text.
+
+        Returns:
+            The response, with ``Connection: close``; its headers may be changed.
+        """
+        status = Status(status)
+        body = text.encode()
+        headers = Headers()
+        headers["Date"] = _date()
+        headers["Connection"] = "close"
+        headers["Content-Length"] = str(len(body))
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        return Response(status.value, status.phrase, headers, body)
+
+    def send_response(self, response: Response) -> None:
+        """Send the response: 101 opens the connection, anything else ends it.
+
+        Parameters:
+            response: what :meth:`accept` or :meth:`reject` made.
+
+        Raises:
+            InvalidState: a response was sent before, or the connection is closed.
+            ValueError: the response would break the syntax of HTTP.
+        """
+        if self._life.sending is not Sending.OPENING:
+            raise InvalidState(f"connection is {self.state.name.lower()}")
+        if self._method == "HEAD" and response.body:
+            # RFC 9110 section 9.3.2: the headers of the answer to GET, and no content.
+            response = Response(response.status_code, response.reason_phrase, response.headers)
+        # Before anything changes: it may raise.
+        data = response.serialize()
+        if self.debug:
+            self.logger.debug("> HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
+            log_headers(self.logger, ">", response.headers)
+            if response.body:
+                self.logger.debug("> [body] (%d bytes)", len(response.body))
+        self.writes.append(data)
+        if response.status_code == 101:
+            self._open()
+        else:
+            self._refused(response)
+
+    def _open(self) -> None:
+        self._life.received(Receive.OPENED)
+        self._life.sent(Send.OPENED)
+        if self.debug:
+            self._log_state()
+        if self.logger.isEnabledFor(logging.INFO):
+            self.logger.info("connection open")
+        early, self._early = self._early, None
+        if early is not None:
+            self.receive_data(early)
+
+    def _refused(self, response: Response) -> None:
+        if self.logger.isEnabledFor(logging.INFO):
+            line = "HTTP response sent (%d %s)" if self.handshake_exc is None else "connection rejected (%d %s)"
+            self.logger.info(line, response.status_code, response.reason_phrase)
+        self._early = None
+        self._life.received(Receive.REFUSAL)
+        self._react()
+
+    def _closed(self) -> None:
+        super()._closed()
+        if self.logger.isEnabledFor(logging.INFO):
+            self.logger.info("connection closed")
+
+
+def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:
+    """The response that opens the connection (RFC 6455 section 4.2.2)."""
+    headers = Headers()
+    headers["Date"] = _date()
+    headers["Upgrade"] = "websocket"
+    headers["Connection"] = "Upgrade"
+    headers["Sec-WebSocket-Accept"] = accept
+    if extensions is not None:
+        headers["Sec-WebSocket-Extensions"] = extensions
+    if subprotocol is not None:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    return Response(101, "Switching Protocols", headers)
+
+
+def _invalid_message(cause: Exception) -> InvalidMessage:
+    exc = InvalidMessage("did not receive a valid HTTP request")
+    exc.__cause__ = cause
+    return exc
+
+
+def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None) -> bool:
+    if isinstance(allowed, re.Pattern):
+        return origin is not None and allowed.fullmatch(origin) is not None
+    return allowed == origin

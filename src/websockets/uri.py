@@ -1,0 +1,206 @@
+"""WebSocket URIs: RFC 6455 section 3, on top of RFC 3986, RFC 3987 and RFC 6874.
+
+May know: how a URI is made up, and what goes into the request line. Must not know: how to connect to anything.
+
+The URI is taken apart here and not by the standard library, which silently drops control characters, leaks its own
+exceptions, and does both differently from one version of Python to the next.
+
+Credentials show in the attributes named after them and nowhere else, neither in an error nor in a ``repr``. That is why
+no error quotes a part of the URI: in a malformed one, nobody knows which part is the password.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from urllib.parse import quote, unquote
+
+from .exceptions import InvalidURI
+
+__all__ = ["WebSocketURI", "parse_uri"]
+
+# RFC 3986 section 3.2:
+#   authority   = [ userinfo "@" ] host [ ":" port ]
+#   port        = *DIGIT
+split_host_port = re.compile(r"(?:\[([^\[\]]*+)\]|([^:\[\]]*+))(?::(.*+))?+").fullmatch
+is_port = re.compile(r"[0-9]*+").fullmatch
+
+# RFC 3986 section 3.2.2, RFC 6874 section 2:
+#   reg-name = *( unreserved / pct-encoded / sub-delims )
+#   ZoneID   = 1*( unreserved / pct-encoded )
+is_reg_name = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=]++").fullmatch
+is_zone = re.compile(r"[A-Za-z0-9\-._~%]++").fullmatch
+
+# What may not be in a URI and would break the request line: everything up to the blank, and DEL.
+find_control = re.compile(r"[\x00-\x20\x7f]").search
+
+# RFC 3986 section 2.2: gen-delims and sub-delims, which must not be percent-encoded when an IRI becomes a URI.
+DELIMITERS = ":/?#[]@" + "!$&'()*+,;="
+
+# RFC 1035 section 2.3.4. This also bounds the work of IDNA, which grows faster than its input.
+MAX_HOST_LENGTH = 255
+
+MAX_PORT = 65535
+
+# Everything up to the last "@", however wrong the rest may be, except the scheme.
+find_credentials = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*:/+)?.*@", re.DOTALL)
+
+
+@dataclasses.dataclass
+class WebSocketURI:
+    """A WebSocket URI (RFC 6455 section 3).
+
+    Attributes:
+        secure: whether the scheme is ``wss``.
+        host: name or address in lower case, without brackets, in ASCII.
+        port: number of the port; the default of the scheme if the URI has none.
+        path: path as in the URI, which may be empty.
+        query: query without the question mark, which may be empty.
+        username: user name, decoded; ``None`` if the URI has no credentials.
+        password: password, decoded; ``None`` if the URI has no credentials.
+    """
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+    query: str
+    username: str | None = dataclasses.field(default=None, repr=False)
+    password: str | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def resource_name(self) -> str:
+        """The target of the request: path and query (RFC 6455 section 3)."""
+        target = self.path or "/"
+        return f"{target}?{self.query}" if self.query else target
+
+    @property
+    def user_info(self) -> tuple[str, str] | None:
+        """User name and password, or ``None`` if the URI has no credentials."""
+        if self.username is None or self.password is None:
+            return None
+        return self.username, self.password
+
+
+def hide_credentials(uri: str) -> str:
+    """Return *uri* without the credentials it may have, however malformed it is."""
+    return find_credentials.sub(r"\1***@", uri)
+
+
+def parse_uri(uri: str) -> WebSocketURI:
+    """Return the parts of a WebSocket URI (RFC 6455 section 3).
+
+    If there is any character outside ASCII, *uri* is taken as an IRI: its host is converted with IDNA 2003, its path
+    and query are percent-encoded (RFC 3987 section 3.1). Credentials are percent-decoded, and must have both parts.
+
+    Parameters:
+        uri: the URI; blanks around it do not count.
+
+    Raises:
+        InvalidURI: if it is no WebSocket URI.
+    """
+    if not isinstance(uri, str):
+        raise InvalidURI(hide_credentials(str(uri)), f"it is not a str but {type(uri).__name__}")
+    try:
+        return _parse_uri(uri)
+    except UnicodeError:
+        msg = "characters outside ASCII can't be encoded"
+    except ValueError as exc:
+        msg = str(exc)
+    # Out here, because a chained exception could show what must be hidden.
+    raise InvalidURI(hide_credentials(uri), msg)
+
+
+def _parse_uri(uri: str) -> WebSocketURI:
+    """Do what :func:`parse_uri` does, and raise ValueError with what is wrong."""
+    scheme, authority, path, query, fragment = _split_uri(uri.strip())
+    if scheme not in ("ws", "wss"):
+        raise ValueError("scheme isn't ws or wss")
+    if fragment:
+        raise ValueError("fragment identifier is meaningless")
+    user_info, at, host_port = authority.rpartition("@")
+    username, password = _parse_user_info(user_info) if at else (None, None)
+    host, port = _parse_host_port(host_port)
+    if not uri.isascii():
+        path, query = _percent_encode(path), _percent_encode(query)
+    secure = scheme == "wss"
+    return WebSocketURI(secure, host, port or (443 if secure else 80), path, query, username, password)
+
+
+def _split_uri(uri: str) -> tuple[str, str, str, str, str]:
+    """Return scheme, authority, path, query and fragment; what lacks is empty (RFC 3986 section 3)."""
+    if find_control(uri):
+        raise ValueError("it contains a blank or a control character")
+    # hier-part [ "?" query ] [ "#" fragment ]
+    uri, _, fragment = uri.partition("#")
+    uri, _, query = uri.partition("?")
+    # scheme ":" "//" authority *( "/" segment )
+    scheme, _, path = uri.partition(":")
+    authority = ""
+    if path.startswith("//"):
+        authority, slash, path = path[2:].partition("/")
+        path = slash + path
+    return scheme.lower(), authority, path, query, fragment
+
+
+def _parse_user_info(user_info: str) -> tuple[str, str]:
+    """Return user name and password."""
+    username, colon, password = user_info.partition(":")
+    if not colon:
+        raise ValueError("username provided without password")
+    # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
+    username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
+    if ":" in username:
+        raise ValueError("username must not contain a colon")  # RFC 7617 section 2
+    return username, password
+
+
+def _parse_host_port(host_port: str) -> tuple[str, int]:
+    """Return host and port, 0 if there is none."""
+    match = split_host_port(host_port)
+    if match is None:
+        raise ValueError("host or port is malformed")
+    literal, name, port = match.groups()
+    host = _parse_name(name) if literal is None else _parse_address(literal)
+    return host, _parse_port(port or "0")
+
+
+def _parse_name(name: str) -> str:
+    """Return the host called *name*, in ASCII and lower case."""
+    if not name:
+        raise ValueError("hostname isn't provided")
+    if len(name) > MAX_HOST_LENGTH:
+        raise ValueError(f"hostname has {len(name)} characters, more than {MAX_HOST_LENGTH}")
+    # IDNA first: it can turn exotic characters into delimiters.
+    host = name if name.isascii() else name.encode("idna").decode()
+    if not is_reg_name(host):
+        raise ValueError("hostname has characters that aren't allowed")
+    return host.lower()
+
+
+def _parse_address(literal: str) -> str:
+    """Return the IPv6 address that stood in brackets, as it was written."""
+    address, percent, zone = literal.partition("%")
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise ValueError("address in brackets isn't an IPv6 address") from None
+    if percent and not is_zone(zone):
+        raise ValueError("zone of the IPv6 address is malformed")
+    return address.lower() + percent + zone
+
+
+def _parse_port(port: str) -> int:
+    """Return the number of the port."""
+    if not is_port(port):
+        raise ValueError("port isn't a number")
+    significant = port.lstrip("0")
+    if len(significant) > len(str(MAX_PORT)) or int(significant or "0") > MAX_PORT:
+        raise ValueError(f"port is out of range 0-{MAX_PORT}")
+    return int(significant or "0")
+
+
+def _percent_encode(part: str) -> str:
+    """Return a path or query of an IRI as in a URI (RFC 3987 section 3.1)."""
+    return quote(part, safe=DELIMITERS)

@@ -1,0 +1,10 @@
+"""The version of this package, under the three names that programs look for.
+
+May know: nothing. Must not know: how the package was installed; ``commit`` is a name kept for those who read it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["commit", "tag", "version"]
+
+tag = version = commit = "18.0"

@@ -1,0 +1,146 @@
+"""One of our connections on a virtual loop, whose other end is in the hands of a test, byte by byte.
+
+Knows the public asyncio API, and what an opening handshake looks like on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.protocol import Side
+
+from . import wire
+from .clock import VirtualLoop
+from .peer import RawPeer
+from .wire import Row
+
+__all__ = ["FramePeer", "open_end", "open_pair"]
+
+
+class FramePeer:
+    """The other end of one of our connections, speaking frames that the naive wire format builds.
+
+    Parameters:
+        raw: its bytes.
+        masks: whether what it sends is masked: it is a client.
+    """
+
+    def __init__(self, raw: RawPeer, masks: bool) -> None:
+        self.raw = raw
+        self.link = raw.link
+        self.mask = masks
+
+    async def send(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
+        """Send a frame; see :func:`wire.frame`."""
+        await self.raw.send(wire.frame(opcode, payload, mask=self.mask, **options))
+
+    async def text(self, payload: str | bytes, **options: Any) -> None:
+        """Send a text frame."""
+        await self.send(wire.TEXT, payload.encode() if isinstance(payload, str) else payload, **options)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a Close frame."""
+        await self.raw.send(wire.close(code, reason, mask=self.mask))
+
+    async def frame(self) -> Row:
+        """The next frame that our end sent."""
+        return await self.raw.read_frame()
+
+    async def expect(self, opcode: int, payload: bytes) -> None:
+        """The next frame must be this one."""
+        row = await self.frame()
+        assert (row.opcode, row.payload, row.fin) == (opcode, payload, True)
+
+    async def expect_close(self, code: int, reason: str = "") -> None:
+        """The next frame must be this Close."""
+        await self.expect(wire.CLOSE, code.to_bytes(2, "big") + reason.encode())
+
+    async def finish(self, code: int = 1000) -> None:
+        """Answer a Close, and end the TCP connection in the order that is right for this end."""
+        await self.close(code)
+        if self.mask:
+            await self.raw.read_until_eof()
+        self.raw.close()
+
+
+@contextlib.asynccontextmanager
+async def open_end(side: Side, **options: Any) -> AsyncIterator[tuple[Connection, FramePeer]]:
+    """One of our connections, open, and its peer. In the end the peer breaks what is still there.
+
+    Parameters:
+        side: which end is ours.
+        options: for ``serve`` or ``connect``; no compression unless asked for.
+    """
+    options = {"compression": None, **options}
+    opener = _open_server if side is Side.SERVER else _open_client
+    async with opener(options) as (connection, peer):
+        try:
+            yield connection, peer
+        finally:
+            peer.raw.reset()
+
+
+@contextlib.asynccontextmanager
+async def _open_server(options: dict[str, Any]) -> AsyncIterator[tuple[Connection, FramePeer]]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    opened: asyncio.Future[ServerConnection] = loop.create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        opened.set_result(connection)
+        await connection.wait_closed()
+
+    async with serve(handler, "localhost", 0, **options) as server:
+        raw = await loop.network.connect("localhost", _port(server))
+        await raw.send(wire.request())
+        await raw.read_until()
+        yield await opened, FramePeer(raw, masks=True)
+        raw.reset()
+
+
+@contextlib.asynccontextmanager
+async def _open_client(options: dict[str, Any]) -> AsyncIterator[tuple[Connection, FramePeer]]:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    listener = loop.network.listen()
+    opening = asyncio.ensure_future(connect(f"ws://localhost:{listener.port}/", **options).connect())
+    raw = await listener.peer()
+    head = await raw.read_until()
+    found = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
+    assert found is not None
+    await raw.send(wire.response(key=found[1].decode()))
+    connection = await opening
+    listener.close()
+    yield connection, FramePeer(raw, masks=False)
+    raw.reset()
+    await connection.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def open_pair(
+    client: dict[str, Any] | None = None, server: dict[str, Any] | None = None
+) -> AsyncIterator[tuple[ClientConnection, ServerConnection]]:
+    """A client and a server of ours, connected through the memory of a virtual loop."""
+    opened: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        opened.set_result(connection)
+        await connection.wait_closed()
+
+    async with (
+        serve(handler, "localhost", 0, **server or {}) as listening,
+        connect(f"ws://localhost:{_port(listening)}/", **client or {}) as connection,
+    ):
+        yield connection, await opened
+
+
+def _port(server: Any) -> int:
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port

@@ -1,0 +1,195 @@
+"""Back-pressure on what is received, and the log records of a connection on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from _kit import idle, steps, virtual, wire
+from _kit.ends import open_end, open_pair
+
+from websockets.asyncio.connection import Connection
+from websockets.protocol import Protocol, Side
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
+
+QUEUES: list[tuple[Any, int, int]] = [(16, 16, 4), (8, 8, 2), ((8, 6), 8, 6), ((None, 2), 8, 2), (0, 0, 0)]
+
+
+@both_sides
+@pytest.mark.parametrize(("max_queue", "high", "low"), QUEUES)
+@virtual
+async def test_reading_pauses_and_resumes(side: Side, max_queue: Any, high: int, low: int) -> None:
+    async with open_end(side, max_queue=max_queue) as (connection, peer):
+        for index in range(high):
+            await peer.text(str(index))
+            await steps(3)
+        assert connection.transport.is_reading()
+        await peer.text("one too many")
+        await steps(3)
+        assert not connection.transport.is_reading()
+        for _ in range(high - low):
+            await connection.recv()
+            assert not connection.transport.is_reading()
+        await connection.recv()
+        assert connection.transport.is_reading()
+
+
+@both_sides
+@virtual
+async def test_no_limit(side: Side) -> None:
+    async with open_end(side, max_queue=None) as (connection, peer):
+        for index in range(1000):
+            await peer.text(str(index))
+        await idle()
+        assert connection.transport.is_reading()
+        assert [await connection.recv() for _ in range(1000)] == [str(index) for index in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("max_queue", "text"),
+    [
+        ((8, -1), "^low must be positive or equal to zero: -1$"),
+        ((2, 4), "^high must be greater than or equal to low: 2 < 4$"),
+    ],
+)
+@virtual
+async def test_wrong_limits(max_queue: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Connection(Protocol(Side.SERVER), max_queue=max_queue)
+
+
+@both_sides
+@virtual
+async def test_a_message_in_more_fragments_than_the_queue_takes(side: Side) -> None:
+    """A reader that waits for a message gets it, however many frames it has."""
+    async with open_end(side, max_queue=4) as (connection, peer):
+        await peer.text("x", fin=False)
+        for _ in range(50):
+            await peer.send(wire.CONT, b"x", fin=False)
+            await steps(2)
+        assert not connection.transport.is_reading()
+        task = asyncio.create_task(connection.recv())
+        for _ in range(50):
+            await peer.send(wire.CONT, b"x", fin=False)
+        await peer.send(wire.CONT, b"x")
+        assert await task == "x" * 102
+        await peer.text("next")
+        assert await connection.recv() == "next"
+
+
+@both_sides
+@virtual
+async def test_a_stream_is_limited_by_its_reader(side: Side) -> None:
+    """Without a limit of size, the fragments that wait are still few."""
+    async with open_end(side, max_queue=4, max_size=None) as (connection, peer):
+        peer.link.to_server.chunk = peer.link.to_client.chunk = 1000
+        fragments = connection.recv_streaming()
+
+        async def send() -> None:
+            await peer.send(wire.BINARY, bytes(1000), fin=False)
+            for _ in range(1000):
+                await peer.send(wire.CONT, bytes(1000), fin=False)
+            await peer.send(wire.CONT, b"end")
+
+        task = asyncio.create_task(send())
+        received = len(await anext(fragments))
+        await idle()
+        assert connection._session.inbox.count < 10
+        async for fragment in fragments:
+            received += len(fragment)
+            last = fragment
+        assert received == 1_001_003
+        assert bytes(last)[-3:] == b"end"
+        await task
+
+
+@both_sides
+@virtual
+async def test_a_million_tiny_fragments(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        task = asyncio.create_task(connection.recv())
+        await peer.text("", fin=False)
+        tiny = wire.cont("x", fin=False, mask=peer.mask) + wire.cont("", fin=False, mask=peer.mask)
+        for _ in range(50):
+            await peer.raw.send(tiny * 1000)
+        await peer.send(wire.CONT, b"!")
+        assert await task == "x" * 50_000 + "!"
+
+
+# -------------------------------------------------------------------------------------------------------------- logging
+
+
+@virtual
+async def test_log_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with open_pair(client={"compression": None, "additional_headers": {"Cookie": "s3cret"}}) as (client, server):
+        await client.send("hi")
+        assert await server.recv() == "hi"
+        await client.close(1001, "bye")
+    assert "s3cret" not in caplog.text
+    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    for name, line in (
+        ("client", "> GET / HTTP/1.1"),
+        ("client", "> Cookie: [redacted]"),
+        ("server", "< GET / HTTP/1.1"),
+        ("server", "> HTTP/1.1 101 Switching Protocols"),
+        ("client", "> TEXT 'hi' [2 bytes]"),
+        ("server", "< TEXT 'hi' [2 bytes]"),
+        ("client", "> CLOSE 1001 (going away) bye [5 bytes]"),
+        ("server", "< CLOSE 1001 (going away) bye [5 bytes]"),
+        ("server", "x half-closing TCP connection"),
+        ("client", "= connection is CLOSED"),
+    ):
+        assert (f"websockets.{name}", "DEBUG", line) in lines
+    info = [line for name, level, line in lines if level == "INFO"]
+    assert info[0].startswith("server listening on 127.0.0.1:")
+    assert info[1:] == ["connection open", "connection closed", "server closing", "server closed"]
+    # Every record of a connection leads to it, but for what was logged before there was one.
+    first = {record.name: record for record in reversed(caplog.records) if hasattr(record, "websocket")}
+    assert {name: record.websocket.__class__.__name__ for name, record in first.items()} == {
+        "websockets.client": "ClientConnection",
+        "websockets.server": "ServerConnection",
+    }
+
+
+@virtual
+async def test_info_records_lead_to_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "websockets")
+    async with open_pair() as (_, server):
+        opened = [record for record in caplog.records if record.getMessage() == "connection open"]
+        assert opened[0].websocket.id == server.id  # type: ignore[attr-defined]
+
+
+@both_sides
+@virtual
+async def test_logger_of_the_user(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mine")
+    async with open_end(side, logger=logging.getLogger("mine")) as (connection, peer):
+        connection.logger.info("hello")
+        await peer.text("hi")
+        await connection.recv()
+    assert {record.name for record in caplog.records} == {"mine"}
+    assert "< TEXT 'hi' [2 bytes]" in caplog.messages
+    (hello,) = [record for record in caplog.records if record.getMessage() == "hello"]
+    assert hasattr(hello, "websocket")
+
+
+@both_sides
+@virtual
+async def test_attributes(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        assert connection.request is not None
+        assert connection.response is not None
+        assert connection.response.status_code == 101
+        assert connection.latency == 0.0
+        assert connection.subprotocol is None
+        assert (connection.close_code, connection.close_reason) == (None, None)
+        ends = (peer.link.server, peer.link.client)
+        mine, theirs = ends if side is Side.SERVER else ends[::-1]
+        assert connection.local_address == mine.getsockname()
+        assert connection.remote_address == theirs.getsockname()
+        assert connection.id == connection.protocol.id
+        connection.mine = "users may keep what they like on a connection"  # type: ignore[attr-defined]

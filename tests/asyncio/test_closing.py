@@ -1,0 +1,286 @@
+"""Closing on asyncio: the closing handshake from either end, deadlines, back-pressure, what everybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from _kit import idle, steps, virtual, wire
+from _kit.ends import open_end, open_pair
+
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
+from websockets.protocol import Side, State
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@both_sides
+@virtual
+async def test_close(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        task = asyncio.create_task(connection.close(1001, "bye"))
+        await peer.expect_close(1001, "bye")
+        assert connection.state is State.CLOSING
+        await peer.finish(1001)
+        await task
+        assert connection.state is State.CLOSED
+        assert (connection.close_code, connection.close_reason) == (1001, "")
+        await connection.close(1002)
+        await connection.wait_closed()
+        with pytest.raises(ConnectionClosedOK, match="^sent 1001 .going away. bye; then received 1001 .going away.$"):
+            await connection.recv()
+
+
+@virtual
+async def test_server_ends_the_tcp_connection_first() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        await peer.close(1000)
+        await peer.expect_close(1000)
+        assert await peer.raw.read_until_eof() == b""
+        await idle()
+        assert connection.state is State.CLOSING  # until the client ends it too
+        peer.raw.close()
+        await connection.wait_closed()
+
+
+@virtual
+async def test_client_waits_for_the_server_to_end_the_tcp_connection() -> None:
+    async with open_end(Side.CLIENT) as (connection, peer):
+        await peer.close(1000)
+        await peer.expect_close(1000)
+        await asyncio.sleep(5)
+        assert peer.raw.ended is None
+        peer.raw.eof()
+        await connection.wait_closed()
+        assert peer.raw.ended == "eof"
+
+
+@both_sides
+@pytest.mark.parametrize("close_timeout", [2, 10])
+@virtual
+async def test_peer_never_answers(side: Side, close_timeout: float) -> None:
+    async with open_end(side, close_timeout=close_timeout) as (connection, _):
+        start = now()
+        await connection.close()
+        assert now() - start == pytest.approx(close_timeout, abs=0.02)
+        assert connection.close_code == 1006
+        with pytest.raises(ConnectionClosedError, match="^sent 1000 .OK.; no close frame received$") as caught:
+            await connection.send("late")
+        assert str(caught.value.__cause__) == "timed out while closing connection"
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+@both_sides
+@virtual
+async def test_peer_closes_and_never_ends_the_tcp_connection(side: Side) -> None:
+    async with open_end(side, close_timeout=2) as (connection, peer):
+        start = now()
+        await peer.close(1000)
+        await connection.wait_closed()
+        assert now() - start == pytest.approx(2, abs=0.02)
+        # The closing handshake was complete: that is what counts.
+        assert connection.close_code == 1000
+
+
+@both_sides
+@virtual
+async def test_no_close_timeout(side: Side) -> None:
+    async with open_end(side, close_timeout=None) as (connection, peer):
+        task = asyncio.create_task(connection.close())
+        await asyncio.sleep(1000)
+        assert not task.done()
+        await peer.finish()
+        await task
+
+
+@both_sides
+@virtual
+async def test_peer_that_never_stops_sending(side: Side) -> None:
+    async with open_end(side, close_timeout=2) as (connection, peer):
+
+        async def flood() -> None:
+            while True:
+                await peer.text("more")
+                await asyncio.sleep(0.1)
+
+        flooding = asyncio.create_task(flood())
+        start = now()
+        await connection.close()
+        assert now() - start == pytest.approx(2, abs=0.02)
+        flooding.cancel()
+        await asyncio.wait([flooding])
+
+
+@both_sides
+@virtual
+async def test_peer_that_stopped_reading(side: Side) -> None:
+    """The Close can't even be sent: the deadline holds all the same."""
+    async with open_end(side, close_timeout=2) as (connection, peer):
+        peer.raw.stop_reading()
+        sending = asyncio.create_task(connection.send(bytes(10**6)))
+        await steps(5)
+        start = now()
+        await connection.close()
+        assert now() - start == pytest.approx(2, abs=0.02)
+        with pytest.raises(ConnectionClosedError):
+            await sending
+
+
+@both_sides
+@virtual
+async def test_closing_with_a_full_queue_takes_a_round_trip(side: Side) -> None:
+    async with open_end(side, max_queue=4) as (connection, peer):
+        for index in range(100):
+            await peer.text(str(index))
+        await idle()
+        assert not connection.transport.is_reading()
+        start = now()
+        task = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        await peer.finish()
+        await task
+        assert now() == start
+        assert connection.close_code == 1000
+        # What was kept can be read; what came beyond the limit is gone.
+        got = [await connection.recv() for _ in range(5)]
+        assert got == ["0", "1", "2", "3", "4"]
+
+
+@both_sides
+@virtual
+async def test_many_close_and_wait(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        closing = [asyncio.create_task(connection.close()) for _ in range(3)]
+        waiting = [asyncio.create_task(connection.wait_closed()) for _ in range(3)]
+        receiving = asyncio.create_task(connection.recv())
+        await steps(3)
+        for task in (closing[0], waiting[1]):
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await peer.finish()
+        await asyncio.gather(*closing[1:], waiting[0], waiting[2])
+        with pytest.raises(ConnectionClosedOK):
+            await receiving
+
+
+@both_sides
+@virtual
+async def test_both_close_at_once(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.link.slow(1)
+        await peer.close(1001)
+        task = asyncio.create_task(connection.close(1000))
+        await peer.expect_close(1000)
+        if side is Side.SERVER:
+            await peer.raw.read_until_eof()
+        peer.raw.close()
+        await task
+        assert connection.close_code == 1001
+        assert str(connection.protocol.close_exc) == "sent 1000 (OK); then received 1001 (going away)"
+
+
+BAD_CLOSES: list[tuple[tuple[Any, ...], str]] = [
+    ((999,), "^invalid status code$"),
+    ((1006,), "^invalid status code$"),
+    ((1000, "x" * 124), "^control frame too long$"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), BAD_CLOSES)
+@virtual
+async def test_bad_close(arguments: Any, text: str) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        with pytest.raises(ProtocolError, match=text):
+            await connection.close(*arguments)
+        await connection.send("intact")
+        await peer.expect(wire.TEXT, b"intact")
+
+
+@both_sides
+@pytest.mark.parametrize("raised", [None, ZeroDivisionError("of the user")])
+@virtual
+async def test_leaving_the_context(side: Side, raised: Exception | None) -> None:
+    async with open_end(side) as (connection, peer):
+
+        async def use() -> None:
+            async with connection:
+                if raised is not None:
+                    raise raised
+
+        task = asyncio.create_task(use())
+        await peer.expect_close(1000 if raised is None else 1011)
+        await peer.finish()
+        if raised is None:
+            await task
+        else:
+            with pytest.raises(ZeroDivisionError):
+                await task
+
+
+@both_sides
+@virtual
+async def test_half_open(side: Side) -> None:
+    """The peer ends the stream without a Close: what it sent is kept, and it gets our end of the stream."""
+    async with open_end(side) as (connection, peer):
+        await peer.text("last words")
+        peer.raw.eof()
+        await connection.wait_closed()
+        assert peer.raw.ended == "eof"
+        assert await connection.recv() == "last words"
+        with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
+            await connection.recv()
+
+
+@both_sides
+@virtual
+async def test_reset(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.raw.reset()
+        await connection.wait_closed()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.send("late")
+        assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+@both_sides
+@pytest.mark.parametrize("stage", ["before", "during"])
+@virtual
+async def test_cancelling_close(side: Side, stage: str) -> None:
+    """Cancelled or not, a close() that began goes on, within its deadline."""
+    async with open_end(side, close_timeout=2) as (connection, peer):
+        task = asyncio.create_task(connection.close())
+        await steps(0 if stage == "before" else 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if stage == "before":
+            assert connection.state is State.OPEN
+            return
+        await peer.expect_close(1000)
+        await connection.wait_closed()
+
+
+@virtual
+async def test_a_closed_connection_is_let_go_of() -> None:
+    """No cycle keeps it until the collector comes by."""
+    gc.disable()
+    try:
+        async with open_pair() as (client, server):
+            references = [weakref.ref(end) for end in (client, client.protocol, client._session)]
+            await client.send("hello")
+            await server.recv()
+            await client.ping()
+            await client.close()
+            del client, server
+        await idle()
+        assert [reference() for reference in references] == [None, None, None]
+    finally:
+        gc.enable()

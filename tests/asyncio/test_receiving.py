@@ -1,0 +1,377 @@
+"""Receiving on asyncio: recv, recv_streaming, iteration; what cancellation and closing leave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from _kit import steps, virtual, wire
+from _kit.ends import open_end, open_pair
+
+from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import Side, State
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
+
+DECODING: list[tuple[int, bytes, bool | None, Any]] = [
+    (wire.TEXT, "caf\u00e9".encode(), None, "caf\u00e9"),
+    (wire.TEXT, "caf\u00e9".encode(), True, "caf\u00e9"),
+    (wire.TEXT, "caf\u00e9".encode(), False, "caf\u00e9".encode()),
+    (wire.BINARY, b"caf\xc3\xa9", None, b"caf\xc3\xa9"),
+    (wire.BINARY, b"caf\xc3\xa9", True, "caf\u00e9"),
+    (wire.BINARY, b"caf\xc3\xa9", False, b"caf\xc3\xa9"),
+    (wire.TEXT, b"", None, ""),
+    (wire.BINARY, b"", None, b""),
+]
+
+
+@both_sides
+@pytest.mark.parametrize(("opcode", "payload", "decode", "message"), DECODING)
+@pytest.mark.parametrize("fragmented", [False, True])
+@virtual
+async def test_recv(side: Side, opcode: int, payload: bytes, decode: bool | None, message: Any, fragmented: bool) -> None:
+    async with open_end(side) as (connection, peer):
+        if fragmented:
+            await peer.send(opcode, payload[:4], fin=False)
+            await peer.send(wire.CONT, payload[4:])
+        else:
+            await peer.send(opcode, payload)
+        got = await connection.recv(decode)
+        assert got == message
+        assert type(got) is type(message)
+
+
+@both_sides
+@pytest.mark.parametrize(("opcode", "payload", "decode", "message"), DECODING)
+@virtual
+async def test_recv_streaming(side: Side, opcode: int, payload: bytes, decode: bool | None, message: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        got = []
+
+        async def stream() -> None:
+            async for piece in connection.recv_streaming(decode):
+                got.append(piece)
+
+        task = asyncio.create_task(stream())
+        await peer.send(opcode, payload[:4], fin=False)
+        await steps(5)
+        await peer.send(wire.CONT, payload[4:])
+        await task
+        assert all(type(piece) is type(message) for piece in got)
+        assert type(message)().join(got) == message
+
+
+@virtual
+async def test_streaming_gives_fragments_as_they_arrive() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        fragments = connection.recv_streaming()
+        await peer.text("one", fin=False)
+        assert await anext(fragments) == "one"
+        await peer.send(wire.CONT, b"caf\xc3", fin=False)
+        assert await anext(fragments) == "caf"  # half a character waits for the other half
+        await peer.send(wire.PING, b"")
+        await peer.send(wire.CONT, b"\xa9")
+        assert await anext(fragments) == "\u00e9"
+        with pytest.raises(StopAsyncIteration):
+            await anext(fragments)
+
+
+@virtual
+async def test_streaming_an_unfragmented_message() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        await peer.text("one")
+        await peer.send(wire.BINARY, b"two")
+        assert [piece async for piece in connection.recv_streaming()] == ["one"]
+        assert [piece async for piece in connection.recv_streaming()] == [b"two"]
+
+
+async def _leave_by_break(connection: Any) -> None:
+    async for _ in connection.recv_streaming():
+        break
+
+
+async def _leave_by_aclose(connection: Any) -> None:
+    fragments = connection.recv_streaming()
+    await anext(fragments)
+    await fragments.aclose()
+
+
+async def _leave_by_cancellation(connection: Any) -> None:
+    async def stream() -> None:
+        async for _ in connection.recv_streaming():
+            pass
+
+    task = asyncio.create_task(stream())
+    await steps(5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@both_sides
+@pytest.mark.parametrize("leave", [_leave_by_break, _leave_by_aclose, _leave_by_cancellation])
+@pytest.mark.parametrize("rest_arrives", ["before", "after"])
+@virtual
+async def test_leaving_a_stream_discards_the_rest(side: Side, leave: Any, rest_arrives: str) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("one", fin=False)
+        if rest_arrives == "before":
+            await peer.send(wire.CONT, b"two", fin=False)
+        await steps(3)
+        await leave(connection)
+        if rest_arrives == "after":
+            receiving = asyncio.create_task(connection.recv())
+            await steps(2)
+        await peer.send(wire.CONT, b"three")
+        await peer.text("next")
+        assert await (receiving if rest_arrives == "after" else connection.recv()) == "next"
+
+
+@virtual
+async def test_cancelling_a_stream_before_its_message_loses_nothing() -> None:
+    async with open_end(Side.CLIENT) as (connection, peer):
+        fragments = connection.recv_streaming()
+        task = asyncio.ensure_future(anext(fragments))
+        await steps(3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await peer.text("message")
+        assert await connection.recv() == "message"
+
+
+@both_sides
+@pytest.mark.parametrize("k", range(12))
+@virtual
+async def test_cancelling_recv_never_loses_a_message(side: Side, k: int) -> None:
+    """recv() is cancelled k steps after its start, again and again, while messages keep arriving."""
+    async with open_end(side) as (connection, peer):
+        messages = [f"message {index}" for index in range(20)]
+
+        async def send_all() -> None:
+            for index, message in enumerate(messages):
+                if index % 3 == 2:
+                    await peer.text(message[:3], fin=False)
+                    await steps(index % 4)
+                    await peer.send(wire.CONT, message[3:].encode())
+                else:
+                    await peer.text(message)
+                await steps(index % 5)
+
+        sending = asyncio.create_task(send_all())
+        got = []
+        for _ in range(1000):
+            task = asyncio.create_task(connection.recv())
+            await steps(k)
+            task.cancel()
+            try:
+                got.append(await task)
+            except asyncio.CancelledError:
+                await steps(1)
+            if len(got) == len(messages):
+                break
+            if k < 4:  # too early to ever succeed: let something through
+                task = asyncio.create_task(connection.recv())
+                await steps(k + 4)
+                if task.done():
+                    got.append(task.result())
+                else:
+                    task.cancel()
+                    await asyncio.wait([task])
+                    if not task.cancelled():
+                        got.append(task.result())
+        await sending
+        assert got == messages
+
+
+@both_sides
+@virtual
+async def test_wait_for_recv(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connection.recv(), 5)
+        await peer.text("late")
+        assert await connection.recv() == "late"
+
+
+NAMES = ["recv", "recv_streaming"]
+
+
+@pytest.mark.parametrize("running", NAMES)
+@pytest.mark.parametrize("second", NAMES)
+@virtual
+async def test_only_one_receiver(running: str, second: str) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+
+        async def receive(name: str) -> Any:
+            return await (connection.recv() if name == "recv" else anext(connection.recv_streaming()))
+
+        task = asyncio.create_task(receive(running))
+        await steps(2)
+        text = f"^cannot call {second} while another coroutine is already running recv or recv_streaming$"
+        with pytest.raises(ConcurrencyError, match=text):
+            await receive(second)
+        await peer.text("message")
+        assert await task == "message"
+
+
+# -------------------------------------------------------------------------------------------------------------- closing
+
+
+@both_sides
+@virtual
+async def test_messages_before_close_are_read_after_it(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("one")
+        await peer.text("cut", fin=False)
+        await peer.finish(1000)
+        await connection.wait_closed()
+        assert connection.state is State.CLOSED
+        assert await connection.recv() == "one"
+        for _ in range(2):
+            with pytest.raises(ConnectionClosedOK, match=r"^received 1000 \(OK\); then sent 1000 \(OK\)$"):
+                await connection.recv()
+
+
+@both_sides
+@virtual
+async def test_connection_closes_while_streaming(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("one", fin=False)
+        fragments = connection.recv_streaming()
+        assert await anext(fragments) == "one"
+        peer.raw.close()
+        with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
+            await anext(fragments)
+
+
+@both_sides
+@pytest.mark.parametrize(("code", "clean"), [(1000, True), (1001, True), (1011, False), (4000, False)])
+@virtual
+async def test_iteration(side: Side, code: int, clean: bool) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("one")
+        await peer.send(wire.BINARY, b"two")
+        got: list[Any] = []
+
+        async def iterate() -> None:
+            async for message in connection:
+                got.append(message)
+
+        task = asyncio.create_task(iterate())
+        await peer.finish(code)
+        if clean:
+            await task
+        else:
+            with pytest.raises(ConnectionClosedError):
+                await task
+        assert got == ["one", b"two"]
+
+
+@both_sides
+@virtual
+async def test_reset_while_receiving(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        task = asyncio.create_task(connection.recv())
+        await steps(2)
+        peer.raw.reset()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await task
+        assert isinstance(caught.value.__cause__, ConnectionResetError)
+        assert connection.close_code == 1006
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+
+@both_sides
+@virtual
+async def test_binary_taken_for_text(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.send(wire.BINARY, b"a\xff")
+        task = asyncio.create_task(connection.recv(decode=True))
+        await peer.expect_close(1007, "invalid start byte at position 1")
+        await peer.finish(1007)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await task
+        assert isinstance(caught.value.__cause__, UnicodeDecodeError)
+
+
+@both_sides
+@virtual
+async def test_invalid_text_fails_at_its_first_wrong_byte(side: Side) -> None:
+    """Nobody reads, and most of the frame hasn't arrived: the connection fails all the same."""
+    async with open_end(side) as (_, peer):
+        await peer.raw.send(wire.frame(wire.TEXT, b"ab\xff", declared=1000, mask=peer.mask))
+        await peer.expect_close(1007, "invalid start byte at position 2")
+
+
+@both_sides
+@virtual
+async def test_what_came_before_an_error_is_answered_first(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        answered = asyncio.create_task(_echo_until_closed(connection))
+        good = wire.text("one", mask=peer.mask) + wire.text("two", mask=peer.mask)
+        await peer.raw.send(good + wire.frame(3, mask=peer.mask) + wire.text("three", mask=peer.mask))
+        await peer.expect(wire.TEXT, b"one")
+        await peer.expect(wire.TEXT, b"two")
+        await peer.expect_close(1002, "invalid opcode")
+        await peer.finish(1002)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await answered
+        assert str(caught.value.__cause__) == "invalid opcode"
+
+
+async def _echo_until_closed(connection: Any) -> None:
+    while True:
+        await connection.send(await connection.recv())
+
+
+@both_sides
+@virtual
+async def test_an_error_behind_messages_that_nobody_reads(side: Side) -> None:
+    """The messages are kept, and the connection fails within close_timeout."""
+    async with open_end(side, close_timeout=3) as (connection, peer):
+        start = asyncio.get_running_loop().time()
+        await peer.raw.send(wire.text("one", mask=peer.mask) + wire.frame(3, mask=peer.mask))
+        await peer.expect_close(1002, "invalid opcode")
+        assert asyncio.get_running_loop().time() - start == pytest.approx(3, abs=0.1)
+        assert await connection.recv() == "one"
+
+
+@both_sides
+@virtual
+async def test_closing_does_not_wait_for_a_failure_held_back(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.raw.send(wire.text("one", mask=peer.mask) + wire.frame(3, mask=peer.mask))
+        await steps(3)
+        task = asyncio.create_task(connection.close())
+        await peer.expect_close(1002, "invalid opcode")
+        peer.raw.close()
+        await task
+        assert connection.close_code == 1006
+
+
+# ------------------------------------------------------------------------------------------------------------ fairness
+
+
+@virtual
+async def test_a_flood_does_not_starve_others() -> None:
+    async with open_pair(server={"max_queue": None}, client={"compression": None}) as (client, server):
+        for _ in range(3000):
+            await client.send(b"")
+        await asyncio.sleep(1)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for _ in range(3000):
+            await server.recv()
+        task.cancel()
+        assert turns >= 10

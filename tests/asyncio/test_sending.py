@@ -1,0 +1,401 @@
+"""Sending on asyncio: messages, fragments, pings; what concurrency, cancellation and back-pressure leave on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from _kit import idle, steps, virtual, wire
+from _kit.ends import open_end, open_pair
+
+from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
+from websockets.protocol import Side
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
+
+MESSAGES: list[tuple[Any, bool | None, int, bytes]] = [
+    ("caf\u00e9", None, wire.TEXT, "caf\u00e9".encode()),
+    ("caf\u00e9", False, wire.BINARY, "caf\u00e9".encode()),
+    (b"\xff", None, wire.BINARY, b"\xff"),
+    (b"text", True, wire.TEXT, b"text"),
+    (bytearray(b"abc"), None, wire.BINARY, b"abc"),
+    (memoryview(b"abcdef")[::2], None, wire.BINARY, b"ace"),
+    (memoryview(b"abcd").cast("H"), None, wire.BINARY, b"abcd"),
+    ("", None, wire.TEXT, b""),
+    (b"x" * 70_000, None, wire.BINARY, b"x" * 70_000),
+]
+
+
+@both_sides
+@pytest.mark.parametrize(("message", "text", "opcode", "payload"), MESSAGES)
+@virtual
+async def test_send(side: Side, message: Any, text: bool | None, opcode: int, payload: bytes) -> None:
+    async with open_end(side) as (connection, peer):
+        await connection.send(message, text=text)
+        await peer.expect(opcode, payload)
+
+
+async def generate(*items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        await asyncio.sleep(0)
+        yield item
+
+
+FRAGMENTS: list[tuple[list[Any], bool | None, list[tuple[int, bytes]]]] = [
+    (["a", "\u00e9"], None, [(1, b"a"), (0, b"\xc3\xa9"), (0, b"")]),
+    ([b"a", bytearray(b"b")], None, [(2, b"a"), (0, b"b"), (0, b"")]),
+    ([b"a"], True, [(1, b"a"), (0, b"")]),
+    (["a"], False, [(2, b"a"), (0, b"")]),
+    ([], None, []),
+]
+
+
+@both_sides
+@pytest.mark.parametrize("wrap", [list, iter, tuple, lambda items: generate(*items)], ids=["list", "iter", "tuple", "async"])
+@pytest.mark.parametrize(("items", "text", "frames"), FRAGMENTS)
+@virtual
+async def test_send_fragments(side: Side, wrap: Any, items: list[Any], text: bool | None, frames: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        await connection.send(wrap(items), text=text)
+        await connection.send("next")
+        for index, frame in enumerate(frames):
+            row = await peer.frame()
+            assert (row.opcode, row.payload, row.fin) == (*frame, index == len(frames) - 1)
+        await peer.expect(wire.TEXT, b"next")
+
+
+WRONG: list[tuple[Any, str]] = [
+    ({"a": 1}, "^data is a dict-like object$"),
+    (1, "^data must be str, bytes, iterable, or async iterable$"),
+    (None, "^data must be str, bytes, iterable, or async iterable$"),
+]
+
+
+@pytest.mark.parametrize(("message", "error"), WRONG)
+@virtual
+async def test_wrong_message(message: Any, error: str) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        with pytest.raises(TypeError, match=error):
+            await connection.send(message)
+        await connection.send("intact")
+        await peer.expect(wire.TEXT, b"intact")
+
+
+def failing(*items: Any) -> Any:
+    yield from items
+    raise ZeroDivisionError("of the user")
+
+
+BAD_ITEMS: list[tuple[Any, type[Exception], str, int]] = [
+    (lambda: ["a", b"b"], TypeError, "^iterable must contain uniform types$", 1),
+    (lambda: [b"a", "b"], TypeError, "^iterable must contain uniform types$", 1),
+    (lambda: ["a", 1], TypeError, "^iterable must contain bytes or str$", 1),
+    (lambda: [1], TypeError, "^iterable must contain bytes or str$", 0),
+    (lambda: failing("a"), ZeroDivisionError, "^of the user$", 1),
+    (lambda: generate("a", b"b"), TypeError, "^iterable must contain uniform types$", 1),
+]
+
+
+@both_sides
+@pytest.mark.parametrize(("make", "kind", "text", "before"), BAD_ITEMS)
+@virtual
+async def test_bad_item(side: Side, make: Any, kind: type[Exception], text: str, before: int) -> None:
+    async with open_end(side) as (connection, peer):
+        with pytest.raises(kind, match=text):
+            await connection.send(make())
+        for _ in range(before):
+            assert not (await peer.frame()).fin
+        await peer.expect_close(1011, "error in fragmented message")
+        await peer.finish(1011)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.send("late")
+        assert type(caught.value.__cause__) is kind
+
+
+# ---------------------------------------------------------------------------------------------------------- concurrency
+
+
+@both_sides
+@virtual
+async def test_other_messages_wait_for_a_fragmented_one(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        gates = [asyncio.Event() for _ in range(3)]
+
+        async def slowly(name: str) -> AsyncIterator[str]:
+            for gate in gates:
+                await gate.wait()
+                yield name
+
+        tasks = [asyncio.create_task(connection.send(slowly(name))) for name in ("a", "b")]
+        await steps(3)
+        tasks.append(asyncio.create_task(connection.send("plain")))
+        await steps(3)
+        pinged = await connection.ping(b"between")
+        for gate in gates:
+            gate.set()
+            await steps(3)
+        await asyncio.gather(*tasks)
+        rows = [await peer.frame() for _ in range(10)]
+        assert rows[0].opcode == wire.PING
+        assert [(row.opcode, row.payload) for row in rows[1:]] == [
+            *((1, b"a"), (0, b"a"), (0, b"a"), (0, b"")),
+            *((1, b"b"), (0, b"b"), (0, b"b"), (0, b"")),
+            (1, b"plain"),
+        ]
+        await peer.send(wire.PONG, b"between")
+        await pinged
+        # Once nobody is in the line, there is none.
+        assert connection._send_lock is None
+
+
+@both_sides
+@virtual
+async def test_cancelling_a_fragmented_send_fails_the_connection(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+
+        async def endless() -> AsyncIterator[str]:
+            yield "first"
+            await asyncio.sleep(1000)
+
+        task = asyncio.create_task(connection.send(endless()))
+        waiting = asyncio.create_task(connection.send("waiting"))
+        await steps(5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await peer.frame()).payload == b"first"
+        await peer.expect_close(1011, "error in fragmented message")
+        await peer.finish(1011)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await waiting
+        assert str(caught.value.__cause__) == "sending a fragmented message was cancelled"
+
+
+@virtual
+async def test_cancelling_a_fragmented_send_before_its_first_fragment() -> None:
+    async with open_end(Side.CLIENT) as (connection, peer):
+
+        async def late() -> AsyncIterator[str]:
+            await asyncio.sleep(1000)
+            yield "never"
+
+        task = asyncio.create_task(connection.send(late()))
+        await steps(3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await connection.send("intact")
+        await peer.expect(wire.TEXT, b"intact")
+
+
+@both_sides
+@virtual
+async def test_closing_during_a_fragmented_send(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        gate = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[str]:
+            yield "first"
+            await gate.wait()
+            yield "second"
+
+        sending = asyncio.create_task(connection.send(slowly()))
+        await steps(5)
+        closing = asyncio.create_task(connection.close())
+        await steps(2)
+        gate.set()
+        assert (await peer.frame()).payload == b"first"
+        await peer.expect_close(1011, "close during fragmented message")
+        await peer.finish(1011)
+        await closing
+        with pytest.raises(ConnectionClosedError):
+            await sending
+
+
+# -------------------------------------------------------------------------------------------------------- back-pressure
+
+
+async def fill(connection: Any) -> int:
+    """Send until send() waits; return how many messages it took."""
+    for count in range(10_000):
+        task = asyncio.create_task(connection.send(bytes(1000)))
+        await steps(3)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+            return count
+    raise AssertionError("send() never waited")
+
+
+@both_sides
+@pytest.mark.parametrize(("write_limit", "most"), [(2**15, 32), (2**18, 261), ((2**15, 0), 32)])
+@virtual
+async def test_send_waits_for_a_slow_peer(side: Side, write_limit: Any, most: int) -> None:
+    async with open_end(side, write_limit=write_limit) as (connection, peer):
+        peer.raw.stop_reading()
+        count = await fill(connection)
+        in_the_kernel = 65_536 // 1000 + 1
+        assert most - 3 <= count - in_the_kernel <= most + 3
+        task = asyncio.create_task(connection.send("more"))
+        await steps(5)
+        assert not task.done()
+        peer.raw.resume_reading()
+        await task
+
+
+@both_sides
+@virtual
+async def test_connection_lost_while_send_waits(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.raw.stop_reading()
+        await fill(connection)
+        tasks = [asyncio.create_task(connection.send("more")) for _ in range(3)]
+        await steps(3)
+        peer.raw.reset()
+        for task in tasks:
+            with pytest.raises(ConnectionClosedError):
+                await task
+
+
+@both_sides
+@virtual
+async def test_pongs_to_a_peer_that_does_not_read_are_one_at_most(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.raw.stop_reading()
+        await fill(connection)
+        waiting = connection.transport.get_write_buffer_size()
+        for index in range(1000):
+            await peer.send(wire.PING, str(index).encode())
+        await idle()
+        assert connection.transport.get_write_buffer_size() == waiting
+        peer.raw.resume_reading()
+        await idle()
+        rows, rest = wire.parse(peer.raw.unread)
+        assert rest == b""
+        pongs = [row.payload for row in rows if row.opcode == wire.PONG]
+        assert pongs == [b"999"]
+
+
+# --------------------------------------------------------------------------------------------------------------- pings
+
+
+@both_sides
+@virtual
+async def test_ping(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        waiter = await connection.ping("caf\u00e9")
+        await peer.expect(wire.PING, "caf\u00e9".encode())
+        await asyncio.sleep(1.5)
+        await peer.send(wire.PONG, "caf\u00e9".encode())
+        assert await waiter == pytest.approx(1.5)
+        assert connection.latency == pytest.approx(1.5)
+
+
+@virtual
+async def test_pong_answers_earlier_pings_too() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        first = await connection.ping()
+        second = await connection.ping(b"2")
+        third = await connection.ping(b"3")
+        assert len((await peer.frame()).payload) == 4
+        await peer.send(wire.PONG, b"unknown")
+        await idle()
+        assert not first.done()  # type: ignore[attr-defined]
+        await peer.send(wire.PONG, b"2")
+        await first
+        await second
+        await idle()
+        assert not third.done()  # type: ignore[attr-defined]
+
+
+@virtual
+async def test_wrong_pings() -> None:
+    async with open_end(Side.SERVER) as (connection, _):
+        await connection.ping(b"same")
+        with pytest.raises(ConcurrencyError, match="^already waiting for a pong with the same data$"):
+            await connection.ping("same")
+        with pytest.raises(ProtocolError, match="^control frame too long$"):
+            await connection.ping(bytes(126))
+        with pytest.raises(TypeError, match="^data must be str or bytes-like$"):
+            await connection.ping(1)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="^data must be str or bytes-like$"):
+            await connection.pong(1)  # type: ignore[arg-type]
+
+
+@both_sides
+@virtual
+async def test_unsolicited_pong(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await connection.pong("hello")
+        await peer.expect(wire.PONG, b"hello")
+        await connection.pong()
+        await peer.expect(wire.PONG, b"")
+
+
+@both_sides
+@virtual
+async def test_pings_are_answered_while_nobody_reads(side: Side) -> None:
+    async with open_end(side) as (_, peer):
+        await peer.send(wire.PING, b"one")
+        await peer.text("", fin=False)
+        await peer.send(wire.PING, b"two")
+        await peer.expect(wire.PONG, b"one")
+        await peer.expect(wire.PONG, b"two")
+
+
+@both_sides
+@virtual
+async def test_closing_rejects_pending_pings(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        awaited = await connection.ping()
+        await connection.ping()  # never awaited: nobody complains
+        await peer.finish(1000)
+        with pytest.raises(ConnectionClosedOK):
+            await awaited
+
+
+@both_sides
+@pytest.mark.parametrize("call", ["send", "ping", "pong", "fragments"])
+@virtual
+async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: str) -> None:
+    async with open_end(side) as (connection, peer):
+        closing = asyncio.create_task(connection.close())
+        await steps(2)
+        calls = {
+            "send": lambda: connection.send("late"),
+            "ping": connection.ping,
+            "pong": connection.pong,
+            "fragments": lambda: connection.send(["late"]),
+        }
+        task = asyncio.create_task(calls[call]())
+        await idle()
+        await peer.expect_close(1000)
+        await peer.finish(1000)
+        await closing
+        if call in ("ping", "pong"):  # still legal after Close
+            await asyncio.wait([task])
+            with pytest.raises(ConnectionClosedOK):
+                await calls[call]()
+        else:
+            with pytest.raises(ConnectionClosedOK):
+                await task
+
+
+@virtual
+async def test_both_ways_at_once() -> None:
+    """Two of ours, with compression, sending while they receive, under back-pressure on both sides."""
+    async with open_pair(client={"max_queue": 2}, server={"max_queue": 2}) as (client, server):
+
+        async def send(connection: Any) -> None:
+            for index in range(300):
+                await connection.send(f"{index} " * 500)
+
+        async def receive(connection: Any) -> None:
+            for index in range(300):
+                assert await connection.recv() == f"{index} " * 500
+
+        await asyncio.gather(send(client), receive(server), send(server), receive(client))
+
+
