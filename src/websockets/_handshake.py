@@ -10,7 +10,7 @@ import hashlib
 from typing import Final
 
 from .datastructures import Headers
-from .exceptions import InvalidHeader, InvalidUpgrade
+from .exceptions import InvalidHeader, InvalidUpgrade, printable
 from .headers import parse_connection, parse_upgrade
 from .typing import LoggerLike
 
@@ -60,8 +60,3 @@ def log_headers(logger: LoggerLike, arrow: str, headers: Headers) -> None:
     for name, value in headers.raw_items():
         shown = "[redacted]" if name.lower() in SECRET_HEADERS else printable(value)
         logger.debug("%s %s: %s", arrow, name, shown)
-
-
-def printable(text: str) -> str:
-    """``text`` with everything escaped that could disturb a log or a terminal."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -1,6 +1,7 @@
 """The life of a connection as tables: RFC 6455 sections 4.1, 4.2, 5.5.1 and 7.1.
 
-May know: what happened on each half of a connection, and what follows from it. Must not know: bytes, frames, codes, time.
+May know: what happened on each half of a connection, and what follows from it.
+Must not know: bytes, frames, codes, time.
 
 A connection is two half-machines: what we may still receive, and what we may still send. Neither alone is "the state";
 the public :class:`State` is a projection of both. What must be done without being asked ("the peer closed and we have

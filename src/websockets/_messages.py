@@ -11,15 +11,20 @@ fragment, so that somebody may read it while the rest arrives.
 from __future__ import annotations
 
 import codecs
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from .exceptions import TooManyFragments
 from .typing import BytesLike, Data
 
 __all__ = ["MISSING", "Assembly", "Decode", "Inbox", "Missing", "converter", "encode_item", "encode_message"]
 
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
+
+# Memory bounds what fragments cost; their number is limited only where somebody wants it to be.
+MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
 
 # Fragments are joined once this many wait: a flood of tiny ones then costs little more than its bytes.
 MERGE_AFTER = 64
@@ -120,6 +125,8 @@ class Inbox:
         elif self._current.waiting:
             self._extra += 1
         self._current.add(payload)
+        if MAX_FRAGMENTS is not None and self._current.waiting > MAX_FRAGMENTS:
+            raise TooManyFragments(MAX_FRAGMENTS)
         if head >= 0x80:
             self._current.complete = True
             self._current = None

@@ -32,7 +32,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-def queue_marks(max_queue: int | None | tuple[int | None, int | None]) -> tuple[int | None, int]:
+def queue_marks(max_queue: int | tuple[int | None, int | None] | None) -> tuple[int | None, int]:
     """The number of frames waiting above which reading pauses, and the one at which it resumes.
 
     Parameters:
@@ -100,9 +100,7 @@ def checked_subprotocols(subprotocols: Sequence[Subprotocol] | None) -> Sequence
     return subprotocols
 
 
-def tls_times(
-    arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None
-) -> dict[str, Any]:
+def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:
     """Arguments of a listening socket, with the limits of TLS handshakes that follow from those of WebSocket's."""
     if arguments.get("ssl") is None:
         return arguments
@@ -158,6 +156,6 @@ def renamed_argument(arguments: dict[str, Any], old: str, new: str, value: T | N
     """
     if old not in arguments:
         return value
-    warnings.warn(f"{old} was renamed to {new}", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{old} was renamed to {new}", DeprecationWarning, stacklevel=3)
     older: T = arguments.pop(old)
     return older if value is None else value

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Generator, Sequence
 from typing import Final
 
-from ._handshake import VERSION, accept_key, check_upgrade, log_headers, printable, single_value
+from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._lifecycle import Receive, Send, State
 from .datastructures import Headers
 from .exceptions import (
@@ -24,6 +24,7 @@ from .exceptions import (
     InvalidStatus,
     NegotiationError,
     StatusLineTooLong,
+    printable,
 )
 from .extensions.base import ClientExtensionFactory, Extension
 from .headers import (

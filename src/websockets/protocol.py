@@ -25,6 +25,7 @@ from .exceptions import (
     InvalidState,
     PayloadTooBig,
     ProtocolError,
+    TooManyFragments,
 )
 from .extensions.base import Extension
 from .extensions.permessage_deflate import PerMessageDeflate
@@ -216,15 +217,13 @@ class Protocol:
             sink = self._sink or self._add_event
             for index in range(0, len(frames), 2):
                 head = frames[index]
-                if self.debug:
-                    self._log_frame("<", head, frames[index + 1])
-                if head & 0x08 or self.extensions:
+                if head & 0x08 or self.extensions or self.debug:
                     self._receive_frame(head, frames[index + 1], sink)
                 else:
                     sink(head, frames[index + 1])
             if decoder.failure is not None and self._life.receiving is Receiving.OPEN:
                 self._refuse(*decoder.failure)
-        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+        except (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError) as exc:
             self._fail_for(exc)
         except Exception as exc:
             # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
@@ -251,15 +250,20 @@ class Protocol:
         return self._decoder
 
     def _receive_frame(self, head: int, payload: Any, sink: Sink) -> None:
-        """A control frame, or a data frame that extensions may have changed."""
+        """A control frame, a data frame that extensions may have changed, or any frame that must be logged."""
         if self._life.receiving is not Receiving.OPEN:
             return
-        if head & 0x08 == 0 and self._deflate is not None:
-            self._receive_deflated(head, payload, sink)
-        elif self.extensions and self._deflate is None:
-            self._receive_extended(Frame.from_head(head, payload), sink)
-        else:
+        if self.extensions and self._deflate is None:
+            head, payload = self._decode(Frame.from_head(head, payload))
+        elif head & 0x08 == 0 and self._deflate is not None:
+            head, payload = self._inflate(head, payload)
+        if self.debug:
+            # As it is after the extensions: compressed bytes tell nobody anything.
+            self._log_frame("<", head, payload)
+        if head & 0x08:
             self._receive_control(head, payload)
+        else:
+            sink(head, payload)
 
     def _receive_control(self, head: int, payload: bytes) -> None:
         opcode = head & 0x0F
@@ -280,8 +284,8 @@ class Protocol:
         else:
             self.send_pong(payload)
 
-    def _receive_deflated(self, head: int, payload: Any, sink: Sink) -> None:
-        """A data frame of a connection that negotiated permessage-deflate and nothing else."""
+    def _inflate(self, head: int, payload: Any) -> tuple[int, Data]:
+        """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
         assert self._deflate is not None
         if head & 0x0F:
             self._opcode = head & 0x4F
@@ -296,10 +300,10 @@ class Protocol:
                 exc.set_current_size(self._inflated or None)
                 raise
             payload = self._check_text(head, payload)
-        sink(head & ~RSV1, payload)
+        return head & ~RSV1, payload
 
-    def _receive_extended(self, frame: Frame, sink: Sink) -> None:
-        """A frame of a connection with extensions of which we know nothing but their interface."""
+    def _decode(self, frame: Frame) -> tuple[int, Data]:
+        """Decode a frame of a connection with extensions of which we know nothing but their interface."""
         limit = self.max_message_size
         room = None if limit is None else limit - self._inflated
         for extension in reversed(self.extensions):
@@ -308,13 +312,12 @@ class Protocol:
         head = frame.head
         payload = bytes(frame.data)
         if head & 0x08:
-            self._receive_control(head, payload)
-            return
+            return head, payload
         if head & 0x0F:
             self._opcode = head & 0x0F
         if room is not None and len(payload) > room:
             raise PayloadTooBig(len(payload), room, self._inflated or None)
-        sink(head, self._check_text(head, payload))
+        return head, self._check_text(head, payload)
 
     def _check_text(self, head: int, payload: bytes) -> Data:
         """Keep account of a payload that only an extension could read; check it if it is text."""
@@ -574,6 +577,8 @@ def _explain(exc: Exception) -> tuple[int, str]:
     """The close code and the reason for an error found in what the peer sent."""
     if isinstance(exc, ProtocolError):
         return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)
+    if isinstance(exc, TooManyFragments):
+        return CloseCode.MESSAGE_TOO_BIG, "too many fragments"
     if isinstance(exc, PayloadTooBig):
         return CloseCode.MESSAGE_TOO_BIG, str(exc)
     if isinstance(exc, UnicodeDecodeError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
 from typing import Final, cast
 
-from ._handshake import VERSION, accept_key, check_upgrade, log_headers, printable, single_value
+from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._lifecycle import Receive, Send, Sending, State
 from .datastructures import Headers, MultipleValuesError
 from .exceptions import (
@@ -30,6 +30,7 @@ from .exceptions import (
     NegotiationError,
     RequestLineTooLong,
     TooManyHeaders,
+    printable,
 )
 from .extensions.base import Extension, ServerExtensionFactory
 from .headers import build_extension, parse_extension, parse_subprotocol
@@ -43,9 +44,7 @@ __all__ = ["ServerProtocol"]
 # 22 has 4 bits to spare, which simple clients don't set to zero, and which nobody needs.
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 
-BROWSER_HINT: Final = (
-    "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
-)
+BROWSER_HINT: Final = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
 

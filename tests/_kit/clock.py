@@ -126,6 +126,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
+        # Before asyncio's constructor, which registers its self-pipe and may ask for the time.
         self._clock = _Clock()
         self.errors: list[dict[str, Any]] = []
         super().__init__(self._clock)
@@ -136,7 +137,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Return the virtual time, in seconds; it begins at :data:`START`."""
-        # asyncio's constructor may ask before ours is done.
         return self._clock.now
 
     def stall(self, seconds: float) -> None:

@@ -55,7 +55,7 @@ class ClientConnection(Connection):
         ping_interval: float | None = 20,
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
-        max_queue: int | None | tuple[int | None, int | None] = 16,
+        max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
     ) -> None:
         super().__init__(
@@ -158,8 +158,8 @@ class connect:
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
         reconnect_delays: Callable[[], Iterator[float]] = backoff,
-        max_size: int | None | tuple[int | None, int | None] = 2**20,
-        max_queue: int | None | tuple[int | None, int | None] = 16,
+        max_size: int | tuple[int | None, int | None] | None = 2**20,
+        max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
@@ -227,7 +227,7 @@ class connect:
         try:
             await connection._open(headers, self.user_agent_header)
         except BaseException:
-            connection.transport.abort()
+            connection._abort()
             raise
         return connection
 
@@ -283,10 +283,11 @@ class connect:
             try:
                 delay = delays.after_connection(loop.time() - opened)
             except GiveUp:
-                exc = connection._session.close_exc()
-                raise exc from exc.__cause__
+                closed = connection._session.close_exc()
+                raise closed from closed.__cause__
             if delay:
-                self._log_delay(delay, connection._session.close_exc())
+                closed = connection._session.close_exc()
+                self.logger.info("connection closed early; reconnecting in %.1f seconds: %s", delay, closed)
                 await asyncio.sleep(delay)
 
     async def _wait_after(self, exc: Exception, delays: Backoff) -> None:
@@ -300,16 +301,11 @@ class connect:
             delay = delays.after_failure(retry_after(exc, time.time()))
         except GiveUp:
             raise exc from exc.__cause__
-        self._log_delay(delay, exc)
+        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, exc)
         await asyncio.sleep(delay)
 
-    def _log_delay(self, delay: float, exc: Exception) -> None:
-        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, exc)
 
-
-def unix_connect(
-    path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **kwargs: Any
-) -> connect:
+def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **kwargs: Any) -> connect:
     """Connect to a WebSocket server on a Unix socket; otherwise like :class:`connect`.
 
     Parameters:

@@ -20,7 +20,6 @@ from typing import Any, Literal, NoReturn, Self, overload
 from .._face import Face
 from .._lifecycle import State
 from .._messages import (
-    MISSING,
     OPCODE_BINARY,
     OPCODE_TEXT,
     Assembly,
@@ -92,7 +91,7 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         ping_interval: float | None = 20,
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
-        max_queue: int | None | tuple[int | None, int | None] = 16,
+        max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
     ) -> None:
         self.protocol = protocol
@@ -461,9 +460,11 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         await asyncio.shield(self._closing)
 
     def _abort(self) -> None:
-        if self.protocol.debug:
-            self.logger.debug("x closing TCP connection")
-        self.transport.abort()
+        # A transport isn't touched once it said that it is over.
+        if not self._lost:
+            if self.protocol.debug:
+                self.logger.debug("x closing TCP connection")
+            self.transport.abort()
 
     # ---------------------------------------------------------------------------------------- what the transport calls
 
@@ -535,7 +536,7 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
                 waiter.set_result(None)
 
     def _resume_reading(self) -> None:
-        if self._session.muted:
+        if self._session.muted and not self._lost:
             self._session.muted = False
             self.transport.resume_reading()
 
@@ -572,7 +573,9 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         if self.transport.can_write_eof():
             if self.protocol.debug:
                 self.logger.debug("x half-closing TCP connection")
-            self.transport.write_eof()
+            # A reset that nobody noticed yet is news for connection_lost(), not for whoever closes.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
         else:
             if self.protocol.debug:
                 self.logger.debug("x closing TCP connection")

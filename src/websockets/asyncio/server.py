@@ -22,7 +22,7 @@ from typing import Any, Self, cast
 from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
-from ..frames import CloseCode
+from ..frames import Close, CloseCode, Frame, Opcode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
@@ -61,7 +61,7 @@ class ServerConnection(Connection):
         ping_interval: float | None = 20,
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
-        max_queue: int | None | tuple[int | None, int | None] = 16,
+        max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
     ) -> None:
         self.server = server
@@ -114,6 +114,17 @@ class ServerConnection(Connection):
             self._session.muted = True
             self.transport.pause_reading()
             self._task = self.loop.create_task(self.server._run(self))
+            self._task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        """The task is over, be it that it was cancelled before it began."""
+        self._ended = True
+        if self._lost:
+            self.server._forget(self)
+        else:
+            # The client should know, but nobody is left to wait for its answer.
+            self._start_closing(CloseCode.INTERNAL_ERROR)
+            self.transport.close()
 
     async def _open(self, options: _Options) -> bool:
         """Answer the request; return whether the connection is open."""
@@ -271,9 +282,13 @@ class Server:
             close_connections: whether to close open connections; else they end with their handlers.
             code: close code for them.
             reason: reason for them.
+
+        Raises:
+            ProtocolError: the code or the reason can't be sent; nothing is closed then.
         """
         if self._closing:
             return
+        Frame(Opcode.CLOSE, Close(code, reason).serialize()).check()
         self._closing = True
         self.logger.info("server closing")
         if self.server is not None:
@@ -310,7 +325,13 @@ class Server:
         await asyncio.shield(self._closed)
 
     async def start_serving(self) -> None:
-        """Start accepting connections, if the server was made with ``start_serving=False``."""
+        """Start accepting connections, if the server was made with ``start_serving=False``.
+
+        Raises:
+            RuntimeError: the server is closed.
+        """
+        if self._closing:
+            raise RuntimeError("the server is closed")
         await self._listening.start_serving()
 
     async def serve_forever(self) -> None:
@@ -371,19 +392,9 @@ class Server:
 
     async def _run(self, connection: ServerConnection) -> None:
         """From the request of a connection to its end."""
-        try:
-            if await connection._open(self._options):
-                await self._handle(connection)
-            await connection.wait_closed()
-        except BaseException:
-            # Cancelled, or out of memory: the client should know, but nobody is left to wait for its answer.
-            connection._start_closing(CloseCode.INTERNAL_ERROR)
-            connection.transport.close()
-            raise
-        finally:
-            connection._ended = True
-            if connection._lost:
-                self._forget(connection)
+        if await connection._open(self._options):
+            await self._handle(connection)
+        await connection.wait_closed()
 
     async def _handle(self, connection: ServerConnection) -> None:
         handler = cast(Callable[..., Awaitable[None]], self.handler)
@@ -434,8 +445,8 @@ def serve(
     ping_interval: float | None = 20,
     ping_timeout: float | None = 20,
     close_timeout: float | None = 10,
-    max_size: int | None | tuple[int | None, int | None] = 2**20,
-    max_queue: int | None | tuple[int | None, int | None] = 16,
+    max_size: int | tuple[int | None, int | None] | None = 2**20,
+    max_queue: int | tuple[int | None, int | None] | None = 16,
     write_limit: int | tuple[int, int | None] = 2**15,
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
@@ -477,6 +488,7 @@ def serve(
         TypeError: ``subprotocols`` isn't a sequence.
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
+    unix = "path" in kwargs
     queue_marks(max_queue)  # a mistake shows now, and not in each connection
     return _serve(
         handler,
@@ -497,7 +509,7 @@ def serve(
             max_queue=max_queue,
             write_limit=write_limit,
         ),
-        {**({} if "path" in kwargs else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
+        {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
     )
 
 

@@ -1,0 +1,40 @@
+"""Check that a wheel holds what it must, and nothing else.
+
+Charter: looks at the wheel given on the command line only; installs and imports nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from email import message_from_bytes
+
+REQUIRED = {"websockets/__init__.py", "websockets/py.typed", "websockets/version.py"}
+
+
+def problems(wheel: zipfile.ZipFile) -> list[str]:
+    """Return what is wrong with a wheel."""
+    names = set(wheel.namelist())
+    (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    metadata = message_from_bytes(wheel.read(metadata_name))
+    top = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    demands = [demand for demand in metadata.get_all("Requires-Dist", []) if "extra ==" not in demand]
+    found = {
+        "missing": REQUIRED - names,
+        "not ours": top - {"websockets"},
+        "required at run time": demands,
+        "without license": [] if metadata.get_all("License-File") else [metadata_name],
+    }
+    return [f"{problem}: {', '.join(sorted(items))}" for problem, items in found.items() if items]
+
+
+def main() -> None:
+    """Check the wheel named on the command line; exit with status 1 if something is wrong."""
+    with zipfile.ZipFile(sys.argv[1]) as wheel:
+        if found := problems(wheel):
+            sys.exit("\n".join(found))
+    print(f"{sys.argv[1]}: complete")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Draw the life of a connection from the tables that the library runs on.
+
+``python docs/make_lifecycle.py`` prints the drawing; with ``--write`` it goes into ``architecture.md`` beside this
+file, between the two marks. ``tests/docs/test_lifecycle_diagram.py`` fails while the page shows something else.
+
+May know: the tables of ``websockets._lifecycle`` and the marks in the page. Must not know: the engine that runs them,
+so that the page shows the tables and nothing but the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from websockets._lifecycle import (
+    PROJECTION,
+    REACTIONS,
+    RECEIVING,
+    SENDING,
+    Reaction,
+    Receive,
+    Receiving,
+    Send,
+    Sending,
+    Side,
+)
+
+PAGE = Path(__file__).with_name("architecture.md")
+BEGIN, END = "<!-- lifecycle:begin -->", "<!-- lifecycle:end -->"
+
+Half = TypeVar("Half", Receiving, Sending)
+
+
+def diagram(rows: Mapping[Half, tuple[str | None, ...]], events: Iterable[Enum]) -> Iterator[str]:
+    """One half as a Mermaid state diagram; events that lead the same way share an arrow."""
+    yield "```mermaid"
+    yield "stateDiagram-v2"
+    yield f"    [*] --> {next(iter(rows)).name}"
+    for before, row in rows.items():
+        arrows: dict[str, list[str]] = {}
+        for event, after in zip(events, row, strict=True):
+            if after is not None:
+                arrows.setdefault(after, []).append(event.value)
+        for after, labels in arrows.items():
+            yield f"    {before.name} --> {after}: {', '.join(labels)}"
+    yield "```"
+
+
+def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    titles = list(titles)
+    for row in [titles, ["---"] * len(titles), *rows]:
+        yield f"| {' | '.join(row)} |"
+
+
+def reactions() -> Iterator[str]:
+    """What is sent without being asked: a row for each pair of halves that calls for it."""
+    rows = (
+        [receiving.name, sending.name, *(_reaction(reaction) for reaction in row)]
+        for (receiving, sending), row in REACTIONS.items()
+    )
+    return table(["receiving", "sending", *(side.name.lower() for side in Side)], rows)
+
+
+def _reaction(reaction: Reaction | None) -> str:
+    return "–" if reaction is None else reaction.value
+
+
+def projection() -> Iterator[str]:
+    """The public state: the first row that fits."""
+    rows = ([_half(receiving), _half(sending), state.name] for receiving, sending, state in PROJECTION)
+    return table(["receiving", "sending", "`State`"], rows)
+
+
+def _half(half: Receiving | Sending | None) -> str:
+    return "any" if half is None else half.name
+
+
+def region() -> str:
+    """Everything between the marks, the marks included."""
+    parts = [
+        ["What we may still receive:"],
+        diagram(RECEIVING, Receive),
+        ["What we may still send:"],
+        diagram(SENDING, Send),
+        ["What is sent without being asked, until no row fits:"],
+        reactions(),
+        ["The public state, by the first row that fits:"],
+        projection(),
+    ]
+    return "\n\n".join([BEGIN, *("\n".join(part) for part in parts), END])
+
+
+def renewed(page: str) -> str:
+    """The text of the page with a fresh region.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, found, rest = page.partition(BEGIN)
+    _, found_too, after = rest.partition(END)
+    if not (found and found_too):
+        raise ValueError(f"the page must contain {BEGIN} and, after it, {END}")
+    return before + region() + after
+
+
+def main(arguments: list[str] | None = None, page: Path = PAGE) -> None:
+    """Print the drawing, or write it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--write", action="store_true", help=f"write it into {page.name} instead of printing it")
+    if parser.parse_args(arguments).write:
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(region())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1235 @@
+"""Servers on asyncio: opening handshakes with hooks and deadlines, handlers and how they end, what is listening."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import logging
+import os
+import re
+import socket
+import warnings
+import weakref
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+
+from _kit import CHUNKERS, Chunker, RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
+from websockets.asyncio.client import connect, unix_connect
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.datastructures import Headers
+from websockets.exceptions import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    InvalidHandshake,
+    InvalidStatus,
+    NegotiationError,
+)
+from websockets.http11 import SERVER, Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+LOGGER = "websockets.server"
+BROKEN = b"Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+async def nothing(connection: ServerConnection) -> None:
+    pass
+
+
+def running_loop() -> VirtualLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def port(server: Server) -> int:
+    number: int = next(iter(server.sockets)).getsockname()[1]
+    return number
+
+
+async def reach(server: Server) -> RawPeer:
+    """A client that has not said anything."""
+    return await running_loop().network.connect("localhost", port(server))
+
+
+async def ask(server: Server, data: bytes) -> tuple[str, dict[str, list[str]], bytes]:
+    """What a server answers before it ends the connection: status line, headers, body."""
+    peer = await reach(server)
+    await peer.send(data)
+    head, _, body = (await peer.read_until_eof()).partition(b"\r\n\r\n")
+    peer.close()
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers: dict[str, list[str]] = {}
+    for line in lines:
+        name, value = line.split(": ", 1)
+        headers.setdefault(name, []).append(value)
+    return status.removeprefix("HTTP/1.1 "), headers, body
+
+
+async def enter(server: Server, data: bytes = request()) -> RawPeer:
+    """A client that was let in, and read the head of the answer."""
+    peer = await reach(server)
+    await peer.send(data)
+    assert (await peer.read_until()).startswith(b"HTTP/1.1 101 ")
+    return peer
+
+
+async def leave(peer: RawPeer, code: int = 1000) -> None:
+    """Close as a client should."""
+    await peer.send(wire.close(code, mask=True))
+    await peer.read_until_eof()
+    peer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Callable[..., Any] = echo, **options: Any) -> AsyncIterator[Server]:
+    async with serve(handler, "localhost", 0, **{"compression": None, **options}) as server:
+        yield server
+
+
+def uri(server: Server, path: str = "/") -> str:
+    return f"ws://localhost:{port(server)}{path}"
+
+
+def messages(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
+    """The lines of a log without those of the server itself."""
+    lines = [record.getMessage() for record in caplog.records if not levels or record.levelname in levels]
+    return [line for line in lines if not line.startswith("server ")]
+
+
+def both_kinds(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The same hook as a function and as a coroutine function that waits."""
+
+    async def coroutine(*arguments: Any) -> Any:
+        await asyncio.sleep(1)
+        return function(*arguments)
+
+    return [function, coroutine]
+
+
+# ------------------------------------------------------------------------------------------------------------- opening
+
+
+@virtual
+async def test_connection() -> None:
+    seen: list[ServerConnection] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        seen.append(connection)
+        await echo(connection)
+
+    async with serving(handler, subprotocols=["chat"]) as server:
+        async with connect(uri(server, "/a?b=c"), subprotocols=["chat"], origin="null") as client:  # type: ignore[list-item, arg-type]
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            (connection,) = seen
+            assert server.connections == {connection}
+            assert connection.request is not None
+            assert connection.request.path == "/a?b=c"
+            assert connection.request.headers["Origin"] == "null"
+            assert connection.response is not None
+            assert connection.response.status_code == 101
+            assert connection.subprotocol == client.subprotocol == "chat"
+            assert connection.protocol.origin == "null"
+            assert connection.server is server
+            assert connection.local_address == client.remote_address == ("127.0.0.1", port(server))
+            assert connection.remote_address == client.local_address
+        await idle()
+        assert connection.state is State.CLOSED
+        assert connection.close_code == 1000
+        assert server.connections == set()
+
+
+@pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
+@virtual
+async def test_frames_behind_the_request(chunker: Chunker) -> None:
+    async with serving() as server:
+        peer = await reach(server)
+        for chunk in chunker(request() + wire.text("first", mask=True)):
+            await peer.send(chunk)
+            await steps(2)
+        await peer.read_until()
+        assert (await peer.read_frame()).payload == b"first"
+        await leave(peer)
+
+
+@virtual
+async def test_frames_before_the_answer() -> None:
+    go = asyncio.Event()
+
+    async def process_request(connection: ServerConnection, request: Request) -> None:
+        await go.wait()
+
+    async with serving(process_request=process_request) as server:
+        peer = await reach(server)
+        await peer.send(request() + wire.text("one", mask=True))
+        await idle()
+        await peer.send(wire.text("two", mask=True))
+        await idle()
+        assert peer.received == b""
+        go.set()
+        await peer.read_until()
+        assert [(await peer.read_frame()).payload for _ in range(2)] == [b"one", b"two"]
+        await leave(peer)
+
+
+@virtual
+async def test_flood_before_the_answer_fills_no_memory() -> None:
+    go = asyncio.Event()
+
+    async def process_request(connection: ServerConnection, request: Request) -> None:
+        await go.wait()
+
+    async with serving(process_request=process_request) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        flood = asyncio.create_task(peer.send(wire.binary(bytes(2**20), mask=True)))
+        await idle()
+        assert not flood.done()
+        assert peer.link.to_server.room == 0
+        go.set()
+        await flood
+        await peer.read_until()
+        assert (await peer.read_frame()).payload == bytes(2**20)
+        await leave(peer)
+
+
+REFUSED = [
+    (request(headers={"Upgrade": None}), "426 Upgrade Required"),
+    (request(headers={"Host": None}), "400 Bad Request"),
+    (request(headers={"Sec-WebSocket-Version": "8"}), "426 Upgrade Required"),
+    (request(method="POST"), "405 Method Not Allowed"),
+    (request(http="HTTP/1.0"), "505 HTTP Version Not Supported"),
+    (request(headers={"Origin": "http://evil"}), "403 Forbidden"),
+    (request("/" + "a" * 8192), "414 Request-URI Too Long"),
+    (request(raw=b"a: b\r\n" * 200), "431 Request Header Fields Too Large"),
+    (request(headers={"Content-Length": "5"}, body=b"hello"), "400 Bad Request"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 Bad Request"),
+    (b"\r\n\r\n", "400 Bad Request"),
+]
+
+
+@pytest.mark.parametrize(("data", "status"), REFUSED, ids=range(len(REFUSED)))
+@virtual
+async def test_refused_connection_closes(data: bytes, status: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+
+    async def handler(connection: ServerConnection) -> None:
+        raise AssertionError("never called")
+
+    start = now()
+    async with serving(handler, origins=[None, "http://good"]) as server:
+        got, headers, body = await ask(server, data)
+        assert got == status
+        assert headers["Connection"] == ["close"]
+        assert headers["Content-Length"] == [str(len(body))]
+        await idle()
+        assert running_loop().network.links[-1].closed
+        assert server.connections == set()
+    assert now() == start
+    assert messages(caplog) == [f"connection rejected ({status})", "connection closed"]
+
+
+@virtual
+async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(close_timeout=3) as server:
+        start = now()
+        peer = await reach(server)
+        await peer.send(request(method="PUT"))
+        await peer.read_until_eof()
+        await idle()
+        assert not peer.link.server.closed
+        await advance(3.02)
+        assert peer.link.server.closed
+        assert now() - start == pytest.approx(3.02)
+    assert messages(caplog) == ["connection rejected (405 Method Not Allowed)", "connection closed"]
+
+
+@virtual
+async def test_answer_to_head_has_no_body() -> None:
+    async with serving(process_request=lambda connection, request: connection.respond(200, "fine")) as server:
+        status, headers, body = await ask(server, request(method="HEAD"))
+        assert (status, headers["Content-Length"], body) == ("200 OK", ["4"], b"")
+
+
+@virtual
+async def test_server_survives_all_of_it() -> None:
+    async with serving() as server:
+        for data in [b"", b"\x00", b"GET", request()[:-2], *(data for data, _ in REFUSED)]:
+            peer = await reach(server)
+            await peer.send(data)
+            peer.eof()
+            await idle()
+            peer.close()
+        for step in range(10):
+            peer = await reach(server)
+            await peer.send(request())
+            await steps(step)
+            peer.reset()
+        async with connect(uri(server)) as client:
+            await client.send("still here")
+            assert await client.recv() == "still here"
+
+
+@virtual
+async def test_half_closed_client_gets_its_answer() -> None:
+    async with serving(process_request=both_kinds(lambda connection, request: None)[1]) as server:
+        for data, status in [(request(), b"HTTP/1.1 101 "), (request(method="PUT"), b"HTTP/1.1 405 ")]:
+            peer = await reach(server)
+            await peer.send(data)
+            peer.eof()
+            assert (await peer.read_until_eof()).startswith(status)
+            peer.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [SERVER]),
+        ({"server_header": "mine"}, ["mine"]),
+        ({"server_header": None}, None),
+        ({"server_header": ""}, None),
+    ],
+)
+@pytest.mark.parametrize("data", [request(), request(method="PUT")])
+@virtual
+async def test_server_header(options: Any, expected: list[str] | None, data: bytes) -> None:
+    async with serving(nothing, **options) as server:
+        peer = await reach(server)
+        await peer.send(data)
+        found = re.findall(r"Server: (.*)\r\n", (await peer.read_until()).decode())
+        assert found == (expected or [])
+        peer.reset()
+
+
+# --------------------------------------------------------------------------------------------------------------- hooks
+
+
+def forbid(connection: ServerConnection, request: Request) -> Response:
+    return connection.respond(HTTPStatus.FORBIDDEN, f"no {request.path}\n")
+
+
+@pytest.mark.parametrize("hook", both_kinds(forbid))
+@virtual
+async def test_process_request_answers(hook: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(process_request=hook) as server:
+        status, headers, body = await ask(server, request("/secret"))
+        assert (status, body) == ("403 Forbidden", b"no /secret\n")
+        assert headers["Connection"] == ["close"]
+        assert headers["Content-Type"] == ["text/plain; charset=utf-8"]
+        assert headers["Server"] == [SERVER]
+    assert messages(caplog) == ["HTTP response sent (403 Forbidden)", "connection closed"]
+
+
+@pytest.mark.parametrize("hook", both_kinds(lambda connection, request: None))
+@virtual
+async def test_process_request_lets_in(hook: Any) -> None:
+    async with serving(process_request=hook) as server, connect(uri(server)) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+@virtual
+async def test_process_request_sees_what_is_no_handshake() -> None:
+    seen: list[tuple[str, str, State]] = []
+
+    def hook(connection: ServerConnection, request: Request) -> Response | None:
+        seen.append((request.method, request.protocol, connection.state))
+        return connection.respond(200, "healthy") if request.path == "/health" else None
+
+    async with serving(process_request=hook) as server:
+        plain = {"Upgrade": None, "Connection": None, "Sec-WebSocket-Key": None}
+        assert (await ask(server, request("/health", plain)))[0] == "200 OK"
+        assert (await ask(server, request("/health", method="POST")))[0] == "200 OK"
+        assert (await ask(server, request("/health", http="HTTP/1.0")))[0] == "200 OK"
+        assert (await ask(server, request("/", method="POST")))[0] == "405 Method Not Allowed"
+        assert (await ask(server, b"garbage\r\n\r\n"))[0] == "400 Bad Request"
+    assert seen == [
+        ("GET", "HTTP/1.1", State.CONNECTING),
+        ("POST", "HTTP/1.1", State.CONNECTING),
+        ("GET", "HTTP/1.0", State.CONNECTING),
+        ("POST", "HTTP/1.1", State.CONNECTING),
+    ]
+
+
+@virtual
+async def test_process_request_may_open_the_connection_by_itself() -> None:
+    response = Response(101, "As You Wish", Headers({"Upgrade": "websocket"}))
+    async with serving(process_request=lambda *_: response, server_header=None) as server:
+        peer = await reach(server)
+        await peer.send(request(headers={"Sec-WebSocket-Key": None}) + wire.text("hello", mask=True))
+        assert await peer.read_until() == b"HTTP/1.1 101 As You Wish\r\nUpgrade: websocket\r\n\r\n"
+        assert (await peer.read_frame()).payload == b"hello"
+        await leave(peer)
+
+
+@virtual
+async def test_one_response_for_all_stays_as_it_is() -> None:
+    response = Response(200, "OK", Headers({"Content-Length": "2"}), b"ok")
+    async with serving(process_request=lambda *_: response) as server:
+        answers = [await ask(server, request()) for _ in range(3)]
+    assert [headers["Server"] for _, headers, _ in answers] == [[SERVER]] * 3
+    assert len(list(response.headers.raw_items())) == 2
+
+
+@pytest.mark.parametrize("hook", both_kinds(lambda connection, request, response: response.headers.update({"X": "y"})))
+@virtual
+async def test_process_response_changes_the_response(hook: Any) -> None:
+    async with serving(process_response=hook) as server:
+        async with connect(uri(server)) as client:
+            assert client.response is not None
+            assert client.response.headers["X"] == "y"
+        # Refusals and answers of process_request too.
+        assert (await ask(server, request(method="PUT")))[1]["X"] == ["y"]
+
+
+@pytest.mark.parametrize("hook", both_kinds(lambda connection, request, response: connection.respond(418, "tea")))
+@pytest.mark.parametrize("data", [request(), request(method="PUT")])
+@virtual
+async def test_process_response_replaces_the_response(hook: Any, data: bytes) -> None:
+    async with serving(process_response=hook) as server:
+        status, _, body = await ask(server, data)
+        assert (status, body) == ("418 I'm a Teapot", b"tea")
+
+
+@virtual
+async def test_process_response_sees_request_and_response() -> None:
+    seen: list[Any] = []
+
+    def process_response(connection: ServerConnection, request: Request, response: Response) -> None:
+        seen.append((request.path, response.status_code, response.headers["Server"], connection.response))
+
+    options = {"process_request": lambda c, r: forbid(c, r) if r.path == "/no" else None}
+    async with serving(process_response=process_response, **options) as server:
+        for path in ("/no", "/yes"):
+            peer = await reach(server)
+            await peer.send(request(path))
+            await peer.read_until()
+            peer.reset()
+    assert seen == [("/no", 403, SERVER, None), ("/yes", 101, SERVER, None)]
+
+
+def crash(*arguments: Any, **options: Any) -> Any:
+    raise LookupError("secret")
+
+
+HOOKS = ["process_request", "process_response"]
+WRONG_RESULTS: list[Any] = ["text", (200, {}, b""), False, 0, ServerProtocol]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("hook", both_kinds(crash))
+@virtual
+async def test_hook_raises(name: str, hook: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(**{name: hook}) as server:
+        status, headers, body = await ask(server, request())
+        assert (status, headers["Connection"], body) == ("500 Internal Server Error", ["close"], BROKEN)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.levelname, record.getMessage()) == ("ERROR", f"{name} failed")
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], LookupError)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("result", WRONG_RESULTS, ids=repr)
+@virtual
+async def test_hook_returns_the_wrong_type(name: str, result: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(**{name: lambda *_: result}) as server:
+        status, _, body = await ask(server, request())
+        assert (status, body) == ("500 Internal Server Error", BROKEN)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == f"{name} failed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == f"{name} must return a Response or None, not {result!r}"
+
+
+UNSENDABLE = [
+    Response(200, "OK\r\nX: y", Headers()),
+    Response(200, "OK", Headers(), "text"),  # type: ignore[arg-type]
+    Response("200 OK", "", Headers()),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize("response", UNSENDABLE)
+@virtual
+async def test_hook_returns_what_cannot_be_sent(
+    name: str, response: Response, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(**{name: lambda *_: response}) as server:
+        status, _, body = await ask(server, request())
+        assert (status, body) == ("500 Internal Server Error", BROKEN)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.getMessage(), record.exc_info is None) == ("opening handshake failed", False)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@virtual
+async def test_hook_closes_the_connection(name: str) -> None:
+    async def hook(connection: ServerConnection, *_: Any) -> None:
+        await connection.close()
+
+    async with serving(close_timeout=1, **{name: hook}) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        assert await peer.read_until_eof() == b""
+        peer.close()
+
+
+@virtual
+async def test_select_subprotocol() -> None:
+    seen: list[Any] = []
+
+    def select(connection: ServerConnection, offered: Any) -> Any:
+        seen.append((type(connection), connection.request, list(offered)))
+        return offered[-1]
+
+    async with serving(select_subprotocol=select) as server:
+        async with connect(uri(server), subprotocols=["a", "b"]) as client:  # type: ignore[list-item]
+            assert client.subprotocol == "b"
+            (connection,) = server.connections
+            assert connection.subprotocol == "b"
+    ((kind, seen_request, offered),) = seen
+    assert (kind, seen_request.path, offered) == (ServerConnection, "/", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "body", "lines"),
+    [
+        (NegotiationError("none of them"), "400 Bad Request", b"Failed to open a WebSocket connection: none of them.\n", 0),
+        (LookupError("secret"), "500 Internal Server Error", BROKEN, 1),
+    ],
+    ids=["refuses", "crashes"],
+)  # fmt: skip
+@virtual
+async def test_select_subprotocol_fails(
+    error: Exception, status: str, body: bytes, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def select(connection: ServerConnection, offered: Any) -> Any:
+        raise error
+
+    async with serving(select_subprotocol=select) as server:
+        got, _, text = await ask(server, request(headers={"Sec-WebSocket-Protocol": "a"}))
+        assert (got, text) == (status, body)
+    assert messages(caplog, "ERROR") == ["opening handshake failed"] * lines
+
+
+@virtual
+async def test_origins() -> None:
+    async with serving(nothing, origins=["http://a", re.compile(r"https://\w+\.b"), None]) as server:
+        for origin in ("http://a", "https://x.b", None):
+            await leave(await enter(server, request(headers={"Origin": origin})))
+        for origin in ("http://b", "https://x.b.evil", ""):
+            assert (await ask(server, request(headers={"Origin": origin})))[0] == "403 Forbidden"
+
+
+@virtual
+async def test_compression() -> None:
+    async with serving(compression="deflate") as server, connect(uri(server)) as client:
+        assert client.response is not None
+        assert client.response.headers["Sec-WebSocket-Extensions"] == (
+            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"
+        )
+        await client.send("a" * 1000)
+        assert await client.recv() == "a" * 1000
+
+
+# ---------------------------------------------------------------------------------------------------------- deadlines
+
+
+@virtual
+async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(open_timeout=3) as server:
+        start = now()
+        peer = await reach(server)
+        await peer.read_until_eof()
+        assert now() - start == pytest.approx(3, abs=0.02)
+        assert peer.received == b""
+        peer.close()
+    assert messages(caplog) == [
+        "opening handshake failed: timed out during opening handshake",
+        "connection closed",
+    ]
+
+
+@pytest.mark.parametrize("data", [request(), request(raw=b"a: b\r\n" * 200), b"x" * 9000])
+@virtual
+async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """One deadline for the whole request, and not one a byte."""
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving() as server:
+        start = now()
+        peer = await reach(server)
+        with contextlib.suppress(OSError):
+            for byte in wire.bytewise(data):
+                await peer.send(byte)
+                await asyncio.sleep(0.3)
+        assert now() - start == pytest.approx(10, abs=0.5)
+        peer.close()
+    assert messages(caplog)[0] == "opening handshake failed: timed out during opening handshake"
+
+
+@virtual
+async def test_many_dripping_clients_delay_nobody() -> None:
+    async with serving() as server:
+        peers = [await reach(server) for _ in range(200)]
+
+        async def drip(peer: RawPeer) -> None:
+            with contextlib.suppress(OSError):
+                for byte in wire.bytewise(request("/" + "a" * 1000)):
+                    await peer.send(byte)
+                    await asyncio.sleep(0.3)
+            peer.close()
+
+        drips = [asyncio.create_task(drip(peer)) for peer in peers]
+        await advance(1)
+        start = now()
+        async with connect(uri(server)) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        assert now() == start
+        await asyncio.gather(*drips)
+        assert now() - start < 12
+
+
+@virtual
+async def test_no_open_timeout() -> None:
+    async with serving(open_timeout=None) as server:
+        peer = await reach(server)
+        await advance(3600)
+        await peer.send(request())
+        await peer.read_until()
+        await leave(peer)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+@virtual
+async def test_hook_that_takes_too_long(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    ended: list[BaseException] = []
+
+    async def hook(*_: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except BaseException as exc:
+            ended.append(exc)
+            raise
+
+    async with serving(open_timeout=3, **{name: hook}) as server:
+        start = now()
+        peer = await reach(server)
+        await peer.send(request())
+        await peer.read_until_eof()
+        assert now() - start == pytest.approx(3, abs=0.02)
+        peer.close()
+    assert [type(exc) for exc in ended] == [asyncio.CancelledError]
+    assert messages(caplog) == [
+        "opening handshake failed: timed out during opening handshake",
+        "connection closed",
+    ]
+
+
+@virtual
+async def test_hook_that_takes_too_long_and_answers_nevertheless() -> None:
+    async def hook(connection: ServerConnection, request: Request) -> Response:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return connection.respond(200, "too late")
+
+    async with serving(open_timeout=3, process_request=hook) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        assert await peer.read_until_eof() == b""
+        peer.close()
+
+
+@virtual
+async def test_client_vanishes_while_a_hook_waits() -> None:
+    """The deadline ends with the connection; so must what it was for."""
+    waiting = asyncio.Event()
+
+    async def hook(connection: ServerConnection, request: Request) -> None:
+        waiting.set()
+        # Whoever reads on learns that the client is gone.
+        connection.transport.resume_reading()
+        await asyncio.Event().wait()
+
+    async with serving(process_request=hook, open_timeout=None) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        await waiting.wait()
+        peer.reset()
+
+
+@virtual
+async def test_open_timeout_is_for_the_opening_only() -> None:
+    async with serving(open_timeout=3, ping_interval=None) as server:
+        peer = await enter(server)
+        await advance(100)
+        assert len(server.connections) == 1
+        await leave(peer)
+
+
+@virtual
+async def test_times_of_tls_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def create_server(factory: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if not name.startswith("ssl")}
+        return await running_loop().network.create_server(factory, **kwargs)
+
+    monkeypatch.setattr(running_loop(), "create_server", create_server)
+    async with serving(nothing, ssl="context", open_timeout=3, close_timeout=4):
+        pass
+    async with serving(nothing, ssl="context", open_timeout=3, ssl_handshake_timeout=5, close_timeout=None):
+        pass
+    times = [
+        {name: value for name, value in kwargs.items() if name.startswith("ssl_")} for kwargs in seen
+    ]
+    assert times == [{"ssl_handshake_timeout": 3, "ssl_shutdown_timeout": 4}, {"ssl_handshake_timeout": 5}]
+
+
+# ------------------------------------------------------------------------------------------------------------ handlers
+
+
+class Handlers:
+    """Every kind of callable that a handler can be."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    async def one(self, connection: ServerConnection) -> None:
+        self.calls.append(connection)
+
+    async def two(self, connection: ServerConnection, path: str) -> None:
+        self.calls.append((connection, path))
+
+    async def optional(self, connection: ServerConnection, path: str = "default") -> None:
+        self.calls.append((connection, path))
+
+    async def variadic(self, *arguments: Any) -> None:
+        self.calls.append(arguments)
+
+    async def three(self, prefix: str, connection: ServerConnection, path: str) -> None:
+        self.calls.append((connection, prefix + path))
+
+    async def keyword(self, connection: ServerConnection, *, path: str = "default") -> None:
+        self.calls.append((connection, path))
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        self.calls.append(connection)
+
+
+HANDLERS: list[tuple[str, Callable[[Handlers], Any], str | None]] = [
+    ("one parameter", lambda h: h.one, None),
+    ("two parameters", lambda h: h.two, "/a?b"),
+    ("optional parameter", lambda h: h.optional, "default"),
+    ("keyword parameter", lambda h: h.keyword, "default"),
+    ("callable object", lambda h: h, None),
+    ("partial with one left", lambda h: functools.partial(h.two, path="bound"), "bound"),
+    ("partial with two left", lambda h: functools.partial(h.three, "x"), "x/a?b"),
+    ("function that returns a coroutine", lambda h: lambda connection: h.one(connection), None),
+    ("function of two that returns a coroutine", lambda h: lambda connection, path: h.two(connection, path), "/a?b"),
+]
+
+
+@pytest.mark.parametrize(("make", "path"), [row[1:] for row in HANDLERS], ids=[row[0] for row in HANDLERS])
+@virtual
+async def test_kinds_of_handlers(make: Callable[[Handlers], Any], path: str | None) -> None:
+    handlers = Handlers()
+    async with serving(make(handlers)) as server:
+        async with connect(uri(server, "/a?b")) as client:
+            await client.wait_closed()
+            assert client.close_code == 1000
+    (call,) = handlers.calls
+    connection = call if path is None else call[0]
+    assert isinstance(connection, ServerConnection)
+    assert path is None or call[1] == path
+
+
+@virtual
+async def test_variadic_handler_gets_the_connection_alone() -> None:
+    handlers = Handlers()
+    async with serving(handlers.variadic) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+    ((connection,),) = handlers.calls
+    assert isinstance(connection, ServerConnection)
+
+
+@virtual
+async def test_handler_returns(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(nothing) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (1000, "")
+        await idle()
+        assert messages(caplog) == ["connection open", "connection closed"]
+
+
+@virtual
+async def test_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+
+    async def handler(connection: ServerConnection) -> None:
+        raise LookupError("secret")
+
+    async with serving(handler) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (1011, "")
+        await idle()
+        assert messages(caplog) == ["connection open", "connection handler failed", "connection closed"]
+        (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert record.exc_info is not None
+        assert isinstance(record.exc_info[1], LookupError)
+
+
+@virtual
+async def test_handler_raises_after_the_connection_closed(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        raise LookupError
+
+    async with serving(handler) as server:
+        await leave(await enter(server))
+        await idle()
+    assert messages(caplog, "ERROR") == ["connection handler failed"]
+
+
+async def endless_recv(connection: ServerConnection) -> None:
+    while True:
+        await connection.recv()
+
+
+async def endless_send(connection: ServerConnection) -> None:
+    while True:
+        await connection.send("tick")
+        await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("handler", [endless_recv, endless_send])
+@virtual
+async def test_handler_ends_with_its_own_connection(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(handler) as server:
+        peer = await enter(server)
+        await leave(peer, 1001)
+        await advance(2)
+    story = "received 1001 (going away); then sent 1001 (going away)"
+    assert sorted(messages(caplog)) == ["connection closed", f"connection handler ended: {story}", "connection open"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@virtual
+async def test_handler_ends_with_its_own_connection_broken(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(endless_recv) as server:
+        peer = await enter(server)
+        peer.reset()
+        await idle()
+    assert messages(caplog)[2:] == ["connection handler ended: no close frame received or sent"]
+
+
+@pytest.mark.parametrize("own_closes_too", [False, True])
+@virtual
+async def test_handler_ends_with_the_closure_of_another_connection(
+    own_closes_too: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(nothing) as other:
+
+        async def handler(connection: ServerConnection) -> None:
+            async with connect(uri(other)) as client:
+                if own_closes_too:
+                    await connection.wait_closed()
+                await client.recv()
+
+        async with serving(handler) as server:
+            peer = await enter(server)
+            if own_closes_too:
+                await leave(peer, 3000)
+            else:
+                assert (await peer.read_frame()).payload == (1011).to_bytes(2, "big")
+                await leave(peer, 1011)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == "connection handler failed"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ConnectionClosed)
+
+
+@virtual
+async def test_connection_closed_raised_by_hand_while_open(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        raise ConnectionClosedError(None, None)
+
+    async with serving(handler) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+        assert client.close_code == 1011
+    assert messages(caplog, "ERROR") == ["connection handler failed"]
+
+
+@virtual
+async def test_handler_that_was_cancelled() -> None:
+    """The client learns that something went wrong, and nobody waits for its answer."""
+    tasks: list[asyncio.Task[Any] | None] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        tasks.append(asyncio.current_task())
+        await connection.recv()
+
+    async with serving(handler) as server:
+        peer = await enter(server)
+        (task,) = tasks
+        assert task is not None
+        start = now()
+        task.cancel()
+        assert (await peer.read_frame()).payload == (1011).to_bytes(2, "big")
+        assert await peer.read_until_eof() == b""
+        await idle()
+        assert (now(), task.cancelled(), peer.link.server.closed) == (start, True, True)
+        peer.close()
+
+
+@virtual
+async def test_handler_may_close_and_go_on() -> None:
+    done = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.close(4000, "bye")
+        await asyncio.sleep(5)
+        done.set()
+
+    async with serving(handler) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+        assert (client.close_code, client.close_reason) == (4000, "bye")
+    assert done.is_set()
+
+
+# ---------------------------------------------------------------------------------------------- making the connections
+
+
+class Mine(ServerConnection):
+    """A connection class of the application."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arguments = (args, kwargs)
+
+
+@virtual
+async def test_create_connection_as_a_class() -> None:
+    seen: list[ServerConnection] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        seen.append(connection)
+
+    times = {"ping_interval": 1, "ping_timeout": 2, "close_timeout": 3, "max_queue": 4, "write_limit": 5}
+    async with serving(handler, create_connection=Mine, **times) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+    (connection,) = seen
+    assert isinstance(connection, Mine)
+    args, kwargs = connection.arguments
+    assert [type(argument) for argument in args] == [ServerProtocol, Server]
+    assert kwargs == times
+
+
+@virtual
+async def test_create_connection_as_a_factory() -> None:
+    made: list[ServerConnection] = []
+
+    def factory(protocol: ServerProtocol, server: Server, **kwargs: Any) -> ServerConnection:
+        made.append(ServerConnection(protocol, server, **kwargs))
+        return made[-1]
+
+    async with serving(nothing, create_connection=factory) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+    assert len(made) == 1
+
+
+@virtual
+async def test_create_protocol_is_the_old_name() -> None:
+    seen: list[Any] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        seen.append(type(connection))
+
+    with pytest.warns(DeprecationWarning, match=r"^create_protocol was renamed to create_connection$") as caught:
+        server = serve(handler, "localhost", 0, create_protocol=Mine)
+    assert [warning.filename for warning in caught] == [__file__]
+    async with server, connect(uri(server)) as client:
+        await client.wait_closed()
+    assert seen == [Mine]
+
+
+@virtual
+async def test_factory_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(create_connection=crash) as server:
+        peer = await reach(server)
+        with pytest.raises(ConnectionResetError):
+            await peer.read_until_eof()
+    (error,) = running_loop().errors
+    assert isinstance(error["exception"], LookupError)
+    running_loop().errors.clear()
+
+
+@virtual
+async def test_connections_are_collected_at_once() -> None:
+    references: list[weakref.ref[Any]] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        references.append(weakref.ref(connection))
+        await echo(connection)
+
+    async with serving(handler, select_subprotocol=lambda connection, offered: None) as server:
+        await leave(await enter(server))
+        await idle()
+        gc.disable()
+        try:
+            assert [reference() for reference in references] == [None]
+        finally:
+            gc.enable()
+
+
+# --------------------------------------------------------------------------------------------------------------- options
+
+
+def test_options_are_checked_at_once() -> None:
+    for options, error in [
+        ({"max_queue": (1, 2)}, "^high must be greater than or equal to low: 1 < 2$"),
+        ({"compression": "gzip"}, "^unsupported compression: gzip$"),
+        ({"subprotocols": ["a b"]}, "^invalid subprotocol: a b$"),
+    ]:
+        with pytest.raises(ValueError, match=error):
+            serve(echo, **options)
+    with pytest.raises(TypeError, match="^subprotocols must be a list, not a str$"):
+        serve(echo, subprotocols="chat")  # type: ignore[arg-type]
+
+
+@virtual
+async def test_unknown_option() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
+        await serve(echo, "localhost", 0, nonsense=1)
+
+
+def test_signature_of_connection_and_serve_agree() -> None:
+    connection = inspect.signature(ServerConnection).parameters
+    options = inspect.signature(serve).parameters
+    for name in ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit"):
+        assert connection[name].default == options[name].default
+
+
+@virtual
+async def test_limits_reach_the_connection() -> None:
+    async with serving(max_size=10, max_queue=(8, 2)) as server:
+        peer = await enter(server)
+        (connection,) = server.connections
+        assert connection.protocol.max_message_size == 10
+        await peer.send(wire.binary(bytes(11), mask=True))
+        assert (await peer.read_frame()).payload[:2] == (1009).to_bytes(2, "big")
+        await leave(peer)
+
+
+# --------------------------------------------------------------------------------------------------------------- server
+
+
+@virtual
+async def test_server_object(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    server = serve(echo, "localhost", 0)
+    for ask_it in (lambda: server.sockets, server.is_serving, server.get_loop):
+        with pytest.raises(RuntimeError, match=r"^the server was not awaited$"):
+            ask_it()
+    assert await server is server
+    assert await server is server
+    assert server.is_serving()
+    assert server.get_loop() is running_loop()
+    assert server.connections == set()
+    assert server.connections is not server.connections
+    (listening,) = server.sockets
+    assert listening.getsockname() == ("127.0.0.1", port(server))
+    assert server.handler is echo
+    server.close()
+    assert not server.is_serving()
+    await server.wait_closed()
+    assert list(server.sockets) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        f"server listening on 127.0.0.1:{listening.getsockname()[1]}",
+        "server closing",
+        "server closed",
+    ]
+
+
+@virtual
+async def test_all_interfaces(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serve(nothing, None, 8765) as server:
+        assert len(list(server.sockets)) == 2
+        async with connect("ws://127.0.0.1:8765/") as client:
+            await client.wait_closed()
+    assert [record.getMessage() for record in caplog.records][:2] == [
+        "server listening on 0.0.0.0:8765",
+        "server listening on [::]:8765",
+    ]
+
+
+@virtual
+async def test_address_in_use() -> None:
+    async with serving() as server:
+        with pytest.raises(OSError, match="already in use"):
+            await serve(echo, "localhost", port(server))
+        with pytest.raises(OSError, match="already in use"):
+            async with serve(echo, "localhost", port(server)):
+                raise AssertionError("never reached")
+
+
+@virtual
+async def test_start_serving_later() -> None:
+    server = await serve(nothing, "localhost", 0, start_serving=False)
+    assert not server.is_serving()
+    with pytest.raises(ConnectionRefusedError):
+        await reach(server)
+    await server.start_serving()
+    assert server.is_serving()
+    await server.start_serving()
+    async with connect(uri(server)) as client:
+        await client.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+@virtual
+async def test_two_servers() -> None:
+    async def second(connection: ServerConnection) -> None:
+        await connection.send("second")
+
+    async with serving() as one, serving(second) as two:
+        async with connect(uri(one)) as a, connect(uri(two)) as b:
+            await a.send("first")
+            assert (await a.recv(), await b.recv()) == ("first", "second")
+            assert len(one.connections) == 1
+            one.close()
+            await a.wait_closed()
+            assert a.close_code == 1001
+            assert two.is_serving()
+            async with connect(uri(two)) as c:
+                assert await c.recv() == "second"
+
+
+@pytest.mark.parametrize("path", ["/run/a", b"/run/a", PurePosixPath("/run/a")])
+@virtual
+async def test_unix_socket(path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+    async with unix_serve(echo, path) as server:
+        assert caplog.records[0].getMessage() == "server listening on /run/a"
+        assert server.is_serving()
+        async with unix_connect(path) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            assert client.request is not None
+            assert client.request.headers["Host"] == "localhost"
+
+
+# ------------------------------------------------------------------------------------------------------------------ log
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+@virtual
+async def test_records_carry_the_connection(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(level, LOGGER)
+    ids: list[Any] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            connection = getattr(record, "websocket", None)
+            ids.append((record.getMessage(), None if connection is None else connection.id))
+
+    async def handler(connection: ServerConnection) -> None:
+        ids.append(("handler", connection.id))
+
+    collector = Collector()
+    logging.getLogger(LOGGER).addHandler(collector)
+    try:
+        async with serving(handler) as server, connect(uri(server)) as client:
+            await client.wait_closed()
+            await idle()
+    finally:
+        logging.getLogger(LOGGER).removeHandler(collector)
+    (own,) = [identity for line, identity in ids if line == "handler"]
+    told = {line: identity for line, identity in ids}
+    assert told["connection open"] == told["connection closed"] == own
+    assert told["server closing"] is None
+
+
+@virtual
+async def test_logger_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mine")
+    logger = logging.LoggerAdapter(logging.getLogger("mine"), {"extra": 1})
+    async with serving(nothing, logger=logger) as server, connect(uri(server)) as client:
+        await client.wait_closed()
+        await idle()
+    assert {record.name for record in caplog.records} == {"mine"}
+    assert "connection open" in messages(caplog)
+
+
+@virtual
+async def test_nothing_is_logged_below_the_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, LOGGER)
+    async with serving(endless_recv, open_timeout=1) as server:
+        await leave(await enter(server))
+        await ask(server, b"garbage\r\n\r\n")
+        peer = await reach(server)
+        await peer.read_until_eof()
+        peer.close()
+    assert caplog.records == []
+
+
+# -------------------------------------------------------------------------------------------- cancelling, at every step
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
+@virtual
+async def test_tasks_cancelled_at_any_step(hooks: bool) -> None:
+    """Wherever the task of a connection is cancelled, the connection ends and the server can close."""
+    options = {name: both_kinds(lambda *_: None)[1] for name in HOOKS} if hooks else {}
+    for count in range(12):
+        before = asyncio.all_tasks()
+        async with serving(**options) as server:
+            peer = await reach(server)
+            await peer.send(request() + wire.text("hello", mask=True))
+            for _ in range(count):
+                await steps(1)
+                if hooks:
+                    await asyncio.sleep(0.25)
+            for task in asyncio.all_tasks() - before:
+                task.cancel()
+            await peer.read_until_eof()
+            peer.close()
+
+
+# ------------------------------------------------------------------------------------------------- a few real sockets
+
+
+async def test_real_sockets() -> None:
+    async with serve(echo, "127.0.0.1", 0) as server, connect(f"ws://127.0.0.1:{port(server)}/") as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        with pytest.raises(InvalidStatus, match="HTTP 400"):
+            await connect(f"ws://127.0.0.1:{port(server)}/", additional_headers={"Host": "twice"})

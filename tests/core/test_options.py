@@ -1,0 +1,287 @@
+"""Options, checked once: marks of queues, extensions, TLS, places, and what callers of old may pass."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from websockets._options import (
+    check_tls,
+    checked_subprotocols,
+    client_extensions,
+    connection_arguments,
+    queue_marks,
+    renamed_argument,
+    server_extensions,
+    takes_path,
+    tls_times,
+    write_marks,
+)
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.uri import parse_uri
+
+# ---------------------------------------------------------------------------------------------------------------- marks
+
+
+@pytest.mark.parametrize(
+    ("max_queue", "marks"),
+    [
+        (16, (16, 4)),
+        (3, (3, 0)),
+        (0, (0, 0)),
+        (None, (None, 0)),
+        ((None, None), (None, 0)),
+        ((8, None), (8, 2)),
+        ((8, 8), (8, 8)),
+        ((8, 0), (8, 0)),
+        ((None, 3), (12, 3)),
+        ((None, 0), (0, 0)),
+    ],
+)
+def test_queue_marks(max_queue: Any, marks: Any) -> None:
+    assert queue_marks(max_queue) == marks
+
+
+@pytest.mark.parametrize(
+    ("max_queue", "error"),
+    [
+        (-1, "low must be positive or equal to zero: -1"),
+        ((8, -1), "low must be positive or equal to zero: -1"),
+        ((None, -1), "low must be positive or equal to zero: -1"),
+        ((4, 8), "high must be greater than or equal to low: 4 < 8"),
+    ],
+)
+def test_queue_marks_that_make_no_sense(max_queue: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        queue_marks(max_queue)
+
+
+@pytest.mark.parametrize(
+    ("write_limit", "marks"), [(32768, (32768, None)), ((10, 5), (10, 5)), ((10, None), (10, None))]
+)
+def test_write_marks(write_limit: Any, marks: Any) -> None:
+    assert write_marks(write_limit) == marks
+
+
+# ------------------------------------------------------------------------------------------ extensions and subprotocols
+
+SIDES = [
+    (client_extensions, ClientPerMessageDeflateFactory),
+    (server_extensions, ServerPerMessageDeflateFactory),
+]
+
+
+@pytest.mark.parametrize(("choose", "factory"), SIDES)
+def test_compression_is_added(choose: Any, factory: Any) -> None:
+    (added,) = choose(None, "deflate")
+    assert type(added) is factory
+    other = SimpleNamespace(name="x-other")
+    given = [other]
+    first, second = choose(given, "deflate")
+    assert first is other
+    assert type(second) is factory
+    assert given == [other]
+
+
+@pytest.mark.parametrize(("choose", "factory"), SIDES)
+def test_compression_is_added_once(choose: Any, factory: Any) -> None:
+    mine = factory()
+    (only,) = choose([mine], "deflate")
+    assert only is mine
+
+
+@pytest.mark.parametrize(("choose", "factory"), SIDES)
+def test_no_compression(choose: Any, factory: Any) -> None:
+    assert choose(None, None) is None
+    given = [factory()]
+    assert choose(given, None) is given
+
+
+@pytest.mark.parametrize(("choose", "factory"), SIDES)
+@pytest.mark.parametrize("compression", ["gzip", "", False])
+def test_unknown_compression(choose: Any, factory: Any, compression: Any) -> None:
+    with pytest.raises(ValueError, match=f"^unsupported compression: {compression}$"):
+        choose([factory()], compression)
+
+
+@pytest.mark.parametrize("subprotocols", [None, [], ["chat"], ("a", "b")])
+def test_subprotocols(subprotocols: Any) -> None:
+    assert checked_subprotocols(subprotocols) is subprotocols
+
+
+@pytest.mark.parametrize(
+    ("subprotocols", "error"), [("chat", TypeError), ({"a"}, TypeError), ([1], TypeError), (["a b"], ValueError)]
+)
+def test_bad_subprotocols(subprotocols: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        checked_subprotocols(subprotocols)
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+CONTEXT = object()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "added"),
+    [
+        ({}, {}),
+        ({"ssl": None, "backlog": 5}, {}),
+        ({"ssl": CONTEXT}, {"ssl_handshake_timeout": 1, "ssl_shutdown_timeout": 2}),
+        ({"ssl": CONTEXT, "ssl_handshake_timeout": 9}, {"ssl_shutdown_timeout": 2}),
+        ({"ssl": CONTEXT, "ssl_shutdown_timeout": None}, {"ssl_handshake_timeout": 1}),
+    ],
+)
+def test_tls_times(arguments: dict[str, Any], added: dict[str, Any]) -> None:
+    before = dict(arguments)
+    assert tls_times(arguments, 1, 2) == {**arguments, **added}
+    assert arguments == before
+
+
+def test_tls_times_without_limits() -> None:
+    assert tls_times({"ssl": CONTEXT}, None, None) == {"ssl": CONTEXT}
+
+
+@pytest.mark.parametrize(
+    ("uri", "arguments"),
+    [
+        ("ws://localhost/", {}),
+        ("ws://localhost/", {"ssl": None}),
+        ("wss://localhost/", {}),
+        ("wss://localhost/", {"ssl": CONTEXT}),
+        ("wss://localhost/", {"ssl": True}),
+    ],
+)
+def test_tls_that_fits(uri: str, arguments: dict[str, Any]) -> None:
+    before = dict(arguments)
+    check_tls(parse_uri(uri), arguments)
+    assert arguments == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "ssl", "error"),
+    [
+        ("wss://localhost/", None, "ssl=None is incompatible with a wss:// URI"),
+        ("ws://localhost/", CONTEXT, "ssl argument is incompatible with a ws:// URI"),
+        ("ws://localhost/", False, "ssl argument is incompatible with a ws:// URI"),
+    ],
+)
+def test_tls_that_does_not(uri: str, ssl: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        check_tls(parse_uri(uri), {"ssl": ssl})
+
+
+# --------------------------------------------------------------------------------------------------------------- places
+
+PLACE = {"host": "example.com", "port": 8000}
+TLS = {"ssl": True, "server_hostname": "example.com"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "arguments", "expected"),
+    [
+        ("ws", {}, PLACE),
+        ("wss", {}, PLACE | TLS),
+        ("ws", {"family": 2}, PLACE | {"family": 2}),
+        ("wss", {"ssl": CONTEXT}, PLACE | TLS | {"ssl": CONTEXT}),
+        # Another place, but the same name in TLS unless that is given as well.
+        ("wss", {"host": "there", "port": 1}, TLS | {"host": "there", "port": 1}),
+        ("wss", {"server_hostname": "there"}, PLACE | TLS | {"server_hostname": "there"}),
+        ("ws", {"sock": CONTEXT}, {"sock": CONTEXT}),
+        ("wss", {"sock": CONTEXT}, TLS | {"sock": CONTEXT}),
+        ("ws", {"sock": None}, PLACE | {"sock": None}),
+        ("ws", {"unix": True, "path": "/socket"}, {"unix": True, "path": "/socket"}),
+        ("ws", {"unix": False}, PLACE | {"unix": False}),
+    ],
+)
+def test_connection_arguments(scheme: str, arguments: dict[str, Any], expected: dict[str, Any]) -> None:
+    before = dict(arguments)
+    assert connection_arguments(parse_uri(f"{scheme}://example.com:8000/"), arguments) == expected
+    assert arguments == before
+
+
+# ------------------------------------------------------------------------------------------------------- callers of old
+
+
+class Handlers:
+    async def new(self, connection: Any) -> None: ...
+
+    async def old(self, connection: Any, path: str) -> None: ...
+
+    def __call__(self, connection: Any, path: str) -> None: ...
+
+    @staticmethod
+    def static(connection: Any, path: str) -> None: ...
+
+    @classmethod
+    def of_class(cls, connection: Any) -> None: ...
+
+
+class Unreadable:
+    """A callable that doesn't tell what it takes."""
+
+    __signature__ = "nonsense"
+
+    def __call__(self, connection: Any, path: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "path"),
+    [
+        (lambda connection: None, False),
+        (lambda connection, path: None, True),
+        (lambda connection, path, /: None, True),
+        (lambda connection, option=None: None, False),
+        (lambda connection, path, option=None: None, True),
+        (lambda connection, path, more: None, False),
+        (lambda connection, *, path: None, False),
+        (lambda *arguments: None, False),
+        (lambda connection, **options: None, False),
+        (Handlers().new, False),
+        (Handlers().old, True),
+        (Handlers(), True),
+        (Handlers.static, True),
+        (Handlers.of_class, False),
+        (functools.partial(lambda option, connection: None, 1), False),
+        (functools.partial(lambda option, connection, path: None, 1), True),
+        (Unreadable(), False),
+        (type, False),
+        (42, False),
+    ],
+)
+def test_takes_path(handler: Any, path: bool) -> None:
+    assert takes_path(handler) is path
+
+
+def connect(**arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A public function, of which the constructor below asks for the argument."""
+    value = construct(arguments, arguments.pop("new", None))
+    return value, arguments
+
+
+def construct(arguments: dict[str, Any], value: Any) -> Any:
+    return renamed_argument(arguments, "old", "new", value)
+
+
+def test_argument_under_its_name_of_today() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert connect(new=1, x=2) == (1, {"x": 2})
+        assert connect() == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"), [({"old": 1}, 1), ({"old": 1, "new": 2}, 2), ({"old": 0, "x": 3}, 0), ({"old": None}, None)]
+)
+def test_argument_under_its_name_of_old(arguments: dict[str, Any], value: Any) -> None:
+    with pytest.warns(DeprecationWarning, match="^old was renamed to new$") as caught:
+        assert connect(**arguments) == (value, {name: arguments[name] for name in arguments if name == "x"})
+    # It is the caller who must change.
+    assert [warning.filename for warning in caught] == [__file__]

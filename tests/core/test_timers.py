@@ -1,0 +1,143 @@
+"""The agenda: compared with a list that is sorted each time, and what becomes of cancelled entries."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from websockets._timers import Agenda, Alarm, Entry
+
+# Few times, so that many are equal.
+TIMES = st.integers(0, 20).map(float)
+
+
+class AgendaMachine(RuleBasedStateMachine):
+    """An agenda beside a plain list of time, order and item."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agenda: Agenda[str] = Agenda()
+        self.model: list[tuple[float, int, str]] = []
+        self.entries: list[Entry[str]] = []
+
+    @rule(when=TIMES, count=st.sampled_from([1, 1, 1, 50]))
+    def add(self, when: float, count: int) -> None:
+        for _ in range(count):
+            order = len(self.entries)
+            entry = self.agenda.add(when, f"item {order}")
+            assert (entry.when, entry.item) == (when, f"item {order}")
+            self.entries.append(entry)
+            self.model.append((when, order, f"item {order}"))
+
+    @rule(data=st.data(), count=st.sampled_from([1, 1, 40]))
+    @precondition(lambda self: self.entries)
+    def cancel(self, data: st.DataObject, count: int) -> None:
+        """Entries that may be due or cancelled already."""
+        first = data.draw(st.integers(0, len(self.entries) - 1))
+        for order in range(first, min(first + count, len(self.entries))):
+            self.agenda.cancel(self.entries[order])
+            self.model = [row for row in self.model if row[1] != order]
+            assert self.entries[order].item is None
+
+    @rule(now=TIMES)
+    def due(self, now: float) -> None:
+        expected = [item for when, _, item in sorted(self.model) if when <= now]
+        assert self.agenda.due(now) == expected
+        self.model = [row for row in self.model if row[0] > now]
+
+    @rule()
+    def next(self) -> None:
+        assert self.agenda.next() == min((when for when, _, _ in self.model), default=None)
+
+    @invariant()
+    def length(self) -> None:
+        assert len(self.agenda) == len(self.model)
+
+
+def test_agenda_is_a_sorted_list() -> None:
+    run_state_machine_as_test(AgendaMachine, settings=settings(max_examples=100, stateful_step_count=30))
+
+
+def test_equal_times_keep_their_order() -> None:
+    agenda: Agenda[str] = Agenda()
+    for item in "badc":
+        agenda.add(1.0, item)
+    agenda.add(0.5, "first")
+    assert agenda.next() == 0.5
+    assert agenda.due(1.0) == ["first", "b", "a", "d", "c"]
+    assert agenda.due(1.0) == []
+    assert agenda.next() is None
+
+
+def test_items_need_no_order() -> None:
+    agenda: Agenda[Any] = Agenda()
+    items = [object(), {}, object()]
+    for item in items:
+        agenda.add(0.0, item)
+    assert agenda.due(0.0) == items
+
+
+def test_due_at_the_very_moment() -> None:
+    agenda: Agenda[str] = Agenda()
+    agenda.add(2.0, "x")
+    assert agenda.due(1.999) == []
+    assert agenda.due(2.0) == ["x"]
+
+
+class Item:
+    """Something that can be seen to be let go of."""
+
+
+def test_cancelled_items_are_let_go_at_once() -> None:
+    agenda: Agenda[Item] = Agenda()
+    item = Item()
+    entry, gone = agenda.add(1.0, item), weakref.ref(item)
+    del item
+    agenda.cancel(entry)
+    assert gone() is None
+    assert len(agenda) == 0
+    assert agenda.next() is None
+
+
+def test_due_items_are_let_go() -> None:
+    agenda: Agenda[Item] = Agenda()
+    entry = agenda.add(1.0, Item())
+    gone = weakref.ref(agenda.due(1.0)[0])
+    assert gone() is None
+    # Too late: it neither fails nor counts.
+    agenda.cancel(entry)
+    assert len(agenda) == 0
+
+
+def entries_in_memory() -> int:
+    return sum(type(thing) is Entry for thing in gc.get_objects())
+
+
+def test_cancelled_entries_do_not_pile_up() -> None:
+    agenda: Agenda[str] = Agenda()
+    agenda.add(1e9, "stays")
+    before = entries_in_memory()
+    for number in range(10_000):
+        agenda.cancel(agenda.add(1e6 + number, "goes"))
+    assert entries_in_memory() - before < 2 * Agenda.SWEEP_FROM
+    assert len(agenda) == 1
+    assert agenda.next() == 1e9
+
+
+def test_few_cancelled_entries_wait_for_their_turn() -> None:
+    agenda: Agenda[str] = Agenda()
+    entries = [agenda.add(float(number), f"{number}") for number in range(Agenda.SWEEP_FROM - 1)]
+    for entry in entries[:-1]:
+        agenda.cancel(entry)
+    assert len(agenda) == 1
+    assert agenda.next() == float(Agenda.SWEEP_FROM - 2)
+    assert agenda.due(1e9) == [f"{Agenda.SWEEP_FROM - 2}"]
+
+
+def test_alarms_are_distinct() -> None:
+    assert {alarm.name for alarm in Alarm} == {"OPENING", "PING", "PONG", "FAILURE", "CLOSING"}

@@ -1,0 +1,354 @@
+"""The house holds: floors, the direction of imports, who may wait, and the house numbers.
+
+Everything here reads the source with ``ast``; nothing is imported from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import graphlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "websockets"
+
+# Every module has its floor; ``__init__`` is the package itself.
+FLOORS: dict[int, str] = {
+    8: "__init__",
+    7: "asyncio asyncio.client asyncio.connection asyncio.server asyncio._broadcast asyncio._loops",
+    6: "_face",
+    5: "_session _options _opening",
+    4: "protocol client server",
+    3: "_lifecycle _timers _messages _handshake",
+    2: "extensions extensions.base extensions.permessage_deflate",
+    1: "frames http11 headers uri datastructures",
+    0: "exceptions typing version _accelerator _accelerator._python",
+}
+FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
+
+FRONT_ENDS = {"asyncio"}
+WAITING_FLOOR = 7
+
+# Who may import a neighbour on the same floor.
+NEIGHBOURS = {
+    ("asyncio._broadcast", "asyncio.connection"),
+    ("asyncio.client", "asyncio.connection"),
+    ("asyncio.connection", "asyncio._loops"),
+    ("asyncio.server", "asyncio._broadcast"),
+    ("asyncio.server", "asyncio.connection"),
+    ("client", "protocol"),
+    ("extensions", "extensions.base"),
+    ("extensions.permessage_deflate", "extensions.base"),
+    ("headers", "datastructures"),
+    ("http11", "datastructures"),
+    ("server", "protocol"),
+}
+
+# Modules of the standard library that wait, open sockets, start threads or read a clock: not below the front-ends...
+WAITING = {
+    "_thread", "asyncio", "concurrent", "datetime", "multiprocessing", "queue", "sched", "select", "selectors",
+    "signal", "socket", "socketserver", "ssl", "subprocess", "threading", "time",
+}  # fmt: skip
+
+# ...with these exceptions, each for one reason.
+ALLOWED = {
+    ("_opening", "datetime"): "names the time zone of a date in Retry-After",
+    ("client", "ssl"): "names the error for which another attempt is no use",
+    ("frames", "threading"): "keeps a buffer of masks for each thread",
+    ("server", "time"): "dates a response, which users make too",
+}
+
+# A module imported by its name in a string doesn't show here, so only those may do it that must.
+IMPORT_BY_NAME = {"__init__", "_accelerator"}
+
+MAX_FILE, MAX_FUNCTION = 650, 50
+
+
+# ---------------------------------------------------------------------------------------------------------- the walker
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """A module of the package; ``name`` is relative to the package."""
+
+    name: str
+    text: str
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def floor(self) -> int:
+        return FLOOR_OF[self.name]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+PACKAGES = {module_name(path) for path in SOURCE.rglob("__init__.py")}
+MODULES = [Module(module_name(path), path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))]
+NAMES = {module.name for module in MODULES}
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below this one that is there at run time: what is for type checkers only is left out."""
+    if isinstance(node, ast.If) and is_type_checking(node.test):
+        children: list[ast.AST] = list(node.orelse)
+    else:
+        children = list(ast.iter_child_nodes(node))
+    for child in children:
+        yield child
+        yield from runtime_nodes(child)
+
+
+def home(module: str) -> list[str]:
+    """The package that a module is in, relative to ours, as a list of names."""
+    parts = [] if module == "__init__" else module.split(".")
+    return parts if module in PACKAGES else parts[:-1]
+
+
+def imported(module: str, node: ast.AST) -> Iterator[str]:
+    """What a statement imports: "websockets.x" for a module of ours, else the name of the other package."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        if node.level:
+            package = home(module)
+            base = ["websockets", *package[: len(package) - node.level + 1]]
+        else:
+            base = []
+        target = ".".join([*base, *filter(None, [node.module])])
+        submodules = [alias.name for alias in node.names if ours(f"{target}.{alias.name}") in NAMES]
+        yield from (f"{target}.{name}" for name in submodules)
+        if len(submodules) < len(node.names):
+            yield target
+
+
+def ours(name: str) -> str | None:
+    """The module of ours that goes by this name; None for a module of others."""
+    first, _, rest = name.partition(".")
+    return (rest or "__init__") if first == "websockets" else None
+
+
+def imports(module: str, tree: ast.AST) -> set[str]:
+    """Everything that a module imports at run time, also inside functions."""
+    return {name for node in runtime_nodes(tree) for name in imported(module, node)}
+
+
+def own_imports(module: Module) -> set[str]:
+    return {name for name in map(ours, imports(module.name, module.tree)) if name is not None}
+
+
+def other_imports(module: Module) -> set[str]:
+    return {name.partition(".")[0] for name in imports(module.name, module.tree) if ours(name) is None}
+
+
+EDGES = [(module.name, target) for module in MODULES for target in sorted(own_imports(module))]
+
+every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "found"),
+    [
+        ("client", "import socket, os.path", {"socket", "os.path"}),
+        ("client", "from .protocol import Protocol", {"websockets.protocol"}),
+        ("client", "from . import protocol, server", {"websockets.protocol", "websockets.server"}),
+        ("client", "from . import __version__", {"websockets"}),
+        ("client", "from websockets.frames import Frame", {"websockets.frames"}),
+        ("client", "def f():\n    async def g():\n        from .frames import Frame", {"websockets.frames"}),
+        ("asyncio.client", "from ..frames import Frame", {"websockets.frames"}),
+        ("asyncio.client", "from . import connection", {"websockets.asyncio.connection"}),
+        ("asyncio", "from .connection import Connection", {"websockets.asyncio.connection"}),
+        ("__init__", "from .version import version", {"websockets.version"}),
+        ("client", "if TYPE_CHECKING:\n    from .frames import Frame\nelse:\n    import os", {"os"}),
+        ("client", "if not TYPE_CHECKING:\n    import os", {"os"}),
+    ],
+)
+def test_walker(module: str, source: str, found: set[str]) -> None:
+    assert imports(module, ast.parse(source)) == found
+
+
+# ---------------------------------------------------------------------------------------------------------- the floors
+
+
+def test_every_module_has_a_floor() -> None:
+    assert set(FLOOR_OF) == NAMES
+
+
+@every_module
+def test_imports_point_down(module: Module) -> None:
+    unknown = own_imports(module) - NAMES
+    upward = {
+        name
+        for name in own_imports(module) - unknown
+        if FLOOR_OF[name] >= module.floor and (module.name, name) not in NEIGHBOURS
+    }
+    assert not unknown
+    assert not upward
+
+
+def test_neighbours_are_neighbours_and_import_each_other() -> None:
+    assert all(FLOOR_OF[module] == FLOOR_OF[target] for module, target in NEIGHBOURS)
+    assert not NEIGHBOURS - set(EDGES)
+
+
+def test_no_import_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for module, target in EDGES:
+        graph.setdefault(module, set()).add(target)
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_front_ends_stay_on_top_and_apart() -> None:
+    def front_end(module: str) -> str | None:
+        first = module.partition(".")[0]
+        return first if first in FRONT_ENDS else None
+
+    strays = [
+        (module, target)
+        for module, target in EDGES
+        if FLOOR_OF[module] <= WAITING_FLOOR and front_end(target) not in (None, front_end(module))
+    ]
+    assert not strays
+
+
+@every_module
+def test_only_chosen_modules_import_by_name(module: Module) -> None:
+    names = {node.attr if isinstance(node, ast.Attribute) else node.id for node in ast.walk(module.tree)
+             if isinstance(node, ast.Attribute | ast.Name)}  # fmt: skip
+    assert bool(names & {"import_module", "__import__"}) is (module.name in IMPORT_BY_NAME)
+
+
+@every_module
+def test_no_dependency_at_run_time(module: Module) -> None:
+    assert other_imports(module) <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("floor", sorted(FLOORS))
+def test_architecture_page_names_every_module(floor: int) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = re.search(rf"^### Floor {floor}: .*?(?=^##)", page, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    assert re.findall(r"^- `([\w.]+)`: \S", section[0], re.MULTILINE) == FLOORS[floor].split()
+
+
+# ------------------------------------------------------------------------------------------------------------- waiting
+
+BELOW = [module for module in MODULES if FLOOR_OF.get(module.name, 0) < WAITING_FLOOR]
+
+
+@pytest.mark.parametrize("module", BELOW, ids=lambda module: module.name)
+def test_nothing_waits_below_the_front_ends(module: Module) -> None:
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    assert not [node.lineno for node in ast.walk(module.tree) if isinstance(node, waiting)]
+    assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]
+
+
+def test_allowed_imports_are_used() -> None:
+    below = {(module.name, name) for module in BELOW for name in other_imports(module)}
+    assert not set(ALLOWED) - below
+
+
+def test_only_the_masks_are_kept_by_thread() -> None:
+    (frames,) = (module for module in MODULES if module.name == "frames")
+    uses = {ast.unparse(node) for node in ast.walk(frames.tree) if isinstance(node, ast.Attribute)}
+    assert {use for use in uses if use.startswith("threading.")} == {"threading.local"}
+
+
+def assigned(tree: ast.AST) -> set[str]:
+    """The attributes that are assigned or deleted, by a statement or by ``setattr`` and the like."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            names.add(node.attr)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "delattr", "__setattr__")):
+            names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
+    return names
+
+
+@every_module
+def test_only_the_lifecycle_assigns_state(module: Module) -> None:
+    state = assigned(module.tree) & {"receiving", "sending", "state"}
+    assert bool(state) is (module.name == "_lifecycle")
+
+
+@pytest.mark.parametrize(
+    "source", ["x.state = 1", "x.y.state += 1", "x.state: int = 1", "(a, x.state) = 1, 2", "setattr(x, 'state', 1)",
+               "object.__setattr__(x, 'state', 1)", "for x.state in y: pass", "del x.state"],
+)  # fmt: skip
+def test_assignment_is_seen(source: str) -> None:
+    assert assigned(ast.parse(source)) == {"state"}
+    assert not assigned(ast.parse("state = x.state"))
+
+
+# ------------------------------------------------------------------------------------------------------- house numbers
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def body_length(function: Function) -> int:
+    """Lines of the body, without the docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def functions(tree: ast.AST) -> list[Function]:
+    return [node for node in ast.walk(tree) if isinstance(node, Function)]
+
+
+@every_module
+def test_files_are_short(module: Module) -> None:
+    assert len(module.text.splitlines()) <= MAX_FILE
+
+
+@every_module
+def test_functions_are_short(module: Module) -> None:
+    assert not {f.name: n for f in functions(module.tree) if (n := body_length(f)) > MAX_FUNCTION}
+
+
+def test_length_of_a_body() -> None:
+    (function,) = functions(ast.parse('def f(\n    a,\n):\n    """Doc.\n    string."""\n    x = 1\n\n    return x\n'))
+    (documented,) = functions(ast.parse('def f():\n    """Docstring alone."""\n'))
+    assert (body_length(function), body_length(documented)) == (3, 0)
+
+
+def is_overload(node: ast.AST) -> bool:
+    """Whether this is a signature for type checkers, or a setter: the docstring is elsewhere."""
+    if not isinstance(node, Function):
+        return False
+    return any(ast.unparse(decorator).endswith(("overload", ".setter")) for decorator in node.decorator_list)
+
+
+def public_definitions(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[str, str | None]]:
+    """The public classes, functions and methods of a module, each with its docstring."""
+    for child in node.body:
+        if not isinstance(child, Function | ast.ClassDef) or child.name.startswith("_") or is_overload(child):
+            continue
+        yield prefix + child.name, ast.get_docstring(child)
+        if isinstance(child, ast.ClassDef):
+            yield from public_definitions(child, f"{prefix}{child.name}.")
+
+
+@every_module
+def test_every_module_has_a_charter(module: Module) -> None:
+    assert ast.get_docstring(module.tree)
+
+
+@every_module
+def test_public_names_have_docstrings(module: Module) -> None:
+    assert not [name for name, docstring in public_definitions(module.tree) if not docstring]

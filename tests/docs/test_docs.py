@@ -1,0 +1,126 @@
+"""What the documentation refers to is there: links, names, environment variables; and its programs run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import websockets
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+REFERENCE = (DOCS / "reference.md").read_text("utf-8")
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """What can follow the ``#`` in a link to a page: its headings, in the form that Markdown viewers give them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# ---------------------------------------------------------------------------------------------------------------- links
+
+
+@every_page
+def test_links_resolve(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)) if "://" not in link]
+    broken = []
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_can_be_found() -> None:
+    index = (DOCS / "index.md").read_text("utf-8")
+    linked = {DOCS / link for link in re.findall(r"\]\(([\w/]+\.md)\)", index)}
+    assert linked == set(DOCS.glob("**/*.md")) - {DOCS / "index.md"}
+
+
+@every_page
+def test_files_in_commands_exist(page: Path) -> None:
+    mentioned = re.findall(r"\b(?:tests|docs|examples|src)/[\w/.]*\w", page.read_text("utf-8"))
+    assert not [path for path in mentioned if not (ROOT / path).exists()]
+
+
+# ------------------------------------------------------------------------------------------------------------- programs
+
+
+def programs(*pages: Path) -> list[str]:
+    """The blocks of Python in some pages."""
+    return [
+        block for page in pages for block in re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    ]
+
+
+def run(program: str) -> str:
+    """What a program writes to standard error; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1"}
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("program", programs(*PAGES[1:]))
+def test_programs_run(program: str) -> None:
+    assert run(program) == ""
+
+
+@pytest.mark.parametrize("program", programs(DOCS / "logging.md"))
+def test_programs_about_logs_set_logs_up(program: str) -> None:
+    log = run(program + 'logging.getLogger("websockets.server").error("shown")\n')
+    assert log.endswith(" shown\n") is ("CRITICAL" not in program)
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+
+def listed() -> Iterator[tuple[str, str, bool]]:
+    """Each name in the reference: where it is, the name, and whether it is marked as a name of the package itself."""
+    for home, section in re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## )", REFERENCE, re.DOTALL | re.MULTILINE):
+        for name, star in re.findall(r"^- `(\w+)`(\*?): \S", section, re.MULTILINE):
+            yield home, name, bool(star)
+
+
+def resolve(path: str) -> Any:
+    """A module, or a class in one."""
+    try:
+        return import_module(path)
+    except ModuleNotFoundError:
+        module, _, name = path.rpartition(".")
+        return getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize(("home", "name", "star"), [*listed()])
+def test_listed_names_exist(home: str, name: str, star: bool) -> None:
+    found = getattr(resolve(home), name)
+    assert star is (name in websockets.__all__ and getattr(websockets, name) is found)
+
+
+def test_every_public_name_is_listed() -> None:
+    assert {name for _, name, star in listed() if star} == {*websockets.__all__} - {"__version__"}
+
+
+def test_every_environment_variable_is_listed() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    read = set(re.findall(r'os\.environ\.get\(\s*"(WEBSOCKETS_\w+)"', source))
+    assert set(re.findall(r"^\| `(WEBSOCKETS_\w+)` \|", REFERENCE, re.MULTILINE)) == read

@@ -1,0 +1,123 @@
+"""What the README says is true: its commands have their form, its programs and the examples run.
+
+Programs run as a reader would run them: each in a process of its own, over real sockets, on a free port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text("utf-8")
+
+COMMANDS = [
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python examples/quickstart.py\n",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest\n",
+]
+
+# No program here runs for more than a moment; the limit is for one that hangs.
+LIMIT = 60
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+
+# A mistake that only shows as a warning, such as a connection left open, fails a program that ends by itself.
+STRICT = ("-X", "dev", "-W", "error")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def program(name: str) -> str:
+    """The Python block of the README in which a name occurs."""
+    (block,) = (block for block in blocks("python") if name in block)
+    return block
+
+
+def run(*arguments: str | Path) -> str:
+    """What a program prints, which must end well and complain of nothing."""
+    command = [sys.executable, *STRICT, *arguments]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8", timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def server(*arguments: str | Path) -> Iterator[str]:
+    """Run a server; gives its port, from the first line that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        listening = re.search(r"listening on (?:ws://)?127\.0\.0\.1:(\d+)$", line)
+        assert listening is not None, line
+        yield listening[1]
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def test_commands() -> None:
+    assert blocks("sh") == COMMANDS
+
+
+def test_every_program_is_tested() -> None:
+    assert blocks("python") == [program("serve("), program("connect("), program("basicConfig")]
+
+
+@pytest.mark.parametrize("name", ["serve(", "connect("])
+def test_programs_are_short(name: str) -> None:
+    assert len(program(name).splitlines()) <= 15
+
+
+def test_server_and_client_with_logs() -> None:
+    # The server says where it listens only because the block about logs turns them on.
+    listening = program("serve(").replace('"localhost", 8765', '"127.0.0.1", 0')
+    with server("-c", program("basicConfig") + listening) as port:
+        assert run("-c", program("connect(").replace("localhost:8765", f"127.0.0.1:{port}")) == "Hello!\n"
+
+
+def test_echo_server_and_client() -> None:
+    with server(EXAMPLES / "echo_server.py", "0") as port:
+        assert run(EXAMPLES / "echo_client.py", f"ws://127.0.0.1:{port}") == "Hello!\n"
+
+
+def test_quickstart() -> None:
+    expected = r"""
+        server:     listening on ws://127\.0\.0\.1:\d+
+        text:       sent and received 'Hello!'
+        binary:     sent and received b'\\x00\\x01\\x02\\x03\\x04\\x05\\x06\\x07'
+        fragmented: received whole 'one message, sent in fragments'
+        (streaming:  received '[a-z.! ]+'
+        )+ping:       pong after \d+\.\d\d ms
+        close:      CLOSED with 1000 'that was all'
+        broadcast:  client 1 received 'news for everybody'
+        broadcast:  client 2 received 'news for everybody'
+        broadcast:  client 3 received 'news for everybody'
+        server:     closed
+    """
+    narration = run(EXAMPLES / "quickstart.py")
+    pattern = "".join(f"{line.strip()}\n" for line in expected.strip().splitlines())
+    assert re.fullmatch(pattern, narration), narration
+    # Fragments may be joined on the way, but none is lost.
+    assert "".join(re.findall(r"^streaming: .*'(.*)'$", narration, re.MULTILINE)) == "three... two... one... go!"
