@@ -100,11 +100,17 @@ class Session:
 
     # ------------------------------------------------------------------------------------ tell: news from the network
 
-    def receive_data(self, data: BytesLike) -> None:
-        """Take in what a read gave; nothing refers to ``data`` afterwards."""
+    def receive_data(self, data: BytesLike) -> bool:
+        """Take in what a read gave; nothing refers to ``data`` afterwards.
+
+        Returns:
+            Whether the session is restless.
+        """
         # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
         self._heard = True
-        self.protocol.receive_data(data)
+        protocol = self.protocol
+        protocol.receive_data(data)
+        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
 
     def receive_eof(self) -> None:
         """Take in the end of the stream."""
@@ -132,14 +138,6 @@ class Session:
             protocol.send_pong(owed)
 
     # ------------------------------------------------------------------------------ tell: wishes of the application
-
-    def send(self, opcode: int, payload: BytesLike, fin: bool = True) -> None:
-        """Send a message in one frame, or the first fragment of one.
-
-        Raises:
-            InvalidState: the connection isn't open.
-        """
-        self.protocol._send_first(Opcode(opcode), payload, fin)
 
     def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
         """Send a ping; the waiter comes back from :meth:`attend` with the answer, or from :meth:`connection_lost`.
@@ -216,10 +214,6 @@ class Session:
                 self.response = event
         self._set_alarm(now)
         return answered
-
-    def data_to_send(self) -> list[bytes]:
-        """What must be written now; an empty item ends the sending side."""
-        return self.protocol.data_to_send()
 
     def _acknowledge(self, payload: bytes, now: float) -> list[Answered]:
         """A pong answers the ping with its payload and all those before it."""

@@ -43,8 +43,14 @@ Sink = Callable[[int, Data], None]
 SEND_EOF: Final = b""
 """In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
 
-FIN = 0x80
-RSV1 = 0x40
+FIN: Final = 0x80
+RSV1: Final = 0x40
+
+# What every message asks for: the attribute of an enumeration costs more than the name of a module.
+_OPEN: Final = State.OPEN
+_RECEIVING: Final = Receiving.OPEN
+_SENDING: Final = Sending.OPEN
+_CLIENT: Final = Side.CLIENT
 
 
 class Protocol:
@@ -175,7 +181,7 @@ class Protocol:
             EOFError: the end of the stream was received before.
         """
         receiving = self._life.receiving
-        if receiving is Receiving.OPEN:
+        if receiving is _RECEIVING:
             self._receive_frames(data)
         elif receiving is Receiving.OPENING:
             self._receive_opening(data)
@@ -229,7 +235,8 @@ class Protocol:
             # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
             self.logger.error("parser failed", exc_info=True)
             self._fail_for(exc)
-        self._react()
+        if self._life.state is not _OPEN:
+            self._react()
 
     def _start_decoder(self) -> FrameDecoder:
         """The decoder, made when the first frame arrives, when the extensions are known."""
@@ -416,10 +423,28 @@ class Protocol:
         self._send_data(opcode, data, fin)
 
     def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
-        if self._life.sending is not Sending.OPEN:
+        if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
         self.writes.append(self._encode(opcode, data, fin))
         self._continuing = not fin
+
+    def _send_message(self, opcode: int, data: BytesLike) -> int:
+        """The hot path: send a message in one frame; return the size of the frame in bytes.
+
+        Raises:
+            ProtocolError: a fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        if self._life.sending is not _SENDING:
+            raise InvalidState(f"connection is {self._life.state.name.lower()}")
+        if self._continuing:
+            raise ProtocolError("expected a continuation frame")
+        if self.extensions or self.debug:
+            frame = self._encode(Opcode(opcode), data)
+        else:
+            frame = build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
+        self.writes.append(frame)
+        return len(frame)
 
     def _encode(self, opcode: Opcode, data: BytesLike, fin: bool = True) -> bytes:
         """One frame in bytes, through the extensions."""

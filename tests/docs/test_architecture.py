@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / "websockets"
 # Every module has its floor; ``__init__`` is the package itself.
 FLOORS: dict[int, str] = {
     8: "__init__",
-    7: "asyncio asyncio.client asyncio.connection asyncio.server asyncio._broadcast asyncio._loops",
+    7: "asyncio asyncio.client asyncio.connection asyncio.server asyncio._broadcast asyncio._loops asyncio._waiter",
     6: "_face",
     5: "_session _options _opening",
     4: "protocol client server",
@@ -41,6 +41,7 @@ NEIGHBOURS = {
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio.connection"),
     ("asyncio.connection", "asyncio._loops"),
+    ("asyncio.connection", "asyncio._waiter"),
     ("asyncio.server", "asyncio._broadcast"),
     ("asyncio.server", "asyncio.connection"),
     ("client", "protocol"),

@@ -5,7 +5,7 @@ May know: connections of this front-end. Must not know: what they are used for.
 
 from __future__ import annotations
 
-import logging
+import traceback
 from collections.abc import Iterable
 
 from .._accelerator import build_frame
@@ -17,6 +17,8 @@ from ..typing import BytesLike, DataLike
 from .connection import Connection
 
 __all__ = ["broadcast"]
+
+FRAGMENTED = "sending a fragmented message"
 
 
 def broadcast(
@@ -49,30 +51,36 @@ def broadcast(
             continue
         try:
             if protocol._continuing:
-                raise ConcurrencyError("sending a fragmented message")
+                raise ConcurrencyError(FRAGMENTED)
             # The frames of a server are alike for all clients that have the same extensions: none.
             if protocol.side is Side.SERVER and not protocol.extensions and not protocol.debug:
                 frame = frame or build_frame(opcode | FIN, payload, None)
                 connection._write(frame)
             else:
                 _send(connection, opcode, payload)
-        except Exception as exc:
+        except ConcurrencyError as exc:
             failures.append(exc)
             if not raise_exceptions:
-                _log_skipped(connection, exc)
+                connection.logger.warning("skipped broadcast: %s", exc)
+        except Exception as exc:
+            failures.append(_unwritten(exc))
+            if not raise_exceptions:
+                connection.logger.warning("skipped broadcast: failed to write message: %s", _described(exc))
     if raise_exceptions and failures:
         raise ExceptionGroup("skipped broadcast", failures)
 
 
 def _send(connection: Connection, opcode: int, payload: BytesLike) -> None:
-    connection._session.send(opcode, payload)
+    connection.protocol._send_message(opcode, payload)
     connection._flush()
 
 
-def _log_skipped(connection: Connection, exc: Exception) -> None:
-    if not connection.protocol.logger.isEnabledFor(logging.WARNING):
-        return
-    if isinstance(exc, ConcurrencyError):
-        connection.logger.warning("skipped broadcast: sending a fragmented message")
-    else:
-        connection.logger.warning("skipped broadcast: failed to write message: %s", exc, exc_info=True)
+def _unwritten(cause: Exception) -> RuntimeError:
+    exc = RuntimeError("failed to write message")
+    exc.__cause__ = cause
+    return exc
+
+
+def _described(exc: Exception) -> str:
+    """An exception in one line; with thousands of connections nobody wants as many tracebacks."""
+    return traceback.format_exception_only(exc)[-1].strip()

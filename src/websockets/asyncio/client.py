@@ -199,8 +199,9 @@ class connect:
 
     async def connect(self) -> ClientConnection:
         """Connect, following redirects; see the class for what it raises."""
+        limit = asyncio.timeout(self.open_timeout)
         try:
-            async with asyncio.timeout(self.open_timeout) as limit:
+            async with limit:
                 return await self._follow_redirects()
         except TimeoutError as exc:
             # The operating system has time-outs of its own, which say what they are.

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import Any, Literal, NoReturn, Self, cast, overload
 
 from .._face import Face
 from .._lifecycle import State
@@ -34,10 +34,11 @@ from .._options import queue_marks, write_marks
 from .._session import Session, Timing
 from .._timers import Entry
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
-from ..frames import CloseCode
+from ..frames import CloseCode, Opcode
 from ..protocol import Protocol
 from ..typing import BytesLike, Data, DataLike, LoggerLike
 from ._loops import Ringing, loop_state
+from ._waiter import Waiter
 
 __all__ = ["Connection"]
 
@@ -46,6 +47,9 @@ _timing = functools.lru_cache(maxsize=64)(Timing)
 
 # After so many messages without a wait, recv() lets the other tasks of the loop run.
 BURST = 256
+
+# So many bytes are written at once, however many messages wait.
+CORK_LIMIT = 2**16
 
 # When a loop over an async generator is left, asyncio closes the generator in a task of its own.
 STEPS_TO_CLOSE_A_GENERATOR = 3
@@ -73,12 +77,13 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
     transport: asyncio.Transport
     _logger: LoggerLike | None = None
     _entry: Entry[Ringing] | None = None
-    _receiver: asyncio.Future[None] | None = None
+    _receiver: Waiter | None = None
     _streaming: bool = False
     _burst: int = 0
     _lost: bool = False
     _closing: asyncio.Future[None] | None = None
-    _paused: bool = False
+    _corked: int = 0  # bytes accepted by send() that wait for the answers to other messages of the same read
+    _backstop: bool = False  # whether the loop is going to see to them
     _drainers: deque[asyncio.Future[None]] | None = None
     # Held while a fragmented message is being sent; None while nobody sends one, so that send() needs no lock.
     _send_lock: asyncio.Lock | None = None
@@ -240,9 +245,11 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self._session.drained()
         if self._session.restless:
             self._attend()
+        if self._corked:
+            self._flush()
         self._resume_reading()
         self._burst = 0
-        self._receiver = self.loop.create_future()
+        self._receiver = Waiter(self.loop)
         try:
             await self._receiver
         finally:
@@ -250,7 +257,7 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
 
     async def _let_others_run(self) -> None:
         self._burst = 0
-        self._receiver = self.loop.create_future()
+        self._receiver = Waiter(self.loop)
         self.loop.call_soon(self._wake_receiver)
         try:
             await self._receiver
@@ -258,8 +265,8 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
             self._receiver = None
 
     def _wake_receiver(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(None)
+        if self._receiver is not None:
+            self._receiver.wake()
 
     async def _convert(self, message: Data, decode: bool | None) -> Data:
         try:
@@ -294,15 +301,34 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
             return
         if self._send_lock is None:
             try:
-                self._session.send(*encoded)
+                size = self.protocol._send_message(*encoded)
             except InvalidState:
                 await self._raise_closed()
+            if self._drainers is None and self._session.inbox.items and self._cork(size):
+                return
         else:
             async with self._sender():
                 await self._send_frame(*encoded)
         self._flush()
         if self._drainers is not None:
             await self._drain()
+
+    def _cork(self, size: int) -> bool:
+        """Hold back a frame while more received messages wait: their answers can share a write.
+
+        Whoever reads the last of them writes; otherwise the next turn of the loop does.
+        """
+        self._corked += size
+        if self._corked > CORK_LIMIT:
+            return False
+        if not self._backstop:
+            self._backstop = True
+            self.loop.call_soon(self._uncork)
+        return True
+
+    def _uncork(self) -> None:
+        self._backstop = False
+        self._flush()
 
     @contextlib.asynccontextmanager
     async def _sender(self) -> AsyncIterator[None]:
@@ -320,7 +346,7 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
     async def _send_frame(self, opcode: int, payload: BytesLike, fin: bool = True, first: bool = True) -> None:
         try:
             if first:
-                self._session.send(opcode, payload, fin)
+                self.protocol._send_first(Opcode(opcode), payload, fin)
             else:
                 self.protocol.send_continuation(payload, fin)
         except InvalidState:
@@ -470,8 +496,8 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # Other loops have transports of their own, which keep the contract without the base class.
+        self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -483,15 +509,15 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self.data_received(self._shared.buffer[:nbytes])
 
     def data_received(self, data: BytesLike) -> None:
-        """Take in what a read gave."""
+        """Take in what a read gave; whoever waits for a message goes on before this returns."""
         session = self._session
-        session.receive_data(data)
-        if session.restless:
+        if session.receive_data(data):
             self._attend()
         inbox = session.inbox
         if inbox.items:
-            if self._receiver is not None:
-                self._wake_receiver()
+            receiver = self._receiver
+            if receiver is not None:
+                receiver.resume()
             elif inbox.full and not inbox.discarding and not session.muted:
                 session.muted = True
                 self.transport.pause_reading()
@@ -553,7 +579,8 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what the session has to say."""
-        writes = self._session.data_to_send()
+        self._corked = 0
+        writes = self.protocol.data_to_send()
         if not writes or self._lost or self.transport.is_closing():
             return
         if writes[-1]:
@@ -566,6 +593,8 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _write(self, frame: bytes) -> None:
         """Write a frame that was made for several connections."""
+        if self._corked:
+            self._flush()
         self.transport.write(frame)
 
     def _half_close(self) -> None:
