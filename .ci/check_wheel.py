@@ -5,11 +5,15 @@ Charter: looks at the wheel given on the command line only; installs and imports
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from email import message_from_bytes
 
 REQUIRED = {"websockets/__init__.py", "websockets/py.typed", "websockets/version.py"}
+
+# It is optional for those who install: without a compiler, building succeeds all the same.
+TWIN = re.compile(r"websockets/_accelerator/_native\.[^/]*(?:so|pyd)")
 
 
 def problems(wheel: zipfile.ZipFile) -> list[str]:
@@ -21,6 +25,7 @@ def problems(wheel: zipfile.ZipFile) -> list[str]:
     demands = [demand for demand in metadata.get_all("Requires-Dist", []) if "extra ==" not in demand]
     found = {
         "missing": REQUIRED - names,
+        "without compiled twin": set() if any(map(TWIN.fullmatch, names)) else {"websockets._accelerator._native"},
         "not ours": top - {"websockets"},
         "required at run time": demands,
         "without license": [] if metadata.get_all("License-File") else [metadata_name],

@@ -6,16 +6,102 @@ Public names load when they are first used, so that ``import websockets`` costs 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING
 
-from .version import version as __version__
+from .version import version as _version
+
+if TYPE_CHECKING:
+    from . import asyncio as asyncio
+    from . import client as client
+    from . import datastructures as datastructures
+    from . import exceptions as exceptions
+    from . import extensions as extensions
+    from . import frames as frames
+    from . import headers as headers
+    from . import http11 as http11
+    from . import protocol as protocol
+    from . import proxy as proxy
+    from . import server as server
+    from . import typing as typing
+    from . import uri as uri
+    from . import version as version
+    from .asyncio.client import ClientConnection as ClientConnection
+    from .asyncio.client import connect as connect
+    from .asyncio.client import unix_connect as unix_connect
+    from .asyncio.router import Router as Router
+    from .asyncio.router import route as route
+    from .asyncio.router import unix_route as unix_route
+    from .asyncio.server import Server as Server
+    from .asyncio.server import ServerConnection as ServerConnection
+    from .asyncio.server import basic_auth as basic_auth
+    from .asyncio.server import broadcast as broadcast
+    from .asyncio.server import serve as serve
+    from .asyncio.server import unix_serve as unix_serve
+    from .client import ClientProtocol as ClientProtocol
+    from .datastructures import Headers as Headers
+    from .datastructures import HeadersLike as HeadersLike
+    from .datastructures import MultipleValuesError as MultipleValuesError
+    from .exceptions import ConcurrencyError as ConcurrencyError
+    from .exceptions import ConnectionClosed as ConnectionClosed
+    from .exceptions import ConnectionClosedError as ConnectionClosedError
+    from .exceptions import ConnectionClosedOK as ConnectionClosedOK
+    from .exceptions import DuplicateParameter as DuplicateParameter
+    from .exceptions import HeaderLineTooLong as HeaderLineTooLong
+    from .exceptions import InvalidHandshake as InvalidHandshake
+    from .exceptions import InvalidHeader as InvalidHeader
+    from .exceptions import InvalidHeaderFormat as InvalidHeaderFormat
+    from .exceptions import InvalidHeaderValue as InvalidHeaderValue
+    from .exceptions import InvalidMessage as InvalidMessage
+    from .exceptions import InvalidMethod as InvalidMethod
+    from .exceptions import InvalidOrigin as InvalidOrigin
+    from .exceptions import InvalidParameterName as InvalidParameterName
+    from .exceptions import InvalidParameterValue as InvalidParameterValue
+    from .exceptions import InvalidProtocol as InvalidProtocol
+    from .exceptions import InvalidProxy as InvalidProxy
+    from .exceptions import InvalidProxyMessage as InvalidProxyMessage
+    from .exceptions import InvalidProxyStatus as InvalidProxyStatus
+    from .exceptions import InvalidState as InvalidState
+    from .exceptions import InvalidStatus as InvalidStatus
+    from .exceptions import InvalidUpgrade as InvalidUpgrade
+    from .exceptions import InvalidURI as InvalidURI
+    from .exceptions import NegotiationError as NegotiationError
+    from .exceptions import PayloadTooBig as PayloadTooBig
+    from .exceptions import ProtocolError as ProtocolError
+    from .exceptions import ProxyError as ProxyError
+    from .exceptions import RequestLineTooLong as RequestLineTooLong
+    from .exceptions import SecurityError as SecurityError
+    from .exceptions import StatusLineTooLong as StatusLineTooLong
+    from .exceptions import TooManyFragments as TooManyFragments
+    from .exceptions import TooManyHeaders as TooManyHeaders
+    from .exceptions import WebSocketException as WebSocketException
+    from .frames import Close as Close
+    from .frames import CloseCode as CloseCode
+    from .frames import Frame as Frame
+    from .frames import Opcode as Opcode
+    from .http11 import Request as Request
+    from .http11 import Response as Response
+    from .protocol import Protocol as Protocol
+    from .protocol import Side as Side
+    from .protocol import State as State
+    from .server import ServerProtocol as ServerProtocol
+    from .typing import Data as Data
+    from .typing import ExtensionName as ExtensionName
+    from .typing import ExtensionParameter as ExtensionParameter
+    from .typing import LoggerLike as LoggerLike
+    from .typing import Origin as Origin
+    from .typing import StatusLike as StatusLike
+    from .typing import Subprotocol as Subprotocol
+
+__version__ = _version
 
 # Where each public name lives.
 _HOMES = {
     name: module
     for module, names in {
         "asyncio.client": "ClientConnection connect unix_connect",
-        "asyncio.server": "Server ServerConnection broadcast serve unix_serve",
+        "asyncio.router": "Router route unix_route",
+        "asyncio.server": "Server ServerConnection basic_auth broadcast serve unix_serve",
         "client": "ClientProtocol",
         "datastructures": "Headers HeadersLike MultipleValuesError",
         "exceptions": (
@@ -35,23 +121,31 @@ _HOMES = {
     for name in names.split()
 }
 
+# Names of old: where each lives today, and as what. They warn.
+_RENAMED = {"WebSocketProtocolError": ("exceptions", "ProtocolError")}
+
 # Modules that are reachable as attributes without being imported first.
-_MODULES = frozenset(_HOMES.values()) | {"asyncio", "extensions", "headers", "uri", "version"}
-
-__all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is not None:
-        value = getattr(importlib.import_module(f".{home}", __name__), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+_MODULES = frozenset(_HOMES.values()) | {"asyncio", "extensions", "headers", "proxy", "uri", "version"}
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+    return sorted({*globals(), *_HOMES, *_MODULES, *_RENAMED})
+
+
+# What type checkers know of the public names is above. They must not take this for a promise that any name exists.
+if not TYPE_CHECKING:
+    __all__ = [*_HOMES, "__version__"]
+
+    def __getattr__(name):
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        elif name in _MODULES:
+            value = importlib.import_module(f".{name}", __name__)
+        elif name in _RENAMED:
+            warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
+            home, new_name = _RENAMED[name]
+            return getattr(importlib.import_module(f".{home}", __name__), new_name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value

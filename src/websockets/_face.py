@@ -17,6 +17,7 @@ from .typing import LoggerLike, Subprotocol
 
 if TYPE_CHECKING:
     from ._session import Session
+    from .exceptions import ConnectionClosed
     from .protocol import Protocol
 
 __all__ = ["Face"]
@@ -96,3 +97,12 @@ class Face:
     def close_reason(self) -> str | None:
         """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
         return self.protocol.close_reason
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """What whoever uses the connection after its end gets raised, with the cause chained; a new one each time.
+
+        Raises:
+            AssertionError: the connection isn't closed yet.
+        """
+        return self._session.close_exc()

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._lifecycle import Sending, State
+from ._lifecycle import Receiving, Sending, State
 from ._messages import Inbox
 from ._timers import Alarm
 from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .protocol import Protocol
 
 __all__ = ["Answered", "Session", "Timing"]
+
+
+_RECEIVING: Final = Receiving.OPEN
 
 
 class Timing(NamedTuple):
@@ -64,6 +67,7 @@ class Session:
         self.inbox = Inbox(*max_queue)
         # Neither refers to the session: a connection that is let go of must be collected at once.
         protocol._sink = self.inbox.put
+        protocol._keep = self.inbox.items.append
         protocol._hold_failure = self.inbox.holds
 
     request: Request | None = None
@@ -109,7 +113,10 @@ class Session:
         # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
         self._heard = True
         protocol = self.protocol
-        protocol.receive_data(data)
+        if protocol._life.receiving is _RECEIVING:
+            protocol._receive_frames(data)
+        else:
+            protocol.receive_data(data)
         return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
 
     def receive_eof(self) -> None:
@@ -174,8 +181,9 @@ class Session:
         Raises:
             ProtocolError: the code or the reason can't be sent.
         """
-        self.inbox.discarding = True
         protocol = self.protocol
+        self.inbox.discarding = True
+        protocol._keep = None
         protocol.release_failure()
         if protocol.state is State.CONNECTING:
             protocol.fail(CloseCode.NORMAL_CLOSURE)

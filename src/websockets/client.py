@@ -11,8 +11,9 @@ import os
 import random
 import secrets
 import ssl
+import warnings
 from collections.abc import Generator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._lifecycle import Receive, Send, State
@@ -243,6 +244,14 @@ class ClientProtocol(Protocol):
         if chosen[0] not in self.available_subprotocols:
             raise NegotiationError(f"unsupported subprotocol: {chosen[0]}")
         return chosen[0]
+
+
+class ClientConnection(ClientProtocol):
+    """The name that :class:`ClientProtocol` had once, with the same parameters; making one warns."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn("ClientConnection was renamed to ClientProtocol", DeprecationWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

@@ -87,6 +87,7 @@ __all__ = [
     "WebSocketException",
 ]
 
+
 # Texts end up in logs, terminals and answers, and much of what they quote comes from the network. Whatever could move
 # a cursor or start a new line is therefore shown as an escape. The attributes keep the value as it was.
 
@@ -481,3 +482,13 @@ class InvalidState(WebSocketException, AssertionError):
 
 class ConcurrencyError(WebSocketException, RuntimeError):
     """Two tasks or threads want what only one can have at a time."""
+
+
+# Names of old. Type checkers must not take this for a promise that any name exists.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name != "WebSocketProtocolError":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
+        return ProtocolError

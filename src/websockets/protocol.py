@@ -10,13 +10,12 @@ Methods are of four kinds. Ask, without effect: ``state``, ``close_expected()``.
 
 from __future__ import annotations
 
-import codecs
 import logging
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from ._accelerator import FrameDecoder, build_frame
+from ._accelerator import FrameDecoder, build_frame, build_header
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from .exceptions import (
     ConnectionClosed,
@@ -45,12 +44,23 @@ SEND_EOF: Final = b""
 
 FIN: Final = 0x80
 RSV1: Final = 0x40
+# First bytes of messages in one frame, uncompressed.
+WHOLE: Final = (FIN | 1, FIN | 2)
+
+# From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
+GATHER_FROM: Final = 2**14
 
 # What every message asks for: the attribute of an enumeration costs more than the name of a module.
 _OPEN: Final = State.OPEN
 _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
+
+
+class InvalidText(ProtocolError):
+    """Text that isn't UTF-8; the connection fails with 1007 (RFC 6455 section 8.1)."""
+
+    close_code = CloseCode.INVALID_DATA
 
 
 class Protocol:
@@ -102,11 +112,13 @@ class Protocol:
     _deflate: PerMessageDeflate | None = None
     _opcode: int = 0
     _inflated: int = 0
-    _utf8: codecs.IncrementalDecoder | None = None
+    _checker: FrameDecoder | None = None
     # Sending: whether a fragmented message is under way, and whether it is compressed.
     _continuing: bool = False
     # What a front-end may set, before the first frame: where data frames go instead of ``events``...
     _sink: Sink | None = None
+    # ...and, when nothing else has to see them, messages in one frame...
+    _keep: Callable[[Data], None] | None = None
     # ...and what may hold back a failure until what came before it has been read.
     _hold_failure: Callable[[], bool] | None = None
     _held: tuple[Exception, int, str] | None = None
@@ -220,13 +232,13 @@ class Protocol:
             decoder = self._start_decoder()
         try:
             frames = decoder.feed(data)
-            sink = self._sink or self._add_event
+            keep = self._keep
             for index in range(0, len(frames), 2):
                 head = frames[index]
-                if head & 0x08 or self.extensions or self.debug:
-                    self._receive_frame(head, frames[index + 1], sink)
+                if keep is not None and head in WHOLE:
+                    keep(frames[index + 1])
                 else:
-                    sink(head, frames[index + 1])
+                    self._receive_frame(head, frames[index + 1])
             if decoder.failure is not None and self._life.receiving is Receiving.OPEN:
                 self._refuse(*decoder.failure)
         except (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError) as exc:
@@ -240,12 +252,10 @@ class Protocol:
 
     def _start_decoder(self) -> FrameDecoder:
         """The decoder, made when the first frame arrives, when the extensions are known."""
-        custom = any(type(extension) is not PerMessageDeflate for extension in self.extensions)
-        reserved = 0x70 if custom or len(self.extensions) > 1 else RSV1 if self.extensions else 0
-        if reserved == RSV1:
-            (extension,) = self.extensions
-            assert isinstance(extension, PerMessageDeflate)
-            self._deflate = extension
+        self._find_deflate()
+        if self.extensions or self.debug:
+            self._keep = None
+        reserved = 0 if not self.extensions else 0x70 if self._deflate is None else RSV1
         fragment, message = self.max_fragment_size, self.max_message_size
         self._decoder = FrameDecoder(
             self.side is Side.SERVER,
@@ -256,8 +266,13 @@ class Protocol:
         )
         return self._decoder
 
-    def _receive_frame(self, head: int, payload: Any, sink: Sink) -> None:
-        """A control frame, a data frame that extensions may have changed, or any frame that must be logged."""
+    def _find_deflate(self) -> None:
+        """Whether permessage-deflate is the only extension: then frames need no detour through :class:`Frame`."""
+        if len(self.extensions) == 1 and type(self.extensions[0]) is PerMessageDeflate:
+            self._deflate = self.extensions[0]
+
+    def _receive_frame(self, head: int, payload: Any) -> None:
+        """A frame that isn't a whole message, or may have been changed by extensions, or must be logged."""
         if self._life.receiving is not Receiving.OPEN:
             return
         if self.extensions and self._deflate is None:
@@ -269,8 +284,10 @@ class Protocol:
             self._log_frame("<", head, payload)
         if head & 0x08:
             self._receive_control(head, payload)
+        elif self._sink is not None:
+            self._sink(head, payload)
         else:
-            sink(head, payload)
+            self.events.append(Frame.from_head(head, payload))
 
     def _receive_control(self, head: int, payload: bytes) -> None:
         opcode = head & 0x0F
@@ -335,14 +352,13 @@ class Protocol:
         if final and head & 0x0F:
             text = payload.decode()
             return text if self._sink is not None else payload
-        if head & 0x0F or self._utf8 is None:
-            self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._utf8.decode(payload, final)
+        if head & 0x0F or self._checker is None:
+            # A decoder of plain frames knows how to check text in pieces.
+            self._checker = FrameDecoder(False, 0, -1, -1, False)
+        self._checker.feed(build_frame(head & ~RSV1, payload, None))
+        if self._checker.failure is not None:
+            raise InvalidText(self._checker.failure[1])
         return payload
-
-    def _add_event(self, head: int, payload: Data) -> None:
-        assert not isinstance(payload, str)
-        self.events.append(Frame.from_head(head, payload))
 
     # ------------------------------------------------------------------------------------------------------- failures
 
@@ -352,16 +368,13 @@ class Protocol:
             size, limit, received = details
             self._fail_for(PayloadTooBig(size, limit - received, received or None))
         elif code == CloseCode.INVALID_DATA:
-            self._fail_for(ProtocolError(*details), code, *details)
+            self._fail_for(InvalidText(*details))
         else:
-            self._fail_for(ProtocolError(*details), code)
+            self._fail_for(ProtocolError(*details))
 
-    def _fail_for(self, exc: Exception, code: int | None = None, reason: str | None = None) -> None:
+    def _fail_for(self, exc: Exception) -> None:
         """Fail the connection for an error that was found in what the peer sent."""
-        if code is None:
-            code, reason = _explain(exc)
-        if reason is None:
-            reason = str(exc)
+        code, reason = _explain(exc)
         if self._hold_failure is not None and self._hold_failure():
             self._held = exc, code, reason
             return
@@ -441,8 +454,13 @@ class Protocol:
             raise ProtocolError("expected a continuation frame")
         if self.extensions or self.debug:
             frame = self._encode(Opcode(opcode), data)
+        elif self.side is _CLIENT:
+            frame = build_frame(opcode | FIN, data, new_mask())
+        elif len(data) < GATHER_FROM or type(data) is not bytes:
+            frame = build_frame(opcode | FIN, data, None)
         else:
-            frame = build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
+            self.writes += build_header(opcode | FIN, len(data)), data
+            return len(data)
         self.writes.append(frame)
         return len(frame)
 
@@ -454,10 +472,19 @@ class Protocol:
         if self.debug:
             self._log_frame(">", head, data)
         if self.extensions:
-            head, data = self._extend(Frame.from_head(head, data))
+            head, data = self._extend(head, data, fin)
         return build_frame(head, data, new_mask() if self.side is Side.CLIENT else None)
 
-    def _extend(self, frame: Frame) -> tuple[int, BytesLike]:
+    def _extend(self, head: int, data: BytesLike, fin: bool) -> tuple[int, BytesLike]:
+        """First byte and payload of a frame, after the extensions."""
+        if self._deflate is None:
+            self._find_deflate()
+        if self._deflate is not None:
+            if head & 0x08:
+                return head, data
+            # RSV1 marks the first frame of a message (RFC 7692 section 6).
+            return (head | RSV1 if head & 0x0F else head), self._deflate.compress(data, fin)
+        frame = Frame.from_head(head, data)
         for extension in self.extensions:
             frame = extension.encode(frame)
         return frame.head, frame.data

@@ -9,9 +9,10 @@ import email.utils
 import logging
 import re
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._lifecycle import Receive, Send, Sending, State
@@ -178,15 +179,27 @@ class ServerProtocol(Protocol):
         """
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
-        except InvalidHandshake as exc:
-            return self._refuse_request(exc)
         except Exception as exc:
-            return self._break_down(exc)
+            return self._decline(exc)
         try:
             return _switch(accept_header, extensions_header, protocol_header)
         except Exception as exc:
             # A subprotocol that the server chose can't be sent: that isn't the client's fault.
             return self._break_down(exc)
+
+    def _add_subprotocol(self, response: Response, subprotocol: Subprotocol | None) -> Response:
+        """The response with a subprotocol that somebody took time to choose."""
+        try:
+            if subprotocol is not None:
+                response.headers["Sec-WebSocket-Protocol"] = subprotocol
+        except Exception as exc:
+            return self._break_down(exc)
+        self.subprotocol = subprotocol
+        return response
+
+    def _decline(self, exc: Exception) -> Response:
+        """The answer to what went wrong while a request was judged: a refusal if the client is at fault."""
+        return self._refuse_request(exc) if isinstance(exc, InvalidHandshake) else self._break_down(exc)
 
     def _break_down(self, exc: Exception, line: str = "opening handshake failed") -> Response:
         """The answer to a failure of ours or of the application: the log has the details, the client doesn't."""
@@ -406,6 +419,14 @@ class ServerProtocol(Protocol):
         super()._closed()
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("connection closed")
+
+
+class ServerConnection(ServerProtocol):
+    """The name that :class:`ServerProtocol` had once, with the same parameters; making one warns."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn("ServerConnection was renamed to ServerProtocol", DeprecationWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)
 
 
 def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:

@@ -30,7 +30,9 @@ DECODING: list[tuple[int, bytes, bool | None, Any]] = [
 @pytest.mark.parametrize(("opcode", "payload", "decode", "message"), DECODING)
 @pytest.mark.parametrize("fragmented", [False, True])
 @virtual
-async def test_recv(side: Side, opcode: int, payload: bytes, decode: bool | None, message: Any, fragmented: bool) -> None:
+async def test_recv(
+    side: Side, opcode: int, payload: bytes, decode: bool | None, message: Any, fragmented: bool
+) -> None:
     async with open_end(side) as (connection, peer):
         if fragmented:
             await peer.send(opcode, payload[:4], fin=False)

@@ -53,7 +53,9 @@ FRAGMENTS: list[tuple[list[Any], bool | None, list[tuple[int, bytes]]]] = [
 
 
 @both_sides
-@pytest.mark.parametrize("wrap", [list, iter, tuple, lambda items: generate(*items)], ids=["list", "iter", "tuple", "async"])
+@pytest.mark.parametrize(
+    "wrap", [list, iter, tuple, lambda items: generate(*items)], ids=["list", "iter", "tuple", "async"]
+)
 @pytest.mark.parametrize(("items", "text", "frames"), FRAGMENTS)
 @virtual
 async def test_send_fragments(side: Side, wrap: Any, items: list[Any], text: bool | None, frames: Any) -> None:
@@ -363,7 +365,7 @@ async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: 
     async with open_end(side) as (connection, peer):
         closing = asyncio.create_task(connection.close())
         await steps(2)
-        calls = {
+        calls: dict[str, Any] = {
             "send": lambda: connection.send("late"),
             "ping": connection.ping,
             "pong": connection.pong,
@@ -397,5 +399,3 @@ async def test_both_ways_at_once() -> None:
                 assert await connection.recv() == f"{index} " * 500
 
         await asyncio.gather(send(client), receive(server), send(server), receive(client))
-
-

@@ -8,10 +8,7 @@ import functools
 import gc
 import inspect
 import logging
-import os
 import re
-import socket
-import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
@@ -27,7 +24,6 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
     ConnectionClosedError,
-    InvalidHandshake,
     InvalidStatus,
     NegotiationError,
 )
@@ -217,7 +213,7 @@ REFUSED = [
     (request(method="POST"), "405 Method Not Allowed"),
     (request(http="HTTP/1.0"), "505 HTTP Version Not Supported"),
     (request(headers={"Origin": "http://evil"}), "403 Forbidden"),
-    (request("/" + "a" * 8192), "414 Request-URI Too Long"),
+    (request("/" + "a" * 8192), f"414 {HTTPStatus(414).phrase}"),
     (request(raw=b"a: b\r\n" * 200), "431 Request Header Fields Too Large"),
     (request(headers={"Content-Length": "5"}, body=b"hello"), "400 Bad Request"),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 Bad Request"),
@@ -483,7 +479,7 @@ async def test_hook_returns_what_cannot_be_sent(
 
 @pytest.mark.parametrize("name", HOOKS)
 @virtual
-async def test_hook_closes_the_connection(name: str) -> None:
+async def test_hook_closes_the_connection(name: str, caplog: pytest.LogCaptureFixture) -> None:
     async def hook(connection: ServerConnection, *_: Any) -> None:
         await connection.close()
 
@@ -492,44 +488,65 @@ async def test_hook_closes_the_connection(name: str) -> None:
         await peer.send(request())
         assert await peer.read_until_eof() == b""
         peer.close()
+    assert messages(caplog, "WARNING", "ERROR") == []
 
 
+@pytest.mark.parametrize("chosen", ["b", None])
+@pytest.mark.parametrize("kind", [0, 1], ids=["function", "coroutine function"])
 @virtual
-async def test_select_subprotocol() -> None:
+async def test_select_subprotocol(kind: int, chosen: str | None) -> None:
     seen: list[Any] = []
 
     def select(connection: ServerConnection, offered: Any) -> Any:
         seen.append((type(connection), connection.request, list(offered)))
-        return offered[-1]
+        return chosen
 
-    async with serving(select_subprotocol=select) as server:
+    async with serving(select_subprotocol=both_kinds(select)[kind]) as server:
         async with connect(uri(server), subprotocols=["a", "b"]) as client:  # type: ignore[list-item]
-            assert client.subprotocol == "b"
+            assert client.subprotocol == chosen
             (connection,) = server.connections
-            assert connection.subprotocol == "b"
-    ((kind, seen_request, offered),) = seen
-    assert (kind, seen_request.path, offered) == (ServerConnection, "/", ["a", "b"])
+            assert connection.subprotocol == chosen
+    ((connection_type, seen_request, offered),) = seen
+    assert (connection_type, seen_request.path, offered) == (ServerConnection, "/", ["a", "b"])
 
 
+def refuse(connection: ServerConnection, offered: Any) -> Any:
+    raise NegotiationError("none")
+
+
+REFUSED_CHOICE = ("400 Bad Request", b"Failed to open a WebSocket connection: none.\n", False)
+BROKEN_CHOICE = ("500 Internal Server Error", BROKEN, True)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["function", "coroutine function"])
 @pytest.mark.parametrize(
-    ("error", "status", "body", "lines"),
-    [
-        (NegotiationError("none of them"), "400 Bad Request", b"Failed to open a WebSocket connection: none of them.\n", 0),
-        (LookupError("secret"), "500 Internal Server Error", BROKEN, 1),
-    ],
-    ids=["refuses", "crashes"],
-)  # fmt: skip
+    ("select", "expected"),
+    [(refuse, REFUSED_CHOICE), (crash, BROKEN_CHOICE), (lambda *_: "a\r\nb: c", BROKEN_CHOICE)],
+    ids=["refuses", "crashes", "chooses what cannot be sent"],
+)
 @virtual
 async def test_select_subprotocol_fails(
-    error: Exception, status: str, body: bytes, lines: int, caplog: pytest.LogCaptureFixture
+    select: Any, kind: int, expected: tuple[str, bytes, bool], caplog: pytest.LogCaptureFixture
 ) -> None:
-    def select(connection: ServerConnection, offered: Any) -> Any:
-        raise error
+    async with serving(select_subprotocol=both_kinds(select)[kind]) as server:
+        status, _, body = await ask(server, request(headers={"Sec-WebSocket-Protocol": "a"}))
+    lines = messages(caplog, "ERROR")
+    assert (status, body, bool(lines)) == expected
+    assert lines == ["opening handshake failed"] * expected[2]
 
-    async with serving(select_subprotocol=select) as server:
-        got, _, text = await ask(server, request(headers={"Sec-WebSocket-Protocol": "a"}))
-        assert (got, text) == (status, body)
-    assert messages(caplog, "ERROR") == ["opening handshake failed"] * lines
+
+@virtual
+async def test_select_subprotocol_takes_too_long() -> None:
+    async def select(connection: ServerConnection, offered: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async with serving(select_subprotocol=select, open_timeout=3) as server:
+        start = now()
+        peer = await reach(server)
+        await peer.send(request())
+        assert await peer.read_until_eof() == b""
+        assert now() - start == pytest.approx(3, abs=0.02)
+        peer.close()
 
 
 @virtual
@@ -649,7 +666,7 @@ async def test_hook_that_takes_too_long(name: str, caplog: pytest.LogCaptureFixt
 
 
 @virtual
-async def test_hook_that_takes_too_long_and_answers_nevertheless() -> None:
+async def test_hook_that_takes_too_long_and_answers_nevertheless(caplog: pytest.LogCaptureFixture) -> None:
     async def hook(connection: ServerConnection, request: Request) -> Response:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -660,6 +677,7 @@ async def test_hook_that_takes_too_long_and_answers_nevertheless() -> None:
         await peer.send(request())
         assert await peer.read_until_eof() == b""
         peer.close()
+    assert messages(caplog, "WARNING", "ERROR") == []
 
 
 @virtual
@@ -703,9 +721,7 @@ async def test_times_of_tls_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     async with serving(nothing, ssl="context", open_timeout=3, ssl_handshake_timeout=5, close_timeout=None):
         pass
-    times = [
-        {name: value for name, value in kwargs.items() if name.startswith("ssl_")} for kwargs in seen
-    ]
+    times = [{name: value for name, value in kwargs.items() if name.startswith("ssl_")} for kwargs in seen]
     assert times == [{"ssl_handshake_timeout": 3, "ssl_shutdown_timeout": 4}, {"ssl_handshake_timeout": 5}]
 
 
@@ -1008,15 +1024,16 @@ async def test_connections_are_collected_at_once() -> None:
             gc.enable()
 
 
-# --------------------------------------------------------------------------------------------------------------- options
+# -------------------------------------------------------------------------------------------------------------- options
 
 
 def test_options_are_checked_at_once() -> None:
-    for options, error in [
+    rows: list[tuple[dict[str, Any], str]] = [
         ({"max_queue": (1, 2)}, "^high must be greater than or equal to low: 1 < 2$"),
         ({"compression": "gzip"}, "^unsupported compression: gzip$"),
         ({"subprotocols": ["a b"]}, "^invalid subprotocol: a b$"),
-    ]:
+    ]
+    for options, error in rows:
         with pytest.raises(ValueError, match=error):
             serve(echo, **options)
     with pytest.raises(TypeError, match="^subprotocols must be a list, not a str$"):
@@ -1173,7 +1190,7 @@ async def test_records_carry_the_connection(level: int, caplog: pytest.LogCaptur
     finally:
         logging.getLogger(LOGGER).removeHandler(collector)
     (own,) = [identity for line, identity in ids if line == "handler"]
-    told = {line: identity for line, identity in ids}
+    told = dict(ids)
     assert told["connection open"] == told["connection closed"] == own
     assert told["server closing"] is None
 

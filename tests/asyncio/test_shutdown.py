@@ -14,7 +14,7 @@ from _kit import RawPeer, VirtualLoop, advance, idle, request, steps, virtual, w
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosedOK, ProtocolError
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 LOGGER = "websockets.server"
@@ -88,7 +88,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-# -------------------------------------------------------------------------------------------- before the connection opens
+# ------------------------------------------------------------------------------------------ before the connection opens
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", request()[:-2]], ids=["silent", "request line", "headers"])
@@ -146,6 +146,22 @@ async def test_close_while_a_hook_waits(name: str, caplog: pytest.LogCaptureFixt
         await server.wait_closed()
         assert now() - start == 2
         assert "connection rejected (503 Service Unavailable)" in messages(caplog)
+
+
+@virtual
+async def test_refusal_passes_through_the_other_hook() -> None:
+    seen: list[int] = []
+
+    def process_response(connection: ServerConnection, request: Request, response: Response) -> None:
+        seen.append(response.status_code)
+
+    def process_request(connection: ServerConnection, request: Request) -> None:
+        connection.server.close()
+
+    async with serving(process_request=process_request, process_response=process_response) as server:
+        # It doesn't matter that there is something wrong with the request too.
+        assert await turned_away(await reach(server, request(method="PUT")))
+    assert seen == [503]
 
 
 @virtual
@@ -210,7 +226,7 @@ async def test_close_at_any_step_of_the_opening(hooks: bool) -> None:
     assert outcomes == {b"101", b"503"}
 
 
-# ------------------------------------------------------------------------------------------------------ open connections
+# ----------------------------------------------------------------------------------------------------- open connections
 
 
 @pytest.mark.parametrize(
@@ -353,7 +369,7 @@ async def test_handler_closes_the_server() -> None:
 @virtual
 async def test_close_at_any_step_of_connecting() -> None:
     """A connection may be accepted, and reach the server only after it went through its connections to close them."""
-    outcomes = set()
+    outcomes: set[Any] = set()
     for count in range(10):
         async with serving(open_timeout=None, close_timeout=None) as server:
             connecting = asyncio.create_task(running_loop().network.connect("localhost", port(server)))
@@ -400,11 +416,16 @@ async def test_leaving_the_context() -> None:
 
 @virtual
 async def test_leaving_the_context_through_an_exception() -> None:
-    with pytest.raises(LookupError):
+    leaving: list[asyncio.Task[bytes]] = []
+
+    async def main() -> None:
         async with serving() as server:
-            leaving = asyncio.create_task(leave(await enter(server)))
+            leaving.append(asyncio.create_task(leave(await enter(server))))
             raise LookupError
-    assert await leaving == GOING_AWAY
+
+    with pytest.raises(LookupError):
+        await main()
+    assert await leaving[0] == GOING_AWAY
 
 
 @virtual

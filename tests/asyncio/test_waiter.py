@@ -34,7 +34,7 @@ async def test_it_looks_like_a_future() -> None:
     waiter.wake()
     waiter.wake()
     assert waiter.done()
-    assert waiter.exception() is None  # type: ignore[func-returns-value]
+    assert waiter.exception() is None
     assert not waiter.cancel()
     await waiter
 
@@ -211,6 +211,10 @@ class CountingTransport:
     def write(self, data: bytes) -> None:
         self.writes += 1
         self._transport.write(data)
+
+    def writelines(self, data: list[bytes]) -> None:
+        self.writes += 1
+        self._transport.writelines(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

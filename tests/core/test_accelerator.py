@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import os
-import subprocess
-import sys
 import time
 import tracemalloc
-import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,90 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _kit import CHUNKERS, Chunker, bytewise, splits, wire
-from core._twins import NATIVE, TWINS, Rules, Verdict, decode, oracle
-from websockets import _accelerator
+from core._twins import TWINS, Rules, Verdict, decode, oracle
 
 
 @pytest.fixture(params=list(TWINS))
 def twin(request: pytest.FixtureRequest) -> Any:
     return TWINS[request.param]
-
-
-# --------------------------------------------------------------------------------------------------- which twin it is
-
-
-def lacking(environ: Mapping[str, str], present: Iterable[str]) -> set[str]:
-    """The twins that must be there and aren't."""
-    wanted = {"python", "native"} if environ.get("WEBSOCKETS_REQUIRE_NATIVE") == "1" else {"python"}
-    return wanted - set(present)
-
-
-def test_required_twins_are_there() -> None:
-    assert lacking(os.environ, TWINS) == set()
-
-
-def test_absence_of_the_native_twin_is_noticed() -> None:
-    assert lacking({"WEBSOCKETS_REQUIRE_NATIVE": "1"}, ["python"]) == {"native"}
-    assert lacking({"WEBSOCKETS_REQUIRE_NATIVE": "1"}, ["python", "native"]) == set()
-    assert lacking({}, ["python"]) == set()
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_twin_is_what_its_name_says(name: str) -> None:
-    suffixes = {"python": (".py",), "native": tuple(importlib.machinery.EXTENSION_SUFFIXES)}[name]
-    assert TWINS[name].__file__.endswith(suffixes)
-    assert TWINS[name].FrameDecoder.__module__ == TWINS[name].__name__
-
-
-@pytest.mark.parametrize(("value", "expected"), [("python", "python"), ("", "native"), (None, "native")])
-def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str) -> None:
-    monkeypatch.setitem(sys.modules, NATIVE, types.ModuleType(NATIVE))
-    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
-    if value is not None:
-        monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", value)
-    assert _accelerator._select() == expected
-
-
-def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
-    monkeypatch.setitem(sys.modules, NATIVE, None)
-    assert _accelerator._select() == "python"
-
-
-class BrokenFinder:
-    """Finds a native twin that exists and doesn't load."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self) if name == NATIVE else None  # type: ignore[arg-type]
-
-    def create_module(self, spec: object) -> None:
-        """Leave it to the import system."""
-
-    def exec_module(self, module: object) -> None:
-        raise ImportError("undefined symbol")
-
-
-def test_broken_native_twin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
-    monkeypatch.delitem(sys.modules, NATIVE, raising=False)
-    monkeypatch.setattr(sys, "meta_path", [BrokenFinder(), *sys.meta_path])
-    with pytest.raises(ImportError, match=r"^undefined symbol$"):
-        _accelerator._select()
-
-
-def test_environment_forces_python() -> None:
-    script = "import websockets._accelerator as a; print(a.TWIN, a.FrameDecoder.__module__, a.build_frame.__module__)"
-    environ = {**os.environ, "WEBSOCKETS_ACCELERATOR": "python", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
-    module = "websockets._accelerator._python"
-    assert done.stdout.split() == ["python", module, module]
-
-
-def test_selected_twin_is_one_of_those_tested() -> None:
-    selected = TWINS[_accelerator.TWIN]
-    assert _accelerator.FrameDecoder is selected.FrameDecoder
-    assert _accelerator.apply_mask is selected.apply_mask
-    assert _accelerator.build_frame is selected.build_frame
 
 
 # -------------------------------------------------------------------------------------------------------------- laws
@@ -200,8 +117,9 @@ def test_every_byte_is_judged_when_it_arrives(case: tuple[Rules, bytes]) -> None
 def test_heads_of_any_kind_by_the_oracle(data: st.DataObject, reserved: int) -> None:
     rules = Rules(data.draw(st.booleans()), reserved, text=data.draw(st.booleans()))
     stream = data.draw(st.binary(max_size=40))
+    chunks = data.draw(splits(stream))
     for twin in TWINS.values():
-        assert decode(twin, rules, data.draw(splits(stream))) == oracle(stream, rules)
+        assert decode(twin, rules, chunks) == oracle(stream, rules)
 
 
 # Any frame that may be sent: opcode, FIN and size.
@@ -497,6 +415,18 @@ def test_fail_with_a_byte_a_fragment(
     assert decoder.failure == (1007, f"{reason} at position {position}")
 
 
+@both_maskings
+@pytest.mark.parametrize("size", [7, 8, 40, 100])
+def test_no_place_in_a_long_text_is_overlooked(twin: Any, size: int, mask: bytes | None) -> None:
+    rules = Rules(masked=mask is not None, text=True)
+    for place in range(size):
+        before, after = "a" * place, "b" * (size - place)
+        good, bad = f"{before}\u20ac{after}", before.encode() + b"\xff" + after.encode()
+        assert decode(twin, rules, [wire.text(good, mask=mask)]).frames == [0x81, good]
+        failure = (1007, f"invalid start byte at position {place}")
+        assert decode(twin, rules, [wire.text(bad, mask=mask)]) == Verdict([], failure, False)
+
+
 def test_text_before_a_wrong_one_is_given(twin: Any) -> None:
     stream = wire.text("good") + wire.text(b"\xff") + wire.text("never")
     assert decode(twin, Rules(text=True), [stream]) == Verdict(
@@ -549,6 +479,20 @@ def test_input_after_the_end_is_ignored(twin: Any, before: bytes, ending: bytes,
 
 
 # ------------------------------------------------------------------------------------------------------ time and space
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 2**40])
+def test_header_alone(twin: Any, size: int) -> None:
+    header = twin.build_header(0x82, size)
+    assert header == wire.frame(2, declared=size)
+    if size < 2**20:
+        assert header + bytes(size) == twin.build_frame(0x82, bytes(size), None)
+
+
+@pytest.mark.parametrize("head", [-1, 256])
+def test_header_of_no_frame(twin: Any, head: int) -> None:
+    with pytest.raises(ValueError, match=r"256|0\.\.255"):
+        twin.build_header(head, 0)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from _kit import CHUNKERS, KEY, Chunker, accept_key, response, splits, wire
 from _kit.pair import ProtocolPair
-from websockets.client import ClientProtocol
+from websockets.client import ClientConnection, ClientProtocol
 from websockets.exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -693,3 +693,10 @@ def test_any_client_and_any_server_come_to_terms(
     received, reached = pair.events()
     assert [bytes(event.data) for event in received] == [b"pong" * 100]  # type: ignore[union-attr]
     assert [bytes(event.data) for event in reached] == [b"ping" * 100]  # type: ignore[union-attr]
+
+
+def test_old_name_of_the_class() -> None:
+    with pytest.warns(DeprecationWarning, match=r"^ClientConnection was renamed to ClientProtocol$") as caught:
+        client = ClientConnection(parse_uri("ws://example.com/"), origin="null")
+    assert [warning.filename for warning in caught] == [__file__]
+    assert client.connect().headers["Origin"] == "null"

@@ -162,7 +162,7 @@ def test_parse_undoes_serialize(code: int, reason: str) -> None:
 # --------------------------------------------------------------------------------------------------------------- frames
 
 
-@pytest.mark.parametrize("head", [*range(0x70, 0x73), *range(0x88, 0x8B), 0x00, 0x41, 0x22, 0x11, 0x81, 0xC2])
+@pytest.mark.parametrize("head", [*range(0x70, 0x73), *range(0x88, 0x8B), 0x00, 0x80, 0x41, 0x22, 0x11, 0xC2])
 def test_head_both_ways(head: int) -> None:
     frame = Frame.from_head(head, b"abc")
     assert frame.head == head
@@ -170,6 +170,11 @@ def test_head_both_ways(head: int) -> None:
     assert (frame.fin << 7 | rsv << 4 | frame.opcode, frame.data) == (head, b"abc")
     assert isinstance(frame.opcode, Opcode)
     assert {type(bit) for bit in (frame.fin, frame.rsv1, frame.rsv2, frame.rsv3)} == {bool}
+
+
+def test_values_have_no_dictionary() -> None:
+    assert not hasattr(Frame(TEXT, b""), "__dict__")
+    assert not hasattr(Close(1000, ""), "__dict__")
 
 
 def test_frame_is_final_unless_told() -> None:

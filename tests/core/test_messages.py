@@ -251,6 +251,21 @@ def test_inbox_is_a_plain_list_when_it_merges(monkeypatch: pytest.MonkeyPatch) -
 # ---------------------------------------------------------------------------------------------------------- discarding
 
 
+def test_nothing_is_discarded_unless_told() -> None:
+    inbox = fill(Inbox(1), (FIN | TEXT, "a"), (FIN | TEXT, "b"), (FIN | TEXT, "c"))
+    assert [inbox.get() for _ in range(3)] == ["a", "b", "c"]
+
+
+def test_marks() -> None:
+    inbox = fill(Inbox(1), (FIN | TEXT, "a"))
+    assert (inbox.full, inbox.drained) == (False, False)
+    fill(inbox, (FIN | TEXT, "b"))
+    assert (inbox.full, inbox.drained) == (True, False)
+    inbox.get()
+    inbox.get()
+    assert (inbox.full, inbox.drained) == (False, True)
+
+
 def test_discard_only_beyond_the_limit() -> None:
     inbox = fill(Inbox(1, 0), (FIN | TEXT, "a"))
     inbox.discarding = True
@@ -367,10 +382,12 @@ def test_a_flood_arrives_whole() -> None:
     assert flood(50_000, two_bytes).get() == message
     inbox = flood(50_000, two_bytes)
     assert inbox.count == 50_000
-    assembly, pieces = assembly_of(inbox), []
+    assembly = assembly_of(inbox)
+    pieces = [inbox.take(assembly)]
+    assert inbox.count == assembly.waiting == 50_000 % MERGE_AFTER
     while (piece := inbox.take(assembly)) is not None:
         pieces.append(piece)
-    assert b"".join(pieces) == message
+    assert b"".join(piece or b"" for piece in pieces) == message
     # The merged ones at once, the others one by one.
     assert len(pieces) == 1 + 50_000 % MERGE_AFTER
     assert inbox.count == 1

@@ -325,6 +325,7 @@ def test_what_the_server_asked_for_must_be_outlived_too() -> None:
 
 
 def test_connection_without_a_delay_before_it() -> None:
+    assert numbered(5, 6).after_connection(4.5) == 5
     backoff = numbered(5, 6)
     # It must outlive the delay that comes next, which is not spent if it does.
     assert backoff.after_connection(5.5) == 0

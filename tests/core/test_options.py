@@ -260,14 +260,9 @@ def test_takes_path(handler: Any, path: bool) -> None:
     assert takes_path(handler) is path
 
 
-def connect(**arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """A public function, of which the constructor below asks for the argument."""
-    value = construct(arguments, arguments.pop("new", None))
-    return value, arguments
-
-
-def construct(arguments: dict[str, Any], value: Any) -> Any:
-    return renamed_argument(arguments, "old", "new", value)
+def connect(new: Any = None, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+    """A public function with an argument that had another name once."""
+    return renamed_argument(arguments, "old", "new", new), arguments
 
 
 def test_argument_under_its_name_of_today() -> None:
@@ -281,7 +276,9 @@ def test_argument_under_its_name_of_today() -> None:
     ("arguments", "value"), [({"old": 1}, 1), ({"old": 1, "new": 2}, 2), ({"old": 0, "x": 3}, 0), ({"old": None}, None)]
 )
 def test_argument_under_its_name_of_old(arguments: dict[str, Any], value: Any) -> None:
-    with pytest.warns(DeprecationWarning, match="^old was renamed to new$") as caught:
-        assert connect(**arguments) == (value, {name: arguments[name] for name in arguments if name == "x"})
+    call = compile("connect(**arguments)", "caller.py", "eval")
+    with pytest.warns(DeprecationWarning, match=r"^old was renamed to new$") as caught:
+        result = eval(call, {"connect": connect, "arguments": arguments})
+    assert result == (value, {name: arguments[name] for name in arguments if name == "x"})
     # It is the caller who must change.
-    assert [warning.filename for warning in caught] == [__file__]
+    assert [warning.filename for warning in caught] == ["caller.py"]

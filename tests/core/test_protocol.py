@@ -475,6 +475,18 @@ def test_limits_and_text_behind_extensions(pipeline: Any, fragments: list[bytes]
     assert server.close_sent.code == code
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
+def test_text_behind_extensions_fails_at_its_first_wrong_byte(pipeline: Any) -> None:
+    """The first two bytes of a surrogate, at the end of a fragment: the position is that in the message."""
+    client, server = Protocol(Side.CLIENT), Protocol(Side.SERVER)
+    client.extensions, server.extensions = pipeline(), pipeline()
+    client.send_text(b"abcde", fin=False)
+    client.send_continuation(b"f\xed\xa0", fin=False)
+    for data in client.data_to_send():
+        server.receive_data(data)
+    assert server.close_sent == Close(1007, "invalid continuation byte at position 6")
+
+
 def test_reserved_bits_that_no_extension_claims() -> None:
     protocol = Protocol(Side.CLIENT)
     protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
@@ -543,7 +555,9 @@ PIECES = st.lists(
         st.builds(lambda data: wire.text(data, mask=True), st.text(max_size=20)),
         st.builds(lambda data: wire.binary(data, mask=True), st.binary(max_size=300)),
         st.builds(lambda data: wire.ping(data, mask=True), st.binary(max_size=125)),
-        st.builds(lambda a, b: wire.binary(a, fin=False, mask=True) + wire.cont(b, mask=True), st.binary(), st.binary()),
+        st.builds(
+            lambda a, b: wire.binary(a, fin=False, mask=True) + wire.cont(b, mask=True), st.binary(), st.binary()
+        ),
         st.builds(lambda data: wire.text(data, mask=True), st.binary(max_size=4)),
         st.builds(lambda code: wire.close(code, mask=True), st.integers(0, 65535)),
         st.binary(min_size=1, max_size=3),

@@ -35,7 +35,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, enable_s
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
-from websockets.server import ServerProtocol
+from websockets.server import ServerConnection, ServerProtocol
 
 every_chunker = pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
 
@@ -252,7 +252,7 @@ REFUSALS = [
     Refusal(
         "long request line",
         request("/" + "a" * 8192),
-        "414 Request-URI Too Long",
+        f"414 {HTTPStatus(414).phrase}",
         RequestLineTooLong,
         "request line exceeds limit of 8192 bytes",
         "! request line too long",
@@ -1010,3 +1010,11 @@ def test_long_values_take_linear_time(name: str, value: str) -> None:
     long = (value * 8000)[:8000]
     _, got = ask(request(headers={name: [long] * 20}), **with_deflate(), origins=[re.compile("a*")])
     assert got.status[9:12] in ("101", "400", "403", "426")
+
+
+def test_old_name_of_the_class() -> None:
+    with pytest.warns(DeprecationWarning, match=r"^ServerConnection was renamed to ServerProtocol$") as caught:
+        server = ServerConnection(subprotocols=["a"])
+    assert [warning.filename for warning in caught] == [__file__]
+    converse(server, [request(headers={"Sec-WebSocket-Protocol": "a"})])
+    assert (server.state, server.subprotocol) == (State.OPEN, "a")

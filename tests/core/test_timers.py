@@ -6,7 +6,7 @@ import gc
 import weakref
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -127,6 +127,26 @@ def test_cancelled_entries_do_not_pile_up() -> None:
     assert entries_in_memory() - before < 2 * Agenda.SWEEP_FROM
     assert len(agenda) == 1
     assert agenda.next() == 1e9
+
+
+def test_cancelled_entries_are_swept_from_among_others() -> None:
+    agenda: Agenda[str] = Agenda()
+    before = entries_in_memory()
+    entries = [agenda.add(float(number), "x") for number in range(1000)]
+    while len(entries) > 400:
+        agenda.cancel(entries.pop())
+    assert entries_in_memory() - before < 800
+    assert len(agenda) == 400
+
+
+@given(st.permutations(range(100)), st.sets(st.integers(0, 99), min_size=60))
+def test_order_survives_a_sweep(times: list[int], cancelled: set[int]) -> None:
+    agenda: Agenda[int] = Agenda()
+    entries = [agenda.add(float(when), when) for when in times]
+    for entry in entries:
+        if entry.item in cancelled:
+            agenda.cancel(entry)
+    assert agenda.due(100.0) == sorted(set(times) - cancelled)
 
 
 def test_few_cancelled_entries_wait_for_their_turn() -> None:

@@ -76,7 +76,6 @@ class Program:
         self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
-
         self.hello: dict[str, Any] = {}
 
     def read(self) -> None:

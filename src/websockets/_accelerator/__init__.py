@@ -10,10 +10,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["TWIN", "FrameDecoder", "apply_mask", "build_frame"]
+__all__ = ["TWIN", "FrameDecoder", "apply_mask", "build_frame", "build_header"]
 
 if TYPE_CHECKING:
-    from ._python import FrameDecoder, apply_mask, build_frame
+    from ._python import FrameDecoder, apply_mask, build_frame, build_header
 
     TWIN: str
 
@@ -24,7 +24,9 @@ def _select() -> str:
         return "python"
     try:
         importlib.import_module("._native", __name__)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}._native":
+            raise
         return "python"
     return "native"
 
@@ -32,4 +34,5 @@ def _select() -> str:
 if not TYPE_CHECKING:
     TWIN = _select()
     _twin = importlib.import_module(f"._{TWIN}", __name__)
-    FrameDecoder, apply_mask, build_frame = _twin.FrameDecoder, _twin.apply_mask, _twin.build_frame
+    FrameDecoder, apply_mask = _twin.FrameDecoder, _twin.apply_mask
+    build_frame, build_header = _twin.build_frame, _twin.build_header

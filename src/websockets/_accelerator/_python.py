@@ -14,7 +14,7 @@ import codecs
 import struct
 from typing import Any, Final
 
-__all__ = ["FrameDecoder", "apply_mask", "build_frame"]
+__all__ = ["FrameDecoder", "apply_mask", "build_frame", "build_header"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -34,19 +34,24 @@ def apply_mask(data: Buffer, mask: bytes) -> bytes:
     return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
 
 
+def build_header(head: int, size: int) -> bytes:
+    """The header of a frame that isn't masked: ``head`` is its first byte, ``size`` that of its payload in bytes."""
+    return _header(head, size, 0)
+
+
 def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
     """One frame: ``head`` is its first byte; ``mask`` is four bytes, or None for a frame that isn't masked."""
-    size = len(payload)
-    masked = 0 if mask is None else 0x80
-    if size < 126:
-        header = bytes((head, masked | size))
-    elif size < 65536:
-        header = _LENGTH_16(head, masked | 126, size)
-    else:
-        header = _LENGTH_64(head, masked | 127, size)
     if mask is None:
-        return b"".join((header, payload))
-    return b"".join((header, mask, apply_mask(payload, mask)))
+        return b"".join((_header(head, len(payload), 0), payload))
+    return b"".join((_header(head, len(payload), 0x80), mask, apply_mask(payload, mask)))
+
+
+def _header(head: int, size: int, masked: int) -> bytes:
+    if size < 126:
+        return bytes((head, masked | size))
+    if size < 65536:
+        return _LENGTH_16(head, masked | 126, size)
+    return _LENGTH_64(head, masked | 127, size)
 
 
 class _Refusal(Exception):

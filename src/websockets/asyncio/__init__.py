@@ -1,1 +1,21 @@
-"""The front-end for asyncio: only what waits, over the session and the protocol."""
+"""The front-end for asyncio: only what waits, over the session and the protocol.
+
+Its modules are reachable as attributes without being imported first, as those of the package are.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import client as client
+    from . import connection as connection
+    from . import router as router
+    from . import server as server
+else:
+
+    def __getattr__(name):
+        if name in ("client", "connection", "router", "server"):
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,12 +26,13 @@ from .._options import (
 )
 from ..client import ClientProtocol, backoff, process_exception
 from ..datastructures import HeadersLike
-from ..exceptions import SecurityError
+from ..exceptions import InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
 from ..http11 import USER_AGENT
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI, parse_uri
+from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
 __all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
@@ -118,7 +119,9 @@ class connect:
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
         additional_headers: headers to add to the request.
         user_agent_header: value of the ``User-Agent`` header; None to leave it out.
-        proxy: True to use the proxy of the system, None for none, or the URI of a proxy.
+        proxy: True for the proxy of the system, if there is one and the server isn't on this machine; None for none; or
+            the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
+            ``socks4://``, the last four with python-socks. It isn't used with Unix sockets or ``sock``.
         process_exception: ``f(exc)``, called when an attempt fails in an iteration: None to try again, or the exception
             to raise.
         open_timeout: seconds that connecting may take, redirects included; None for no limit.
@@ -131,12 +134,15 @@ class connect:
         logger: where to log; ``websockets.client`` by default.
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
-            ``port`` to connect elsewhere than the URI says...
+            ``port`` to connect elsewhere than the URI says... With a proxy, those about TLS apply to the server, while
+            ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
+            apply to an ``https://`` proxy; the others, to the TCP connection to the proxy.
 
     Raises:
         InvalidURI: ``uri`` isn't a WebSocket URI.
+        InvalidProxy: ``proxy``, or what the system says, isn't the URI of a proxy.
         OSError: the TCP connection fails.
-        InvalidHandshake: the opening handshake fails.
+        InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
         TimeoutError: it takes too long.
         ValueError: options contradict each other or the URI.
     """
@@ -172,6 +178,7 @@ class connect:
         check_tls(self._uri, kwargs)
         self.additional_headers = additional_headers
         self.user_agent_header = user_agent_header
+        self.proxy = proxy
         self.process_exception = process_exception
         self.open_timeout = open_timeout
         self.reconnect_delays = reconnect_delays
@@ -194,6 +201,7 @@ class connect:
             write_limit=write_limit,
         )
         self.connection: ClientConnection | None = None
+        self._entered = False
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -215,13 +223,37 @@ class connect:
             try:
                 return await self._attempt(uri, headers)
             except Exception as exc:
-                target = redirect_location(exc, location)
-                if target is None:
+                target = self._redirect(exc, location)
+                if target is exc:
                     raise
+                if isinstance(target, Exception):
+                    raise target from target.__cause__ or exc
                 uri, headers = redirected(target, uri, self.connection_kwargs, headers)
                 check_tls(uri, self.connection_kwargs)
                 location = target
         raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+
+    def _redirect(self, exc: Exception, location: str) -> Exception | str:
+        # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.
+        first, self.uri = self.uri, location
+        try:
+            return self.process_redirect(exc)
+        finally:
+            self.uri = first
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Whether a failed attempt is a redirect to follow. May be overridden.
+
+        Parameters:
+            exc: what ended the attempt to connect to :attr:`uri`.
+
+        Returns:
+            The URI to go on with; or the exception to raise, ``exc`` itself if it isn't a redirect.
+        """
+        try:
+            return redirect_location(exc, self.uri) or exc
+        except InvalidURI as error:
+            return error
 
     async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
         connection = await self._create_connection(uri)
@@ -238,6 +270,10 @@ class connect:
 
         loop = asyncio.get_running_loop()
         kwargs = connection_arguments(uri, self.connection_kwargs)
+        proxy = await choose_proxy(self.proxy, uri, kwargs)
+        if proxy is not None:
+            return await connect_through(proxy, uri, factory, kwargs, self.user_agent_header)
+        kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
             _, connection = await loop.create_unix_connection(factory, **kwargs)
         else:
@@ -250,15 +286,21 @@ class connect:
         return self.connect().__await__()
 
     async def __aenter__(self) -> ClientConnection:
-        if self.connection is not None:
+        if self._entered:
             raise RuntimeError("connect() isn't reentrant")
-        self.connection = await self.connect()
+        self._entered = True
+        try:
+            self.connection = await self.connect()
+        except BaseException:
+            self._entered = False
+            raise
         return self.connection
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         connection, self.connection = self.connection, None
+        self._entered = False
         assert connection is not None
         await connection.__aexit__(exc_type, exc, traceback)
 

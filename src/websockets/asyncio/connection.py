@@ -1,25 +1,18 @@
-"""A WebSocket connection on asyncio: what waits, between the session and the transport.
+"""A WebSocket connection on asyncio: what users call, in as far as it waits.
 
-May know: the loop, the transport, futures. Must not know: frames, close codes, what is due when: that is the session's.
-
-Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it is
-restless, :meth:`Connection._attend`: write what it has to say and wake whom it concerns.
+May know: tasks, futures, messages. Must not know: the transport beyond its link, frames, what is due when.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import logging
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, cast, overload
+from typing import Literal, Self, overload
 
-from .._face import Face
-from .._lifecycle import State
 from .._messages import (
+    MISSING,
     OPCODE_BINARY,
     OPCODE_TEXT,
     Assembly,
@@ -30,20 +23,13 @@ from .._messages import (
     fragment_converter,
     refuse_mapping,
 )
-from .._options import queue_marks, write_marks
-from .._session import Session, Timing
-from .._timers import Entry
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
-from ..protocol import Protocol
-from ..typing import BytesLike, Data, DataLike, LoggerLike
-from ._loops import Ringing, loop_state
+from ..typing import BytesLike, Data, DataLike
+from ._link import Link
 from ._waiter import Waiter
 
 __all__ = ["Connection"]
-
-# One object serves all the connections of a server.
-_timing = functools.lru_cache(maxsize=64)(Timing)
 
 # After so many messages without a wait, recv() lets the other tasks of the loop run.
 BURST = 256
@@ -55,7 +41,7 @@ CORK_LIMIT = 2**16
 STEPS_TO_CLOSE_A_GENERATOR = 3
 
 
-class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
+class Connection(Link):
     """A WebSocket connection.
 
     It is made by :func:`~websockets.asyncio.client.connect` or :func:`~websockets.asyncio.server.serve`. It is an async
@@ -72,45 +58,6 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         write_limit: bytes waiting to be sent above which :meth:`send` waits, and, as the second item of a tuple, the
             number of bytes at which it goes on.
     """
-
-    # Made when something needs them; an idle connection stays small.
-    transport: asyncio.Transport
-    _logger: LoggerLike | None = None
-    _entry: Entry[Ringing] | None = None
-    _receiver: Waiter | None = None
-    _streaming: bool = False
-    _burst: int = 0
-    _lost: bool = False
-    _closing: asyncio.Future[None] | None = None
-    _corked: int = 0  # bytes accepted by send() that wait for the answers to other messages of the same read
-    _backstop: bool = False  # whether the loop is going to see to them
-    _drainers: deque[asyncio.Future[None]] | None = None
-    # Held while a fragmented message is being sent; None while nobody sends one, so that send() needs no lock.
-    _send_lock: asyncio.Lock | None = None
-    _senders: int = 0
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        *,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_queue: int | tuple[int | None, int | None] | None = 16,
-        write_limit: int | tuple[int, int | None] = 2**15,
-    ) -> None:
-        self.protocol = protocol
-        self.loop = asyncio.get_running_loop()
-        self._shared = loop_state(self.loop)
-        self._write_limit = write_limit
-        timing = _timing(ping_interval, ping_timeout, close_timeout)
-        self._session = Session(protocol, timing, queue_marks(max_queue))
-        if protocol.logger.isEnabledFor(logging.INFO):
-            # Otherwise the protocol has nothing to say that needs to lead to the connection.
-            protocol.logger = self.logger
-
-    def _address(self, name: str) -> Any:
-        return self.transport.get_extra_info(name)
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -130,7 +77,8 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         """
         try:
             while True:
-                yield await self.recv()
+                message = self._take()
+                yield await self.recv() if isinstance(message, Missing) else message
         except ConnectionClosedOK:
             return
 
@@ -157,19 +105,38 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
             ConnectionClosed: the connection is closed, and what was received before has been read.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
+        message = self._take()
+        if isinstance(message, Missing):
+            message = await self._wait_for_message()
+        return message if decode is None else await self._convert(message, decode)
+
+    def _take(self) -> Data | Missing:
+        """The next message, if it is there and may be taken without a wait."""
+        if self._receiver is not None or self._streaming or self._burst >= BURST:
+            return MISSING
+        session = self._session
+        message = session.inbox.get()
+        if message is not MISSING:
+            self._burst += 1
+            if session.muted and session.inbox.drained:
+                self._resume_reading()
+        return message
+
+    async def _wait_for_message(self) -> Data:
         if self._receiver is not None or self._streaming:
             await self._take_turn("recv")
-        if self._burst >= BURST:
+        elif self._burst >= BURST:
             await self._let_others_run()
-        inbox = self._session.inbox
-        message = inbox.get()
+        message = self._take()
         while isinstance(message, Missing):
-            await self._wait_for_frames()
-            message = inbox.get()
-        self._burst += 1
-        if self._session.muted and inbox.drained:
-            self._resume_reading()
-        return message if decode is None else await self._convert(message, decode)
+            self._before_waiting()
+            self._receiver = Waiter(self.loop)
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+            message = self._take()
+        return message
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
@@ -234,21 +201,24 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
                 f"cannot call {name} while another coroutine is already running recv or recv_streaming"
             )
 
-    async def _wait_for_frames(self) -> None:
-        """Wait until something arrives.
+    def _before_waiting(self) -> None:
+        """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.
 
         Raises:
-            ConnectionClosed: nothing will.
+            ConnectionClosed: nothing will arrive.
         """
         if self._lost:
             raise self._session.close_exc()
-        self._session.drained()
-        if self._session.restless:
+        if self.protocol._held is not None:
+            self._session.drained()
             self._attend()
-        if self._corked:
+        elif self._corked:
             self._flush()
         self._resume_reading()
         self._burst = 0
+
+    async def _wait_for_frames(self) -> None:
+        self._before_waiting()
         self._receiver = Waiter(self.loop)
         try:
             await self._receiver
@@ -263,10 +233,6 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
             await self._receiver
         finally:
             self._receiver = None
-
-    def _wake_receiver(self) -> None:
-        if self._receiver is not None:
-            self._receiver.wake()
 
     async def _convert(self, message: Data, decode: bool | None) -> Data:
         try:
@@ -325,10 +291,6 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
             self._backstop = True
             self.loop.call_soon(self._uncork)
         return True
-
-    def _uncork(self) -> None:
-        self._backstop = False
-        self._flush()
 
     @contextlib.asynccontextmanager
     async def _sender(self) -> AsyncIterator[None]:
@@ -440,18 +402,6 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._lost:
             raise self._session.close_exc()
 
-    async def _raise_closed(self) -> NoReturn:
-        """Tell the user that the connection is closed, once it is and the reason is known.
-
-        Raises:
-            ConnectionClosed: always, but while the connection isn't open yet.
-            InvalidState: the opening handshake isn't over.
-        """
-        if self.protocol.state is State.CONNECTING:
-            raise InvalidState("connection is connecting")
-        await self.wait_closed()
-        raise self._session.close_exc()
-
     # ---------------------------------------------------------------------------------------------------------- closing
 
     async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
@@ -469,165 +419,6 @@ class Connection(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self._start_closing(code, reason)
         await self.wait_closed()
 
-    def _start_closing(self, code: int, reason: str = "") -> None:
-        self._session.close(code, reason)
-        if not self._lost:
-            # The Close of the peer must be seen, also when nobody reads messages any more.
-            self._resume_reading()
-            self._attend()
-
-    async def wait_closed(self) -> None:
-        """Wait until the connection is closed: the closing handshake is over and the TCP connection too."""
-        if self._lost:
-            return
-        if self._closing is None:
-            self._closing = self.loop.create_future()
-        # Many may wait; one that is cancelled must not wake the others.
-        await asyncio.shield(self._closing)
-
-    def _abort(self) -> None:
-        # A transport isn't touched once it said that it is over.
-        if not self._lost:
-            if self.protocol.debug:
-                self.logger.debug("x closing TCP connection")
-            self.transport.abort()
-
-    # ---------------------------------------------------------------------------------------- what the transport calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Other loops have transports of their own, which keep the contract without the base class.
-        self.transport = transport = cast(asyncio.Transport, transport)
-        transport.set_write_buffer_limits(*write_marks(self._write_limit))
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the loop: where to read into."""
-        return self._shared.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Called by the loop: so much was read."""
-        self.data_received(self._shared.buffer[:nbytes])
-
-    def data_received(self, data: BytesLike) -> None:
-        """Take in what a read gave; whoever waits for a message goes on before this returns."""
-        session = self._session
-        if session.receive_data(data):
-            self._attend()
-        inbox = session.inbox
-        if inbox.items:
-            receiver = self._receiver
-            if receiver is not None:
-                receiver.resume()
-            elif inbox.full and not inbox.discarding and not session.muted:
-                session.muted = True
-                self.transport.pause_reading()
-
-    def eof_received(self) -> None:
-        """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
-        self._session.receive_eof()
-        self._attend()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the TCP connection is over."""
-        if exc is not None and self.protocol.debug:
-            self.logger.debug("! error while receiving data", exc_info=exc)
-        waiters = self._session.connection_lost(exc)
-        self._lost = True
-        if self._entry is not None:
-            self._shared.cancel(self._entry)
-            self._entry = None
-        self._attend()
-        for waiter in waiters:
-            _reject(waiter, self._session.close_exc())
-        self._wake_receiver()
-        self._wake_drainers()
-        if self._closing is not None and not self._closing.done():
-            self._closing.set_result(None)
-
-    def pause_writing(self) -> None:
-        """Called by the loop: too much waits to be sent."""
-        self._drainers = deque()
-        self._session.writing(possible=False)
-
-    def resume_writing(self) -> None:
-        """Called by the loop: little enough waits to be sent."""
-        self._wake_drainers()
-        self._session.writing(possible=True)
-        self._flush()
-
-    def _wake_drainers(self) -> None:
-        drainers, self._drainers = self._drainers, None
-        for waiter in drainers or ():
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _resume_reading(self) -> None:
-        if self._session.muted and not self._lost:
-            self._session.muted = False
-            self.transport.resume_reading()
-
-    # -------------------------------------------------------------------------------------------------- what follows
-
-    def _attend(self) -> None:
-        """Do what follows from what the session was told."""
-        for waiter, latency in self._session.attend(self.loop.time()):
-            if not waiter.done():
-                waiter.set_result(latency)
-        self._flush()
-        if not self._lost:
-            self._schedule()
-
-    def _flush(self) -> None:
-        """Write what the session has to say."""
-        self._corked = 0
-        writes = self.protocol.data_to_send()
-        if not writes or self._lost or self.transport.is_closing():
-            return
-        if writes[-1]:
-            self.transport.write(writes[0] if len(writes) == 1 else b"".join(writes))
-            return
-        # An empty item is the last there can be: the end of what we send.
-        if before := b"".join(writes):
-            self.transport.write(before)
-        self._half_close()
-
-    def _write(self, frame: bytes) -> None:
-        """Write a frame that was made for several connections."""
-        if self._corked:
-            self._flush()
-        self.transport.write(frame)
-
-    def _half_close(self) -> None:
-        """End the sending side; where that can't be done alone, as with TLS, end the connection."""
-        if self.transport.can_write_eof():
-            if self.protocol.debug:
-                self.logger.debug("x half-closing TCP connection")
-            # A reset that nobody noticed yet is news for connection_lost(), not for whoever closes.
-            with contextlib.suppress(OSError):
-                self.transport.write_eof()
-        else:
-            if self.protocol.debug:
-                self.logger.debug("x closing TCP connection")
-            self.transport.close()
-
-    def _schedule(self) -> None:
-        """See to it that the session's alarm rings; an alarm that rings too early looks again."""
-        when = self._session.alarm_at
-        if self._entry is not None:
-            if self._entry.when <= when:
-                return
-            self._shared.cancel(self._entry)
-        self._entry = None if when == float("inf") else self._shared.call_at(when, self)
-
-    def _ring(self, now: float) -> None:
-        self._entry = None
-        if now < self._session.alarm_at:
-            self._schedule()
-        elif self._session.ring(now):
-            self._abort()
-        else:
-            self._attend()
-
 
 async def _each(items: Iterable[object]) -> AsyncIterator[object]:
     for item in items:
@@ -636,10 +427,3 @@ async def _each(items: Iterable[object]) -> AsyncIterator[object]:
 
 def _as_cause(exc: BaseException) -> Exception:
     return exc if isinstance(exc, Exception) else ConnectionAbortedError("sending a fragmented message was cancelled")
-
-
-def _reject(waiter: asyncio.Future[Any], exc: Exception) -> None:
-    """Give up on a future; nobody need know if nobody waits for it."""
-    if not waiter.done():
-        waiter.set_exception(exc)
-        waiter.exception()  # marks it as seen

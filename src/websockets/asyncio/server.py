@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -27,15 +27,18 @@ from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
+from ._auth import basic_auth
 from ._broadcast import broadcast
 from .connection import Connection
 
-__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
 
 Handler = Callable[["ServerConnection"], Awaitable[None]] | Callable[["ServerConnection", str], Awaitable[None]]
 ProcessRequest = Callable[["ServerConnection", Request], Awaitable[Response | None] | Response | None]
 ProcessResponse = Callable[["ServerConnection", Request, Response], Awaitable[Response | None] | Response | None]
-SelectSubprotocol = Callable[["ServerConnection", Sequence[Subprotocol]], Subprotocol | None]
+SelectSubprotocol = Callable[
+    ["ServerConnection", Sequence[Subprotocol]], Awaitable[Subprotocol | None] | Subprotocol | None
+]
 
 SHUTTING_DOWN = "Server is shutting down.\n"
 
@@ -51,7 +54,10 @@ class ServerConnection(Connection):
     """
 
     protocol: ServerProtocol
+    # Set by basic_auth() and by route().
     username: str
+    handler: Callable[..., Awaitable[None]]
+    handler_kwargs: Mapping[str, Any]
 
     def __init__(
         self,
@@ -73,13 +79,11 @@ class ServerConnection(Connection):
             max_queue=max_queue,
             write_limit=write_limit,
         )
-        if protocol.logger.isEnabledFor(logging.INFO):
-            # Then the protocol logs that the connection opens, and closes: records must say which.
-            protocol.logger = self.logger
 
     _task: asyncio.Task[None] | None = None
     _ended: bool = False  # whether that task is over
     _asking: bool = False  # whether it waits for a hook of the user
+    _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
 
     def respond(self, status: StatusLike, text: str) -> Response:
         """Make an HTTP response in plain text, for ``process_request`` or ``process_response`` to return.
@@ -132,7 +136,7 @@ class ServerConnection(Connection):
         assert request is not None
         response = await self._ask("process_request", options.process_request, request)
         if response is None:
-            response = self._shut() if self.server._closing else self.protocol.accept(request)
+            response = self._shut() if self.server._closing else await self._accept(request)
         if options.server_header and "Server" not in response.headers:
             response.headers["Server"] = options.server_header
         response = await self._ask("process_response", options.process_response, request, response) or response
@@ -142,6 +146,21 @@ class ServerConnection(Connection):
             return False
         self._answer(response)
         return self.protocol.state is not State.CONNECTING
+
+    async def _accept(self, request: Request) -> Response:
+        """The answer of the protocol; if a coroutine of the user chooses the subprotocol, with its choice."""
+        response = self.protocol.accept(request)
+        choosing, self._choosing = self._choosing, None
+        if choosing is None:
+            return response
+        self._asking = True
+        try:
+            subprotocol = await choosing
+        except Exception as exc:
+            return self.protocol._decline(exc)
+        finally:
+            self._asking = False
+        return self.protocol._add_subprotocol(response, subprotocol)
 
     @property
     def _refused(self) -> bool:
@@ -465,7 +484,8 @@ def serve(
         origins: acceptable origins: strings, compiled patterns that must match in full, None for no ``Origin`` header.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
-        select_subprotocol: ``f(connection, offered) -> subprotocol or None``, instead of the default choice.
+        select_subprotocol: ``f(connection, offered) -> subprotocol or None``, a function or a coroutine function,
+            instead of the default choice.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
         process_request: ``f(connection, request) -> response or None``, a function or a coroutine function; a response
             is sent instead of opening the connection.
@@ -551,7 +571,11 @@ def _selector(
     def selector(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         connection = reference()
         assert connection is not None
-        return select(connection, offered)
+        choice = select(connection, offered)
+        if inspect.isawaitable(choice):
+            # The protocol doesn't wait: it answers without a subprotocol, which is added once it is known.
+            connection._choosing, choice = choice, None
+        return choice
 
     return selector
 

@@ -1,0 +1,69 @@
+"""Run tests of the accelerator with its compiled twin built under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+    python .ci/sanitized.py FOLDER [PYTEST_ARGUMENT ...]
+
+A copy of the package is made in FOLDER, which must not exist, and the twin is compiled there by gcc. The tests run with
+the interpreter that runs this; anything that a sanitizer finds ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+TESTS = ["tests/core/test_accelerator.py", "tests/core/test_protocol.py", "tests/core/test_frames.py"]
+
+
+def build(folder: Path) -> None:
+    """Copy the package to a folder, and compile its twin there."""
+    shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.egg-info", "__pycache__"))
+    accelerator = folder / "websockets" / "_accelerator"
+    target = accelerator / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    include = f"-I{sysconfig.get_path('include')}"
+    warnings = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Werror"]
+    command = ["gcc", "-shared", "-fPIC", *FLAGS, *warnings, include, str(accelerator / "_native.c"), "-o", str(target)]
+    subprocess.run(command, check=True)
+
+
+def library(name: str) -> str:
+    """The path of a library that comes with gcc."""
+    found = subprocess.run(["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    build(folder)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "WEBSOCKETS_REQUIRE_NATIVE": "1",
+        # Objects from the interpreter's own pools would hide mistakes with memory.
+        "PYTHONMALLOC": "malloc",
+        "LD_PRELOAD": library("libasan.so"),
+        # The interpreter itself doesn't free everything at its end.
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    print(
+        subprocess.run(
+            [sys.executable, "-c", "from websockets._accelerator import _native; print(_native.__file__)"],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout,
+        end="",
+    )
+    tests = sys.argv[2:] or TESTS
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""Connections through a proxy on asyncio: reaching the proxy, waiting for the tunnel, TLS in it, and the hand-over.
+
+May know: the loop, transports, python-socks if it is there. Must not know: which proxy the system has, what is asked of
+a proxy and what its answer means: that is :mod:`websockets.proxy`'s.
+
+With a proxy that speaks HTTP, one transport, or one on top of the other, serves two protocols in turn: :class:`Tunnel`
+until the way to the server is free, then the connection. The connection must not notice: its ``connection_made`` is
+called once, with the transport that it will use, and then it gets all that came from the server, be it behind the
+proxy's answer in the same read or while TLS was being set up. So ``Tunnel`` stops reading as soon as it has the answer,
+and keeps what it got nevertheless.
+
+A SOCKS proxy is python-socks's affair up to a connected socket, which is then used like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from ssl import SSLContext, create_default_context
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from ..exceptions import InvalidProxyMessage, ProxyError
+from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
+from ..uri import WebSocketURI
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["choose_proxy", "connect_through", "without_proxy"]
+
+C = TypeVar("C", bound="Connection")
+
+Arguments = dict[str, Any]
+
+# Arguments of the loop that are about TLS: to the server; with "proxy_" before them, to the proxy.
+TLS = ("ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
+
+# How python-socks calls each kind of proxy, and whether the proxy looks up the address of the server.
+SOCKS = {
+    "socks4": ("SOCKS4", False),
+    "socks4a": ("SOCKS4", True),
+    "socks5": ("SOCKS5", False),
+    "socks5h": ("SOCKS5", True),
+}
+
+# python-socks gives up after a minute unless told otherwise, but how long to wait is our caller's choice. In seconds.
+NO_LIMIT = 365 * 24 * 3600.0
+
+# CPython gh-113214: in these versions, TLS on top of TLS can't tell what went wrong, and raises TypeError instead.
+TLS_IN_TLS_FAILS_BADLY = sys.version_info < (3, 11, 8) or (3, 12, 0) <= sys.version_info < (3, 12, 2)
+
+# Where asking the system for its proxy may wait for the network.
+SYSTEM_WAITS = sys.platform in ("darwin", "win32")
+
+
+# --------------------------------------------------------------------------------------------------------- which proxy
+
+
+async def choose_proxy(
+    setting: str | Literal[True] | None, uri: WebSocketURI, arguments: Mapping[str, Any]
+) -> Proxy | None:
+    """The proxy to use, or None.
+
+    Parameters:
+        setting: what the user says: a URI, True for the proxy of the system, or None.
+        uri: what the user connects to.
+        arguments: arguments for making the TCP connection.
+
+    Raises:
+        InvalidProxy: what the user or the system says isn't the URI of a proxy.
+    """
+    if setting is None or arguments.get("unix") or arguments.get("sock") is not None:
+        return None
+    if setting is not True:
+        return parse_proxy(setting)
+    end = _end_of_tunnel(uri, arguments)
+    found = await asyncio.to_thread(get_proxy, end) if SYSTEM_WAITS else get_proxy(end)
+    return None if found is None else parse_proxy(found)
+
+
+def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
+    """Arguments for making the TCP connection, for when no proxy is used."""
+    unused = {f"proxy_{name}" for name in TLS}
+    return {name: value for name, value in arguments.items() if name not in unused}
+
+
+def _end_of_tunnel(uri: WebSocketURI, arguments: Mapping[str, Any]) -> WebSocketURI:
+    """Where the connection leads, which may be elsewhere than the URI says."""
+    return dataclasses.replace(uri, host=arguments.get("host") or uri.host, port=arguments.get("port") or uri.port)
+
+
+# ------------------------------------------------------------------------------------------------------------ which way
+
+
+async def connect_through(
+    proxy: Proxy, uri: WebSocketURI, factory: Callable[[], C], arguments: Mapping[str, Any], user_agent: str | None
+) -> C:
+    """Connect to a server through a proxy.
+
+    Parameters:
+        proxy: the proxy.
+        uri: what the user connects to.
+        factory: makes the connection.
+        arguments: as without a proxy; those about TLS apply to the server, or to the proxy if they begin with
+            "proxy_"; ``host`` and ``port`` are the server's; the others apply to the TCP connection to the proxy.
+        user_agent: how we introduce ourselves to the proxy; None to say nothing.
+
+    Raises:
+        ProxyError: the proxy refuses, or doesn't make sense.
+        OSError: the TCP connection or TLS fails.
+        ValueError: options contradict each other or the proxy.
+        ImportError: the proxy speaks SOCKS, and python-socks isn't installed.
+    """
+    end = _end_of_tunnel(uri, arguments)
+    to_proxy = {name: value for name, value in arguments.items() if name not in ("host", "port", "unix")}
+    to_server = {name: to_proxy.pop(name) for name in TLS if name in to_proxy}
+    proxy_tls = {name: to_proxy.pop(f"proxy_{name}") for name in TLS if f"proxy_{name}" in to_proxy}
+    to_proxy |= _checked_tls(proxy, proxy_tls)
+    try:
+        if proxy.scheme in SOCKS:
+            return await _through_socks(proxy, end, factory, to_proxy, to_server)
+        request = build_connect_request(proxy, end, user_agent)
+        return await _through_http(proxy, request, factory, to_proxy, to_server)
+    except BaseException as exc:
+        # Otherwise nobody would know that the address which can't be reached isn't the server's.
+        exc.add_note(f"The connection to {end.host} port {end.port} goes through the proxy {proxy}")
+        raise
+
+
+def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
+    """Arguments for TLS to the proxy, from the proxy where the user doesn't say otherwise.
+
+    Raises:
+        ValueError: the user asks for TLS with a proxy that has none, or the other way round.
+    """
+    if proxy.scheme == "https":
+        if "ssl" in given and given["ssl"] is None:
+            raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
+        return {"ssl": True, "server_hostname": proxy.host, **given}
+    if given.get("ssl") is not None:
+        article = "an" if proxy.scheme == "http" else "a"
+        raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
+    return given
+
+
+# ----------------------------------------------------------------------------------------------------------------- HTTP
+
+
+async def _through_http(
+    proxy: Proxy, request: bytes, factory: Callable[[], C], to_proxy: Arguments, to_server: Arguments
+) -> C:
+    loop = asyncio.get_running_loop()
+    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), proxy.host, proxy.port, **to_proxy)
+    try:
+        await tunnel.answered
+        secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)
+        connection = factory()
+        tunnel.hand_over(secured, connection)
+    except BaseException:
+        transport.abort()
+        raise
+    return connection
+
+
+class Tunnel(asyncio.Protocol):
+    """The protocol of a connection to a proxy until it leads to the server.
+
+    Parameters:
+        request: what to ask of the proxy.
+
+    Attributes:
+        answered: done once the tunnel is open, or the error if it won't be.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, request: bytes) -> None:
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._reader = ConnectReader()
+        self._received = b""  # from the server
+        self._lost: Exception | None = None
+
+    # What the transport calls: that to the proxy, and from secure() on the one in the tunnel, but connection_made().
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        # Other loops have transports of their own, which keep the contract without the base class.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self.answered.done():
+            self._received += data
+            return
+        try:
+            if self._reader.feed(data):
+                self.transport.pause_reading()
+                self._received = self._reader.rest
+                self.answered.set_result(None)
+        except ProxyError as exc:
+            self._fail(exc)
+
+    def eof_received(self) -> None:
+        """Called by the loop: nothing else will come. The transport closes."""
+        if not self.answered.done():
+            self._fail(self._reader.eof())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop: the connection is over."""
+        self._lost = exc or ConnectionResetError("connection lost while it was being set up")
+        if not self.answered.done():
+            self._fail(self._reader.eof(exc))
+
+    def _fail(self, exc: ProxyError) -> None:
+        self.answered.set_exception(exc)
+        self.answered.exception()  # marks it as seen: whoever waited may have given up
+
+    # What happens once the tunnel is open.
+
+    async def secure(self, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
+        """Start TLS with the server; return the transport on top of it, or None if it is gone already."""
+        if self._received:
+            # In TLS we speak first: whatever is there comes from the proxy, and must not pass for the server's.
+            raise InvalidProxyMessage("did not receive a valid HTTP response from proxy") from ValueError(
+                f"response to CONNECT is followed by {len(self._received)} bytes"
+            )
+        context = create_default_context() if ssl is True else ssl
+        transport = _Outer(self.transport) if _fails_badly(self.transport) else self.transport
+        return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, context, **options)
+
+    def hand_over(self, transport: asyncio.Transport | None, connection: Connection) -> None:
+        """Let the connection have the transport, and all that came for it."""
+        if transport is None or self._lost is not None:
+            raise self._lost or ConnectionResetError("connection lost in the TLS handshake")
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._received:
+            # The connection hasn't sent its request yet; it will before the loop gets its turn.
+            transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._replay, transport, connection)
+        else:
+            transport.resume_reading()
+
+    def _replay(self, transport: asyncio.Transport, connection: Connection) -> None:
+        if not transport.is_closing():
+            transport.resume_reading()
+            connection.data_received(self._received)
+
+
+def _fails_badly(transport: asyncio.Transport) -> bool:
+    """Whether TLS on top of this transport needs help to fail; see above."""
+    return TLS_IN_TLS_FAILS_BADLY and type(transport).__module__ == "asyncio.sslproto"
+
+
+class _Outer:
+    """A transport with TLS as asyncio's TLS on top of it wants it to be, where it isn't."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        self._transport.abort()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+# ---------------------------------------------------------------------------------------------------------------- SOCKS
+
+
+async def _through_socks(
+    proxy: Proxy, end: WebSocketURI, factory: Callable[[], C], to_proxy: Arguments, to_server: Arguments
+) -> C:
+    sock = await _connect_socks(proxy, end, to_proxy)
+    try:
+        # Loops do this to sockets of their own: a message mustn't wait until the one before it is acknowledged.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _, connection = await asyncio.get_running_loop().create_connection(factory, sock=sock, **to_server)
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
+async def _connect_socks(proxy: Proxy, end: WebSocketURI, arguments: Arguments) -> socket.socket:
+    """A socket that a SOCKS proxy connected to the server."""
+    try:
+        from python_socks import ProxyType
+        from python_socks.async_.asyncio import Proxy as Client
+    except ImportError as exc:
+        raise ImportError("connecting through a SOCKS proxy requires python-socks") from exc
+    kind, remote = SOCKS[proxy.scheme]
+    client = Client(ProxyType[kind], proxy.host, proxy.port, proxy.username, proxy.password, remote)
+    try:
+        return await client.connect(end.host, end.port, timeout=NO_LIMIT, **arguments)
+    except OSError:
+        raise
+    except Exception as exc:
+        raise ProxyError("failed to connect to SOCKS proxy") from exc

@@ -1,0 +1,117 @@
+"""Servers with a handler for each path, in as far as they wait.
+
+May know: what users pass to :func:`route`. Must not know: which handler a request is for, what a refusal says: that is
+decided further down.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from .._routing import Routes, require_werkzeug, url_scheme
+from ..http11 import Request, Response
+from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+    from werkzeug.routing import Map
+
+__all__ = ["Router", "route", "unix_route"]
+
+
+class Router(Routes):
+    """Chooses the handler of each connection, by a URL map; what :func:`route` makes.
+
+    Parameters:
+        url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
+        server_name: host and port by which clients know the server; None to believe each request.
+        url_scheme: "ws" or "wss".
+    """
+
+    async def handler(self, connection: ServerConnection) -> None:
+        """Run the handler of a connection, with what its rule captured.
+
+        Parameters:
+            connection: connection that was routed.
+        """
+        await connection.handler(connection, **connection.handler_kwargs)
+
+
+def route(
+    url_map: Map,
+    *args: Any,
+    server_name: str | None = None,
+    ssl: ssl_module.SSLContext | Literal[True] | None = None,
+    create_router: type[Router] | None = None,
+    **kwargs: Any,
+) -> Server:
+    """Make a WebSocket server with a handler for each path; otherwise like :func:`~websockets.asyncio.server.serve`.
+
+    What the rule of a path captures is passed to the handler as keyword arguments. A request that no rule fits is
+    refused with 404, one for which the map knows a better URL is redirected with 302, and other errors of the map have
+    a status of their own, such as 405.
+
+    Parameters:
+        url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
+        *args: host and port, as for :func:`~websockets.asyncio.server.serve`.
+        server_name: host and port by which clients know the server, for redirects; None to believe each request.
+        ssl: TLS context; True if something in front of the server does TLS.
+        create_router: subclass of :class:`Router` to use.
+        **kwargs: as for :func:`~websockets.asyncio.server.serve`; ``process_request`` comes before the routing.
+
+    Raises:
+        ImportError: Werkzeug isn't there.
+    """
+    require_werkzeug("route")
+    return _route(serve, url_map, args, server_name=server_name, ssl=ssl, create_router=create_router, **kwargs)
+
+
+def unix_route(url_map: Map, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Server:
+    """Make a WebSocket server on a Unix socket, with a handler for each path; otherwise like :func:`route`.
+
+    Parameters:
+        url_map: as for :func:`route`.
+        path: path of the socket; None if ``sock`` is given.
+        **kwargs: as for :func:`route`.
+
+    Raises:
+        ImportError: Werkzeug isn't there.
+    """
+    require_werkzeug("unix_route")
+    return _route(unix_serve, url_map, (path,), **kwargs)
+
+
+def _route(
+    serve: Callable[..., Server],
+    url_map: Map,
+    args: tuple[Any, ...],
+    /,
+    *,
+    server_name: str | None = None,
+    ssl: ssl_module.SSLContext | Literal[True] | None = None,
+    create_router: type[Router] | None = None,
+    **kwargs: Any,
+) -> Server:
+    router = (create_router or Router)(url_map, server_name, url_scheme(ssl))
+    if ssl is not None and ssl is not True:
+        kwargs["ssl"] = ssl
+    kwargs["process_request"] = _after(kwargs.get("process_request"), router)
+    return serve(router.handler, *args, **kwargs)
+
+
+def _after(process_request: ProcessRequest | None, router: Router) -> ProcessRequest:
+    """Route the requests that the user's own ``process_request`` has nothing to say about."""
+    if process_request is None:
+        return router.route_request
+
+    async def process_and_route(connection: ServerConnection, request: Request) -> Response | None:
+        response = process_request(connection, request)
+        if inspect.isawaitable(response):
+            response = await response
+        return router.route_request(connection, request) if response is None else response
+
+    return process_and_route

@@ -1,0 +1,251 @@
+"""Broadcasts on asyncio: to whom they go, in which form, and who is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from _kit import RawPeer, VirtualLoop, idle, virtual, wire
+from _kit.ends import FramePeer, open_end, open_pair
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import Server, broadcast, serve
+from websockets.exceptions import ConcurrencyError
+from websockets.extensions.base import Extension
+from websockets.frames import Frame
+from websockets.protocol import Side, State
+
+LOGGER = "websockets.server"
+
+
+@contextlib.asynccontextmanager
+async def crowd(count: int, **options: Any) -> AsyncIterator[tuple[Server, list[RawPeer]]]:
+    """A server with so many clients, which break off in the end."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+
+    async def handler(connection: Connection) -> None:
+        await connection.wait_closed()
+
+    async with serve(handler, "localhost", 0, **{"compression": None, **options}) as server:
+        (listening,) = server.sockets
+        peers = [await loop.network.connect("localhost", listening.getsockname()[1]) for _ in range(count)]
+        for peer in peers:
+            await peer.send(wire.request())
+            await peer.read_until()
+        try:
+            yield server, peers
+        finally:
+            for peer in peers:
+                peer.reset()
+
+
+async def received(peer: RawPeer) -> list[tuple[int, bytes]]:
+    """The frames that arrived so far, as opcodes and payloads."""
+    await idle()
+    rows, rest = wire.parse(peer.unread)
+    assert rest == b""
+    return [(row.opcode, row.payload) for row in rows if row.fin and row.mask is None]
+
+
+MESSAGES: list[tuple[Any, dict[str, Any], tuple[int, bytes]]] = [
+    ("caf\xe9", {}, (wire.TEXT, "caf\xe9".encode())),
+    ("", {}, (wire.TEXT, b"")),
+    (b"\x00\xff", {}, (wire.BINARY, b"\x00\xff")),
+    (bytearray(b"a"), {}, (wire.BINARY, b"a")),
+    (memoryview(b"abc")[::2], {}, (wire.BINARY, b"ac")),
+    (b"a", {"text": True}, (wire.TEXT, b"a")),
+    ("a", {"text": False}, (wire.BINARY, b"a")),
+    (bytes(70_000), {}, (wire.BINARY, bytes(70_000))),
+]
+
+
+@pytest.mark.parametrize(("message", "options", "frame"), MESSAGES, ids=range(len(MESSAGES)))
+@virtual
+async def test_broadcast(message: Any, options: dict[str, Any], frame: tuple[int, bytes]) -> None:
+    async with crowd(3) as (server, peers):
+        assert broadcast(server.connections, message, **options) is None  # type: ignore[func-returns-value]
+        assert [await received(peer) for peer in peers] == [[frame]] * 3
+
+
+@pytest.mark.parametrize("message", [{"a": "b"}, ["a"], None, 5, iter("a")])
+@pytest.mark.parametrize("count", [0, 1])
+@virtual
+async def test_what_cannot_be_broadcast(message: Any, count: int) -> None:
+    async with crowd(count) as (server, peers):
+        with pytest.raises(TypeError, match=r"^data must be str or bytes$"):
+            broadcast(server.connections, message)
+        assert [await received(peer) for peer in peers] == [[]] * count
+
+
+@virtual
+async def test_later_changes_of_a_buffer_do_not_count() -> None:
+    async with crowd(1) as (server, (peer,)):
+        message = bytearray(b"before")
+        broadcast(server.connections, message)
+        message[:] = b"after!"
+        assert await received(peer) == [(wire.BINARY, b"before")]
+
+
+@virtual
+async def test_any_iterable_of_connections() -> None:
+    async with crowd(3) as (server, peers):
+        broadcast((connection for connection in server.connections), "a")
+        broadcast(list(server.connections)[:1], "b")
+        assert sorted([len(await received(peer)) for peer in peers]) == [1, 1, 2]
+        broadcast([], "c")
+        with pytest.raises(TypeError, match="not iterable"):
+            broadcast(next(iter(server.connections)), "d")  # type: ignore[arg-type]
+
+
+@virtual
+async def test_order_among_other_messages() -> None:
+    async with crowd(1) as (server, (peer,)):
+        (connection,) = server.connections
+        await connection.send("one")
+        broadcast([connection], "two")
+        await connection.send("three")
+        broadcast([connection], "four")
+        assert [payload for _, payload in await received(peer)] == [b"one", b"two", b"three", b"four"]
+
+
+@virtual
+async def test_all_kinds_of_connections_at_once() -> None:
+    """Clients mask, and compression differs; nobody gets what was made for another."""
+    async with (
+        open_pair() as (client, deflating),
+        open_pair({"compression": None}) as (other_client, plain),
+        open_end(Side.CLIENT) as (raw_client, peer),
+    ):
+        broadcast([client, deflating, other_client, plain, raw_client], "hello " * 20)
+        for connection in (client, deflating, other_client, plain):
+            assert await connection.recv() == "hello " * 20
+        row = await peer.frame()
+        assert row.mask is not None
+        assert row.payload == b"hello " * 20
+        assert deflating.protocol.extensions
+        assert not plain.protocol.extensions
+
+
+@virtual
+async def test_connections_that_are_not_open(caplog: pytest.LogCaptureFixture) -> None:
+    async with crowd(3) as (server, peers):
+        closing, closed, _ = server.connections
+        task = asyncio.create_task(closing.close())
+        closed.transport.abort()
+        await idle()
+        assert (closing.state, closed.state) == (State.CLOSING, State.CLOSED)
+        broadcast([closing, closed, *server.connections], "a", raise_exceptions=True)
+        frames = [await received(peer) for peer in peers if peer.ended is None]
+        assert sorted(frames) == [[(wire.TEXT, b"a")], [(wire.CLOSE, b"\x03\xe8")]]
+        task.cancel()
+    assert caplog.records == []
+
+
+@virtual
+async def test_nobody_waits_for_a_slow_client() -> None:
+    async with crowd(2, write_limit=1000) as (server, (slow, quick)):
+        slow.stop_reading()
+        for number in range(50):
+            broadcast(server.connections, bytes([number]) * 10_000)
+        assert len(await received(quick)) == 50
+        slow.resume_reading()
+        assert len(await received(slow)) == 50
+
+
+async def pieces(go: asyncio.Event) -> AsyncIterator[str]:
+    yield "one"
+    await go.wait()
+    yield "two"
+
+
+@contextlib.asynccontextmanager
+async def fragmenting() -> AsyncIterator[tuple[Connection, FramePeer, asyncio.Event]]:
+    """A connection in the middle of a fragmented message, which goes on when the event is set."""
+    async with open_end(Side.SERVER) as (connection, peer):
+        go = asyncio.Event()
+        sending = asyncio.create_task(connection.send(pieces(go)))
+        assert (await peer.frame()).payload == b"one"
+        yield connection, peer, go
+        await sending
+
+
+@virtual
+async def test_connection_in_a_fragmented_message(caplog: pytest.LogCaptureFixture) -> None:
+    async with fragmenting() as (connection, peer, go):
+        broadcast([connection], "skipped")
+        go.set()
+        assert [(await peer.frame()).payload for _ in range(2)] == [b"two", b""]
+        broadcast([connection], "again")
+        assert (await peer.frame()).payload == b"again"
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == (LOGGER, "WARNING")
+    assert record.getMessage() == "skipped broadcast: sending a fragmented message"
+    assert record.websocket.id == connection.id  # type: ignore[attr-defined]
+
+
+@virtual
+async def test_exception_for_a_connection_in_a_fragmented_message(caplog: pytest.LogCaptureFixture) -> None:
+    async with fragmenting() as (connection, _, go), open_end(Side.SERVER) as (other, peer):
+        with pytest.raises(ExceptionGroup, match="^skipped broadcast") as caught:
+            broadcast([connection, other], "hello", raise_exceptions=True)
+        (error,) = caught.value.exceptions
+        assert isinstance(error, ConcurrencyError)
+        assert str(error) == "sending a fragmented message"
+        # The others got it.
+        assert (await peer.frame()).payload == b"hello"
+        go.set()
+    assert caplog.records == []
+
+
+class Faulty(Extension):
+    """An extension that can't encode."""
+
+    name = "faulty"  # type: ignore[assignment]
+
+    def encode(self, frame: Frame) -> Frame:
+        raise LookupError("no way")
+
+
+@pytest.mark.parametrize("where", ["extension", "transport"])
+@virtual
+async def test_write_that_fails(where: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(data: bytes) -> None:
+        raise LookupError("no way")
+
+    async with crowd(2) as (server, peers):
+        faulty, sound = server.connections
+        if where == "extension":
+            faulty.protocol.extensions = [Faulty()]
+        else:
+            monkeypatch.setattr(faulty.transport, "write", write)
+        broadcast([faulty, sound], "hello")
+        assert sorted([len(await received(peer)) for peer in peers]) == [0, 1]
+        (record,) = caplog.records
+        assert (record.levelname, record.exc_info) == ("WARNING", None)
+        assert record.getMessage() == "skipped broadcast: failed to write message: LookupError: no way"
+        caplog.clear()
+
+        with pytest.raises(ExceptionGroup, match="^skipped broadcast") as caught:
+            broadcast([faulty, sound], "hello", raise_exceptions=True)
+        (error,) = caught.value.exceptions
+        assert isinstance(error, RuntimeError)
+        assert str(error) == "failed to write message"
+        assert isinstance(error.__cause__, LookupError)
+        assert sorted([len(await received(peer)) for peer in peers]) == [0, 2]
+        assert caplog.records == []
+        monkeypatch.undo()
+        faulty.protocol.extensions = []
+
+
+@virtual
+async def test_log_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, LOGGER)
+    async with crowd(2) as (server, _):
+        caplog.clear()
+        broadcast(server.connections, "hello")
+        assert [record.getMessage() for record in caplog.records] == ["> TEXT 'hello' [5 bytes]"] * 2

@@ -1,0 +1,90 @@
+"""Which twin of the accelerator is used, and that what is tested is what its name says."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from core._twins import NATIVE, TWINS
+from websockets import _accelerator
+
+
+def lacking(environ: Mapping[str, str], present: Iterable[str]) -> set[str]:
+    """The twins that must be there and aren't."""
+    wanted = {"python", "native"} if environ.get("WEBSOCKETS_REQUIRE_NATIVE") == "1" else {"python"}
+    return wanted - set(present)
+
+
+def test_required_twins_are_there() -> None:
+    assert lacking(os.environ, TWINS) == set()
+
+
+def test_absence_of_the_native_twin_is_noticed() -> None:
+    assert lacking({"WEBSOCKETS_REQUIRE_NATIVE": "1"}, ["python"]) == {"native"}
+    assert lacking({"WEBSOCKETS_REQUIRE_NATIVE": "1"}, ["python", "native"]) == set()
+    assert lacking({}, ["python"]) == set()
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_twin_is_what_its_name_says(name: str) -> None:
+    suffixes = {"python": (".py",), "native": tuple(importlib.machinery.EXTENSION_SUFFIXES)}[name]
+    assert TWINS[name].__file__.endswith(suffixes)
+    assert TWINS[name].FrameDecoder.__module__ == TWINS[name].__name__
+
+
+@pytest.mark.parametrize(("value", "expected"), [("python", "python"), ("", "native"), (None, "native")])
+def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str) -> None:
+    monkeypatch.setitem(sys.modules, NATIVE, types.ModuleType(NATIVE))
+    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", value)
+    assert _accelerator._select() == expected
+
+
+def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
+    monkeypatch.setitem(sys.modules, NATIVE, None)
+    assert _accelerator._select() == "python"
+
+
+class BrokenFinder:
+    """Finds a native twin that exists and doesn't load."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == NATIVE else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: object) -> None:
+        """Leave it to the import system."""
+
+    def exec_module(self, module: object) -> None:
+        raise ImportError("undefined symbol")
+
+
+def test_broken_native_twin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
+    monkeypatch.delitem(sys.modules, NATIVE, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [BrokenFinder(), *sys.meta_path])
+    with pytest.raises(ImportError, match=r"^undefined symbol$"):
+        _accelerator._select()
+
+
+def test_environment_forces_python() -> None:
+    script = "import websockets._accelerator as a; print(a.TWIN, a.FrameDecoder.__module__, a.build_frame.__module__)"
+    environ = {**os.environ, "WEBSOCKETS_ACCELERATOR": "python", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    module = "websockets._accelerator._python"
+    assert done.stdout.split() == ["python", module, module]
+
+
+def test_selected_twin_is_one_of_those_tested() -> None:
+    selected = TWINS[_accelerator.TWIN]
+    assert _accelerator.FrameDecoder is selected.FrameDecoder
+    assert _accelerator.apply_mask is selected.apply_mask
+    assert _accelerator.build_frame is selected.build_frame
+    assert _accelerator.build_header is selected.build_header
