@@ -7,9 +7,9 @@ import logging
 from typing import Any
 
 import pytest
+
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end, open_pair
-
 from websockets.asyncio.connection import Connection
 from websockets.protocol import Protocol, Side
 

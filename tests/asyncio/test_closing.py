@@ -8,9 +8,9 @@ import weakref
 from typing import Any
 
 import pytest
+
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end, open_pair
-
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side, State
 

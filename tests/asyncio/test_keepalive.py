@@ -6,9 +6,9 @@ import asyncio
 import logging
 
 import pytest
+
 from _kit import VirtualLoop, idle, virtual, wire
 from _kit.ends import FramePeer, open_end
-
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side, State
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from _kit import wire
 
+from _kit import wire
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 

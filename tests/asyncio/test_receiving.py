@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from _kit import steps, virtual, wire
 from _kit.ends import open_end, open_pair
-
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side, State
 
@@ -122,12 +122,11 @@ async def test_leaving_a_stream_discards_the_rest(side: Side, leave: Any, rest_a
             await peer.send(wire.CONT, b"two", fin=False)
         await steps(3)
         await leave(connection)
-        if rest_arrives == "after":
-            receiving = asyncio.create_task(connection.recv())
-            await steps(2)
+        receiving = asyncio.create_task(connection.recv()) if rest_arrives == "after" else None
+        await steps(2)
         await peer.send(wire.CONT, b"three")
         await peer.text("next")
-        assert await (receiving if rest_arrives == "after" else connection.recv()) == "next"
+        assert await (receiving or connection.recv()) == "next"
 
 
 @virtual

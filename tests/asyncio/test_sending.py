@@ -1,4 +1,4 @@
-"""Sending on asyncio: messages, fragments, pings; what concurrency, cancellation and back-pressure leave on the wire."""
+"""Sending on asyncio: messages, fragments, pings; what concurrency, cancellation and back-pressure leave behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end, open_pair
-
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side
 

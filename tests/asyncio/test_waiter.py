@@ -7,9 +7,9 @@ import contextvars
 from typing import Any
 
 import pytest
+
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
-
 from websockets.asyncio._waiter import Waiter
 from websockets.exceptions import ConnectionClosedOK
 from websockets.protocol import Side

@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 import pytest
-from _kit import CHUNKERS, Chunker, Row, splits, wire
 from hypothesis import given
 from hypothesis import strategies as st
 
+from _kit import CHUNKERS, Chunker, Row, splits, wire
 from websockets.exceptions import (
     ConnectionClosedError,
     ConnectionClosedOK,
@@ -69,7 +69,7 @@ FRAMES = [
 ]
 
 
-@pytest.mark.parametrize("chunker", [c for c in CHUNKERS], ids=lambda chunker: chunker.__name__)
+@pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize(("build", "payload", "event"), FRAMES)
 def test_receive_frame(build: Any, payload: Any, event: Frame, side: Side, chunker: Chunker) -> None:
@@ -406,7 +406,7 @@ def test_opening_is_not_for_the_base_class() -> None:
 
 
 class Rot(Extension):
-    """An extension that the library knows nothing about: it adds to every byte, of control frames too, and sets RSV2."""
+    """An extension of somebody else: it adds to every byte, of control frames too, and sets RSV2."""
 
     name = "x-rot"  # type: ignore[assignment]
 

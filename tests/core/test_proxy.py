@@ -157,7 +157,7 @@ def test_anything_is_parsed_or_refused(rest: str) -> None:
         assert 0 < parsed.port <= 65535
 
 
-# ----------------------------------------------------------------------------------------------- the proxy of the system
+# ---------------------------------------------------------------------------------------------- the proxy of the system
 
 PLAIN, SECURE = parse_uri("ws://example.com/"), parse_uri("wss://example.com/")
 
@@ -256,7 +256,7 @@ def test_loopback(host: str, loopback: bool, monkeypatch: pytest.MonkeyPatch) ->
     assert (get_proxy(parse_uri(f"wss://{host}/")) is None) is loopback
 
 
-# ------------------------------------------------------------------------------------------------ the request for a tunnel
+# --------------------------------------------------------------------------------------------- the request for a tunnel
 
 
 @pytest.mark.parametrize(
