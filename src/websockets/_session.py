@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from ._lifecycle import Receiving, Sending, State
 from ._messages import Inbox
 from ._timers import Alarm
+from .datastructures import Headers
 from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from .frames import CloseCode, Frame, Opcode
 from .http11 import Request, Response
@@ -259,6 +260,10 @@ class Session:
                 self._wait(Alarm.FAILURE, self.timing.close_timeout, now)
         elif state is State.OPEN and self.alarm in (None, Alarm.OPENING) and self._keepalive_started is None:
             self._keepalive_started = now
+            for message in (self.request, self.response):
+                # A response of the user may have headers of any kind.
+                if message is not None and isinstance(message.headers, Headers):
+                    message.headers._settle()
             self._wait(Alarm.PING, self.timing.ping_interval, now)
 
     def _wait(self, alarm: Alarm, timeout: float | None, since: float) -> None:

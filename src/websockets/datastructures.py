@@ -123,6 +123,10 @@ class Headers(MutableMapping[str, str]):
             self._index = index
         return self._index
 
+    def _settle(self) -> None:
+        """Let go of the index, which is made again if somebody asks: connections keep headers as long as they live."""
+        self._index = None
+
     # Writing it out.
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from sys import intern
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from .datastructures import TCHAR, Headers
@@ -249,7 +250,8 @@ def _read_fields(block: bytes) -> Headers:
     """Return the headers in lines that were checked."""
     # RFC 9110 section 5.5: what is beyond ASCII is opaque, and ISO-8859-1 keeps it.
     text = block.decode("iso-8859-1")
-    fields = find_fields(text)
+    # Most connections have the same names of headers: one copy of each serves them all.
+    fields = [(intern(name), value) for name, value in find_fields(text)]
     if "\t" in text or " \r" in text:
         fields = [(name, value.rstrip(" \t")) for name, value in fields]
     return Headers._from_wire(fields)

@@ -268,3 +268,13 @@ def test_index_agrees_with_a_search(pairs: list[tuple[str, str]]) -> None:
     headers = Headers(pairs)
     for name, _ in pairs:
         assert headers.get_all(name.swapcase()) == [v for n, v in pairs if n.lower() == name.lower()]
+
+
+def test_settled_headers_answer_as_before() -> None:
+    headers = Headers([("A", "1"), ("a", "2"), ("B", "3")])
+    assert headers.get_all("a") == ["1", "2"]
+    headers._settle()
+    assert headers._index is None
+    assert headers.get_all("a") == ["1", "2"]
+    headers["B"] = "4"
+    assert headers.get_all("b") == ["3", "4"]
