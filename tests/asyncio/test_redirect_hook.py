@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from _kit import virtual
-from _kit.site import let_in, redirect, refuse, site
+from _kit.site import Answer, let_in, redirect, refuse, site
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus, InvalidURI, SecurityError
 
@@ -25,7 +25,7 @@ class Careful(connect):
 
 @virtual
 async def test_followed_redirects() -> None:
-    answers = {"/1": redirect("/2"), "/2": redirect("3"), "/3": let_in}
+    answers: dict[str, Answer] = {"/1": redirect("/2"), "/2": redirect("3"), "/3": let_in}
     async with site(answers) as here:
         connecting = Careful(here.uri("/1"))
         async with connecting:

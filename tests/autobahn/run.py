@@ -280,7 +280,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--wstest", type=Path, help="an installed wstest (default: install one in the cache)")
     parser.add_argument("--cache", type=Path, default=cache, help="where wstest is installed (default: %(default)s)")
     parser.add_argument("--reports", type=Path, help="new folder to keep the reports in (default: they are deleted)")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds for a role (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds for a role (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -52,6 +52,8 @@ def command(peer: str) -> list[str]:
             return [setting("INTEROP_PYTHON"), str(PEERS / "peer_websockets.py"), "--package", peer]
         case "chromium":
             return [sys.executable, str(PEERS / "peer_chromium.py"), "--chromium", chromium()]
+        case "uvicorn" | "sanic":
+            return [setting("INTEROP_FRAMEWORKS"), str(PEERS / f"peer_{peer}.py")]
         case "ws":
             return ["node", str(PEERS / "peer_ws.js")]
         case _:

@@ -3,18 +3,18 @@
 May know: the loop, transports, python-socks if it is there. Must not know: which proxy the system has, what is asked of
 a proxy and what its answer means: that is :mod:`websockets.proxy`'s.
 
-With a proxy that speaks HTTP, one transport, or one on top of the other, serves two protocols in turn: :class:`Tunnel`
-until the way to the server is free, then the connection. The connection must not notice: its ``connection_made`` is
-called once, with the transport that it will use, and then it gets all that came from the server, be it behind the
-proxy's answer in the same read or while TLS was being set up. So ``Tunnel`` stops reading as soon as it has the answer,
-and keeps what it got nevertheless.
+Two protocols take turns: :class:`Tunnel` until the way to the server is free, with TLS if it takes TLS, and then the
+connection. The connection must not notice. Its ``connection_made`` is called once, with the transport that it will use,
+and then it gets all that came from the server, be it behind the proxy's answer in the same read or while TLS was being
+set up. So ``Tunnel`` stops reading as soon as it has the answer, and keeps what it got nevertheless.
 
-A SOCKS proxy is python-socks's affair up to a connected socket, which is then used like any other.
+With HTTP, ``Tunnel`` asks the proxy itself. With SOCKS, python-socks does, on a socket that becomes ours afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import socket
 import sys
@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from ssl import SSLContext, create_default_context
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from ..exceptions import InvalidProxyMessage, ProxyError
+from ..exceptions import ProxyError
 from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
 from ..uri import WebSocketURI
 
@@ -121,9 +121,10 @@ async def connect_through(
     to_proxy |= _checked_tls(proxy, proxy_tls)
     try:
         if proxy.scheme in SOCKS:
-            return await _through_socks(proxy, end, factory, to_proxy, to_server)
+            sock = await _connect_socks(proxy, end, to_proxy)
+            return await _open_tunnel(None, {"sock": sock}, factory, to_server)
         request = build_connect_request(proxy, end, user_agent)
-        return await _through_http(proxy, request, factory, to_proxy, to_server)
+        return await _open_tunnel(request, {"host": proxy.host, "port": proxy.port, **to_proxy}, factory, to_server)
     except BaseException as exc:
         # Otherwise nobody would know that the address which can't be reached isn't the server's.
         exc.add_note(f"The connection to {end.host} port {end.port} goes through the proxy {proxy}")
@@ -146,14 +147,15 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
     return given
 
 
-# ----------------------------------------------------------------------------------------------------------------- HTTP
+# ---------------------------------------------------------------------------------------------------------- the tunnel
 
 
-async def _through_http(
-    proxy: Proxy, request: bytes, factory: Callable[[], C], to_proxy: Arguments, to_server: Arguments
-) -> C:
+async def _open_tunnel(request: bytes | None, to_proxy: Arguments, factory: Callable[[], C], to_server: Arguments) -> C:
+    """A connection to the server; ``request`` asks the proxy for it, ``to_proxy`` leads to the proxy."""
+    # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
+    # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), proxy.host, proxy.port, **to_proxy)
+    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), **to_proxy)
     try:
         await tunnel.answered
         secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)
@@ -169,7 +171,7 @@ class Tunnel(asyncio.Protocol):
     """The protocol of a connection to a proxy until it leads to the server.
 
     Parameters:
-        request: what to ask of the proxy.
+        request: what to ask of the proxy; None if it was asked already.
 
     Attributes:
         answered: done once the tunnel is open, or the error if it won't be.
@@ -177,7 +179,7 @@ class Tunnel(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, request: bytes) -> None:
+    def __init__(self, request: bytes | None) -> None:
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._request = request
         self._reader = ConnectReader()
@@ -190,7 +192,10 @@ class Tunnel(asyncio.Protocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._request)
+        if self._request is None:
+            self.answered.set_result(None)
+        else:
+            self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -225,10 +230,8 @@ class Tunnel(asyncio.Protocol):
     async def secure(self, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
         """Start TLS with the server; return the transport on top of it, or None if it is gone already."""
         if self._received:
-            # In TLS we speak first: whatever is there comes from the proxy, and must not pass for the server's.
-            raise InvalidProxyMessage("did not receive a valid HTTP response from proxy") from ValueError(
-                f"response to CONNECT is followed by {len(self._received)} bytes"
-            )
+            # In TLS we speak first: what is there already may come from the proxy, and must not pass for the server's.
+            raise ProxyError(f"proxy sent {len(self._received)} bytes before the TLS handshake")
         context = create_default_context() if ssl is True else ssl
         transport = _Outer(self.transport) if _fails_badly(self.transport) else self.transport
         return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, context, **options)
@@ -275,20 +278,6 @@ class _Outer:
 # ---------------------------------------------------------------------------------------------------------------- SOCKS
 
 
-async def _through_socks(
-    proxy: Proxy, end: WebSocketURI, factory: Callable[[], C], to_proxy: Arguments, to_server: Arguments
-) -> C:
-    sock = await _connect_socks(proxy, end, to_proxy)
-    try:
-        # Loops do this to sockets of their own: a message mustn't wait until the one before it is acknowledged.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _, connection = await asyncio.get_running_loop().create_connection(factory, sock=sock, **to_server)
-    except BaseException:
-        sock.close()
-        raise
-    return connection
-
-
 async def _connect_socks(proxy: Proxy, end: WebSocketURI, arguments: Arguments) -> socket.socket:
     """A socket that a SOCKS proxy connected to the server."""
     try:
@@ -299,8 +288,13 @@ async def _connect_socks(proxy: Proxy, end: WebSocketURI, arguments: Arguments) 
     kind, remote = SOCKS[proxy.scheme]
     client = Client(ProxyType[kind], proxy.host, proxy.port, proxy.username, proxy.password, remote)
     try:
-        return await client.connect(end.host, end.port, timeout=NO_LIMIT, **arguments)
+        sock = await client.connect(end.host, end.port, timeout=NO_LIMIT, **arguments)
     except OSError:
         raise
     except Exception as exc:
         raise ProxyError("failed to connect to SOCKS proxy") from exc
+    # Loops do this to sockets of their own: a message mustn't wait until the one before it is acknowledged.
+    # Some systems refuse if the other end is gone, which will show soon enough.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

@@ -178,7 +178,7 @@ class connect:
         check_tls(self._uri, kwargs)
         self.additional_headers = additional_headers
         self.user_agent_header = user_agent_header
-        self.proxy = proxy
+        self.proxy: str | Literal[True] | None = proxy
         self.process_exception = process_exception
         self.open_timeout = open_timeout
         self.reconnect_delays = reconnect_delays

@@ -62,10 +62,10 @@ async def serve(handle: Handler) -> int:
     """Start a server on a free port and return the port."""
     application = Sanic("peer", configure_logging=False)
 
-    @application.websocket("/<path:path>")
     async def handler(request: Any, websocket: Any, path: str) -> None:
         await handle(SanicLink(websocket), f"/{path}?{request.query_string}")
 
+    application.add_websocket_route(handler, "/<path:path>")
     listening = socket.create_server(("127.0.0.1", 0))
     server = await application.create_server(sock=listening, return_asyncio_server=True)
     assert server is not None

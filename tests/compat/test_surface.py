@@ -1,0 +1,159 @@
+"""The public surface is the one in the snapshot, however a name is reached."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import websockets
+from compat import surface
+from websockets.protocol import Protocol, Side
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+PACKAGE: Any = websockets
+
+OLD, NEW = surface.read(), surface.surface()
+
+
+# -------------------------------------------------------------------------------------------------------- the snapshot
+
+
+def test_snapshot_is_up_to_date() -> None:
+    assert surface.dated(NEW, OLD) == OLD, "python tests/compat/surface.py --write"
+
+
+def test_every_name_has_its_release() -> None:
+    assert {entry["since"] for names in OLD.values() for entry in names.values()} == {"17.4", "18.0"}
+
+
+def test_names_of_the_published_package() -> None:
+    """As many as there were, in each module."""
+    counts = {module: sum(entry["since"] == "17.4" for entry in names.values()) for module, names in OLD.items()}
+    assert counts["websockets"] == 66
+    assert counts["websockets.exceptions"] == 33
+    assert counts["websockets.headers"] == 11
+    assert not [module for module, count in counts.items() if count == 0 and OLD[module]]
+
+
+SNAPSHOT: dict[str, Any] = {"m": {"f": {"since": "17.4", "function": "(a)", "members": {"x": "attribute"}}}}
+
+
+@pytest.mark.parametrize(
+    ("new", "lost"),
+    [
+        ({"m": {"f": {"function": "(a)", "members": {"x": "attribute", "y": "attribute"}}, "g": {}}, "n": {}}, []),
+        ({}, [".m: is gone"]),
+        ({"m": {}}, ["m.f: is gone"]),
+        ({"m": {"f": {"function": "(a)", "members": {}}}}, ["m.f.members.x: is gone"]),
+        (
+            {"m": {"f": {"function": "(a, b)", "members": {"x": "attribute"}}}},
+            ["m.f.function: '(a, b)', no more '(a)'"],
+        ),
+    ],
+)
+def test_what_is_lost_is_told(new: dict[str, Any], lost: list[str]) -> None:
+    assert [line.removeprefix(".") for line in surface.differences(SNAPSHOT, new)] == [
+        line.removeprefix(".") for line in lost
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------- the package
+
+
+def typed_names() -> set[str]:
+    """The names that the package imports for type checkers."""
+    assert websockets.__file__ is not None
+    tree = ast.parse(Path(websockets.__file__).read_text("utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return {str(alias.asname) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def test_type_checkers_know_the_same_names() -> None:
+    assert typed_names() == {*PACKAGE._HOMES, *(name for name in PACKAGE._MODULES if "." not in name)}
+
+
+def test_names_are_complete() -> None:
+    assert {*PACKAGE.__all__} == {*PACKAGE._HOMES, "__version__"}
+    assert {*PACKAGE.__all__, *PACKAGE._MODULES, "WebSocketProtocolError"} <= {*dir(websockets)}
+    modules = {name.removeprefix("websockets.") for name in OLD} - {"websockets", "connection"}
+    assert {name for name in modules if "." not in name} <= PACKAGE._MODULES | {"asyncio", "extensions"}
+
+
+def test_unknown_names() -> None:
+    for module in ("websockets", "websockets.asyncio", "websockets.exceptions", "websockets.extensions"):
+        with pytest.raises(AttributeError, match=rf"^module '{module}' has no attribute 'nothing'$"):
+            _ = import_module(module).nothing
+
+
+def test_version() -> None:
+    assert websockets.__version__ == websockets.version.version == websockets.version.tag == websockets.version.commit
+
+
+def run(program: str) -> str:
+    """What a program prints in a fresh process."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", sorted({*OLD} - {"websockets", "websockets.connection"}))
+def test_every_module_resolves_after_importing_the_package(module: str) -> None:
+    assert run(f"import websockets; print({module}.__name__)") == f"{module}\n"
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    loaded = run("import sys, websockets; print(*sorted(name for name in sys.modules if 'websockets' in name))").split()
+    assert loaded == ["websockets", "websockets.version"]
+    assert run("import sys, websockets; print('asyncio' in sys.modules)") == "False\n"
+
+
+def test_star_import() -> None:
+    assert run("from websockets import *; print(connect.__module__)") == "websockets.asyncio.client\n"
+
+
+# ------------------------------------------------------------------------------------------------------- names of old
+
+
+def test_module_of_old() -> None:
+    sys.modules.pop("websockets.connection", None)
+    text = "websockets.connection was renamed to websockets.protocol and Connection was renamed to Protocol"
+    with pytest.warns(DeprecationWarning, match=f"^{text}$"):
+        module = import_module("websockets.connection")
+    assert module.Connection is Protocol
+    assert (module.Side, module.State, module.SEND_EOF) == (Side, websockets.State, b"")
+
+
+def test_protocols_of_old() -> None:
+    with pytest.warns(DeprecationWarning, match=r"^ClientConnection was renamed to ClientProtocol$") as caught:
+        client = websockets.client.ClientConnection(parse_uri("ws://localhost/"), max_size=None)
+    assert caught[0].filename == __file__
+    assert isinstance(client, websockets.ClientProtocol)
+    assert client.max_message_size is None
+    with pytest.warns(DeprecationWarning, match=r"^ServerConnection was renamed to ServerProtocol$") as caught:
+        server = websockets.server.ServerConnection(subprotocols=None)
+    assert caught[0].filename == __file__
+    assert isinstance(server, ServerProtocol)
+
+
+@pytest.mark.parametrize("module", ["websockets", "websockets.exceptions"])
+def test_exception_of_old(module: str) -> None:
+    with pytest.warns(DeprecationWarning, match=rf"^{module}\.WebSocketProtocolError is deprecated$") as caught:
+        found = import_module(module).WebSocketProtocolError
+    assert caught[0].filename == __file__
+    assert found is websockets.ProtocolError
+
+
+def test_names_of_today_do_not_warn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(inspect.ismodule(import_module(module)) for module in OLD if module != "websockets.connection")
+        assert all(getattr(websockets, name) is not None for name in PACKAGE.__all__)
