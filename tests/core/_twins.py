@@ -88,7 +88,8 @@ def one_frame(data: bytes, at: int, rules: Rules, message: list[tuple[int, bytes
         size = sum(byte << 8 * place for place, byte in enumerate(reversed(data[at + 2 : at + 2 + width])))
         check_length(size, width)
     if head & 8 == 0:
-        check_limits(size, rules, sum(len(payload) for _, payload in message))
+        compressed = bool((message[0][0] if message else head) & 64)
+        check_limits(size, rules, sum(len(payload) for _, payload in message), compressed)
     begin = at + 2 + width + (4 if rules.masked else 0)
     if len(data) < begin:
         return None
@@ -130,10 +131,13 @@ def check_length(size: int, width: int) -> None:
         raise Refused(1002, f"payload length {size} isn't in its shortest form")
 
 
-def check_limits(size: int, rules: Rules, received: int) -> None:
-    if rules.max_fragment != -1 and size > rules.max_fragment:
+def check_limits(size: int, rules: Rules, received: int, compressed: bool) -> None:
+    def allowed(limit: int) -> int:
+        return limit + limit // 8 + limit // 64 + 64 if compressed else limit
+
+    if rules.max_fragment != -1 and size > allowed(rules.max_fragment):
         raise Refused(1009, size, rules.max_fragment, 0)
-    if rules.max_message != -1 and received + size > rules.max_message:
+    if rules.max_message != -1 and received + size > allowed(rules.max_message):
         raise Refused(1009, size, rules.max_message, received)
 
 

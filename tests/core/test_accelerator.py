@@ -205,6 +205,12 @@ FRAMES: list[tuple[str, Rules, bytes, list[Any]]] = [
     ("64 bits, least", Rules(), wire.binary(bytes(65536)), [0x82, bytes(65536)]),
     ("largest control frame", Rules(max_fragment=0, max_message=0), wire.ping(bytes(125)), [0x89, bytes(125)]),
     ("largest fragment", Rules(max_fragment=3), wire.binary(bytes(3)), [0x82, bytes(3)]),
+    (
+        "compressed, as large as zlib makes it",
+        Rules(reserved=0x40, max_message=0),
+        b"\xc2\x40" + bytes(64),
+        [0xC2, bytes(64)],
+    ),
     ("largest message", Rules(max_message=3), wire.binary(bytes(3)) * 2, [0x82, bytes(3)] * 2),
     (
         "largest fragmented message, twice",
@@ -254,6 +260,7 @@ REFUSED: list[tuple[str, Rules, bytes, bytes, tuple[Any, ...]]] = [
     ("MSB", Rules(), b"", b"\x82\x7f\x80" + bytes(7), (1002, BEYOND(MSB))),
     ("all bits", Rules(), b"", b"\x82\x7f" + b"\xff" * 8, (1002, BEYOND(2**64 - 1))),
     ("MSB before limits", Rules(max_message=5), b"", b"\x82\x7f\x80" + bytes(7), (1002, BEYOND(MSB))),
+    ("compressed and too big", Rules(reserved=0x40, max_message=64), b"", b"\xc2\x7e\x00\x8a", (1009, 138, 64, 0)),
     ("fragment too big", Rules(max_fragment=3), b"", b"\x82\x04", (1009, 4, 3, 0)),
     ("message too big", Rules(max_message=3), b"", b"\x82\x04", (1009, 4, 3, 0)),
     ("before its mask", Rules(masked=True, max_message=3), b"", b"\x82\x84", (1009, 4, 3, 0)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Any
 
 import pytest
@@ -241,6 +242,21 @@ def test_max_size_of_fragments() -> None:
     protocol.receive_data(wire.binary(bytes(10), fin=False) + wire.cont(bytes(10)) + wire.binary(bytes(11)))
     assert len(protocol.events_received()) == 2
     assert protocol.close_sent == Close(1009, "frame with 11 bytes exceeds limit of 10 bytes")
+
+
+@pytest.mark.parametrize("bits", [9, 15])
+def test_exactly_max_size_of_what_deflate_makes_longer(bits: int) -> None:
+    noise = random.Random(1).randbytes(100_000)
+    for size, fits in ((100_000, True), (99_999, False)):
+        client, server = Protocol(Side.CLIENT), Protocol(Side.SERVER, max_size=size)
+        client.extensions = [PerMessageDeflate(False, False, bits, bits, {"memLevel": 1})]
+        server.extensions = [PerMessageDeflate(False, False, bits, bits)]
+        client.send_binary(noise)
+        (data,) = client.data_to_send()
+        assert len(data) > len(noise)
+        server.receive_data(data)
+        assert (server.events_received() == [Frame(Opcode.BINARY, noise)]) is fits
+        assert (server.state is State.OPEN) is fits
 
 
 def test_max_size_spares_control_frames() -> None:

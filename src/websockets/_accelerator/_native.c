@@ -16,7 +16,7 @@
 #define Py_END_CRITICAL_SECTION() }
 #endif
 
-enum { FIN = 0x80, RSV = 0x70, CONTROL = 0x08, OPCODE = 0x0F };
+enum { FIN = 0x80, RSV = 0x70, RSV1 = 0x40, CONTROL = 0x08, OPCODE = 0x0F };
 enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PONG = 10 };
 enum { RSV_ANY = 0x70 };
 
@@ -276,15 +276,27 @@ is_text(const Decoder *self, uint8_t head)
     return (head & 0x7F) == TEXT || ((head & OPCODE) == CONT && self->opcode == TEXT);
 }
 
+/* What a limit allows on the wire. What is compressed must fit when it is inflated, which isn't known yet: zlib promises
+   never to exceed this size, whatever the settings, when it deflates what can't be compressed. */
+static uint64_t
+allowed(int64_t limit, int compressed)
+{
+    uint64_t size = (uint64_t)limit;
+
+    return compressed ? size + (size >> 3) + (size >> 6) + 64 : size;
+}
+
 /* Hold the limits before a byte of the payload is kept. Unsigned, and by subtraction: no sum can overflow. */
 static int
-check_size(Decoder *self, uint64_t size)
+check_size(Decoder *self, uint8_t head, uint64_t size)
 {
-    if (self->max_fragment >= 0 && size > (uint64_t)self->max_fragment) {
+    int compressed = (head & OPCODE ? head : self->opcode) & RSV1;
+
+    if (self->max_fragment >= 0 && size > allowed(self->max_fragment, compressed)) {
         return refuse_size(self, size, self->max_fragment, 0);
     }
     if (self->max_message >= 0) {
-        uint64_t limit = (uint64_t)self->max_message;
+        uint64_t limit = allowed(self->max_message, compressed);
         if (self->received > limit || size > limit - self->received) {
             return refuse_size(self, size, self->max_message, self->received);
         }
@@ -327,7 +339,7 @@ read_header(Decoder *self, const uint8_t *p, Py_ssize_t n, Header *header)
         }
     }
     if (!(p[0] & CONTROL)) {
-        if (check_size(self, size) < 0 || self->failure != NULL) {
+        if (check_size(self, p[0], size) < 0 || self->failure != NULL) {
             return self->failure == NULL ? -1 : 0;
         }
     }

@@ -175,7 +175,7 @@ class FrameDecoder:
                 return start
             size = _extended_length(chunk[begin - width : begin])
         if head & 0x08 == 0:
-            self._check_size(size)
+            self._check_size(head, size)
         if self._masked:
             begin += 4
             if begin > len(chunk):
@@ -202,11 +202,14 @@ class FrameDecoder:
         if error is not None:
             raise _Refusal(1002, error)
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, head: int, size: int) -> None:
         """Hold the limits before a byte of the payload is kept."""
-        if 0 <= self._max_fragment < size:
+        # What is compressed must fit when it is inflated, which isn't known yet.
+        compressed = (head if head & 0x0F else self._opcode) & RSV_COMPRESSED
+        allowed = _deflate_bound if compressed else int
+        if self._max_fragment >= 0 and size > allowed(self._max_fragment):
             raise _Refusal(1009, size, self._max_fragment, 0)
-        if 0 <= self._max_message < self._received + size:
+        if self._max_message >= 0 and self._received + size > allowed(self._max_message):
             raise _Refusal(1009, size, self._max_message, self._received)
 
     def _start_payload(self, head: int, size: int) -> None:
@@ -283,6 +286,11 @@ class FrameDecoder:
         held = self._utf8.getstate()[0]
         if held[:1] == b"\xed" and held[1:] >= b"\xa0":
             raise _Refusal(1007, f"invalid continuation byte at position {self._validated - len(held)}")
+
+
+def _deflate_bound(size: int) -> int:
+    """The size that zlib promises never to exceed, whatever the settings, when it deflates what can't be compressed."""
+    return size + (size >> 3) + (size >> 6) + 64
 
 
 def _extended_length(field: bytes) -> int:
