@@ -130,7 +130,8 @@ class Session:
         Returns:
             Whoever waits for an answer to a ping.
         """
-        if exc is not None and self.cause is None:
+        # What the peer did wrong before is the reason, not how the TCP connection ended after that.
+        if exc is not None and self.cause is None and self.protocol.parser_exc is None:
             self.cause = exc
         self.protocol.receive_eof()
         self.alarm, self.alarm_at = None, math.inf
@@ -295,7 +296,7 @@ class Session:
 
     def _time_out(self, text: str) -> None:
         self.alarm, self.alarm_at = None, math.inf
-        if self.cause is None:
+        if self.cause is None and self.protocol.parser_exc is None:
             self.cause = TimeoutError(text)
 
     def _send_keepalive(self, now: float) -> None:

@@ -54,8 +54,9 @@ class SanicLink:
         # Sanic doesn't wait for the answer, and cancels the handler when the connection is over.
         with contextlib.suppress(asyncio.CancelledError):
             await self.websocket.wait_for_connection_lost(CLOSE_TIMEOUT)
-        close_code: int | None = self.websocket.ws_proto.close_code
-        return close_code
+        # Whether the end of the stream was seen too is a race that Sanic doesn't wait for.
+        close = self.websocket.ws_proto.close_rcvd
+        return None if close is None else int(close.code)
 
 
 async def serve(handle: Handler) -> int:
