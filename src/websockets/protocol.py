@@ -139,6 +139,14 @@ class Protocol:
         """State of the connection (RFC 6455 sections 4.1 and 7.1)."""
         return self._life.state
 
+    @state.setter
+    def state(self, state: State) -> None:
+        # Frameworks that bring their own I/O say that the TCP connection is lost by assigning CLOSED.
+        if state is State.CLOSED:
+            self.receive_eof()
+        elif state is not self._life.state:
+            raise InvalidState(f"connection is {self._life.state.name.lower()}; it cannot be made {state.name.lower()}")
+
     @property
     def close_code(self) -> int | None:
         """Close code received; 1005 if the Close frame had none, 1006 if there was none, None until CLOSED.
@@ -557,13 +565,16 @@ class Protocol:
         """Fail the connection (RFC 6455 section 7.1.7): send Close if that is still possible, and hear no more.
 
         Parameters:
-            code: close code.
+            code: close code; 1006 to send nothing but the end of the stream.
             reason: text for humans; what is beyond 123 bytes is cut off.
 
         Raises:
             ProtocolError: the code may not be sent.
         """
         life = self._life
+        if code == CloseCode.ABNORMAL_CLOSURE and life.sending in (Sending.OPEN, Sending.SHUT):
+            # A code that never travels: the TCP connection is lost, or about to be cut.
+            self._send_eof()
         if life.sending is Sending.OPEN and life.receiving is Receiving.OPEN:
             # The reason may come from an exception: it must fit a control frame whatever it says.
             close = Close(code, reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore"))

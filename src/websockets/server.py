@@ -37,7 +37,7 @@ from .extensions.base import Extension, ServerExtensionFactory
 from .headers import build_extension, parse_extension, parse_subprotocol
 from .http11 import Request, RequestParser, Response
 from .protocol import Protocol, Side
-from .typing import BytesLike, ExtensionParameter, LoggerLike, Origin, StatusLike, Subprotocol
+from .typing import BytesLike, ExtensionHeader, LoggerLike, Origin, StatusLike, Subprotocol
 
 __all__ = ["ServerProtocol"]
 
@@ -289,7 +289,7 @@ class ServerProtocol(Protocol):
         Raises:
             InvalidHandshake: the header is malformed.
         """
-        chosen: list[tuple[str, list[ExtensionParameter]]] = []
+        chosen: list[ExtensionHeader] = []
         accepted: list[Extension] = []
         values = headers.get_all("Sec-WebSocket-Extensions")
         if values and self.available_extensions:
@@ -305,7 +305,7 @@ class ServerProtocol(Protocol):
                     chosen.append((name, answer))
                     accepted.append(extension)
                     break
-        return (build_extension(chosen) if chosen else None), accepted  # type: ignore[arg-type]
+        return (build_extension(chosen) if chosen else None), accepted
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
         """Choose a subprotocol among those offered (RFC 6455 section 4.2.2). May be overridden.

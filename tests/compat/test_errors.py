@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from _kit import VirtualLoop, idle, run_virtual, wire
+from _kit import VirtualLoop, idle, run_virtual, virtual, wire
 from _kit.asking import reach
 from _kit.ends import open_end, open_pair
 from _kit.pair import ProtocolPair
@@ -585,6 +585,16 @@ def test_every_exception_is_raised() -> None:
 def test_built_in_bases(kind: type[Exception], also: type[Exception]) -> None:
     assert issubclass(kind, also)
     assert issubclass(kind, WebSocketException) is (kind is not MultipleValuesError)
+
+
+@virtual
+async def test_error_of_a_closed_connection() -> None:
+    async with open_pair() as (client, _):
+        with pytest.raises(AssertionError, match="^connection isn't closed yet$"):
+            assert client.close_exc
+        await client.close(1000, "bye")
+        assert type(client.close_exc) is ConnectionClosedOK
+        assert str(client.close_exc) == "sent 1000 (OK) bye; then received 1000 (OK) bye"
 
 
 def test_deprecated_attributes() -> None:

@@ -110,6 +110,16 @@ def test_every_module_resolves_after_importing_the_package(module: str) -> None:
     assert run(f"import websockets; print({module}.__name__)") == f"{module}\n"
 
 
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("websockets", "frames"), ("websockets.asyncio", "router"), ("websockets.extensions", "permessage_deflate")],
+)
+def test_module_is_an_attribute_of_its_package(package: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = import_module(f"{package}.{module}")
+    monkeypatch.delattr(import_module(package), module)
+    assert getattr(import_module(package), module) is found
+
+
 def test_importing_the_package_loads_next_to_nothing() -> None:
     loaded = run("import sys, websockets; print(*sorted(name for name in sys.modules if 'websockets' in name))").split()
     assert loaded == ["websockets", "websockets.version"]

@@ -31,7 +31,7 @@ LIMIT = 60
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 # A mistake that only shows as a warning, such as a connection left open, fails a program that ends by itself.
-STRICT = ("-X", "dev", "-W", "error")
+STRICT = ("-W", "error")
 
 
 def blocks(language: str) -> list[str]:
