@@ -4,7 +4,7 @@ May know: the protocol, the messages that wait to be read, pings and their answe
 waiting is done. ``now`` is an argument, in seconds of any clock that doesn't go back.
 
 A front-end tells the news from the network (:meth:`Session.receive_data`, :meth:`Session.connection_lost`), or the
-wishes of the application (``send``, ``ping``, ``close``). Then, if :attr:`Session.restless`, it calls
+wishes of the application (``ping``, ``close``). Then, if anything happened beyond messages arriving, it calls
 :meth:`Session.attend`, and collects: bytes to write, messages, pings that were answered, and the time at which
 :meth:`Session.ring` must be called.
 """
@@ -86,12 +86,6 @@ class Session:
     # ------------------------------------------------------------------------------------------------------------ ask
 
     @property
-    def restless(self) -> bool:
-        """Whether something happened beyond messages arriving, so that :meth:`attend` must be called."""
-        protocol = self.protocol
-        return bool(protocol.events or protocol.writes or protocol._held or protocol.state is not self._known)
-
-    @property
     def closed(self) -> bool:
         """Whether the connection is over."""
         return self.protocol.state is State.CLOSED
@@ -109,7 +103,7 @@ class Session:
         """Take in what a read gave; nothing refers to ``data`` afterwards.
 
         Returns:
-            Whether the session is restless.
+            Whether anything happened beyond messages arriving, so that :meth:`attend` must be called.
         """
         # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
         self._heard = True
