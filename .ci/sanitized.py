@@ -17,7 +17,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
-TESTS = ["tests/core/test_accelerator.py", "tests/core/test_protocol.py", "tests/core/test_frames.py"]
+TESTS = [
+    "tests/core/test_accelerator.py",
+    "tests/core/test_protocol.py",
+    "tests/core/test_frames.py",
+    "tests/core/test_messages.py",
+    "tests/asyncio/test_pump.py",
+    "tests/asyncio/test_waiter.py",
+    "tests/asyncio/test_receiving.py",
+    "tests/asyncio/test_sending.py",
+    "tests/asyncio/test_broadcast.py",
+    "tests/asyncio/test_buffers.py",
+    "tests/asyncio/test_closing.py",
+]
 
 
 def build(folder: Path) -> None:
@@ -27,7 +39,17 @@ def build(folder: Path) -> None:
     target = accelerator / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = f"-I{sysconfig.get_path('include')}"
     warnings = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Werror"]
-    command = ["gcc", "-shared", "-fPIC", *FLAGS, *warnings, include, str(accelerator / "_native.c"), "-o", str(target)]
+    command = [
+        "gcc",
+        "-shared",
+        "-fPIC",
+        *FLAGS,
+        *warnings,
+        include,
+        *map(str, accelerator.glob("*.c")),
+        "-o",
+        str(target),
+    ]
     subprocess.run(command, check=True)
 
 

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from ._accelerator import Queue
 from .exceptions import TooManyFragments
 from .typing import BytesLike, Data
 
@@ -97,7 +98,7 @@ class Inbox:
     def __init__(self, high: int | None = None, low: int = 0) -> None:
         self.high = high
         self.low = low
-        self.items: deque[Data | Assembly] = deque()
+        self.items: Queue[Data | Assembly] = Queue()
         # Once nobody is going to ask for more, what exceeds the limit is thrown away instead of holding up the Close.
         self.discarding = False
         self._current: Assembly | None = None

@@ -79,7 +79,6 @@ class Session:
     alarm_at: float = math.inf
     _pings: dict[bytes, _Ping] | None = None
     muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
-    _heard: bool = False
     _known: State | None = None
     _keepalive_started: float | None = None
 
@@ -105,13 +104,17 @@ class Session:
         Returns:
             Whether anything happened beyond messages arriving, so that :meth:`attend` must be called.
         """
-        # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
-        self._heard = True
         protocol = self.protocol
         if protocol._life.receiving is _RECEIVING:
             protocol._receive_frames(data)
         else:
             protocol.receive_data(data)
+        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
+
+    def receive_frames(self, frames: list[Any]) -> bool:
+        """As :meth:`receive_data`, for a read that went through the decoder already."""
+        protocol = self.protocol
+        protocol._take_frames(frames)
         return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
 
     def receive_eof(self) -> None:
@@ -294,7 +297,8 @@ class Session:
             self.cause = TimeoutError(text)
 
     def _send_keepalive(self, now: float) -> None:
-        self._heard = False
+        # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
+        self._hear()
         try:
             self.ping(None, None, now)
         except InvalidState:  # the connection is about to end by itself
@@ -313,7 +317,7 @@ class Session:
         assert timeout is not None
         late = now - self.alarm_at
         # Who doesn't listen can't complain of silence.
-        if self._heard or self.muted:
+        if self.muted or self._hear():
             self._forget_keepalive()
             self._alive(self.alarm_at - timeout, now)
         elif late > timeout:
@@ -324,6 +328,14 @@ class Session:
                 self.protocol.logger.debug("- timed out waiting for keepalive pong")
             cause = TimeoutError("timed out while waiting for keepalive pong")
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
+
+    def _hear(self) -> bool:
+        """Whether anything arrived since this was last called."""
+        decoder = self.protocol._decoder
+        if decoder is None:
+            return False
+        heard, decoder.heard = decoder.heard, False
+        return heard
 
     def _forget_keepalive(self) -> None:
         """Pings of ours that will never be answered must not pile up."""

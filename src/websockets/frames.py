@@ -11,11 +11,10 @@ import dataclasses
 import enum
 import os
 import re
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from ._accelerator import build_frame
+from ._accelerator import build_frame, forget_masks, new_mask
 from .exceptions import ProtocolError
 from .typing import BytesLike
 
@@ -266,31 +265,6 @@ def _elide(shown: str, separator: str = "") -> str:
     return f"{shown[:before]}...{shown[before - keep :]}"
 
 
-class _Masks(threading.local):
-    """Masking keys (RFC 6455 section 5.3), drawn from a buffer of random bytes, one buffer a thread.
-
-    A call to the operating system for every frame costs more than the frame. The keys stay those of its generator:
-    unpredictable, never used twice.
-    """
-
-    keys = memoryview(b"")
-    position = 0
-
-    def draw(self) -> bytes:
-        start = self.position
-        if start >= len(self.keys):
-            self.keys = memoryview(os.urandom(4096))
-            start = 0
-        self.position = start + 4
-        return bytes(self.keys[start : start + 4])
-
-    def forget(self) -> None:
-        self.keys, self.position = memoryview(b""), 0
-
-
-_masks = _Masks()
-new_mask = _masks.draw
-
-# A forked child must not repeat the keys of its parent.
+# A forked child must not repeat the masks of its parent.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_masks.forget)
+    os.register_at_fork(after_in_child=forget_masks)

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from ._accelerator import FrameDecoder, build_frame, build_header
+from ._accelerator import FrameDecoder, build_frame, new_mask
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from .exceptions import (
     ConnectionClosed,
@@ -28,7 +28,7 @@ from .exceptions import (
 )
 from .extensions.base import Extension
 from .extensions.permessage_deflate import PerMessageDeflate
-from .frames import MAX_CONTROL_PAYLOAD, OK_CLOSE_CODES, Close, CloseCode, Frame, Opcode, new_mask
+from .frames import MAX_CONTROL_PAYLOAD, OK_CLOSE_CODES, Close, CloseCode, Frame, Opcode
 from .http11 import Request, Response
 from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
@@ -46,9 +46,6 @@ FIN: Final = 0x80
 RSV1: Final = 0x40
 # First bytes of messages in one frame, uncompressed.
 WHOLE: Final = (FIN | 1, FIN | 2)
-
-# From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
-GATHER_FROM: Final = 2**14
 
 # What every message asks for: the attribute of an enumeration costs more than the name of a module.
 _OPEN: Final = State.OPEN
@@ -235,20 +232,19 @@ class Protocol:
 
     def _receive_frames(self, data: BytesLike) -> None:
         """The hot path: what a read gave, to frames, to whom they concern."""
-        decoder = self._decoder
-        if decoder is None:
-            decoder = self._start_decoder()
+        self._take_frames((self._decoder or self._start_decoder()).feed(data))
+
+    def _take_frames(self, frames: list[Any]) -> None:
+        """Take in frames as the decoder gives them: first byte, payload, and so on."""
+        keep = self._keep
         try:
-            frames = decoder.feed(data)
-            keep = self._keep
             for index in range(0, len(frames), 2):
                 head = frames[index]
                 if keep is not None and head in WHOLE:
                     keep(frames[index + 1])
                 else:
                     self._receive_frame(head, frames[index + 1])
-            if decoder.failure is not None and self._life.receiving is Receiving.OPEN:
-                self._refuse(*decoder.failure)
+            self._check_decoder()
         except (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError) as exc:
             self._fail_for(exc)
         except Exception as exc:
@@ -258,10 +254,16 @@ class Protocol:
         if self._life.state is not _OPEN:
             self._react()
 
+    def _check_decoder(self) -> None:
+        decoder = self._decoder
+        if decoder is not None and decoder.failure is not None and self._life.receiving is _RECEIVING:
+            self._refuse(*decoder.failure)
+
     def _start_decoder(self) -> FrameDecoder:
         """The decoder, made when the first frame arrives, when the extensions are known."""
         self._find_deflate()
-        if self.extensions or self.debug:
+        # A message that isn't compressed needs none of what follows, whether or not others are.
+        if self.debug or (self.extensions and self._deflate is None):
             self._keep = None
         reserved = 0 if not self.extensions else 0x70 if self._deflate is None else RSV1
         fragment, message = self.max_fragment_size, self.max_message_size
@@ -449,8 +451,8 @@ class Protocol:
         self.writes.append(self._encode(opcode, data, fin))
         self._continuing = not fin
 
-    def _send_message(self, opcode: int, data: BytesLike) -> int:
-        """The hot path: send a message in one frame; return the size of the frame in bytes.
+    def _frame_message(self, opcode: int, data: BytesLike) -> bytes:
+        """A message in one frame, for a front-end that writes it itself.
 
         Raises:
             ProtocolError: a fragmented message is under way.
@@ -461,16 +463,8 @@ class Protocol:
         if self._continuing:
             raise ProtocolError("expected a continuation frame")
         if self.extensions or self.debug:
-            frame = self._encode(Opcode(opcode), data)
-        elif self.side is _CLIENT:
-            frame = build_frame(opcode | FIN, data, new_mask())
-        elif len(data) < GATHER_FROM or type(data) is not bytes:
-            frame = build_frame(opcode | FIN, data, None)
-        else:
-            self.writes += build_header(opcode | FIN, len(data)), data
-            return len(data)
-        self.writes.append(frame)
-        return len(frame)
+            return self._encode(Opcode(opcode), data)
+        return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
 
     def _encode(self, opcode: Opcode, data: BytesLike, fin: bool = True) -> bytes:
         """One frame in bytes, through the extensions."""

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import websockets
+from websockets.asyncio import _pump, _readable
 from websockets.version import version
 
 SNAPSHOT = Path(__file__).with_name("public_api.json")
@@ -132,7 +133,8 @@ def private_bases(cls: type) -> Iterator[type]:
     """Bases of ours that are only there to be inherited from: what they have is the class's own."""
     for base in cls.__bases__:
         if base.__module__.startswith("websockets.") and not is_public(base):
-            yield base
+            # Compiled classes have no signatures to show; their readable twins have.
+            yield _readable.Pump if base is _pump.Pump else base
             yield from private_bases(base)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _kit import wire
+from core._twins import TWINS
 from websockets import frames
 from websockets.exceptions import ProtocolError
 from websockets.extensions.base import Extension
@@ -346,41 +348,52 @@ class CountingRandom:
 
 
 @pytest.fixture
-def random(monkeypatch: pytest.MonkeyPatch) -> CountingRandom:
+def random(monkeypatch: pytest.MonkeyPatch) -> Iterator[CountingRandom]:
     counting = CountingRandom()
     monkeypatch.setattr(os, "urandom", counting)
-    return counting
+    forget_all()
+    yield counting
+    forget_all()
 
 
-def test_masks_use_all_random_bytes_once(monkeypatch: pytest.MonkeyPatch, random: CountingRandom) -> None:
-    module = load_again(monkeypatch)
-    keys = [module.new_mask() for _ in range(5000)]
+def forget_all() -> None:
+    for twin in TWINS.values():
+        twin.forget_masks()
+
+
+every_twin = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
+
+
+@every_twin
+def test_masks_use_all_random_bytes_once(twin: Any, random: CountingRandom) -> None:
+    keys = [twin.new_mask() for _ in range(5000)]
     assert keys == [number.to_bytes(4, "big") for number in range(5000)]
     assert {type(key) for key in keys} == {bytes}
     # One call to the system serves a thousand frames.
     assert len(random.calls) == -(-5000 * 4 // random.calls[0])
 
 
-def test_masks_of_threads_are_their_own(monkeypatch: pytest.MonkeyPatch, random: CountingRandom) -> None:
-    module = load_again(monkeypatch)
-    drawn: dict[int, list[bytes]] = {0: [module.new_mask()]}
+@every_twin
+def test_masks_of_threads_are_their_own(twin: Any, random: CountingRandom) -> None:
+    drawn: dict[int, list[bytes]] = {0: [twin.new_mask()]}
 
     def draw(number: int) -> None:
-        drawn[number] = [module.new_mask() for _ in range(100)]
+        drawn[number] = [twin.new_mask() for _ in range(100)]
 
     threads = [threading.Thread(target=draw, args=(number,)) for number in range(1, 4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    drawn[0] += [module.new_mask() for _ in range(100)]
+    drawn[0] += [twin.new_mask() for _ in range(100)]
     keys = [key for keys in drawn.values() for key in keys]
     assert len(set(keys)) == len(keys) == 401
     assert len(random.calls) == 4
 
 
-def test_masks_are_random() -> None:
-    first, second = ([frames.new_mask() for _ in range(64)] for _ in range(2))
+@every_twin
+def test_masks_are_random(twin: Any) -> None:
+    first, second = ([twin.new_mask() for _ in range(64)] for _ in range(2))
     assert first != second
     # 512 bytes of which each bit is as often set as not, but for less than one case in a billion billions.
     ones = sum(int.from_bytes(key, "big").bit_count() for key in first + second)
@@ -413,12 +426,23 @@ if hasattr(os, "fork"):
         assert len(set(lines)) == len(lines) == 3
 
 
-def test_forgotten_masks_never_come(monkeypatch: pytest.MonkeyPatch, random: CountingRandom) -> None:
-    module = load_again(monkeypatch)
-    module.new_mask()
-    module._masks.forget()
-    assert module.new_mask() == (random.calls[0] // 4).to_bytes(4, "big")
+@every_twin
+def test_forgotten_masks_never_come(twin: Any, random: CountingRandom) -> None:
+    twin.new_mask()
+    twin.forget_masks()
+    assert twin.new_mask() == (random.calls[0] // 4).to_bytes(4, "big")
     assert len(random.calls) == 2
+
+
+@pytest.mark.skipif("native" not in TWINS, reason="the compiled twin was not built")
+@pytest.mark.parametrize("answer", [b"too short", "no bytes"])
+def test_too_few_random_bytes_are_an_error(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_all()
+    with monkeypatch.context() as context:
+        context.setattr(os, "urandom", lambda size: answer)
+        with pytest.raises(RuntimeError, match="what it was asked for"):
+            TWINS["native"].new_mask()
+    assert len(TWINS["native"].new_mask()) == 4
 
 
 def test_masks_where_there_is_no_fork(monkeypatch: pytest.MonkeyPatch) -> None:

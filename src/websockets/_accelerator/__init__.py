@@ -10,10 +10,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["TWIN", "FrameDecoder", "apply_mask", "build_frame", "build_header"]
+__all__ = ["TWIN", "FrameDecoder", "Queue", "apply_mask", "build_frame", "build_header", "forget_masks", "new_mask"]
 
 if TYPE_CHECKING:
-    from ._python import FrameDecoder, apply_mask, build_frame, build_header
+    from ._python import FrameDecoder, Queue, apply_mask, build_frame, build_header, forget_masks, new_mask
 
     TWIN: str
 
@@ -34,5 +34,6 @@ def _select() -> str:
 if not TYPE_CHECKING:
     TWIN = _select()
     _twin = importlib.import_module(f"._{TWIN}", __name__)
-    FrameDecoder, apply_mask = _twin.FrameDecoder, _twin.apply_mask
+    FrameDecoder, Queue, apply_mask = _twin.FrameDecoder, _twin.Queue, _twin.apply_mask
     build_frame, build_header = _twin.build_frame, _twin.build_header
+    new_mask, forget_masks = _twin.new_mask, _twin.forget_masks

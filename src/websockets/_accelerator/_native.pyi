@@ -1,13 +1,33 @@
 from typing import Any
 
-Buffer = bytes | bytearray | memoryview
+from websockets.asyncio._readable import Messages as Messages
+from websockets.asyncio._readable import Pump as Pump
+from websockets.asyncio._readable import Waiter as Waiter
+
+from ._python import Buffer, Queue
+
+__all__ = [
+    "FrameDecoder",
+    "Messages",
+    "Pump",
+    "Queue",
+    "Waiter",
+    "apply_mask",
+    "build_frame",
+    "build_header",
+    "forget_masks",
+    "new_mask",
+]
 
 class FrameDecoder:
     failure: tuple[Any, ...] | None
     ended: bool
+    heard: bool
     def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None: ...
     def feed(self, data: Buffer, /) -> list[Any]: ...
 
 def apply_mask(data: Buffer, mask: bytes, /) -> bytes: ...
 def build_frame(head: int, payload: Buffer, mask: bytes | None, /) -> bytes: ...
 def build_header(head: int, size: int, /) -> bytes: ...
+def new_mask() -> bytes: ...
+def forget_masks() -> None: ...

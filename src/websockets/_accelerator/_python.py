@@ -11,10 +11,13 @@ refused by its header, and text by its first wrong byte, even while the rest of 
 from __future__ import annotations
 
 import codecs
+import os
 import struct
+import threading
+from collections import deque
 from typing import Any, Final
 
-__all__ = ["FrameDecoder", "apply_mask", "build_frame", "build_header"]
+__all__ = ["FrameDecoder", "Queue", "apply_mask", "build_frame", "build_header", "forget_masks", "new_mask"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -52,6 +55,36 @@ def _header(head: int, size: int, masked: int) -> bytes:
     if size < 65536:
         return _LENGTH_16(head, masked | 126, size)
     return _LENGTH_64(head, masked | 127, size)
+
+
+class _Masks(threading.local):
+    """Masking keys (RFC 6455 section 5.3), drawn from a buffer of random bytes, one buffer a thread.
+
+    A call to the operating system for every frame costs more than the frame. The keys stay those of its generator:
+    unpredictable, never used twice.
+    """
+
+    keys = memoryview(b"")
+    position = 0
+
+    def draw(self) -> bytes:
+        start = self.position
+        if start >= len(self.keys):
+            self.keys = memoryview(os.urandom(4096))
+            start = 0
+        self.position = start + 4
+        return bytes(self.keys[start : start + 4])
+
+    def forget(self) -> None:
+        self.keys, self.position = memoryview(b""), 0
+
+
+_masks = _Masks()
+# Four unpredictable bytes to mask a frame with, never given before; and how a forked child gets others than its parent.
+new_mask, forget_masks = _masks.draw, _masks.forget
+
+# Items in the order of their arrival; the compiled one takes less memory while it is empty.
+Queue = deque
 
 
 class _Refusal(Exception):
@@ -92,6 +125,7 @@ class FrameDecoder:
         failure: None, or a tuple that begins with a close code: ``(1002, text)``, ``(1007, text)``, or ``(1009, size of
             the frame, limit, bytes of the message before it)``. Once it is set, input is ignored.
         ended: whether a Close frame was seen; input after it is ignored.
+        heard: set whenever anything arrives; to be cleared by whoever wants to know.
     """
 
     __slots__ = (
@@ -112,11 +146,13 @@ class FrameDecoder:
         "_validated",
         "ended",
         "failure",
+        "heard",
     )
 
     def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None:
         self.failure: tuple[Any, ...] | None = None
         self.ended = False
+        self.heard = False
         self._masked = masked
         self._reserved = reserved
         self._max_fragment = max_fragment
@@ -142,6 +178,7 @@ class FrameDecoder:
         ``head`` is the first byte of the frame, ``payload`` is unmasked. Nothing of ``data`` is referred to afterwards.
         """
         frames: list[Any] = []
+        self.heard = True
         if self.failure is not None or self.ended:
             return frames
         chunk = self._tail + bytes(data)

@@ -55,7 +55,7 @@ def broadcast(
             # The frames of a server are alike for all clients that have the same extensions: none.
             if protocol.side is Side.SERVER and not protocol.extensions and not protocol.debug:
                 frame = frame or build_frame(opcode | FIN, payload, None)
-                connection._write(frame)
+                connection._put(frame)
             else:
                 _send(connection, opcode, payload)
         except ConcurrencyError as exc:
@@ -71,8 +71,7 @@ def broadcast(
 
 
 def _send(connection: Connection, opcode: int, payload: BytesLike) -> None:
-    connection.protocol._send_message(opcode, payload)
-    connection._flush()
+    connection._put(connection.protocol._frame_message(opcode, payload))
 
 
 def _unwritten(cause: Exception) -> RuntimeError:

@@ -14,18 +14,20 @@ import contextlib
 import functools
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from .._face import Face
-from .._lifecycle import State
+from .._lifecycle import Receiving, Sending, Side, State
 from .._options import queue_marks, write_marks
 from .._session import Session, Timing
 from .._timers import Entry
 from ..exceptions import InvalidState
-from ..protocol import GATHER_FROM, Protocol
+from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._loops import Ringing, loop_state
-from ._waiter import Waiter
+from ._pump import Pump
+from ._readable import GATHER_FROM
 
 __all__ = ["Link"]
 
@@ -33,23 +35,13 @@ __all__ = ["Link"]
 _timing = functools.lru_cache(maxsize=64)(Timing)
 
 
-class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
+class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     """A session on a transport; :class:`~.connection.Connection` adds what users call, and documents the options."""
 
     # Made when something needs them; an idle connection stays small.
-    transport: asyncio.Transport
     _logger: LoggerLike | None = None
     _entry: Entry[Ringing] | None = None
-    _receiver: Waiter | None = None
-    _streaming: bool = False
-    _burst: int = 0
-    _lost: bool = False
     _closing: asyncio.Future[None] | None = None
-    _corked: int = 0  # bytes accepted by send() that wait for the answers to other messages of the same read
-    _backstop: bool = False  # whether the loop is going to see to them
-    _drainers: deque[asyncio.Future[None]] | None = None
-    # Held while a fragmented message is being sent; None while nobody sends one, so that send() needs no lock.
-    _send_lock: asyncio.Lock | None = None
     _senders: int = 0
 
     def __init__(
@@ -68,6 +60,12 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self._write_limit = write_limit
         timing = _timing(ping_interval, ping_timeout, close_timeout)
         self._session = Session(protocol, timing, queue_marks(max_queue))
+        self._queue = self._session.inbox.items
+        self._buffer = self._shared.buffer
+        self._client = protocol.side is Side.CLIENT
+        self._life, self._may_send = protocol._life, Sending.OPEN
+        if (high := self._session.inbox.high) is not None:
+            self._high = high
         if protocol.logger.isEnabledFor(logging.INFO):
             # Otherwise the protocol has nothing to say that needs to lead to the connection.
             protocol.logger = self.logger
@@ -79,6 +77,7 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _start_closing(self, code: int, reason: str = "") -> None:
         self._session.close(code, reason)
+        self._choose_path()
         if not self._lost:
             # The Close of the peer must be seen, also when nobody reads messages any more.
             self._resume_reading()
@@ -120,27 +119,44 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the loop: where to read into."""
-        return self._shared.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Called by the loop: so much was read."""
-        self.data_received(self._shared.buffer[:nbytes])
-
     def data_received(self, data: BytesLike) -> None:
         """Take in what a read gave; whoever waits for a message goes on before this returns."""
-        session = self._session
-        if session.receive_data(data):
+        if self._session.receive_data(data):
             self._attend()
-        inbox = session.inbox
-        if inbox.items:
-            receiver = self._receiver
-            if receiver is not None:
-                receiver.resume()
-            elif inbox.full and not inbox.discarding and not session.muted:
-                session.muted = True
-                self.transport.pause_reading()
+        elif self._decoder is None:
+            self._choose_path()
+        self._deliver()
+
+    def _receive_rest(self, frames: list[Any]) -> None:
+        """Take in the frames of a read from the first on that wasn't a message."""
+        if self._session.receive_frames(frames):
+            self._attend()
+        self._deliver()
+
+    def _pause_if_full(self) -> None:
+        inbox = self._session.inbox
+        if inbox.full and not inbox.discarding and not self._muted:
+            self._mute(True)
+            self.transport.pause_reading()
+
+    def _mute(self, muted: bool) -> None:
+        # The session must know, too: who doesn't listen can't complain of silence.
+        self._muted = self._session.muted = muted
+
+    def _drained(self) -> None:
+        """A message was read while reading pauses."""
+        if self._session.inbox.drained:
+            self._resume_reading()
+
+    def _choose_path(self) -> None:
+        """Say what may go the straight way from now on; asked again whenever something happens but messages."""
+        protocol = self.protocol
+        self._plain = not protocol.extensions and not protocol.debug
+        self._quick = not self._lost and protocol._held is None
+        straight = self._quick and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
+        # A class may want to see what is read.
+        straight = straight and type(self).data_received is Link.data_received
+        self._decoder = protocol._decoder if straight else None
 
     def eof_received(self) -> None:
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
@@ -182,8 +198,8 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
                 waiter.set_result(None)
 
     def _resume_reading(self) -> None:
-        if self._session.muted and not self._lost:
-            self._session.muted = False
+        if self._muted and not self._lost:
+            self._mute(False)
             self.transport.resume_reading()
 
     # -------------------------------------------------------------------------------------------------- what follows
@@ -196,11 +212,13 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         self._flush()
         if not self._lost:
             self._schedule()
+        self._choose_path()
 
     def _flush(self) -> None:
-        """Write what the session has to say."""
-        self._corked = 0
+        """Write what was held back, and what the session has to say."""
         writes = self.protocol.data_to_send()
+        if self._corked:
+            writes.insert(0, self._take_corked())
         if not writes or self._lost or self.transport.is_closing():
             return
         if len(writes) == 1 and writes[0]:
@@ -210,7 +228,14 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         else:
             self._write_last(writes)
 
-    def _write_all(self, writes: list[bytes]) -> None:
+    def _write_pieces(self, header: bytes, payload: BytesLike) -> None:
+        """Write a large frame."""
+        if self._corked:
+            self._flush()
+        if not self._lost and not self.transport.is_closing():
+            self._write_all([header, payload])
+
+    def _write_all(self, writes: Sequence[BytesLike]) -> None:
         # Copying large payloads costs more than a call with several pieces; with TLS each piece would be a record.
         if len(writes[-1]) < GATHER_FROM or self.transport.get_extra_info("sslcontext") is not None:
             self.transport.write(b"".join(writes))
@@ -225,12 +250,6 @@ class Link(Face, asyncio.BufferedProtocol, asyncio.Protocol):
         if before := b"".join(writes):
             self.transport.write(before)
         self._half_close()
-
-    def _write(self, frame: bytes) -> None:
-        """Write a frame that was made for several connections."""
-        if self._corked:
-            self._flush()
-        self.transport.write(frame)
 
     def _half_close(self) -> None:
         """End the sending side; where that can't be done alone, as with TLS, end the connection."""

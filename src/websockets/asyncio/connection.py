@@ -27,15 +27,10 @@ from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
 from ..typing import BytesLike, Data, DataLike
 from ._link import Link
-from ._waiter import Waiter
+from ._pump import FULL, SLOW, Messages, Waiter
+from ._readable import BURST
 
 __all__ = ["Connection"]
-
-# After so many messages without a wait, recv() lets the other tasks of the loop run.
-BURST = 256
-
-# So many bytes are written at once, however many messages wait.
-CORK_LIMIT = 2**16
 
 # When a loop over an async generator is left, asyncio closes the generator in a task of its own.
 STEPS_TO_CLOSE_A_GENERATOR = 3
@@ -69,16 +64,19 @@ class Connection(Link):
     ) -> None:
         await self.close(CloseCode.NORMAL_CLOSURE if exc_type is None else CloseCode.INTERNAL_ERROR)
 
-    async def __aiter__(self) -> AsyncIterator[Data]:
+    def __aiter__(self) -> AsyncIterator[Data]:
         """Messages, until the connection closes normally.
 
         Raises:
             ConnectionClosedError: the connection closed otherwise.
         """
+        # A class that has a recv() of its own iterates over what that gives.
+        return _Messages(self) if type(self).recv is Connection.recv else self._results()
+
+    async def _results(self) -> AsyncIterator[Data]:
         try:
             while True:
-                message = self._take()
-                yield await self.recv() if isinstance(message, Missing) else message
+                yield await self.recv()
         except ConnectionClosedOK:
             return
 
@@ -105,37 +103,33 @@ class Connection(Link):
             ConnectionClosed: the connection is closed, and what was received before has been read.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
-        message = self._take()
-        if isinstance(message, Missing):
-            message = await self._wait_for_message()
+        message = await self._next()
         return message if decode is None else await self._convert(message, decode)
 
-    def _take(self) -> Data | Missing:
-        """The next message, if it is there and may be taken without a wait."""
-        if self._receiver is not None or self._streaming or self._burst >= BURST:
+    async def _receive_slowly(self, iterating: bool) -> Data:
+        """The next message, where that takes more than waiting for a read."""
+        try:
+            if self._receiver is not None or self._streaming:
+                await self._take_turn("recv")
+            elif self._burst >= BURST:
+                await self._let_others_run()
+            while isinstance(message := self._get(), Missing):
+                await self._wait_for_frames()
+            return message
+        except ConnectionClosedOK:
+            if iterating:
+                raise StopAsyncIteration from None
+            raise
+
+    def _get(self) -> Data | Missing:
+        """The next message, be it one in fragments."""
+        if self._receiver is not None or self._streaming:
             return MISSING
-        session = self._session
-        message = session.inbox.get()
+        message = self._session.inbox.get()
         if message is not MISSING:
             self._burst += 1
-            if session.muted and session.inbox.drained:
-                self._resume_reading()
-        return message
-
-    async def _wait_for_message(self) -> Data:
-        if self._receiver is not None or self._streaming:
-            await self._take_turn("recv")
-        elif self._burst >= BURST:
-            await self._let_others_run()
-        message = self._take()
-        while isinstance(message, Missing):
-            self._before_waiting()
-            self._receiver = Waiter(self.loop)
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
-            message = self._take()
+            if self._muted:
+                self._drained()
         return message
 
     @overload
@@ -181,8 +175,8 @@ class Connection(Link):
             if assembly is not None:
                 inbox.release(assembly)
             self._streaming = False
-            if self._session.muted and inbox.drained:
-                self._resume_reading()
+            if self._muted:
+                self._drained()
 
     async def _next_piece(self, assembly: Assembly) -> bytes | None:
         """The next fragment of a message; None after the last."""
@@ -261,36 +255,31 @@ class Connection(Link):
             ConnectionClosed: the connection is closed.
             TypeError: the message, or an item of it, has no type that can be sent.
         """
+        sent = self._send_now(message, text)
+        if sent == SLOW:
+            await self._send_slowly(message, text)
+        elif sent == FULL:
+            await self._drain()
+
+    async def _send_slowly(
+        self, message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike], text: bool | None
+    ) -> None:
+        """Send a message where it isn't just a frame to write."""
         encoded = encode_message(message, text)
         if encoded is None:
             await self._send_fragments(message, text)
             return
-        if self._send_lock is None:
-            try:
-                size = self.protocol._send_message(*encoded)
-            except InvalidState:
-                await self._raise_closed()
-            if self._drainers is None and self._session.inbox.items and self._cork(size):
-                return
-        else:
+        if self._send_lock is not None:
             async with self._sender():
                 await self._send_frame(*encoded)
-        self._flush()
+        else:
+            try:
+                frame = self.protocol._frame_message(*encoded)
+            except InvalidState:
+                await self._raise_closed()
+            self._put(frame)
         if self._drainers is not None:
             await self._drain()
-
-    def _cork(self, size: int) -> bool:
-        """Hold back a frame while more received messages wait: their answers can share a write.
-
-        Whoever reads the last of them writes; otherwise the next turn of the loop does.
-        """
-        self._corked += size
-        if self._corked > CORK_LIMIT:
-            return False
-        if not self._backstop:
-            self._backstop = True
-            self.loop.call_soon(self._uncork)
-        return True
 
     @contextlib.asynccontextmanager
     async def _sender(self) -> AsyncIterator[None]:
@@ -418,6 +407,15 @@ class Connection(Link):
         """
         self._start_closing(code, reason)
         await self.wait_closed()
+
+
+class _Messages(Messages):
+    """The messages of a connection, as an async generator would give them."""
+
+    __slots__ = ()
+
+    async def aclose(self) -> None:
+        """Nothing needs to be done when a loop is left; for :func:`contextlib.aclosing`."""
 
 
 async def _each(items: Iterable[object]) -> AsyncIterator[object]:

@@ -115,7 +115,7 @@ class ServerConnection(Connection):
         # A task is made once there is something for it to do: a client that says nothing costs none.
         if self._task is None and self._session.request is not None and not self._lost:
             # Until the answer is sent, nothing of what follows counts.
-            self._session.muted = True
+            self._mute(True)
             self.transport.pause_reading()
             self._task = self.loop.create_task(self.server._run(self))
             self._task.add_done_callback(self._ran)

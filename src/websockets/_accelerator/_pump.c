@@ -1,0 +1,1415 @@
+/* The path of a message between a transport and a task: read, queue, wait, send, write.
+
+   asyncio/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
+   messages: what the loop and the kernel need for one takes some thirty microseconds, and each step of ours in Python
+   would add a third of one to it. So this file holds the straight way, and whatever isn't on it is a call of a method
+   that the class in Python has: `data_received`, `_receive_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
+   `_write_pieces`, `_uncork`. */
+
+#include "_native.h"
+
+/* From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. */
+#define GATHER_FROM ((Py_ssize_t)1 << 14)
+/* So many bytes are written at once, however many messages wait. */
+#define CORK_LIMIT ((Py_ssize_t)1 << 16)
+/* After so many messages without a wait, the other tasks of the loop get their turn. */
+enum { BURST = 256 };
+
+/* What _send_now() and _put() answer. */
+enum { SLOW, SENT, FULL };
+
+#define IS_SET(object) ((object) != NULL && (object) != Py_None)
+
+/* ---------------------------------------------------------------------------------------------------------- waiter */
+
+enum { PENDING, DONE, CANCELLED };
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop, *callback, *context, *message;
+    char blocking, state;
+} Waiter;
+
+static Waiter *
+waiter_new(PyTypeObject *type, PyObject *loop)
+{
+    Waiter *self = (Waiter *)type->tp_alloc(type, 0);
+
+    if (self != NULL) {
+        self->loop = Py_NewRef(loop);
+    }
+    return self;
+}
+
+static PyObject *
+Waiter_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", NULL};
+    PyObject *loop;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Waiter", names, &loop)) {
+        return NULL;
+    }
+    return (PyObject *)waiter_new(type, loop);
+}
+
+static int
+Waiter_traverse(Waiter *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->loop);
+    Py_VISIT(self->callback);
+    Py_VISIT(self->context);
+    Py_VISIT(self->message);
+    return 0;
+}
+
+static int
+Waiter_clear(Waiter *self)
+{
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->callback);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->message);
+    return 0;
+}
+
+static void
+Waiter_dealloc(Waiter *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Waiter_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Have the loop resume the task in its next turn. */
+static int
+waiter_call_soon(Waiter *self)
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *callback = self->callback, *result;
+
+    if (callback == NULL) {
+        return 0;
+    }
+    self->callback = NULL;
+    PyObject *arguments[] = {self->loop, callback, (PyObject *)self, IS_SET(self->context) ? self->context : Py_None};
+    PyObject *names = PyTuple_Pack(1, state->name_context);
+    result = names == NULL ? NULL : PyObject_VectorcallMethod(state->name_call_soon, arguments, 3, names);
+    Py_XDECREF(names);
+    Py_DECREF(callback);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+waiter_wake(Waiter *self)
+{
+    if (self->state != PENDING) {
+        return 0;
+    }
+    self->state = DONE;
+    return waiter_call_soon(self);
+}
+
+/* Whether a task of this loop is running; -1 for an exception. */
+static int
+task_is_running(State *state, PyObject *loop)
+{
+    PyObject *task;
+
+    if (state->current_task == NULL) {
+        PyObject *asyncio = PyImport_ImportModule("asyncio");
+        if (asyncio != NULL) {
+            state->current_task = PyObject_GetAttrString(asyncio, "current_task");
+            Py_DECREF(asyncio);
+        }
+        if (state->current_task == NULL) {
+            return -1;
+        }
+    }
+    task = PyObject_CallOneArg(state->current_task, loop);
+    if (task == NULL) {
+        return -1;
+    }
+    Py_DECREF(task);
+    return task != Py_None;
+}
+
+/* End the wait; the task goes on before this returns, unless another task is running. The caller must be done with
+   whatever it does: the task may call anything again. */
+static int
+waiter_resume(Waiter *self)
+{
+    PyObject *callback, *context, *result;
+    int running;
+
+    if (self->state != PENDING) {
+        return 0;
+    }
+    if (self->callback == NULL || self->context == NULL || !PyContext_CheckExact(self->context)) {
+        return waiter_wake(self);
+    }
+    running = task_is_running(PyType_GetModuleState(Py_TYPE(self)), self->loop);
+    if (running != 0) {
+        return running < 0 ? -1 : waiter_wake(self);
+    }
+    self->state = DONE;
+    callback = self->callback;
+    self->callback = NULL;
+    context = Py_NewRef(self->context);
+    result = NULL;
+    if (PyContext_Enter(context) == 0) {
+        Py_INCREF(self);
+        result = PyObject_CallOneArg(callback, (PyObject *)self);
+        Py_DECREF(self);
+        if (PyContext_Exit(context) < 0) {
+            Py_CLEAR(result);
+        }
+    }
+    Py_DECREF(context);
+    Py_DECREF(callback);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static PyObject *
+Waiter_wake(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    if (waiter_wake(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Waiter_resume(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    if (waiter_resume(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Waiter_get_loop(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    return Py_NewRef(IS_SET(self->loop) ? self->loop : Py_None);
+}
+
+static PyObject *
+Waiter_add_done_callback(Waiter *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+
+    if (count != 1 || named > 1 ||
+        (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "context") != 0)) {
+        PyErr_SetString(PyExc_TypeError, "add_done_callback() takes a callback, and context as a keyword");
+        return NULL;
+    }
+    Py_XSETREF(self->callback, Py_NewRef(args[0]));
+    Py_XSETREF(self->context, named ? Py_NewRef(args[1]) : NULL);
+    if (self->state != PENDING && waiter_call_soon(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Waiter_remove_done_callback(Waiter *self, PyObject *callback)
+{
+    int same = self->callback == NULL ? 0 : PyObject_RichCompareBool(self->callback, callback, Py_EQ);
+
+    if (same < 0) {
+        return NULL;
+    }
+    if (same) {
+        Py_CLEAR(self->callback);
+        Py_CLEAR(self->context);
+    }
+    return PyLong_FromLong(same);
+}
+
+static PyObject *
+Waiter_cancel(Waiter *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"msg", NULL};
+    PyObject *message = Py_None;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", names, &message)) {
+        return NULL;
+    }
+    if (self->state != PENDING) {
+        Py_RETURN_FALSE;
+    }
+    self->state = CANCELLED;
+    Py_XSETREF(self->message, Py_NewRef(message));
+    if (waiter_call_soon(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+Waiter_done(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(self->state != PENDING);
+}
+
+static PyObject *
+Waiter_cancelled(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    return PyBool_FromLong(self->state == CANCELLED);
+}
+
+/* Raise what the wait ended with, if it is an exception. */
+static int
+waiter_check(Waiter *self)
+{
+    const char *name = self->state == CANCELLED ? "CancelledError" : "InvalidStateError";
+    PyObject *asyncio, *type;
+
+    if (self->state == DONE) {
+        return 0;
+    }
+    asyncio = PyImport_ImportModule("asyncio");
+    type = asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, name);
+    Py_XDECREF(asyncio);
+    if (type == NULL) {
+        return -1;
+    }
+    if (self->state == PENDING) {
+        PyErr_SetString(type, "result is not ready");
+    }
+    else if (IS_SET(self->message)) {
+        PyObject *exc = PyObject_CallOneArg(type, self->message);
+        if (exc != NULL) {
+            PyErr_SetObject(type, exc);
+            Py_DECREF(exc);
+        }
+    }
+    else {
+        PyErr_SetNone(type);
+    }
+    Py_DECREF(type);
+    return -1;
+}
+
+static PyObject *
+Waiter_result(Waiter *self, PyObject *Py_UNUSED(unused))
+{
+    if (waiter_check(self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* It is its own iterator: what it gives, once, is itself. */
+static PyObject *
+Waiter_next(Waiter *self)
+{
+    if (self->state == PENDING && !self->blocking) {
+        self->blocking = 1;
+        return Py_NewRef(self);
+    }
+    (void)waiter_check(self);
+    return NULL;
+}
+
+static PyMethodDef Waiter_methods[] = {
+    {"get_loop", (PyCFunction)Waiter_get_loop, METH_NOARGS, "The loop of the task."},
+    {"add_done_callback", (PyCFunction)(void (*)(void))Waiter_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
+     "Remember how to resume the task."},
+    {"remove_done_callback", (PyCFunction)Waiter_remove_done_callback, METH_O, "Forget how to resume the task."},
+    {"cancel", (PyCFunction)(void (*)(void))Waiter_cancel, METH_VARARGS | METH_KEYWORDS,
+     "Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."},
+    {"done", (PyCFunction)Waiter_done, METH_NOARGS, "Whether the wait is over."},
+    {"cancelled", (PyCFunction)Waiter_cancelled, METH_NOARGS, "Whether the wait was cancelled."},
+    {"result", (PyCFunction)Waiter_result, METH_NOARGS, "Nothing, once the wait is over; raises if it was cancelled."},
+    {"exception", (PyCFunction)Waiter_result, METH_NOARGS, "As result(): there is never another exception."},
+    {"wake", (PyCFunction)Waiter_wake, METH_NOARGS, "End the wait; the task goes on in the next turn of the loop."},
+    {"resume", (PyCFunction)Waiter_resume, METH_NOARGS,
+     "End the wait; the task goes on before this returns, unless another task is running."},
+    {NULL},
+};
+
+static PyMemberDef Waiter_members[] = {
+    {"_asyncio_future_blocking", T_BOOL, offsetof(Waiter, blocking), 0, NULL},
+    {NULL},
+};
+
+PyDoc_STRVAR(waiter_doc,
+"Waiter(loop)\n--\n\n"
+"A future without a result, for one task, which can be resumed inside a read.");
+
+static PyType_Slot Waiter_slots[] = {
+    {Py_tp_doc, (void *)waiter_doc},
+    {Py_tp_new, Waiter_new},
+    {Py_tp_dealloc, Waiter_dealloc},
+    {Py_tp_traverse, Waiter_traverse},
+    {Py_tp_clear, Waiter_clear},
+    {Py_tp_methods, Waiter_methods},
+    {Py_tp_members, Waiter_members},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Waiter_next},
+    {Py_am_await, PyObject_SelfIter},
+    {0, NULL},
+};
+
+static PyType_Spec Waiter_spec = {
+    .name = "websockets._accelerator._native.Waiter",
+    .basicsize = sizeof(Waiter),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = Waiter_slots,
+};
+
+/* ------------------------------------------------------------------------------------------------------------ span */
+
+/* The bytes of a str that is ASCII, to be written without a copy. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *text;
+} Span;
+
+static int
+Span_getbuffer(Span *self, Py_buffer *view, int flags)
+{
+    return PyBuffer_FillInfo(view, (PyObject *)self, PyUnicode_DATA(self->text), PyUnicode_GET_LENGTH(self->text), 1, flags);
+}
+
+static void
+Span_dealloc(Span *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    Py_XDECREF(self->text);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot Span_slots[] = {
+    {Py_tp_doc, "The bytes of a str that is ASCII."},
+    {Py_tp_dealloc, Span_dealloc},
+    {Py_bf_getbuffer, Span_getbuffer},
+    {0, NULL},
+};
+
+static PyType_Spec Span_spec = {
+    .name = "websockets._accelerator._native.Span",
+    .basicsize = sizeof(Span),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Span_slots,
+};
+
+static PyObject *
+view_of_ascii(State *state, PyObject *text)
+{
+    Span *span = (Span *)state->span_type->tp_alloc(state->span_type, 0);
+    PyObject *view;
+
+    if (span == NULL) {
+        return NULL;
+    }
+    span->text = Py_NewRef(text);
+    view = PyMemoryView_FromObject((PyObject *)span);
+    Py_DECREF(span);
+    return view;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ pump */
+
+typedef struct {
+    PyObject_HEAD
+    State *state;
+    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer;
+    Queue *queue;
+    Decoder *decoder;
+    Waiter *receiver;
+    PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
+    Py_ssize_t corked; /* how much of it is filled */
+    Py_ssize_t high;
+    int burst;
+    char streaming, muted, quick, plain, client, lost, backstop;
+} Pump;
+
+static PyObject *
+Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    Pump *self = (Pump *)type->tp_alloc(type, 0);
+
+    if (self == NULL) {
+        return NULL;
+    }
+    self->state = state_of((PyObject *)self);
+    self->drainers = Py_NewRef(Py_None);
+    self->send_lock = Py_NewRef(Py_None);
+    self->high = PY_SSIZE_T_MAX;
+    return (PyObject *)self;
+}
+
+static int
+Pump_traverse(Pump *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->protocol);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->transport);
+    Py_VISIT(self->life);
+    Py_VISIT(self->may_send);
+    Py_VISIT(self->drainers);
+    Py_VISIT(self->send_lock);
+    Py_VISIT(self->buffer);
+    Py_VISIT(self->queue);
+    Py_VISIT(self->decoder);
+    Py_VISIT(self->receiver);
+    return 0;
+}
+
+static int
+Pump_clear(Pump *self)
+{
+    Py_CLEAR(self->protocol);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->transport);
+    Py_CLEAR(self->life);
+    Py_CLEAR(self->may_send);
+    Py_CLEAR(self->drainers);
+    Py_CLEAR(self->send_lock);
+    Py_CLEAR(self->buffer);
+    Py_CLEAR(self->queue);
+    Py_CLEAR(self->decoder);
+    Py_CLEAR(self->receiver);
+    Py_CLEAR(self->cork);
+    self->corked = 0;
+    return 0;
+}
+
+static void
+Pump_dealloc(Pump *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Pump_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Calls of methods of the class in Python; they return -1 for an exception, else 0. */
+
+static int
+call(PyObject *object, PyObject *name)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(object, name);
+
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+call_with(PyObject *object, PyObject *name, PyObject *argument)
+{
+    PyObject *result = PyObject_CallMethodOneArg(object, name, argument);
+
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Whether an attribute is what is expected; -1 for an exception. */
+static int
+attribute_is(PyObject *object, PyObject *name, PyObject *expected)
+{
+    PyObject *value = PyObject_GetAttr(object, name);
+
+    if (value == NULL) {
+        return -1;
+    }
+    Py_DECREF(value);
+    return value == expected;
+}
+
+static int
+unprepared(const char *what)
+{
+    PyErr_Format(PyExc_RuntimeError, "%s isn't set", what);
+    return -1;
+}
+
+/* What was received. */
+
+static PyObject *
+Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
+{
+    if (self->buffer == NULL) {
+        unprepared("_buffer");
+        return NULL;
+    }
+    return Py_NewRef(self->buffer);
+}
+
+/* Messages may have arrived: somebody waits for them, or too many wait. */
+static int
+deliver(Pump *self, Py_ssize_t allowed)
+{
+    if (self->queue == NULL || self->queue->count == 0) {
+        return 0;
+    }
+    if (self->receiver != NULL) {
+        Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
+        int failed = waiter_resume(receiver) < 0;
+        Py_DECREF(receiver);
+        return failed ? -1 : 0;
+    }
+    return self->queue->count > allowed ? call((PyObject *)self, self->state->name_pause_if_full) : 0;
+}
+
+static PyObject *
+Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
+{
+    if (deliver(self, 0) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static int
+receive(Pump *self, Py_ssize_t size)
+{
+    Py_buffer *view = PyMemoryView_GET_BUFFER(self->buffer);
+    Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
+    Output output = {self->queue, NULL};
+    int failed, refused = decoder->failure != NULL;
+
+    failed = decoder_feed(decoder, view->buf, size, &output) < 0;
+    refused = !refused && decoder->failure != NULL;
+    Py_DECREF(decoder);
+    if (!failed && (output.frames != NULL || refused)) {
+        if (output.frames == NULL) {
+            output.frames = PyList_New(0);
+        }
+        failed = output.frames == NULL || call_with((PyObject *)self, self->state->name_receive_rest, output.frames) < 0;
+    }
+    else if (!failed) {
+        failed = deliver(self, self->high) < 0;
+    }
+    Py_XDECREF(output.frames);
+    return failed ? -1 : 0;
+}
+
+static PyObject *
+Pump_buffer_updated(Pump *self, PyObject *argument)
+{
+    Py_ssize_t size = PyLong_AsSsize_t(argument);
+    PyObject *data;
+    int failed;
+
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (self->buffer == NULL || size < 0 || size > PyMemoryView_GET_BUFFER(self->buffer)->len) {
+        return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
+    }
+    if (self->decoder != NULL && self->queue != NULL) {
+        if (receive(self, size) < 0) {
+            return NULL;
+        }
+        Py_RETURN_NONE;
+    }
+    data = PySequence_GetSlice(self->buffer, 0, size);
+    failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
+    Py_XDECREF(data);
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* The next message, if it is there, in one piece, and may be taken without a wait; NULL without an exception if not. */
+static PyObject *
+take(Pump *self)
+{
+    Queue *queue = self->queue;
+    PyObject *message;
+
+    if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
+        return NULL;
+    }
+    message = QUEUE_FIRST(queue);
+    if (!PyUnicode_CheckExact(message) && !PyBytes_CheckExact(message)) {
+        return NULL;
+    }
+    message = queue_shift(queue);
+    self->burst++;
+    if (message != NULL && self->muted && call((PyObject *)self, self->state->name_drained) < 0) {
+        Py_CLEAR(message);
+    }
+    return message;
+}
+
+/* What is sent. */
+
+/* Make room behind the frames that wait, and return where; NULL for an exception. */
+static uint8_t *
+cork_room(Pump *self, Py_ssize_t size)
+{
+    Py_ssize_t needed = self->corked + size, capacity;
+
+    if (size > PY_SSIZE_T_MAX / 4) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (self->cork == NULL) {
+        /* Answers to a burst are often alike: with some luck all of them fit. */
+        capacity = self->queue != NULL && self->queue->count < CORK_LIMIT / size ? (self->queue->count + 1) * size : size;
+        self->cork = PyBytes_FromStringAndSize(NULL, capacity);
+    }
+    else if (needed > PyBytes_GET_SIZE(self->cork)) {
+        capacity = PyBytes_GET_SIZE(self->cork) * 2;
+        if (_PyBytes_Resize(&self->cork, needed > capacity ? needed : capacity) < 0) {
+            self->corked = 0;
+        }
+    }
+    return self->cork == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(self->cork) + self->corked;
+}
+
+/* Take out the frames that wait; NULL for an exception, or if there are none. */
+static PyObject *
+take_cork(Pump *self)
+{
+    PyObject *frames = self->cork;
+    Py_ssize_t size = self->corked;
+
+    self->cork = NULL;
+    self->corked = 0;
+    if (frames != NULL && _PyBytes_Resize(&frames, size) < 0) {
+        return NULL;
+    }
+    return frames;
+}
+
+/* Give bytes to the transport, unless it takes no more. */
+static int
+write_out(Pump *self, PyObject *data)
+{
+    int closing;
+
+    if (self->lost || self->transport == NULL) {
+        return 0;
+    }
+    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
+    if (answer == NULL) {
+        return -1;
+    }
+    closing = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    return closing != 0 ? -(closing < 0) : call_with(self->transport, self->state->name_write, data);
+}
+
+static int
+flush_cork(Pump *self)
+{
+    PyObject *frames = take_cork(self);
+    int failed;
+
+    if (frames == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    failed = write_out(self, frames) < 0;
+    Py_DECREF(frames);
+    return failed ? -1 : 0;
+}
+
+/* See to it that what waits is written in the next turn of the loop, whatever happens. */
+static int
+set_backstop(Pump *self)
+{
+    PyObject *callback;
+    int failed;
+
+    if (self->backstop) {
+        return 0;
+    }
+    callback = PyObject_GetAttr((PyObject *)self, self->state->name_uncork);
+    failed = callback == NULL || call_with(self->loop, self->state->name_call_soon, callback) < 0;
+    Py_XDECREF(callback);
+    self->backstop = !failed;
+    return failed ? -1 : 0;
+}
+
+typedef struct {
+    uint8_t header[MAX_HEADER];
+    Py_ssize_t length; /* of the header */
+    const uint8_t *payload;
+    Py_ssize_t size; /* of the payload */
+    const uint8_t *mask;
+} Frame;
+
+static void
+lay_out(uint8_t *p, const Frame *frame)
+{
+    memcpy(p, frame->header, frame->length);
+    copy_unmasked(p + frame->length, frame->payload, frame->size, frame->mask, 0);
+}
+
+/* Send a frame: hold it back while more received messages wait, as their answers can share a write, and write it
+   otherwise. Whoever reads the last of those messages writes; otherwise the next turn of the loop does. */
+static int
+put(Pump *self, const Frame *frame)
+{
+    int hold = self->queue != NULL && self->queue->count > 0 && !IS_SET(self->drainers);
+    Py_ssize_t size = frame->length + frame->size;
+    PyObject *data;
+    uint8_t *p;
+    int failed;
+
+    if (!hold && self->corked == 0) {
+        data = PyBytes_FromStringAndSize(NULL, size);
+        if (data == NULL) {
+            return -1;
+        }
+        lay_out((uint8_t *)PyBytes_AS_STRING(data), frame);
+        failed = write_out(self, data) < 0;
+        Py_DECREF(data);
+        return failed ? -1 : 0;
+    }
+    p = cork_room(self, size);
+    if (p == NULL) {
+        return -1;
+    }
+    lay_out(p, frame);
+    self->corked += size;
+    return hold && self->corked <= CORK_LIMIT ? set_backstop(self) : flush_cork(self);
+}
+
+static PyObject *
+answer(Pump *self, int failed)
+{
+    return failed ? NULL : PyLong_FromLong(IS_SET(self->drainers) ? FULL : SENT);
+}
+
+PyDoc_STRVAR(put_doc,
+"_put($self, frame, /)\n--\n\n"
+"Send a frame: hold it back while more received messages wait, write it otherwise.");
+
+static PyObject *
+Pump_put(Pump *self, PyObject *data)
+{
+    Frame frame = {.length = 0};
+    char *payload;
+
+    if (PyBytes_AsStringAndSize(data, &payload, &frame.size) < 0) {
+        return NULL;
+    }
+    frame.payload = (const uint8_t *)payload;
+    if (self->corked == 0 && !(self->queue != NULL && self->queue->count > 0)) {
+        return answer(self, write_out(self, data) < 0);
+    }
+    return answer(self, frame.size && put(self, &frame) < 0);
+}
+
+/* Send a large message in two pieces, without copying it. */
+static PyObject *
+gather(Pump *self, uint8_t head, PyObject *payload, Py_ssize_t size)
+{
+    uint8_t bytes[MAX_HEADER];
+    PyObject *header = PyBytes_FromStringAndSize((char *)bytes, write_header(bytes, head, size, NULL));
+    PyObject *result = NULL;
+
+    if (header != NULL) {
+        PyObject *arguments[] = {(PyObject *)self, header, payload};
+        result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
+        Py_DECREF(header);
+    }
+    Py_XDECREF(result);
+    return answer(self, result == NULL);
+}
+
+static PyObject *
+send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
+{
+    Frame frame = {.payload = payload, .size = size};
+    uint8_t mask[4];
+
+    if (self->client) {
+        if (draw_mask(self->state, mask) < 0) {
+            return NULL;
+        }
+        frame.mask = mask;
+    }
+    frame.length = write_header(frame.header, head, size, frame.mask);
+    return answer(self, put(self, &frame) < 0);
+}
+
+static PyObject *
+send_bytes(Pump *self, uint8_t head, PyObject *payload)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(payload);
+
+    if (!self->client && size >= GATHER_FROM && PyBytes_CheckExact(payload)) {
+        return gather(self, head, payload, size);
+    }
+    return send_payload(self, head, PyBytes_AS_STRING(payload), size);
+}
+
+static PyObject *
+send_text(Pump *self, uint8_t head, PyObject *text)
+{
+    PyObject *payload, *result;
+
+    if (PyUnicode_IS_COMPACT_ASCII(text)) {
+        Py_ssize_t size = PyUnicode_GET_LENGTH(text);
+        if (self->client || size < GATHER_FROM) {
+            return send_payload(self, head, PyUnicode_DATA(text), size);
+        }
+        payload = view_of_ascii(self->state, text);
+        result = payload == NULL ? NULL : gather(self, head, payload, size);
+        Py_XDECREF(payload);
+        return result;
+    }
+    payload = PyUnicode_AsUTF8String(text);
+    result = payload == NULL ? NULL : send_bytes(self, head, payload);
+    Py_XDECREF(payload);
+    return result;
+}
+
+/* Whether a message may be sent at once, as far as the connection is concerned; -1 for an exception. */
+static int
+may_send(Pump *self)
+{
+    int open;
+
+    if (!self->plain || self->life == NULL || self->protocol == NULL || IS_SET(self->send_lock)) {
+        return 0;
+    }
+    open = attribute_is(self->life, self->state->name_sending, self->may_send);
+    return open == 1 ? attribute_is(self->protocol, self->state->name_continuing, Py_False) : open;
+}
+
+PyDoc_STRVAR(send_now_doc,
+"_send_now($self, message, text, /)\n--\n\n"
+"Send a message if nothing stands in the way of sending it at once, in one frame.");
+
+static PyObject *
+Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *message;
+    int open;
+
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "_send_now expected 2 arguments, got %zd", count);
+    }
+    message = args[0];
+    open = may_send(self);
+    if (open < 0) {
+        return NULL;
+    }
+    if (open) {
+        if (PyUnicode_Check(message)) {
+            return send_text(self, FIN | (args[1] == Py_False ? BINARY : TEXT), message);
+        }
+        int wanted = args[1] == Py_None ? 0 : PyObject_IsTrue(args[1]);
+        if (wanted < 0) {
+            return NULL;
+        }
+        uint8_t head = FIN | (wanted ? TEXT : BINARY);
+        if (PyBytes_Check(message)) {
+            return send_bytes(self, head, message);
+        }
+        if (PyByteArray_Check(message)) {
+            return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message));
+        }
+        if (PyMemoryView_Check(message)) {
+            /* A view may have any shape; the wire has one. */
+            PyObject *payload = PyBytes_FromObject(message);
+            PyObject *result = payload == NULL ? NULL : send_bytes(self, head, payload);
+            Py_XDECREF(payload);
+            return result;
+        }
+    }
+    return PyLong_FromLong(SLOW);
+}
+
+static PyObject *
+Pump_take_corked(Pump *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *frames = take_cork(self);
+
+    if (frames == NULL && !PyErr_Occurred()) {
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    return frames;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- receive */
+
+/* What recv() awaits: a message. It takes one that is there; or waits for one; or, if anything is unusual, leaves it to
+   a coroutine. */
+typedef struct {
+    PyObject_HEAD
+    Pump *pump;      /* NULL when it is over */
+    Waiter *waiter;  /* while it waits */
+    PyObject *inner; /* the coroutine, if there is one */
+    char iterating;  /* whether it is for a loop over messages, which a normal end of the connection ends */
+} Receive;
+
+static PyObject *
+receive_new(Pump *pump, int iterating)
+{
+    Receive *self = PyObject_GC_New(Receive, pump->state->receive_type);
+
+    if (self == NULL) {
+        return NULL;
+    }
+    self->pump = (Pump *)Py_NewRef(pump);
+    self->waiter = NULL;
+    self->inner = NULL;
+    self->iterating = (char)iterating;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int
+Receive_traverse(Receive *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->pump);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->inner);
+    return 0;
+}
+
+/* Nobody waits any more. */
+static void
+end_wait(Receive *self)
+{
+    if (self->waiter != NULL && self->pump != NULL && self->pump->receiver == self->waiter) {
+        Py_CLEAR(self->pump->receiver);
+    }
+    Py_CLEAR(self->waiter);
+}
+
+static int
+Receive_clear(Receive *self)
+{
+    end_wait(self);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->pump);
+    return 0;
+}
+
+static void
+Receive_dealloc(Receive *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Receive_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+/* Wait for a read. Return 1 if it waits, 0 if that takes more than there is here, -1 for an exception. */
+static int
+start_wait(Receive *self)
+{
+    Pump *pump = self->pump;
+
+    if (!pump->quick || pump->muted || pump->receiver != NULL || pump->streaming || pump->burst >= BURST ||
+        pump->queue == NULL || pump->queue->count || pump->loop == NULL) {
+        return 0;
+    }
+    if (pump->corked && flush_cork(pump) < 0) {
+        return -1;
+    }
+    if (pump->receiver != NULL || pump->queue == NULL || pump->queue->count) {
+        return 0; /* a transport may do anything in write() */
+    }
+    pump->burst = 0;
+    self->waiter = waiter_new(pump->state->waiter_type, pump->loop);
+    if (self->waiter == NULL) {
+        return -1;
+    }
+    self->waiter->blocking = 1;
+    pump->receiver = (Waiter *)Py_NewRef(self->waiter);
+    return 1;
+}
+
+static PySendResult
+delegate(Receive *self, PyObject *value, PyObject **result)
+{
+    PyObject *inner = Py_NewRef(self->inner);
+    PySendResult how = PyIter_Send(inner, value, result);
+
+    Py_DECREF(inner);
+    if (how != PYGEN_NEXT) {
+        Receive_clear(self);
+    }
+    return how;
+}
+
+static PySendResult
+Receive_am_send(Receive *self, PyObject *value, PyObject **result)
+{
+    Pump *pump = self->pump;
+    PyObject *message;
+    int waits;
+
+    *result = NULL;
+    if (self->inner != NULL) {
+        return delegate(self, value, result);
+    }
+    if (pump == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse what was awaited");
+        return PYGEN_ERROR;
+    }
+    if (self->waiter != NULL) {
+        if (self->waiter->state == PENDING) {
+            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+            return PYGEN_ERROR;
+        }
+        end_wait(self);
+    }
+    message = take(pump);
+    if (message != NULL) {
+        *result = message;
+        Receive_clear(self);
+        return PYGEN_RETURN;
+    }
+    waits = PyErr_Occurred() ? -1 : start_wait(self);
+    if (waits == 1) {
+        *result = Py_NewRef(self->waiter);
+        return PYGEN_NEXT;
+    }
+    if (waits == 0) {
+        self->inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly,
+                                                self->iterating ? Py_True : Py_False);
+        if (self->inner != NULL) {
+            return delegate(self, Py_None, result);
+        }
+    }
+    Receive_clear(self);
+    return PYGEN_ERROR;
+}
+
+static PyObject *
+Receive_send(Receive *self, PyObject *value)
+{
+    PyObject *result, *stop;
+
+    switch (Receive_am_send(self, value, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+Receive_next(Receive *self)
+{
+    return Receive_send(self, Py_None);
+}
+
+static PyObject *
+Receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *result;
+
+    if (count < 1 || count > 3) {
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", count);
+    }
+    if (self->inner != NULL) {
+        PyObject *inner = Py_NewRef(self->inner);
+        PyObject *arguments[] = {inner, args[0], count > 1 ? args[1] : NULL, count > 2 ? args[2] : NULL};
+        result = PyObject_VectorcallMethod(self->pump->state->name_throw, arguments, count + 1, NULL);
+        Py_DECREF(inner);
+        if (result == NULL) {
+            Receive_clear(self);
+        }
+        return result;
+    }
+    Receive_clear(self);
+    if (PyExceptionInstance_Check(args[0])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
+    }
+    else if (PyExceptionClass_Check(args[0])) {
+        PyErr_SetObject(args[0], count > 1 && args[1] != Py_None ? args[1] : NULL);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(args[0])->tp_name);
+    }
+    return NULL;
+}
+
+static PyObject *
+Receive_close(Receive *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *inner = Py_XNewRef(self->inner), *result = Py_NewRef(Py_None);
+
+    if (inner != NULL) {
+        Py_SETREF(result, PyObject_CallMethodNoArgs(inner, self->pump->state->name_close));
+        Py_DECREF(inner);
+    }
+    Receive_clear(self);
+    return result;
+}
+
+static PyMethodDef Receive_methods[] = {
+    {"send", (PyCFunction)Receive_send, METH_O, "Go on."},
+    {"throw", (PyCFunction)(void (*)(void))Receive_throw, METH_FASTCALL, "Go on with an exception."},
+    {"close", (PyCFunction)Receive_close, METH_NOARGS, "Give up."},
+    {NULL},
+};
+
+static PyType_Slot Receive_slots[] = {
+    {Py_tp_doc, "What gives the next message of a connection when it is awaited."},
+    {Py_tp_dealloc, Receive_dealloc},
+    {Py_tp_traverse, Receive_traverse},
+    {Py_tp_clear, Receive_clear},
+    {Py_tp_methods, Receive_methods},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Receive_next},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Receive_am_send},
+    {0, NULL},
+};
+
+static PyType_Spec Receive_spec = {
+    .name = "websockets._accelerator._native.Receive",
+    .basicsize = sizeof(Receive),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Receive_slots,
+};
+
+/* --------------------------------------------------------------------------------------------------------- messages */
+
+/* What `async for` goes through. */
+typedef struct {
+    PyObject_HEAD
+    Pump *pump;
+} Messages;
+
+static PyObject *
+Messages_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"pump", NULL};
+    State *state;
+    PyObject *pump;
+    Messages *self = (Messages *)type->tp_alloc(type, 0);
+
+    if (self == NULL) {
+        return NULL;
+    }
+    state = state_of((PyObject *)self);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Messages", names, state->pump_type, &pump)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->pump = (Pump *)Py_NewRef(pump);
+    return (PyObject *)self;
+}
+
+static int
+Messages_traverse(Messages *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->pump);
+    return 0;
+}
+
+static int
+Messages_clear(Messages *self)
+{
+    Py_CLEAR(self->pump);
+    return 0;
+}
+
+static void
+Messages_dealloc(Messages *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Messages_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+Messages_anext(Messages *self)
+{
+    if (self->pump == NULL) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return NULL;
+    }
+    return receive_new(self->pump, 1);
+}
+
+static PyType_Slot Messages_slots[] = {
+    {Py_tp_doc, "Messages(pump)\n--\n\nAn iterator over the messages of a connection."},
+    {Py_tp_new, Messages_new},
+    {Py_tp_dealloc, Messages_dealloc},
+    {Py_tp_traverse, Messages_traverse},
+    {Py_tp_clear, Messages_clear},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, Messages_anext},
+    {0, NULL},
+};
+
+static PyType_Spec Messages_spec = {
+    .name = "websockets._accelerator._native.Messages",
+    .basicsize = sizeof(Messages),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = Messages_slots,
+};
+
+/* --------------------------------------------------------------------------------------- what the class in Python sees */
+
+static PyObject *
+Pump_next(Pump *self, PyObject *Py_UNUSED(unused))
+{
+    return receive_new(self, 0);
+}
+
+static PyMethodDef Pump_methods[] = {
+    {"get_buffer", (PyCFunction)Pump_get_buffer, METH_O, "Called by the loop: where to read into."},
+    {"buffer_updated", (PyCFunction)Pump_buffer_updated, METH_O, "Called by the loop: so much was read."},
+    {"_deliver", (PyCFunction)Pump_deliver, METH_NOARGS, "Resume whoever waits for what arrived, or stop reading."},
+    {"_next", (PyCFunction)Pump_next, METH_NOARGS, "What gives the next message when it is awaited."},
+    {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now, METH_FASTCALL, send_now_doc},
+    {"_put", (PyCFunction)Pump_put, METH_O, put_doc},
+    {"_take_corked", (PyCFunction)Pump_take_corked, METH_NOARGS, "Take out the frames that were held back."},
+    {NULL},
+};
+
+/* Attributes whose type matters here; None stands for NULL. */
+
+static PyObject *
+get_typed(Pump *self, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)offset);
+
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static int
+set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
+{
+    PyObject **place = (PyObject **)((char *)self + (Py_ssize_t)offset);
+
+    if (IS_SET(value) && !PyObject_TypeCheck(value, type)) {
+        PyErr_Format(PyExc_TypeError, "expected %s or None, not %s", type->tp_name, Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    Py_XSETREF(*place, IS_SET(value) ? Py_NewRef(value) : NULL);
+    return 0;
+}
+
+static int
+set_buffer(Pump *self, PyObject *value, void *offset)
+{
+    return set_typed(self, value, offset, &PyMemoryView_Type);
+}
+
+static int
+set_queue(Pump *self, PyObject *value, void *offset)
+{
+    return set_typed(self, value, offset, self->state->queue_type);
+}
+
+static int
+set_decoder(Pump *self, PyObject *value, void *offset)
+{
+    return set_typed(self, value, offset, self->state->decoder_type);
+}
+
+static int
+set_receiver(Pump *self, PyObject *value, void *offset)
+{
+    return set_typed(self, value, offset, self->state->waiter_type);
+}
+
+static PyGetSetDef Pump_getset[] = {
+    {"_buffer", (getter)get_typed, (setter)set_buffer, NULL, (void *)offsetof(Pump, buffer)},
+    {"_queue", (getter)get_typed, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
+    {"_decoder", (getter)get_typed, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
+    {"_receiver", (getter)get_typed, (setter)set_receiver, NULL, (void *)offsetof(Pump, receiver)},
+    {NULL},
+};
+
+static PyMemberDef Pump_members[] = {
+    {"protocol", T_OBJECT_EX, offsetof(Pump, protocol), 0, NULL},
+    {"loop", T_OBJECT_EX, offsetof(Pump, loop), 0, NULL},
+    {"transport", T_OBJECT_EX, offsetof(Pump, transport), 0, NULL},
+    {"_life", T_OBJECT_EX, offsetof(Pump, life), 0, NULL},
+    {"_may_send", T_OBJECT_EX, offsetof(Pump, may_send), 0, NULL},
+    {"_drainers", T_OBJECT_EX, offsetof(Pump, drainers), 0, NULL},
+    {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
+    {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
+    {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
+    {"_burst", T_INT, offsetof(Pump, burst), 0, NULL},
+    {"_streaming", T_BOOL, offsetof(Pump, streaming), 0, NULL},
+    {"_muted", T_BOOL, offsetof(Pump, muted), 0, NULL},
+    {"_quick", T_BOOL, offsetof(Pump, quick), 0, NULL},
+    {"_plain", T_BOOL, offsetof(Pump, plain), 0, NULL},
+    {"_client", T_BOOL, offsetof(Pump, client), 0, NULL},
+    {"_lost", T_BOOL, offsetof(Pump, lost), 0, NULL},
+    {"_backstop", T_BOOL, offsetof(Pump, backstop), 0, NULL},
+    {NULL},
+};
+
+PyDoc_STRVAR(pump_doc,
+"Pump()\n--\n\n"
+"The path of a message between a transport and a task.");
+
+static PyType_Slot Pump_slots[] = {
+    {Py_tp_doc, (void *)pump_doc},
+    {Py_tp_new, Pump_new},
+    {Py_tp_dealloc, Pump_dealloc},
+    {Py_tp_traverse, Pump_traverse},
+    {Py_tp_clear, Pump_clear},
+    {Py_tp_methods, Pump_methods},
+    {Py_tp_members, Pump_members},
+    {Py_tp_getset, Pump_getset},
+    {0, NULL},
+};
+
+static PyType_Spec Pump_spec = {
+    .name = "websockets._accelerator._native.Pump",
+    .basicsize = sizeof(Pump),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = Pump_slots,
+};
+
+int
+add_pump(PyObject *module, State *state)
+{
+    struct {
+        PyTypeObject **place;
+        PyType_Spec *spec;
+    } types[] = {
+        {&state->waiter_type, &Waiter_spec},     {&state->span_type, &Span_spec},
+        {&state->pump_type, &Pump_spec},         {&state->receive_type, &Receive_spec},
+        {&state->messages_type, &Messages_spec},
+    };
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+        *types[i].place = (PyTypeObject *)PyType_FromModuleAndSpec(module, types[i].spec, NULL);
+        if (*types[i].place == NULL || PyModule_AddType(module, *types[i].place) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,18 @@
+"""The path of a message between a transport and a task: the compiled twin where it was built, else the readable one.
+
+``_readable`` says what both do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._accelerator import TWIN
+from ._readable import FULL, SENT, SLOW
+
+__all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
+
+if TYPE_CHECKING or TWIN == "python":
+    from ._readable import Messages, Pump, Waiter
+else:
+    from .._accelerator._native import Messages, Pump, Waiter

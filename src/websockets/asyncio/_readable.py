@@ -1,0 +1,299 @@
+"""The path of a message between a transport and a task: the readable twin of what the accelerator has of it.
+
+May know: the loop, the transport, the queue of what was received, how a frame is made, and the protocol between a task
+and what it awaits (``_asyncio_future_blocking``, ``add_done_callback``...), which is what asyncio documents for
+:func:`asyncio.isfuture`. Must not know: anything that doesn't happen to every message; for all of that the class is
+derived from that connections use, and it calls its methods.
+
+This file describes what the compiled twin does; where the two differ, this one is right.
+
+With a plain future a message takes two turns of the loop: one to read it, one to resume the task. The second turn costs
+as much as everything else that happens to a small message. So a read that has been dealt with entirely may resume the
+task at once, in the task's own context, as the loop would have done.
+
+Answers to a burst of messages share a write. As long as received messages wait to be read, frames are held back;
+whoever reads the last of them writes, and otherwise the next turn of the loop does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from .._accelerator import FrameDecoder, Queue, build_frame, build_header, new_mask
+from .._lifecycle import Lifecycle
+from .._messages import MISSING, Missing, encode_message
+from ..protocol import FIN, Protocol
+from ..typing import BytesLike, Data
+
+__all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
+
+# After so many messages without a wait, the other tasks of the loop get their turn.
+BURST: Final = 256
+
+# So many bytes are written at once, however many messages wait.
+CORK_LIMIT: Final = 2**16
+
+# From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
+GATHER_FROM: Final = 2**14
+
+# What came of an attempt to send: it takes more than there is here; done; done, and the transport has enough for now.
+SLOW, SENT, FULL = range(3)
+
+_PENDING, _DONE, _CANCELLED = range(3)
+
+
+class Waiter:
+    """A future without a result, for one task.
+
+    Parameters:
+        loop: the loop of the task.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_loop", "_message", "_state")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._state = _PENDING
+        self._callback: Callable[[Waiter], object] | None = None
+        self._context: Context | None = None
+        self._message: object = None
+
+    # ------------------------------------------------------------------------------------------------ what tasks call
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the task."""
+        return self._loop
+
+    def __await__(self) -> Generator[Waiter, None, None]:
+        if self._state == _PENDING:
+            self._asyncio_future_blocking = True
+            yield self
+        self.result()
+
+    __iter__ = __await__
+
+    def add_done_callback(self, callback: Callable[[Waiter], object], *, context: Context | None = None) -> None:
+        """Remember how to resume the task."""
+        self._callback, self._context = callback, context
+        if self._state != _PENDING:
+            self._call_soon()
+
+    def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int:
+        """Forget how to resume the task."""
+        removed = int(self._callback == callback)
+        if removed:
+            self._callback = self._context = None
+        return removed
+
+    def cancel(self, msg: object = None) -> bool:
+        """Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."""
+        if self._state != _PENDING:
+            return False
+        self._state, self._message = _CANCELLED, msg
+        self._call_soon()
+        return True
+
+    def done(self) -> bool:
+        """Whether the wait is over."""
+        return self._state != _PENDING
+
+    def cancelled(self) -> bool:
+        """Whether the wait was cancelled."""
+        return self._state == _CANCELLED
+
+    def result(self) -> None:
+        """Nothing, once the wait is over.
+
+        Raises:
+            asyncio.CancelledError: it was cancelled.
+            asyncio.InvalidStateError: it isn't over.
+        """
+        if self._state == _CANCELLED:
+            raise asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
+        if self._state == _PENDING:
+            raise asyncio.InvalidStateError("result is not ready")
+
+    def exception(self) -> None:
+        """As :meth:`result`: there is never another exception."""
+        self.result()
+
+    def _call_soon(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            self._loop.call_soon(callback, self, context=self._context)
+
+    # -------------------------------------------------------------------------------------------- what connections call
+
+    def wake(self) -> None:
+        """End the wait; the task goes on in the next turn of the loop."""
+        if self._state == _PENDING:
+            self._state = _DONE
+            self._call_soon()
+
+    def resume(self) -> None:
+        """End the wait; the task goes on before this returns, unless another task is running.
+
+        The caller must be done with whatever it does: the task may call it again.
+        """
+        callback, context = self._callback, self._context
+        if callback is None or context is None or asyncio.current_task(self._loop) is not None:
+            self.wake()
+        elif self._state == _PENDING:
+            self._state, self._callback = _DONE, None
+            context.run(callback, self)
+
+
+class Pump:
+    """What every message passes on its way from the transport to a task, and back.
+
+    Attributes:
+        protocol, loop, transport: of the connection.
+        _life: the life of the connection, and _may_send: what its sending half is while messages may be sent.
+        _queue: what was received and not yet read.
+        _buffer: where reads go; shared with other connections.
+        _decoder: what reads may be fed to without further ado; None while there is more to it.
+        _receiver: what a task that waits for a message awaits.
+        _drainers: those who wait for the transport to take more; None while it does.
+        _send_lock: held while a fragmented message is being sent; None while nobody sends one.
+        _high: number of messages waiting above which reading pauses.
+        _burst: messages taken since the last wait.
+        _corked: bytes of frames held back, and _backstop: whether the loop is going to see to them.
+        _streaming: whether somebody reads a message in fragments.
+        _muted: whether reading is paused, as nobody asks for what was received.
+        _quick: whether waiting for a message is only a matter of waiting for a read.
+        _plain: whether messages are sent as they are: without an extension, and without a line in the log.
+        _client: whether frames are masked.
+        _lost: whether the TCP connection is over.
+    """
+
+    # Made when something needs them; an idle connection stays small.
+    protocol: Protocol
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _life: Lifecycle
+    _may_send: object
+    _queue: Queue[Any]
+    _buffer: memoryview
+    _decoder: FrameDecoder | None = None
+    _receiver: Waiter | None = None
+    _drainers: deque[asyncio.Future[None]] | None = None
+    _send_lock: asyncio.Lock | None = None
+    _cork: list[bytes] | None = None
+    _high: int = 2**62
+    _burst: int = 0
+    _corked: int = 0
+    _backstop: bool = False
+    _streaming: bool = False
+    _muted: bool = False
+    _quick: bool = False
+    _plain: bool = False
+    _client: bool = False
+    _lost: bool = False
+
+    if TYPE_CHECKING:
+        # What the class has that connections use.
+
+        def data_received(self, data: BytesLike) -> None: ...
+        def _pause_if_full(self) -> None: ...
+        def _drained(self) -> None: ...
+        def _receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
+        def _write_pieces(self, header: bytes, payload: bytes) -> None: ...
+        def _uncork(self) -> None: ...
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the loop: where to read into."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the loop: so much was read. What it holds is taken out before any other code runs."""
+        self.data_received(self._buffer[:nbytes])
+
+    def _deliver(self) -> None:
+        """Messages may have arrived: somebody waits for them, or too many wait."""
+        if self._queue:
+            if self._receiver is not None:
+                self._receiver.resume()
+            else:
+                self._pause_if_full()
+
+    def _take(self) -> Data | Missing:
+        """The next message, if it is there, in one piece, and may be taken without a wait."""
+        queue = self._queue
+        if not queue or self._receiver is not None or self._streaming or self._burst >= BURST:
+            return MISSING
+        if not isinstance(queue[0], (str, bytes)):
+            return MISSING
+        self._burst += 1
+        message: Data = queue.popleft()
+        if self._muted:
+            self._drained()
+        return message
+
+    async def _next(self, iterating: bool = False) -> Data:
+        """The next message; ``iterating`` tells that it is for a loop, which a normal end of the connection ends."""
+        message = self._take()
+        if isinstance(message, Missing):
+            return await self._receive_slowly(iterating)
+        return message
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    def _send_now(self, message: object, text: bool | None) -> int:
+        """Send a message if nothing stands in the way of sending it at once, in one frame."""
+        if not self._plain or self._send_lock is not None or self._life.sending is not self._may_send:
+            return SLOW
+        encoded = None if self.protocol._continuing else encode_message(message, text)
+        if encoded is None:
+            return SLOW
+        opcode, payload = encoded
+        if self._client:
+            return self._put(build_frame(opcode | FIN, payload, new_mask()))
+        if len(payload) < GATHER_FROM or type(payload) is not bytes:
+            return self._put(build_frame(opcode | FIN, payload, None))
+        self._write_pieces(build_header(opcode | FIN, len(payload)), payload)
+        return SENT if self._drainers is None else FULL
+
+    def _put(self, frame: bytes) -> int:
+        """Send a frame: hold it back while more received messages wait, write it otherwise."""
+        hold = self._queue and self._drainers is None
+        if hold or self._corked:
+            self._cork = self._cork or []
+            self._cork.append(frame)
+            self._corked += len(frame)
+            if hold and self._corked <= CORK_LIMIT:
+                self._set_backstop()
+                return SENT
+            frame = self._take_corked()
+        if not self._lost and not self.transport.is_closing():
+            self.transport.write(frame)
+        return SENT if self._drainers is None else FULL
+
+    def _set_backstop(self) -> None:
+        if not self._backstop:
+            self._backstop = True
+            self.loop.call_soon(self._uncork)
+
+    def _take_corked(self) -> bytes:
+        """Take out the frames that were held back."""
+        frames, self._cork, self._corked = self._cork, None, 0
+        return b"".join(frames or ())
+
+
+class Messages:
+    """An iterator over the messages of a connection."""
+
+    def __init__(self, pump: Pump) -> None:
+        self._pump = pump
+
+    def __aiter__(self) -> Messages:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, Data]:
+        return self._pump._next(True)

@@ -1,0 +1,643 @@
+"""The path of a message, in both of its twins: each on its own, and compared with each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import weakref
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from _kit import steps, virtual, wire
+from core._twins import TWINS
+from websockets._lifecycle import Lifecycle, Receive, Send, Sending, Side, State
+from websockets.asyncio import _readable
+
+MASK = b"\x01\x02\x03\x04"
+
+
+class Twin(NamedTuple):
+    """One twin of everything that a pump needs."""
+
+    pump: Any
+    messages: Any
+    waiter: Any
+    queue: Any
+    decoder: Any
+
+
+PATHS = {
+    name: Twin(
+        _readable.Pump if name == "python" else twin.Pump,
+        _readable.Messages if name == "python" else twin.Messages,
+        _readable.Waiter if name == "python" else twin.Waiter,
+        twin.Queue,
+        twin.FrameDecoder,
+    )
+    for name, twin in TWINS.items()
+}
+
+# One or none: whether it must be there is for tests/core/test_accelerator_choice.py to say.
+COMPILED = [twin for name, twin in PATHS.items() if name == "native"]
+
+every_twin = pytest.mark.parametrize("twin", PATHS.values(), ids=PATHS)
+
+
+class Writes:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.closing = False
+        self.fails = False
+
+    def write(self, data: Any) -> None:
+        if self.fails:
+            raise RuntimeError("write failed")
+        self.data.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+class Sans:
+    """Of a protocol, what a pump looks at."""
+
+    _continuing = False
+
+
+def make(twin: Twin, *, client: bool = False) -> Any:
+    """A pump on a transport that keeps what is written; its class in Python logs what it is asked for."""
+
+    class Path(twin.pump):  # type: ignore[misc,name-defined]
+        asked: list[str]
+
+        def data_received(self, data: Any) -> None:
+            self.asked.append(f"data {bytes(data).hex()}")
+
+        def _receive_rest(self, frames: list[Any]) -> None:
+            self.asked.append(f"rest {frames}")
+            for head, payload in zip(frames[::2], frames[1::2], strict=True):
+                if head in (0x81, 0x82):
+                    self._queue.append(payload)
+            self._deliver()
+
+        def _pause_if_full(self) -> None:
+            if len(self._queue) > self._high:
+                self.asked.append("pause")
+
+        def _drained(self) -> None:
+            self.asked.append("drained")
+
+        async def _receive_slowly(self, iterating: bool) -> str:
+            self.asked.append(f"slowly {iterating}")
+            await asyncio.sleep(0)
+            if self._queue:
+                return f"slow {self._queue.popleft()}"
+            raise StopAsyncIteration if iterating else EOFError
+
+        def _write_pieces(self, header: Any, payload: Any) -> None:
+            self.asked.append("pieces")
+            self.transport.write(self._take_corked())
+            self.transport.write(bytes(header) + bytes(payload))
+
+        def _uncork(self) -> None:
+            self.asked.append("uncork")
+            self._backstop = False
+            self.transport.write(self._take_corked())
+
+    pump = Path()
+    pump.asked = []
+    pump.loop = asyncio.get_running_loop()
+    pump.transport = Writes()
+    pump.protocol = Sans()
+    pump._life = Lifecycle(Side.CLIENT if client else Side.SERVER, State.OPEN)
+    pump._may_send = Sending.OPEN
+    pump._queue = twin.queue()
+    pump._buffer = memoryview(bytearray(2**18))
+    pump._decoder = twin.decoder(not client, 0, -1, -1, True)
+    pump._client = client
+    pump._quick = pump._plain = True
+    return pump
+
+
+def is_readable(pump: Any) -> bool:
+    return isinstance(pump, _readable.Pump)
+
+
+def read(pump: Any, data: bytes) -> None:
+    """As a loop does it, with the readable twin's decoder where the pump leaves that to its class."""
+    buffer = pump.get_buffer(-1)
+    buffer[: len(data)] = data
+    if is_readable(pump):
+        feed(pump, data)
+    else:
+        pump.buffer_updated(len(data))
+
+
+def feed(pump: Any, data: bytes) -> None:
+    """What the compiled twin does with a read, in other words."""
+    before = pump._decoder.failure
+    frames = pump._decoder.feed(data)
+    while frames and frames[0] in (0x81, 0x82):
+        pump._queue.append(frames[1])
+        del frames[:2]
+    if frames or pump._decoder.failure is not before:
+        pump._receive_rest(frames)
+    elif pump._receiver is not None or len(pump._queue) > pump._high:
+        pump._deliver()
+
+
+def text(message: str, **options: Any) -> bytes:
+    return wire.frame(0x1, message.encode(), mask=MASK, **options)
+
+
+# --------------------------------------------------------------------------------------------------------------- queue
+
+
+@every_twin
+@given(st.lists(st.sampled_from(["append", "popleft", "pop"]) | st.integers(-2, 200), max_size=300))
+def test_queues_are_like_deques(twin: Twin, plan: list[Any]) -> None:
+    queue, model = twin.queue(), deque[object]()
+    for number, step in enumerate(plan):
+        if step == "append":
+            queue.append(number)
+            model.append(number)
+        elif isinstance(step, int):
+            # Bursts: a queue grows, wraps around, and lets go of what it needed for them.
+            for item in range(step):
+                queue.append(item)
+                model.append(item)
+            for _ in range(min(len(model), step - 1)):
+                assert queue.popleft() == model.popleft()
+        else:
+            assert outcome(queue, step) == outcome(model, step)
+        assert (len(queue), bool(queue), list(queue)) == (len(model), bool(model), list(model))
+        if model:
+            assert queue[0] == model[0]
+
+
+def outcome(queue: Any, step: str) -> Any:
+    try:
+        return getattr(queue, step)()
+    except IndexError:
+        return IndexError
+
+
+@every_twin
+def test_queues_keep_nothing_alive(twin: Twin) -> None:
+    queue = twin.queue()
+    item = Sans()
+    seen = weakref.ref(item)
+    queue.append(item)
+    queue.append(queue)
+    del item, queue
+    gc.collect()
+    assert seen() is None
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+@virtual
+@every_twin
+async def test_messages_go_into_the_queue(twin: Twin) -> None:
+    pump = make(twin)
+    read(pump, text("a") + text("b") + wire.frame(0x2, b"c", mask=MASK))
+    assert (list(pump._queue), pump.asked) == (["a", "b", b"c"], [])
+
+
+@virtual
+@every_twin
+async def test_anything_else_is_for_the_class_and_so_is_what_follows(twin: Twin) -> None:
+    pump = make(twin)
+    read(pump, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
+    assert pump.asked == ["rest [137, b'ping', 129, 'b']"]
+    assert list(pump._queue) == ["a", "b"]
+
+
+@virtual
+@every_twin
+async def test_a_failure_is_told_once(twin: Twin) -> None:
+    pump = make(twin)
+    read(pump, text("a") + b"\x83\x80\x00\x00\x00\x00")
+    read(pump, text("b"))
+    assert pump.asked == ["rest []"]
+    assert pump._decoder.failure == (1002, "invalid opcode")
+    assert list(pump._queue) == ["a"]
+
+
+@virtual
+@every_twin
+async def test_without_a_decoder_reads_are_for_the_class(twin: Twin) -> None:
+    pump = make(twin)
+    pump._decoder = None
+    pump.get_buffer(100)[:2] = b"xy"
+    pump.buffer_updated(2)
+    assert pump.asked == ["data 7879"]
+
+
+@virtual
+@every_twin
+async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
+    pump = make(twin)
+    pump._high = 2
+    read(pump, text("a") + text("b"))
+    assert pump.asked == []
+    read(pump, text("c"))
+    assert pump.asked == ["pause"]
+    pump._muted = True
+    assert [await pump._next() for _ in range(3)] == ["a", "b", "c"]
+    assert pump.asked == ["pause", "drained", "drained", "drained"]
+
+
+# ------------------------------------------------------------------------------------------------------------- waiting
+
+
+@virtual
+@every_twin
+async def test_a_read_resumes_the_task_at_once(twin: Twin) -> None:
+    pump = make(twin)
+    if is_readable(pump):
+        return  # its class waits for it: shown in test_waiter
+    got: list[str] = []
+
+    async def handler() -> None:
+        async for message in twin.messages(pump):
+            got.append(message)
+
+    task = asyncio.create_task(handler())
+    await steps(1)
+    asyncio.get_running_loop().call_soon(read, pump, text("a") + text("b"))
+    asyncio.get_running_loop().call_soon(got.append, "read")
+    await steps(2)
+    assert got == ["a", "b", "read"]
+    assert pump._receiver is not None
+    task.cancel()
+    await asyncio.wait([task])
+    assert pump._receiver is None
+    assert pump.asked == []
+
+
+@virtual
+@every_twin
+@pytest.mark.parametrize("name", ["_muted", "_streaming", "_lost"])
+async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
+    pump = make(twin)
+    setattr(pump, name, True)
+    pump._quick = not pump._lost
+    if not is_readable(pump) or pump._streaming:
+        with pytest.raises(EOFError):
+            await pump._next()
+        assert pump.asked == ["slowly False"]
+    with pytest.raises(StopAsyncIteration):
+        await anext(twin.messages(pump))
+    assert pump.asked[-1] == "slowly True"
+
+
+@virtual
+@every_twin
+async def test_what_is_no_plain_message_is_for_the_class(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append(["fragments"])
+    assert await pump._next() == "slow ['fragments']"
+
+
+@virtual
+@every_twin
+async def test_a_long_burst_lets_others_run(twin: Twin) -> None:
+    pump = make(twin)
+    for number in range(300):
+        pump._queue.append(str(number))
+    for number in range(256):
+        assert await pump._next() == str(number)
+    assert await pump._next() == "slow 256"
+
+
+def drive(awaitable: Any) -> Any:
+    """An iterator over what a task sees of an awaitable."""
+    return awaitable if isinstance(awaitable, Coroutine) else awaitable.__await__()
+
+
+@virtual
+@every_twin
+async def test_what_is_awaited_is_like_a_coroutine(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append("a")
+    with pytest.raises(StopIteration) as stop:
+        drive(pump._next()).send(None)
+    assert stop.value.value == "a"
+    pump._queue.append("b")
+    awaited = drive(pump._next())
+    with pytest.raises(StopIteration):
+        awaited.send(None)
+    with pytest.raises(RuntimeError, match="cannot reuse"):
+        awaited.send(None)
+    awaited = drive(pump._next())
+    with pytest.raises(KeyError):
+        awaited.throw(KeyError("thrown"))
+    for exc in (KeyError, KeyError("thrown")):
+        pump._streaming = True
+        awaited = drive(pump._next())
+        awaited.send(None)
+        with pytest.raises(KeyError):
+            awaited.throw(exc)
+    awaited = drive(pump._next())
+    awaited.send(None)
+    awaited.close()
+    awaited.close()
+
+
+@virtual
+async def test_a_wait_that_is_given_up_leaves_nothing() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        for end in ("close", "throw", "del"):
+            awaited = pump._next()
+            waiter = awaited.send(None)
+            assert waiter is pump._receiver
+            assert asyncio.isfuture(waiter)
+            with pytest.raises(RuntimeError, match="await wasn't used"):
+                awaited.send(None)
+            if end == "close":
+                awaited.close()
+            elif end == "throw":
+                with pytest.raises(KeyError):
+                    awaited.throw(KeyError)
+            del awaited
+            assert pump._receiver is None
+        with pytest.raises(TypeError):
+            pump._next().throw("no exception")
+        with pytest.raises(TypeError):
+            pump._next().throw()
+
+
+# ------------------------------------------------------------------------------------------------------------- sending
+
+
+def decoded(twin: Twin, pump: Any) -> list[Any]:
+    """The frames that a pump wrote; masked if it is a client's."""
+    frames: list[Any] = twin.decoder(pump._client, 0, -1, -1, False).feed(b"".join(pump.transport.data))
+    return frames
+
+
+MESSAGES: list[Any] = [
+    "",
+    "text",
+    "é",
+    "x" * 200,
+    b"",
+    b"bytes",
+    bytearray(b"array"),
+    memoryview(b"a-view")[::2],
+    "y" * 20000,
+    b"z" * 20000,
+    "é" * 20000,
+]
+
+
+@virtual
+@every_twin
+@pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
+@pytest.mark.parametrize("as_text", [None, False, True])
+async def test_what_is_sent(twin: Twin, client: bool, as_text: bool | None) -> None:
+    pump = make(twin, client=client)
+    for message in MESSAGES:
+        assert pump._send_now(message, as_text) == _readable.SENT
+        payload = message.encode() if isinstance(message, str) else bytes(message)
+        opcode = 0x1 if (isinstance(message, str) if as_text is None else as_text) else 0x2
+        assert decoded(twin, pump) == [0x80 | opcode, payload]
+        pump.transport.data.clear()
+
+
+@virtual
+@every_twin
+async def test_what_is_not_sent_at_once(twin: Twin) -> None:
+    pump = make(twin)
+    for message in (["fragments"], {"a": 1}, 5, None):
+        assert pump._send_now(message, None) == _readable.SLOW
+    pump._send_lock = asyncio.Lock()
+    assert pump._send_now("a", None) == _readable.SLOW
+    pump._send_lock = None
+    pump._plain = False
+    assert pump._send_now("a", None) == _readable.SLOW
+    pump._plain = True
+    pump.protocol._continuing = True
+    assert pump._send_now("a", None) == _readable.SLOW
+    pump.protocol._continuing = False
+    pump._life.sent(Send.CLOSE)
+    assert pump._send_now("a", None) == _readable.SLOW
+    assert pump.transport.data == []
+
+
+@virtual
+@every_twin
+async def test_text_that_cannot_be_encoded(twin: Twin) -> None:
+    pump = make(twin)
+    with pytest.raises(UnicodeEncodeError):
+        pump._send_now("\ud800", None)
+    assert pump.transport.data == []
+
+
+@virtual
+@every_twin
+async def test_answers_share_a_write(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append("waits")
+    for number in range(3):
+        assert pump._send_now(str(number), None) == _readable.SENT
+    assert (pump.transport.data, pump._corked) == ([], 9)
+    pump._queue.popleft()
+    pump._send_now("last", None)
+    assert (b"".join(pump.transport.data), len(pump.transport.data), pump._corked) == (
+        b"\x81\x010\x81\x011\x81\x012\x81\x04last",
+        1,
+        0,
+    )
+    await steps(2)
+    assert pump.asked == ["uncork"]
+
+
+@virtual
+@every_twin
+async def test_what_is_held_back_has_a_limit(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append("waits")
+    for _ in range(10):
+        pump._send_now("x" * 10000, None)
+    assert [len(data) for data in pump.transport.data] == [7 * 10004]
+    assert pump._corked == 3 * 10004
+
+
+@virtual
+@every_twin
+async def test_the_backstop_writes(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append("waits")
+    pump._send_now("a", None)
+    pump._send_now("b", None)
+    await steps(2)
+    assert pump.asked == ["uncork"]
+    assert pump.transport.data == [b"\x81\x01a\x81\x01b"]
+    pump._send_now("c", None)
+    await steps(2)
+    assert pump.asked == ["uncork", "uncork"]
+
+
+@virtual
+@every_twin
+async def test_a_transport_that_has_enough(twin: Twin) -> None:
+    pump = make(twin)
+    pump._queue.append("waits")
+    pump._send_now("a", None)
+    pump._drainers = deque()
+    assert pump._send_now("b", None) == _readable.FULL
+    assert pump._put(b"\x81\x01c") == _readable.FULL
+    assert pump._send_now("z" * 20000, None) == _readable.FULL
+    assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
+
+
+@virtual
+@every_twin
+@pytest.mark.parametrize("closing", [False, True])
+async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> None:
+    pump = make(twin)
+    pump.transport.closing = closing
+    pump._lost = not closing
+    assert pump._send_now("a", None) == _readable.SENT
+    assert pump._put(b"\x81\x01c") == _readable.SENT
+    assert pump.transport.data == []
+
+
+@virtual
+@every_twin
+async def test_failures_of_the_transport_are_raised(twin: Twin) -> None:
+    pump = make(twin)
+    pump.transport.fails = True
+    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00"), ("_send_now", "z" * 20000, None)):
+        with pytest.raises(RuntimeError, match="write failed"):
+            getattr(pump, method)(*arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------- both alike
+
+OPERATIONS = st.one_of(
+    st.tuples(
+        st.just("read"),
+        st.lists(
+            st.sampled_from([text("a"), text("é"), text("x" * 300), wire.frame(0x9, b"p", mask=MASK)]), max_size=4
+        ),
+    ),
+    st.tuples(st.just("take"), st.just(None)),
+    st.tuples(st.just("send"), st.sampled_from(MESSAGES)),
+    st.tuples(st.just("put"), st.sampled_from([b"\x81\x01p", b"\x82" + b"q" * 200])),
+    st.tuples(st.just("drainers"), st.booleans()),
+    st.tuples(st.just("uncork"), st.just(None)),
+)
+
+
+def apply(pump: Any, operation: str, argument: Any) -> object:
+    """What a pump answers to one operation."""
+    if operation == "read":
+        read(pump, b"".join(argument))
+    elif operation == "take" and pump._queue:
+        with contextlib.suppress(StopIteration):
+            drive(pump._next()).send(None)
+        pump._burst = 0
+    elif operation == "send":
+        return pump._send_now(argument, None)
+    elif operation == "put":
+        return pump._put(argument)
+    elif operation == "drainers":
+        pump._drainers = deque() if argument else None
+    elif operation == "uncork":
+        return pump._take_corked()
+    return None
+
+
+@given(st.lists(OPERATIONS, max_size=30))
+def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
+    async def compare() -> None:
+        pumps = [make(twin) for twin in PATHS.values()]
+        for operation, argument in plan:
+            answers = [apply(pump, operation, argument) for pump in pumps]
+            assert answers.count(answers[0]) == len(answers)
+            for look in (
+                lambda p: list(p._queue),
+                lambda p: p._corked,
+                lambda p: b"".join(p.transport.data),
+                lambda p: p.asked,
+            ):
+                seen = [look(pump) for pump in pumps]
+                assert seen.count(seen[0]) == len(seen)
+
+    asyncio.run(compare())
+
+
+# ---------------------------------------------------------------------------------------------------------- compiled
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("name", "value"), [("_queue", []), ("_decoder", "decoder"), ("_receiver", 1), ("_buffer", bytearray(3))]
+)
+async def test_what_the_compiled_twin_relies_on_has_the_right_type(name: str, value: object) -> None:
+    for twin in COMPILED:
+        with pytest.raises(TypeError, match="expected"):
+            setattr(make(twin), name, value)
+
+
+@virtual
+async def test_bytes_that_cannot_have_been_read() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        for size in (-1, 2**18 + 1):
+            with pytest.raises(ValueError, match="can't have been read"):
+                pump.buffer_updated(size)
+        with pytest.raises(TypeError):
+            pump.buffer_updated("x")
+
+
+@virtual
+async def test_a_compiled_pump_that_nobody_prepared() -> None:
+    for twin in COMPILED:
+        pump = twin.pump()
+        assert (pump._queue, pump._decoder, pump._receiver, pump._drainers) == (None, None, None, None)
+        with pytest.raises(RuntimeError, match="_buffer isn't set"):
+            pump.get_buffer(-1)
+        with pytest.raises(ValueError, match="can't have been read"):
+            pump.buffer_updated(1)
+        assert pump._send_now("a", None) == _readable.SLOW
+        assert pump._take_corked() == b""
+        assert pump._deliver() is None
+        with pytest.raises(AttributeError):
+            await pump._next()
+        with pytest.raises(TypeError):
+            twin.messages("no pump")
+
+
+@virtual
+@every_twin
+async def test_a_pump_in_a_cycle_is_collected(twin: Twin) -> None:
+    pump = make(twin)
+    pump.protocol.pump = pump
+    pump._receiver = twin.waiter(pump.loop)
+    seen = weakref.ref(pump)
+    del pump
+    gc.collect()
+    assert seen() is None
+
+
+@virtual
+@every_twin
+async def test_life_decides_whether_messages_are_taken_in(twin: Twin) -> None:
+    pump = make(twin)
+    pump._life.received(Receive.CLOSE)
+    # Whether reads go the straight way is for the class to say; sending looks at its own half.
+    assert pump._send_now("a", None) == _readable.SENT
