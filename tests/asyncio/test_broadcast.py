@@ -113,6 +113,103 @@ async def test_order_among_other_messages() -> None:
         assert [payload for _, payload in await received(peer)] == [b"one", b"two", b"three", b"four"]
 
 
+class Counting:
+    """A transport that notes when something is written, in turns of the loop since the start."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.turn = 0
+        self.takes = 0.0  # seconds for a write
+        self.writes: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self.writes.append((self.turn, len(data)))
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.stall(self.takes)
+        self._transport.write(data)
+
+
+async def storm(turns: list[int]) -> list[tuple[int, int]]:
+    """What is written, and in which turn, when so many broadcasts of one byte are made in each turn of the loop."""
+    async with crowd(1) as (server, (peer,)):
+        (connection,) = server.connections
+        counting = Counting(connection.transport)
+        connection.transport = counting  # type: ignore[assignment]
+        for number in turns:
+            for _ in range(number):
+                broadcast([connection], "x")
+            await asyncio.sleep(0)
+            counting.turn += 1
+        assert await received(peer) == [(wire.TEXT, b"x")] * sum(turns)
+        return list(counting.writes)
+
+
+@virtual
+async def test_a_broadcast_alone_is_written_at_once() -> None:
+    assert await storm([1, 0, 0, 1, 0, 0, 1]) == [(0, 3), (3, 3), (6, 3)]
+
+
+@virtual
+async def test_broadcasts_that_follow_each_other_share_writes() -> None:
+    # The first is written, the others when a turn has passed without one.
+    assert await storm([3, 0, 0, 0]) == [(0, 3), (1, 6)]
+    assert await storm([1] * 10 + [0] * 4) == [(0, 3), (10, 27)]
+
+
+@pytest.mark.parametrize(("slow", "most"), [(0.0, 5), (0.0031, 12), (1.0, 35)])
+@virtual
+async def test_broadcasts_are_not_held_back_for_long(slow: float, most: int) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with crowd(1) as (server, _):
+        (connection,) = server.connections
+        counting = Counting(connection.transport)
+        connection.transport = counting  # type: ignore[assignment]
+        counting.takes = slow
+        for turn in range(100):
+            counting.turn = turn
+            broadcast([connection], "x")
+            await asyncio.sleep(0)
+            loop.stall(0.0003)
+        # For a millisecond, or for as long as writing takes, up to ten milliseconds.
+        shared = [size // 3 for _, size in counting.writes]
+        assert shared[:2] == [1, 5]
+        assert max(shared) == most
+
+
+@virtual
+async def test_too_many_bytes_are_not_held_back() -> None:
+    async with crowd(1) as (server, (peer,)):
+        (connection,) = server.connections
+        counting = Counting(connection.transport)
+        connection.transport = counting  # type: ignore[assignment]
+        for _ in range(20):
+            broadcast([connection], "x" * 10_000)
+        assert [size for _, size in counting.writes] == [10_004, 70_028, 70_028]
+        assert len(await received(peer)) == 20
+
+
+@virtual
+async def test_what_is_held_back_is_sent_before_anything_else() -> None:
+    async with crowd(1) as (server, (peer,)):
+        (connection,) = server.connections
+        broadcast([connection], "one")
+        broadcast([connection], "two")
+        await connection.send("three")
+        broadcast([connection], "four")
+        await connection.ping(b"five")
+        broadcast([connection], "six")
+        connection._start_closing(1000)
+        assert [payload for _, payload in await received(peer)] == [
+            *(b"one", b"two", b"three", b"four", b"five", b"six"),
+            b"\x03\xe8",
+        ]
+
+
 @virtual
 async def test_all_kinds_of_connections_at_once() -> None:
     """Clients mask, and compression differs; nobody gets what was made for another."""
@@ -221,6 +318,7 @@ async def test_write_that_fails(where: str, caplog: pytest.LogCaptureFixture, mo
         faulty, sound = server.connections
         if where == "extension":
             faulty.protocol.extensions = [Faulty()]
+            faulty._choose_path()
         else:
             monkeypatch.setattr(faulty.transport, "write", write)
         broadcast([faulty, sound], "hello")

@@ -43,6 +43,7 @@ WAITING_FLOOR = 7
 
 # Who may import a neighbour on the same floor.
 NEIGHBOURS = {
+    ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),
     ("asyncio.client", "asyncio.connection"),

@@ -663,7 +663,8 @@ cork_room(Pump *self, Py_ssize_t size)
     }
     if (self->cork == NULL) {
         /* Answers to a burst are often alike: with some luck all of them fit. */
-        capacity = self->queue != NULL && self->queue->count < CORK_LIMIT / size ? (self->queue->count + 1) * size : size;
+        Py_ssize_t others = self->queue == NULL ? 0 : self->queue->count;
+        capacity = others < CORK_LIMIT / size ? (others + 1) * size : size;
         self->cork = PyBytes_FromStringAndSize(NULL, capacity);
     }
     else if (needed > PyBytes_GET_SIZE(self->cork)) {
@@ -808,6 +809,34 @@ Pump_put(Pump *self, PyObject *data)
         return answer(self, write_out(self, data) < 0);
     }
     return answer(self, frame.size && put(self, &frame) < 0);
+}
+
+PyDoc_STRVAR(hold_doc,
+"_hold($self, frame, /)\n--\n\n"
+"Hold a frame back until somebody flushes, or until too many bytes wait.");
+
+static PyObject *
+Pump_hold(Pump *self, PyObject *data)
+{
+    char *payload;
+    Py_ssize_t size;
+    uint8_t *p;
+
+    if (PyBytes_AsStringAndSize(data, &payload, &size) < 0) {
+        return NULL;
+    }
+    if (size) {
+        p = cork_room(self, size);
+        if (p == NULL) {
+            return NULL;
+        }
+        memcpy(p, payload, size);
+        self->corked += size;
+        if (self->corked > CORK_LIMIT && flush_cork(self) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
 }
 
 /* Send a large message in two pieces, without copying it. */
@@ -1290,6 +1319,7 @@ static PyMethodDef Pump_methods[] = {
     {"_next", (PyCFunction)Pump_next, METH_NOARGS, "What gives the next message when it is awaited."},
     {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now, METH_FASTCALL, send_now_doc},
     {"_put", (PyCFunction)Pump_put, METH_O, put_doc},
+    {"_hold", (PyCFunction)Pump_hold, METH_O, hold_doc},
     {"_take_corked", (PyCFunction)Pump_take_corked, METH_NOARGS, "Take out the frames that were held back."},
     {NULL},
 };

@@ -1,4 +1,4 @@
-"""One message to many connections: encoded once, written to each without waiting.
+"""One message to many connections: encoded once, given to each without waiting.
 
 May know: connections of this front-end. Must not know: what they are used for.
 """
@@ -9,22 +9,28 @@ import traceback
 from collections.abc import Iterable
 
 from .._accelerator import build_frame
-from .._lifecycle import Side, State
+from .._lifecycle import State
 from .._messages import encode_message
 from ..exceptions import ConcurrencyError
 from ..protocol import FIN
-from ..typing import BytesLike, DataLike
+from ..typing import DataLike
+from ._loops import LoopState
 from .connection import Connection
 
 __all__ = ["broadcast"]
 
 FRAGMENTED = "sending a fragmented message"
 
+_OPEN = State.OPEN
+
 
 def broadcast(
     connections: Iterable[Connection], message: DataLike, *, text: bool | None = None, raise_exceptions: bool = False
 ) -> None:
     """Send a message to several connections, without waiting for any of them.
+
+    A message is written at once; but when broadcasts follow each other closely, those to a connection share writes, for
+    which they wait a few milliseconds at most.
 
     Connections that aren't open are left out. So are those in the middle of a fragmented message, and those that can't
     be written to, with a line at WARNING.
@@ -43,21 +49,28 @@ def broadcast(
     if encoded is None:
         raise TypeError("data must be str or bytes")
     opcode, payload = encoded
-    frame: bytes | None = None
+    whole: bytes | None = None
     failures: list[Exception] = []
+    shared: LoopState | None = None
+    hold = False
     for connection in connections:
-        protocol = connection.protocol
-        if protocol.state is not State.OPEN:
+        if connection._life.state is not _OPEN:
             continue
         try:
-            if protocol._continuing:
+            if connection.protocol._continuing:
                 raise ConcurrencyError(FRAGMENTED)
             # The frames of a server are alike for all clients that have the same extensions: none.
-            if protocol.side is Side.SERVER and not protocol.extensions and not protocol.debug:
-                frame = frame or build_frame(opcode | FIN, payload, None)
-                connection._put(frame)
+            if connection._plain and not connection._client:
+                frame = whole = whole or build_frame(opcode | FIN, payload, None)
             else:
-                _send(connection, opcode, payload)
+                frame = connection.protocol._frame_message(opcode, payload)
+            if shared is not connection._shared:
+                shared = connection._shared
+                hold = shared.begin_broadcast()
+            if hold:
+                shared.hold(connection, frame)
+            else:
+                connection._put(frame)
         except ConcurrencyError as exc:
             failures.append(exc)
             if not raise_exceptions:
@@ -68,10 +81,6 @@ def broadcast(
                 connection.logger.warning("skipped broadcast: failed to write message: %s", _described(exc))
     if raise_exceptions and failures:
         raise ExceptionGroup("skipped broadcast", failures)
-
-
-def _send(connection: Connection, opcode: int, payload: BytesLike) -> None:
-    connection._put(connection.protocol._frame_message(opcode, payload))
 
 
 def _unwritten(cause: Exception) -> RuntimeError:

@@ -1,6 +1,11 @@
-"""What the connections of one event loop share: a buffer to read into, and one timer for all their deadlines.
+"""What the connections of one event loop share: a buffer to read into, one timer for all their deadlines, broadcasts.
 
 May know: loops, time, sessions' alarms. Must not know: what a connection does when its alarm rings.
+
+Writing to a socket costs more than everything else that a broadcast does for a connection. So broadcasts that follow
+each other closely share writes. The first is written at once. While one comes after another, in the same turn of the
+loop or in the next, frames are held back, until a turn passes without one, or for about as long as writing them takes:
+nobody waits longer than with a write for each.
 
 Nothing here is shared between loops, and so nothing between threads.
 """
@@ -8,7 +13,9 @@ Nothing here is shared between loops, and so nothing between threads.
 from __future__ import annotations
 
 import asyncio
+import functools
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from .._timers import Agenda, Entry
@@ -21,11 +28,21 @@ READ_SIZE = 2**18
 # Alarms that are closer together ring together: thousands of connections then cost few wake-ups. In seconds.
 GRANULARITY = 0.01
 
+# How long the frame of a broadcast may be held back for the sake of those that follow, in seconds: at least, at most.
+LEAST_HOLD, MOST_HOLD = 0.001, 0.01
+
 
 class Ringing(Protocol):
     """Who has an alarm."""
 
     def _ring(self, now: float) -> None: ...
+
+
+class Holding(Protocol):
+    """Who can hold frames back."""
+
+    def _hold(self, frame: bytes) -> None: ...
+    def _flush(self) -> None: ...
 
 
 class LoopState:
@@ -44,6 +61,10 @@ class LoopState:
         self._agenda: Agenda[Ringing] = Agenda()
         self._timer: asyncio.TimerHandle | None = None
         self._last = -GRANULARITY
+        self._stormy = 0  # turns of the loop for which the last broadcast counts
+        self._held: set[Holding] = set()
+        self._due = 0.0
+        self._patience = LEAST_HOLD
 
     def call_at(self, when: float, item: Ringing) -> Entry[Ringing]:
         """Call ``item._ring(now)`` at ``when``, or very soon after it."""
@@ -74,12 +95,51 @@ class LoopState:
         assert loop is not None
         now = self._last = loop.time()
         for item in self._agenda.due(now):
-            try:
-                item._ring(now)
-            except Exception as exc:
-                # One connection's trouble must not cost the others their timers.
-                loop.call_exception_handler({"message": "unexpected internal error", "exception": exc})
+            self._guard(functools.partial(item._ring, now))
         self._start()
+
+    def begin_broadcast(self) -> bool:
+        """A broadcast begins; return whether it comes so soon after another that its frames are to be held back."""
+        loop = self._loop()
+        assert loop is not None
+        hold = self._stormy > 0
+        if not hold:
+            loop.call_soon(self._turn)
+        elif not self._held:
+            self._due = loop.time() + self._patience
+        self._stormy = 2
+        return hold
+
+    def hold(self, connection: Holding, frame: bytes) -> None:
+        """Hold a frame back until broadcasts pause."""
+        connection._hold(frame)
+        self._held.add(connection)
+
+    def _turn(self) -> None:
+        loop = self._loop()
+        assert loop is not None
+        self._stormy -= 1
+        if self._held and (not self._stormy or loop.time() >= self._due):
+            self._release(loop)
+        if self._stormy:
+            loop.call_soon(self._turn)
+
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write all that is held back."""
+        held, self._held = self._held, set()
+        start = loop.time()
+        for connection in held:
+            self._guard(connection._flush)
+        self._patience = min(max(loop.time() - start, LEAST_HOLD), MOST_HOLD)
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """One connection's trouble must not be that of the others."""
+        try:
+            call()
+        except Exception as exc:
+            loop = self._loop()
+            assert loop is not None
+            loop.call_exception_handler({"message": "unexpected internal error", "exception": exc})
 
 
 _states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState] = weakref.WeakKeyDictionary()

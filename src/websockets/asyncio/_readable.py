@@ -264,16 +264,28 @@ class Pump:
         """Send a frame: hold it back while more received messages wait, write it otherwise."""
         hold = self._queue and self._drainers is None
         if hold or self._corked:
-            self._cork = self._cork or []
-            self._cork.append(frame)
-            self._corked += len(frame)
+            self._append(frame)
             if hold and self._corked <= CORK_LIMIT:
                 self._set_backstop()
                 return SENT
             frame = self._take_corked()
-        if not self._lost and not self.transport.is_closing():
-            self.transport.write(frame)
+        self._write_out(frame)
         return SENT if self._drainers is None else FULL
+
+    def _hold(self, frame: bytes) -> None:
+        """Hold a frame back until somebody flushes, or until too many bytes wait."""
+        self._append(frame)
+        if self._corked > CORK_LIMIT:
+            self._write_out(self._take_corked())
+
+    def _append(self, frame: bytes) -> None:
+        self._cork = self._cork or []
+        self._cork.append(frame)
+        self._corked += len(frame)
+
+    def _write_out(self, frames: bytes) -> None:
+        if not self._lost and not self.transport.is_closing():
+            self.transport.write(frames)
 
     def _set_backstop(self) -> None:
         if not self._backstop:
