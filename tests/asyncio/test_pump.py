@@ -19,6 +19,9 @@ from core._twins import TWINS
 from websockets._lifecycle import Lifecycle, Receive, Send, Sending, Side, State
 from websockets.asyncio import _readable
 
+# What is sent in two pieces.
+LARGE = _readable.GATHER_FROM
+
 MASK = b"\x01\x02\x03\x04"
 
 
@@ -396,9 +399,9 @@ MESSAGES: list[Any] = [
     b"bytes",
     bytearray(b"array"),
     memoryview(b"a-view")[::2],
-    "y" * 20000,
-    b"z" * 20000,
-    "é" * 20000,
+    "y" * LARGE,
+    b"z" * LARGE,
+    "é" * LARGE,
 ]
 
 
@@ -499,7 +502,7 @@ async def test_a_transport_that_has_enough(twin: Twin) -> None:
     pump._drainers = deque()
     assert pump._send_now("b", None) == _readable.FULL
     assert pump._put(b"\x81\x01c") == _readable.FULL
-    assert pump._send_now("z" * 20000, None) == _readable.FULL
+    assert pump._send_now("z" * LARGE, None) == _readable.FULL
     assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
 
 
@@ -520,7 +523,7 @@ async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> 
 async def test_failures_of_the_transport_are_raised(twin: Twin) -> None:
     pump = make(twin)
     pump.transport.fails = True
-    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00"), ("_send_now", "z" * 20000, None)):
+    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00"), ("_send_now", "z" * LARGE, None)):
         with pytest.raises(RuntimeError, match="write failed"):
             getattr(pump, method)(*arguments)
 

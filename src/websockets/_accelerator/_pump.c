@@ -9,7 +9,7 @@
 #include "_native.h"
 
 /* From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. */
-#define GATHER_FROM ((Py_ssize_t)1 << 14)
+#define GATHER_FROM ((Py_ssize_t)1 << 18)
 /* So many bytes are written at once, however many messages wait. */
 #define CORK_LIMIT ((Py_ssize_t)1 << 16)
 /* After so many messages without a wait, the other tasks of the loop get their turn. */

@@ -38,7 +38,7 @@ BURST: Final = 256
 CORK_LIMIT: Final = 2**16
 
 # From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
-GATHER_FROM: Final = 2**14
+GATHER_FROM: Final = 2**18
 
 # What came of an attempt to send: it takes more than there is here; done; done, and the transport has enough for now.
 SLOW, SENT, FULL = range(3)
