@@ -15,7 +15,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +54,19 @@ examples:
 """
 
 
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """The type of an option whose value is above zero."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise ValueError
+        return value
+
+    parse.__name__ = "positive number"  # what argparse calls it when it complains
+    return parse
+
+
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         description="Measure what messages and connections cost, for this library and others, side by side.",
@@ -69,9 +82,9 @@ def parser() -> argparse.ArgumentParser:
     add("--tls", action="store_true", help="TLS too; needs the openssl command")
     add("--list", action="store_true", help="print the names of the cases, and measure nothing")
     add = found.add_argument_group("for how long").add_argument
-    add("--rounds", type=int, help="measurements of each, whose median counts; default: 3")
-    add("--seconds", type=float, help="length of a measurement; default: 0.5")
-    add("--quick", action="store_true", help="a few cases, one loop, one short round: under 30 seconds, but rough")
+    add("--rounds", metavar="N", type=positive(int), help="measurements of each, whose median counts; default: 3")
+    add("--seconds", metavar="S", type=positive(float), help="length of a measurement; default: 0.5")
+    add("--quick", action="store_true", help="a few cases, one loop, one short round: rough, but soon over")
     add = found.add_argument_group("what to do with the figures").add_argument
     add("--json", metavar="FILE", type=Path, help="write them to a file")
     add("--plot", metavar="FILE.svg", type=Path, help="draw bars")
@@ -111,6 +124,7 @@ def chosen_contenders(options: argparse.Namespace, about: dict[str, str]) -> lis
     try:
         found = probe(options.ours)
         contenders = list(our_contenders(options.ours, found))
+        about["ours"] = f"websockets {found['packages']['websockets']}"
         about["Python"] = found["python"]
         if options.peers is not None:
             peers = probe(options.peers, keep_path=False)
@@ -142,7 +156,8 @@ def chosen_loops(options: argparse.Namespace, contenders: Sequence[Contender]) -
 def describe(options: argparse.Namespace, about: dict[str, str]) -> None:
     """The other circumstances of a run."""
     about["system"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
-    about["rounds"] = f"medians of {options.rounds} rounds of {options.seconds} s"
+    rounds = f"medians of {options.rounds} rounds" if options.rounds > 1 else "one round"
+    about["rounds"] = f"{rounds} of {options.seconds} s"
     about["date"] = time.strftime("%Y-%m-%d")
 
 

@@ -29,21 +29,21 @@ LIMIT = 60  # seconds for an interpreter to say what it has
 # Runs in other interpreters: plain, and with nothing of ours on its path.
 PROBE = """
 import json, platform, sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from importlib.util import find_spec
 found = {"python": platform.python_implementation() + " " + platform.python_version(), "packages": {}}
 for name in ("websockets", "picows", "aiohttp", "uvloop", "aiofastnet"):
     try:
         if find_spec(name):
-            found["packages"][name] = version(name)
-    except PackageNotFoundError:
+            found["packages"][name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
         found["packages"][name] = ""
 if find_spec("picows") and find_spec("picows.websockets"):
     found["packages"]["picows.websockets"] = found["packages"]["picows"]
 if find_spec("websockets") and find_spec("websockets._accelerator"):
-    from websockets import _accelerator
+    from websockets import _accelerator, version
     found["twin"] = _accelerator.TWIN
-    found["file"] = _accelerator.__file__
+    found["packages"]["websockets"] = version.version
 print(json.dumps(found))
 """
 

@@ -72,7 +72,7 @@ def plot(results: Results) -> str:
     parts: list[str] = []
     rows = [row for row in results.rows if results.ratio(row) is not None]
     y = float(MARGIN + 18)
-    parts.append(text(MARGIN, y, "What a message costs, in relation to ours", "title"))
+    parts.append(text(MARGIN, y, "What messages and connections cost, in relation to ours", "title"))
     y += 22
     for line in ("Shorter is better. The line marks ours; the figures are CPU time or memory.", circumstances(results)):
         parts.append(text(MARGIN, y, line, "faint"))
@@ -88,7 +88,9 @@ def plot(results: Results) -> str:
 
 def circumstances(results: Results) -> str:
     """How it was measured, in a line."""
-    return "; ".join(results.about[name] for name in ("Python", "system", "rounds") if name in results.about)
+    about = dict(results.about)
+    ours = [f"Ours: {about['ours']}"] if "ours" in about else []
+    return "; ".join(ours + [about[name] for name in ("Python", "system", "rounds") if name in about])
 
 
 def document(parts: Sequence[str], height: float) -> str:

@@ -13,7 +13,12 @@ ECHO, BURST = choose(CASES, ["server-echo-256B", "server-echo-256B-x64"])
 def results() -> Results:
     """Two loops, three contenders, one of which fails in one case and is absent from another."""
     found = Results(
-        {"Python": "CPython 3.12.1", "system": "Linux x86_64, 2 processors", "rounds": "medians of 2 rounds"}
+        {
+            "ours": "websockets 18.0",
+            "Python": "CPython 3.12.1",
+            "system": "Linux x86_64, 2 processors",
+            "rounds": "medians of 2 rounds",
+        }
     )
     for loop, ours in (("asyncio", 10.0), ("uvloop", 8.0)):
         for case in (ECHO, BURST):

@@ -133,6 +133,15 @@ def test_what_cannot_be_done_is_said(
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--rounds", "0"], ["--rounds", "1.5"], ["--seconds", "-1"], ["--seconds", "nan"]]
+)
+def test_nothing_is_measured_for_no_time(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(arguments)
+    assert "invalid positive number value" in capsys.readouterr().err
+
+
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]

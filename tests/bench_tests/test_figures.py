@@ -134,6 +134,7 @@ def test_markdown() -> None:
 
 
 MARKDOWN = """
+- ours: websockets 18.0
 - Python: CPython 3.12.1
 - system: Linux x86_64, 2 processors
 - rounds: medians of 2 rounds

@@ -61,8 +61,8 @@ def test_each_table_has_a_panel() -> None:
 
 def test_words_say_what_is_seen() -> None:
     found = texts(drawn(results()))
-    assert found[0] == "What a message costs, in relation to ours"
-    assert "CPython 3.12.1; Linux x86_64, 2 processors; medians of 2 rounds" in found
+    assert found[0] == "What messages and connections cost, in relation to ours"
+    assert "Ours: websockets 18.0; CPython 3.12.1; Linux x86_64, 2 processors; medians of 2 rounds" in found
     for words in ("ours", "aiohttp 3.14.5", ECHO.title, IDLE.title, "11.0 µs", "22.0 µs, 2.00×", "14.5 KiB, 2.00×"):
         assert words in found
 
