@@ -100,9 +100,19 @@ class Child:
 
     def _last_words(self) -> str:
         status = self._process.wait()
+        return self._last_error() or f"it ended with status {status} and without a word"
+
+    def _last_error(self) -> str:
+        # Only after its end: until then the place to read from is the place where it writes.
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with status {status} and without a word"
+        return lines[-1] if lines else ""
+
+    def end(self) -> str:
+        """End it; returns the last error that it printed, if any."""
+        self._process.kill()
+        self._process.wait()
+        return self._last_error()
 
     def cpu(self) -> float | None:
         """Seconds of CPU time that its main thread has used, from the kernel; None where the kernel doesn't tell."""

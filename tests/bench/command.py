@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import platform
 import sys
@@ -188,6 +189,8 @@ def take_turns(
     for number in range(options.rounds):
         # Every other round goes backwards, so that nobody always follows the same neighbour.
         for contender in able if number % 2 == 0 else reversed(able):
+            if contender.name in errors:
+                continue
             try:
                 taken[contender.name].append(
                     measure(contender, case, loop, options.seconds, options.ours, certificate)
@@ -212,13 +215,15 @@ def measure_all(options: argparse.Namespace) -> Results:
         print(f"{name}: {value}")
     if not any(contender.name == OURS for contender in contenders):
         print("the accelerator of ours does not take part")
-    with certificate_for(cases) as certificate:
-        for loop in loops:
-            for case in cases:
+    try:
+        with certificate_for(cases) as certificate:
+            for loop, case in itertools.product(loops, cases):
                 rows = list(take_turns(contenders, case, loop, options, certificate))
                 results.rows += rows
                 if rows:
                     print(f"\n{table(results, rows)}", flush=True)
+    except KeyboardInterrupt:
+        results.about["incomplete"] = "interrupted"
     return results
 
 
@@ -268,7 +273,11 @@ def failures(results: Results) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 1 if ours failed in something, 2 if it can't be done."""
+    """Run the command.
+
+    Returns:
+        The exit status: 1 if ours failed in something, 2 if it can't be done, 130 if it was interrupted.
+    """
     options = parser().parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (0.15 if options.quick else 0.5)
@@ -282,7 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Wrong as exc:
         print(exc, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    if options.read is None and "incomplete" in results.about:
+        print("interrupted", file=sys.stderr)
         return 130
     for failure in (failed := failures(results)):
         print(failure, file=sys.stderr)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from bench.cases import Case, Job
-from bench.children import Child, processors
+from bench.children import Child, ChildFailed, processors
 from bench.contenders import Contender, child_environment
 from bench.stats import Measurement
 
@@ -54,16 +54,26 @@ def measure(
         return measure_client(contender, job, seconds, python)
     with start("servers", contender, job) as server:
         port = server.answer()["port"]
-        with start_other_side("load", python, Job(case, port=port)) as load:
-            load.answer()
-            if case.kind == "idle":
-                return measure_memory(server, load, case)
-            if case.kind == "broadcast":
-                return measure_broadcast(server, load)
-            load.ask(amount=warm_up(seconds))
-            before = used(server)
-            outcome = load.ask(amount=seconds)
-            return measurement(outcome, used(server) - before, outcome["load_cpu"])
+        try:
+            with start_other_side("load", python, Job(case, port=port)) as load:
+                load.answer()
+                return measure_server(server, load, case, seconds)
+        except ChildFailed as exc:
+            # What the other side saw is seldom the reason.
+            reason = server.end()
+            raise ChildFailed(f"{exc}; the server: {reason}" if reason else str(exc)) from exc
+
+
+def measure_server(server: Child, load: Child, case: Case, seconds: float) -> Measurement:
+    """A server beside a raw load."""
+    if case.kind == "idle":
+        return measure_memory(server, load, case)
+    if case.kind == "broadcast":
+        return measure_broadcast(server, load)
+    load.ask(amount=warm_up(seconds))
+    before = used(server)
+    outcome = load.ask(amount=seconds)
+    return measurement(outcome, used(server) - before, outcome["load_cpu"])
 
 
 def measure_client(contender: Contender, job: Job, seconds: float, python: str) -> Measurement:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import command
-from bench.cases import CASES, TLS_CASES, choose
+from bench.cases import CASES, TLS_CASES, Case, choose
 from bench.children import ChildFailed
 from bench.contenders import Contender
 from bench.report import BEGIN, END
@@ -179,6 +179,37 @@ def test_a_failure_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None
     failed, good = command.take_turns(able, case, "asyncio", options("--rounds", "2"), None)
     assert (failed.summary, failed.error) == (None, "no route to nowhere")
     assert good.summary is not None
+
+
+def test_who_failed_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def measure(contender: Contender, *others: Any) -> Measurement:
+        asked.append(contender.name)
+        raise ChildFailed("no route to nowhere")
+
+    monkeypatch.setattr(command, "measure", measure)
+    list(command.take_turns([contender("ours")], CASES[0], "asyncio", options("--rounds", "3"), None))
+    assert asked == ["ours"]
+
+
+def test_interrupted_run_puts_out_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(contender: Contender, case: Case, *others: Any) -> Measurement:
+        if case.name == "idle":
+            raise KeyboardInterrupt
+        return Measurement(1.0)
+
+    monkeypatch.setattr(command, "measure", measure)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    file = tmp_path / "figures.json"
+    arguments = ["--case", "broadcast", "idle", "--contender", "ours-python", "--loop", "asyncio", "--json", str(file)]
+    assert command.main(arguments) == 130
+    found = Results.from_json(file.read_text("utf-8"))
+    assert [row.case.name for row in found.rows] == ["broadcast"]
+    assert found.about["incomplete"] == "interrupted"
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_exit_status_tells_of_our_failures_only(monkeypatch: pytest.MonkeyPatch, figures: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def test_elsewhere_a_server_tells_its_cpu_time_itself(monkeypatch: pytest.Monkey
     assert found.cost > 0
     assert found.busy is not None
     assert 0 < found.busy < 1.1
+
+
+def test_a_server_that_fails_tells_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # The bare protocol cannot broadcast, and all that the other side sees is the end of the connection.
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    (case,) = choose(CASES, ["broadcast"])
+    bare = Contender("bare", "bare", "bare", sys.executable)
+    with pytest.raises(ChildFailed, match="EOFError: .*; the server: NotImplementedError$"):
+        measure(bare, replace(case, connections=1), "asyncio", 1, sys.executable)
 
 
 def test_processors(monkeypatch: pytest.MonkeyPatch) -> None:
