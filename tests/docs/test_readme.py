@@ -23,6 +23,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 COMMANDS = [
     "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python examples/quickstart.py\n",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest\n",
+    "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/python tests/bench/run.py --quick\n",
 ]
 
 # No program here runs for more than a moment; the limit is for one that hangs.
