@@ -74,7 +74,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *failure; /* NULL until there is one */
-    PyObject *payload; /* bytes with room to grow: the payload of the frame under way, NULL between frames */
+    PyObject *payload; /* with room to grow: the payload of the frame under way, NULL between frames */
     Py_ssize_t filled; /* how much of it has arrived */
     uint64_t size;     /* how long it will be */
     uint64_t received; /* bytes of the message in the frames before */
@@ -89,6 +89,7 @@ typedef struct {
     uint8_t masked, text;
     char ended, heard;
     uint8_t checking; /* whether utf8 holds the state of a text under way */
+    uint8_t beyond_ascii; /* whether the payload under way has such bytes */
 } Decoder;
 
 /* Where frames go. Messages in one frame, uncompressed, go to the queue if there is one, but only until another frame
@@ -100,6 +101,12 @@ typedef struct {
 
 /* Take in n bytes. Return -1 for an exception, else 0. */
 int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
+
+/* Where the rest of a large payload may be read into, and how much of it: return the object that has it, a new
+   reference; NULL if there is no such payload, or for an exception. */
+PyObject *decoder_place(Decoder *decoder, uint8_t **place, Py_ssize_t *size);
+/* Take in n bytes that were read there. Return -1 for an exception, else 0. */
+int decoder_placed(Decoder *decoder, PyObject *payload, Py_ssize_t n, Output *output);
 
 /* Copy n bytes, unmasked if there is a mask, whose first byte to use is the one at shift. dst may be src. Return
    whether a byte has its high bit set: text without one needs no further check. */

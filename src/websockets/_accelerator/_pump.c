@@ -368,16 +368,19 @@ static PyType_Spec Waiter_spec = {
 
 /* ------------------------------------------------------------------------------------------------------------ span */
 
-/* The bytes of a str that is ASCII, to be written without a copy. */
+/* Bytes inside another object: those of a str in ASCII, to be written without a copy, or of a payload that is being read. */
 typedef struct {
     PyObject_HEAD
-    PyObject *text;
+    PyObject *owner;
+    void *data;
+    Py_ssize_t size;
+    char readonly;
 } Span;
 
 static int
 Span_getbuffer(Span *self, Py_buffer *view, int flags)
 {
-    return PyBuffer_FillInfo(view, (PyObject *)self, PyUnicode_DATA(self->text), PyUnicode_GET_LENGTH(self->text), 1, flags);
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, self->readonly, flags);
 }
 
 static void
@@ -385,13 +388,13 @@ Span_dealloc(Span *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    Py_XDECREF(self->text);
+    Py_XDECREF(self->owner);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 static PyType_Slot Span_slots[] = {
-    {Py_tp_doc, "The bytes of a str that is ASCII."},
+    {Py_tp_doc, "Bytes inside another object."},
     {Py_tp_dealloc, Span_dealloc},
     {Py_bf_getbuffer, Span_getbuffer},
     {0, NULL},
@@ -404,8 +407,9 @@ static PyType_Spec Span_spec = {
     .slots = Span_slots,
 };
 
+/* A memoryview of bytes that live as long as their owner. */
 static PyObject *
-view_of_ascii(State *state, PyObject *text)
+view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly)
 {
     Span *span = (Span *)state->span_type->tp_alloc(state->span_type, 0);
     PyObject *view;
@@ -413,7 +417,10 @@ view_of_ascii(State *state, PyObject *text)
     if (span == NULL) {
         return NULL;
     }
-    span->text = Py_NewRef(text);
+    span->owner = Py_NewRef(owner);
+    span->data = data;
+    span->size = size;
+    span->readonly = (char)readonly;
     view = PyMemoryView_FromObject((PyObject *)span);
     Py_DECREF(span);
     return view;
@@ -428,6 +435,7 @@ typedef struct {
     Queue *queue;
     Decoder *decoder;
     Waiter *receiver;
+    PyObject *place;   /* what the loop was told to read into, if it isn't the buffer: the payload under way */
     PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
     Py_ssize_t corked; /* how much of it is filled */
     Py_ssize_t high;
@@ -465,6 +473,7 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
     Py_VISIT(self->queue);
     Py_VISIT(self->decoder);
     Py_VISIT(self->receiver);
+    Py_VISIT(self->place);
     return 0;
 }
 
@@ -482,6 +491,7 @@ Pump_clear(Pump *self)
     Py_CLEAR(self->queue);
     Py_CLEAR(self->decoder);
     Py_CLEAR(self->receiver);
+    Py_CLEAR(self->place);
     Py_CLEAR(self->cork);
     self->corked = 0;
     return 0;
@@ -543,11 +553,27 @@ unprepared(const char *what)
 static PyObject *
 Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
 {
+    uint8_t *place;
+    Py_ssize_t size;
+    PyObject *view;
+
     if (self->buffer == NULL) {
         unprepared("_buffer");
         return NULL;
     }
-    return Py_NewRef(self->buffer);
+    Py_CLEAR(self->place);
+    if (self->decoder == NULL || self->decoder->payload == NULL) {
+        return Py_NewRef(self->buffer);
+    }
+    self->place = decoder_place(self->decoder, &place, &size);
+    if (self->place == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(self->buffer);
+    }
+    view = view_of(self->state, self->place, place, size, 0);
+    if (view == NULL) {
+        Py_CLEAR(self->place);
+    }
+    return view;
 }
 
 /* Messages may have arrived: somebody waits for them, or too many wait. */
@@ -578,12 +604,19 @@ Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
 static int
 receive(Pump *self, Py_ssize_t size)
 {
-    Py_buffer *view = PyMemoryView_GET_BUFFER(self->buffer);
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
+    PyObject *place = self->place;
     Output output = {self->queue, NULL};
     int failed, refused = decoder->failure != NULL;
 
-    failed = decoder_feed(decoder, view->buf, size, &output) < 0;
+    self->place = NULL;
+    if (place != NULL) {
+        failed = decoder_placed(decoder, place, size, &output) < 0;
+        Py_DECREF(place);
+    }
+    else {
+        failed = decoder_feed(decoder, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, &output) < 0;
+    }
     refused = !refused && decoder->failure != NULL;
     Py_DECREF(decoder);
     if (!failed && (output.frames != NULL || refused)) {
@@ -609,7 +642,7 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
     if (size == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (self->buffer == NULL || size < 0 || size > PyMemoryView_GET_BUFFER(self->buffer)->len) {
+    if (self->buffer == NULL || size < 0 || (self->place == NULL && size > PyMemoryView_GET_BUFFER(self->buffer)->len)) {
         return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
     }
     if (self->decoder != NULL && self->queue != NULL) {
@@ -618,7 +651,9 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
         }
         Py_RETURN_NONE;
     }
-    data = PySequence_GetSlice(self->buffer, 0, size);
+    /* What went to a place of its own belongs to a connection that has been given up on since. */
+    data = self->place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
+    Py_CLEAR(self->place);
     failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
     Py_XDECREF(data);
     if (failed) {
@@ -893,7 +928,7 @@ send_text(Pump *self, uint8_t head, PyObject *text)
         if (self->client || size < GATHER_FROM) {
             return send_payload(self, head, PyUnicode_DATA(text), size);
         }
-        payload = view_of_ascii(self->state, text);
+        payload = view_of(self->state, text, PyUnicode_DATA(text), size, 1);
         result = payload == NULL ? NULL : gather(self, head, payload, size);
         Py_XDECREF(payload);
         return result;
