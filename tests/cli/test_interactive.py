@@ -67,17 +67,17 @@ class Session:
             stderr=self.theirs,
             env={**ENVIRONMENT, "TERM": "vt100", "INPUTRC": os.devnull, **environ},
         )
-        self.seen = ""
+        self.seen = b""
 
     def read(self, until: str) -> str:
         """What the command shows, up to and with some text."""
         deadline = time.monotonic() + LIMIT
-        while until not in self.seen:
+        while until.encode() not in self.seen:
             ready, _, _ = select.select([self.ours], [], [], max(0, deadline - time.monotonic()))
             assert ready, f"no {until!r} after {self.seen!r}"
-            self.seen += os.read(self.ours, 65536).decode()
-        shown, _, self.seen = self.seen.partition(until)
-        return shown + until
+            self.seen += os.read(self.ours, 65536)
+        shown, _, self.seen = self.seen.partition(until.encode())
+        return shown.decode() + until
 
     def type(self, text: str) -> None:
         """Press keys."""
