@@ -256,7 +256,7 @@ async def test_lines_in_hexadecimal() -> None:
 
 @virtual
 async def test_a_mistake_in_piped_lines_ends_it() -> None:
-    with pytest.raises(UsageError, match="^line 2 of the input: non-hexadecimal number"):
+    with pytest.raises(UsageError, match="^line 2 of the input: not pairs of hexadecimal digits$"):
         await talk(echo, Plan(lines=lines("00", "oops"), hexadecimal=True))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -26,9 +27,9 @@ __all__ = [
     "above_prompt",
     "piped_lines",
     "read_lines",
-    "rows",
     "standard_lines",
     "typed_lines",
+    "width",
 ]
 
 PROMPT = "> "
@@ -45,10 +46,9 @@ MOMENT = 0.5
 # --------------------------------------------------------------------------------------------------------------- output
 
 
-def rows(text: str, columns: int) -> int:
-    """How many rows of a terminal a line takes; its control characters must have been escaped, but for colours."""
-    width = sum(_width(character) for character in _without_colours(text))
-    return max(1, -(-width // max(columns, 1)))
+def width(text: str) -> int:
+    """How many columns of a terminal a line takes; its control characters must have been escaped, but for colours."""
+    return sum(_width(character) for character in _without_colours(text))
 
 
 def _without_colours(text: str) -> str:
@@ -62,12 +62,20 @@ def _width(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def above_prompt(text: str, columns: int) -> str:
-    """What shows a line above the one that is being edited, and leaves that as it is (ECMA-48, DECSC and DECRC)."""
-    number = rows(text, columns)
-    count = "" if number == 1 else str(number)
+def above_prompt(text: str, columns: int, typed: str = "") -> str:
+    """What shows a line above the one that is being edited, and leaves that as it is (ECMA-48, DECSC and DECRC).
+
+    Parameters:
+        text: the line.
+        columns: those of the terminal.
+        typed: what is being edited; the cursor is taken to be at its end.
+    """
+    number = max(1, -(-width(text) // columns))
+    rows_before = width(PROMPT + typed) // columns
     # Save the cursor; scroll if need be; go back and make room; write; restore, and follow what moved down.
-    return "\x1b7" + "\n" * number + f"\x1b[{count}A\x1b[{count}L{text}\n\x1b8\x1b[{count}B"
+    moves = [number + rows_before, number, number]
+    up, room, down = ("" if count == 1 else str(count) for count in moves)
+    return "\x1b7" + "\n" * number + f"\x1b[{up}A\x1b[{room}L{text}\n\x1b8\x1b[{down}B"
 
 
 class Screen:
@@ -77,17 +85,21 @@ class Screen:
         out: standard output.
         err: standard error.
         prompt: whether there is a line that is being edited.
+
+    Attributes:
+        typed: tells what that line has in it.
     """
 
     def __init__(self, out: TextIO, err: TextIO, prompt: bool = False) -> None:
         self._out = out
         self._err = err
         self.prompt = prompt
+        self.typed: Callable[[], str] = str
 
     def line(self, text: str) -> None:
         """Write a line to standard output, above the prompt if there is one."""
         if self.prompt:
-            text = above_prompt(text, shutil.get_terminal_size().columns)
+            text = above_prompt(text, max(shutil.get_terminal_size().columns, 1), self.typed())
         else:
             text += "\n"
         self._out.write(text)
@@ -120,16 +132,18 @@ class Terminal:
         self._saved: Any = None
         # Whether the prompt has been shown: by readline, in the thread, some time after the line before was taken.
         self._shown = threading.Event()
-        self._tells = False
+        self._buffer: Callable[[], str] | None = None
 
     def __enter__(self) -> Self:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")  # who types it sees it
         with contextlib.suppress(ImportError, AttributeError):
             import readline
 
             # A terminal that is left in the middle of a line would go on marking what is pasted.
             readline.parse_and_bind("set enable-bracketed-paste off")
             readline.set_pre_input_hook(self._shown.set)
-            self._tells = True
+            self._buffer = readline.get_line_buffer
         with contextlib.suppress(ImportError, OSError, ValueError):
             import termios
 
@@ -158,8 +172,12 @@ class Terminal:
 
     def settle(self) -> None:
         """Wait a moment for a prompt that is about to be shown: it mustn't come after the last line."""
-        if self._tells:
+        if self._buffer is not None:
             self._shown.wait(MOMENT)
+
+    def typed(self) -> str:
+        """What has been typed of the next line; nothing if that can't be known."""
+        return self._buffer() if self._buffer is not None and self._shown.is_set() else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------- input
@@ -249,7 +267,7 @@ async def read_lines(lines: Iterator[str]) -> AsyncGenerator[str, None]:
 
 async def typed_lines(screen: Screen, terminal: Terminal) -> AsyncGenerator[str, None]:
     """Lines that somebody types at the prompt of a screen, which is there as long as they are asked for."""
-    screen.prompt = True
+    screen.prompt, screen.typed = True, terminal.typed
     try:
         async for line in read_lines(terminal.lines()):
             yield line

@@ -222,14 +222,14 @@ class Talk:
                 await self._obey(connection, *command(line))
                 return
             line = line[1:]
-        await self._send_message(connection, bytes.fromhex(line) if self.plan.hexadecimal else line)
+        await self._send_message(connection, hexadecimal(line) if self.plan.hexadecimal else line)
 
     async def _obey(self, connection: ClientConnection, name: str, argument: str) -> None:
         if name == "help":
             for line in HELP.splitlines():
                 self.display.note(line)
         elif name in ("hex", "file"):
-            await self._send_message(connection, bytes.fromhex(argument) if name == "hex" else contents(argument))
+            await self._send_message(connection, hexadecimal(argument) if name == "hex" else contents(argument))
         elif name == "close":
             await connection.close(*close_arguments(argument))
         elif name == "pong":
@@ -241,6 +241,18 @@ class Talk:
     def _ponged(self, waiter: asyncio.Future[float]) -> None:
         if not waiter.cancelled() and waiter.exception() is None:
             self.display.note(f"pong: {milliseconds(waiter.result())} ms")
+
+
+def hexadecimal(text: str) -> bytes:
+    """Bytes of two hexadecimal digits each; there may be blanks between them.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError as exc:
+        raise ValueError("not pairs of hexadecimal digits") from exc
 
 
 def contents(path: str) -> bytes:
