@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import websockets
+from _kit import wire
 from cli.commands import ENVIRONMENT, LIMIT, PEM, PROGRAM, Serving, call, run, serving
 from websockets.cli import main
 
@@ -248,6 +250,22 @@ def test_signals_close_the_connection(uri: str, number: int) -> None:
     assert (process.returncode, out) == (0, "Connection closed: 1000 (OK).\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_an_attempt_to_connect(number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(LIMIT)
+        uri = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        process = subprocess.Popen(
+            [*PROGRAM, uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        )
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1) == b"G"
+            process.send_signal(number)
+            out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
 # ------------------------------------------------------------------------------------------------------------- request
 
 
@@ -302,6 +320,22 @@ def test_server_stops_when_asked(number: int) -> None:
         assert server.stop(number) == (0, "Stopped.\n", "")
         out, _ = client.communicate(timeout=LIMIT)
         assert (client.returncode, out) == (0, b"Connection closed: 1001 (going away).\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_server_that_is_asked_twice_does_not_wait_for_its_clients(number: int) -> None:
+    with serving("127.0.0.1:0") as server, socket.socket() as client:
+        client.settimeout(LIMIT)
+        host, port = server.uri.removeprefix("ws://").removesuffix("/").split(":")
+        client.connect((host, int(port)))
+        client.sendall(wire.request())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += client.recv(4096)
+        server.process.send_signal(number)
+        # The server's Close, which isn't answered.
+        assert client.recv(4096) == wire.close(1001)
+        assert server.stop(number) == (130, "", "")
 
 
 def test_server_with_tls() -> None:

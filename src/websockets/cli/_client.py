@@ -21,7 +21,7 @@ from ..typing import Data
 from ._format import FORMATS, Display, Style, colour_allowed
 from ._ping import Ping
 from ._screen import Screen, Terminal, read_lines, standard_lines, typed_lines
-from ._status import HANDSHAKE, UsageError
+from ._status import HANDSHAKE, INTERRUPTED, UsageError
 from ._talk import Plan, Talk, contents, on_connection
 from ._target import Target, asker, target_of, visible_uri
 
@@ -39,8 +39,11 @@ def set_up_logs(verbose: int) -> None:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run some work; SIGTERM interrupts it as Ctrl-C does."""
-    return asyncio.run(_interruptible(work))
+    """Run some work; SIGTERM interrupts it as Ctrl-C does: once in good order, twice at once."""
+    try:
+        return asyncio.run(_interruptible(work))
+    except asyncio.CancelledError:
+        return INTERRUPTED
 
 
 async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
