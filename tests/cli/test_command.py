@@ -150,8 +150,9 @@ def test_binary_messages(uri: str, tmp_path: Path) -> None:
     given, got = tmp_path / "given", tmp_path / "got"
     given.write_bytes(data)
     arguments = ["--send-file", str(given), "--send-hex", "00 ff", "--expect", "2", "--save", str(got), uri]
-    assert call(*arguments) == (0, f"{data.hex()}\n00ff\n", "")
+    assert call(*arguments) == (0, "", "")
     assert got.read_bytes() == data + b"\x00\xff"
+    assert call("--send-hex", "41 0a 42", "--expect", "1", "--save", "-", uri) == (0, "A\nB", "")
     assert call("--hex", "--expect", "1", uri, stdin="0a\n") == (0, "0a\n", "")
 
 
@@ -187,6 +188,21 @@ def test_output_that_nobody_reads(uri: str) -> None:
     os.close(second)
     _, err = process.communicate(b"hello\n", timeout=LIMIT)
     assert (process.returncode, err) == (3, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_output_that_cannot_be_written(uri: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--send", "hello", "--expect", "1", uri],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            timeout=LIMIT,
+        )
+    assert done.returncode == 3
+    assert re.fullmatch(rb"websockets: error: \[Errno 28\] .*\n", done.stderr)
 
 
 def test_input_that_is_not_text(uri: str) -> None:
@@ -301,9 +317,20 @@ def test_ping(uri: str) -> None:
 
 
 def test_logs(uri: str) -> None:
-    assert run("--send", "x", "--wait", "0", uri)[2] == ""
-    assert " DEBUG " not in run("-v", "--send", "x", "--wait", "0", uri)[2]
-    assert " websockets.client DEBUG " in run("-vv", "--send", "x", "--wait", "0", uri)[2]
+    status, out, err = run("-v", "--auth", "me:secret", "--send", "hello", "--expect", "1", uri)
+    assert (status, out) == (0, "hello\n")
+    assert " websockets.client DEBUG > GET / HTTP/1.1\n" in err
+    assert " websockets.client DEBUG > TEXT 'hello' [5 bytes]\n" in err
+    assert base64.b64encode(b"me:secret").decode() not in err
+
+
+def test_logs_of_the_server() -> None:
+    for option, level in (("-v", "INFO"), ("-vv", "DEBUG")):
+        with serving("127.0.0.1:0", option) as server:
+            assert call("--send", "hello", "--expect", "1", server.uri)[0] == 0
+            _, _, err = server.stop()
+        assert " websockets.server INFO server listening on 127.0.0.1:" in err
+        assert set(re.findall(r" websockets\.server ([A-Z]+) ", err)) == {"INFO", level}
 
 
 # ---------------------------------------------------------------------------------------------------------------- serve

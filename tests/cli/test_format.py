@@ -49,6 +49,7 @@ def tell_all(display: Display) -> None:
     display.sent("question")
     display.received("answer")
     display.received(b"\x00\xff")
+    display.saved(1000)
     display.pong(1, 0.00123)
     display.note("by the way")
     display.results("ping", {"sent": 1}, ["1 ping", "round trip"])
@@ -147,6 +148,7 @@ def test_session() -> None:
         "Subprotocol: chat.",
         "< answer",
         "< (binary) 00ff",
+        "< (binary) 1,000 bytes saved",
         "pong 1: 1.23 ms",
         "by the way",
         "1 ping",
@@ -210,6 +212,7 @@ def test_json_lines() -> None:
         {"event": "sent", "type": "text", "text": "question"},
         {"event": "received", "type": "text", "text": "answer"},
         {"event": "received", "type": "binary", "hex": "00ff"},
+        {"event": "received", "type": "binary", "size": 1000},
         {"event": "pong", "number": 1, "seconds": 0.00123},
         {"event": "note", "text": "by the way"},
         {"event": "ping", "sent": 1},

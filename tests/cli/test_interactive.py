@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import subprocess
 import sys
@@ -178,6 +179,14 @@ def test_no_connection() -> None:
     with session("ws://127.0.0.1:1/") as terminal:
         assert terminal.read(".\r\n").startswith("Failed to connect to ws://127.0.0.1:1/: ")
         assert terminal.end() == 1
+
+
+def test_logs_appear_above_the_prompt(uri: str) -> None:
+    with session("-v", uri) as terminal:
+        terminal.read("> ")
+        terminal.type("hello\n")
+        shown = terminal.read(above("< hello"))
+        assert re.search(r"\x1b\[L[-0-9]+ [0-9:,]+ websockets\.client DEBUG > TEXT 'hello' \[5 bytes\]\r\n\x1b8", shown)
 
 
 def test_commands(uri: str) -> None:

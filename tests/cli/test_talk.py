@@ -339,7 +339,8 @@ def test_control_payloads_are_short() -> None:
 @virtual
 async def test_binary_messages_are_saved() -> None:
     save = io.BytesIO()
-    await talk(echo, Plan(messages=[b"\x00\x01", "text", b"\x02"], save=save))
+    _, told = await talk(echo, Plan(messages=[b"\x00\x01", "text", b"\x02"], save=save))
+    assert told[3:6] == ["< (binary) 2 bytes saved", "< text", "< (binary) 1 byte saved"]
     assert save.getvalue() == b"\x00\x01\x02"
 
 

@@ -6,6 +6,7 @@ they are needed, so that ``websockets --version`` is quick.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -40,16 +41,19 @@ def _status(arguments: Sequence[str]) -> int:
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as exc:
+        # Standard output, or a file, takes no more; that nobody reads a pipe to its end is no reason to complain.
+        if not isinstance(exc, BrokenPipeError):
+            print(f"websockets: error: {exc}", file=sys.stderr)
         _give_up_output()
         return ABNORMAL
     return status
 
 
 def _give_up_output() -> None:
-    """Nobody reads any more. What is left in the buffer must not fail again when the interpreter ends."""
-    assert sys.stdout is not None
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Let what is left in the buffer not fail again when the interpreter ends."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str]) -> int:

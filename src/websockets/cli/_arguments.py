@@ -197,7 +197,7 @@ def add_reaching(options: Options) -> None:
     options.rarely("--no-proxy", action="store_true", help="go through no proxy")
     options.rarely("--unix", metavar="PATH", help="connect to this Unix socket")
     options.often("--timeout", type=positive, metavar="SEC", help="give up after this time in all")
-    options.often("-v", "--verbose", action="count", default=0, help="log on standard error; -vv for every frame")
+    options.often("-v", "--verbose", action="store_true", help="show requests, responses and frames on standard error")
 
 
 def add_messages(options: Options) -> None:
@@ -277,7 +277,7 @@ def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
     add("-s", "--subprotocol", action="append", metavar="NAME", help="accept this subprotocol; may be repeated")
     add("--no-compression", action="store_true", help="don't accept permessage-deflate")
     add("--max-size", type=size, metavar="BYTES", default=2**20, help="accept messages up to this size; 0 for any (1M)")
-    add("-v", "--verbose", action="count", default=0, help="log on standard error; -vv for every frame")
+    add("-v", "--verbose", action="count", default=0, help="log connections on standard error; -vv for frames")
     return result
 
 

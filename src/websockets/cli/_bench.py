@@ -13,6 +13,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import logging
 import os
 import random
 import string
@@ -272,8 +273,8 @@ def run_bench(options: argparse.Namespace) -> int:
     Raises:
         UsageError: options make no sense.
     """
-    set_up_logs(options.verbose)
     screen = standard_screen()
+    set_up_logs(logging.DEBUG if options.verbose else 0, screen)
     display = FORMATS[options.format](Style(), screen.line, screen.complain)
     # What is sent must be able to come back.
     options.max_size = options.max_size and max(options.max_size, options.size)

@@ -30,11 +30,33 @@ __all__ = ["display_for", "is_conversation", "is_terminal", "run", "run_client",
 LinesFactory = Callable[[], AsyncGenerator[str, None]]
 
 
-def set_up_logs(verbose: int) -> None:
-    """Log on standard error: what happens, or every frame."""
-    if verbose:
-        level = logging.INFO if verbose == 1 else logging.DEBUG
-        logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=level)
+class LogHandler(logging.Handler):
+    """Logs to a screen, where a prompt may be in the way.
+
+    Parameters:
+        screen: where to.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self.screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for each record."""
+        for line in self.format(record).splitlines():
+            self.screen.complain(line)
+
+
+def set_up_logs(level: int, screen: Screen) -> None:
+    """Log on standard error.
+
+    Parameters:
+        level: what is logged; 0 for what logging does by itself.
+        screen: where standard error is.
+    """
+    if level:
+        form = "%(asctime)s %(name)s %(levelname)s %(message)s"
+        logging.basicConfig(format=form, level=level, handlers=[LogHandler(screen)])
         logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
@@ -151,8 +173,8 @@ def run_client(options: argparse.Namespace) -> int:
     Raises:
         UsageError: options make no sense.
     """
-    set_up_logs(options.verbose)
     screen = standard_screen()
+    set_up_logs(logging.DEBUG if options.verbose else 0, screen)
     display = display_for(options, options.format or default_format(options), screen)
     try:
         target = target_of(options, dict(os.environ), asker())

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..frames import Close
 from ..typing import Data
-from ._latency import milliseconds
+from ._latency import milliseconds, number_of
 
 __all__ = ["JsonLines", "Raw", "Session", "Style", "closing", "colour_allowed", "error_text", "escape", "pretty"]
 
@@ -154,6 +154,10 @@ class Session:
         for line in (self.style.stamp() + mark + first, *(f"  {line}" for line in rest)):
             self.out(line)
 
+    def saved(self, size: int) -> None:
+        """The peer sent a binary message of so many bytes, which went to a file."""
+        self.out(f"{self.style.stamp()}< (binary) {number_of(size, 'byte')} saved")
+
     def sent(self, message: Data) -> None:
         """We sent a message: the user knows, who typed it."""
 
@@ -200,6 +204,9 @@ class Raw(Session):
         """The peer sent a message."""
         self.out(self.style.stamp() + "\n".join(self.style.lines(message, safe=self.style.terminal)))
 
+    def saved(self, size: int) -> None:
+        """A binary message went to a file: nobody asked."""
+
     def note(self, text: str) -> None:
         """Something else is worth saying."""
         self.err(text)
@@ -242,6 +249,10 @@ class JsonLines:
     def received(self, message: Data) -> None:
         """The peer sent a message."""
         self._message("received", message)
+
+    def saved(self, size: int) -> None:
+        """The peer sent a binary message of so many bytes, which went to a file."""
+        self.event("received", type="binary", size=size)
 
     def sent(self, message: Data) -> None:
         """We sent a message."""

@@ -106,7 +106,10 @@ class Screen:
         self._out.flush()
 
     def complain(self, text: str) -> None:
-        """Write a line to standard error."""
+        """Write a line to standard error; above the prompt if there is one."""
+        if self.prompt:
+            self.line(text)
+            return
         self._err.write(text + "\n")
         self._err.flush()
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import logging
 import os
 import shutil
 import signal
@@ -325,8 +326,8 @@ def run_server(options: argparse.Namespace) -> int:
     Raises:
         UsageError: options make no sense.
     """
-    set_up_logs(options.verbose)
     screen = standard_screen()
+    set_up_logs(log_level(options.verbose), screen)
     sort_out_tls(options)
     check_workers(options)
 
@@ -344,6 +345,11 @@ def run_server(options: argparse.Namespace) -> int:
     if status == OK:
         screen.line("Stopped.")
     return status
+
+
+def log_level(verbose: int) -> int:
+    """What to log: by default what goes wrong, as logging does by itself; then connections, then frames."""
+    return (0, logging.INFO, logging.DEBUG)[min(verbose, 2)]
 
 
 def announcement(screen: Screen, service: Service, workers: int, uris: list[str]) -> None:
@@ -374,9 +380,10 @@ def serve_with_workers(number: int, service: Service, announce: Announce, screen
 def serve_in_worker(service: Service, pipe: Connection) -> None:
     """What a worker does: serve until SIGTERM. Ctrl-C reaches it too, but is for the process above it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up_logs(service.verbose)
+    screen = standard_screen()
+    set_up_logs(log_level(service.verbose), screen)
     try:
-        server = service.server(standard_screen(), reuse_port=True)
+        server = service.server(screen, reuse_port=True)
         run(keep_serving(server, service.files is not None, pipe.send))
     except OSError as exc:
         pipe.send(f"Can't listen: {exc}.")

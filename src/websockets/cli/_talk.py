@@ -46,7 +46,7 @@ class Plan:
         slash: whether a line that begins with a slash is a command.
         expect: number of messages after which to end; None to go on until the connection is closed.
         wait: when all is sent, seconds without a message after which to end.
-        save: where the binary messages that are received go, beside being told.
+        save: where the binary messages that are received go, instead of being shown.
     """
 
     messages: Sequence[Data] = ()
@@ -173,7 +173,9 @@ class Talk:
                 if self.plan.save is not None and isinstance(message, bytes):
                     self.plan.save.write(message)
                     self.plan.save.flush()
-                self.display.received(message)
+                    self.display.saved(len(message))
+                else:
+                    self.display.received(message)
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
