@@ -159,6 +159,7 @@ def client_parser(everything: bool = False, width: int | None = None) -> argpars
     options.often("--help-all", action="store_true", help="show all options and exit")
     options.often("--version", action="store_true", help="show the version, and which accelerator is used")
     add_reaching(options)
+    options.often("--timeout", type=positive, metavar="SEC", help="give up after this time in all")
     add_messages(options)
     add_showing(options)
     options.titled("latency")
@@ -196,7 +197,6 @@ def add_reaching(options: Options) -> None:
     options.rarely("--proxy", metavar="URI", help="go through this proxy, rather than that of the system")
     options.rarely("--no-proxy", action="store_true", help="go through no proxy")
     options.rarely("--unix", metavar="PATH", help="connect to this Unix socket")
-    options.often("--timeout", type=positive, metavar="SEC", help="give up after this time in all")
     options.often("-v", "--verbose", action="store_true", help="show requests, responses and frames on standard error")
 
 
@@ -310,4 +310,5 @@ def bench_parser(width: int | None = None) -> argparse.ArgumentParser:
         "--format", choices=["text", "jsonl"], metavar="NAME", default="text", help="text or jsonl (JSON Lines)"
     )
     add_reaching(options)
+    result.set_defaults(timeout=None)
     return result
