@@ -146,6 +146,16 @@ async def test_expected_messages_do_not_come_in_time() -> None:
 
 
 @virtual
+async def test_a_time_out_of_something_else() -> None:
+    async def broken() -> AsyncGenerator[str, None]:
+        yield "one"
+        raise TimeoutError("the file system gave up")
+
+    with pytest.raises(TimeoutError, match="^the file system gave up$"):
+        await talk(echo, Plan(lines=broken))
+
+
+@virtual
 async def test_expected_messages_do_not_come_at_all() -> None:
     async def one(connection: ServerConnection) -> None:
         await connection.send("only one")

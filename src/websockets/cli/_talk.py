@@ -92,25 +92,30 @@ async def on_connection(target: Target, display: Display, work: Work) -> int:
         return HANDSHAKE
     try:
         display.opened(target.name, connection.subprotocol)
-        await _until(deadline, work(connection))
-        status = work.status()
-    except TimeoutError:
-        display.note(f"Timed out after {target.timeout:g} seconds.")
-        status = ABNORMAL
+        in_time = await _until(deadline, work(connection))
+        if not in_time:
+            display.note(f"Timed out after {target.timeout:g} seconds.")
     finally:
         await connection.close()
     assert connection.close_code is not None
-    status = max(status, of_close(connection.close_code))
+    status = max(work.status() if in_time else ABNORMAL, of_close(connection.close_code))
     display.closed(connection.close_code, connection.close_reason or "", status)
     return status
 
 
-async def _until(deadline: float | None, work: Awaitable[None]) -> None:
-    """Work until it is done, the connection is closed, or Ctrl-C; a deadline raises TimeoutError."""
-    # Ctrl-C is an end as good as any other; the close code says what to think of the connection's.
-    with contextlib.suppress(ConnectionClosed, asyncio.CancelledError):
-        async with asyncio.timeout_at(deadline):
+async def _until(deadline: float | None, work: Awaitable[None]) -> bool:
+    """Work until it is done, the connection is closed, or Ctrl-C; False if a deadline comes before that."""
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
             await work
+    except (ConnectionClosed, asyncio.CancelledError):
+        pass  # Ctrl-C is an end as good as any other; the close code says what to think of the connection's
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return False
+    return True
 
 
 class Talk:
