@@ -263,7 +263,7 @@ async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
     assert pump.asked == ["pause", "drained", "drained", "drained"]
 
 
-LARGE_MESSAGES = {
+LARGE_MESSAGES: dict[str, str | bytes] = {
     "text": "text " * 200_000,
     "late": "a" * 900_000 + "é€𝄞" * 1000,
     "early": "é€𝄞" * 90_000 + "a" * 70_000,
