@@ -26,7 +26,7 @@ from websockets.exceptions import (
     PayloadTooBig,
     ProtocolError,
 )
-from websockets.extensions import permessage_deflate as module
+from websockets.extensions._deflate import MESSAGE_END
 from websockets.extensions.base import ClientExtensionFactory, Extension, ServerExtensionFactory
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
@@ -656,7 +656,7 @@ def test_an_ordinary_message_is_given_to_zlib_once(monkeypatch: pytest.MonkeyPat
     meter = Meter(monkeypatch)
     payload = message(text(100_000))
     assert deflate().decompress(payload, True, 2**20) == text(100_000)
-    assert (meter.calls, meter.bytes) == (2, len(payload) + len(module.MESSAGE_END))
+    assert (meter.calls, meter.bytes) == (2, len(payload) + len(MESSAGE_END))
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 1500, 99_999])
