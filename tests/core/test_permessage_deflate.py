@@ -253,6 +253,49 @@ def test_whatever_arrives_is_inflated_within_the_limit_or_refused(
             assert extension._decompressor is None
 
 
+def outcome(extension: PerMessageDeflate, payload: bytes, fin: bool, limit: int | None) -> tuple[object, ...]:
+    """What becomes of a payload: its content, or how it is refused; and what is kept because of it."""
+    try:
+        result: tuple[object, ...] = (extension.decompress(payload, fin, limit),)
+    except (ProtocolError, PayloadTooBig) as exc:
+        result = type(exc), str(exc), getattr(exc, "close_code", None), str(exc.__cause__)
+    return *result, extension._decompressor is None, extension._window, extension._pending, extension._finished
+
+
+@st.composite
+def payloads_of_a_peer(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
+    """Payloads of a peer that flushes in any way, some of them cut off or spoilt."""
+    sender = zlib.compressobj(wbits=-15)
+    payloads = []
+    for content, finish, spoil in draw(st.lists(st.tuples(contents, st.booleans(), st.integers(0, 5)), max_size=6)):
+        payload = sender.compress(content) + sender.flush(zlib.Z_FINISH if finish else zlib.Z_SYNC_FLUSH)
+        payload = payload.removesuffix(TAIL)
+        sender = zlib.compressobj(wbits=-15) if finish else sender
+        place = draw(st.integers(0, len(payload)))
+        if spoil == 1:
+            payload = payload[:place]
+        elif spoil == 2:
+            payload = payload[:place] + b"\x05" + payload[place + 1 :]
+        elif spoil == 3:
+            payload += stored(b"", final=True)[:place]
+        payloads.append((payload, draw(st.sampled_from([True, True, True, False]))))
+    return payloads
+
+
+@given(payloads=payloads_of_a_peer(), limit=st.sampled_from([None, 0, 1, 100, 5000, 2**20, sys.maxsize]))
+@example(payloads=[(b"\x00", True), (b"\x01", True), (b"\x03\x00", True), (b"\x05", True)], limit=1)
+@example(payloads=[(b"\x00", True), (stored(b"a"), False), (b"\x00", True)], limit=1)
+def test_the_path_of_most_messages_leads_where_the_general_one_does(
+    payloads: list[tuple[bytes, bool]], limit: int | None
+) -> None:
+    plain, roundabout = deflate(), deflate()
+    for payload, fin in payloads:
+        if roundabout._decompressor is not None and roundabout._window is None and fin:
+            # Whoever keeps a window, be it empty, takes the general path.
+            roundabout._window = bytearray()
+        assert outcome(plain, payload, fin, limit) == outcome(roundabout, payload, fin, limit)
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
     sender, receiver = deflate(), deflate()
@@ -328,19 +371,27 @@ def test_the_context_of_the_peer_is_kept_only_if_agreed(forget: bool) -> None:
 # Limits.
 
 
+def under_way() -> PerMessageDeflate:
+    """An extension whose stream is there and has no window to keep, as after most messages."""
+    extension = deflate()
+    assert extension.decompress(message(b"first")) == b"first"
+    return extension
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"Hello", text(5000), noise(70_000), bytes(1_000_000)])
 @pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])
 def test_exactly_the_limit_is_accepted_and_a_byte_more_is_not(content: bytes, flush: int) -> None:
     payload = message(content, flush=flush)
     for limit in (len(content), len(content) + 1, sys.maxsize - 1, sys.maxsize, sys.maxsize + 1, None):
-        extension = deflate()
-        assert extension.decompress(payload, True, limit) == content
-        # Nothing was left behind.
-        assert extension.decompress(message(b"next"), True, 4) == b"next"
-    with pytest.raises(PayloadTooBig) as caught:
-        deflate().decompress(payload, True, len(content) - 1)
-    assert str(caught.value) == f"frame exceeds limit of {len(content) - 1} bytes"
-    assert caught.value.size is None
+        for extension in (deflate(), under_way()):
+            assert extension.decompress(payload, True, limit) == content
+            # Nothing was left behind.
+            assert extension.decompress(message(b"next"), True, 4) == b"next"
+    for extension in (deflate(), under_way()):
+        with pytest.raises(PayloadTooBig) as caught:
+            extension.decompress(payload, True, len(content) - 1)
+        assert str(caught.value) == f"frame exceeds limit of {len(content) - 1} bytes"
+        assert caught.value.size is None
 
 
 @pytest.mark.parametrize("size", [1, 100, 2**20])
@@ -371,8 +422,11 @@ LIMIT = 2**16
 
 @pytest.mark.parametrize("bomb", [BOMB, BOMB_FINISHED], ids=["one stream", "256 streams"])
 @pytest.mark.parametrize("limit", [LIMIT, 0, -1])
-def test_a_bomb_takes_little_more_than_the_limit(bomb: bytes, limit: int) -> None:
-    extension = deflate()
+@pytest.mark.parametrize("make", [deflate, under_way])
+def test_a_bomb_takes_little_more_than_the_limit(
+    make: Callable[[], PerMessageDeflate], bomb: bytes, limit: int
+) -> None:
+    extension = make()
 
     def explode() -> None:
         with pytest.raises(PayloadTooBig):
@@ -654,18 +708,21 @@ def test_a_hundred_thousand_empty_blocks_cost_linear_time(block: bytes, monkeypa
 
 def test_an_ordinary_message_is_given_to_zlib_once(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    payload = message(text(100_000))
-    assert deflate().decompress(payload, True, 2**20) == text(100_000)
-    assert (meter.calls, meter.bytes) == (2, len(payload) + len(MESSAGE_END))
+    extension, payload = deflate(), message(text(100_000))
+    for count in (1, 2, 3):
+        assert extension.decompress(payload, True, 2**20) == text(100_000)
+        assert (meter.calls, meter.bytes) == (2 * count, (len(payload) + len(MESSAGE_END)) * count)
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 1500, 99_999])
 def test_inflation_stops_a_byte_beyond_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    payload = (stored(bytes(900), final=True) + b"\x03\x00") * 1000
-    with pytest.raises(PayloadTooBig):
-        deflate().decompress(payload, True, limit)
-    assert meter.output == limit + 1
+    for payload in ((stored(bytes(900), final=True) + b"\x03\x00") * 1000, message(bytes(900_000))):
+        for extension in (deflate(), under_way()):
+            meter.output = 0
+            with pytest.raises(PayloadTooBig):
+                extension.decompress(payload, True, limit)
+            assert meter.output == limit + 1
 
 
 def test_what_is_cut_off_gives_no_more_than_a_byte_of_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,9 @@ MESSAGE_END = TAIL + PROBE
 # them would copy all of them again for each block.
 FIRST_STEP = 64
 
+# From here on a limit is beyond what zlib can be told, and beyond any memory.
+NO_LIMIT = sys.maxsize
+
 
 class TruncatedMessage(ProtocolError):
     """A compressed message ends in the middle of a block (RFC 7692 section 7.2.2)."""
@@ -77,7 +80,7 @@ class TruncatedMessage(ProtocolError):
 
 def _max_length(max_size: int | None) -> int:
     """The bound for a call of zlib, which takes 0 for none: a byte beyond the limit tells that it is exceeded."""
-    if max_size is None or max_size >= sys.maxsize:
+    if max_size is None or max_size >= NO_LIMIT:
         return 0
     return max_size + 1 if max_size > 0 else 1
 
@@ -237,25 +240,49 @@ class PerMessageDeflate(Extension):
             ProtocolError: the payload can't be inflated. If the message is cut off, the exception has a ``close_code``,
                 which is 1007.
         """
+        stream = self._decompressor
         try:
-            # By the letter an empty message takes a byte (section 7.2.3.6), and not every peer knows.
-            payload = self._inflate(data, max_size) if data else b""
-            if fin:
+            if stream is None or not data or not fin or self._window is not None:
+                return self._decompress(data, fin, max_size)
+            # The path of nearly every message: it ends here, in a stream that is under way, and no BFINAL is to be
+            # reckoned with. This is what _decompress() does, without its calls.
+            bound = max_size + 1 if max_size is not None and 0 < max_size < NO_LIMIT else _max_length(max_size)
+            payload = stream.decompress(data, bound)
+            if stream.eof or (max_size is not None and len(payload) > max_size):
+                payload = self._take(stream, payload, max_size)
                 self._end_message()
+                return payload
+            self._pending = False
+            try:
+                excess = stream.decompress(MESSAGE_END, 1)
+            except zlib.error as exc:
+                raise TruncatedMessage from exc
+            if excess or stream.eof:
+                self._end_block(stream, excess)
+                self._end_message()
+            return payload
         except zlib.error as exc:
             self.release()
             raise ProtocolError("decompression failed") from exc
         except Exception:
             self.release()
             raise
+
+    def _decompress(self, data: BytesLike, fin: bool, max_size: int | None) -> bytes:
+        payload = b""
+        # By the letter an empty message takes a byte (section 7.2.3.6), and not every peer knows.
+        if data:
+            stream = self._decompressor or self._new_decompressor()
+            payload = self._take(stream, stream.decompress(data, _max_length(max_size)), max_size)
+        if fin:
+            self._end_message()
         return payload
 
-    def _inflate(self, data: BytesLike, max_size: int | None) -> bytes:
-        decompressor = self._decompressor or self._new_decompressor()
-        payload = decompressor.decompress(data, _max_length(max_size))
+    def _take(self, stream: zlib._Decompress, payload: bytes, max_size: int | None) -> bytes:
+        """What a payload inflates to, given what its first stream made of it."""
         self._pending = True
-        if decompressor.eof:
-            payload = self._inflate_rest(payload, self._end_stream(decompressor, payload), max_size)
+        if stream.eof:
+            payload = self._inflate_rest(payload, self._end_stream(stream, payload), max_size)
         elif self._window is not None:
             self._remember(payload)
         if max_size is not None and len(payload) > max_size:
@@ -273,15 +300,18 @@ class PerMessageDeflate(Extension):
 
     def _complete(self) -> None:
         """Put back what the sender removed, and make sure that the message ends where a block does."""
-        decompressor = self._decompressor
-        assert decompressor is not None, "bytes are pending, so there is a stream that they were fed to"
+        stream = self._decompressor
+        assert stream is not None, "bytes are pending, so there is a stream that they were fed to"
         self._pending = False
         try:
-            excess = decompressor.decompress(MESSAGE_END, 1)
+            excess = stream.decompress(MESSAGE_END, 1)
         except zlib.error as exc:
             raise TruncatedMessage from exc
-        # The block that the tail completes may be one with BFINAL too.
-        if excess or (decompressor.eof and self._end_stream(decompressor, b"") != PROBE):
+        self._end_block(stream, excess)
+
+    def _end_block(self, stream: zlib._Decompress, excess: bytes) -> None:
+        """Look at what came of the end of a message: nothing, unless its last block is one with BFINAL too."""
+        if excess or (stream.eof and self._end_stream(stream, b"") != PROBE):
             raise TruncatedMessage
 
     # Blocks with BFINAL, see above.
