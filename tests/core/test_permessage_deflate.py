@@ -747,7 +747,7 @@ def test_nothing_of_zlib_is_held_until_a_compressed_message_passes() -> None:
     def make() -> None:
         extensions[:] = [deflate() for _ in range(1000)]
 
-    # An object with eleven slots, its empty settings, and its place in the list.
+    # An object with twelve slots, its empty settings, and its place in the list.
     assert traced(make) < 1000 * 300
     for extension in extensions:
         assert extension.decode(Frame(Opcode.TEXT, b"plain")).data == b"plain"
@@ -808,6 +808,47 @@ def test_rsv1_marks_the_first_frame_of_a_message() -> None:
     assert [frame.rsv1 for frame in sent] == [True, True, False, False, True]
     assert [(frame.opcode, frame.fin) for frame in sent] == [(frame.opcode, frame.fin) for frame in frames]
     assert [receiver.decode(frame) for frame in sent] == frames
+
+
+def test_messages_below_the_threshold_are_sent_as_they_are() -> None:
+    sender, receiver = deflate(threshold=5), deflate()
+    frames = [Frame(Opcode.TEXT, data) for data in (b"Hello", b"Hell", b"", b"Hello", b"Hello!")]
+    sent = [sender.encode(frame) for frame in frames]
+    assert [frame.rsv1 for frame in sent] == [True, False, False, True, True]
+    assert all(after is before for before, after in zip(frames, sent, strict=True) if not after.rsv1)
+    # The context of those that are compressed spans the others.
+    assert sent[3].data == bytes.fromhex("f2 00 11 00 00")
+    assert [receiver.decode(frame) for frame in sent] == frames
+
+
+def test_fragments_are_compressed_however_small() -> None:
+    """Nobody knows how many are to follow; and after RSV1 on the first there is no way back."""
+    sender, receiver = deflate(threshold=1000), deflate()
+    frames = [Frame(Opcode.BINARY, b"a", fin=False), Frame(Opcode.CONT, b"b", fin=False), Frame(Opcode.CONT, b"c")]
+    sent = [sender.encode(frame) for frame in frames]
+    assert [frame.rsv1 for frame in sent] == [True, False, False]
+    assert [receiver.decode(frame) for frame in sent] == frames
+    assert all(len(after.data) > len(before.data) for before, after in zip(frames, sent, strict=True))
+
+
+@given(
+    frames=st.lists(
+        st.builds(
+            Frame,
+            opcode=st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.CLOSE]),
+            data=st.binary(max_size=20),
+            fin=st.booleans(),
+            rsv2=st.booleans(),
+        ),
+        max_size=6,
+    ),
+    threshold=st.integers(0, 20),
+)
+def test_frames_are_packed_as_they_are_encoded(frames: list[Frame], threshold: int) -> None:
+    with_frames, without = deflate(threshold=threshold), deflate(threshold=threshold)
+    for frame in frames:
+        encoded = with_frames.encode(frame)
+        assert without.pack(frame.head, frame.data) == (encoded.head, encoded.data)
 
 
 def test_frames_given_are_left_as_they_are() -> None:
@@ -890,6 +931,7 @@ def test_an_extension_shows_its_parameters() -> None:
             {"compress_settings": {"wbits": 9}},
             "compress_settings must not include wbits, set local_max_window_bits instead",
         ),
+        ({"threshold": -1}, "threshold must not be negative, not -1"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], error: str) -> None:
@@ -1148,6 +1190,8 @@ INCOMPLETE = "require_client_max_window_bits is enabled, but client_max_window_b
     [
         *OUT_OF_RANGE,
         *UNSUPPORTED,
+        (ClientPerMessageDeflateFactory, {"threshold": -1}, "threshold must not be negative, not -1"),
+        (ServerPerMessageDeflateFactory, {"threshold": -1}, "threshold must not be negative, not -1"),
         (ServerPerMessageDeflateFactory, {"client_max_window_bits": True}, "client_max_window_bits must be between 8"),
         (ServerPerMessageDeflateFactory, {"require_client_max_window_bits": True}, INCOMPLETE),
     ],
@@ -1165,11 +1209,41 @@ def test_settings_of_zlib_reach_the_extension(settings: dict[str, int] | None) -
     assert server.process_request_params([], [])[1].compress_settings == (settings or {})
 
 
+# What is configured and said by the other side, and from how many bytes on this side then compresses: what counts is
+# whether it forgets, not whether the other one does.
+THRESHOLDS = [
+    ({}, "", 64),
+    ({}, "own", 256),
+    ({}, "other", 64),
+    ({"threshold": 0}, "", 0),
+    ({"threshold": 0}, "own", 0),
+    ({"threshold": 1000}, "", 1000),
+    ({"threshold": 1000}, "own", 1000),
+]
+
+
+@pytest.mark.parametrize(("configuration", "forgetting", "threshold"), THRESHOLDS)
+def test_the_threshold_goes_by_what_this_side_remembers(
+    configuration: dict[str, Any], forgetting: str, threshold: int
+) -> None:
+    client, server = ClientPerMessageDeflateFactory(**configuration), ServerPerMessageDeflateFactory(**configuration)
+    told = {"own": "cnct", "other": "snct"}.get(forgetting, "")
+    assert client.process_response_params(params(told), []).threshold == threshold
+    told = {"own": "snct", "other": "cnct"}.get(forgetting, "")
+    assert server.process_request_params(params(told), [])[1].threshold == threshold
+
+
+def test_an_extension_made_by_hand_compresses_everything() -> None:
+    """As one of release 17.4 does."""
+    assert [deflate().encode(Frame(Opcode.TEXT, data)).rsv1 for data in (b"", b"x")] == [True, True]
+
+
 def test_defaults_of_a_client() -> None:
     (factory,) = enable_client_permessage_deflate(None)
     assert isinstance(factory, ClientPerMessageDeflateFactory)
     assert factory.get_request_params() == [("client_max_window_bits", None)]
     assert factory.compress_settings == {"memLevel": 5}
+    assert factory.threshold is None
 
 
 def test_defaults_of_a_server() -> None:

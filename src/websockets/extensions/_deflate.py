@@ -37,6 +37,9 @@ __all__ = ["PerMessageDeflate"]
 
 NAME = ExtensionName("permessage-deflate")
 
+# Bits of the first byte of a frame.
+FIN, RSV1 = 0x80, 0x40
+
 # Window sizes, as powers of two of bytes. zlib inflates a window of 8 bits but can't compress with one.
 MIN_PEER_BITS, MIN_OWN_BITS, MAX_BITS = 8, 9, 15
 
@@ -51,6 +54,12 @@ def check_settings(settings: Mapping[str, Any] | None, bits_name: str) -> None:
     """Raise ``ValueError`` if settings for zlib say what a parameter of the extension says."""
     if settings is not None and "wbits" in settings:
         raise ValueError(f"compress_settings must not include wbits, set {bits_name} instead")
+
+
+def check_threshold(threshold: int | None) -> None:
+    """Raise ``ValueError`` if the size from which messages are compressed is negative."""
+    if threshold is not None and threshold < 0:
+        raise ValueError(f"threshold must not be negative, not {threshold}")
 
 
 # What ends each flush, and doesn't travel at the end of a message: the end of an empty block without compression.
@@ -89,7 +98,7 @@ class PerMessageDeflate(Extension):
     """permessage-deflate in use on one connection (RFC 7692 section 7).
 
     :meth:`encode` and :meth:`decode` change frames, as any extension does. :meth:`compress` and :meth:`decompress`
-    below them are for callers that take care of RSV1 and of the order of frames themselves.
+    below them are for callers that take care of RSV1, of the threshold, and of the order of frames themselves.
 
     Parameters:
         remote_no_context_takeover: whether the peer forgets, after each message, what it compressed.
@@ -97,9 +106,10 @@ class PerMessageDeflate(Extension):
         remote_max_window_bits: the peer's window, 8 to 15, as a power of two of bytes.
         local_max_window_bits: the window of this side, 9 to 15.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
+        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; 0 by default.
 
     Raises:
-        ValueError: a window is out of range, or ``compress_settings`` includes ``wbits``.
+        ValueError: a window or the threshold is out of range, or ``compress_settings`` includes ``wbits``.
     """
 
     __slots__ = (
@@ -114,6 +124,7 @@ class PerMessageDeflate(Extension):
         "local_no_context_takeover",
         "remote_max_window_bits",
         "remote_no_context_takeover",
+        "threshold",
     )
 
     name = NAME
@@ -125,15 +136,19 @@ class PerMessageDeflate(Extension):
         remote_max_window_bits: int,
         local_max_window_bits: int,
         compress_settings: dict[str, Any] | None = None,
+        *,
+        threshold: int = 0,
     ) -> None:
         check_bits("remote_max_window_bits", remote_max_window_bits, MIN_PEER_BITS)
         check_bits("local_max_window_bits", local_max_window_bits, MIN_OWN_BITS)
         check_settings(compress_settings, "local_max_window_bits")
+        check_threshold(threshold)
         self.remote_no_context_takeover = remote_no_context_takeover
         self.local_no_context_takeover = local_no_context_takeover
         self.remote_max_window_bits = remote_max_window_bits
         self.local_max_window_bits = local_max_window_bits
         self.compress_settings = {} if compress_settings is None else compress_settings
+        self.threshold = threshold
         # For decode(): whether the message that is being received is compressed.
         self._compressed = False
         self.release()
@@ -160,18 +175,39 @@ class PerMessageDeflate(Extension):
     # Frames.
 
     def encode(self, frame: Frame) -> Frame:
-        """Compress a data frame; leave a control frame as it is (RFC 7692 section 6.1).
+        """Compress a data frame; leave a control frame and a small message as they are (RFC 7692 section 6.1).
 
         Parameters:
             frame: a frame; the fragments of a message in their order.
 
         Returns:
-            The frame to send, with RSV1 set if it is the first of its message.
+            The frame to send, with RSV1 set if it is the first of a compressed message.
         """
         if frame.opcode in CTRL_OPCODES:
             return frame
+        if frame.fin and frame.opcode != CONT and len(frame.data) < self.threshold:
+            return frame
         payload = self.compress(frame.data, frame.fin)
         return Frame(frame.opcode, payload, frame.fin, frame.opcode != CONT, frame.rsv2, frame.rsv3)
+
+    def pack(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+        """Do what :meth:`encode` does, for a caller that has no need of a :class:`Frame`.
+
+        Parameters:
+            head: the first byte of a frame; the fragments of a message in their order.
+            data: its payload.
+
+        Returns:
+            The first byte and the payload to send.
+        """
+        if head & 0x08:
+            return head, data
+        if not head & 0x0F:
+            return head, self.compress(data, head >= FIN)
+        # How long the rest is, a first fragment doesn't tell.
+        if head >= FIN and len(data) < self.threshold:
+            return head, data
+        return head | RSV1, self.compress(data, head >= FIN)
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         """Inflate a data frame of a compressed message; leave any other frame as it is (RFC 7692 section 6.2).

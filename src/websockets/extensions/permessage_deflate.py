@@ -15,7 +15,16 @@ from typing import Any, NoReturn
 
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
 from ..typing import ExtensionParameter
-from ._deflate import MAX_BITS, MIN_OWN_BITS, MIN_PEER_BITS, NAME, PerMessageDeflate, check_bits, check_settings
+from ._deflate import (
+    MAX_BITS,
+    MIN_OWN_BITS,
+    MIN_PEER_BITS,
+    NAME,
+    PerMessageDeflate,
+    check_bits,
+    check_settings,
+    check_threshold,
+)
 from .base import ClientExtensionFactory, Extension, ServerExtensionFactory
 
 __all__ = [
@@ -25,6 +34,10 @@ __all__ = [
     "enable_client_permessage_deflate",
     "enable_server_permessage_deflate",
 ]
+
+# From how many bytes on a message is compressed, by default. Below, what deflate saves is little beside the headers of
+# TCP and IP, and takes longer to save than to send. It saves less where each message stands alone.
+THRESHOLD, THRESHOLD_NO_CONTEXT = 64, 256
 
 # The parameters, in the order in which they are written.
 SERVER_NO_CONTEXT = "server_no_context_takeover"
@@ -154,11 +167,19 @@ class _Factory:
     own_bits: str
     require_client_max_window_bits = False
 
-    def __init__(self, no_contexts: tuple[bool, bool], bits: tuple[int | None, int | None], settings: Any) -> None:
+    def __init__(
+        self,
+        no_contexts: tuple[bool, bool],
+        bits: tuple[int | None, int | None],
+        settings: Any,
+        threshold: int | None,
+    ) -> None:
         self.server_no_context_takeover, self.client_no_context_takeover = no_contexts
         self.server_max_window_bits, self.client_max_window_bits = bits
         self.compress_settings: dict[str, Any] | None = settings
+        self.threshold = threshold
         check_settings(settings, self.own_bits)
+        check_threshold(threshold)
         try:
             # Better now than with the first message.
             zlib.compressobj(wbits=-MIN_OWN_BITS, **settings or {})
@@ -178,6 +199,12 @@ class _Factory:
             agreed[name] = row[_kind(theirs[name], least)](name, ours, theirs[name])
         return agreed
 
+    def _threshold(self, no_context: int) -> int:
+        """From how many bytes on messages are compressed, given whether this side forgets what it compressed."""
+        if self.threshold is not None:
+            return self.threshold
+        return THRESHOLD_NO_CONTEXT if no_context else THRESHOLD
+
 
 def _refuse_duplicate(accepted_extensions: Sequence[Extension], verb: str) -> None:
     if any(extension.name == NAME for extension in accepted_extensions):
@@ -194,9 +221,11 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         client_max_window_bits: limit of the client's window, 9 to 15; True (the default) to have the server choose it;
             None to rule out that the server does.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
+        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; None (the default)
+            for 64, or 256 if this side forgets, after each message, what it compressed.
 
     Raises:
-        ValueError: a window is out of range, or zlib doesn't support ``compress_settings``.
+        ValueError: a window or the threshold is out of range, or zlib doesn't support ``compress_settings``.
     """
 
     table = CLIENT_TABLE
@@ -209,12 +238,15 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         server_max_window_bits: int | None = None,
         client_max_window_bits: int | None = True,
         compress_settings: dict[str, Any] | None = None,
+        *,
+        threshold: int | None = None,
     ) -> None:
         check_bits(SERVER_BITS, server_max_window_bits, MIN_PEER_BITS)
         if client_max_window_bits is not True:
             check_bits(CLIENT_BITS, client_max_window_bits, MIN_OWN_BITS)
         no_contexts = server_no_context_takeover, client_no_context_takeover
-        super().__init__(no_contexts, (server_max_window_bits, client_max_window_bits), compress_settings)
+        bits = server_max_window_bits, client_max_window_bits
+        super().__init__(no_contexts, bits, compress_settings, threshold)
 
     def get_request_params(self) -> Sequence[ExtensionParameter]:
         """Make an offer (RFC 7692 section 7.1); see :class:`ClientExtensionFactory`."""
@@ -232,6 +264,7 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
             remote_max_window_bits=agreed[SERVER_BITS] or MAX_BITS,
             local_max_window_bits=agreed[CLIENT_BITS] or MAX_BITS,
             compress_settings=self.compress_settings,
+            threshold=self._threshold(agreed[CLIENT_NO_CONTEXT]),
         )
 
 
@@ -247,10 +280,12 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
             heed one is given one.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
         require_client_max_window_bits: decline the offers of clients that don't offer to heed a limit.
+        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; None (the default)
+            for 64, or 256 if this side forgets, after each message, what it compressed.
 
     Raises:
-        ValueError: a window is out of range, zlib doesn't support ``compress_settings``, or a limit is required and
-            none is configured.
+        ValueError: a window or the threshold is out of range, zlib doesn't support ``compress_settings``, or a limit is
+            required and none is configured.
     """
 
     table = SERVER_TABLE
@@ -264,13 +299,16 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         client_max_window_bits: int | None = None,
         compress_settings: dict[str, Any] | None = None,
         require_client_max_window_bits: bool = False,
+        *,
+        threshold: int | None = None,
     ) -> None:
         check_bits(SERVER_BITS, server_max_window_bits, MIN_OWN_BITS)
         check_bits(CLIENT_BITS, client_max_window_bits, MIN_PEER_BITS)
         if require_client_max_window_bits and client_max_window_bits is None:
             raise ValueError("require_client_max_window_bits is enabled, but client_max_window_bits isn't configured")
         no_contexts = server_no_context_takeover, client_no_context_takeover
-        super().__init__(no_contexts, (server_max_window_bits, client_max_window_bits), compress_settings)
+        bits = server_max_window_bits, client_max_window_bits
+        super().__init__(no_contexts, bits, compress_settings, threshold)
         self.require_client_max_window_bits = require_client_max_window_bits
 
     def process_request_params(
@@ -285,6 +323,7 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
             remote_max_window_bits=answer[CLIENT_BITS] or MAX_BITS,
             local_max_window_bits=answer[SERVER_BITS] or MAX_BITS,
             compress_settings=self.compress_settings,
+            threshold=self._threshold(answer[SERVER_NO_CONTEXT]),
         )
 
 
