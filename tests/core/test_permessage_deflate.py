@@ -1242,7 +1242,7 @@ def test_defaults_of_a_client() -> None:
     (factory,) = enable_client_permessage_deflate(None)
     assert isinstance(factory, ClientPerMessageDeflateFactory)
     assert factory.get_request_params() == [("client_max_window_bits", None)]
-    assert factory.compress_settings == {"memLevel": 5}
+    assert factory.compress_settings == {"level": 3, "memLevel": 5}
     assert factory.threshold is None
 
 
@@ -1252,7 +1252,7 @@ def test_defaults_of_a_server() -> None:
     answer, extension = factory.process_request_params(params("cmwb"), [])
     assert answer == params("smwb=12; cmwb=12")
     assert agreed(extension) == (False, False, 12, 12)
-    assert extension.compress_settings == {"memLevel": 5}
+    assert extension.compress_settings == {"level": 3, "memLevel": 5}
 
 
 def test_defaults_are_added_to_other_extensions_but_not_twice() -> None:
