@@ -328,7 +328,7 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
 
 
 # The defaults. A window of 4 KiB and a smaller hash table cost little compression and save most of the memory. Level 3
-# is the last of zlib's fast ones: beyond it, a microsecond saves fewer than ten bytes.
+# is the last of zlib's fast ones: beyond it, a microsecond saves fewer than eight bytes (docs/compression.md).
 DEFAULT_BITS = 12
 DEFAULT_SETTINGS = {"level": 3, "memLevel": 5}
 
