@@ -3,7 +3,7 @@
 Charter: compresses messages as a connection does, without a connection. Knows :class:`PerMessageDeflate`, made-up
 messages, and the clock of this process; no network. ::
 
-    python tests/bench/compression.py [--rounds 5] [--svg docs/compression.svg]
+    python tests/bench/deflate_costs.py [--rounds 5] [--svg docs/compression.svg]
 
 Figures are CPU time of one process, the best of some rounds. They depend on the machine; how they compare does less.
 """
