@@ -52,6 +52,7 @@ _OPEN: Final = State.OPEN
 _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
+_TEXT: Final = 0x1
 
 
 class InvalidText(ProtocolError):
@@ -323,18 +324,19 @@ class Protocol:
         assert self._deflate is not None
         if head & 0x0F:
             self._opcode = head & 0x4F
-        if self._opcode & RSV1:
-            limit = self.max_message_size
-            room = None if limit is None else limit - self._inflated
-            if self.max_fragment_size is not None:
-                room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
-            try:
-                payload = self._deflate.decompress(payload, head >= FIN, room)
-            except PayloadTooBig as exc:
-                exc.set_current_size(self._inflated or None)
-                raise
-            payload = self._check_text(head, payload)
-        return head & ~RSV1, payload
+        if not self._opcode & RSV1:
+            return head, payload
+        room = self.max_message_size
+        if room is not None:
+            room -= self._inflated
+        if self.max_fragment_size is not None:
+            room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
+        try:
+            payload = self._deflate.decompress(payload, head >= FIN, room)
+        except PayloadTooBig as exc:
+            exc.set_current_size(self._inflated or None)
+            raise
+        return head & ~RSV1, self._check_text(head, payload)
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
@@ -357,7 +359,7 @@ class Protocol:
         """Keep account of a payload that only an extension could read; check it if it is text."""
         final = head >= FIN
         self._inflated = 0 if final else self._inflated + len(payload)
-        if self._opcode & 0x0F != Opcode.TEXT:
+        if self._opcode & 0x0F != _TEXT:
             return payload
         if final and head & 0x0F:
             text = payload.decode()
@@ -463,29 +465,27 @@ class Protocol:
         if self._continuing:
             raise ProtocolError("expected a continuation frame")
         if self.extensions or self.debug:
-            return self._encode(Opcode(opcode), data)
+            return self._encode(opcode, data)
         return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
 
-    def _encode(self, opcode: Opcode, data: BytesLike, fin: bool = True) -> bytes:
+    def _encode(self, opcode: int, data: BytesLike, fin: bool = True) -> bytes:
         """One frame in bytes, through the extensions."""
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         head = opcode | FIN if fin else opcode
         if self.debug:
             self._log_frame(">", head, data)
-        if self.extensions:
-            head, data = self._extend(head, data, fin)
-        return build_frame(head, data, new_mask() if self.side is Side.CLIENT else None)
-
-    def _extend(self, head: int, data: BytesLike, fin: bool) -> tuple[int, BytesLike]:
-        """First byte and payload of a frame, after the extensions."""
-        if self._deflate is None:
-            self._find_deflate()
         if self._deflate is not None:
-            if head & 0x08:
-                return head, data
-            # RSV1 marks the first frame of a message (RFC 7692 section 6).
-            return (head | RSV1 if head & 0x0F else head), self._deflate.compress(data, fin)
+            head, data = self._deflate.pack(head, data)
+        elif self.extensions:
+            head, data = self._extend(head, data)
+        return build_frame(head, data, new_mask() if self.side is _CLIENT else None)
+
+    def _extend(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+        """First byte and payload of a frame, after the extensions."""
+        self._find_deflate()
+        if self._deflate is not None:
+            return self._deflate.pack(head, data)
         frame = Frame.from_head(head, data)
         for extension in self.extensions:
             frame = extension.encode(frame)

@@ -33,7 +33,7 @@ FLOORS: dict[int, str] = {
     5: "_session _options _opening _routing _auth",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _handshake",
-    2: "extensions extensions.base extensions.permessage_deflate",
+    2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
     0: "exceptions typing version _accelerator _accelerator._python",
 }
@@ -99,6 +99,8 @@ NEIGHBOURS = {
     ("cli._workers", "cli._status"),
     ("client", "protocol"),
     ("extensions", "extensions.base"),
+    ("extensions._deflate", "extensions.base"),
+    ("extensions.permessage_deflate", "extensions._deflate"),
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
     ("http11", "datastructures"),
