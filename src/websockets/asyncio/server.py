@@ -111,14 +111,30 @@ class ServerConnection(Connection):
             self._task.cancel()
 
     def _attend(self) -> None:
+        request = self.protocol._unanswered
+        if request is not None and self._task is None and not self._lost:
+            self._take_request(request)
         super()._attend()
-        # A task is made once there is something for it to do: a client that says nothing costs none.
-        if self._task is None and self._session.request is not None and not self._lost:
+
+    def _take_request(self, request: Request) -> None:
+        """Answer a request, at once unless the user has a say in the answer."""
+        self._session.request = request
+        options = self.server._options
+        if options.asks or self.protocol._select is not None:
             # Until the answer is sent, nothing of what follows counts.
             self._session.muted = True
             self.transport.pause_reading()
-            self._task = self.loop.create_task(self.server._run(self))
-            self._task.add_done_callback(self._ran)
+        else:
+            response = self._shut() if self.server._closing else self.protocol.accept(request)
+            # A protocol of ours never has the header already; looking for it costs as much as all others together.
+            if options.server_header and (type(self.protocol) is ServerProtocol or "Server" not in response.headers):
+                response.headers["Server"] = options.server_header
+            self._send_response(response)
+            if self.protocol.state is State.CONNECTING:
+                return
+        # A task is made once there is something for it to do: a client that says nothing costs none.
+        self._task = self.loop.create_task(self.server._run(self))
+        self._task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         """The task is over, be it that it was cancelled before it began."""
@@ -168,14 +184,17 @@ class ServerConnection(Connection):
         return self.protocol.state is not State.CONNECTING or self.protocol.close_expected()
 
     def _answer(self, response: Response) -> None:
+        self._send_response(response)
+        self._resume_reading()
+        self._attend()
+
+    def _send_response(self, response: Response) -> None:
         try:
             self.protocol.send_response(response)
         except Exception as exc:
             response = self._broken(exc, "opening handshake failed")
             self.protocol.send_response(response)
         self._session.response = response
-        self._resume_reading()
-        self._attend()
 
     async def _ask(self, name: str, hook: Callable[..., Any] | None, *arguments: Any) -> Response | None:
         """What a hook of the user answers; its failure is an answer too."""
@@ -225,7 +244,7 @@ class ServerConnection(Connection):
 class _Options:
     """What :func:`serve` was told and its connections need later; one object serves them all."""
 
-    __slots__ = ("open_timeout", "process_request", "process_response", "server_header", "takes_path")
+    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
 
     def __init__(
         self,
@@ -240,6 +259,8 @@ class _Options:
         self.process_response = process_response
         self.server_header = server_header
         self.takes_path = takes_path
+        # Whether the user has to be asked for an answer, which may take its time.
+        self.asks = process_request is not None or process_response is not None
 
 
 class Server:
@@ -411,7 +432,7 @@ class Server:
 
     async def _run(self, connection: ServerConnection) -> None:
         """From the request of a connection to its end."""
-        if await connection._open(self._options):
+        if connection.protocol._unanswered is None or await connection._open(self._options):
             await self._handle(connection)
         await connection.wait_closed()
 
