@@ -15,6 +15,7 @@ from http import HTTPStatus as Status
 from typing import Any, Final, cast
 
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
 from .datastructures import Headers
 from .exceptions import (
@@ -415,6 +416,20 @@ class ServerProtocol(Protocol):
         super()._closed()
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("connection closed")
+
+
+# fmt: off
+share_names(
+    ServerProtocol,
+    # Made with the protocol.
+    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "origins", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    # While it is open.
+    "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
+    # When it closes.
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing",
+)
+# fmt: on
 
 
 class ServerConnection(ServerProtocol):

@@ -32,7 +32,7 @@ FLOORS: dict[int, str] = {
     3: "_lifecycle _timers _messages _handshake",
     2: "extensions extensions.base extensions.permessage_deflate",
     1: "frames http11 headers uri datastructures",
-    0: "exceptions typing version _accelerator _accelerator._python",
+    0: "exceptions typing version _layout _accelerator _accelerator._python",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 

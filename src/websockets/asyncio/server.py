@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from types import TracebackType
 from typing import Any, Self, cast
 
+from .._layout import share_names
 from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
@@ -239,6 +240,15 @@ class ServerConnection(Connection):
         if not self._refused:
             self.logger.info("opening handshake failed: %s", self._session.cause)
         super()._abort()
+
+
+# fmt: off
+share_names(
+    ServerConnection,
+    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended",
+)
+# fmt: on
 
 
 class _Options:
