@@ -414,7 +414,9 @@ class ResponseParser:
 
     def __init__(self, proxy: bool = False) -> None:
         self._proxy = proxy
-        self._head = _HeadReader(self._read_status_line, "status line", StatusLineTooLong)
+        # Not a method of this object, which would refer to itself and wait for the garbage collector.
+        read_start = _read_tunnel_status_line if proxy else _read_status_line
+        self._head = _HeadReader(read_start, "status line", StatusLineTooLong)
         self._body: _Body = _SizedBody(0)
         self._response: Response | None = None
         self.rest = b""
@@ -469,16 +471,6 @@ class ResponseParser:
         response.body = bytes(self._body.content)
         return response
 
-    def _read_status_line(self, line: bytes) -> tuple[int, str]:
-        """Return status and reason (RFC 9112 section 4)."""
-        match = is_status_line(line)
-        if match is None:
-            raise ValueError(f"invalid HTTP status line: {_shown(line)}")
-        protocol, status_code, reason_phrase = match.groups(b"")
-        if protocol != b"HTTP/1.1" and not self._proxy:
-            raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_shown(protocol)}")
-        return int(status_code), reason_phrase.decode("iso-8859-1")
-
     def _choose_body(self, status_code: int, headers: Headers) -> _Body:
         """Return a reader for the body (RFC 9112 section 6.3)."""
         if status_code < 200 or status_code in (204, 304):
@@ -491,6 +483,23 @@ class ResponseParser:
         if "Content-Length" in headers:
             return _SizedBody(_read_length(headers.get_all("Content-Length")))
         return _EndlessBody()
+
+
+def _read_status_line(line: bytes) -> tuple[int, str]:
+    """Return status and reason (RFC 9112 section 4)."""
+    start = _read_tunnel_status_line(line)
+    if not line.startswith(b"HTTP/1.1 "):
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_shown(line[:8])}")
+    return start
+
+
+def _read_tunnel_status_line(line: bytes) -> tuple[int, str]:
+    """Return status and reason from a proxy, which may speak HTTP/1.0."""
+    match = is_status_line(line)
+    if match is None:
+        raise ValueError(f"invalid HTTP status line: {_shown(line)}")
+    _, status_code, reason_phrase = match.groups(b"")
+    return int(status_code), reason_phrase.decode("iso-8859-1")
 
 
 def _choose_coding(codings: list[str]) -> _Body:

@@ -9,7 +9,11 @@ import pytest
 
 from _kit import wire
 from websockets._layout import share_names
+from websockets.client import ClientProtocol
+from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
 
 only_cpython = pytest.mark.skipif(platform.python_implementation() != "CPython", reason="this is about CPython")
 
@@ -67,8 +71,24 @@ def test_many_servers_at_once() -> None:
     def serve(protocol: ServerProtocol) -> None:
         protocol.receive_data(request)
         (event,) = protocol.events_received()
-        protocol.send_response(protocol.accept(event))  # type: ignore[arg-type]
+        assert isinstance(event, Request)
+        protocol.send_response(protocol.accept(event))
         protocol.data_to_send()
+        assert protocol.state is State.OPEN
 
     # The protocol keeps neither the request nor the response; a dictionary would take 800 bytes.
     assert growth(ServerProtocol, serve) < 200
+
+
+@only_cpython
+def test_many_clients_at_once() -> None:
+    uri = parse_uri("ws://localhost/")
+
+    def connect(protocol: ClientProtocol) -> None:
+        protocol.send_request(protocol.connect())
+        protocol.receive_data(wire.response(key=protocol.key))
+        protocol.events_received()
+        protocol.data_to_send()
+        assert protocol.state is State.OPEN
+
+    assert growth(lambda: ClientProtocol(uri), connect) < 200
