@@ -374,7 +374,9 @@ def test_extensions_are_the_caller_s_own(padding: str) -> None:
     expected = [("a", [("b", padding or "c")])]
     first = parse_extension(header)
     assert first == expected
-    first[0][1].clear()
+    parameters = first[0][1]
+    assert isinstance(parameters, list)
+    parameters.clear()
     first.clear()
     assert parse_extension(header) == expected
 
