@@ -123,6 +123,50 @@ def both_kinds(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("options", "after_the_read"),
+    [
+        ({}, State.OPEN),
+        ({"subprotocols": ["chat"]}, State.OPEN),
+        ({"process_request": lambda connection, request: None}, State.CONNECTING),
+        ({"process_response": lambda connection, request, response: None}, State.CONNECTING),
+        ({"select_subprotocol": lambda connection, offered: None}, State.CONNECTING),
+    ],
+)
+async def test_only_hooks_put_off_the_answer(options: dict[str, Any], after_the_read: State) -> None:
+    states: list[State] = []
+
+    class Watched(ServerConnection):
+        def data_received(self, data: Any) -> None:
+            super().data_received(data)
+            states.append(self.state)
+
+    async with serving(create_connection=Watched, **options) as server:
+        peer = await enter(server, request(headers={"Sec-WebSocket-Protocol": "chat"}))
+        assert states == [after_the_read]
+        await leave(peer)
+
+
+@virtual
+async def test_server_header_of_a_protocol_of_the_user() -> None:
+    class Named(ServerProtocol):
+        def accept(self, request: Request) -> Response:
+            response = super().accept(request)
+            response.headers["Server"] = "mine"
+            return response
+
+    def create_connection(protocol: ServerProtocol, server: Server, **options: Any) -> ServerConnection:
+        return ServerConnection(Named(logger=protocol.logger), server, **options)
+
+    async with serving(create_connection=create_connection) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        head = await peer.read_until()
+        assert re.findall(rb"Server: (.*)\r\n", head) == [b"mine"]
+        await leave(peer)
+
+
+@virtual
 async def test_connection() -> None:
     seen: list[ServerConnection] = []
 

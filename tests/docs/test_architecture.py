@@ -35,7 +35,7 @@ FLOORS: dict[int, str] = {
     3: "_lifecycle _timers _messages _handshake",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
-    0: "exceptions typing version _accelerator _accelerator._python",
+    0: "exceptions typing version _layout _accelerator _accelerator._python",
 }
 # It may not be there; what it has is what its readable twins have.
 COMPILED = "_accelerator._native"
