@@ -20,6 +20,8 @@ def share_names(cls: type, *names: str) -> None:
         cls: the class; a class derived from it has a table of its own.
         names: attributes, in any order; 30 for a class are what a table holds, those set in ``__init__`` included.
     """
-    instance: object = object.__new__(cls)
+    instance: object = cls.__new__(cls)
     for name in names:
-        object.__setattr__(instance, name, None)
+        # What has a slot, as attributes of compiled classes do, needs no place in the table.
+        if not hasattr(getattr(cls, name, None), "__set__"):
+            object.__setattr__(instance, name, None)
