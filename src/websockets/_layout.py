@@ -10,17 +10,21 @@ is ready for its next attribute, and each connection would get dictionaries of i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = ["share_names"]
 
 
-def share_names(cls: type, *names: str) -> None:
+def share_names(cls: type[Any], *names: str) -> None:
     """Reserve places for attributes which instances get after they were made, before any instance is made.
 
     Parameters:
         cls: the class; a class derived from it has a table of its own.
         names: attributes, in any order; 30 for a class are what a table holds, those set in ``__init__`` included.
     """
-    instance: object = cls.__new__(cls)
+    new: Callable[[type], object] = cls.__new__
+    instance = new(cls)
     for name in names:
         # What has a slot, as attributes of compiled classes do, needs no place in the table.
         if not hasattr(getattr(cls, name, None), "__set__"):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ._accelerator import FrameDecoder, build_frame, new_mask
+from ._failures import InvalidText, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from .exceptions import (
     ConnectionClosed,
@@ -53,12 +54,6 @@ _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
 _TEXT: Final = 0x1
-
-
-class InvalidText(ProtocolError):
-    """Text that isn't UTF-8; the connection fails with 1007 (RFC 6455 section 8.1)."""
-
-    close_code = CloseCode.INVALID_DATA
 
 
 class Protocol:
@@ -233,7 +228,9 @@ class Protocol:
 
     def _receive_frames(self, data: BytesLike) -> None:
         """The hot path: what a read gave, to frames, to whom they concern."""
-        self._take_frames((self._decoder or self._start_decoder()).feed(data))
+        # After an error that is held back, nothing counts.
+        if self._held is None:
+            self._take_frames((self._decoder or self._start_decoder()).feed(data))
 
     def _take_frames(self, frames: list[Any]) -> None:
         """Take in frames as the decoder gives them: first byte, payload, and so on."""
@@ -246,11 +243,7 @@ class Protocol:
                 else:
                     self._receive_frame(head, frames[index + 1])
             self._check_decoder()
-        except (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError) as exc:
-            self._fail_for(exc)
         except Exception as exc:
-            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
-            self.logger.error("parser failed", exc_info=True)
             self._fail_for(exc)
         if self._life.state is not _OPEN:
             self._react()
@@ -338,6 +331,15 @@ class Protocol:
             raise
         return head & ~RSV1, self._check_text(head, payload)
 
+    def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
+        """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
+        try:
+            _, message = self._inflate(head, payload)
+        except Exception as exc:
+            self._fail_for(exc)
+            return None
+        return message
+
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
         limit = self.max_message_size
@@ -386,7 +388,10 @@ class Protocol:
 
     def _fail_for(self, exc: Exception) -> None:
         """Fail the connection for an error that was found in what the peer sent."""
-        code, reason = _explain(exc)
+        if not isinstance(exc, (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError)):
+            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
+            self.logger.error("parser failed", exc_info=exc)
+        code, reason = explain(exc)
         if self._hold_failure is not None and self._hold_failure():
             self._held = exc, code, reason
             return
@@ -628,17 +633,3 @@ class Protocol:
     def _log_frame(self, arrow: str, head: int, payload: Any) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
         self.logger.debug("%s %s", arrow, Frame.from_head(head, data))
-
-
-def _explain(exc: Exception) -> tuple[int, str]:
-    """The close code and the reason for an error found in what the peer sent."""
-    if isinstance(exc, ProtocolError):
-        return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)
-    if isinstance(exc, TooManyFragments):
-        return CloseCode.MESSAGE_TOO_BIG, "too many fragments"
-    if isinstance(exc, PayloadTooBig):
-        return CloseCode.MESSAGE_TOO_BIG, str(exc)
-    if isinstance(exc, UnicodeDecodeError):
-        return CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
-    # Never tell the peer about our bugs.
-    return CloseCode.INTERNAL_ERROR, ""

@@ -32,7 +32,7 @@ FLOORS: dict[int, str] = {
     6: "_face",
     5: "_session _options _opening _routing _auth",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _handshake",
+    3: "_lifecycle _timers _messages _handshake _failures",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
     0: "exceptions typing version _layout _accelerator _accelerator._python",

@@ -344,6 +344,29 @@ end_message(Decoder *self)
     self->checking = 0;
 }
 
+/* Inflate a message and put it where it belongs. Takes over the reference to payload. */
+static int
+put_inflated(Output *output, uint8_t head, PyObject *payload)
+{
+    PyObject *number = PyLong_FromLong(head), *message = NULL;
+
+    if (number != NULL) {
+        PyObject *arguments[] = {number, payload};
+        message = PyObject_Vectorcall(output->inflate, arguments, 2, NULL);
+        Py_DECREF(number);
+    }
+    Py_DECREF(payload);
+    if (message == NULL) {
+        return -1;
+    }
+    if (message == Py_None) {
+        Py_DECREF(message);
+        output->failed = 1;
+        return 0;
+    }
+    return queue_push(output->queue, message);
+}
+
 /* Put a frame where it belongs. Takes over the reference to payload. */
 static int
 put(Output *output, uint8_t head, PyObject *payload)
@@ -351,8 +374,13 @@ put(Output *output, uint8_t head, PyObject *payload)
     PyObject *number;
     int failed;
 
-    if (output->queue != NULL && output->frames == NULL && (head == (FIN | TEXT) || head == (FIN | BINARY))) {
-        return queue_push(output->queue, payload);
+    if (output->queue != NULL && output->frames == NULL) {
+        if (head == (FIN | TEXT) || head == (FIN | BINARY)) {
+            return queue_push(output->queue, payload);
+        }
+        if (output->inflate != NULL && (head == (FIN | RSV1 | TEXT) || head == (FIN | RSV1 | BINARY))) {
+            return put_inflated(output, head, payload);
+        }
     }
     if (output->frames == NULL) {
         output->frames = PyList_New(0);
@@ -682,7 +710,7 @@ parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     Py_ssize_t used;
     Header header;
 
-    while (n > 0 && !self->ended && self->failure == NULL) {
+    while (n > 0 && !self->ended && self->failure == NULL && !output->failed) {
         if (self->payload != NULL) {
             used = read_payload(self, p, n, output);
         }
@@ -731,7 +759,7 @@ PyDoc_STRVAR(feed_doc,
 static PyObject *
 Decoder_feed(Decoder *self, PyObject *data)
 {
-    Output output = {NULL, NULL};
+    Output output = {NULL};
     Py_buffer view;
     int failed;
 

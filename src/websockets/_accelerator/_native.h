@@ -92,11 +92,13 @@ typedef struct {
     uint8_t beyond_ascii; /* whether the payload under way has such bytes */
 } Decoder;
 
-/* Where frames go. Messages in one frame, uncompressed, go to the queue if there is one, but only until another frame
+/* Where frames go. Messages in one frame go to the queue if there is one, compressed ones if they can be inflated, but only until another frame
    comes: from then on all go to the list, in their order. */
 typedef struct {
     Queue *queue;
-    PyObject *frames; /* NULL as long as it would be empty */
+    PyObject *frames;  /* NULL as long as it would be empty */
+    PyObject *inflate; /* what makes a message of a compressed one in one frame, or None if that fails; may be NULL */
+    int failed;        /* whether it failed: then nothing that follows counts */
 } Output;
 
 /* Take in n bytes. Return -1 for an exception, else 0. */

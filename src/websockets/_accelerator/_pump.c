@@ -431,7 +431,7 @@ view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly
 typedef struct {
     PyObject_HEAD
     State *state;
-    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer;
+    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer, *pack, *inflate;
     Queue *queue;
     Decoder *decoder;
     Waiter *receiver;
@@ -454,6 +454,8 @@ Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     self->state = state_of((PyObject *)self);
     self->drainers = Py_NewRef(Py_None);
     self->send_lock = Py_NewRef(Py_None);
+    self->pack = Py_NewRef(Py_None);
+    self->inflate = Py_NewRef(Py_None);
     self->high = PY_SSIZE_T_MAX;
     return (PyObject *)self;
 }
@@ -470,6 +472,8 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
     Py_VISIT(self->drainers);
     Py_VISIT(self->send_lock);
     Py_VISIT(self->buffer);
+    Py_VISIT(self->pack);
+    Py_VISIT(self->inflate);
     Py_VISIT(self->queue);
     Py_VISIT(self->decoder);
     Py_VISIT(self->receiver);
@@ -488,6 +492,8 @@ Pump_clear(Pump *self)
     Py_CLEAR(self->drainers);
     Py_CLEAR(self->send_lock);
     Py_CLEAR(self->buffer);
+    Py_CLEAR(self->pack);
+    Py_CLEAR(self->inflate);
     Py_CLEAR(self->queue);
     Py_CLEAR(self->decoder);
     Py_CLEAR(self->receiver);
@@ -606,7 +612,7 @@ receive(Pump *self, Py_ssize_t size)
 {
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
     PyObject *place = self->place;
-    Output output = {self->queue, NULL};
+    Output output = {.queue = self->queue, .inflate = IS_SET(self->inflate) ? self->inflate : NULL};
     int failed, refused = decoder->failure != NULL;
 
     self->place = NULL;
@@ -617,7 +623,7 @@ receive(Pump *self, Py_ssize_t size)
     else {
         failed = decoder_feed(decoder, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, &output) < 0;
     }
-    refused = !refused && decoder->failure != NULL;
+    refused = output.failed || (!refused && decoder->failure != NULL);
     Py_DECREF(decoder);
     if (!failed && (output.frames != NULL || refused)) {
         if (output.frames == NULL) {
@@ -907,8 +913,9 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
     return answer(self, put(self, &frame) < 0);
 }
 
+/* Send a frame with a payload in bytes. */
 static PyObject *
-send_bytes(Pump *self, uint8_t head, PyObject *payload)
+send_frame(Pump *self, uint8_t head, PyObject *payload)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(payload);
 
@@ -918,12 +925,44 @@ send_bytes(Pump *self, uint8_t head, PyObject *payload)
     return send_payload(self, head, PyBytes_AS_STRING(payload), size);
 }
 
+/* Send a message after it was compressed, or found not to be worth it. */
+static PyObject *
+send_packed(Pump *self, uint8_t head, PyObject *payload)
+{
+    PyObject *number = PyLong_FromLong(head), *packed = NULL, *result;
+
+    if (number != NULL) {
+        PyObject *arguments[] = {number, payload};
+        packed = PyObject_Vectorcall(self->pack, arguments, 2, NULL);
+        Py_DECREF(number);
+    }
+    if (packed == NULL) {
+        return NULL;
+    }
+    if (!PyTuple_Check(packed) || PyTuple_GET_SIZE(packed) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(packed, 1))) {
+        PyErr_SetString(PyExc_TypeError, "_pack must return the first byte of a frame and its payload in bytes");
+        result = NULL;
+    }
+    else {
+        long packed_head = PyLong_AsLong(PyTuple_GET_ITEM(packed, 0));
+        result = send_frame(self, (uint8_t)packed_head, PyTuple_GET_ITEM(packed, 1));
+    }
+    Py_DECREF(packed);
+    return result;
+}
+
+static PyObject *
+send_bytes(Pump *self, uint8_t head, PyObject *payload)
+{
+    return IS_SET(self->pack) ? send_packed(self, head, payload) : send_frame(self, head, payload);
+}
+
 static PyObject *
 send_text(Pump *self, uint8_t head, PyObject *text)
 {
     PyObject *payload, *result;
 
-    if (PyUnicode_IS_COMPACT_ASCII(text)) {
+    if (PyUnicode_IS_COMPACT_ASCII(text) && !IS_SET(self->pack)) {
         Py_ssize_t size = PyUnicode_GET_LENGTH(text);
         if (self->client || size < GATHER_FROM) {
             return send_payload(self, head, PyUnicode_DATA(text), size);
@@ -982,10 +1021,10 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
         if (PyBytes_Check(message)) {
             return send_bytes(self, head, message);
         }
-        if (PyByteArray_Check(message)) {
+        if (PyByteArray_Check(message) && !IS_SET(self->pack)) {
             return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message));
         }
-        if (PyMemoryView_Check(message)) {
+        if (PyByteArray_Check(message) || PyMemoryView_Check(message)) {
             /* A view may have any shape; the wire has one. */
             PyObject *payload = PyBytes_FromObject(message);
             PyObject *result = payload == NULL ? NULL : send_bytes(self, head, payload);
@@ -1421,6 +1460,8 @@ static PyMemberDef Pump_members[] = {
     {"_life", T_OBJECT_EX, offsetof(Pump, life), 0, NULL},
     {"_may_send", T_OBJECT_EX, offsetof(Pump, may_send), 0, NULL},
     {"_drainers", T_OBJECT_EX, offsetof(Pump, drainers), 0, NULL},
+    {"_pack", T_OBJECT_EX, offsetof(Pump, pack), 0, NULL},
+    {"_inflate", T_OBJECT_EX, offsetof(Pump, inflate), 0, NULL},
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
