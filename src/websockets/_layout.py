@@ -10,7 +10,6 @@ is ready for its next attribute, and each connection would get dictionaries of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 __all__ = ["share_names"]
@@ -23,7 +22,7 @@ def share_names(cls: type[Any], *names: str) -> None:
         cls: the class; a class derived from it has a table of its own.
         names: attributes, in any order; 30 for a class are what a table holds, those set in ``__init__`` included.
     """
-    new: Callable[[type], object] = cls.__new__
+    new: Any = cls.__new__
     instance = new(cls)
     for name in names:
         # What has a slot, as attributes of compiled classes do, needs no place in the table.
