@@ -151,6 +151,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _choose_path(self) -> None:
         """Say what may go the straight way from now on; asked again whenever something happens but messages."""
         protocol = self.protocol
+        if protocol.extensions and protocol._deflate is None:
+            protocol._find_deflate()
         deflate = protocol._deflate
         self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
         self._quick = not self._lost and protocol._held is None

@@ -209,6 +209,26 @@ class PerMessageDeflate(Extension):
             return head, data
         return head | RSV1, self.compress(data, head >= FIN)
 
+    # One message for many connections. Compressed alone, without regard to what came before it, it can be inflated by
+    # any peer whose window is large enough. But it enters that peer's window, and no other compressor knows.
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Equal for connections for which a message compressed alone is the same bytes."""
+        return self.local_max_window_bits, self.threshold, *sorted(self.compress_settings.items())
+
+    def pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+        """As :meth:`pack`, for an unfragmented message that any connection of this kind may send."""
+        if len(data) < self.threshold:
+            return head, data
+        compressor = zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
+        start = compressor.compress(data)
+        return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
+
+    def sent_alone(self) -> None:
+        """A message that was compressed alone was sent: what comes next must not refer to what came before it."""
+        self._compressor = None
+
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         """Inflate a data frame of a compressed message; leave any other frame as it is (RFC 7692 section 6.2).
 
