@@ -597,6 +597,18 @@ def test_a_final_fragment_without_payload_after_bfinal() -> None:
     assert extension.decompress(message(b"next")) == b"next"
 
 
+def test_what_was_inflated_and_refused_is_not_kept_by_the_exception() -> None:
+    payload = message(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooBig) as caught:
+            deflate().decompress(payload, True, 2**20 - 1)
+        assert tracemalloc.get_traced_memory()[0] < 2**18
+    finally:
+        tracemalloc.stop()
+    assert caught.value.__traceback__ is not None
+
+
 # Time.
 
 

@@ -273,6 +273,7 @@ class PerMessageDeflate(Extension):
         elif self._window is not None:
             self._remember(payload)
         if max_size is not None and len(payload) > max_size:
+            del payload  # the traceback, which lives as long as the connection, would keep it
             raise PayloadTooBig(None, max_size)
         return payload
 
@@ -644,7 +645,6 @@ def enable_server_permessage_deflate(
     """
     factories = list(extensions or ())
     if all(factory.name != NAME for factory in factories):
-        factories.append(
-            ServerPerMessageDeflateFactory(False, False, DEFAULT_BITS, DEFAULT_BITS, dict(DEFAULT_SETTINGS))
-        )
+        settings = dict(DEFAULT_SETTINGS)
+        factories.append(ServerPerMessageDeflateFactory(False, False, DEFAULT_BITS, DEFAULT_BITS, settings))
     return factories
