@@ -384,7 +384,7 @@ class Direction:
         now = self._loop.time()
         while self._travelling and not self._held:
             due, item = self._travelling[0]
-            # Timers of asyncio ring up to a nanosecond early; going to sleep again would be for ever on a virtual clock.
+            # asyncio's timers ring up to a nanosecond early; on a virtual clock, sleeping again would be for ever.
             if due - now > _RESOLUTION:
                 self._timer = self._loop.call_at(due, self._deliver)
                 break

@@ -352,6 +352,7 @@ def random(monkeypatch: pytest.MonkeyPatch) -> CountingRandom:
     return counting
 
 
+@pytest.mark.scenario(76)
 def test_masks_use_all_random_bytes_once(monkeypatch: pytest.MonkeyPatch, random: CountingRandom) -> None:
     module = load_again(monkeypatch)
     keys = [module.new_mask() for _ in range(5000)]
@@ -406,6 +407,7 @@ if child:
 
 if hasattr(os, "fork"):
 
+    @pytest.mark.scenario(76)
     def test_masks_are_renewed_after_fork() -> None:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run([sys.executable, "-c", FORK], env=environ, capture_output=True, text=True, check=True)

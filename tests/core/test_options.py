@@ -165,6 +165,7 @@ def test_tls_that_fits(uri: str, arguments: dict[str, Any]) -> None:
     assert arguments == before
 
 
+@pytest.mark.scenario(75)
 @pytest.mark.parametrize(
     ("uri", "ssl", "error"),
     [
