@@ -311,13 +311,15 @@ async def test_s65_out_of_file_descriptors(quick: None, caplog: pytest.LogCaptur
                     await old.send("still there")
                     assert await old.recv() == "still there"
                     await asyncio.sleep(0.02)
-                assert time.process_time() - busy < 0.15
+                took = time.monotonic() - begin
+                # A busy machine makes both longer; a busy loop, the first alone.
+                assert time.process_time() - busy < took / 2
             for sock in waiting:
                 sock.close()
             await greet(uri)
     # asyncio tries as often as its backlog is long, and reports each time; libuv turns connections away.
     assert {report["message"] for report in reports} <= {"socket.accept() out of system resource"}
-    assert len(reports) <= 5 * (0.3 / 0.05 + 2)
+    assert len(reports) <= 5 * (took / 0.05 + 2)
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
