@@ -1,6 +1,6 @@
 """A server in a process of its own, whose memory a test can look at from outside.
 
-    python victim.py LOOP HANDLER
+    python victim.py LOOP
 
 It listens on a free port, which it writes to standard output, until its standard input ends. Charter: knows the public
 asyncio API and which loops there are; must not know what it is a victim of.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -22,16 +21,10 @@ async def echo(connection: ServerConnection) -> None:
         await connection.send(message)
 
 
-async def ignore(connection: ServerConnection) -> None:
-    """Ask for no message."""
-    await connection.wait_closed()
-
-
-async def main(handler: str) -> None:
+async def main() -> None:
     """Serve until nobody wants it."""
-    # Limits of time are short, as the tests have no patience.
-    options: dict[str, Any] = {"ping_interval": 1, "ping_timeout": 1, "close_timeout": 0.5}
-    async with serve({"echo": echo, "ignore": ignore}[handler], "127.0.0.1", 0, **options) as server:
+    # Nobody is there to close in order.
+    async with serve(echo, "127.0.0.1", 0, close_timeout=0.5) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
@@ -43,4 +36,4 @@ if __name__ == "__main__":
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main(sys.argv[2]))
+        runner.run(main())

@@ -345,8 +345,8 @@ class Victim:
         port: where it listens.
     """
 
-    def __init__(self, loop: str, handler: str) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("victim.py")), loop, handler]
+    def __init__(self, loop: str) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("victim.py")), loop]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -376,9 +376,9 @@ class Victim:
 
 
 @contextlib.contextmanager
-def victim(loop: str, handler: str = "echo") -> Iterator[Victim]:
+def victim(loop: str) -> Iterator[Victim]:
     """A server in a process of its own, which must have nothing to complain of."""
-    process = Victim(loop, handler)
+    process = Victim(loop)
     try:
         yield process
     finally:
