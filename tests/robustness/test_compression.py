@@ -168,10 +168,14 @@ async def test_s49_bad_data(payload: bytes, side: Side, twin: str) -> None:
 async def test_s50_the_message_after_bfinal_is_intact(side: Side, twin: str) -> None:
     async with deflated_end(side) as (connection, peer):
         for index in range(5):
-            content = f"message {index}".encode() * 10
-            await compressed_message(peer, compressed(content, flush=zlib.Z_FINISH) + b"\x00")
+            content = bytes(range(index, 256)) * 2
+            await compressed_message(peer, compressed(content, flush=zlib.Z_FINISH) + b"\x00" * (index % 2))
             assert await connection.recv() == content
-            await compressed_message(peer, compressed(content))
+            # The window reaches back over the end of the stream.
+            reference = zlib.compressobj(wbits=-15, zdict=content)
+            payload = reference.compress(content) + reference.flush(zlib.Z_SYNC_FLUSH)[:-4]
+            assert len(payload) < 20
+            await compressed_message(peer, payload)
             assert await connection.recv() == content
 
 

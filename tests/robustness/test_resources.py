@@ -62,7 +62,7 @@ def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
     pings = wire.ping(bytes(100), mask=True) * 1000
     with victim(loop) as process:
         before = process.status("VmRSS")
-        assert asyncio.run(flood(process.port, pings, 16 * MIB, patience=10)) >= 16 * MIB
+        assert asyncio.run(flood(process.port, pings, 48 * MIB, patience=10)) >= 48 * MIB
         assert process.status("VmHWM") - before < 24 * 1024
         asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
 
