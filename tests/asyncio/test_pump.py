@@ -664,13 +664,21 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
 
 
 @virtual
-@pytest.mark.parametrize(
-    ("name", "value"), [("_queue", []), ("_decoder", "decoder"), ("_receiver", 1), ("_buffer", bytearray(3))]
-)
+@pytest.mark.parametrize(("name", "value"), [("_queue", []), ("_receiver", 1), ("_buffer", bytearray(3))])
 async def test_what_the_compiled_twin_relies_on_has_the_right_type(name: str, value: object) -> None:
     for twin in COMPILED:
         with pytest.raises(TypeError, match="expected"):
             setattr(make(twin), name, value)
+
+
+@virtual
+async def test_a_decoder_that_is_not_compiled_takes_the_detour() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        pump._decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
+        assert pump._decoder is None
+        read(pump, text("a"))
+        assert pump.asked == [f"data {text('a').hex()}"]
 
 
 @virtual

@@ -196,6 +196,7 @@ async def test_connection() -> None:
         assert server.connections == set()
 
 
+@pytest.mark.scenario(28)
 @pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
 @virtual
 async def test_frames_behind_the_request(chunker: Chunker) -> None:
@@ -286,6 +287,7 @@ async def test_refused_connection_closes(data: bytes, status: str, caplog: pytes
     assert messages(caplog) == [f"connection rejected ({status})", "connection closed"]
 
 
+@pytest.mark.scenario(26)
 @virtual
 async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -309,6 +311,7 @@ async def test_answer_to_head_has_no_body() -> None:
         assert (status, headers["Content-Length"], body) == ("200 OK", ["4"], b"")
 
 
+@pytest.mark.scenario(15)
 @virtual
 async def test_server_survives_all_of_it() -> None:
     async with serving() as server:
@@ -475,6 +478,7 @@ HOOKS = ["process_request", "process_response"]
 WRONG_RESULTS: list[Any] = ["text", (200, {}, b""), False, 0, ServerProtocol]
 
 
+@pytest.mark.scenario(27)
 @pytest.mark.parametrize("name", HOOKS)
 @pytest.mark.parametrize("hook", both_kinds(crash))
 @virtual
@@ -616,6 +620,7 @@ async def test_compression() -> None:
 # ---------------------------------------------------------------------------------------------------------- deadlines
 
 
+@pytest.mark.scenario(1, 67)
 @virtual
 async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -632,6 +637,7 @@ async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+@pytest.mark.scenario(2)
 @pytest.mark.parametrize("data", [request(), request(raw=b"a: b\r\n" * 200), b"x" * 9000])
 @virtual
 async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -649,6 +655,7 @@ async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) ->
     assert messages(caplog)[0] == "opening handshake failed: timed out during opening handshake"
 
 
+@pytest.mark.scenario(3)
 @virtual
 async def test_many_dripping_clients_delay_nobody() -> None:
     async with serving() as server:
@@ -846,6 +853,7 @@ async def test_handler_returns(caplog: pytest.LogCaptureFixture) -> None:
         assert messages(caplog) == ["connection open", "connection closed"]
 
 
+@pytest.mark.scenario(81)
 @virtual
 async def test_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -1050,6 +1058,7 @@ async def test_factory_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     running_loop().errors.clear()
 
 
+@pytest.mark.scenario(66)
 @virtual
 async def test_connections_are_collected_at_once() -> None:
     references: list[weakref.ref[Any]] = []
@@ -1265,6 +1274,7 @@ async def test_nothing_is_logged_below_the_level(caplog: pytest.LogCaptureFixtur
 # -------------------------------------------------------------------------------------------- cancelling, at every step
 
 
+@pytest.mark.scenario(78)
 @pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
 @virtual
 async def test_tasks_cancelled_at_any_step(hooks: bool) -> None:

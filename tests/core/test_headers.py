@@ -336,6 +336,7 @@ def test_anything_is_read_or_refused(name: str, header: str) -> None:
         assert PARSERS[name](header)
 
 
+@pytest.mark.scenario(20)
 @pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize(
     "header",

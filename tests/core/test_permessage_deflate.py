@@ -310,6 +310,7 @@ def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
 # Windows.
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize("bits", range(9, 16))
 def test_nothing_refers_beyond_the_agreed_window(bits: int) -> None:
     sender, strict = deflate(local_max_window_bits=bits), zlib.decompressobj(-bits)
@@ -378,6 +379,7 @@ def under_way() -> PerMessageDeflate:
     return extension
 
 
+@pytest.mark.scenario(48)
 @pytest.mark.parametrize("content", [b"", b"x", b"Hello", text(5000), noise(70_000), bytes(1_000_000)])
 @pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])
 def test_exactly_the_limit_is_accepted_and_a_byte_more_is_not(content: bytes, flush: int) -> None:
@@ -420,6 +422,7 @@ BOMB_FINISHED = message(bytes(2**20), flush=zlib.Z_FINISH) * 256
 LIMIT = 2**16
 
 
+@pytest.mark.scenario(47)
 @pytest.mark.parametrize("bomb", [BOMB, BOMB_FINISHED], ids=["one stream", "256 streams"])
 @pytest.mark.parametrize("limit", [LIMIT, 0, -1])
 @pytest.mark.parametrize("make", [deflate, under_way])
@@ -437,6 +440,7 @@ def test_a_bomb_takes_little_more_than_the_limit(
     assert held(extension) == []
 
 
+@pytest.mark.scenario(47)
 def test_a_bomb_in_fragments_takes_little_more_than_the_limit() -> None:
     extension = deflate()
     fragments = split(BOMB, list(range(0, len(BOMB), 40)))
@@ -555,6 +559,7 @@ def finishing(messages: Iterable[bytes], slide: bool, end: bytes, bits: int = 15
         sent += content
 
 
+@pytest.mark.scenario(50)
 @pytest.mark.parametrize("end", [b"", b"\x00"], ids=["bare", "as in 7.2.3.4"])
 @pytest.mark.parametrize("slide", [False, True])
 @pytest.mark.parametrize("forget", [False, True])
@@ -651,6 +656,19 @@ def test_a_final_fragment_without_payload_after_bfinal() -> None:
     assert extension.decompress(message(b"next")) == b"next"
 
 
+@pytest.mark.scenario(47)
+def test_what_was_inflated_and_refused_is_not_kept_by_the_exception() -> None:
+    payload = message(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooBig) as caught:
+            deflate().decompress(payload, True, 2**20 - 1)
+        assert tracemalloc.get_traced_memory()[0] < 2**18
+    finally:
+        tracemalloc.stop()
+    assert caught.value.__traceback__ is not None
+
+
 # Time.
 
 
@@ -695,6 +713,7 @@ EMPTY_BLOCKS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.scenario(53)
 @pytest.mark.parametrize("block", EMPTY_BLOCKS.values(), ids=EMPTY_BLOCKS)
 def test_a_hundred_thousand_empty_blocks_cost_linear_time(block: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = block * (200_000 // len(block)) + b"\x00"
@@ -741,6 +760,7 @@ def test_many_blocks_with_bfinal_take_no_more_memory_than_their_content() -> Non
 # Memory.
 
 
+@pytest.mark.scenario(52)
 def test_nothing_of_zlib_is_held_until_a_compressed_message_passes() -> None:
     extensions = [deflate() for _ in range(1000)]
 
@@ -783,6 +803,7 @@ def test_release_frees_both_directions_and_starts_afresh() -> None:
     assert extension.decompress(bytes.fromhex("f2 48 cd c9 c9 07 00")) == b"Hello"
 
 
+@pytest.mark.scenario(52)
 def test_the_window_and_the_memory_level_say_how_much_memory_is_used() -> None:
     def used(bits: int, level: int) -> int:
         sender = deflate(local_max_window_bits=bits, compress_settings={"memLevel": level})
@@ -986,6 +1007,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(("header", "error", "words"), MALFORMED)
 def test_malformed_parameters_are_refused_on_both_sides(header: str, error: type[NegotiationError], words: str) -> None:
     for process in (
@@ -1050,6 +1072,7 @@ def test_offers_that_the_server_accepts(
     assert agreed(extension) == outcome
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(("configuration", "offer", "error"), SERVER_REFUSALS)
 def test_offers_that_the_server_declines(configuration: str, offer: str, error: str) -> None:
     factory = configure(ServerPerMessageDeflateFactory, configuration)

@@ -1433,9 +1433,13 @@ set_queue(Pump *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->queue_type);
 }
 
+/* Only a decoder of ours can be fed without a detour. */
 static int
 set_decoder(Pump *self, PyObject *value, void *offset)
 {
+    if (value != NULL && !PyObject_TypeCheck(value, self->state->decoder_type)) {
+        value = NULL;
+    }
     return set_typed(self, value, offset, self->state->decoder_type);
 }
 

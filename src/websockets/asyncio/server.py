@@ -518,7 +518,7 @@ def serve(
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         select_subprotocol: ``f(connection, offered) -> subprotocol or None``, a function or a coroutine function,
-            instead of the default choice.
+            instead of the default choice. Clients that keep to RFC 6455 refuse what they didn't offer.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
         process_request: ``f(connection, request) -> response or None``, a function or a coroutine function; a response
             is sent instead of opening the connection.

@@ -322,6 +322,7 @@ class PerMessageDeflate(Extension):
             raise ProtocolError("decompression failed") from exc
         except Exception:
             self.release()
+            payload = b""  # the traceback would keep what was refused
             raise
 
     def _decompress(self, data: BytesLike, fin: bool, max_size: int | None) -> bytes:
@@ -342,6 +343,7 @@ class PerMessageDeflate(Extension):
         elif self._window is not None:
             self._remember(payload)
         if max_size is not None and len(payload) > max_size:
+            del payload  # the traceback, which lives as long as the connection, would keep it
             raise PayloadTooBig(None, max_size)
         return payload
 
