@@ -224,13 +224,13 @@ COMPRESSION: dict[str, dict[str, Any]] = {
 @virtual
 async def test_compression_is_shared_and_contexts_stay_intact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     alone: list[int] = []
-    pack_alone = PerMessageDeflate.pack_alone
+    pack_alone = PerMessageDeflate._pack_alone
 
     def counting(self: PerMessageDeflate, head: int, data: Any) -> Any:
         alone.append(len(data))
         return pack_alone(self, head, data)
 
-    monkeypatch.setattr(PerMessageDeflate, "pack_alone", counting)
+    monkeypatch.setattr(PerMessageDeflate, "_pack_alone", counting)
 
     async def handler(connection: Connection) -> None:
         await connection.wait_closed()

@@ -108,11 +108,11 @@ class _Frames:
             return self._plain
         if len(self._payload) < SHARE_FROM and not deflate.local_no_context_takeover:
             return connection.protocol._frame_message(self._opcode, self._payload)
-        deflate.sent_alone()
-        kind = deflate.kind
+        deflate._sent_alone()
+        kind = deflate._kind
         frame = self._compressed.get(kind)
         if frame is None:
-            frame = self._compressed[kind] = build_frame(*deflate.pack_alone(self._opcode | FIN, self._payload), None)
+            frame = self._compressed[kind] = build_frame(*deflate._pack_alone(self._opcode | FIN, self._payload), None)
         return frame
 
 

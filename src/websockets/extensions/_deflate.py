@@ -213,11 +213,11 @@ class PerMessageDeflate(Extension):
     # any peer whose window is large enough. But it enters that peer's window, and no other compressor knows.
 
     @property
-    def kind(self) -> tuple[object, ...]:
+    def _kind(self) -> tuple[object, ...]:
         """Equal for connections for which a message compressed alone is the same bytes."""
         return self.local_max_window_bits, self.threshold, *sorted(self.compress_settings.items())
 
-    def pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+    def _pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
         """As :meth:`pack`, for an unfragmented message that any connection of this kind may send."""
         if len(data) < self.threshold:
             return head, data
@@ -225,7 +225,7 @@ class PerMessageDeflate(Extension):
         start = compressor.compress(data)
         return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
 
-    def sent_alone(self) -> None:
+    def _sent_alone(self) -> None:
         """A message that was compressed alone was sent: what comes next must not refer to what came before it."""
         self._compressor = None
 
