@@ -15,7 +15,7 @@ import os
 import re
 import socket
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -105,7 +105,9 @@ class ServerConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
         super().connection_lost(exc)
-        self.server._disconnected(self)
+        if self._task is None or self._ended:
+            self._forget()
+        # Otherwise its handler may go on.
         if self._asking and self._task is not None:
             # Too late for an answer, and the deadline for it ended with the connection.
             self._task.cancel()
@@ -114,21 +116,32 @@ class ServerConnection(Connection):
         super()._attend()
         # A task is made once there is something for it to do: a client that says nothing costs none.
         if self._task is None and self._session.request is not None and not self._lost:
-            # Until the answer is sent, nothing of what follows counts.
-            self._mute(True)
-            self.transport.pause_reading()
-            self._task = self.loop.create_task(self.server._run(self))
-            self._task.add_done_callback(self._ran)
+            self._begin()
+
+    def _begin(self) -> None:
+        """There is a request: judge it, and then run the handler, in a task."""
+        # Until the answer is sent, nothing of what follows counts.
+        self._mute(True)
+        self.transport.pause_reading()
+        self._run(self.server._run(self))
+
+    def _run(self, life: Coroutine[Any, Any, None]) -> None:
+        self._task = self.loop.create_task(life)
+        self._task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         """The task is over, be it that it was cancelled before it began."""
         self._ended = True
         if self._lost:
-            self.server._forget(self)
+            self._forget()
         else:
             # The client should know, but nobody is left to wait for its answer.
             self._start_closing(CloseCode.INTERNAL_ERROR)
             self.transport.close()
+
+    def _forget(self) -> None:
+        """The connection is over, and its handler too."""
+        self.server._forget(self)
 
     async def _open(self, options: _Options) -> bool:
         """Answer the request; return whether the connection is open."""
@@ -210,6 +223,24 @@ class ServerConnection(Connection):
         if self._task is None and not self._refused:
             self.protocol.send_response(self._shut())
             self._attend()
+
+    async def _handle(self, handler: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Run the handler, and close the connection when it ends."""
+        try:
+            await handler(self, *arguments)
+        except ConnectionClosed as exc:
+            if not self._ended_by(exc):
+                await self._handler_failed()
+                return
+            self.logger.info("connection handler ended: %s", exc)
+        except Exception:
+            await self._handler_failed()
+            return
+        await self.close()
+
+    async def _handler_failed(self) -> None:
+        self.logger.error("connection handler failed", exc_info=True)
+        await self.close(CloseCode.INTERNAL_ERROR)
 
     def _ended_by(self, exc: ConnectionClosed) -> bool:
         """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses."""
@@ -399,11 +430,6 @@ class Server:
             # It was accepted just before the server stopped listening.
             connection._refuse_unless_asked()
 
-    def _disconnected(self, connection: ServerConnection) -> None:
-        """The connection is lost; its handler may go on."""
-        if connection._task is None or connection._ended:
-            self._forget(connection)
-
     def _forget(self, connection: ServerConnection) -> None:
         self._all.discard(connection)
         if not self._all and self._idle is not None and not self._idle.done():
@@ -417,25 +443,11 @@ class Server:
 
     async def _handle(self, connection: ServerConnection) -> None:
         handler = cast(Callable[..., Awaitable[None]], self.handler)
-        try:
-            if self._options.takes_path:
-                assert connection.request is not None
-                await handler(connection, connection.request.path)
-            else:
-                await handler(connection)
-        except ConnectionClosed as exc:
-            if not connection._ended_by(exc):
-                await self._handler_failed(connection)
-                return
-            connection.logger.info("connection handler ended: %s", exc)
-        except Exception:
-            await self._handler_failed(connection)
-            return
-        await connection.close()
-
-    async def _handler_failed(self, connection: ServerConnection) -> None:
-        connection.logger.error("connection handler failed", exc_info=True)
-        await connection.close(CloseCode.INTERNAL_ERROR)
+        if self._options.takes_path:
+            assert connection.request is not None
+            await connection._handle(handler, connection.request.path)
+        else:
+            await connection._handle(handler)
 
 
 def _name(listening: socket.socket) -> str:
