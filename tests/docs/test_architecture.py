@@ -21,7 +21,10 @@ SOURCE = ROOT / "src" / "websockets"
 
 # Every module has its floor; ``__init__`` is the package itself.
 FLOORS: dict[int, str] = {
-    8: "__init__ connection",
+    8: (
+        "__init__ auth connection legacy legacy.auth legacy.client legacy.exceptions legacy.handshake legacy.protocol "
+        "legacy.server legacy._server_side"
+    ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
         "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable"
@@ -32,7 +35,7 @@ FLOORS: dict[int, str] = {
     3: "_lifecycle _timers _messages _handshake",
     2: "extensions extensions.base extensions.permessage_deflate",
     1: "frames http11 headers uri datastructures",
-    0: "exceptions typing version _accelerator _accelerator._python",
+    0: "exceptions typing version _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
 COMPILED = "_accelerator._native"
@@ -43,6 +46,7 @@ WAITING_FLOOR = 7
 
 # Who may import a neighbour on the same floor.
 NEIGHBOURS = {
+    ("auth", "legacy.auth"),
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),
@@ -62,7 +66,16 @@ NEIGHBOURS = {
     ("extensions", "extensions.base"),
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
+    ("exceptions", "_deprecated"),
     ("http11", "datastructures"),
+    ("legacy.auth", "legacy._server_side"),
+    ("legacy.client", "legacy.exceptions"),
+    ("legacy.client", "legacy.protocol"),
+    ("legacy.server", "legacy._server_side"),
+    ("legacy.server", "legacy.exceptions"),
+    ("legacy.server", "legacy.protocol"),
+    ("legacy._server_side", "legacy.exceptions"),
+    ("legacy._server_side", "legacy.protocol"),
     ("server", "protocol"),
 }
 
@@ -81,7 +94,7 @@ ALLOWED = {
 }
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
-IMPORT_BY_NAME = {"__init__", "_accelerator", "asyncio", "extensions"}
+IMPORT_BY_NAME = {"__init__", "_accelerator", "_deprecated", "asyncio", "extensions", "legacy"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {"_routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}

@@ -309,10 +309,13 @@ class Server:
 
     async def _start(self) -> Self:
         if self.server is None:
-            self.server = await self._create_server(self)
-            for listening in self.server.sockets:
-                self.logger.info("server listening on %s", _name(listening))
+            self._take(await self._create_server(self))
         return self
+
+    def _take(self, server: asyncio.Server) -> None:
+        self.server = server
+        for listening in server.sockets:
+            self.logger.info("server listening on %s", _name(listening))
 
     async def __aenter__(self) -> Self:
         return await self._start()
