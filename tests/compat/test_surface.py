@@ -112,7 +112,12 @@ def test_every_module_resolves_after_importing_the_package(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("websockets", "frames"), ("websockets.asyncio", "router"), ("websockets.extensions", "permessage_deflate")],
+    [
+        ("websockets", "frames"),
+        ("websockets.asyncio", "router"),
+        ("websockets.legacy", "auth"),
+        ("websockets.extensions", "permessage_deflate"),
+    ],
 )
 def test_module_is_an_attribute_of_its_package(package: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = import_module(f"{package}.{module}")

@@ -20,6 +20,7 @@ from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection, _Options
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
+from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import ServerProtocol, _switch
@@ -197,9 +198,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self._run(self.handler())
 
     def _wait_with_reading(self) -> None:
-        if not self._muted and not self._lost:
-            self._mute(True)
-            self.transport.pause_reading()
+        self._mute(True)
+        self.transport.pause_reading()
 
     def _half_close(self) -> None:
         if self._asking:
@@ -304,6 +304,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     async def _refuse(self, exc: Exception) -> None:
         """Answer what kept the connection from opening."""
+        if self.protocol.state is State.OPEN:
+            # A class went on with the handshake after it was over: it is too late for an answer.
+            self.logger.error("opening handshake failed", exc_info=exc)
+            await self.close(CloseCode.INTERNAL_ERROR)
+            return
         if self._refused:
             return
         try:

@@ -34,7 +34,8 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
     """
 
     realm: str = ""
-    username: str | None = None  # type: ignore[assignment]  # there it isn't set before it is known
+    # Of another type until the client has said who it is: there was a value before that, too.
+    username = cast(str, None)
 
     def __init__(
         self, *args: Any, realm: str | None = None, check_credentials: CheckCredentials | None = None, **kwargs: Any

@@ -11,8 +11,8 @@ import functools
 import os
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
 from .._opening import redirect_location
@@ -329,6 +329,13 @@ class Connect(_connect):
             The URI to go on with; or the exception to raise.
         """
         return urllib.parse.urljoin(self.uri, exc.uri) if isinstance(exc, RedirectHandshake) else exc
+
+    if TYPE_CHECKING:
+        # As those of today, with a connection of old.
+        async def connect(self) -> WebSocketClientProtocol: ...
+        def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]: ...
+        async def __aenter__(self) -> WebSocketClientProtocol: ...
+        def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
 
     @property
     def protocol(self) -> WebSocketClientProtocol | None:

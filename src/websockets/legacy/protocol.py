@@ -272,7 +272,7 @@ class WebSocketCommonProtocol(Connection):
                 protocol.send_close(None if close.code == CloseCode.NO_STATUS_RCVD else close.code, close.reason)
             case Opcode.PING:
                 protocol.send_ping(data)
-            case Opcode.PONG:
+            case _:
                 protocol.send_pong(data)
         self._attend()
 

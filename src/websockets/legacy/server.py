@@ -17,7 +17,7 @@ from typing import Any, NoReturn, cast
 
 from .._options import checked_subprotocols, queue_marks, server_extensions, takes_path, tls_times
 from ..asyncio._broadcast import broadcast as _broadcast
-from ..asyncio.server import Server, ServerConnection
+from ..asyncio.server import Server
 from ..extensions.base import ServerExtensionFactory
 from ..http11 import SERVER
 from ..typing import DataLike, LoggerLike, Origin, Subprotocol
@@ -44,7 +44,7 @@ class WebSocketServer(Server):
 
     def __init__(self, logger: LoggerLike | None = None) -> None:
         # The handler is known to each connection.
-        super().__init__(_not_served, _not_handled, logger)
+        super().__init__(_not_served, _not_served, logger)
 
     @property
     def websockets(self) -> set[WebSocketServerProtocol]:
@@ -68,12 +68,8 @@ class WebSocketServer(Server):
         self._take(server)
 
 
-async def _not_served(_: Server) -> NoReturn:
+async def _not_served(_: object) -> NoReturn:
     raise RuntimeError("a WebSocketServer is made by serve(), or listens once wrap() was called")
-
-
-async def _not_handled(_: ServerConnection) -> None:
-    raise NotImplementedError
 
 
 def broadcast(websockets: Iterable[WebSocketCommonProtocol], message: DataLike, raise_exceptions: bool = False) -> None:
