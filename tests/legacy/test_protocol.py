@@ -199,6 +199,23 @@ async def test_iterating() -> None:
 
 
 @virtual
+async def test_iterating_with_a_patched_recv() -> None:
+    """The test client of Sanic puts a function of its own in the place of recv()."""
+    async with opened() as (websocket, peer):
+        recv = websocket.recv
+
+        async def patched() -> Any:
+            return [await recv()]
+
+        websocket.recv = patched  # type: ignore[method-assign, assignment]
+        await peer.send(wire.text("a", mask=True) + wire.close(1000, mask=True))
+        await peer.read_frame()
+        peer.close()
+        messages: list[Any] = [message async for message in websocket]
+        assert messages == [["a"]]
+
+
+@virtual
 async def test_seeing_bytes() -> None:
     seen = bytearray()
 

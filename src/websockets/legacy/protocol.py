@@ -209,8 +209,9 @@ class WebSocketCommonProtocol(Connection):
         Raises:
             ConnectionClosedError: the connection closed otherwise.
         """
-        # A class that has a recv() of its own iterates over what that gives.
-        return _Messages(self) if type(self).recv is WebSocketCommonProtocol.recv else self._results()
+        # A class or a connection that has a recv() of its own iterates over what that gives.
+        receives_plainly = getattr(self.recv, "__func__", None) is WebSocketCommonProtocol.recv
+        return _Messages(self) if receives_plainly else self._results()
 
     async def recv(self, decode: bool | None = None) -> Any:
         """Receive the next message; cancelling it never loses one.
