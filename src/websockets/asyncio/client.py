@@ -179,11 +179,12 @@ class connect:
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
+        headers: Any = renamed_argument(kwargs, "extra_headers", "additional_headers", additional_headers)
         queue_marks(max_queue)  # a mistake shows now, and not when the connection is made
         self.uri = uri
         self._uri = parse_uri(uri)
         check_tls(self._uri, kwargs)
-        self.additional_headers = additional_headers
+        self.additional_headers: HeadersLike | None = headers
         self.user_agent_header = user_agent_header
         self.proxy: str | Literal[True] | None = proxy
         self.process_exception = process_exception
