@@ -89,7 +89,8 @@ def test_names_are_complete() -> None:
 
 
 def test_unknown_names() -> None:
-    for module in ("websockets", "websockets.asyncio", "websockets.exceptions", "websockets.extensions"):
+    for submodule in ("", ".asyncio", ".client", ".exceptions", ".extensions", ".legacy", ".server"):
+        module = f"websockets{submodule}"
         with pytest.raises(AttributeError, match=rf"^module '{module}' has no attribute 'nothing'$"):
             _ = import_module(module).nothing
 

@@ -51,6 +51,15 @@ async def test_three_uses() -> None:
 
 
 @virtual
+async def test_block_that_fails() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        with pytest.raises(KeyError):
+            async with connect(uri_of(server)) as client:
+                raise KeyError
+        assert (client.closed, client.close_code) == (True, 1000)
+
+
+@virtual
 async def test_request() -> None:
     async with site([let_in]) as web:
         options: dict[str, Any] = {

@@ -12,6 +12,7 @@ import os
 import urllib.parse
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
@@ -315,6 +316,12 @@ class Connect(_connect):
             **kwargs,
         )
         self._connection = functools.partial(_make_connection, create_protocol, connection_options)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In the legacy API, how a block ended was nobody's business on the other side.
+        await super().__aexit__(None, None, None)
 
     def _delays(self) -> Iterator[float]:
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
