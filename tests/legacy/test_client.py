@@ -52,11 +52,13 @@ async def test_three_uses() -> None:
 
 @virtual
 async def test_block_that_fails() -> None:
+    seen: list[WebSocketClientProtocol] = []
     async with serve(echo, "localhost", 0) as server:
         with pytest.raises(KeyError):
             async with connect(uri_of(server)) as client:
+                seen.append(client)
                 raise KeyError
-        assert (client.closed, client.close_code) == (True, 1000)
+        assert (seen[0].closed, seen[0].close_code) == (True, 1000)
 
 
 @virtual

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from werkzeug.routing import Map, Rule
 
 import websockets
 from _kit import advance, idle, request, virtual
@@ -202,6 +203,41 @@ async def test_closing_the_server() -> None:
         assert (await slow.read_until_eof()).startswith(b"HTTP/1.1 503 ")
         slow.close()
         silent.close()
+
+
+@virtual
+async def test_routes() -> None:
+    async def room(websocket: Any, number: int) -> None:
+        await websocket.send(f"{number} {websocket.path} {websocket.opened}")
+
+    url_map = Map([Rule("/rooms/<int:number>", endpoint=room)])
+    async with websockets.route(url_map, "localhost", 0, create_connection=Derived) as server:
+        async with websockets.connect(uri_of(server, "/rooms/3")) as client:
+            assert await client.recv() == "3 /rooms/3 1"
+        with pytest.raises(InvalidStatus, match="HTTP 404"):
+            await websockets.connect(uri_of(server, "/halls/3"))
+
+
+@virtual
+async def test_client_that_leaves_a_class_of_old() -> None:
+    """Whatever the class waits for, before the request is answered, ends with the TCP connection."""
+    ended: list[str] = []
+
+    class Slow(WebSocketServerProtocol):
+        async def read_http_request(self) -> tuple[str, Headers]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("read_http_request")
+            raise AssertionError("not reached")
+
+    async with serving(create_protocol=Slow) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        await idle()
+        peer.close()
+        await idle()
+        assert ended == ["read_http_request"]
 
 
 # ------------------------------------------------------------------------------------------------------------- clients

@@ -165,10 +165,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
         """Called by a server of today, as a ``create_connection``: take over its options."""
         options = self._options = server._options
-        self.ws_handler, self.ws_server = (
-            cast(Callable[..., Awaitable[Any]], server.handler),
-            _ServerOfToday(server, protocol),
-        )
+        self.ws_handler = cast(Callable[..., Awaitable[Any]], server.handler)
+        self.ws_server = _ServerOfToday(server, protocol)
         self.origins = cast(Sequence[Origin | None] | None, protocol.origins)
         self.available_extensions = protocol.available_extensions
         self.available_subprotocols = protocol.available_subprotocols
@@ -189,9 +187,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         """Called by the loop."""
         # Not that of today: what accepted the connection need not be a Server.
         Connection.connection_made(self, transport)
-        self.ws_server.register(self)
         self._session.start_opening(self.open_timeout, self.loop.time())
         self._schedule()
+        self.ws_server.register(self)
 
     def _begin(self) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
@@ -218,6 +216,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     async def handler(self) -> None:
         """Do the opening handshake, run the handler, and close the connection. May be overridden."""
+        # Until the request is answered, this ends with the TCP connection, whatever it waits for.
         self._asking = True
         try:
             path = await self.handshake(
@@ -232,8 +231,6 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         else:
             self._asking = False
             await self._handle(self.ws_handler, *([path] if self._takes_path else []))
-        finally:
-            self._asking = False
         await self.wait_closed()
 
     async def handshake(
@@ -284,6 +281,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     async def _ask_today(self, request: Request | None) -> None:
         """Ask the ``process_request`` of a server of today."""
         response = await self._ask("process_request", self._options.process_request, request)
+        self._asking = True
         if response is not None:
             raise AbortHandshake(response.status_code, response.headers, response.body)
 
