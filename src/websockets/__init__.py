@@ -13,6 +13,7 @@ from .version import version as _version
 if TYPE_CHECKING:
     from . import asyncio as asyncio
     from . import auth as auth
+    from . import cli as cli
     from . import client as client
     from . import datastructures as datastructures
     from . import exceptions as exceptions
@@ -140,6 +141,7 @@ _OLD = (
 _MODULES = frozenset(_HOMES.values()) | {
     "asyncio",
     "auth",
+    "cli",
     "extensions",
     "headers",
     "legacy",

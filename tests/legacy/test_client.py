@@ -53,11 +53,15 @@ async def test_three_uses() -> None:
 @virtual
 async def test_block_that_fails() -> None:
     seen: list[WebSocketClientProtocol] = []
+
+    async def fail(uri: str) -> None:
+        async with connect(uri) as client:
+            seen.append(client)
+            raise KeyError
+
     async with serve(echo, "localhost", 0) as server:
         with pytest.raises(KeyError):
-            async with connect(uri_of(server)) as client:
-                seen.append(client)
-                raise KeyError
+            await fail(uri_of(server))
         assert (seen[0].closed, seen[0].close_code) == (True, 1000)
 
 

@@ -191,9 +191,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self._schedule()
         self.ws_server.register(self)
 
-    def _begin(self) -> None:
+    def _take_request(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
-        self._run(self.handler())
+        self._session.request = request
+        self._task = self.loop.create_task(self.handler())
+        self._task.add_done_callback(self._ran)
 
     def _wait_with_reading(self) -> None:
         self._mute(True)
@@ -230,8 +232,19 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             await self._refuse(exc)
         else:
             self._asking = False
-            await self._handle(self.ws_handler, *([path] if self._takes_path else []))
+            await self._handle(path)
         await self.wait_closed()
+
+    async def _handle(self, path: str) -> None:
+        failed = False
+        try:
+            await self.ws_handler(self, *([path] if self._takes_path else []))
+        except Exception as exc:
+            failed = self._handler_failed(exc)
+        if failed:
+            await self.close(CloseCode.INTERNAL_ERROR)
+        else:
+            await self.close()
 
     async def handshake(
         self,
