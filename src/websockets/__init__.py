@@ -6,13 +6,13 @@ Public names load when they are first used, so that ``import websockets`` costs 
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import TYPE_CHECKING
 
 from .version import version as _version
 
 if TYPE_CHECKING:
     from . import asyncio as asyncio
+    from . import auth as auth
     from . import cli as cli
     from . import client as client
     from . import datastructures as datastructures
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import frames as frames
     from . import headers as headers
     from . import http11 as http11
+    from . import legacy as legacy
     from . import protocol as protocol
     from . import proxy as proxy
     from . import server as server
@@ -122,15 +123,36 @@ _HOMES = {
     for name in names.split()
 }
 
-# Names of old: where each lives today, and as what. They warn.
-_RENAMED = {"WebSocketProtocolError": ("exceptions", "ProtocolError")}
+# Names of old, which warn.
+_OLD = (
+    "AbortHandshake",
+    "BasicAuthWebSocketServerProtocol",
+    "InvalidStatusCode",
+    "RedirectHandshake",
+    "WebSocketClientProtocol",
+    "WebSocketCommonProtocol",
+    "WebSocketProtocolError",
+    "WebSocketServer",
+    "WebSocketServerProtocol",
+    "basic_auth_protocol_factory",
+)
 
 # Modules that are reachable as attributes without being imported first.
-_MODULES = frozenset(_HOMES.values()) | {"asyncio", "cli", "extensions", "headers", "proxy", "uri", "version"}
+_MODULES = frozenset(_HOMES.values()) | {
+    "asyncio",
+    "auth",
+    "cli",
+    "extensions",
+    "headers",
+    "legacy",
+    "proxy",
+    "uri",
+    "version",
+}
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES, *_RENAMED})
+    return sorted({*globals(), *_HOMES, *_MODULES, *_OLD})
 
 
 # What type checkers know of the public names is above. They must not take this for a promise that any name exists.
@@ -142,10 +164,9 @@ if not TYPE_CHECKING:
             value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         elif name in _MODULES:
             value = importlib.import_module(f".{name}", __name__)
-        elif name in _RENAMED:
-            warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
-            home, new_name = _RENAMED[name]
-            return getattr(importlib.import_module(f".{home}", __name__), new_name)
+        elif name in _OLD:
+            names_of_old = importlib.import_module("._deprecated", __name__).names_of_old
+            return names_of_old(__name__, *_OLD, stacklevel=3)(name)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

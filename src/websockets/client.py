@@ -13,8 +13,9 @@ import secrets
 import ssl
 import warnings
 from collections.abc import Generator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ._deprecated import names_of_old
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, State
@@ -333,3 +334,8 @@ def process_exception(exc: Exception) -> Exception | None:
     if isinstance(exc, InvalidStatus) and exc.response.status_code in RETRIED_STATUSES:
         return None
     return exc
+
+
+# Names of old. Type checkers must not take this for a promise that any name exists.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__, "WebSocketClientProtocol", "connect", "unix_connect")

@@ -47,6 +47,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from ._deprecated import names_of_old
+
 if TYPE_CHECKING:
     from .frames import Close
     from .http11 import Response
@@ -486,9 +488,6 @@ class ConcurrencyError(WebSocketException, RuntimeError):
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-
-    def __getattr__(name):
-        if name != "WebSocketProtocolError":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
-        return ProtocolError
+    __getattr__ = names_of_old(
+        __name__, "AbortHandshake", "InvalidStatusCode", "RedirectHandshake", "WebSocketProtocolError"
+    )

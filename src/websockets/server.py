@@ -12,8 +12,9 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from ._deprecated import names_of_old
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
@@ -486,3 +487,10 @@ def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None
     if isinstance(allowed, re.Pattern):
         return origin is not None and allowed.fullmatch(origin) is not None
     return allowed == origin
+
+
+# Names of old. Type checkers must not take this for a promise that any name exists.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(
+        __name__, "WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"
+    )

@@ -324,6 +324,16 @@ async def test_create_connection_as_a_factory() -> None:
 
 
 @virtual
+async def test_extra_headers_is_the_old_name() -> None:
+    async with site([let_in]) as web:
+        with pytest.warns(DeprecationWarning, match=r"^extra_headers was renamed to additional_headers$") as caught:
+            connecting = connect(web.uri(), extra_headers={"X-Old": "1"})
+        assert caught[0].filename == __file__
+        async with connecting:
+            assert web.asked[0].headers["X-Old"] == ["1"]
+
+
+@virtual
 async def test_create_protocol_is_the_old_name() -> None:
     async with site([let_in]) as web:
         with pytest.warns(DeprecationWarning, match=r"^create_protocol was renamed to create_connection$") as caught:

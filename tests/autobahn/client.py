@@ -1,13 +1,14 @@
 """Echo client driven by the Autobahn testsuite's fuzzing server.
 
-Charter: uses only the public asyncio API. Asks the fuzzing server how many cases there are, opens one connection per
-case on which it echoes every message with its type, and finally asks for the report to be written.
+Charter: uses only the public asyncio API, or the legacy one. Asks the fuzzing server how many cases there are, opens
+one connection per case on which it echoes every message with its type, and finally asks for the report to be written.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from apis import APIS, api_of
 from loops import LOOPS, run
 
 from websockets.asyncio.client import connect
@@ -26,11 +27,11 @@ async def case_count(uri: str) -> int:
         return int(await websocket.recv())
 
 
-async def run_case(uri: str, case: int) -> None:
+async def run_case(uri: str, case: int, api: str) -> None:
     """Echo on one connection until the fuzzing server has seen enough of it."""
     target = f"{uri}/runCase?case={case}&agent={AGENT}"
     try:
-        async with connect(target, max_size=MAX_SIZE, ping_interval=None) as websocket:
+        async with api_of("client", api).connect(target, max_size=MAX_SIZE, ping_interval=None) as websocket:
             async for message in websocket:
                 await websocket.send(message)
     except (ConnectionClosed, InvalidHandshake) as exc:
@@ -44,10 +45,10 @@ async def update_reports(uri: str) -> None:
         await websocket.wait_closed()
 
 
-async def main(uri: str) -> None:
+async def main(uri: str, api: str) -> None:
     """Run all cases in order, then have the report written."""
     for case in range(1, await case_count(uri) + 1):
-        await run_case(uri, case)
+        await run_case(uri, case, api)
     await update_reports(uri)
 
 
@@ -55,5 +56,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("uri", help="address of the fuzzing server, for example ws://127.0.0.1:9001")
     parser.add_argument("--loop", choices=sorted(LOOPS), default="asyncio", help="event loop (default: asyncio)")
+    parser.add_argument("--api", choices=APIS, default="asyncio", help="API to connect with (default: asyncio)")
     options = parser.parse_args()
-    run(main(options.uri), options.loop)
+    run(main(options.uri, options.api), options.loop)

@@ -1,7 +1,7 @@
 """Echo server driven by the Autobahn testsuite's fuzzing client.
 
-Charter: uses only the public asyncio API. Prints one JSON line with its port once it listens, echoes every message
-with its type, and ends when its standard input does, so that it cannot outlive whoever started it.
+Charter: uses only the public asyncio API, or the legacy one. Prints one JSON line with its port once it listens, echoes
+every message with its type, and ends when its standard input does, so that it cannot outlive whoever started it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import asyncio
 import json
 import sys
 
+from apis import APIS, api_of
 from loops import LOOPS, run
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 # Section 9 sends messages of 16 MiB; nothing in the testsuite is longer.
@@ -29,9 +30,9 @@ async def echo(websocket: ServerConnection) -> None:
         pass
 
 
-async def main() -> None:
+async def main(api: str) -> None:
     """Serve on a free port until standard input ends."""
-    async with serve(echo, "127.0.0.1", 0, max_size=MAX_SIZE, ping_interval=None) as server:
+    async with api_of("server", api).serve(echo, "127.0.0.1", 0, max_size=MAX_SIZE, ping_interval=None) as server:
         (listener,) = server.sockets
         print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -40,4 +41,6 @@ async def main() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--loop", choices=sorted(LOOPS), default="asyncio", help="event loop (default: asyncio)")
-    run(main(), parser.parse_args().loop)
+    parser.add_argument("--api", choices=APIS, default="asyncio", help="API to serve with (default: asyncio)")
+    options = parser.parse_args()
+    run(main(options.api), options.loop)

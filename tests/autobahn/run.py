@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from apis import APIS
 from wstest import clean_environment, ensure_wstest, tail
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +65,7 @@ class Options:
     python: str
     cases: Sequence[str]
     loop: str
+    api: str
     timeout: float
     reports: Path
 
@@ -157,7 +159,7 @@ async def wstest(options: Options, mode: str, folder: Path, **specification: Any
 
 async def fuzz_server(options: Options, folder: Path) -> None:
     """Let the fuzzing client of the testsuite loose on our echo server."""
-    command = (options.python, HERE / "echo_server.py", "--loop", options.loop)
+    command = (options.python, HERE / "echo_server.py", "--loop", options.loop, "--api", options.api)
     log = folder / "echo_server.log"
     async with running(log, *command, stdout=asyncio.subprocess.PIPE) as server:
         assert server.stdout is not None
@@ -177,7 +179,8 @@ async def fuzz_client(options: Options, folder: Path) -> None:
         async with wstest(options, "fuzzingserver", folder, url=url) as fuzzer:
             await listening(port, fuzzer, folder / "wstest.log")
             log = folder / "client.log"
-            async with running(log, options.python, HERE / "client.py", "--loop", options.loop, url) as client:
+            command = (options.python, HERE / "client.py", "--loop", options.loop, "--api", options.api, url)
+            async with running(log, *command) as client:
                 await finish(client, log)
 
 
@@ -276,6 +279,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--strict", action="store_true", help="fail on NON-STRICT too")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="our event loop")
+    parser.add_argument("--api", choices=APIS, default="asyncio", help="our API (default: asyncio)")
     parser.add_argument("--python", default=sys.executable, help="interpreter for our side (default: this one)")
     parser.add_argument("--wstest", type=Path, help="an installed wstest (default: install one in the cache)")
     parser.add_argument("--cache", type=Path, default=cache, help="where wstest is installed (default: %(default)s)")
@@ -291,6 +295,7 @@ def run(arguments: argparse.Namespace, reports: Path) -> list[Result]:
         python=arguments.python,
         cases=arguments.cases,
         loop=arguments.loop,
+        api=arguments.api,
         timeout=arguments.timeout,
         reports=reports.resolve(),
     )

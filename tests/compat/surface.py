@@ -35,6 +35,7 @@ SNAPSHOT = Path(__file__).with_name("public_api.json")
 UNEXPORTED = {
     "websockets.client": "ClientConnection backoff process_exception",
     "websockets.datastructures": "SupportsKeysAndGetItem",
+    "websockets.legacy.exceptions": "AbortHandshake InvalidStatusCode RedirectHandshake",
     "websockets.protocol": "Event",
     "websockets.server": "ServerConnection",
     "websockets.typing": "BytesLike DataLike",

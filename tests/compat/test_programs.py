@@ -1,7 +1,8 @@
-"""Programs written as users of release 17.4 write them: each prints what it printed with that release.
+"""Programs written as users write them: each prints what it prints with the published package.
 
-The files in ``programs/expected`` are what the programs print with the published package; ``tests/interop`` runs them
-with both.
+Those in ``programs`` are for release 17.4. Those in ``legacy_programs`` are as the documentation of 8.x to 10.x had
+them, and for release 13.1, the last before that API was deprecated. The files in ``expected`` are what they print;
+``tests/interop`` runs them with both.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = Path(__file__).parent / "programs"
-EXPECTED = PROGRAMS / "expected"
+FOLDERS = [Path(__file__).parent / name for name in ("programs", "legacy_programs")]
+PROGRAMS = [path for folder in FOLDERS for path in sorted(folder.glob("*.py"))]
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1"}
 
@@ -23,16 +24,18 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUTF8": "1"}
 LIMIT = 60
 
 
-def test_every_program_has_its_output() -> None:
-    names = sorted(path.stem for path in PROGRAMS.glob("*.py"))
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_every_program_has_its_output(folder: Path) -> None:
+    names = sorted(path.stem for path in folder.glob("*.py"))
     assert len(names) == 10
-    assert sorted(path.stem for path in EXPECTED.glob("*.txt")) == names
+    assert sorted(path.stem for path in folder.glob("expected/*.txt")) == names
 
 
-@pytest.mark.parametrize("program", sorted(PROGRAMS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_program(program: Path) -> None:
     # A mistake that only shows as a warning, such as a connection left open, must show.
-    command = [sys.executable, "-W", "error", str(program)]
+    lenient = ["-W", "ignore::DeprecationWarning"] if program.parent.name == "legacy_programs" else []
+    command = [sys.executable, "-W", "error", *lenient, str(program)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, encoding="utf-8", timeout=LIMIT)
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout == (EXPECTED / f"{program.stem}.txt").read_text("utf-8")
+    assert done.stdout == (program.parent / "expected" / f"{program.stem}.txt").read_text("utf-8")

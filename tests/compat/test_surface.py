@@ -83,13 +83,14 @@ def test_type_checkers_know_the_same_names() -> None:
 
 def test_names_are_complete() -> None:
     assert {*PACKAGE.__all__} == {*PACKAGE._HOMES, "__version__"}
-    assert {*PACKAGE.__all__, *PACKAGE._MODULES, "WebSocketProtocolError"} <= {*dir(websockets)}
+    assert {*PACKAGE.__all__, *PACKAGE._MODULES, *PACKAGE._OLD} <= {*dir(websockets)}
     modules = {name.removeprefix("websockets.") for name in OLD} - {"websockets", "connection"}
     assert {name for name in modules if "." not in name} <= PACKAGE._MODULES | {"asyncio", "extensions"}
 
 
 def test_unknown_names() -> None:
-    for module in ("websockets", "websockets.asyncio", "websockets.exceptions", "websockets.extensions"):
+    for submodule in ("", ".asyncio", ".client", ".exceptions", ".extensions", ".legacy", ".server"):
+        module = f"websockets{submodule}"
         with pytest.raises(AttributeError, match=rf"^module '{module}' has no attribute 'nothing'$"):
             _ = import_module(module).nothing
 
@@ -112,7 +113,12 @@ def test_every_module_resolves_after_importing_the_package(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "module"),
-    [("websockets", "frames"), ("websockets.asyncio", "router"), ("websockets.extensions", "permessage_deflate")],
+    [
+        ("websockets", "frames"),
+        ("websockets.asyncio", "router"),
+        ("websockets.legacy", "auth"),
+        ("websockets.extensions", "permessage_deflate"),
+    ],
 )
 def test_module_is_an_attribute_of_its_package(package: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = import_module(f"{package}.{module}")
@@ -154,16 +160,74 @@ def test_protocols_of_old() -> None:
     assert isinstance(server, ServerProtocol)
 
 
-@pytest.mark.parametrize("module", ["websockets", "websockets.exceptions"])
-def test_exception_of_old(module: str) -> None:
-    with pytest.warns(DeprecationWarning, match=rf"^{module}\.WebSocketProtocolError is deprecated$") as caught:
-        found = import_module(module).WebSocketProtocolError
+NAMES_OF_OLD = {
+    "websockets": (
+        "AbortHandshake BasicAuthWebSocketServerProtocol InvalidStatusCode RedirectHandshake WebSocketClientProtocol "
+        "WebSocketCommonProtocol WebSocketProtocolError WebSocketServer WebSocketServerProtocol "
+        "basic_auth_protocol_factory"
+    ),
+    "websockets.client": "WebSocketClientProtocol connect unix_connect",
+    "websockets.exceptions": "AbortHandshake InvalidStatusCode RedirectHandshake WebSocketProtocolError",
+    "websockets.server": "WebSocketServer WebSocketServerProtocol broadcast serve unix_serve",
+}
+
+
+def home_of_old(name: str) -> Any:
+    """What a name of old stands for."""
+    if name == "WebSocketProtocolError":
+        return websockets.ProtocolError
+    homes = [
+        import_module(f"websockets.legacy.{home}") for home in ("auth", "client", "exceptions", "protocol", "server")
+    ]
+    (found,) = {id(getattr(home, name)): getattr(home, name) for home in homes if hasattr(home, name)}.values()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in NAMES_OF_OLD.items() for name in names.split()]
+)
+def test_name_of_old(module: str, name: str) -> None:
+    home = home_of_old(name)
+    with pytest.warns(DeprecationWarning, match=rf"^{module}\.{name} is deprecated$") as caught:
+        found = getattr(import_module(module), name)
     assert caught[0].filename == __file__
-    assert found is websockets.ProtocolError
+    assert found is home
+
+
+def test_names_of_today_come_first() -> None:
+    assert websockets.connect is not import_module("websockets.legacy.client").connect
+    assert websockets.serve is not import_module("websockets.legacy.server").serve
+    assert websockets.broadcast is not import_module("websockets.legacy.server").broadcast
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("import websockets.legacy", "websockets.legacy is deprecated"),
+        ("import websockets.legacy.server", "websockets.legacy is deprecated"),
+        ("from websockets.legacy.client import connect", "websockets.legacy is deprecated"),
+        ("import websockets.auth", "websockets.auth, an alias for websockets.legacy.auth, is deprecated"),
+        ("from websockets import WebSocketServerProtocol", "websockets.WebSocketServerProtocol is deprecated"),
+        ("from websockets.client import connect", "websockets.client.connect is deprecated"),
+    ],
+)
+def test_importing_what_is_old_warns(statement: str, text: str) -> None:
+    program = f"import warnings\nwarnings.simplefilter('always')\nimport websockets\n{statement}\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert f"<string>:4: DeprecationWarning: {text}" in done.stderr
+
+
+def test_nothing_loads_the_legacy_api_unasked() -> None:
+    program = (
+        "import sys, websockets.client, websockets.server, websockets.exceptions, websockets.asyncio.client, "
+        "websockets.asyncio.server, websockets.asyncio.router; print('websockets.legacy' in sys.modules)"
+    )
+    assert run(program) == "False\n"
 
 
 def test_names_of_today_do_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert all(inspect.ismodule(import_module(module)) for module in OLD if module != "websockets.connection")
+        of_today = [module for module in OLD if not module.startswith(("websockets.legacy", "websockets.auth"))]
+        assert all(inspect.ismodule(import_module(module)) for module in of_today if module != "websockets.connection")
         assert all(getattr(websockets, name) is not None for name in PACKAGE.__all__)

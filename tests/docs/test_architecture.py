@@ -22,8 +22,9 @@ SOURCE = ROOT / "src" / "websockets"
 # Every module has its floor; ``__init__`` is the package itself.
 FLOORS: dict[int, str] = {
     8: (
-        "__init__ __main__ cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping cli._screen "
-        "cli._serve cli._status cli._talk cli._target cli._workers connection"
+        "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
+        "cli._screen cli._serve cli._status cli._talk cli._target cli._workers connection legacy legacy.auth "
+        "legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server legacy._server_side"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
@@ -35,7 +36,7 @@ FLOORS: dict[int, str] = {
     3: "_lifecycle _timers _messages _handshake _failures",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
-    0: "exceptions typing version _layout _accelerator _accelerator._python",
+    0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
 COMPILED = "_accelerator._native"
@@ -47,6 +48,7 @@ WAITING_FLOOR = 7
 # Who may import a neighbour on the same floor.
 NEIGHBOURS = {
     ("__main__", "cli"),
+    ("auth", "legacy.auth"),
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),
@@ -103,7 +105,16 @@ NEIGHBOURS = {
     ("extensions.permessage_deflate", "extensions._deflate"),
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
+    ("exceptions", "_deprecated"),
     ("http11", "datastructures"),
+    ("legacy.auth", "legacy._server_side"),
+    ("legacy.client", "legacy.exceptions"),
+    ("legacy.client", "legacy.protocol"),
+    ("legacy.server", "legacy._server_side"),
+    ("legacy.server", "legacy.exceptions"),
+    ("legacy.server", "legacy.protocol"),
+    ("legacy._server_side", "legacy.exceptions"),
+    ("legacy._server_side", "legacy.protocol"),
     ("server", "protocol"),
 }
 
@@ -123,7 +134,7 @@ ALLOWED = {
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
-IMPORT_BY_NAME = {"__init__", "_accelerator", "asyncio", "cli._serve", "extensions"}
+IMPORT_BY_NAME = {"__init__", "_accelerator", "_deprecated", "asyncio", "cli._serve", "extensions", "legacy"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {"_routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}

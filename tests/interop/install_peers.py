@@ -4,8 +4,8 @@ Charter: standard library only; needs ``npm`` for the Node peer. To use it::
 
     export $(python tests/interop/install_peers.py FOLDER)
 
-The Python peers get an environment of their own, made with the interpreter that runs this script, because the
-reference implementation has the same import name as the library under test.
+The Python peers get environments of their own, made with the interpreter that runs this script, because the
+reference implementation has the same import name as the library under test; and so has its older release.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def run(*command: str | Path) -> None:
     subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=TIMEOUT, check=True)
 
 
-def install_python(folder: Path) -> Path:
-    """Install the Python peers; return their interpreter."""
+def install_python(folder: Path, requirements: str) -> Path:
+    """Install Python peers; return their interpreter."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--requirement", HERE / "requirements.txt")
+    run(python, "-m", "pip", "install", "--quiet", "--requirement", HERE / requirements)
     return python
 
 
@@ -47,7 +47,8 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(f"usage: {sys.argv[0]} FOLDER")
     folder = Path(sys.argv[1]).resolve()
-    print(f"INTEROP_PYTHON={install_python(folder / 'python')}")
+    print(f"INTEROP_PYTHON={install_python(folder / 'python', 'requirements.txt')}")
+    print(f"INTEROP_LEGACY_PYTHON={install_python(folder / 'legacy', 'legacy-requirements.txt')}")
     print(f"INTEROP_NODE_PATH={install_node(folder / 'node')}")
 
 

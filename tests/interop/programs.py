@@ -48,6 +48,8 @@ def command(peer: str) -> list[str]:
             return [sys.executable, str(PEERS / "peer_websockets.py")]
         case "websockets":
             return [setting("INTEROP_PYTHON"), str(PEERS / "peer_websockets.py")]
+        case "websockets 13.1":
+            return [setting("INTEROP_LEGACY_PYTHON"), str(PEERS / "peer_websockets.py")]
         case "picows.websockets":
             return [setting("INTEROP_PYTHON"), str(PEERS / "peer_websockets.py"), "--package", peer]
         case "chromium":

@@ -85,14 +85,22 @@ LACKING = {
     "sanic": lambda scenario: scenario.deflate,
 }
 
+# Frameworks, and how they are run.
+SERVERS = {
+    "uvicorn": ("uvicorn", ["--ws", "websockets-sansio"]),
+    "uvicorn-legacy": ("uvicorn", ["--ws", "websockets"]),
+    "sanic": ("sanic", []),
+}
+
 CLIENTS = ("ours", "aiohttp", "chromium")
 
 
 @pytest.mark.usefixtures("servers")
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("server", LACKING)
-def test_server(server: str, client: str, subtests: pytest.Subtests) -> None:
-    with conversation(server, client) as talk:
+@pytest.mark.parametrize("name", SERVERS)
+def test_server(name: str, client: str, subtests: pytest.Subtests) -> None:
+    server, options = SERVERS[name]
+    with conversation(server, client, options) as talk:
         assert talk.server.hello["library"].startswith(f"{server} ")
         assert talk.server.hello["library"].endswith(f" on websockets {websockets.version.version}")
         for name, scenario in SCENARIOS.items():
@@ -103,6 +111,39 @@ def test_server(server: str, client: str, subtests: pytest.Subtests) -> None:
 
 
 EXPECTED = {
+    "uvicorn_legacy": """
+        library: websockets {version}
+        server: /echo?x=1 offers ['a', 'b']
+        server: disconnected with 3001 bye
+        server: /plain offers []
+        server: disconnected with 1000
+        server: /forbidden offers []
+        server: /busy offers []
+        server: /broken offers []
+        server: /silent offers []
+        server: disconnected with 1006
+        server: /shutdown offers []
+        server: disconnected with 1012
+        client: aiohttp chose a, header 1
+        client: aiohttp received 'text'
+        client: aiohttp received b'bytes'
+        client: ours chose None, header 1
+        client: ours received 'text'
+        client: ours received 1048576 bytes
+        client: aiohttp was refused with 403
+        client: aiohttp was refused with 503
+        client: aiohttp was refused with 500
+        client: ours was refused with 503, busy, later
+        client: no pong: ping, close 1011 keepalive ping timeout
+        client: shutdown: received 1012 (service restart)
+    """,
+    "sanic_client": """
+        library: websockets {version}
+        server: received hello
+        server: received b'bytes'
+        client: sent ['hello', b'bytes', '']
+        client: received ['HELLO', b'BYTES']
+    """,
     "openai_realtime": """
         library: websockets {version}
         server: path /v1/realtime?model=m

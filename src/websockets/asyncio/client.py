@@ -29,7 +29,7 @@ from ..client import ClientProtocol, backoff, process_exception
 from ..datastructures import HeadersLike
 from ..exceptions import InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
-from ..http11 import USER_AGENT
+from ..http11 import USER_AGENT, Request
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI, parse_uri
@@ -82,14 +82,21 @@ class ClientConnection(Connection):
             request.headers.update(additional_headers)
         if user_agent_header and "User-Agent" not in request.headers:
             request.headers["User-Agent"] = user_agent_header
+        self._ask(request)
+        await self._hear()
+        if self.protocol.handshake_exc is not None:
+            raise self.protocol.handshake_exc
+
+    def _ask(self, request: Request) -> None:
         self._session.request = request
         self.protocol.send_request(request)
         self._attend()
+
+    async def _hear(self) -> None:
+        """Wait for the response, be it none."""
         if self.protocol.state is State.CONNECTING and self.protocol.handshake_exc is None:
             self._opening = self.loop.create_future()
             await self._opening
-        if self.protocol.handshake_exc is not None:
-            raise self.protocol.handshake_exc
 
     def _attend(self) -> None:
         super()._attend()
@@ -183,11 +190,12 @@ class connect:
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
+        headers: Any = renamed_argument(kwargs, "extra_headers", "additional_headers", additional_headers)
         queue_marks(max_queue)  # a mistake shows now, and not when the connection is made
         self.uri = uri
         self._uri = parse_uri(uri)
         check_tls(self._uri, kwargs)
-        self.additional_headers = additional_headers
+        self.additional_headers: HeadersLike | None = headers
         self.user_agent_header = user_agent_header
         self.proxy: str | Literal[True] | None = proxy
         self.process_exception = process_exception
@@ -203,7 +211,7 @@ class connect:
             max_size=max_size,
             logger=self.logger,
         )
-        self._connection = functools.partial(
+        self._connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
             create_connection or ClientConnection,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,

@@ -106,7 +106,9 @@ class ServerConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
         super().connection_lost(exc)
-        self.server._disconnected(self)
+        if self._task is None or self._ended:
+            self._forget()
+        # Otherwise its handler may go on.
         if self._asking and self._task is not None:
             # Too late for an answer, and the deadline for it ended with the connection.
             self._task.cancel()
@@ -141,11 +143,15 @@ class ServerConnection(Connection):
         """The task is over, be it that it was cancelled before it began."""
         self._ended = True
         if self._lost:
-            self.server._forget(self)
+            self._forget()
         else:
             # The client should know, but nobody is left to wait for its answer.
             self._start_closing(CloseCode.INTERNAL_ERROR)
             self.transport.close()
+
+    def _forget(self) -> None:
+        """The connection is over, and its handler too."""
+        self.server._forget(self)
 
     async def _open(self, options: _Options) -> bool:
         """Answer the request; return whether the connection is open."""
@@ -318,10 +324,13 @@ class Server:
 
     async def _start(self) -> Self:
         if self.server is None:
-            self.server = await self._create_server(self)
-            for listening in self.server.sockets:
-                self.logger.info("server listening on %s", _name(listening))
+            self._take(await self._create_server(self))
         return self
+
+    def _take(self, server: asyncio.Server) -> None:
+        self.server = server
+        for listening in server.sockets:
+            self.logger.info("server listening on %s", _name(listening))
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -438,11 +447,6 @@ class Server:
         if self._closing:
             # It was accepted just before the server stopped listening.
             connection._refuse_unless_asked()
-
-    def _disconnected(self, connection: ServerConnection) -> None:
-        """The connection is lost; its handler may go on."""
-        if connection._task is None or connection._ended:
-            self._forget(connection)
 
     def _forget(self, connection: ServerConnection) -> None:
         self._all.discard(connection)

@@ -1,4 +1,4 @@
-"""Peer for ``uvicorn``, whose WebSocket implementation stands on our protocol without I/O.
+"""Peer for ``uvicorn``, whose WebSocket implementations stand on our protocol without I/O, or on our legacy API.
 
 Charter: adapts an ASGI application to the contract, on the same event loop. Only a server.
 """
@@ -8,9 +8,10 @@ Charter: adapts an ASGI application to the contract, on the same event loop. Onl
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import functools
 import socket
-import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -49,7 +50,7 @@ class AsgiLink:
         return None
 
 
-async def serve(handle: Handler) -> int:
+async def serve(handle: Handler, implementation: Any) -> int:
     """Start a server on a free port and return the port."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -60,7 +61,7 @@ async def serve(handle: Handler) -> int:
         await handle(AsgiLink(receive, send), f"{scope['path']}?{query}")
 
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application, ws="websockets-sansio", lifespan="off", log_level="warning")
+    config = uvicorn.Config(application, ws=implementation, lifespan="off", log_level="warning")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started:
@@ -70,6 +71,9 @@ async def serve(handle: Handler) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["server"]:
-        sys.exit(f"usage: {sys.argv[0]} server")
-    asyncio.run(run_server(f"uvicorn {version('uvicorn')} on websockets {ours}", serve))
+    parser = argparse.ArgumentParser(description="Serve with uvicorn.")
+    parser.add_argument("role", choices=["server"])
+    parser.add_argument("--ws", choices=["websockets", "websockets-sansio"], default="websockets-sansio")
+    arguments = parser.parse_args()
+    library = f"uvicorn {version('uvicorn')} on websockets {ours}"
+    asyncio.run(run_server(library, functools.partial(serve, implementation=arguments.ws)))

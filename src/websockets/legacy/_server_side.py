@@ -1,0 +1,474 @@
+"""The server's end of a connection in the legacy API, on the server's connection of today.
+
+May know: how a handler and the hooks of an opening handshake were called before 14.0, and what stands for each today.
+Must not know: what a good request is or what a refusal says, which is for the protocol; who accepted the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import warnings
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple, cast
+
+from .._options import takes_path
+from ..asyncio.connection import Connection
+from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection, _Options
+from ..datastructures import Headers, HeadersLike
+from ..exceptions import InvalidHandshake
+from ..extensions.base import Extension, ServerExtensionFactory
+from ..frames import CloseCode
+from ..http11 import SERVER, Request, Response
+from ..protocol import State
+from ..server import ServerProtocol, _switch
+from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
+from .exceptions import AbortHandshake
+from .protocol import WebSocketCommonProtocol
+
+__all__ = [
+    "HTTPResponse",
+    "Handler",
+    "HeadersLikeOrCallable",
+    "ProcessRequest",
+    "SelectSubprotocol",
+    "WebSocketServerProtocol",
+]
+
+HTTPResponse = tuple[StatusLike, HeadersLike, bytes]
+"""What ``process_request`` returns to answer instead of opening the connection: status, headers, body."""
+
+HeadersLikeOrCallable = HeadersLike | Callable[[str, Headers], HeadersLike]
+"""Headers to add to a response, or ``f(path, request_headers)`` that makes them."""
+
+Handler = (
+    Callable[["WebSocketServerProtocol"], Awaitable[Any]] | Callable[["WebSocketServerProtocol", str], Awaitable[Any]]
+)
+ProcessRequest = Callable[[str, Headers], Awaitable[HTTPResponse | None]]
+SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Subprotocol | None]
+
+# Bytes that a client may send before it gets its answer; reading pauses when there are more.
+EARLY_LIMIT = 2**16
+
+_NO_OPTIONS = _Options()
+
+
+class _Negotiation(ServerProtocol):
+    """The protocol, which leaves to the connection what programs override there."""
+
+    connection: Callable[[], WebSocketServerProtocol | None]
+
+    @property
+    def _hooks(self) -> WebSocketServerProtocol:
+        connection = self.connection()
+        assert connection is not None
+        return connection
+
+    def process_origin(self, headers: Headers) -> Origin | None:
+        return self._hooks.process_origin(headers, cast(Sequence[Origin | None] | None, self.origins))
+
+    def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
+        return self._hooks.process_extensions(headers, self.available_extensions)
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        if (select := self._hooks._select_of_today()) is not None:
+            self._select = select
+            return super().process_subprotocol(headers)
+        return self._hooks.process_subprotocol(headers, self.available_subprotocols)
+
+    def _receive_opening(self, data: Any) -> None:
+        super()._receive_opening(data)
+        if self._early is not None and len(self._early) > EARLY_LIMIT:
+            self._hooks._wait_with_reading()
+
+
+class _ServerOfToday(NamedTuple):
+    """A server of today that makes connections of old, as they see it."""
+
+    server: Server
+    protocol: ServerProtocol  # the one that it made; its options are what counts
+
+    def register(self, connection: WebSocketServerProtocol) -> None:
+        self.server._connected(connection)
+
+    def unregister(self, connection: WebSocketServerProtocol) -> None:
+        self.server._forget(connection)
+
+    def is_serving(self) -> bool:
+        return not self.server._closing
+
+
+class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
+    """The server's end of a connection of the legacy API; today :class:`~websockets.asyncio.server.ServerConnection`.
+
+    It may be given to ``serve`` as ``create_protocol``, that of today included, as it is or derived from.
+
+    Parameters:
+        ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
+            connection and the path of the request.
+        ws_server: what keeps account of connections; it has ``register``, ``unregister`` and ``is_serving``.
+        logger: where to log; ``websockets.server`` by default.
+        origins: acceptable origins; None among them for no ``Origin`` header.
+        extensions: extensions supported, in the order to try them.
+        subprotocols: subprotocols supported, in the order of preference.
+        extra_headers: headers to add to the response, or a function that makes them.
+        server_header: value of the ``Server`` header; None to leave it out.
+        process_request: see :meth:`process_request`.
+        select_subprotocol: see :meth:`select_subprotocol`.
+        open_timeout: seconds that the opening handshake may take; None for no limit.
+        **kwargs: as for :class:`~websockets.legacy.protocol.WebSocketCommonProtocol`.
+    """
+
+    is_client = False
+    side = "server"
+
+    ws_server: Any
+    _options = _NO_OPTIONS
+
+    def __init__(
+        self,
+        ws_handler: Handler,
+        ws_server: Any,
+        *,
+        logger: LoggerLike | None = None,
+        origins: Sequence[Origin | None] | None = None,
+        extensions: Sequence[ServerExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLikeOrCallable | None = None,
+        server_header: str | None = SERVER,
+        process_request: ProcessRequest | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        open_timeout: float | None = 10,
+        **kwargs: Any,
+    ) -> None:
+        # Before anything that may be overridden is called: programs look at these there.
+        self.ws_handler: Callable[..., Awaitable[Any]] = ws_handler
+        self.ws_server = ws_server
+        self.origins = origins
+        self.available_extensions = extensions
+        self.available_subprotocols = subprotocols
+        self.extra_headers = extra_headers
+        self.server_header = server_header
+        self._process_request = process_request
+        self._select_subprotocol = select_subprotocol
+        self.open_timeout = open_timeout
+        if isinstance(ws_handler, ServerProtocol) and isinstance(ws_server, Server):
+            logger, kwargs["max_size"] = self._adopt(ws_handler, ws_server)
+        self._takes_path = takes_path(self.ws_handler)
+        if self._takes_path and not isinstance(ws_server, Server):
+            # Others warn once, for all of their connections.
+            warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
+        super().__init__(logger=logger, **kwargs)
+
+    def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
+        """Called by a server of today, as a ``create_connection``: take over its options."""
+        options = self._options = server._options
+        self.ws_handler = cast(Callable[..., Awaitable[Any]], server.handler)
+        self.ws_server = _ServerOfToday(server, protocol)
+        self.origins = cast(Sequence[Origin | None] | None, protocol.origins)
+        self.available_extensions = protocol.available_extensions
+        self.available_subprotocols = protocol.available_subprotocols
+        self.server_header, self.open_timeout = options.server_header, options.open_timeout
+        return protocol.logger, (protocol.max_message_size, protocol.max_fragment_size)
+
+    def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ServerProtocol:
+        protocol = _Negotiation(max_size=max_size, logger=logger)
+        protocol.connection = weakref.ref(self)
+        return protocol
+
+    def _select_of_today(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
+        return self.ws_server.protocol._select if isinstance(self.ws_server, _ServerOfToday) else None
+
+    # ---------------------------------------------------------------------------------------------- from first to last
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        # Not that of today: what accepted the connection need not be a Server.
+        Connection.connection_made(self, transport)
+        self._session.start_opening(self.open_timeout, self.loop.time())
+        self._schedule()
+        self.ws_server.register(self)
+
+    def _take_request(self, request: Request) -> None:
+        # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
+        self._session.request = request
+        self._task = self.loop.create_task(self.handler())
+        self._task.add_done_callback(self._ran)
+
+    def _wait_with_reading(self) -> None:
+        self._mute(True)
+        self.transport.pause_reading()
+
+    def _half_close(self) -> None:
+        if self._asking:
+            # Frameworks write answers of their own, which a transport that is closing swallows.
+            self.transport.close()
+        else:
+            super()._half_close()
+
+    def _forget(self) -> None:
+        self.ws_server.unregister(self)
+
+    @property
+    def handler_task(self) -> asyncio.Task[None] | None:
+        """The task that runs the handler; None before there is a request."""
+        return self._task
+
+    async def handler(self) -> None:
+        """Do the opening handshake, run the handler, and close the connection. May be overridden."""
+        # Until the request is answered, this ends with the TCP connection, whatever it waits for.
+        self._asking = True
+        try:
+            path = await self.handshake(
+                origins=self.origins,
+                available_extensions=self.available_extensions,
+                available_subprotocols=self.available_subprotocols,
+                extra_headers=self.extra_headers,
+            )
+        except Exception as exc:
+            self._asking = False
+            await self._refuse(exc)
+        else:
+            self._asking = False
+            await self._handle(path)
+        await self.wait_closed()
+
+    async def _handle(self, path: str) -> None:
+        failed = False
+        try:
+            await self.ws_handler(self, *([path] if self._takes_path else []))
+        except Exception as exc:
+            failed = self._handler_failed(exc)
+        if failed:
+            await self.close(CloseCode.INTERNAL_ERROR)
+        else:
+            await self.close()
+
+    async def handshake(
+        self,
+        origins: Sequence[Origin | None] | None = None,
+        available_extensions: Sequence[ServerExtensionFactory] | None = None,
+        available_subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLikeOrCallable | None = None,
+    ) -> str:
+        """Do the opening handshake (RFC 6455 section 4.2). May be overridden.
+
+        Parameters:
+            origins, available_extensions, available_subprotocols, extra_headers: as for the class.
+
+        Returns:
+            The path of the request, with its query.
+
+        Raises:
+            InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` says what to answer.
+        """
+        self._check_server()
+        path, request_headers = await self.read_http_request()
+        early: Any = self.process_request(path, request_headers)
+        if inspect.isawaitable(early):
+            early = await early
+        else:
+            warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
+        if early is not None:
+            raise AbortHandshake(*early)
+        await self._ask_today(self.request)
+        protocol = cast(_Negotiation, self.protocol)
+        protocol.origins = origins
+        protocol.available_extensions = available_extensions
+        protocol.available_subprotocols = available_subprotocols
+        response = await self._negotiate(protocol)
+        add_headers(response.headers, extra_headers, path, request_headers)
+        self._check_server()
+        await self._respond(response)
+        if self.protocol.state is State.CONNECTING:
+            raise InvalidHandshake("the opening handshake ended without a connection")
+        self.connection_open()
+        return path
+
+    def _check_server(self) -> None:
+        if not self.ws_server.is_serving():
+            raise AbortHandshake(HTTPStatus.SERVICE_UNAVAILABLE, {}, SHUTTING_DOWN.encode())
+
+    async def _ask_today(self, request: Request | None) -> None:
+        """Ask the ``process_request`` of a server of today."""
+        response = await self._ask("process_request", self._options.process_request, request)
+        self._asking = True
+        if response is not None:
+            raise AbortHandshake(response.status_code, response.headers, response.body)
+
+    async def _negotiate(self, protocol: ServerProtocol) -> Response:
+        assert self.request is not None
+        accept, extensions, subprotocol = protocol.process_request(self.request)
+        if self._choosing is not None:
+            subprotocol = protocol.subprotocol = await self._choosing
+        return _switch(accept, extensions, subprotocol)
+
+    async def _respond(self, response: Response) -> None:
+        if self.server_header is not None and "Server" not in response.headers:
+            response.headers["Server"] = self.server_header
+        hook = self._options.process_response
+        response = await self._ask("process_response", hook, self.request, response) or response
+        if not self._refused and not self.transport.is_closing():
+            self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
+
+    async def _refuse(self, exc: Exception) -> None:
+        """Answer what kept the connection from opening."""
+        if self.protocol.state is State.OPEN:
+            # A class went on with the handshake after it was over: it is too late for an answer.
+            self.logger.error("opening handshake failed", exc_info=exc)
+            await self.close(CloseCode.INTERNAL_ERROR)
+            return
+        if self._refused:
+            return
+        try:
+            response = aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else self.protocol._decline(exc)
+        except Exception as error:
+            response = self.protocol._decline(error)
+        await self._respond(response)
+
+    async def read_http_request(self) -> tuple[str, Headers]:
+        """What the client asks for. May be overridden.
+
+        Returns:
+            The target of the request, with its query, and its headers.
+        """
+        assert self.request is not None
+        self.path = self.request.path
+        self.request_headers = self.request.headers
+        return self.path, self.request.headers
+
+    def write_http_response(self, status: StatusLike, headers: Headers, body: bytes | None = None) -> None:
+        """Answer the request: 101 opens the connection, anything else ends it. May be overridden.
+
+        Parameters:
+            status: HTTP status.
+            headers: headers of the response.
+            body: body of the response.
+        """
+        status = HTTPStatus(status)
+        self.response_headers = headers
+        self._answer(Response(status.value, status.phrase, headers, body or b""))
+
+    # ------------------------------------------------------------------------------------------------------------ hooks
+
+    async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
+        """Called with every request. May be overridden.
+
+        Parameters:
+            path: target of the request, with its query.
+            request_headers: headers of the request.
+
+        Returns:
+            None to go on; or status, headers and body of the response to send instead of opening the connection.
+        """
+        if self._process_request is None:
+            return None
+        response: Any = self._process_request(path, request_headers)
+        if not inspect.isawaitable(response):
+            warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
+            return cast(HTTPResponse | None, response)
+        return cast(HTTPResponse | None, await response)
+
+    @staticmethod
+    def process_origin(headers: Headers, origins: Sequence[Origin | None] | None = None) -> Origin | None:
+        """Check the origin (RFC 6455 section 10.2). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+            origins: acceptable origins; None for any.
+
+        Returns:
+            The origin, None if there is none.
+
+        Raises:
+            InvalidOrigin: it isn't acceptable.
+            InvalidHeader: there are several.
+        """
+        return ServerProtocol(origins=origins).process_origin(headers)
+
+    @staticmethod
+    def process_extensions(
+        headers: Headers, available_extensions: Sequence[ServerExtensionFactory] | None
+    ) -> tuple[str | None, list[Extension]]:
+        """Choose extensions among those offered (RFC 6455 section 9.1). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+            available_extensions: extensions supported, in the order to try them.
+
+        Returns:
+            The value of ``Sec-WebSocket-Extensions``, None for none, and the extensions.
+
+        Raises:
+            InvalidHandshake: the header is malformed.
+        """
+        return ServerProtocol(extensions=available_extensions).process_extensions(headers)
+
+    def process_subprotocol(
+        self, headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
+    ) -> Subprotocol | None:
+        """Choose a subprotocol among those offered (RFC 6455 section 4.2.2). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+            available_subprotocols: subprotocols supported, in the order of preference.
+
+        Returns:
+            The subprotocol, None for none.
+
+        Raises:
+            InvalidHandshake: the header is malformed.
+        """
+        if not available_subprotocols:
+            return None
+
+        def select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+            return self.select_subprotocol(offered, available_subprotocols) if offered else None
+
+        return ServerProtocol(select_subprotocol=select).process_subprotocol(headers)
+
+    def select_subprotocol(
+        self, client_subprotocols: Sequence[Subprotocol], server_subprotocols: Sequence[Subprotocol]
+    ) -> Subprotocol | None:
+        """Pick a subprotocol that both have; by default, the one that both like best. May be overridden.
+
+        Parameters:
+            client_subprotocols: what the client offers.
+            server_subprotocols: what the server has.
+
+        Returns:
+            The subprotocol; None to go on without one.
+        """
+        if self._select_subprotocol is not None:
+            return self._select_subprotocol(client_subprotocols, server_subprotocols)
+        common = [subprotocol for subprotocol in server_subprotocols if subprotocol in client_subprotocols]
+        if not common:
+            return None
+        return min(common, key=lambda each: client_subprotocols.index(each) + server_subprotocols.index(each))
+
+
+def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str, request_headers: Headers) -> None:
+    """Add the headers that a program wants in a response; what can be there only once, instead of ours."""
+    if callable(extra):
+        extra = extra(path, request_headers)
+    if extra is None:
+        return
+    extra = Headers(extra)
+    for name in ("Date", "Server"):
+        if name in extra and name in headers:
+            del headers[name]
+    headers.update(extra)
+
+
+def aborted(exc: AbortHandshake, protocol: ServerProtocol) -> Response:
+    """The response that a program wants, with what is lacking in it."""
+    response = protocol.reject(exc.status, "")
+    headers = Headers(exc.headers)
+    usual = dict(response.headers.raw_items())
+    lacking = {**usual, "Content-Length": str(len(exc.body)), "Content-Type": "text/plain"}
+    for name, value in lacking.items():
+        if name not in headers:
+            headers[name] = value
+    return Response(response.status_code, response.reason_phrase, headers, exc.body)

@@ -1,0 +1,94 @@
+"""Basic authentication in the legacy API: RFC 7617.
+
+May know: how it was asked for. Must not know: headers, how credentials are compared: that is below.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, cast
+
+from .._auth import Credentials, Unauthorized, claimed, credentials_checker
+from ..datastructures import Headers
+from ..headers import build_www_authenticate_basic
+from ._server_side import HTTPResponse, WebSocketServerProtocol
+
+__all__ = ["BasicAuthWebSocketServerProtocol", "basic_auth_protocol_factory"]
+
+CheckCredentials = Callable[[str, str], Awaitable[bool]]
+
+
+class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
+    """A connection that opens only for who authenticates with a user name and a password.
+
+    Today :func:`websockets.asyncio.server.basic_auth`. The handler finds the name in :attr:`username`.
+
+    Parameters:
+        *args: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
+        realm: what the credentials are for, in ISO-8859-1; :attr:`realm` by default.
+        check_credentials: see the method of this name.
+        **kwargs: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
+    """
+
+    realm: str = ""
+    # Of another type until the client has said who it is: there was a value before that, too.
+    username = cast(str, None)
+
+    def __init__(
+        self, *args: Any, realm: str | None = None, check_credentials: CheckCredentials | None = None, **kwargs: Any
+    ) -> None:
+        if realm is not None:
+            self.realm = realm
+        self._check_credentials = check_credentials
+        super().__init__(*args, **kwargs)
+
+    async def check_credentials(self, username: str, password: str) -> bool:
+        """Whether a user name and a password are right. May be overridden.
+
+        Parameters:
+            username: the user name.
+            password: the password.
+        """
+        if self._check_credentials is None:
+            return False
+        valid: Any = self._check_credentials(username, password)
+        return bool(await valid if inspect.isawaitable(valid) else valid)
+
+    async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
+        """Ask for credentials unless the request has good ones; see the base class."""
+        try:
+            username, password = claimed(request_headers)
+            if not await self.check_credentials(username, password):
+                raise Unauthorized("Invalid credentials\n")
+        except Unauthorized as exc:
+            challenge = {"WWW-Authenticate": build_www_authenticate_basic(self.realm)}
+            return HTTPStatus.UNAUTHORIZED, challenge, exc.what.encode()
+        self.username = username
+        return await super().process_request(path, request_headers)
+
+
+def basic_auth_protocol_factory(
+    realm: str | None = None,
+    credentials: Credentials | None = None,
+    check_credentials: CheckCredentials | None = None,
+    create_protocol: Callable[..., BasicAuthWebSocketServerProtocol] | None = None,
+) -> Callable[..., BasicAuthWebSocketServerProtocol]:
+    """Make a ``create_protocol`` for ``serve`` that lets in only who authenticates.
+
+    Today :func:`websockets.asyncio.server.basic_auth`. Without TLS, whoever sees the traffic sees the passwords.
+
+    Parameters:
+        realm: what the credentials are for.
+        credentials: the user and the password, or an iterable of such pairs.
+        check_credentials: instead, a coroutine function ``f(user, password) -> bool``.
+        create_protocol: class or factory to make connections with.
+
+    Raises:
+        ValueError: there must be either ``credentials`` or ``check_credentials``.
+        TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
+    """
+    check = cast(CheckCredentials, credentials_checker(credentials, check_credentials))
+    return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)

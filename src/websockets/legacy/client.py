@@ -1,0 +1,389 @@
+"""Clients of the legacy API, on the client of today.
+
+May know: how connecting, its hooks and its options were called before 14.0, and what stands for each today. Must not
+know: what a good response is, which is for the protocol; how a server is reached, again or after a redirect, which is
+for :mod:`websockets.asyncio.client`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import urllib.parse
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import client as _client
+from .._opening import redirect_location
+from ..asyncio.client import ClientConnection
+from ..asyncio.client import connect as _connect
+from ..client import ClientProtocol
+from ..datastructures import Headers, HeadersLike
+from ..exceptions import InvalidMessage, InvalidStatus
+from ..extensions.base import ClientExtensionFactory, Extension
+from ..http11 import USER_AGENT, Request
+from ..typing import LoggerLike, Origin, Subprotocol
+from ..uri import WebSocketURI
+from .exceptions import InvalidStatusCode, RedirectHandshake
+from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
+
+__all__ = ["WebSocketClientProtocol", "connect", "unix_connect"]
+
+NOWHERE = WebSocketURI(secure=False, host="localhost", port=80, path="", query="")
+
+
+class _Negotiation(ClientProtocol):
+    """The protocol, which leaves to the connection what programs override there."""
+
+    connection: Callable[[], WebSocketClientProtocol | None]
+
+    @property
+    def _hooks(self) -> WebSocketClientProtocol:
+        connection = self.connection()
+        assert connection is not None
+        return connection
+
+    def process_extensions(self, headers: Headers) -> list[Extension]:
+        return self._hooks.process_extensions(headers, self.available_extensions)
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        return self._hooks.process_subprotocol(headers, self.available_subprotocols)
+
+
+class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
+    """The client's end of a connection of the legacy API; today :class:`~websockets.asyncio.client.ClientConnection`.
+
+    It may be given to ``connect`` as ``create_protocol``, that of today included, as it is or derived from.
+
+    Parameters:
+        protocol: sans-I/O connection, from a ``connect`` of today.
+        logger: where to log; ``websockets.client`` by default.
+        origin: value of the ``Origin`` header; None to send none.
+        extensions: extensions to offer, in the order of preference.
+        subprotocols: subprotocols to offer, in the order of preference.
+        extra_headers: headers to add to the request.
+        user_agent_header: value of the ``User-Agent`` header; None to leave it out.
+        **kwargs: as for :class:`~websockets.legacy.protocol.WebSocketCommonProtocol`.
+    """
+
+    is_client = True
+    side = "client"
+
+    def __init__(
+        self,
+        protocol: ClientProtocol | None = None,
+        *,
+        logger: LoggerLike | None = None,
+        origin: Origin | None = None,
+        extensions: Sequence[ClientExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLike | None = None,
+        user_agent_header: str | None = USER_AGENT,
+        **kwargs: Any,
+    ) -> None:
+        self._uri = NOWHERE
+        self._by_today = protocol is not None
+        if protocol is not None:
+            logger, self._uri, origin = protocol.logger, protocol.uri, protocol.origin
+            extensions, subprotocols = protocol.available_extensions, protocol.available_subprotocols
+            kwargs["max_size"] = (protocol.max_message_size, protocol.max_fragment_size)
+        self.origin = origin
+        self.available_extensions = extensions
+        self.available_subprotocols = subprotocols
+        self.extra_headers = extra_headers
+        self.user_agent_header = user_agent_header
+        super().__init__(logger=logger, **kwargs)
+
+    def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
+        protocol = _Negotiation(self._uri, max_size=max_size, logger=logger)
+        protocol.connection = weakref.ref(self)
+        return protocol
+
+    async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+        self.user_agent_header = user_agent_header
+        try:
+            await self.handshake(
+                self._uri,
+                origin=self.origin,
+                available_extensions=self.available_extensions,
+                available_subprotocols=self.available_subprotocols,
+                extra_headers=self.extra_headers if additional_headers is None else additional_headers,
+            )
+        except (InvalidStatusCode, RedirectHandshake) as exc:
+            # Who connects in the way of today expects the exceptions of today.
+            raise (self.protocol.handshake_exc if self._by_today else None) or exc from None
+
+    async def handshake(
+        self,
+        wsuri: WebSocketURI,
+        origin: Origin | None = None,
+        available_extensions: Sequence[ClientExtensionFactory] | None = None,
+        available_subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLike | None = None,
+    ) -> None:
+        """Do the opening handshake (RFC 6455 section 4.1). May be overridden.
+
+        Parameters:
+            wsuri: what the request is for.
+            origin, available_extensions, available_subprotocols, extra_headers: as for the class.
+
+        Raises:
+            InvalidStatusCode: the server refused.
+            RedirectHandshake: the server sends the client on.
+            InvalidHandshake: what the server said isn't an opening handshake.
+        """
+        protocol = self.protocol
+        protocol.uri = wsuri
+        protocol.origin = origin
+        protocol.available_extensions = available_extensions
+        protocol.available_subprotocols = available_subprotocols
+        request = protocol.connect()
+        if extra_headers is not None:
+            request.headers.update(extra_headers)
+        if self.user_agent_header and "User-Agent" not in request.headers:
+            request.headers["User-Agent"] = self.user_agent_header
+        self.write_http_request(request.path, request.headers)
+        await self.read_http_response()
+        if protocol.handshake_exc is not None:
+            raise _of_old(protocol.handshake_exc)
+        self.connection_open()
+
+    def write_http_request(self, path: str, headers: Headers) -> None:
+        """Send the request of the opening handshake. May be overridden.
+
+        Parameters:
+            path: its target.
+            headers: its headers.
+        """
+        self.path = path
+        self.request_headers = headers
+        self._ask(Request(path, headers))
+
+    async def read_http_response(self) -> tuple[int, Headers]:
+        """Wait for the response to the request. May be overridden.
+
+        Returns:
+            Its status and its headers.
+
+        Raises:
+            InvalidMessage: there is none.
+        """
+        await self._hear()
+        if self.response is None:
+            raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
+        self.response_headers = self.response.headers
+        return self.response.status_code, self.response.headers
+
+    # ------------------------------------------------------------------------------------------------------------ hooks
+
+    @staticmethod
+    def process_extensions(
+        headers: Headers, available_extensions: Sequence[ClientExtensionFactory] | None
+    ) -> list[Extension]:
+        """Take up the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
+
+        Parameters:
+            headers: headers of the response.
+            available_extensions: extensions that were offered.
+
+        Returns:
+            The extensions, in the order to apply them.
+
+        Raises:
+            NegotiationError: the server accepted what wasn't offered.
+        """
+        return ClientProtocol(NOWHERE, extensions=available_extensions).process_extensions(headers)
+
+    @staticmethod
+    def process_subprotocol(
+        headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
+    ) -> Subprotocol | None:
+        """Take up the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
+
+        Parameters:
+            headers: headers of the response.
+            available_subprotocols: subprotocols that were offered.
+
+        Returns:
+            The subprotocol, None if the server chose none.
+
+        Raises:
+            NegotiationError: the server chose what wasn't offered.
+            InvalidHeader: the server chose several.
+        """
+        return ClientProtocol(NOWHERE, subprotocols=available_subprotocols).process_subprotocol(headers)
+
+
+def _of_old(exc: Exception) -> Exception:
+    """The exception that says in the legacy API what this one says today."""
+    if not isinstance(exc, InvalidStatus):
+        return exc
+    location = redirect_location(exc, "")
+    if location is not None:
+        return RedirectHandshake(location)
+    return InvalidStatusCode(exc.response.status_code, exc.response.headers)
+
+
+class Connect(_connect):
+    """Connect to a WebSocket server.
+
+    Await it for a connection; use it as an async context manager for a connection that is closed on exit; iterate over
+    it asynchronously for a new connection whenever the one before is closed, whatever the reason.
+
+    Today :class:`websockets.asyncio.client.connect`.
+
+    Parameters:
+        uri: where to connect: ``ws://`` or ``wss://``.
+        create_protocol: class or factory of connections, called like :class:`WebSocketClientProtocol`.
+        logger: where to log; ``websockets.client`` by default.
+        compression: "deflate" for permessage-deflate (RFC 7692), None for none.
+        origin: value of the ``Origin`` header; None to send none.
+        extensions: extensions to offer, in the order of preference.
+        subprotocols: subprotocols to offer, in the order of preference.
+        extra_headers: headers to add to the request.
+        user_agent_header: value of the ``User-Agent`` header; None to leave it out.
+        open_timeout: seconds that connecting may take, redirects included; None for no limit.
+        ping_interval, ping_timeout, close_timeout, max_size, max_queue, read_limit, write_limit: as for
+            :class:`~websockets.legacy.protocol.WebSocketCommonProtocol`.
+        **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``... And the
+            deprecated ``klass`` for ``create_protocol``, ``timeout`` for ``close_timeout``, ``legacy_recv`` and
+            ``loop``.
+
+    Raises:
+        InvalidURI: ``uri`` isn't a WebSocket URI.
+        OSError: the TCP connection fails.
+        InvalidHandshake: the opening handshake fails.
+        TimeoutError: it takes too long.
+        ValueError: options contradict each other or the URI.
+    """
+
+    BACKOFF_INITIAL: float = _client.BACKOFF_INITIAL_DELAY
+    BACKOFF_MIN: float = _client.BACKOFF_MIN_DELAY
+    BACKOFF_MAX: float = _client.BACKOFF_MAX_DELAY
+    BACKOFF_FACTOR: float = _client.BACKOFF_FACTOR
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        create_protocol: Callable[..., WebSocketClientProtocol] | None = None,
+        logger: LoggerLike | None = None,
+        compression: str | None = "deflate",
+        origin: Origin | None = None,
+        extensions: Sequence[ClientExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLike | None = None,
+        user_agent_header: str | None = USER_AGENT,
+        open_timeout: float | None = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = None,
+        max_size: int | None = 2**20,
+        max_queue: int | None = 2**5,
+        read_limit: int = 2**16,
+        write_limit: int = 2**16,
+        **kwargs: Any,
+    ) -> None:
+        connection_options = {
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "close_timeout": closing_time(close_timeout, kwargs.pop("timeout", None)),
+            "max_size": max_size,
+            "max_queue": max_queue,
+            "read_limit": read_limit,
+            "write_limit": write_limit,
+            **recv_of_old(kwargs),
+        }
+        create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
+        # In the legacy API nobody asks the system for a proxy.
+        kwargs.setdefault("proxy", None)
+        super().__init__(
+            uri,
+            origin=origin,
+            extensions=extensions,
+            subprotocols=subprotocols,
+            compression=compression,
+            additional_headers=extra_headers,
+            user_agent_header=user_agent_header,
+            process_exception=_try_again,
+            open_timeout=open_timeout,
+            reconnect_delays=self._delays,
+            max_size=max_size,
+            max_queue=max_queue,
+            logger=logger,
+            **kwargs,
+        )
+        self._connection = functools.partial(_make_connection, create_protocol, connection_options)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In the legacy API, how a block ended was nobody's business on the other side.
+        await super().__aexit__(None, None, None)
+
+    def _delays(self) -> Iterator[float]:
+        return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Whether a failed attempt is a redirect to follow.
+
+        Parameters:
+            exc: what ended the attempt to connect to :attr:`uri`.
+
+        Returns:
+            The URI to go on with; or the exception to raise.
+        """
+        return urllib.parse.urljoin(self.uri, exc.uri) if isinstance(exc, RedirectHandshake) else exc
+
+    if TYPE_CHECKING:
+        # As those of today, with a connection of old.
+        async def connect(self) -> WebSocketClientProtocol: ...
+        def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]: ...
+        async def __aenter__(self) -> WebSocketClientProtocol: ...
+        def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
+
+    @property
+    def protocol(self) -> WebSocketClientProtocol | None:
+        """The connection, in an ``async with`` block."""
+        return cast(WebSocketClientProtocol | None, self.connection)
+
+
+def _try_again(exc: Exception) -> None:
+    """In the legacy API, everything is worth another attempt."""
+
+
+def _make_connection(
+    create_protocol: Callable[..., WebSocketClientProtocol], options: dict[str, Any], protocol: ClientProtocol
+) -> WebSocketClientProtocol:
+    """A connection, from the options that the connection of today keeps in its protocol, and others."""
+    uri = protocol.uri
+    connection = create_protocol(
+        logger=protocol.logger,
+        origin=protocol.origin,
+        extensions=protocol.available_extensions,
+        subprotocols=protocol.available_subprotocols,
+        host=uri.host,
+        port=uri.port,
+        secure=uri.secure,
+        **options,
+    )
+    connection._uri = uri
+    return connection
+
+
+connect = Connect
+
+
+def unix_connect(
+    path: str | bytes | os.PathLike[str] | None = None, uri: str = "ws://localhost/", **kwargs: Any
+) -> Connect:
+    """Connect to a WebSocket server on a Unix socket; otherwise like :class:`connect`.
+
+    Parameters:
+        path: path of the socket; None if ``sock`` is given.
+        uri: what the request says.
+        **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
+    """
+    return connect(uri=uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)

@@ -1,0 +1,64 @@
+"""Exceptions that only the legacy API raises.
+
+May know: the texts, and the attributes a caller needs. Must not know: who raises them.
+"""
+
+from __future__ import annotations
+
+from ..datastructures import Headers, HeadersLike
+from ..exceptions import InvalidHandshake, InvalidMessage, printable
+from ..typing import StatusLike
+
+# Nothing is exported: programs import these names from websockets.exceptions, where they warn.
+__all__: list[str] = []
+
+# It was defined here once.
+InvalidMessage = InvalidMessage
+
+
+class InvalidStatusCode(InvalidHandshake):
+    """The server refused; today :exc:`~websockets.exceptions.InvalidStatus`, which has the whole response.
+
+    Parameters:
+        status_code: HTTP status of the response.
+        headers: headers of the response.
+    """
+
+    def __init__(self, status_code: int, headers: Headers) -> None:
+        self.status_code = status_code
+        self.headers = headers
+
+    def __str__(self) -> str:
+        return f"server rejected WebSocket connection: HTTP {self.status_code:d}"
+
+
+class AbortHandshake(InvalidHandshake):
+    """Raised in a hook of a server, to answer the request with a response instead of opening the connection.
+
+    Parameters:
+        status: HTTP status.
+        headers: headers of the response.
+        body: body of the response.
+    """
+
+    def __init__(self, status: StatusLike, headers: HeadersLike, body: bytes = b"") -> None:
+        self.status = status
+        self.headers = Headers(headers)
+        self.body = body
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status:d}, {len(self.headers)} headers, {len(self.body)} bytes"
+
+
+class RedirectHandshake(InvalidHandshake):
+    """The server sends the client on; ``connect`` follows.
+
+    Parameters:
+        uri: where to, as the server says it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __str__(self) -> str:
+        return f"redirect to {printable(self.uri)}"

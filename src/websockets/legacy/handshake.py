@@ -1,0 +1,87 @@
+"""The rules of the opening handshake as functions on headers, as frameworks used them: RFC 6455 section 4.
+
+May know: how the headers of a handshake hang together. Must not know: connections.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+
+from .._handshake import VERSION, accept_key, check_upgrade, single_value
+from ..datastructures import Headers
+from ..exceptions import InvalidHeaderValue
+
+__all__ = ["build_request", "build_response", "check_request", "check_response"]
+
+
+def build_request(headers: Headers) -> str:
+    """Add to the headers of a request what asks for an upgrade to WebSocket.
+
+    Parameters:
+        headers: headers of the request, which are changed.
+
+    Returns:
+        The key, which :func:`check_response` needs.
+    """
+    key = base64.b64encode(secrets.token_bytes(16)).decode()
+    headers["Upgrade"] = "websocket"
+    headers["Connection"] = "Upgrade"
+    headers["Sec-WebSocket-Key"] = key
+    headers["Sec-WebSocket-Version"] = VERSION
+    return key
+
+
+def check_request(headers: Headers) -> str:
+    """Check that a request asks for an upgrade to WebSocket.
+
+    Parameters:
+        headers: headers of the request.
+
+    Returns:
+        The key, which :func:`build_response` needs.
+
+    Raises:
+        InvalidHandshake: it doesn't.
+    """
+    check_upgrade(headers)
+    key = single_value(headers, "Sec-WebSocket-Key")
+    try:
+        raw = base64.b64decode(key.encode(), validate=True)
+    except binascii.Error as exc:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key) from exc
+    if len(raw) != 16:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+    version = single_value(headers, "Sec-WebSocket-Version")
+    if version != VERSION:
+        raise InvalidHeaderValue("Sec-WebSocket-Version", version)
+    return key
+
+
+def build_response(headers: Headers, key: str) -> None:
+    """Add to the headers of a response what upgrades to WebSocket.
+
+    Parameters:
+        headers: headers of the response, which are changed.
+        key: what :func:`check_request` returned.
+    """
+    headers["Upgrade"] = "websocket"
+    headers["Connection"] = "Upgrade"
+    headers["Sec-WebSocket-Accept"] = accept_key(key)
+
+
+def check_response(headers: Headers, key: str) -> None:
+    """Check that a response upgrades to WebSocket.
+
+    Parameters:
+        headers: headers of the response.
+        key: what :func:`build_request` returned.
+
+    Raises:
+        InvalidHandshake: it doesn't.
+    """
+    check_upgrade(headers)
+    accept = single_value(headers, "Sec-WebSocket-Accept")
+    if accept != accept_key(key):
+        raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)

@@ -1,0 +1,371 @@
+"""What both ends of a connection have in the legacy API, on the connection of today.
+
+May know: what a connection of today has, and what it was called. Must not know: the opening handshake; how a message
+travels, which is for the floors below: nothing here parses, and nothing here has a state of its own.
+
+Programs derive classes from these, so what counts is not only what they call but also what they override. Hooks that
+are called work as they did. What is there to be called, but is no longer on the way of messages, must not be
+overridden; and what is gone altogether says what to use instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import warnings
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeVar
+
+from ..asyncio.connection import Connection, _Messages
+from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
+from ..extensions.base import Extension
+from ..frames import Close, CloseCode, Opcode
+from ..protocol import Protocol, Side, State
+from ..typing import Data, LoggerLike
+
+__all__ = ["WebSocketCommonProtocol"]
+
+T = TypeVar("T")
+
+BUSY: Final = "cannot call recv while another coroutine is already waiting for the next message"
+
+_READ: Final = "messages are read by the library: call recv(), or iterate over the connection"
+_KEEPALIVE: Final = "keepalive is the library's: set ping_interval and ping_timeout, or call ping()"
+_CLOSE: Final = "closing is the library's: call close() and wait_closed(), or override connection_lost()"
+
+# What was there before 14.0 and is no more, each with what to do instead.
+GONE: Final = {
+    "abort_pings": "whoever waits for a pong gets ConnectionClosed without being told to",
+    "close_connection": _CLOSE,
+    "close_connection_task": _CLOSE,
+    "close_transport": "call transport.close() or transport.abort()",
+    "connection_lost_waiter": "await wait_closed()",
+    "keepalive_ping": _KEEPALIVE,
+    "keepalive_ping_task": _KEEPALIVE,
+    "messages": _READ,
+    "pings": "ping() returns a future for each pong",
+    "read_data_frame": _READ,
+    "read_frame": _READ,
+    "read_message": _READ,
+    "reader": _READ,
+    "transfer_data": _READ,
+    "transfer_data_exc": "the exception of recv() or close_exc has the cause as its __cause__",
+    "transfer_data_task": _READ,
+}
+
+# What can be called, but is called by nobody else.
+_SENT: Final = "override send(), ping(), pong() and close() to see what the program sends"
+UNCALLED: Final = {
+    "connection_closed_exc": "catch ConnectionClosed where it is raised",
+    "drain": _SENT,
+    "ensure_open": _SENT,
+    "fail_connection": "override connection_lost(), and look at close_code and close_exc",
+    "wait_for_connection_lost": _CLOSE,
+    "write_close_frame": _SENT,
+    "write_frame": _SENT,
+    "write_frame_sync": _SENT,
+}
+
+
+class WebSocketCommonProtocol(Connection):
+    """A WebSocket connection of the legacy API; today :class:`~websockets.asyncio.connection.Connection`.
+
+    It has what a connection of today has, and the members that it had before 14.0.
+
+    Parameters:
+        logger: where to log.
+        ping_interval, ping_timeout: keepalive in seconds; see :class:`~websockets.asyncio.connection.Connection`.
+        close_timeout: seconds that closing may take before the TCP connection is aborted; 10 by default.
+        max_size: limit of incoming messages in bytes; None for no limit.
+        max_queue: number of frames received and not yet read above which reading pauses; None for no limit.
+        read_limit: without effect, as reads of all connections share a buffer.
+        write_limit: bytes waiting to be sent above which :meth:`send` waits.
+        host, port, secure: values of the deprecated attributes of these names.
+        legacy_recv: whether :meth:`recv` returns None once the connection is closed. Deprecated.
+        loop: without effect. Deprecated.
+        timeout: deprecated name of ``close_timeout``.
+    """
+
+    is_client: bool = False
+    side: str = "undefined"
+
+    path: str
+    request_headers: Any
+    response_headers: Any
+
+    def __init__(
+        self,
+        *,
+        logger: LoggerLike | None = None,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = None,
+        max_size: int | None = 2**20,
+        max_queue: int | None = 2**5,
+        read_limit: int = 2**16,
+        write_limit: int = 2**16,
+        host: str | None = None,
+        port: int | None = None,
+        secure: bool | None = None,
+        legacy_recv: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        if legacy_recv:
+            warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
+        if loop is not None:
+            warnings.warn("remove loop argument", DeprecationWarning, stacklevel=2)
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.close_timeout = closing_time(close_timeout, timeout)
+        self.max_size = max_size
+        self.max_queue = max_queue
+        self.read_limit = read_limit
+        self.write_limit = write_limit
+        self.legacy_recv = legacy_recv
+        self._host, self._port, self._secure = host, port, secure
+        # Not super(): the classes of today that are derived from Connection know more than a class of old is told.
+        Connection.__init__(
+            self,
+            self._make_protocol(max_size, logger),
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=self.close_timeout,
+            max_queue=max_queue,
+            write_limit=write_limit,
+        )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, advice in (GONE | UNCALLED).items():
+            if inspect.getattr_static(cls, name, None) is not inspect.getattr_static(
+                WebSocketCommonProtocol, name, None
+            ):
+                raise TypeError(f"{cls.__name__}.{name} would never be used: {advice}")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in GONE:
+            raise AttributeError(f"{type(self).__name__} no longer has {name}: {GONE[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _make_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
+        """The sans-I/O connection; here, one whose opening handshake was done elsewhere."""
+        return Protocol(Side.CLIENT if self.is_client else Side.SERVER, max_size=max_size, logger=logger)
+
+    def _address(self, name: str) -> Any:
+        # Asked for before there is a connection, the answer was None.
+        transport: asyncio.Transport | None = getattr(self, "transport", None)
+        return None if transport is None else transport.get_extra_info(name)
+
+    # ----------------------------------------------------------------------------------------------------------- asking
+
+    @property
+    def host(self) -> str | None:
+        """The ``host`` that the client or the server was made with. Deprecated."""
+        self._use_address("[0] instead of host")
+        return self._host
+
+    @property
+    def port(self) -> int | None:
+        """The ``port`` that the client or the server was made with. Deprecated."""
+        self._use_address("[1] instead of port")
+        return self._port
+
+    def _use_address(self, what: str) -> None:
+        whose = "remote" if self.is_client else "local"
+        warnings.warn(f"use {whose}_address{what}", DeprecationWarning, stacklevel=3)
+
+    @property
+    def secure(self) -> bool | None:
+        """Whether the connection is over TLS. Deprecated."""
+        warnings.warn("don't use secure", DeprecationWarning, stacklevel=2)
+        return self._secure
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection is open; it may be closed, or lost, before the next line runs."""
+        return self.protocol.state is State.OPEN
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed; False while it is opening or closing."""
+        return self.protocol.state is State.CLOSED
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """The extensions that were negotiated."""
+        return self.protocol.extensions
+
+    # ------------------------------------------------------------------------------------------------------------ hooks
+
+    def connection_open(self) -> None:
+        """Called when the opening handshake is over and the connection open. May be overridden."""
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    def __aiter__(self) -> AsyncIterator[Data]:
+        """Messages, until the connection closes normally.
+
+        Raises:
+            ConnectionClosedError: the connection closed otherwise.
+        """
+        # A class or a connection that has a recv() of its own iterates over what that gives.
+        receives_plainly = getattr(self.recv, "__func__", None) is WebSocketCommonProtocol.recv
+        return _Messages(self) if receives_plainly else self._results()
+
+    async def recv(self, decode: bool | None = None) -> Any:
+        """Receive the next message; cancelling it never loses one.
+
+        Parameters:
+            decode: as for :meth:`websockets.asyncio.connection.Connection.recv`.
+
+        Returns:
+            A ``str`` for a text message, ``bytes`` for a binary one.
+
+        Raises:
+            ConnectionClosed: the connection is closed, and what was received before has been read.
+            RuntimeError: another call waits already.
+        """
+        try:
+            message = await self._next()
+        except ConcurrencyError:
+            raise ConcurrencyError(BUSY) from None
+        except ConnectionClosed:
+            if self.legacy_recv:
+                return None
+            raise
+        return message if decode is None else await self._convert(message, decode)
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    async def ensure_open(self) -> None:
+        """Return if the connection is open.
+
+        Raises:
+            ConnectionClosed: it is closed; if it is closing, after it is.
+            InvalidState: it isn't open yet.
+        """
+        if self.protocol.state is not State.OPEN:
+            await self._raise_closed()
+
+    def write_frame_sync(self, fin: bool, opcode: int, data: bytes) -> None:
+        """Send a frame without waiting.
+
+        Parameters:
+            fin: whether it is the last one of its message.
+            opcode: its opcode.
+            data: its payload.
+
+        Raises:
+            ProtocolError: the frame isn't one that can be sent now.
+            InvalidState: the connection isn't open.
+        """
+        protocol = self.protocol
+        match Opcode(opcode):
+            case Opcode.CONT:
+                protocol.send_continuation(data, fin)
+            case Opcode.TEXT:
+                protocol.send_text(data, fin)
+            case Opcode.BINARY:
+                protocol.send_binary(data, fin)
+            case Opcode.CLOSE:
+                close = Close.parse(data)
+                protocol.send_close(None if close.code == CloseCode.NO_STATUS_RCVD else close.code, close.reason)
+            case Opcode.PING:
+                protocol.send_ping(data)
+            case _:
+                protocol.send_pong(data)
+        self._attend()
+
+    async def write_frame(self, fin: bool, opcode: int, data: bytes, *, _state: int = State.OPEN) -> None:
+        """Send a frame, and wait while too much waits to be sent.
+
+        Parameters:
+            fin, opcode, data: as for :meth:`write_frame_sync`.
+
+        Raises:
+            ProtocolError: the frame isn't one that can be sent now.
+            InvalidState: the connection isn't open.
+        """
+        if self.protocol.state is not _state:
+            raise InvalidState(f"Cannot write to a WebSocket in the {self.protocol.state.name} state")
+        self.write_frame_sync(fin, opcode, data)
+        await self.drain()
+
+    async def write_close_frame(self, close: Close, data: bytes | None = None) -> None:
+        """Send a Close unless one was sent.
+
+        Parameters:
+            close: the code and the reason.
+            data: its payload, made from ``close`` if None.
+
+        Raises:
+            ProtocolError: the code or the reason can't be sent.
+        """
+        if self.protocol.state is State.OPEN:
+            self.write_frame_sync(True, Opcode.CLOSE, close.serialize() if data is None else data)
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Wait while too much waits to be sent.
+
+        Raises:
+            ConnectionClosed: the connection was lost meanwhile.
+        """
+        if self._drainers is not None:
+            await self._drain()
+
+    # ---------------------------------------------------------------------------------------------------------- closing
+
+    def fail_connection(self, code: int = CloseCode.ABNORMAL_CLOSURE, reason: str = "") -> None:
+        """Give up on the connection (RFC 6455 section 7.1.7), without waiting.
+
+        Parameters:
+            code: close code to send; 1006 to send none.
+            reason: text for humans.
+        """
+        self._session.fail(code, reason)
+        if not self._lost and getattr(self, "transport", None) is not None:
+            self._resume_reading()
+            self._attend()
+
+    async def wait_for_connection_lost(self) -> bool:
+        """Wait until the TCP connection is over, ``close_timeout`` seconds at most.
+
+        Returns:
+            Whether it is.
+        """
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                await self.wait_closed()
+        except TimeoutError:
+            return False
+        return True
+
+    def connection_closed_exc(self) -> ConnectionClosed:
+        """What whoever uses the connection after its end gets raised; today :attr:`close_exc`."""
+        return self.close_exc
+
+
+def closing_time(close_timeout: float | None, timeout: float | None) -> float:
+    """``close_timeout``, from the two names that it may be given by, in seconds."""
+    if timeout is not None:
+        warnings.warn("rename timeout to close_timeout", DeprecationWarning, stacklevel=3)
+    if close_timeout is not None:
+        return close_timeout
+    return 10 if timeout is None else timeout
+
+
+def chosen_class(create_protocol: Callable[..., T] | None, arguments: dict[str, Any]) -> Callable[..., T] | None:
+    """``create_protocol``, from the two names that it may be given by; the other is taken out of ``arguments``."""
+    klass: Callable[..., T] | None = arguments.pop("klass", None)
+    if klass is not None:
+        warnings.warn("rename klass to create_protocol", DeprecationWarning, stacklevel=3)
+    return klass if create_protocol is None else create_protocol
+
+
+def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What is for connections among other arguments, from which it is taken; and what is for nobody any more."""
+    if arguments.pop("loop", None) is not None:
+        warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)
+    return {"legacy_recv": True} if arguments.pop("legacy_recv", False) else {}

@@ -1,0 +1,216 @@
+"""Servers of the legacy API, on the server of today.
+
+May know: how a server and its options were called before 14.0, and what stands for each today. Must not know: how
+connections are opened, closed and counted, which is for :mod:`websockets.asyncio.server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, NoReturn, cast
+
+from .._options import checked_subprotocols, queue_marks, server_extensions, takes_path, tls_times
+from ..asyncio._broadcast import broadcast as _broadcast
+from ..asyncio.server import Server
+from ..extensions.base import ServerExtensionFactory
+from ..http11 import SERVER
+from ..typing import DataLike, LoggerLike, Origin, Subprotocol
+from ._server_side import (
+    Handler,
+    HeadersLikeOrCallable,
+    ProcessRequest,
+    SelectSubprotocol,
+    WebSocketServerProtocol,
+)
+from ._server_side import HTTPResponse as HTTPResponse
+from .exceptions import AbortHandshake as AbortHandshake
+from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
+
+__all__ = ["WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"]
+
+
+class WebSocketServer(Server):
+    """A server of the legacy API; what ``await serve(...)`` returns. Today :class:`~websockets.asyncio.server.Server`.
+
+    Parameters:
+        logger: where to log; ``websockets.server`` by default.
+    """
+
+    def __init__(self, logger: LoggerLike | None = None) -> None:
+        # The handler is known to each connection.
+        super().__init__(_not_served, _not_served, logger)
+
+    @property
+    def websockets(self) -> set[WebSocketServerProtocol]:
+        """The connections, from the first byte to the end of the handler."""
+        return cast(set[WebSocketServerProtocol], self._all)
+
+    def register(self, protocol: WebSocketServerProtocol) -> None:
+        """Called by a connection when it begins."""
+        self._connected(protocol)
+
+    def unregister(self, protocol: WebSocketServerProtocol) -> None:
+        """Called by a connection when it is over."""
+        self._forget(protocol)
+
+    def wrap(self, server: asyncio.Server) -> None:
+        """Take over a listening server, whose connections register here.
+
+        Parameters:
+            server: what :meth:`asyncio.loop.create_server` made.
+        """
+        self._take(server)
+
+
+async def _not_served(_: object) -> NoReturn:
+    raise RuntimeError("a WebSocketServer is made by serve(), or listens once wrap() was called")
+
+
+def broadcast(websockets: Iterable[WebSocketCommonProtocol], message: DataLike, raise_exceptions: bool = False) -> None:
+    """Send a message to several connections; today :func:`websockets.asyncio.server.broadcast`.
+
+    Parameters:
+        websockets: to whom.
+        message: a ``str``, sent as text, or bytes, sent as binary.
+        raise_exceptions: whether to raise at the end what went wrong, instead of logging it.
+
+    Raises:
+        TypeError: the message has no type that can be sent in one frame.
+        ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
+    """
+    _broadcast(websockets, message, raise_exceptions=raise_exceptions)
+
+
+class Serve:
+    """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
+
+    Today :func:`websockets.asyncio.server.serve`.
+
+    Parameters:
+        ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
+            connection and the path of the request.
+        host: where to listen, as for :meth:`asyncio.loop.create_server`; None for all interfaces.
+        port: TCP port; 0 for a free one, which ``server.sockets`` tells.
+        create_protocol: class or factory of connections, called like :class:`WebSocketServerProtocol`.
+        logger: where to log; ``websockets.server`` by default.
+        compression: "deflate" for permessage-deflate (RFC 7692), None for none.
+        origins: acceptable origins; None among them for no ``Origin`` header.
+        extensions: extensions supported, in the order to try them.
+        subprotocols: subprotocols supported, in the order of preference.
+        extra_headers: headers to add to the response, or ``f(path, request_headers)`` that makes them.
+        server_header: value of the ``Server`` header; None to leave it out.
+        process_request: see :meth:`WebSocketServerProtocol.process_request`.
+        select_subprotocol: see :meth:`WebSocketServerProtocol.select_subprotocol`.
+        open_timeout: seconds that the opening handshake may take; None for no limit.
+        ping_interval, ping_timeout, close_timeout, max_size, max_queue, read_limit, write_limit: as for
+            :class:`~websockets.legacy.protocol.WebSocketCommonProtocol`.
+        **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``... And the deprecated
+            ``klass`` for ``create_protocol``, ``timeout`` for ``close_timeout``, ``legacy_recv`` and ``loop``.
+
+    Attributes:
+        ws_server: the server.
+
+    Raises:
+        OSError: it isn't possible to listen there.
+        ValueError: an option has no valid value.
+        TypeError: ``subprotocols`` isn't a sequence.
+    """
+
+    def __init__(
+        self,
+        ws_handler: Handler,
+        host: str | Sequence[str] | None = None,
+        port: int | None = None,
+        *,
+        create_protocol: Callable[..., WebSocketServerProtocol] | None = None,
+        logger: LoggerLike | None = None,
+        compression: str | None = "deflate",
+        origins: Sequence[Origin | None] | None = None,
+        extensions: Sequence[ServerExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        extra_headers: HeadersLikeOrCallable | None = None,
+        server_header: str | None = SERVER,
+        process_request: ProcessRequest | None = None,
+        select_subprotocol: SelectSubprotocol | None = None,
+        open_timeout: float | None = 10,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = None,
+        max_size: int | None = 2**20,
+        max_queue: int | None = 2**5,
+        read_limit: int = 2**16,
+        write_limit: int = 2**16,
+        **kwargs: Any,
+    ) -> None:
+        close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
+        create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
+        queue_marks(max_queue)  # a mistake shows now, and not in each connection
+        self.ws_server = server = WebSocketServer(logging.getLogger("websockets.server") if logger is None else logger)
+        place = {} if kwargs.pop("unix", False) else {"host": host, "port": port}
+        connection_options = {
+            "logger": server.logger,
+            "origins": origins,
+            "extensions": server_extensions(extensions, compression),
+            "subprotocols": checked_subprotocols(subprotocols),
+            "extra_headers": extra_headers,
+            "server_header": server_header,
+            "process_request": process_request,
+            "select_subprotocol": select_subprotocol,
+            "open_timeout": open_timeout,
+            "ping_interval": ping_interval,
+            "ping_timeout": ping_timeout,
+            "close_timeout": close_timeout,
+            "max_size": max_size,
+            "max_queue": max_queue,
+            "read_limit": read_limit,
+            "write_limit": write_limit,
+            "host": host,
+            "port": port,
+            "secure": kwargs.get("ssl") is not None,
+            **recv_of_old(kwargs),
+        }
+        if takes_path(ws_handler):
+            warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
+        factory = functools.partial(create_protocol, ws_handler, server, **connection_options)
+        listening = {**place, **tls_times(kwargs, open_timeout, close_timeout)}
+        server._create_server = functools.partial(_listen, factory, listening)
+
+    def __await__(self) -> Generator[Any, None, WebSocketServer]:
+        return self.ws_server._start().__await__()
+
+    async def __aenter__(self) -> WebSocketServer:
+        return await self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.ws_server.__aexit__(exc_type, exc, traceback)
+
+
+serve = Serve
+
+
+async def _listen(
+    factory: Callable[[], WebSocketServerProtocol], arguments: dict[str, Any], _: Server
+) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if "host" in arguments:
+        return await loop.create_server(factory, **arguments)
+    return await loop.create_unix_server(factory, **arguments)
+
+
+def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Serve:
+    """Make a WebSocket server that listens on a Unix socket; otherwise like :class:`serve`.
+
+    Parameters:
+        ws_handler: as for :class:`serve`.
+        path: path of the socket; None if ``sock`` is given.
+        **kwargs: as for :class:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
+    """
+    return serve(ws_handler, path=None if path is None else os.fspath(path), unix=True, **kwargs)

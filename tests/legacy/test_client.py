@@ -1,0 +1,347 @@
+"""Clients of the legacy API: connecting, hooks, redirects, refusals, and connecting again after anything."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import pytest
+
+from _kit import idle, virtual, wire
+from _kit.asking import uri_of
+from _kit.site import Answer, let_in, let_in_and_close, redirect, refuse, site
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidMessage, InvalidURI, NegotiationError, SecurityError
+from websockets.http11 import USER_AGENT
+from websockets.legacy.client import Connect, WebSocketClientProtocol, connect
+from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
+from websockets.legacy.server import WebSocketServerProtocol, serve
+from websockets.protocol import State
+from websockets.typing import Origin, Subprotocol
+from websockets.uri import parse_uri
+
+
+async def echo(websocket: WebSocketServerProtocol) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+# ---------------------------------------------------------------------------------------------------------- connecting
+
+
+@virtual
+async def test_three_uses() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        client = await connect(uri_of(server))
+        await client.send("one")
+        assert await client.recv() == "one"
+        await client.close()
+        connecting = connect(uri_of(server))
+        async with connecting as client:
+            assert connecting.protocol is client
+            await client.send("two")
+            assert await client.recv() == "two"
+        assert client.closed
+        async for client in connect(uri_of(server)):
+            await client.send("three")
+            assert await client.recv() == "three"
+            break
+        await idle()
+
+
+@virtual
+async def test_block_that_fails() -> None:
+    seen: list[WebSocketClientProtocol] = []
+
+    async def fail(uri: str) -> None:
+        async with connect(uri) as client:
+            seen.append(client)
+            raise KeyError
+
+    async with serve(echo, "localhost", 0) as server:
+        with pytest.raises(KeyError):
+            await fail(uri_of(server))
+        assert (seen[0].closed, seen[0].close_code) == (True, 1000)
+
+
+@virtual
+async def test_request() -> None:
+    async with site([let_in]) as web:
+        options: dict[str, Any] = {
+            "origin": Origin("http://here"),
+            "extra_headers": [("X-One", "1"), ("X-Two", "2")],
+            "subprotocols": [Subprotocol("a"), Subprotocol("b")],
+            "user_agent_header": "me",
+        }
+        async with connect(web.uri("/p?q"), **options) as client:
+            assert client.path == "/p?q"
+            assert client.request_headers["X-One"] == "1"
+            assert client.response_headers["Upgrade"] == "websocket"
+            assert (client.open, client.state) == (True, State.OPEN)
+        (asked,) = web.asked
+        assert asked.target == "/p?q"
+        assert asked.headers["Origin"] == ["http://here"]
+        assert (asked.headers["X-One"], asked.headers["X-Two"]) == (["1"], ["2"])
+        assert asked.headers["Sec-WebSocket-Protocol"] == ["a, b"]
+        assert asked.headers["Sec-WebSocket-Extensions"] == ["permessage-deflate; client_max_window_bits"]
+        assert asked.headers["User-Agent"] == ["me"]
+
+
+@virtual
+async def test_user_agent() -> None:
+    async with site([let_in]) as web:
+        async with connect(web.uri()):
+            pass
+        async with connect(web.uri(), user_agent_header=None):
+            pass
+        async with connect(web.uri(), extra_headers={"User-Agent": "other"}):
+            pass
+    assert [asked.headers.get("User-Agent") for asked in web.asked] == [[USER_AGENT], None, ["other"]]
+
+
+@virtual
+async def test_arguments_of_old() -> None:
+    class Derived(WebSocketClientProtocol):
+        pass
+
+    loop = asyncio.get_running_loop()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        connecting = connect("ws://localhost:1", timeout=3, klass=Derived, loop=loop)
+    assert sorted(str(warning.message) for warning in caught) == [
+        "remove loop argument",
+        "rename klass to create_protocol",
+        "rename timeout to close_timeout",
+    ]
+    assert {warning.filename for warning in caught} == {__file__}
+    async with site([let_in]) as web:
+        connecting.uri, connecting._uri = web.uri(), parse_uri(web.uri())
+        async with connecting as client:
+            assert type(client) is Derived
+            assert client.close_timeout == 3
+
+
+@virtual
+async def test_recv_of_old() -> None:
+    async with site([let_in_and_close(1011)]) as web:
+        with pytest.warns(DeprecationWarning, match="legacy_recv is deprecated"):
+            client = await connect(web.uri(), legacy_recv=True)
+        assert await client.recv() is None
+        assert client.close_code == 1011
+
+
+def test_options_are_checked_at_once() -> None:
+    with pytest.raises(InvalidURI):
+        connect("http://localhost")
+    with pytest.raises(ValueError, match="incompatible with a ws:// URI"):
+        connect("ws://localhost", ssl=True)
+    with pytest.raises(ValueError, match="unsupported compression"):
+        connect("ws://localhost", compression="zip")
+    with pytest.raises(TypeError, match="subprotocols must be a list"):
+        connect("ws://localhost", subprotocols="chat")  # type: ignore[arg-type]
+
+
+@virtual
+async def test_time_limit() -> None:
+    async def say_nothing(peer: Any, asked: Any) -> None:
+        await peer.read_until_eof()
+
+    async with site([say_nothing]) as web:
+        with pytest.raises(TimeoutError):
+            await connect(web.uri(), open_timeout=3)
+        assert asyncio.get_running_loop().time() - web.asked[0].time == pytest.approx(3)
+
+
+@virtual
+async def test_no_proxy_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://localhost:9")
+    monkeypatch.setenv("ws_proxy", "http://localhost:9")
+    async with site([let_in], "example.com", 80) as web:
+        async with connect("ws://example.com/"):
+            pass
+        assert web.targets == ["/"]
+
+
+# ------------------------------------------------------------------------------------------------------------- refusals
+
+
+@virtual
+async def test_refusal() -> None:
+    async with site([refuse(403, {"X-Why": "because"})]) as web:
+        with pytest.raises(InvalidStatusCode, match=r"^server rejected WebSocket connection: HTTP 403$") as caught:
+            await connect(web.uri())
+        assert caught.value.status_code == 403
+        assert caught.value.headers["X-Why"] == "because"
+
+
+@virtual
+async def test_what_is_no_answer() -> None:
+    async def hang_up(peer: Any, asked: Any) -> None:
+        pass
+
+    async with site([hang_up, b"rubbish\r\n\r\n", wire.response(headers={"Sec-WebSocket-Protocol": "other"})]) as web:
+        for _ in range(2):
+            with pytest.raises(InvalidMessage):
+                await connect(web.uri())
+        with pytest.raises(Exception, match="Sec-WebSocket-Accept"):
+            await connect(web.uri())
+
+
+@virtual
+async def test_redirects() -> None:
+    answers: dict[str, Answer] = {
+        "/a": redirect("/b"),
+        "/b": redirect("/c?d", 307),
+        "/c?d": let_in,
+        "/loop": redirect("/loop"),
+    }
+    async with site(answers) as web:
+        async with connect(web.uri("/a")) as client:
+            assert client.path == "/c?d"
+        assert web.targets == ["/a", "/b", "/c?d"]
+        with pytest.raises(SecurityError, match="more than 10 redirects"):
+            await connect(web.uri("/loop"))
+
+
+@virtual
+async def test_redirect_to_nowhere() -> None:
+    async with site([redirect("http://example.com/")]) as web:
+        with pytest.raises(InvalidURI, match="http://example.com/"):
+            await connect(web.uri())
+    async with site([redirect("/a\tb")]) as web:
+        with pytest.raises(InvalidURI, match="not allowed"):
+            await connect(web.uri())
+
+
+@virtual
+async def test_giving_up_while_opening() -> None:
+    async def say_nothing(peer: Any, asked: Any) -> None:
+        await peer.read_until_eof()
+
+    async with site([say_nothing]) as web:
+        _, client = await asyncio.get_running_loop().create_connection(WebSocketClientProtocol, "localhost", web.port)
+        opening = asyncio.create_task(client.handshake(parse_uri(web.uri())))
+        await idle()
+        client.fail_connection()
+        with pytest.raises(InvalidMessage, match="did not receive a valid HTTP response"):
+            await opening
+
+
+# ---------------------------------------------------------------------------------------------------------------- hooks
+
+
+@virtual
+async def test_hooks() -> None:
+    calls: list[str] = []
+
+    class Hooked(WebSocketClientProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            calls.append("connection_made")
+            super().connection_made(transport)
+
+        async def handshake(self, *args: Any, **kwargs: Any) -> None:
+            calls.append("handshake")
+            await super().handshake(*args, **kwargs)
+
+        def write_http_request(self, path: str, headers: Headers) -> None:
+            calls.append(f"write_http_request {path}")
+            headers["X-Written"] = "yes"
+            super().write_http_request(path, headers)
+
+        async def read_http_response(self) -> tuple[int, Headers]:
+            status, headers = await super().read_http_response()
+            calls.append(f"read_http_response {status}")
+            return status, headers
+
+        @staticmethod
+        def process_extensions(headers: Headers, available_extensions: Any) -> Any:
+            calls.append("process_extensions")
+            return WebSocketClientProtocol.process_extensions(headers, available_extensions)
+
+        @staticmethod
+        def process_subprotocol(headers: Headers, available_subprotocols: Any) -> Any:
+            calls.append("process_subprotocol")
+            return WebSocketClientProtocol.process_subprotocol(headers, available_subprotocols)
+
+        def connection_open(self) -> None:
+            calls.append("connection_open")
+            super().connection_open()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            calls.append("connection_lost")
+            super().connection_lost(exc)
+
+    async with serve(echo, "localhost", 0, subprotocols=[Subprotocol("a")]) as server:
+        async with connect(uri_of(server, "/x"), create_protocol=Hooked, subprotocols=[Subprotocol("a")]) as client:
+            (websocket,) = server.websockets
+            assert websocket.request_headers["X-Written"] == "yes"
+            assert client.subprotocol == "a"
+            assert len(client.extensions) == 1
+    assert calls == [
+        *("connection_made", "handshake", "write_http_request /x", "process_extensions", "process_subprotocol"),
+        *("read_http_response 101", "connection_open", "connection_lost"),
+    ]
+
+
+@virtual
+async def test_hook_that_refuses() -> None:
+    class Strict(WebSocketClientProtocol):
+        @staticmethod
+        def process_subprotocol(headers: Headers, available_subprotocols: Any) -> Any:
+            raise NegotiationError("no thanks")
+
+    async with site([let_in]) as web:
+        with pytest.raises(NegotiationError, match="no thanks"):
+            await connect(web.uri(), create_protocol=Strict)
+
+
+@virtual
+async def test_handshake_by_hand() -> None:
+    """Programs that bring their own connection call handshake() themselves."""
+    loop = asyncio.get_running_loop()
+    async with site([let_in, refuse(404), redirect("/elsewhere")]) as web:
+        for expected in (None, InvalidStatusCode, RedirectHandshake):
+            _, client = await loop.create_connection(WebSocketClientProtocol, "localhost", web.port)
+            assert (client.state, client.open) == (State.CONNECTING, False)
+            handshake = client.handshake(parse_uri(web.uri("/by-hand")), extra_headers={"X-Hand": "1"})
+            if expected is None:
+                await handshake
+                await client.close()
+            else:
+                with pytest.raises(expected):
+                    await handshake
+                client.fail_connection()
+                await client.wait_closed()
+        assert [asked.headers["X-Hand"] for asked in web.asked] == [["1"]] * 3
+        assert web.targets == ["/by-hand"] * 3
+
+
+# ----------------------------------------------------------------------------------------------------- connecting again
+
+
+@virtual
+async def test_connecting_again_after_anything() -> None:
+    class Quick(Connect):
+        BACKOFF_INITIAL = 0.0
+        BACKOFF_MIN = 2.0
+        BACKOFF_MAX = 5.0
+        BACKOFF_FACTOR = 2.0
+
+    answers: list[Any] = [
+        refuse(404),
+        b"rubbish\r\n\r\n",
+        refuse(401),
+        redirect("http://x/"),
+        let_in_and_close(after=60),
+    ]
+    async with site(answers) as web:
+        async for client in Quick(web.uri()):
+            await client.wait_closed()
+            break
+        assert web.times == [0, 0, 2, 6, 11]
+
+
+def test_delays_by_default() -> None:
+    assert Connect.BACKOFF_INITIAL == 5
+    assert (Connect.BACKOFF_MIN, Connect.BACKOFF_MAX, Connect.BACKOFF_FACTOR) == (3.1, 90.0, 1.618)

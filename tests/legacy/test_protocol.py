@@ -1,0 +1,382 @@
+"""What both ends have in the legacy API: members, receiving, frames by hand, giving up; and what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from _kit import advance, idle, transport_pair, virtual, wire
+from _kit.asking import port_of, reach, uri_of
+from _kit.peer import RawPeer
+from websockets.exceptions import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidState,
+    ProtocolError,
+)
+from websockets.frames import Close, Opcode
+from websockets.legacy.client import WebSocketClientProtocol, connect
+from websockets.legacy.protocol import GONE, UNCALLED, WebSocketCommonProtocol
+from websockets.legacy.server import WebSocketServerProtocol, serve
+from websockets.protocol import State
+
+
+@asynccontextmanager
+async def opened(**options: Any) -> AsyncIterator[tuple[WebSocketServerProtocol, RawPeer]]:
+    """A connection of a server, and its peer, which is broken in the end."""
+    future: asyncio.Future[WebSocketServerProtocol] = asyncio.get_running_loop().create_future()
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        future.set_result(websocket)
+        await websocket.wait_closed()
+
+    async with serve(handler, "localhost", 0, **{"compression": None, **options}) as server:
+        peer = await reach(server)
+        await peer.send(wire.request())
+        await peer.read_until()
+        yield await future, peer
+        peer.reset()
+
+
+# -------------------------------------------------------------------------------------------------------------- members
+
+
+@virtual
+async def test_members_of_a_connection() -> None:
+    seen: list[WebSocketServerProtocol] = []
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        seen.append(websocket)
+        await websocket.wait_closed()
+
+    async with serve(handler, "localhost", 0, read_limit=1, max_queue=2, max_size=3, ping_interval=4) as server:
+        async with connect(uri_of(server), write_limit=5, ping_timeout=6) as client:
+            (websocket,) = seen
+            assert (websocket.read_limit, websocket.max_queue, websocket.max_size) == (1, 2, 3)
+            assert (websocket.ping_interval, websocket.ping_timeout, websocket.close_timeout) == (4, 20, 10)
+            assert (client.write_limit, client.ping_timeout, client.legacy_recv) == (5, 6, False)
+            assert (websocket.is_client, websocket.side, client.is_client, client.side) == (
+                False,
+                "server",
+                True,
+                "client",
+            )
+            assert (websocket.close_code, websocket.close_reason, client.latency) == (None, None, 0)
+            await (await client.ping())
+        assert (client.close_code, client.close_reason) == (1000, "")
+
+
+@virtual
+async def test_addresses_of_old() -> None:
+    seen: list[WebSocketServerProtocol] = []
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        seen.append(websocket)
+        await websocket.wait_closed()
+
+    async with serve(handler, "localhost", 0) as server:
+        async with connect(uri_of(server)) as client:
+            (websocket,) = seen
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                assert (client.host, client.port, client.secure) == ("localhost", port_of(server), False)
+                assert (websocket.host, websocket.port, websocket.secure) == ("localhost", 0, False)
+    assert {warning.filename for warning in caught} == {__file__}
+    assert [str(warning.message) for warning in caught] == [
+        "use remote_address[0] instead of host",
+        "use remote_address[1] instead of port",
+        "don't use secure",
+        "use local_address[0] instead of host",
+        "use local_address[1] instead of port",
+        "don't use secure",
+    ]
+
+
+@virtual
+async def test_before_there_is_a_connection() -> None:
+    client = WebSocketClientProtocol()
+    assert (client.state, client.open, client.closed) == (State.CONNECTING, False, False)
+    assert client.local_address is client.remote_address is None
+    assert not hasattr(client, "path")
+    client.fail_connection()
+    for call in (client.ensure_open, client.ping, client.pong):
+        with pytest.raises(InvalidState):
+            await call()
+
+
+@virtual
+async def test_arguments_that_warn() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.warns(DeprecationWarning, match=r"^remove loop argument$"):
+        WebSocketClientProtocol(loop=loop)
+    with pytest.warns(DeprecationWarning, match=r"^rename timeout to close_timeout$"):
+        assert WebSocketClientProtocol(timeout=5).close_timeout == 5
+    with pytest.warns(DeprecationWarning, match=r"^rename timeout to close_timeout$"):
+        assert WebSocketClientProtocol(timeout=5, close_timeout=6).close_timeout == 6
+
+
+@virtual
+async def test_opening_handshake_done_elsewhere() -> None:
+    class Client(WebSocketCommonProtocol):
+        is_client = True
+
+    one, other = WebSocketCommonProtocol(), Client()
+    transport_pair(one, other)
+    await idle()
+    assert one.open
+    assert other.open
+    await one.send("hello")
+    assert await other.recv() == "hello"
+    await other.close()
+    await one.wait_closed()
+    assert one.close_code == 1000
+
+
+# ------------------------------------------------------------------------------------------------------------ receiving
+
+
+@virtual
+async def test_receiving() -> None:
+    async with opened() as (websocket, peer):
+        await peer.send(wire.text("héllo", mask=True) + wire.binary(b"\x00", mask=True))
+        assert [await websocket.recv(), await websocket.recv()] == ["héllo", b"\x00"]
+        await peer.send(wire.text("a", mask=True) + wire.binary(b"b", mask=True))
+        assert await websocket.recv(decode=False) == b"a"
+        assert await websocket.recv(decode=True) == "b"
+
+
+@virtual
+async def test_receiving_twice_at_once() -> None:
+    async with opened() as (websocket, peer):
+        receiving = asyncio.create_task(websocket.recv())
+        await idle()
+        text = "^cannot call recv while another coroutine is already waiting for the next message$"
+        with pytest.raises(RuntimeError, match=text) as caught:
+            await websocket.recv()
+        assert isinstance(caught.value, ConcurrencyError)
+        await peer.send(wire.text("one", mask=True))
+        assert await receiving == "one"
+
+
+@virtual
+async def test_receiving_after_the_end() -> None:
+    async with opened() as (websocket, peer):
+        await peer.send(wire.text("last", mask=True) + wire.close(1000, mask=True))
+        await peer.read_until_eof()
+        peer.close()
+        await websocket.wait_closed()
+        assert await websocket.recv() == "last"
+        with pytest.raises(ConnectionClosedOK):
+            await websocket.recv()
+
+
+@virtual
+async def test_iterating() -> None:
+    class Shouting(WebSocketServerProtocol):
+        async def recv(self, decode: bool | None = None) -> Any:
+            return (await super().recv(decode)).upper()
+
+    for create_protocol, expected in ((WebSocketServerProtocol, ["a", "b"]), (Shouting, ["A", "B"])):
+        async with opened(create_protocol=create_protocol) as (websocket, peer):
+            await peer.send(wire.text("a", mask=True) + wire.text("b", mask=True) + wire.close(1001, mask=True))
+            await peer.read_frame()
+            peer.close()
+            assert [message async for message in websocket] == expected
+        async with opened(create_protocol=create_protocol) as (websocket, peer):
+            await peer.send(wire.close(4000, mask=True))
+            await peer.read_frame()
+            peer.close()
+            with pytest.raises(ConnectionClosedError):
+                [message async for message in websocket]
+
+
+@virtual
+async def test_iterating_with_a_patched_recv() -> None:
+    """The test client of Sanic puts a function of its own in the place of recv()."""
+    async with opened() as (websocket, peer):
+        recv = websocket.recv
+
+        async def patched() -> Any:
+            return [await recv()]
+
+        websocket.recv = patched  # type: ignore[method-assign, assignment]
+        await peer.send(wire.text("a", mask=True) + wire.close(1000, mask=True))
+        await peer.read_frame()
+        peer.close()
+        messages: list[Any] = [message async for message in websocket]
+        assert messages == [["a"]]
+
+
+@virtual
+async def test_seeing_bytes() -> None:
+    seen = bytearray()
+
+    class Spying(WebSocketServerProtocol):
+        def data_received(self, data: Any) -> None:
+            seen.extend(data)
+            super().data_received(data)
+
+    async with opened(create_protocol=Spying) as (websocket, peer):
+        await peer.send(wire.text("hello", mask=True))
+        assert await websocket.recv() == "hello"
+        assert bytes(seen) == wire.request() + wire.text("hello", mask=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- sending
+
+
+@virtual
+async def test_frames_by_hand() -> None:
+    async with opened() as (websocket, peer):
+        websocket.write_frame_sync(False, Opcode.TEXT, b"a")
+        websocket.write_frame_sync(True, Opcode.CONT, b"b")
+        websocket.write_frame_sync(True, Opcode.BINARY, b"c")
+        websocket.write_frame_sync(True, Opcode.PING, b"d")
+        await websocket.write_frame(True, Opcode.PONG, b"e")
+        await websocket.drain()
+        await websocket.ensure_open()
+        rows = [await peer.read_frame() for _ in range(5)]
+        assert [(row.fin, row.opcode, row.payload) for row in rows] == [
+            *((False, wire.TEXT, b"a"), (True, wire.CONT, b"b"), (True, wire.BINARY, b"c")),
+            *((True, wire.PING, b"d"), (True, wire.PONG, b"e")),
+        ]
+        with pytest.raises(ProtocolError):
+            websocket.write_frame_sync(True, Opcode.CONT, b"")
+        with pytest.raises(ValueError, match="3 is not a valid Opcode"):
+            websocket.write_frame_sync(True, 3, b"")
+
+
+@pytest.mark.parametrize("payload", [b"", Close(1001, "bye").serialize()])
+@virtual
+async def test_close_by_hand(payload: bytes) -> None:
+    async with opened() as (websocket, peer):
+        websocket.write_frame_sync(True, Opcode.CLOSE, payload)
+        assert (await peer.read_frame()).payload == payload
+        with pytest.raises(InvalidState, match=r"^Cannot write to a WebSocket in the CLOSING state$"):
+            await websocket.write_frame(True, Opcode.TEXT, b"late")
+        await websocket.write_close_frame(Close(1000, ""))
+        peer.close()
+        assert await websocket.wait_for_connection_lost()
+        with pytest.raises(ConnectionClosed):
+            await websocket.ensure_open()
+
+
+@virtual
+async def test_write_close_frame() -> None:
+    async with opened() as (websocket, peer):
+        await websocket.write_close_frame(Close(1001, "going"))
+        assert (await peer.read_frame()).payload == Close(1001, "going").serialize()
+    async with opened() as (websocket, peer):
+        await websocket.write_close_frame(Close(1001, "going"), b"\x03\xe8")
+        assert (await peer.read_frame()).payload == b"\x03\xe8"
+
+
+@virtual
+async def test_draining() -> None:
+    async with opened(write_limit=2**10) as (websocket, peer):
+        peer.stop_reading()
+        websocket.write_frame_sync(True, Opcode.BINARY, bytes(2**22))
+        draining = asyncio.create_task(websocket.drain())
+        await idle()
+        assert not draining.done()
+        peer.resume_reading()
+        await draining
+        assert len((await peer.read_frame()).payload) == 2**22
+
+
+# -------------------------------------------------------------------------------------------------------------- the end
+
+
+@virtual
+async def test_giving_up_with_a_code() -> None:
+    async with opened() as (websocket, peer):
+        websocket.fail_connection(1012, "restart")
+        assert (await peer.read_frame()).payload == Close(1012, "restart").serialize()
+        websocket.transport.close()
+        await websocket.wait_closed()
+        assert websocket.close_code == 1006
+        assert str(websocket.connection_closed_exc()) == (
+            "sent 1012 (service restart) restart; no close frame received"
+        )
+        websocket.fail_connection()
+
+
+@virtual
+async def test_giving_up_without_a_code() -> None:
+    async with opened(close_timeout=3) as (websocket, peer):
+        websocket.fail_connection()
+        assert await peer.read_until_eof() == b""
+        await advance(2)
+        assert not websocket.closed
+        await advance(2)
+        assert websocket.closed
+
+
+@virtual
+async def test_giving_up_while_the_queue_is_full() -> None:
+    async with opened(max_queue=1) as (websocket, peer):
+        await peer.send(b"".join(wire.text("x", mask=True) for _ in range(20)))
+        await idle()
+        websocket.fail_connection(1011)
+        await peer.send(wire.close(1011, mask=True))
+        await peer.read_until_eof()
+        peer.close()
+        await websocket.wait_closed()
+
+
+@virtual
+async def test_waiting_for_the_end() -> None:
+    async with opened(close_timeout=3) as (websocket, _):
+        waiting = asyncio.create_task(websocket.wait_for_connection_lost())
+        await advance(4)
+        assert waiting.result() is False
+
+
+# ------------------------------------------------------------------------------------------------------- what is gone
+
+
+@pytest.mark.parametrize("name", GONE)
+@virtual
+async def test_gone(name: str) -> None:
+    client = WebSocketClientProtocol()
+    with pytest.raises(
+        AttributeError, match=f"^WebSocketClientProtocol no longer has {name}: {re.escape(GONE[name])}$"
+    ):
+        getattr(client, name)
+    assert not hasattr(client, name)
+
+
+@virtual
+async def test_what_was_never_there() -> None:
+    with pytest.raises(AttributeError, match=r"^'WebSocketClientProtocol' object has no attribute 'nothing'$"):
+        _ = WebSocketClientProtocol().nothing
+
+
+@pytest.mark.parametrize("name", [*GONE, *UNCALLED])
+@pytest.mark.parametrize("base", [WebSocketServerProtocol, WebSocketClientProtocol, WebSocketCommonProtocol])
+def test_overriding_what_nobody_calls(base: type, name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^Mine\.{name} would never be used: "):
+        type("Mine", (base,), {name: lambda self: None})
+    mixin = type("Mixin", (), {name: lambda self: None})
+    with pytest.raises(TypeError, match=rf"^Mine\.{name} would never be used: "):
+        type("Mine", (mixin, base), {})
+
+
+def test_deriving_from_what_is_fine() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        class Mine(WebSocketServerProtocol):
+            def connection_open(self) -> None:
+                super().connection_open()
+
+        class More(Mine):
+            pass
