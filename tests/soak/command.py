@@ -33,7 +33,7 @@ __all__ = ["main"]
 
 # Seconds of load in a round: part of the time, but no less and no more than this. A round goes on until its slowest
 # fault ends, which takes up to three times as long as the timeouts.
-PART, SHORTEST, LONGEST = 1 / 20, 1.0, 20.0
+PART, SHORTEST, LONGEST = 1 / 20, 2.0, 20.0
 
 # A line through fewer samples says nothing.
 LEAST_ROUNDS = 4
