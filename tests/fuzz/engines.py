@@ -28,7 +28,8 @@ ENGINES = ("atheris", "blind")
 
 MODULES = ("fuzz.values", "fuzz.streams", "fuzz.connections")
 
-# Seconds for one input, and MiB for a process, above which the engine calls it a finding.
+# Seconds for one input, and MiB for a process, above which the engine calls it a finding. The clock doesn't know if the
+# machine was busy with something else.
 PATIENCE, MEMORY = 300, 2048
 
 # libFuzzer says a failure with this exit status; so does the other engine.
@@ -75,6 +76,7 @@ def run_atheris(name: str, seconds: int, seed: int, folder: Path) -> int:
         "max_len": target.limit,
         "seed": seed,
         "timeout": PATIENCE,
+        "report_slow_units": PATIENCE,
         "rss_limit_mb": MEMORY,
         "print_final_stats": 1,
         "dict": words,
@@ -117,7 +119,7 @@ def mutant(chance: random.Random, target: Target, corpus: Sequence[bytes]) -> by
         data = bytearray(chance.choice(corpus))
     else:
         data = bytearray(b"".join(chance.choices(target.words, k=chance.randrange(8))))
-        data.insert(0, chance.randrange(256))
+        data[:0] = chance.randbytes(target.settings)
     for _ in range(chance.choice((0, 1, 1, 2, 4))):
         change(chance, data, target, corpus)
     return bytes(data[: target.limit])

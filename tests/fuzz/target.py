@@ -29,12 +29,14 @@ class Target(NamedTuple):
         check: raises if the invariant doesn't hold for an input.
         words: pieces that inputs are likely to be made of.
         limit: bytes of the longest input worth trying.
+        settings: bytes that an input begins with before what its words are for.
     """
 
     name: str
     check: Callable[[bytes], None]
     words: tuple[bytes, ...]
     limit: int = 2048
+    settings: int = 0
 
 
 class Broken(AssertionError):

@@ -39,7 +39,7 @@ def test_inputs_that_were_changed(target: Target) -> None:
 @given(data=st.data())
 def test_words_in_any_order(target: Target, data: st.DataObject) -> None:
     pieces = st.sampled_from(target.words) | st.binary(max_size=3)
-    settings = data.draw(st.binary(min_size=3, max_size=4))
+    settings = data.draw(st.binary(min_size=target.settings, max_size=target.settings))
     target.check(settings + b"".join(data.draw(st.lists(pieces, max_size=12))))
 
 
@@ -67,7 +67,7 @@ def test_mutants_are_the_same_each_time() -> None:
     first = engines.mutants(target, [b"corpus"], 50)
     assert first == engines.mutants(target, [b"corpus"], 50)
     assert first != engines.mutants(target, [b"corpus"], 50, seed=1)
-    assert len({*first}) > 40
+    assert len({*first}) > 30
 
 
 @given(st.binary(max_size=1000), st.integers(0, 255))

@@ -39,6 +39,7 @@ HTTP_WORDS = (
     b"Host: a\r\n",
     b"Content-Length: 3\r\n",
     b"Content-Length: 0\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
     b"Transfer-Encoding: chunked\r\n",
     b"\r\n\r\n",
     b"\r\n",
@@ -256,6 +257,7 @@ URI_WORDS = (
     b"http://",
     b"socks5h://",
     b"user:pass@",
+    b"ws://us%3aer:pass@a",
     b"localhost",
     b"[::1]",
     b"[fe80::1%25eth0]",
@@ -282,6 +284,9 @@ def check_uri(data: bytes) -> None:
         check_parts(value)
         require(value.path == "" or value.path.startswith("/"), value)
         require(http11.is_target(value.resource_name.encode("ascii")), "no target", value)
+        if value.user_info is not None:
+            sent = headers.build_authorization_basic(*value.user_info)
+            require(headers.parse_authorization_basic(sent) == value.user_info, "credentials", value.user_info)
         authority = headers.build_host(value.host, value.port, value.secure)
         again = uri.parse_uri(f"{'wss' if value.secure else 'ws'}://{authority}{value.resource_name}")
         seen = (value.secure, value.host, value.port, value.resource_name)
@@ -356,9 +361,9 @@ def check_proxy(data: bytes) -> None:
 
 
 TARGETS = [
-    Target("request", check_request, HTTP_WORDS, 10000),
-    Target("response", check_response, HTTP_WORDS, 10000),
+    Target("request", check_request, HTTP_WORDS, 10000, 1),
+    Target("response", check_response, HTTP_WORDS, 10000, 1),
     Target("headers", check_headers, HEADER_WORDS, 500),
     Target("uri", check_uri, URI_WORDS, 300),
-    Target("proxy", check_proxy, (*HTTP_WORDS, *URI_WORDS), 1000),
+    Target("proxy", check_proxy, (*HTTP_WORDS, *URI_WORDS), 1000, 1),
 ]
