@@ -257,7 +257,6 @@ URI_WORDS = (
     b"http://",
     b"socks5h://",
     b"user:pass@",
-    b"ws://us%3aer:pass@a",
     b"localhost",
     b"[::1]",
     b"[fe80::1%25eth0]",
@@ -291,6 +290,11 @@ def check_uri(data: bytes) -> None:
         again = uri.parse_uri(f"{'wss' if value.secure else 'ws'}://{authority}{value.resource_name}")
         seen = (value.secure, value.host, value.port, value.resource_name)
         require(seen == (again.secure, again.host, again.port, again.resource_name), "written and read", value, again)
+    scheme, slashes, rest = text.partition("//")
+    if slashes:
+        # A colon in a name would end it where it is sent.
+        kind, _ = outcome((exceptions.InvalidURI,), uri.parse_uri, f"{scheme}//us%3Aer:pass@{rest}")
+        require(kind == "raised" or "@" in rest.partition("/")[0], text)
     hides_credentials(uri.parse_uri, exceptions.InvalidURI, text)
 
 
