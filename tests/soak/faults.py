@@ -19,6 +19,7 @@ from typing import Any
 
 from _kit import wire
 from soak.ledger import Ledger
+from soak.meters import Heart
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -26,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 __all__ = ["Faulty"]
 
 # Timeouts of our end, in seconds; the pace multiplies them.
-OPEN, PING, CLOSE = 4.0, 2.5, 1.0
+OPEN, PING, CLOSE = 8.0, 2.5, 1.0
 
 # Seconds after which a peer must be dropped, whatever it does or doesn't: far more than the sum of the above, as the
 # machine may be busy.
@@ -116,10 +117,12 @@ class Faulty:
     Parameters:
         ledger: where faults are counted.
         pace: multiplies all timeouts.
+        heart: tells whether a timeout may have passed because the loop stood still.
     """
 
-    def __init__(self, ledger: Ledger, pace: float) -> None:
+    def __init__(self, ledger: Ledger, pace: float, heart: Heart) -> None:
         self.ledger = ledger
+        self.heart = heart
         self.ping = PING * pace
         self.times: dict[str, Any] = {
             "open_timeout": OPEN * pace,
@@ -171,12 +174,16 @@ class Faulty:
         """Commit one fault after another, and see what comes of it."""
         fault = self.faults[number % len(self.faults)]
         name = fault.__name__
+        begun = self.heart.loop.time()
         try:
             async with asyncio.timeout(PATIENCE):
                 await fault()
             self.ledger.faults[name] += 1
         except Exception as exc:
-            self.ledger.complain(f"fault {name}: {exc!r}")
+            if self.heart.stalled_since(begun):
+                self.ledger.excused += 1
+            else:
+                self.ledger.complain(f"fault {name}: {exc!r}")
 
     @contextlib.asynccontextmanager
     async def raw(self, head: bytes | None = None) -> AsyncIterator[Raw]:

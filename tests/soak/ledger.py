@@ -41,6 +41,8 @@ class Ledger:
         self.wrong: list[str] = []
         self.connections: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        # Faults that ended otherwise than they should while the machine stood still.
+        self.excused = 0
         self.open = 0
         self.most_open = 0
 

@@ -11,10 +11,45 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["LIMITS", "Growth", "Sample", "growth", "take_sample"]
+__all__ = ["LIMITS", "Growth", "Heart", "Sample", "growth", "take_sample"]
 
 # Of all samples, the share at the beginning that doesn't count: caches fill, and the allocator finds its size.
 WARM_UP = 0.25
+
+
+class Heart:
+    """Beats, and notices when it beats late: the machine did something else, and so timeouts may have passed.
+
+    Attributes:
+        loop: the loop that it beats in.
+        longest: seconds of the longest time for which the loop stood still.
+    """
+
+    # Seconds between two beats, and by which one may be late.
+    PERIOD, LATE = 0.05, 0.3
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.longest = 0.0
+        self._late_at = -1.0
+        self._due = self.loop.time()
+        self._beat()
+
+    def _beat(self) -> None:
+        now = self.loop.time()
+        if now - self._due > self.LATE:
+            self._late_at = now
+        self.longest = max(self.longest, now - self._due)
+        self._due = now + self.PERIOD
+        self._next = self.loop.call_at(self._due, self._beat)
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._next.cancel()
+
+    def stalled_since(self, time: float) -> bool:
+        """Whether the loop stood still after a time, or does so now."""
+        return self._late_at > time or self.loop.time() - self._due > self.LATE
 
 
 class Sample(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from _kit.clock import VirtualLoop, virtual
 from soak.ledger import Channel, Ledger, make_message, number_of
-from soak.meters import LIMITS, Sample, growth, least_squares, take_sample
+from soak.meters import LIMITS, Heart, Sample, growth, least_squares, take_sample
 
 
 def samples(rss: Any) -> list[Sample]:
@@ -59,6 +60,23 @@ async def test_a_sample_counts_what_there_is() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+@virtual
+async def test_a_heart_that_stood_still() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    heart = Heart()
+    begun = loop.time()
+    await asyncio.sleep(5)
+    assert not heart.stalled_since(begun)
+    loop.stall(2)
+    assert heart.stalled_since(begun)
+    await asyncio.sleep(1)
+    assert heart.stalled_since(begun)
+    assert not heart.stalled_since(loop.time())
+    assert 1.9 < heart.longest < 2.1
+    heart.stop()
 
 
 def test_messages_have_numbers() -> None:
