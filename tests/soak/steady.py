@@ -20,6 +20,9 @@ __all__ = ["Steady"]
 # How many messages may be on their way in one direction of an echo.
 WINDOW = 20
 
+# Seconds after which what is still under way will never arrive. It takes a few, unless the machine stands still.
+PATIENCE = 180.0
+
 
 class Steady:
     """A server without faults, and clients of it.
@@ -99,7 +102,7 @@ class Steady:
         self.channels[path] = there, back = Channel(self.ledger), Channel(self.ledger)
         kind = "fragments" if path.startswith("/fragments") else "echo"
         try:
-            async with self.connect(path) as connection:
+            async with asyncio.timeout(PATIENCE), self.connect(path) as connection:
                 await self.converse(connection, there, back, count)
             self.ledger.connections[kind] += 1
         except Exception as exc:
@@ -128,7 +131,7 @@ class Steady:
     async def listen(self, path: str, count: int) -> None:
         """Connect, hear some news, and close."""
         try:
-            async with self.connect(path) as connection:
+            async with asyncio.timeout(PATIENCE), self.connect(path) as connection:
                 channel = Channel(self.ledger, int(await connection.recv()))
                 begin = channel.next_received
                 while channel.next_received - begin < count and self.may_speak.is_set():
@@ -181,7 +184,8 @@ class LongLived:
     async def talk(self, count: int) -> None:
         """Have some more messages echoed."""
         try:
-            await self.steady.converse(self.connection, self.there, self.back, count)
+            async with asyncio.timeout(PATIENCE):
+                await self.steady.converse(self.connection, self.there, self.back, count)
         except Exception as exc:
             self.steady.ledger.complain(f"client, {self.path}: {exc!r}")
 
