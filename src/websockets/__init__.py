@@ -13,6 +13,7 @@ from .version import version as _version
 
 if TYPE_CHECKING:
     from . import asyncio as asyncio
+    from . import cli as cli
     from . import client as client
     from . import datastructures as datastructures
     from . import exceptions as exceptions
@@ -125,7 +126,7 @@ _HOMES = {
 _RENAMED = {"WebSocketProtocolError": ("exceptions", "ProtocolError")}
 
 # Modules that are reachable as attributes without being imported first.
-_MODULES = frozenset(_HOMES.values()) | {"asyncio", "extensions", "headers", "proxy", "uri", "version"}
+_MODULES = frozenset(_HOMES.values()) | {"asyncio", "cli", "extensions", "headers", "proxy", "uri", "version"}
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ May know: requests, responses and their headers. Must not know: which side asks,
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 from typing import Final
 
@@ -19,13 +19,17 @@ __all__ = ["VERSION", "accept_key", "check_upgrade", "log_headers", "single_valu
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION: Final = "13"
 
+# What nearly every client and server has in ``Connection``; anything else is looked at more closely.
+USUAL_OPTIONS: Final = ("Upgrade", "keep-alive, Upgrade", "upgrade")
+
 # What opens doors has no place in a log.
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 
 
 def accept_key(key: str) -> str:
     """The answer to a ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.2)."""
-    return base64.b64encode(hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()).decode()
+    digest = hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()
+    return binascii.b2a_base64(digest, newline=False).decode()
 
 
 def single_value(headers: Headers, name: str) -> str:
@@ -34,10 +38,10 @@ def single_value(headers: Headers, name: str) -> str:
     Raises:
         InvalidHeader: it is missing or repeated.
     """
-    values = headers.get_all(name)
-    if len(values) == 1:
-        return values[0]
-    raise InvalidHeader(name, "multiple values") if values else InvalidHeader(name)
+    value = headers._by_name().get(name.lower())
+    if isinstance(value, str):
+        return value
+    raise InvalidHeader(name) if value is None else InvalidHeader(name, "multiple values")
 
 
 def check_upgrade(headers: Headers) -> None:
@@ -47,6 +51,9 @@ def check_upgrade(headers: Headers) -> None:
         InvalidUpgrade: it asks for something else, or for nothing.
         InvalidHeader: a header is malformed.
     """
+    names = headers._by_name()
+    if names.get("upgrade") == "websocket" and names.get("connection") in USUAL_OPTIONS:
+        return
     values = headers.get_all("Connection")
     if "upgrade" not in [option.lower() for value in values for option in parse_connection(value)]:
         raise InvalidUpgrade("Connection", ", ".join(values) or None)

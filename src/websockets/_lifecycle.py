@@ -57,6 +57,9 @@ class Receive(enum.Enum):
     VIOLATION = "violation"
     EOF = "EOF"
 
+    # There is one object for each, and the hash of its name would be computed in Python.
+    __hash__ = object.__hash__
+
 
 class Send(enum.Enum):
     """What can happen to the sending half."""
@@ -66,6 +69,8 @@ class Send(enum.Enum):
     CONTROL = "ping or pong"
     CLOSE = "Close"
     EOF = "EOF"
+
+    __hash__ = object.__hash__
 
 
 class Reaction(enum.Enum):

@@ -114,8 +114,9 @@ def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:
     Raises:
         ValueError: one asks for TLS and the other forbids it.
     """
-    if uri.secure and "ssl" in arguments and arguments["ssl"] is None:
-        raise ValueError("ssl=None is incompatible with a wss:// URI")
+    # Anything that isn't true turns TLS off, further down.
+    if uri.secure and not arguments.get("ssl", True):
+        raise ValueError(f"ssl={arguments['ssl']} is incompatible with a wss:// URI")
     if not uri.secure and arguments.get("ssl") is not None:
         raise ValueError("ssl argument is incompatible with a ws:// URI")
 

@@ -16,6 +16,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Final
 
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._layout import share_names
 from ._lifecycle import Receive, Send, State
 from .datastructures import Headers
 from .exceptions import (
@@ -87,7 +88,8 @@ class ClientProtocol(Protocol):
             The request; more headers may be added before it is sent.
         """
         uri = self.uri
-        headers = Headers()
+        # Kept as it will be sent, which takes less room.
+        headers = Headers._from_lines("")
         headers["Host"] = build_host(uri.host, uri.port, uri.secure)
         if uri.user_info is not None:
             headers["Authorization"] = build_authorization_basic(*uri.user_info)
@@ -244,6 +246,20 @@ class ClientProtocol(Protocol):
         if chosen[0] not in self.available_subprotocols:
             raise NegotiationError(f"unsupported subprotocol: {chosen[0]}")
         return chosen[0]
+
+
+# fmt: off
+share_names(
+    ClientProtocol,
+    # Made with the protocol.
+    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
+    # While it is open.
+    "_parser", "subprotocol", "_decoder", "_deflate",
+    # When it closes.
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing",
+)
+# fmt: on
 
 
 class ClientConnection(ClientProtocol):

@@ -3,7 +3,8 @@
 May know: what a name and a value may consist of. Must not know: what any header means, nor how a list in one is read.
 
 Nothing can enter a :class:`Headers` that would end its line on the wire, so writing one out needs no check. What is
-kept is the list of pairs, as it goes on the wire; the index by name is made when somebody first looks for a name.
+kept is the lines as they were received or will be sent, a string instead of a tuple and two strings for each, and from
+the first change that needs it a list of pairs. The index by name is made when somebody first looks for a name.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ is_value = re.compile(rf"{VCHAR_OR_BLANK}*").fullmatch
 
 # Both at once; what separates them is in neither.
 is_field = re.compile(rf"{TCHAR}+\n{VCHAR_OR_BLANK}*").fullmatch
+
+# RFC 9112 section 5, for lines that passed the check of a parser. Blanks at the end of the value stay.
+#   field-line = field-name ":" OWS field-value OWS
+find_fields = re.compile(r"([^:]++):[\t ]*+([^\r]*+)\r\n").findall
 
 
 class MultipleValuesError(LookupError):
@@ -77,6 +82,27 @@ def _prefix_length(name: str) -> int:
     return match.end() if match else 0
 
 
+def _read_lines(lines: bytes | str) -> list[tuple[str, str]]:
+    """Return the pairs of name and value in whole lines."""
+    # RFC 9110 section 5.5: what is beyond ASCII is opaque, and ISO-8859-1 keeps it.
+    text = lines if isinstance(lines, str) else lines.decode("iso-8859-1")
+    fields: list[tuple[str, str]] = find_fields(text)
+    if "\t" in text or " \r" in text:
+        fields = [(name, value.rstrip(" \t")) for name, value in fields]
+    return fields
+
+
+def _enter(index: dict[str, str | list[str]], name: str, value: str) -> None:
+    """Add a value to an index by name."""
+    before = index.get(name)
+    if before is None:
+        index[name] = value
+    elif isinstance(before, str):
+        index[name] = [before, value]
+    else:
+        before.append(value)
+
+
 class Headers(MutableMapping[str, str]):
     """The headers of a request or a response (RFC 9110 section 5).
 
@@ -98,28 +124,49 @@ class Headers(MutableMapping[str, str]):
         InvalidHeaderValue: if a value has control characters other than a tab, or characters outside ISO-8859-1.
     """
 
-    __slots__ = ("_index", "_list")
+    # Of the lines and the pairs, exactly one is there. Lines in bytes were received, and may be spelled in any way that
+    # HTTP allows; those in a string are ours, and spelled as they will be sent.
+    __slots__ = ("_index", "_lines", "_pairs")
 
     def __init__(self, *args: HeadersLike, **kwargs: str) -> None:
-        self._list: list[tuple[str, str]] = []
-        self._index: dict[str, list[str]] | None = None
+        self._lines: bytes | str | None = None
+        self._pairs: list[tuple[str, str]] | None = []
+        # A name that is there once has its value here; one that is there more often, all its values.
+        self._index: dict[str, str | list[str]] | None = None
         if args or kwargs:
             self.update(*args, **kwargs)
 
     @classmethod
-    def _from_wire(cls, pairs: list[tuple[str, str]]) -> Self:
-        """Wrap the list *pairs*, which a parser made and checked."""
+    def _from_lines(cls, lines: bytes | str) -> Self:
+        """Wrap whole lines: bytes that a parser checked, or a string without anything that needs a check."""
         headers = cls.__new__(cls)
-        headers._list = pairs
+        headers._lines = lines
+        headers._pairs = None
         headers._index = None
         return headers
 
-    def _by_name(self) -> dict[str, list[str]]:
+    def _fields(self) -> list[tuple[str, str]]:
+        """Return all pairs of name and value."""
+        if self._pairs is not None:
+            return self._pairs
+        assert self._lines is not None
+        return _read_lines(self._lines)
+
+    def _changeable(self) -> list[tuple[str, str]]:
+        """Return the list of pairs, which from now on is what is kept."""
+        pairs = self._pairs = self._fields()
+        self._lines = None
+        return pairs
+
+    def _by_name(self) -> dict[str, str | list[str]]:
         """Return the index of values by the lower-case name."""
         if self._index is None:
-            index: dict[str, list[str]] = {}
-            for name, value in self._list:
-                index.setdefault(name.lower(), []).append(value)
+            fields = self._fields()
+            index: dict[str, str | list[str]] = {name.lower(): value for name, value in fields}
+            if len(index) < len(fields):
+                index.clear()
+                for name, value in fields:
+                    _enter(index, name.lower(), value)
             self._index = index
         return self._index
 
@@ -131,10 +178,12 @@ class Headers(MutableMapping[str, str]):
 
     def __str__(self) -> str:
         """Return the headers as on the wire, with the empty line after them."""
-        return "".join([part for name, value in self._list for part in (name, ": ", value, "\r\n")]) + "\r\n"
+        if isinstance(self._lines, str):
+            return self._lines + "\r\n"
+        return "".join([part for name, value in self._fields() for part in (name, ": ", value, "\r\n")]) + "\r\n"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._list!r})"
+        return f"{type(self).__name__}({self._fields()!r})"
 
     def serialize(self) -> bytes:
         """Return the headers as on the wire, with the empty line after them."""
@@ -142,7 +191,11 @@ class Headers(MutableMapping[str, str]):
 
     def copy(self) -> Self:
         """Return a copy that is independent of this one."""
-        return self._from_wire(self._list.copy())
+        headers = self.__class__.__new__(self.__class__)
+        headers._lines = self._lines
+        headers._pairs = None if self._pairs is None else self._pairs.copy()
+        headers._index = None
+        return headers
 
     __copy__ = copy
 
@@ -158,21 +211,25 @@ class Headers(MutableMapping[str, str]):
         return len(self._by_name())
 
     def __getitem__(self, key: str) -> str:
-        values = self._by_name()[key.lower()]
-        if len(values) == 1:
-            return values[0]
+        value = self._by_name()[key.lower()]
+        if isinstance(value, str):
+            return value
         raise MultipleValuesError(key)
 
     def __setitem__(self, key: str, value: str) -> None:
-        pair = _checked(key, value)
-        self._list.append(pair)
+        name, text = _checked(key, value)
+        # Blanks around a value aren't part of it once it is read from a line.
+        if isinstance(self._lines, str) and text.strip(" \t") == text:
+            self._lines += f"{name}: {text}\r\n"
+        else:
+            self._changeable().append((name, text))
         if self._index is not None:
-            self._index.setdefault(key.lower(), []).append(pair[1])
+            _enter(self._index, name.lower(), text)
 
     def __delitem__(self, key: str) -> None:
         wanted = key.lower()
         del self._by_name()[wanted]
-        self._list = [pair for pair in self._list if pair[0].lower() != wanted]
+        self._pairs = [pair for pair in self._changeable() if pair[0].lower() != wanted]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
@@ -181,7 +238,7 @@ class Headers(MutableMapping[str, str]):
 
     def clear(self) -> None:
         """Remove all headers."""
-        self._list = []
+        self._lines, self._pairs = None, []
         self._index = None
 
     def update(self, *args: Any, **kwargs: str) -> None:
@@ -198,7 +255,8 @@ class Headers(MutableMapping[str, str]):
         if len(args) > 1:
             raise TypeError(f"expected at most 1 positional argument, got {len(args)}")
         # All or nothing: the check of a later pair must not leave the earlier ones behind.
-        self._list += _checked_all(_pairs(args[0] if args else (), kwargs))
+        more = _checked_all(_pairs(args[0] if args else (), kwargs))
+        self._changeable().extend(more)
         self._index = None
 
     # What only a multimap has.
@@ -209,11 +267,14 @@ class Headers(MutableMapping[str, str]):
         Parameters:
             key: the name, in any case.
         """
-        return self._by_name().get(key.lower(), [])
+        values = self._by_name().get(key.lower())
+        if isinstance(values, str):
+            return [values]
+        return [] if values is None else values.copy()
 
     def raw_items(self) -> Iterator[tuple[str, str]]:
         """Return an iterator over all pairs of name and value, as they were set."""
-        return iter(self._list)
+        return iter(self._fields())
 
 
 class SupportsKeysAndGetItem(Protocol):

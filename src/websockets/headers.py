@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
@@ -217,6 +218,19 @@ def parse_extension(header: str) -> list[ExtensionHeader]:
     Raises:
         InvalidHeaderFormat: if it is no list of extensions.
     """
+    if len(header) > MAX_REMEMBERED:
+        return _read_list(_read_extension, header, "Sec-WebSocket-Extensions")
+    # Lists of their own for the caller, who may change them.
+    return [(name, list(parameters)) for name, parameters in _remembered_extensions(header)]
+
+
+# Peers send these: nothing long is kept, and not many.
+MAX_REMEMBERED = 128
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered_extensions(header: str) -> list[ExtensionHeader]:
+    """Return the same for a short header; clients know few different ones."""
     return _read_list(_read_extension, header, "Sec-WebSocket-Extensions")
 
 

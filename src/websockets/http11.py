@@ -17,7 +17,6 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from sys import intern
 from typing import Generic, NoReturn, Protocol, TypeVar
 
 from .datastructures import TCHAR, Headers
@@ -53,9 +52,6 @@ SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
 FIELD_LINE = rf"{TCHAR}++:[\t -~\x80-\xff]*+"
 is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 
-# The same without the checks, for lines that passed them. Blanks at the end of the value stay.
-find_fields = re.compile(r"([^:]+):[\t ]*(.*)\r\n").findall
-
 # RFC 9112 section 2.1:
 #   HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
 match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
@@ -71,6 +67,9 @@ find_line_end = re.compile(rb"\r\n|[\x00-\x08\n-\x0c\x0e-\x1f\x7f]|\r(?=[^\n])")
 is_request_line = re.compile(rf"({TCHAR}++) (/[!-~]*+) (HTTP/1\.[01])".encode()).fullmatch
 is_target = re.compile(rb"/[!-~]*+").fullmatch
 HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+
+# All of a request, as nearly every client sends it. Any other goes piece by piece through what stands above.
+match_usual_request = re.compile(rf"GET (/[!-~]*+) HTTP/1\.1\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
 
 # What may be sent: CONNECT names no path.
 is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullmatch
@@ -233,7 +232,7 @@ class _FieldLines:
 
     def headers(self) -> Headers:
         """Return the headers."""
-        return _read_fields(b"".join(self._fields))
+        return Headers._from_lines(b"".join(self._fields))
 
 
 def _malformed_field(line: bytes) -> ValueError:
@@ -246,18 +245,13 @@ def _malformed_field(line: bytes) -> ValueError:
     return ValueError(f"invalid HTTP header name: {_shown(name)}")
 
 
-def _read_fields(block: bytes) -> Headers:
-    """Return the headers in lines that were checked."""
-    # RFC 9110 section 5.5: what is beyond ASCII is opaque, and ISO-8859-1 keeps it.
-    text = block.decode("iso-8859-1")
-    # Most connections have the same names of headers: one copy of each serves them all.
-    fields = [(intern(name), value) for name, value in find_fields(text)]
-    if "\t" in text or " \r" in text:
-        fields = [(name, value.rstrip(" \t")) for name, value in fields]
-    return Headers._from_wire(fields)
-
-
 # Heads: all of a request, or all of a response except its body.
+
+
+def _is_short(head: re.Match[bytes]) -> bool:
+    """Whether a head, whose header lines are its second group, can't exceed a limit."""
+    # If all is shorter than a line may be, no line is too long.
+    return head.end() <= MAX_LINE_LENGTH and head[2].count(b"\n") <= MAX_NUM_HEADERS
 
 
 class _HeadReader(Generic[S]):
@@ -283,10 +277,9 @@ class _HeadReader(Generic[S]):
         if self._fields is not None:
             return self._read_lines(self._fields, data)
         match = match_head(data)
-        # If all is shorter than a line may be, no line is too long.
-        if match and match.end() <= MAX_LINE_LENGTH and match[2].count(b"\n") <= MAX_NUM_HEADERS:
+        if match and _is_short(match):
             self.rest = data[match.end() :]
-            return self._read_start(match[1]), _read_fields(match[2])
+            return self._read_start(match[1]), Headers._from_lines(match[2])
         self._fields = _FieldLines(_Lines())
         return self._read_lines(self._fields, data)
 
@@ -321,7 +314,8 @@ class RequestParser:
     """
 
     def __init__(self) -> None:
-        self._head = _HeadReader(_read_request_line, "request line", RequestLineTooLong)
+        # Made for a request that is not the usual one, or does not come in one piece.
+        self._head: _HeadReader[tuple[str, str, str]] | None = None
         self.rest = b""
 
     def feed(self, data: BytesLike) -> Request | None:
@@ -339,13 +333,26 @@ class RequestParser:
             TooManyHeaders: if there are more headers than allowed.
             ValueError: if it is no HTTP, or has a body.
         """
-        head = self._head.feed(bytes(data))
+        data = bytes(data)
+        if self._head is None:
+            match = match_usual_request(data)
+            if match and _is_short(match):
+                headers = Headers._from_lines(match[2])
+                _refuse_body(headers)
+                self.rest = data[match.end() :]
+                return Request(match[1].decode(), headers)
+        head = self._reader().feed(data)
         if head is None:
             return None
         (method, path, protocol), headers = head
         _refuse_body(headers)
-        self.rest = self._head.rest
+        self.rest = self._reader().rest
         return Request(path, headers, method, protocol)
+
+    def _reader(self) -> _HeadReader[tuple[str, str, str]]:
+        if self._head is None:
+            self._head = _HeadReader(_read_request_line, "request line", RequestLineTooLong)
+        return self._head
 
     def eof(self) -> NoReturn:
         """Tell that no more bytes will come.
@@ -353,7 +360,7 @@ class RequestParser:
         Raises:
             EOFError: always, as the request is not complete.
         """
-        self._head.eof()
+        self._reader().eof()
 
 
 def _read_request_line(line: bytes) -> tuple[str, str, str]:
@@ -381,6 +388,9 @@ def _malformed_request_line(line: bytes) -> ValueError:
 def _refuse_body(headers: Headers) -> None:
     """Raise ValueError if a request with *headers* has a body, or leaves it open whether it has one."""
     # What one side takes for a body and the other for frames is how requests are smuggled.
+    names = headers._by_name()
+    if "transfer-encoding" not in names and "content-length" not in names:
+        return
     if "Transfer-Encoding" in headers:
         codings = ", ".join(headers.get_all("Transfer-Encoding"))
         raise ValueError(f"unsupported request body with Transfer-Encoding: {_shown(codings)}")
@@ -404,7 +414,9 @@ class ResponseParser:
 
     def __init__(self, proxy: bool = False) -> None:
         self._proxy = proxy
-        self._head = _HeadReader(self._read_status_line, "status line", StatusLineTooLong)
+        # Not a method of this object, which would refer to itself and wait for the garbage collector.
+        read_start = _read_tunnel_status_line if proxy else _read_status_line
+        self._head = _HeadReader(read_start, "status line", StatusLineTooLong)
         self._body: _Body = _SizedBody(0)
         self._response: Response | None = None
         self.rest = b""
@@ -459,16 +471,6 @@ class ResponseParser:
         response.body = bytes(self._body.content)
         return response
 
-    def _read_status_line(self, line: bytes) -> tuple[int, str]:
-        """Return status and reason (RFC 9112 section 4)."""
-        match = is_status_line(line)
-        if match is None:
-            raise ValueError(f"invalid HTTP status line: {_shown(line)}")
-        protocol, status_code, reason_phrase = match.groups(b"")
-        if protocol != b"HTTP/1.1" and not self._proxy:
-            raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_shown(protocol)}")
-        return int(status_code), reason_phrase.decode("iso-8859-1")
-
     def _choose_body(self, status_code: int, headers: Headers) -> _Body:
         """Return a reader for the body (RFC 9112 section 6.3)."""
         if status_code < 200 or status_code in (204, 304):
@@ -481,6 +483,23 @@ class ResponseParser:
         if "Content-Length" in headers:
             return _SizedBody(_read_length(headers.get_all("Content-Length")))
         return _EndlessBody()
+
+
+def _read_status_line(line: bytes) -> tuple[int, str]:
+    """Return status and reason (RFC 9112 section 4)."""
+    start = _read_tunnel_status_line(line)
+    if not line.startswith(b"HTTP/1.1 "):
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_shown(line[:8])}")
+    return start
+
+
+def _read_tunnel_status_line(line: bytes) -> tuple[int, str]:
+    """Return status and reason from a proxy, which may speak HTTP/1.0."""
+    match = is_status_line(line)
+    if match is None:
+        raise ValueError(f"invalid HTTP status line: {_shown(line)}")
+    _, status_code, reason_phrase = match.groups(b"")
+    return int(status_code), reason_phrase.decode("iso-8859-1")
 
 
 def _choose_coding(codings: list[str]) -> _Body:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ._accelerator import FrameDecoder, build_frame, new_mask
+from ._failures import InvalidText, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from .exceptions import (
     ConnectionClosed,
@@ -52,12 +53,7 @@ _OPEN: Final = State.OPEN
 _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
-
-
-class InvalidText(ProtocolError):
-    """Text that isn't UTF-8; the connection fails with 1007 (RFC 6455 section 8.1)."""
-
-    close_code = CloseCode.INVALID_DATA
+_TEXT: Final = 0x1
 
 
 class Protocol:
@@ -232,7 +228,9 @@ class Protocol:
 
     def _receive_frames(self, data: BytesLike) -> None:
         """The hot path: what a read gave, to frames, to whom they concern."""
-        self._take_frames((self._decoder or self._start_decoder()).feed(data))
+        # After an error that is held back, nothing counts.
+        if self._held is None:
+            self._take_frames((self._decoder or self._start_decoder()).feed(data))
 
     def _take_frames(self, frames: list[Any]) -> None:
         """Take in frames as the decoder gives them: first byte, payload, and so on."""
@@ -245,11 +243,7 @@ class Protocol:
                 else:
                     self._receive_frame(head, frames[index + 1])
             self._check_decoder()
-        except (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError) as exc:
-            self._fail_for(exc)
         except Exception as exc:
-            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
-            self.logger.error("parser failed", exc_info=True)
             self._fail_for(exc)
         if self._life.state is not _OPEN:
             self._react()
@@ -323,18 +317,28 @@ class Protocol:
         assert self._deflate is not None
         if head & 0x0F:
             self._opcode = head & 0x4F
-        if self._opcode & RSV1:
-            limit = self.max_message_size
-            room = None if limit is None else limit - self._inflated
-            if self.max_fragment_size is not None:
-                room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
-            try:
-                payload = self._deflate.decompress(payload, head >= FIN, room)
-            except PayloadTooBig as exc:
-                exc.set_current_size(self._inflated or None)
-                raise
-            payload = self._check_text(head, payload)
-        return head & ~RSV1, payload
+        if not self._opcode & RSV1:
+            return head, payload
+        room = self.max_message_size
+        if room is not None:
+            room -= self._inflated
+        if self.max_fragment_size is not None:
+            room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
+        try:
+            payload = self._deflate.decompress(payload, head >= FIN, room)
+        except PayloadTooBig as exc:
+            exc.set_current_size(self._inflated or None)
+            raise
+        return head & ~RSV1, self._check_text(head, payload)
+
+    def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
+        """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
+        try:
+            _, message = self._inflate(head, payload)
+        except Exception as exc:
+            self._fail_for(exc)
+            return None
+        return message
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
@@ -357,7 +361,7 @@ class Protocol:
         """Keep account of a payload that only an extension could read; check it if it is text."""
         final = head >= FIN
         self._inflated = 0 if final else self._inflated + len(payload)
-        if self._opcode & 0x0F != Opcode.TEXT:
+        if self._opcode & 0x0F != _TEXT:
             return payload
         if final and head & 0x0F:
             text = payload.decode()
@@ -384,7 +388,10 @@ class Protocol:
 
     def _fail_for(self, exc: Exception) -> None:
         """Fail the connection for an error that was found in what the peer sent."""
-        code, reason = _explain(exc)
+        if not isinstance(exc, (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError)):
+            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
+            self.logger.error("parser failed", exc_info=exc)
+        code, reason = explain(exc)
         if self._hold_failure is not None and self._hold_failure():
             self._held = exc, code, reason
             return
@@ -463,29 +470,27 @@ class Protocol:
         if self._continuing:
             raise ProtocolError("expected a continuation frame")
         if self.extensions or self.debug:
-            return self._encode(Opcode(opcode), data)
+            return self._encode(opcode, data)
         return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
 
-    def _encode(self, opcode: Opcode, data: BytesLike, fin: bool = True) -> bytes:
+    def _encode(self, opcode: int, data: BytesLike, fin: bool = True) -> bytes:
         """One frame in bytes, through the extensions."""
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         head = opcode | FIN if fin else opcode
         if self.debug:
             self._log_frame(">", head, data)
-        if self.extensions:
-            head, data = self._extend(head, data, fin)
-        return build_frame(head, data, new_mask() if self.side is Side.CLIENT else None)
-
-    def _extend(self, head: int, data: BytesLike, fin: bool) -> tuple[int, BytesLike]:
-        """First byte and payload of a frame, after the extensions."""
-        if self._deflate is None:
-            self._find_deflate()
         if self._deflate is not None:
-            if head & 0x08:
-                return head, data
-            # RSV1 marks the first frame of a message (RFC 7692 section 6).
-            return (head | RSV1 if head & 0x0F else head), self._deflate.compress(data, fin)
+            head, data = self._deflate.pack(head, data)
+        elif self.extensions:
+            head, data = self._extend(head, data)
+        return build_frame(head, data, new_mask() if self.side is _CLIENT else None)
+
+    def _extend(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+        """First byte and payload of a frame, after the extensions."""
+        self._find_deflate()
+        if self._deflate is not None:
+            return self._deflate.pack(head, data)
         frame = Frame.from_head(head, data)
         for extension in self.extensions:
             frame = extension.encode(frame)
@@ -628,17 +633,3 @@ class Protocol:
     def _log_frame(self, arrow: str, head: int, payload: Any) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
         self.logger.debug("%s %s", arrow, Frame.from_head(head, data))
-
-
-def _explain(exc: Exception) -> tuple[int, str]:
-    """The close code and the reason for an error found in what the peer sent."""
-    if isinstance(exc, ProtocolError):
-        return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)
-    if isinstance(exc, TooManyFragments):
-        return CloseCode.MESSAGE_TOO_BIG, "too many fragments"
-    if isinstance(exc, PayloadTooBig):
-        return CloseCode.MESSAGE_TOO_BIG, str(exc)
-    if isinstance(exc, UnicodeDecodeError):
-        return CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
-    # Never tell the peer about our bugs.
-    return CloseCode.INTERNAL_ERROR, ""

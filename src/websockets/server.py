@@ -15,8 +15,9 @@ from http import HTTPStatus as Status
 from typing import Any, Final, cast
 
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
-from .datastructures import Headers, MultipleValuesError
+from .datastructures import Headers
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -45,6 +46,9 @@ __all__ = ["ServerProtocol"]
 # 22 has 4 bits to spare, which simple clients don't set to zero, and which nobody needs.
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 
+# What is sent without another check.
+_is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
+
 BROWSER_HINT: Final = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
@@ -55,12 +59,15 @@ class _Date:
 
     second = -1
     text = ""
+    # The same with what else is in every response that opens a connection.
+    switching = ""
 
     def __call__(self) -> str:
         # A date is the one thing below the front-ends that can't be an argument: users build responses too.
         second = int(time.time())
         if second != self.second:
             self.text = email.utils.formatdate(second, usegmt=True)
+            self.switching = f"Date: {self.text}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             self.second = second
         return self.text
 
@@ -119,6 +126,7 @@ class ServerProtocol(Protocol):
 
     _parser: RequestParser | None = None
     _requested: bool = False
+    _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
 
@@ -130,7 +138,7 @@ class ServerProtocol(Protocol):
             self._early = self._early or bytearray()
             self._early += data
             return
-        parser = self._parser = self._parser or RequestParser()
+        parser = self._parser or RequestParser()
         try:
             request = parser.feed(data)
         except (RequestLineTooLong, HeaderLineTooLong, TooManyHeaders) as exc:
@@ -140,12 +148,17 @@ class ServerProtocol(Protocol):
         else:
             if request is not None:
                 self._take_request(request, parser.rest)
+            else:
+                self._parser = parser
 
     def _take_request(self, request: Request, rest: bytes) -> None:
-        self._parser, self._requested = None, True
+        self._requested, self._unanswered = True, request
+        if self._parser is not None:
+            self._parser = None
         if rest:
             self._early = bytearray(rest)
-        self._method = request.method
+        if request.method != "GET":
+            self._method = request.method
         if self.debug:
             self.logger.debug("< %s %s %s", request.method, printable(request.path), request.protocol)
             log_headers(self.logger, "<", request.headers)
@@ -236,19 +249,7 @@ class ServerProtocol(Protocol):
             InvalidHandshake: the request isn't a good opening handshake.
         """
         headers = request.headers
-        if request.method != "GET":
-            raise InvalidMethod(request.method)
-        if request.protocol != "HTTP/1.1":
-            raise InvalidProtocol(request.protocol)
-        # Who asks for no upgrade at all learns that first: browsers and health checks come here by mistake.
-        check_upgrade(headers)
-        single_value(headers, "Host")
-        key = single_value(headers, "Sec-WebSocket-Key")
-        if _KEY.fullmatch(key) is None:
-            raise InvalidHeaderValue("Sec-WebSocket-Key", key)
-        version = single_value(headers, "Sec-WebSocket-Version")
-        if version != VERSION:
-            raise _UnsupportedVersion("Sec-WebSocket-Version", version)
+        key = _checked_key(request)
         self.origin = self.process_origin(headers)
         extensions_header, self.extensions = self.process_extensions(headers)
         protocol_header = self.subprotocol = self.process_subprotocol(headers)
@@ -267,10 +268,9 @@ class ServerProtocol(Protocol):
             InvalidOrigin: it isn't acceptable.
             InvalidHeader: there are several.
         """
-        try:
-            origin = headers.get("Origin")
-        except MultipleValuesError:
-            raise InvalidHeader("Origin", "multiple values") from None
+        origin = headers._by_name().get("origin")
+        if isinstance(origin, list):
+            raise InvalidHeader("Origin", "multiple values")
         if self.origins is not None and not any(_origin_matches(allowed, origin) for allowed in self.origins):
             raise InvalidOrigin(origin)
         return cast(Origin | None, origin)
@@ -319,12 +319,8 @@ class ServerProtocol(Protocol):
         Raises:
             InvalidHandshake: the header is malformed, or nothing acceptable is offered.
         """
-        offered = [
-            subprotocol
-            for value in headers.get_all("Sec-WebSocket-Protocol")
-            for subprotocol in parse_subprotocol(value)
-        ]
-        return self.select_subprotocol(offered)
+        values = headers.get_all("Sec-WebSocket-Protocol")
+        return self.select_subprotocol([subprotocol for value in values for subprotocol in parse_subprotocol(value)])
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Pick the subprotocol that the server prefers. May be overridden.
@@ -391,6 +387,7 @@ class ServerProtocol(Protocol):
             if response.body:
                 self.logger.debug("> [body] (%d bytes)", len(response.body))
         self.writes.append(data)
+        self._unanswered = None
         if response.status_code == 101:
             self._open()
         else:
@@ -403,8 +400,8 @@ class ServerProtocol(Protocol):
             self._log_state()
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info("connection open")
-        early, self._early = self._early, None
-        if early is not None:
+        if self._early is not None:
+            early, self._early = self._early, None
             self.receive_data(early)
 
     def _refused(self, response: Response) -> None:
@@ -421,6 +418,20 @@ class ServerProtocol(Protocol):
             self.logger.info("connection closed")
 
 
+# fmt: off
+share_names(
+    ServerProtocol,
+    # Made with the protocol.
+    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "origins", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    # While it is open.
+    "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
+    # When it closes.
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing",
+)
+# fmt: on
+
+
 class ServerConnection(ServerProtocol):
     """The name that :class:`ServerProtocol` had once, with the same parameters; making one warns."""
 
@@ -429,13 +440,35 @@ class ServerConnection(ServerProtocol):
         super().__init__(*args, **kwargs)
 
 
+def _checked_key(request: Request) -> str:
+    """The ``Sec-WebSocket-Key`` of a request that asks for this protocol, in this version (RFC 6455 section 4.2.1)."""
+    headers = request.headers
+    if request.method != "GET":
+        raise InvalidMethod(request.method)
+    if request.protocol != "HTTP/1.1":
+        raise InvalidProtocol(request.protocol)
+    # Who asks for no upgrade at all learns that first: browsers and health checks come here by mistake.
+    check_upgrade(headers)
+    single_value(headers, "Host")
+    key = single_value(headers, "Sec-WebSocket-Key")
+    if _KEY.fullmatch(key) is None:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+    version = single_value(headers, "Sec-WebSocket-Version")
+    if version != VERSION:
+        raise _UnsupportedVersion("Sec-WebSocket-Version", version)
+    return key
+
+
 def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:
     """The response that opens the connection (RFC 6455 section 4.2.2)."""
-    headers = Headers()
-    headers["Date"] = _date()
-    headers["Upgrade"] = "websocket"
-    headers["Connection"] = "Upgrade"
-    headers["Sec-WebSocket-Accept"] = accept
+    _date()
+    lines = _date.switching
+    if _is_accept(accept):
+        headers = Headers._from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
+    else:
+        # Somebody overrode what makes it.
+        headers = Headers._from_lines(lines)
+        headers["Sec-WebSocket-Accept"] = accept
     if extensions is not None:
         headers["Sec-WebSocket-Extensions"] = extensions
     if subprotocol is not None:

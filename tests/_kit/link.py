@@ -27,6 +27,9 @@ CAPACITY = 64 * 1024
 #: What ``getsockname()`` gives: a tuple for IPv4 and IPv6, a path for a Unix socket.
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 
+#: Seconds by which a loop may be early.
+_RESOLUTION = 1e-9
+
 #: How many bytes a read may give: a number, or a function of the number available; None for no limit.
 Chunk = int | Callable[[int], int] | None
 
@@ -381,7 +384,8 @@ class Direction:
         now = self._loop.time()
         while self._travelling and not self._held:
             due, item = self._travelling[0]
-            if due > now:
+            # asyncio's timers ring up to a nanosecond early; on a virtual clock, sleeping again would be for ever.
+            if due - now > _RESOLUTION:
                 self._timer = self._loop.call_at(due, self._deliver)
                 break
             self._travelling.popleft()

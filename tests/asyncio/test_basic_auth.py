@@ -55,6 +55,7 @@ async def test_who_gets_in(options: dict[str, Any]) -> None:
                 await connect(uri_of(server, user_info=wrong))
 
 
+@pytest.mark.scenario(24)
 @pytest.mark.parametrize(
     ("authorization", "body"),
     [

@@ -12,10 +12,12 @@ import pytest
 
 from _kit import RawPeer, VirtualLoop, idle, virtual, wire
 from _kit.ends import FramePeer, open_end, open_pair
+from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, broadcast, serve
 from websockets.exceptions import ConcurrencyError
 from websockets.extensions.base import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame
 from websockets.protocol import Side, State
 
@@ -208,6 +210,47 @@ async def test_what_is_held_back_is_sent_before_anything_else() -> None:
             *(b"one", b"two", b"three", b"four", b"five", b"six"),
             b"\x03\xe8",
         ]
+
+
+COMPRESSION: dict[str, dict[str, Any]] = {
+    "default": {},
+    "forgetting": {
+        "extensions": [ServerPerMessageDeflateFactory(server_no_context_takeover=True, server_max_window_bits=9)]
+    },
+}
+
+
+@pytest.mark.parametrize("name", COMPRESSION)
+@virtual
+async def test_compression_is_shared_and_contexts_stay_intact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+    pack_alone = PerMessageDeflate._pack_alone
+
+    def counting(self: PerMessageDeflate, head: int, data: Any) -> Any:
+        alone.append(len(data))
+        return pack_alone(self, head, data)
+
+    monkeypatch.setattr(PerMessageDeflate, "_pack_alone", counting)
+
+    async def handler(connection: Connection) -> None:
+        await connection.wait_closed()
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serve(handler, "localhost", 0, **COMPRESSION[name]))
+        (listening,) = server.sockets
+        port = listening.getsockname()[1]
+        clients = [await stack.enter_async_context(connect(f"ws://localhost:{port}")) for _ in range(3)]
+        ends = list(server.connections)
+        sizes = [300, 5000, 20, 300, 2048, 40_000, 300, 2047]
+        for number, size in enumerate(sizes):
+            message = f"{number} is the number of this message. " * (size // 30 + 1)
+            broadcast(ends, message[:size])
+            for end in ends:
+                await end.send(message)
+            for client in clients:
+                assert [await client.recv(), await client.recv()] == [message[:size], message]
+    # Each once, not once for each connection.
+    assert alone == (sizes if name == "forgetting" else [5000, 2048, 40_000])
 
 
 @virtual

@@ -18,6 +18,7 @@ both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 QUEUES: list[tuple[Any, int, int]] = [(16, 16, 4), (8, 8, 2), ((8, 6), 8, 6), ((None, 2), 8, 2), (0, 0, 0)]
 
 
+@pytest.mark.scenario(59)
 @both_sides
 @pytest.mark.parametrize(("max_queue", "high", "low"), QUEUES)
 @virtual
@@ -107,6 +108,7 @@ async def test_a_stream_is_limited_by_its_reader(side: Side) -> None:
         await task
 
 
+@pytest.mark.scenario(57)
 @both_sides
 @virtual
 async def test_a_million_tiny_fragments(side: Side) -> None:

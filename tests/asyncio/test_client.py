@@ -349,6 +349,7 @@ def plain_text(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
+@pytest.mark.scenario(75)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -591,6 +592,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.scenario(71)
 @pytest.mark.parametrize("answer", SLOW, ids=["silence", "status line", "header", "endless body", "body", "chunk"])
 @virtual
 async def test_slow_server(answer: Any) -> None:
@@ -634,6 +636,7 @@ async def test_timeout_of_the_operating_system(monkeypatch: pytest.MonkeyPatch) 
         await connect("ws://localhost/")
 
 
+@pytest.mark.scenario(78)
 @virtual
 async def test_cancelled_at_any_step() -> None:
     """Wherever connecting is cancelled, the TCP connection is closed and nothing is left behind."""
@@ -695,6 +698,7 @@ async def test_redirect_to_nowhere_or_to_several_places(location: Any) -> None:
             await connect(web.uri("/a"))
 
 
+@pytest.mark.scenario(72)
 @virtual
 async def test_redirects_are_counted() -> None:
     async with site([redirect("/next")]) as web:
@@ -724,6 +728,7 @@ BAD_LOCATIONS = [
 ]
 
 
+@pytest.mark.scenario(72)
 @pytest.mark.parametrize(("location", "kind"), BAD_LOCATIONS)
 @virtual
 async def test_redirect_to_what_is_no_place(location: str, kind: type[Exception]) -> None:
@@ -734,6 +739,7 @@ async def test_redirect_to_what_is_no_place(location: str, kind: type[Exception]
         assert len(web.asked) == 1
 
 
+@pytest.mark.scenario(72)
 @virtual
 async def test_credentials_stay_with_their_origin() -> None:
     """Another scheme, host or port is another origin."""
@@ -750,6 +756,7 @@ async def test_credentials_stay_with_their_origin() -> None:
     assert secrets["cookie"] == "secret"
 
 
+@pytest.mark.scenario(72)
 @pytest.mark.parametrize("target", ["ws://localhost:81/", "ws://LOCALHOST:81/", "ws://other/", "wss://localhost:80/"])
 @virtual
 async def test_what_is_another_origin(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -782,6 +789,7 @@ async def test_credentials_in_the_uri() -> None:
     assert "Authorization" not in other.asked[0].headers
 
 
+@pytest.mark.scenario(72)
 @virtual
 async def test_redirect_that_gives_up_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
     plain_text(monkeypatch)
@@ -856,6 +864,7 @@ async def test_one_deadline_for_all_redirects() -> None:
 # ------------------------------------------------------------------------------------------------------------- secrets
 
 
+@pytest.mark.scenario(73)
 @virtual
 async def test_credentials_are_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets.client")
@@ -870,6 +879,7 @@ async def test_credentials_are_in_no_error_and_no_log(caplog: pytest.LogCaptureF
         assert secret not in "\n".join(shown)
 
 
+@pytest.mark.scenario(73)
 @virtual
 async def test_bad_uri_does_not_show_credentials() -> None:
     with pytest.raises(InvalidURI) as caught:

@@ -62,6 +62,7 @@ async def test_client_waits_for_the_server_to_end_the_tcp_connection() -> None:
         assert peer.raw.ended == "eof"
 
 
+@pytest.mark.scenario(63, 77)
 @both_sides
 @pytest.mark.parametrize("close_timeout", [2, 10])
 @virtual
@@ -77,6 +78,7 @@ async def test_peer_never_answers(side: Side, close_timeout: float) -> None:
         assert isinstance(caught.value.__cause__, TimeoutError)
 
 
+@pytest.mark.scenario(63, 77)
 @both_sides
 @virtual
 async def test_peer_closes_and_never_ends_the_tcp_connection(side: Side) -> None:
@@ -100,6 +102,7 @@ async def test_no_close_timeout(side: Side) -> None:
         await task
 
 
+@pytest.mark.scenario(63, 77)
 @both_sides
 @virtual
 async def test_peer_that_never_stops_sending(side: Side) -> None:
@@ -118,6 +121,7 @@ async def test_peer_that_never_stops_sending(side: Side) -> None:
         await asyncio.wait([flooding])
 
 
+@pytest.mark.scenario(63)
 @both_sides
 @virtual
 async def test_peer_that_stopped_reading(side: Side) -> None:
@@ -153,6 +157,7 @@ async def test_closing_with_a_full_queue_takes_a_round_trip(side: Side) -> None:
         assert got == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.scenario(80)
 @both_sides
 @virtual
 async def test_many_close_and_wait(side: Side) -> None:
@@ -171,6 +176,7 @@ async def test_many_close_and_wait(side: Side) -> None:
             await receiving
 
 
+@pytest.mark.scenario(80)
 @both_sides
 @virtual
 async def test_both_close_at_once(side: Side) -> None:
@@ -250,6 +256,7 @@ async def test_reset(side: Side) -> None:
         assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
+@pytest.mark.scenario(78)
 @both_sides
 @pytest.mark.parametrize("stage", ["before", "during"])
 @virtual

@@ -42,6 +42,7 @@ async def test_pings_every_interval(side: Side) -> None:
         await asyncio.wait([task])
 
 
+@pytest.mark.scenario(61)
 @both_sides
 @pytest.mark.parametrize(("interval", "timeout"), [(20, 20), (5, 60), (60, 5)])
 @virtual
@@ -61,6 +62,7 @@ async def test_silent_peer_is_dropped(side: Side, interval: float, timeout: floa
         assert connection.close_code == 1006
 
 
+@pytest.mark.scenario(61)
 @both_sides
 @virtual
 async def test_half_open_connection_is_dropped(side: Side) -> None:
@@ -87,6 +89,7 @@ async def test_any_byte_counts_as_life(side: Side) -> None:
         assert len(connection._session._pings or {}) <= 1
 
 
+@pytest.mark.scenario(60)
 @both_sides
 @virtual
 async def test_peer_that_stops_reading_is_dropped_while_send_is_blocked(side: Side) -> None:

@@ -146,6 +146,7 @@ async def test_tunnel(version: str, chunk: int | None) -> None:
         assert (connection.state, connection.close_code) == (State.CLOSED, 1000)
 
 
+@pytest.mark.scenario(74)
 @virtual
 async def test_credentials_are_told_to_whom_they_are_for() -> None:
     uri, proxy = "ws://name:password@example.com/", "http://user:secret@proxy:8080"
@@ -161,6 +162,7 @@ async def test_credentials_are_told_to_whom_they_are_for() -> None:
         assert "Proxy-Authorization" not in head
 
 
+@pytest.mark.scenario(74)
 @virtual
 async def test_credentials_never_show(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -254,6 +256,7 @@ def named(exc: BaseException) -> bool:
 NO_HTTP = "did not receive a valid HTTP response from proxy"
 
 
+@pytest.mark.scenario(74)
 @pytest.mark.parametrize("chunk", [None, 1])
 @pytest.mark.parametrize(
     ("answer", "kinds", "text"),
@@ -333,6 +336,7 @@ async def test_proxy_that_never_answers() -> None:
         assert peer.link.client.closed
 
 
+@pytest.mark.scenario(74)
 @virtual
 async def test_proxy_that_is_slow_without_end() -> None:
     async with reached() as (connecting, peer):
@@ -645,6 +649,7 @@ async def test_tls_as_the_user_wants(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seen["context"] is context
 
 
+@pytest.mark.scenario(75)
 @pytest.mark.parametrize("layer", ["ssl", "proxy_ssl"])
 @virtual
 async def test_no_certificate_no_connection(layer: str) -> None:
@@ -655,6 +660,7 @@ async def test_no_certificate_no_connection(layer: str) -> None:
             await connect(**options)
 
 
+@pytest.mark.scenario(75)
 @pytest.mark.parametrize("layer", ["ssl", "proxy_ssl"])
 @virtual
 async def test_tls_cannot_be_turned_off_by_accident(layer: str) -> None:
@@ -664,6 +670,7 @@ async def test_tls_cannot_be_turned_off_by_accident(layer: str) -> None:
             await connect(**options)
 
 
+@pytest.mark.scenario(74)
 @virtual
 async def test_proxy_cannot_speak_for_the_server() -> None:
     async with reached("wss://example.com/") as (connecting, peer):

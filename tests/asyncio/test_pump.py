@@ -136,12 +136,15 @@ def is_readable(pump: Any) -> bool:
 
 def read(pump: Any, data: bytes) -> None:
     """As a loop does it, with the readable twin's decoder where the pump leaves that to its class."""
-    buffer = pump.get_buffer(-1)
-    buffer[: len(data)] = data
     if is_readable(pump):
         feed(pump, data)
-    else:
-        pump.buffer_updated(len(data))
+        return
+    while data:
+        buffer = pump.get_buffer(-1)
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        pump.buffer_updated(size)
+        data = data[size:]
 
 
 def feed(pump: Any, data: bytes) -> None:
@@ -258,6 +261,80 @@ async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
     pump._muted = True
     assert [await pump._next() for _ in range(3)] == ["a", "b", "c"]
     assert pump.asked == ["pause", "drained", "drained", "drained"]
+
+
+LARGE_MESSAGES: dict[str, str | bytes] = {
+    "text": "text " * 200_000,
+    "late": "a" * 900_000 + "é€𝄞" * 1000,
+    "early": "é€𝄞" * 90_000 + "a" * 70_000,
+    "bytes": bytes(range(256)) * 4000,
+}
+
+
+@virtual
+@every_twin
+@pytest.mark.parametrize("piece", [2**18, 70_001, 65_537, 4096])
+@pytest.mark.parametrize("name", LARGE_MESSAGES)
+async def test_large_messages_arrive_in_pieces(twin: Twin, name: str, piece: int) -> None:
+    message = LARGE_MESSAGES[name]
+    payload = message.encode() if isinstance(message, str) else message
+    opcode = 0x1 if isinstance(message, str) else 0x2
+    data = text("before") + wire.frame(opcode, payload, mask=MASK) + text("after")
+    for client in (False, True):
+        pump = make(twin, client=client)
+        if client:
+            data = wire.frame(0x1, b"before") + wire.frame(opcode, payload) + wire.frame(0x1, b"after")
+        for at in range(0, len(data), piece):
+            read(pump, data[at : at + piece])
+        assert list(pump._queue) == ["before", message, "after"]
+        assert pump.asked == []
+
+
+@virtual
+async def test_large_payloads_are_read_where_they_belong() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        data = text("x" * 2**20)
+        read(pump, data[:100])
+        assert pump.get_buffer(-1) is pump._buffer  # nothing is promised to who has sent little
+        read(pump, data[100:70_000])
+        views = []
+        at = 70_000
+        while (view := pump.get_buffer(-1)) is not pump._buffer:
+            # The buffer grows with what has arrived, and views that somebody keeps stay valid.
+            assert len(view) <= max(2 * at, 2**19)
+            views.append(view)
+            view[:50_000] = data[at : at + 50_000]
+            pump.buffer_updated(50_000)
+            at += 50_000
+        read(pump, data[at:])
+        assert [len(bytes(view)) for view in views] == [len(view) for view in views]
+        assert list(pump._queue) == ["x" * 2**20]
+
+
+@virtual
+async def test_text_is_refused_by_its_first_wrong_byte_where_it_belongs() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        data = bytearray(wire.frame(0x1, b"x" * 2**20))
+        data[600_000] = 0xFF
+        pump = make(twin, client=True)
+        for at in range(0, len(data), 100_000):
+            read(pump, bytes(data[at : at + 100_000]))
+        assert pump._decoder.failure == (1007, "invalid start byte at position 599990")
+        assert pump.asked == ["rest []"]
+        assert list(pump._queue) == []
+
+
+@virtual
+async def test_a_place_of_a_connection_that_was_given_up() -> None:
+    for twin in COMPILED:
+        pump = make(twin, client=True)
+        read(pump, wire.frame(0x2, bytes(2**20))[:100_000])
+        assert pump.get_buffer(-1) is not pump._buffer
+        pump._decoder = None
+        pump.buffer_updated(1000)
+        assert pump.asked == ["data "]
 
 
 # ------------------------------------------------------------------------------------------------------------- waiting
@@ -587,13 +664,21 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
 
 
 @virtual
-@pytest.mark.parametrize(
-    ("name", "value"), [("_queue", []), ("_decoder", "decoder"), ("_receiver", 1), ("_buffer", bytearray(3))]
-)
+@pytest.mark.parametrize(("name", "value"), [("_queue", []), ("_receiver", 1), ("_buffer", bytearray(3))])
 async def test_what_the_compiled_twin_relies_on_has_the_right_type(name: str, value: object) -> None:
     for twin in COMPILED:
         with pytest.raises(TypeError, match="expected"):
             setattr(make(twin), name, value)
+
+
+@virtual
+async def test_a_decoder_that_is_not_compiled_takes_the_detour() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        pump._decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
+        assert pump._decoder is None
+        read(pump, text("a"))
+        assert pump.asked == [f"data {text('a').hex()}"]
 
 
 @virtual

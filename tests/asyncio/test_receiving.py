@@ -142,6 +142,7 @@ async def test_cancelling_a_stream_before_its_message_loses_nothing() -> None:
         assert await connection.recv() == "message"
 
 
+@pytest.mark.scenario(78)
 @both_sides
 @pytest.mark.parametrize("k", range(12))
 @virtual
@@ -199,6 +200,7 @@ async def test_wait_for_recv(side: Side) -> None:
 NAMES = ["recv", "recv_streaming"]
 
 
+@pytest.mark.scenario(79)
 @pytest.mark.parametrize("running", NAMES)
 @pytest.mark.parametrize("second", NAMES)
 @virtual
@@ -357,6 +359,7 @@ async def test_closing_does_not_wait_for_a_failure_held_back(side: Side) -> None
 # ------------------------------------------------------------------------------------------------------------ fairness
 
 
+@pytest.mark.scenario(58)
 @virtual
 async def test_a_flood_does_not_starve_others() -> None:
     async with open_pair(server={"max_queue": None}, client={"compression": None}) as (client, server):

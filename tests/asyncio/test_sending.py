@@ -119,6 +119,7 @@ async def test_bad_item(side: Side, make: Any, kind: type[Exception], text: str,
 # ---------------------------------------------------------------------------------------------------------- concurrency
 
 
+@pytest.mark.scenario(79)
 @both_sides
 @virtual
 async def test_other_messages_wait_for_a_fragmented_one(side: Side) -> None:
@@ -152,6 +153,7 @@ async def test_other_messages_wait_for_a_fragmented_one(side: Side) -> None:
         assert connection._send_lock is None
 
 
+@pytest.mark.scenario(78)
 @both_sides
 @virtual
 async def test_cancelling_a_fragmented_send_fails_the_connection(side: Side) -> None:
@@ -261,6 +263,7 @@ async def test_connection_lost_while_send_waits(side: Side) -> None:
                 await task
 
 
+@pytest.mark.scenario(55)
 @both_sides
 @virtual
 async def test_pongs_to_a_peer_that_does_not_read_are_one_at_most(side: Side) -> None:

@@ -123,6 +123,50 @@ def both_kinds(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("options", "after_the_read"),
+    [
+        ({}, State.OPEN),
+        ({"subprotocols": ["chat"]}, State.OPEN),
+        ({"process_request": lambda connection, request: None}, State.CONNECTING),
+        ({"process_response": lambda connection, request, response: None}, State.CONNECTING),
+        ({"select_subprotocol": lambda connection, offered: None}, State.CONNECTING),
+    ],
+)
+async def test_only_hooks_put_off_the_answer(options: dict[str, Any], after_the_read: State) -> None:
+    states: list[State] = []
+
+    class Watched(ServerConnection):
+        def data_received(self, data: Any) -> None:
+            super().data_received(data)
+            states.append(self.state)
+
+    async with serving(create_connection=Watched, **options) as server:
+        peer = await enter(server, request(headers={"Sec-WebSocket-Protocol": "chat"}))
+        assert states == [after_the_read]
+        await leave(peer)
+
+
+@virtual
+async def test_server_header_of_a_protocol_of_the_user() -> None:
+    class Named(ServerProtocol):
+        def accept(self, request: Request) -> Response:
+            response = super().accept(request)
+            response.headers["Server"] = "mine"
+            return response
+
+    def create_connection(protocol: ServerProtocol, server: Server, **options: Any) -> ServerConnection:
+        return ServerConnection(Named(logger=protocol.logger), server, **options)
+
+    async with serving(create_connection=create_connection) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        head = await peer.read_until()
+        assert re.findall(rb"Server: (.*)\r\n", head) == [b"mine"]
+        await leave(peer)
+
+
+@virtual
 async def test_connection() -> None:
     seen: list[ServerConnection] = []
 
@@ -152,6 +196,7 @@ async def test_connection() -> None:
         assert server.connections == set()
 
 
+@pytest.mark.scenario(28)
 @pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
 @virtual
 async def test_frames_behind_the_request(chunker: Chunker) -> None:
@@ -242,6 +287,7 @@ async def test_refused_connection_closes(data: bytes, status: str, caplog: pytes
     assert messages(caplog) == [f"connection rejected ({status})", "connection closed"]
 
 
+@pytest.mark.scenario(26)
 @virtual
 async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -265,6 +311,7 @@ async def test_answer_to_head_has_no_body() -> None:
         assert (status, headers["Content-Length"], body) == ("200 OK", ["4"], b"")
 
 
+@pytest.mark.scenario(15)
 @virtual
 async def test_server_survives_all_of_it() -> None:
     async with serving() as server:
@@ -431,6 +478,7 @@ HOOKS = ["process_request", "process_response"]
 WRONG_RESULTS: list[Any] = ["text", (200, {}, b""), False, 0, ServerProtocol]
 
 
+@pytest.mark.scenario(27)
 @pytest.mark.parametrize("name", HOOKS)
 @pytest.mark.parametrize("hook", both_kinds(crash))
 @virtual
@@ -572,6 +620,7 @@ async def test_compression() -> None:
 # ---------------------------------------------------------------------------------------------------------- deadlines
 
 
+@pytest.mark.scenario(1, 67)
 @virtual
 async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -588,6 +637,7 @@ async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+@pytest.mark.scenario(2)
 @pytest.mark.parametrize("data", [request(), request(raw=b"a: b\r\n" * 200), b"x" * 9000])
 @virtual
 async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -605,6 +655,7 @@ async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) ->
     assert messages(caplog)[0] == "opening handshake failed: timed out during opening handshake"
 
 
+@pytest.mark.scenario(3)
 @virtual
 async def test_many_dripping_clients_delay_nobody() -> None:
     async with serving() as server:
@@ -802,6 +853,7 @@ async def test_handler_returns(caplog: pytest.LogCaptureFixture) -> None:
         assert messages(caplog) == ["connection open", "connection closed"]
 
 
+@pytest.mark.scenario(81)
 @virtual
 async def test_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)
@@ -1006,6 +1058,7 @@ async def test_factory_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     running_loop().errors.clear()
 
 
+@pytest.mark.scenario(66)
 @virtual
 async def test_connections_are_collected_at_once() -> None:
     references: list[weakref.ref[Any]] = []
@@ -1221,6 +1274,7 @@ async def test_nothing_is_logged_below_the_level(caplog: pytest.LogCaptureFixtur
 # -------------------------------------------------------------------------------------------- cancelling, at every step
 
 
+@pytest.mark.scenario(78)
 @pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
 @virtual
 async def test_tasks_cancelled_at_any_step(hooks: bool) -> None:

@@ -196,6 +196,7 @@ async def test_refused_request_stays_refused() -> None:
         peer.close()
 
 
+@pytest.mark.scenario(82)
 @pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
 @virtual
 async def test_close_at_any_step_of_the_opening(hooks: bool) -> None:
@@ -294,6 +295,7 @@ async def test_connections_may_stay() -> None:
         await closing
 
 
+@pytest.mark.scenario(82)
 @virtual
 async def test_connections_that_close_already() -> None:
     async def handler(connection: ServerConnection) -> None:
@@ -317,6 +319,7 @@ async def test_client_that_never_answers() -> None:
         peer.close()
 
 
+@pytest.mark.scenario(82)
 @virtual
 async def test_client_that_never_reads() -> None:
     async def flood(connection: ServerConnection) -> None:
@@ -552,6 +555,7 @@ def test_close_while_the_loop_stands_still() -> None:
     assert loop.errors == []
 
 
+@pytest.mark.scenario(83)
 @pytest.mark.parametrize("closing", [False, True])
 def test_end_of_the_loop_ends_connections(closing: bool) -> None:
     """A program that just ends cancels all tasks: clients learn of it, and the log stays empty."""

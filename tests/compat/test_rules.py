@@ -428,6 +428,7 @@ async def test_rule_17_an_answer_to_head_has_no_body() -> None:
     assert answer.body == b""
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(
     "bad",
     [

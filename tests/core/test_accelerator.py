@@ -89,6 +89,7 @@ def streams(draw: st.DrawFn) -> tuple[Rules, bytes]:
     return rules, bytes(data)
 
 
+@pytest.mark.scenario(86)
 @settings(max_examples=1000)
 @given(case=streams(), data=st.data())
 def test_any_split_gives_what_the_oracle_gives(case: tuple[Rules, bytes], data: st.DataObject) -> None:
@@ -502,6 +503,7 @@ def test_header_of_no_frame(twin: Any, head: int) -> None:
         twin.build_header(head, 0)
 
 
+@pytest.mark.scenario(35)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", [0x81, 0x82])
 def test_nothing_is_allocated_for_what_is_announced(twin: Any, masked: bool, kind: int) -> None:

@@ -117,6 +117,7 @@ def test_either_credentials_or_a_check() -> None:
             credentials_checker(*wrong)
 
 
+@pytest.mark.scenario(24)
 def test_every_comparison_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
 

@@ -131,6 +131,7 @@ def test_request_with_everything() -> None:
     )
 
 
+@pytest.mark.scenario(76)
 def test_keys_are_random() -> None:
     keys = {ClientProtocol(parse_uri("ws://example.com/")).key for _ in range(100)}
     assert len(keys) == 100
@@ -332,6 +333,7 @@ def test_body(headers: wire.Headers, sent: bytes, body: bytes, eof: bool, chunke
     assert client.handshake_exc.response is event
 
 
+@pytest.mark.scenario(71)
 def test_body_that_never_ends_is_bounded() -> None:
     client = told(asked(), [response(404)])
     fed = 0
@@ -622,6 +624,7 @@ CHUNKED = response(404, {"Transfer-Encoding": "chunked"}, body=b"5;a=b\r\nhello\
 anything = st.one_of(st.binary(max_size=200), *(mutated(data) for data in (OPENING, CHUNKED)))
 
 
+@pytest.mark.scenario(70)
 @given(data=anything, pieces=st.data())
 @example(data=OPENING, pieces=None)
 @example(data=CHUNKED, pieces=None)

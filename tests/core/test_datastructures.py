@@ -24,6 +24,21 @@ PAIRS = st.lists(st.tuples(NAMES, VALUES))
 SEVERAL = [("Server", "a"), ("Set-Cookie", "b"), ("SET-COOKIE", "c")]
 
 
+def received(pairs: list[tuple[str, str]]) -> Headers:
+    """Headers as a parser makes them."""
+    return Headers._from_lines("".join(f"{name}:{value} \r\n" for name, value in pairs).encode("iso-8859-1"))
+
+
+def to_send(pairs: list[tuple[str, str]]) -> Headers:
+    """Headers as a server makes them for its responses."""
+    return Headers._from_lines("".join(f"{name}: {value}\r\n" for name, value in pairs))
+
+
+def stripped(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is left of *pairs* when they were sent: blanks around a value get lost."""
+    return [(name, value.strip(" \t")) for name, value in pairs]
+
+
 class DictLike:
     """The least that counts as dict-like."""
 
@@ -64,7 +79,7 @@ NUMBER: Any = 5
 )
 def test_construction(made: Headers, pairs: list[tuple[str, str]]) -> None:
     assert list(made.raw_items()) == pairs
-    assert made == Headers._from_wire(pairs)
+    assert made == to_send(pairs)
 
 
 def test_construction_refuses_two_sources() -> None:
@@ -263,9 +278,10 @@ def test_nothing_gets_in_that_ends_a_line(pairs: list[tuple[str, str]]) -> None:
     assert len(headers.serialize().splitlines()) == len(pairs) + 1
 
 
-@given(PAIRS)
-def test_index_agrees_with_a_search(pairs: list[tuple[str, str]]) -> None:
-    headers = Headers(pairs)
+@given(PAIRS, st.sampled_from([Headers, received, to_send]))
+def test_index_agrees_with_a_search(pairs: list[tuple[str, str]], make: Any) -> None:
+    pairs = stripped(pairs)
+    headers = make(pairs)
     for name, _ in pairs:
         assert headers.get_all(name.swapcase()) == [v for n, v in pairs if n.lower() == name.lower()]
 
@@ -278,3 +294,68 @@ def test_settled_headers_answer_as_before() -> None:
     assert headers.get_all("a") == ["1", "2"]
     headers["B"] = "4"
     assert headers.get_all("b") == ["3", "4"]
+
+
+# Headers are kept as lines until somebody changes them: nobody must notice.
+
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), NAMES, VALUES),
+        st.tuples(st.just("delete"), NAMES),
+        st.tuples(st.just("update"), PAIRS),
+        st.tuples(st.just("look"), NAMES),
+        st.tuples(st.just("settle")),
+        st.tuples(st.just("copy")),
+        st.tuples(st.just("clear")),
+    )
+)
+
+
+def change(headers: Headers, what: str, *arguments: Any) -> Any:
+    """Do something to *headers*; return what they are then."""
+    match what:
+        case "set":
+            headers[arguments[0]] = arguments[1]
+        case "delete" if arguments[0] in headers:
+            del headers[arguments[0]]
+        case "update":
+            headers.update(arguments[0])
+        case "look":
+            headers.get_all(*arguments)
+        case "settle":
+            headers._settle()
+        case "copy":
+            return copy.copy(headers)
+        case "clear":
+            headers.clear()
+    return headers
+
+
+@given(PAIRS, CHANGES)
+def test_lines_and_pairs_are_the_same_to_everybody(pairs: list[tuple[str, str]], changes: list[Any]) -> None:
+    pairs = stripped(pairs)
+    several = [Headers(pairs), received(pairs), to_send(pairs)]
+    for each in changes:
+        several = [change(headers, *each) for headers in several]
+    plain, *others = several
+    for other in others:
+        assert other == plain
+        assert list(other.raw_items()) == list(plain.raw_items())
+        assert other.serialize() == plain.serialize()
+        assert repr(other) == repr(plain)
+
+
+@given(PAIRS)
+def test_copies_of_lines_are_independent(pairs: list[tuple[str, str]]) -> None:
+    for headers in (Headers(pairs), received(pairs), to_send(pairs)):
+        before = list(headers.raw_items())
+        headers.copy()["A"] = "1"
+        copied = headers.copy()
+        headers["A"] = "1"
+        assert list(copied.raw_items()) == before
+        assert list(headers.raw_items()) == [*before, ("A", "1")]
+
+
+def test_all_values_are_a_list_of_their_own(headers: Headers) -> None:
+    headers.get_all("Set-Cookie").append("d")
+    assert headers.get_all("Set-Cookie") == ["b", "c"]

@@ -364,6 +364,7 @@ def forget_all() -> None:
 every_twin = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 
 
+@pytest.mark.scenario(76)
 @every_twin
 def test_masks_use_all_random_bytes_once(twin: Any, random: CountingRandom) -> None:
     keys = [twin.new_mask() for _ in range(5000)]
@@ -419,6 +420,7 @@ if child:
 
 if hasattr(os, "fork"):
 
+    @pytest.mark.scenario(76)
     def test_masks_are_renewed_after_fork() -> None:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run([sys.executable, "-c", FORK], env=environ, capture_output=True, text=True, check=True)

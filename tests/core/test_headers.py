@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from websockets.exceptions import InvalidHeaderFormat, InvalidHeaderValue
 from websockets.headers import (
+    MAX_REMEMBERED,
+    _remembered_extensions,
     build_authorization_basic,
     build_extension,
     build_host,
@@ -334,6 +336,7 @@ def test_anything_is_read_or_refused(name: str, header: str) -> None:
         assert PARSERS[name](header)
 
 
+@pytest.mark.scenario(20)
 @pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize(
     "header",
@@ -364,3 +367,23 @@ def test_cost_is_linear(name: str, header: str) -> None:
         PARSERS[name](header)
     # Linear work takes milliseconds; quadratic work on 8 kB, seconds.
     assert time.thread_time() - start < 0.25
+
+
+@pytest.mark.parametrize("padding", ["", "x" * 200])
+def test_extensions_are_the_caller_s_own(padding: str) -> None:
+    header = f"a; b={padding or 'c'}"
+    expected = [("a", [("b", padding or "c")])]
+    first = parse_extension(header)
+    assert first == expected
+    parameters = first[0][1]
+    assert isinstance(parameters, list)
+    parameters.clear()
+    first.clear()
+    assert parse_extension(header) == expected
+
+
+def test_long_extensions_are_not_remembered() -> None:
+    _remembered_extensions.cache_clear()
+    parse_extension("a" * MAX_REMEMBERED)
+    parse_extension("a" * (MAX_REMEMBERED + 1))
+    assert _remembered_extensions.cache_info().currsize == 1

@@ -369,10 +369,12 @@ def peak_of(work: Callable[[], object]) -> int:
     return peak
 
 
+@pytest.mark.scenario(57)
 def test_tiny_fragments_cost_little_more_than_their_bytes() -> None:
     assert peak_of(lambda: flood(50_000, two_bytes)) < 4 * 100_000
 
 
+@pytest.mark.scenario(46)
 def test_empty_fragments_cost_nothing() -> None:
     assert peak_of(lambda: flood(50_000, lambda number: b"")) < 16_384
 

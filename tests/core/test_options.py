@@ -165,10 +165,13 @@ def test_tls_that_fits(uri: str, arguments: dict[str, Any]) -> None:
     assert arguments == before
 
 
+@pytest.mark.scenario(75)
 @pytest.mark.parametrize(
     ("uri", "ssl", "error"),
     [
         ("wss://localhost/", None, "ssl=None is incompatible with a wss:// URI"),
+        ("wss://localhost/", False, "ssl=False is incompatible with a wss:// URI"),
+        ("wss://localhost/", 0, "ssl=0 is incompatible with a wss:// URI"),
         ("ws://localhost/", CONTEXT, "ssl argument is incompatible with a ws:// URI"),
         ("ws://localhost/", False, "ssl argument is incompatible with a ws:// URI"),
     ],

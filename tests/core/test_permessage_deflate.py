@@ -26,7 +26,7 @@ from websockets.exceptions import (
     PayloadTooBig,
     ProtocolError,
 )
-from websockets.extensions import permessage_deflate as module
+from websockets.extensions._deflate import MESSAGE_END
 from websockets.extensions.base import ClientExtensionFactory, Extension, ServerExtensionFactory
 from websockets.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
@@ -253,6 +253,49 @@ def test_whatever_arrives_is_inflated_within_the_limit_or_refused(
             assert extension._decompressor is None
 
 
+def outcome(extension: PerMessageDeflate, payload: bytes, fin: bool, limit: int | None) -> tuple[object, ...]:
+    """What becomes of a payload: its content, or how it is refused; and what is kept because of it."""
+    try:
+        result: tuple[object, ...] = (extension.decompress(payload, fin, limit),)
+    except (ProtocolError, PayloadTooBig) as exc:
+        result = type(exc), str(exc), getattr(exc, "close_code", None), str(exc.__cause__)
+    return *result, extension._decompressor is None, extension._window, extension._pending, extension._finished
+
+
+@st.composite
+def payloads_of_a_peer(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
+    """Payloads of a peer that flushes in any way, some of them cut off or spoilt."""
+    sender = zlib.compressobj(wbits=-15)
+    payloads = []
+    for content, finish, spoil in draw(st.lists(st.tuples(contents, st.booleans(), st.integers(0, 5)), max_size=6)):
+        payload = sender.compress(content) + sender.flush(zlib.Z_FINISH if finish else zlib.Z_SYNC_FLUSH)
+        payload = payload.removesuffix(TAIL)
+        sender = zlib.compressobj(wbits=-15) if finish else sender
+        place = draw(st.integers(0, len(payload)))
+        if spoil == 1:
+            payload = payload[:place]
+        elif spoil == 2:
+            payload = payload[:place] + b"\x05" + payload[place + 1 :]
+        elif spoil == 3:
+            payload += stored(b"", final=True)[:place]
+        payloads.append((payload, draw(st.sampled_from([True, True, True, False]))))
+    return payloads
+
+
+@given(payloads=payloads_of_a_peer(), limit=st.sampled_from([None, 0, 1, 100, 5000, 2**20, sys.maxsize]))
+@example(payloads=[(b"\x00", True), (b"\x01", True), (b"\x03\x00", True), (b"\x05", True)], limit=1)
+@example(payloads=[(b"\x00", True), (stored(b"a"), False), (b"\x00", True)], limit=1)
+def test_the_path_of_most_messages_leads_where_the_general_one_does(
+    payloads: list[tuple[bytes, bool]], limit: int | None
+) -> None:
+    plain, roundabout = deflate(), deflate()
+    for payload, fin in payloads:
+        if roundabout._decompressor is not None and roundabout._window is None and fin:
+            # Whoever keeps a window, be it empty, takes the general path.
+            roundabout._window = bytearray()
+        assert outcome(plain, payload, fin, limit) == outcome(roundabout, payload, fin, limit)
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
     sender, receiver = deflate(), deflate()
@@ -267,6 +310,7 @@ def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
 # Windows.
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize("bits", range(9, 16))
 def test_nothing_refers_beyond_the_agreed_window(bits: int) -> None:
     sender, strict = deflate(local_max_window_bits=bits), zlib.decompressobj(-bits)
@@ -328,19 +372,28 @@ def test_the_context_of_the_peer_is_kept_only_if_agreed(forget: bool) -> None:
 # Limits.
 
 
+def under_way() -> PerMessageDeflate:
+    """An extension whose stream is there and has no window to keep, as after most messages."""
+    extension = deflate()
+    assert extension.decompress(message(b"first")) == b"first"
+    return extension
+
+
+@pytest.mark.scenario(48)
 @pytest.mark.parametrize("content", [b"", b"x", b"Hello", text(5000), noise(70_000), bytes(1_000_000)])
 @pytest.mark.parametrize("flush", [zlib.Z_SYNC_FLUSH, zlib.Z_FINISH])
 def test_exactly_the_limit_is_accepted_and_a_byte_more_is_not(content: bytes, flush: int) -> None:
     payload = message(content, flush=flush)
     for limit in (len(content), len(content) + 1, sys.maxsize - 1, sys.maxsize, sys.maxsize + 1, None):
-        extension = deflate()
-        assert extension.decompress(payload, True, limit) == content
-        # Nothing was left behind.
-        assert extension.decompress(message(b"next"), True, 4) == b"next"
-    with pytest.raises(PayloadTooBig) as caught:
-        deflate().decompress(payload, True, len(content) - 1)
-    assert str(caught.value) == f"frame exceeds limit of {len(content) - 1} bytes"
-    assert caught.value.size is None
+        for extension in (deflate(), under_way()):
+            assert extension.decompress(payload, True, limit) == content
+            # Nothing was left behind.
+            assert extension.decompress(message(b"next"), True, 4) == b"next"
+    for extension in (deflate(), under_way()):
+        with pytest.raises(PayloadTooBig) as caught:
+            extension.decompress(payload, True, len(content) - 1)
+        assert str(caught.value) == f"frame exceeds limit of {len(content) - 1} bytes"
+        assert caught.value.size is None
 
 
 @pytest.mark.parametrize("size", [1, 100, 2**20])
@@ -369,10 +422,14 @@ BOMB_FINISHED = message(bytes(2**20), flush=zlib.Z_FINISH) * 256
 LIMIT = 2**16
 
 
+@pytest.mark.scenario(47)
 @pytest.mark.parametrize("bomb", [BOMB, BOMB_FINISHED], ids=["one stream", "256 streams"])
 @pytest.mark.parametrize("limit", [LIMIT, 0, -1])
-def test_a_bomb_takes_little_more_than_the_limit(bomb: bytes, limit: int) -> None:
-    extension = deflate()
+@pytest.mark.parametrize("make", [deflate, under_way])
+def test_a_bomb_takes_little_more_than_the_limit(
+    make: Callable[[], PerMessageDeflate], bomb: bytes, limit: int
+) -> None:
+    extension = make()
 
     def explode() -> None:
         with pytest.raises(PayloadTooBig):
@@ -383,6 +440,7 @@ def test_a_bomb_takes_little_more_than_the_limit(bomb: bytes, limit: int) -> Non
     assert held(extension) == []
 
 
+@pytest.mark.scenario(47)
 def test_a_bomb_in_fragments_takes_little_more_than_the_limit() -> None:
     extension = deflate()
     fragments = split(BOMB, list(range(0, len(BOMB), 40)))
@@ -501,6 +559,7 @@ def finishing(messages: Iterable[bytes], slide: bool, end: bytes, bits: int = 15
         sent += content
 
 
+@pytest.mark.scenario(50)
 @pytest.mark.parametrize("end", [b"", b"\x00"], ids=["bare", "as in 7.2.3.4"])
 @pytest.mark.parametrize("slide", [False, True])
 @pytest.mark.parametrize("forget", [False, True])
@@ -597,6 +656,19 @@ def test_a_final_fragment_without_payload_after_bfinal() -> None:
     assert extension.decompress(message(b"next")) == b"next"
 
 
+@pytest.mark.scenario(47)
+def test_what_was_inflated_and_refused_is_not_kept_by_the_exception() -> None:
+    payload = message(bytes(2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooBig) as caught:
+            deflate().decompress(payload, True, 2**20 - 1)
+        assert tracemalloc.get_traced_memory()[0] < 2**18
+    finally:
+        tracemalloc.stop()
+    assert caught.value.__traceback__ is not None
+
+
 # Time.
 
 
@@ -641,6 +713,7 @@ EMPTY_BLOCKS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.scenario(53)
 @pytest.mark.parametrize("block", EMPTY_BLOCKS.values(), ids=EMPTY_BLOCKS)
 def test_a_hundred_thousand_empty_blocks_cost_linear_time(block: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = block * (200_000 // len(block)) + b"\x00"
@@ -654,18 +727,21 @@ def test_a_hundred_thousand_empty_blocks_cost_linear_time(block: bytes, monkeypa
 
 def test_an_ordinary_message_is_given_to_zlib_once(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    payload = message(text(100_000))
-    assert deflate().decompress(payload, True, 2**20) == text(100_000)
-    assert (meter.calls, meter.bytes) == (2, len(payload) + len(module.MESSAGE_END))
+    extension, payload = deflate(), message(text(100_000))
+    for count in (1, 2, 3):
+        assert extension.decompress(payload, True, 2**20) == text(100_000)
+        assert (meter.calls, meter.bytes) == (2 * count, (len(payload) + len(MESSAGE_END)) * count)
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 1500, 99_999])
 def test_inflation_stops_a_byte_beyond_the_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    payload = (stored(bytes(900), final=True) + b"\x03\x00") * 1000
-    with pytest.raises(PayloadTooBig):
-        deflate().decompress(payload, True, limit)
-    assert meter.output == limit + 1
+    for payload in ((stored(bytes(900), final=True) + b"\x03\x00") * 1000, message(bytes(900_000))):
+        for extension in (deflate(), under_way()):
+            meter.output = 0
+            with pytest.raises(PayloadTooBig):
+                extension.decompress(payload, True, limit)
+            assert meter.output == limit + 1
 
 
 def test_what_is_cut_off_gives_no_more_than_a_byte_of_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -684,13 +760,14 @@ def test_many_blocks_with_bfinal_take_no_more_memory_than_their_content() -> Non
 # Memory.
 
 
+@pytest.mark.scenario(52)
 def test_nothing_of_zlib_is_held_until_a_compressed_message_passes() -> None:
     extensions = [deflate() for _ in range(1000)]
 
     def make() -> None:
         extensions[:] = [deflate() for _ in range(1000)]
 
-    # An object with eleven slots, its empty settings, and its place in the list.
+    # An object with twelve slots, its empty settings, and its place in the list.
     assert traced(make) < 1000 * 300
     for extension in extensions:
         assert extension.decode(Frame(Opcode.TEXT, b"plain")).data == b"plain"
@@ -726,6 +803,7 @@ def test_release_frees_both_directions_and_starts_afresh() -> None:
     assert extension.decompress(bytes.fromhex("f2 48 cd c9 c9 07 00")) == b"Hello"
 
 
+@pytest.mark.scenario(52)
 def test_the_window_and_the_memory_level_say_how_much_memory_is_used() -> None:
     def used(bits: int, level: int) -> int:
         sender = deflate(local_max_window_bits=bits, compress_settings={"memLevel": level})
@@ -751,6 +829,47 @@ def test_rsv1_marks_the_first_frame_of_a_message() -> None:
     assert [frame.rsv1 for frame in sent] == [True, True, False, False, True]
     assert [(frame.opcode, frame.fin) for frame in sent] == [(frame.opcode, frame.fin) for frame in frames]
     assert [receiver.decode(frame) for frame in sent] == frames
+
+
+def test_messages_below_the_threshold_are_sent_as_they_are() -> None:
+    sender, receiver = deflate(threshold=5), deflate()
+    frames = [Frame(Opcode.TEXT, data) for data in (b"Hello", b"Hell", b"", b"Hello", b"Hello!")]
+    sent = [sender.encode(frame) for frame in frames]
+    assert [frame.rsv1 for frame in sent] == [True, False, False, True, True]
+    assert all(after is before for before, after in zip(frames, sent, strict=True) if not after.rsv1)
+    # The context of those that are compressed spans the others.
+    assert sent[3].data == bytes.fromhex("f2 00 11 00 00")
+    assert [receiver.decode(frame) for frame in sent] == frames
+
+
+def test_fragments_are_compressed_however_small() -> None:
+    """Nobody knows how many are to follow; and after RSV1 on the first there is no way back."""
+    sender, receiver = deflate(threshold=1000), deflate()
+    frames = [Frame(Opcode.BINARY, b"a", fin=False), Frame(Opcode.CONT, b"b", fin=False), Frame(Opcode.CONT, b"c")]
+    sent = [sender.encode(frame) for frame in frames]
+    assert [frame.rsv1 for frame in sent] == [True, False, False]
+    assert [receiver.decode(frame) for frame in sent] == frames
+    assert all(len(after.data) > len(before.data) for before, after in zip(frames, sent, strict=True))
+
+
+@given(
+    frames=st.lists(
+        st.builds(
+            Frame,
+            opcode=st.sampled_from([Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.CLOSE]),
+            data=st.binary(max_size=20),
+            fin=st.booleans(),
+            rsv2=st.booleans(),
+        ),
+        max_size=6,
+    ),
+    threshold=st.integers(0, 20),
+)
+def test_frames_are_packed_as_they_are_encoded(frames: list[Frame], threshold: int) -> None:
+    with_frames, without = deflate(threshold=threshold), deflate(threshold=threshold)
+    for frame in frames:
+        encoded = with_frames.encode(frame)
+        assert without.pack(frame.head, frame.data) == (encoded.head, encoded.data)
 
 
 def test_frames_given_are_left_as_they_are() -> None:
@@ -833,6 +952,7 @@ def test_an_extension_shows_its_parameters() -> None:
             {"compress_settings": {"wbits": 9}},
             "compress_settings must not include wbits, set local_max_window_bits instead",
         ),
+        ({"threshold": -1}, "threshold must not be negative, not -1"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], error: str) -> None:
@@ -887,6 +1007,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(("header", "error", "words"), MALFORMED)
 def test_malformed_parameters_are_refused_on_both_sides(header: str, error: type[NegotiationError], words: str) -> None:
     for process in (
@@ -951,6 +1072,7 @@ def test_offers_that_the_server_accepts(
     assert agreed(extension) == outcome
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(("configuration", "offer", "error"), SERVER_REFUSALS)
 def test_offers_that_the_server_declines(configuration: str, offer: str, error: str) -> None:
     factory = configure(ServerPerMessageDeflateFactory, configuration)
@@ -1091,6 +1213,8 @@ INCOMPLETE = "require_client_max_window_bits is enabled, but client_max_window_b
     [
         *OUT_OF_RANGE,
         *UNSUPPORTED,
+        (ClientPerMessageDeflateFactory, {"threshold": -1}, "threshold must not be negative, not -1"),
+        (ServerPerMessageDeflateFactory, {"threshold": -1}, "threshold must not be negative, not -1"),
         (ServerPerMessageDeflateFactory, {"client_max_window_bits": True}, "client_max_window_bits must be between 8"),
         (ServerPerMessageDeflateFactory, {"require_client_max_window_bits": True}, INCOMPLETE),
     ],
@@ -1108,11 +1232,41 @@ def test_settings_of_zlib_reach_the_extension(settings: dict[str, int] | None) -
     assert server.process_request_params([], [])[1].compress_settings == (settings or {})
 
 
+# What is configured and said by the other side, and from how many bytes on this side then compresses: what counts is
+# whether it forgets, not whether the other one does.
+THRESHOLDS = [
+    ({}, "", 64),
+    ({}, "own", 256),
+    ({}, "other", 64),
+    ({"threshold": 0}, "", 0),
+    ({"threshold": 0}, "own", 0),
+    ({"threshold": 1000}, "", 1000),
+    ({"threshold": 1000}, "own", 1000),
+]
+
+
+@pytest.mark.parametrize(("configuration", "forgetting", "threshold"), THRESHOLDS)
+def test_the_threshold_goes_by_what_this_side_remembers(
+    configuration: dict[str, Any], forgetting: str, threshold: int
+) -> None:
+    client, server = ClientPerMessageDeflateFactory(**configuration), ServerPerMessageDeflateFactory(**configuration)
+    told = {"own": "cnct", "other": "snct"}.get(forgetting, "")
+    assert client.process_response_params(params(told), []).threshold == threshold
+    told = {"own": "snct", "other": "cnct"}.get(forgetting, "")
+    assert server.process_request_params(params(told), [])[1].threshold == threshold
+
+
+def test_an_extension_made_by_hand_compresses_everything() -> None:
+    """As one of release 17.4 does."""
+    assert [deflate().encode(Frame(Opcode.TEXT, data)).rsv1 for data in (b"", b"x")] == [True, True]
+
+
 def test_defaults_of_a_client() -> None:
     (factory,) = enable_client_permessage_deflate(None)
     assert isinstance(factory, ClientPerMessageDeflateFactory)
     assert factory.get_request_params() == [("client_max_window_bits", None)]
-    assert factory.compress_settings == {"memLevel": 5}
+    assert factory.compress_settings == {"level": 3, "memLevel": 5}
+    assert factory.threshold is None
 
 
 def test_defaults_of_a_server() -> None:
@@ -1121,7 +1275,7 @@ def test_defaults_of_a_server() -> None:
     answer, extension = factory.process_request_params(params("cmwb"), [])
     assert answer == params("smwb=12; cmwb=12")
     assert agreed(extension) == (False, False, 12, 12)
-    assert extension.compress_settings == {"memLevel": 5}
+    assert extension.compress_settings == {"level": 3, "memLevel": 5}
 
 
 def test_defaults_are_added_to_other_extensions_but_not_twice() -> None:

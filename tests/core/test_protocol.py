@@ -503,6 +503,25 @@ def test_text_behind_extensions_fails_at_its_first_wrong_byte(pipeline: Any) -> 
     assert server.close_sent == Close(1007, "invalid continuation byte at position 6")
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_small_messages_pass_deflate_by(side: Side) -> None:
+    """By whatever way they are sent; fragments are compressed, as nobody knows how many are to follow."""
+    source, target = Protocol(side), Protocol(Side(1 - side))
+    source.extensions = [PerMessageDeflate(False, False, 15, 15, threshold=5)]
+    target.extensions = deflates()
+    for data in (b"Hello", b"Hell", b""):
+        source.writes.append(source._frame_message(Opcode.TEXT, data))
+        source.send_binary(data)
+    source.send_text(b"a", fin=False)
+    source.send_continuation(b"b", True)
+    writes = source.data_to_send()
+    assert [data[0] for data in writes] == [0xC1, 0xC2, 0x81, 0x82, 0x81, 0x82, 0x41, 0x80]
+    for data in writes:
+        target.receive_data(data)
+    received = [(frame.opcode, frame.data) for frame in target.events_received() if isinstance(frame, Frame)]
+    assert received == [(op, data) for data in (b"Hello", b"Hell", b"") for op in (1, 2)] + [(1, b"a"), (0, b"b")]
+
+
 def test_reserved_bits_that_no_extension_claims() -> None:
     protocol = Protocol(Side.CLIENT)
     protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]

@@ -405,6 +405,7 @@ def test_endless_request_is_refused_in_time(start: bytes, end: bytes) -> None:
     assert answer(server).status[9:12] in ("414", "431")
 
 
+@pytest.mark.scenario(17)
 def test_values_of_the_client_are_not_reflected_as_they_are() -> None:
     _, got = ask(request(headers={"Origin": "http://\x9b31m"}), origins=["http://a"])
     assert got.body.decode() == FAILED + r"invalid Origin header: http://\x9b31m" + ".\n"
@@ -551,6 +552,7 @@ DEFLATE_OFFERS = [
 ]
 
 
+@pytest.mark.scenario(21)
 @pytest.mark.parametrize(("offer", "chosen"), DEFLATE_OFFERS)
 @pytest.mark.parametrize("split", [False, True], ids=["one header", "several headers"])
 def test_extension_offers(offer: str, chosen: str | None, split: bool) -> None:
@@ -561,6 +563,7 @@ def test_extension_offers(offer: str, chosen: str | None, split: bool) -> None:
     assert server.state is State.OPEN
 
 
+@pytest.mark.scenario(22)
 def test_thousands_of_offers_are_read_once() -> None:
     offers = ["permessage-deflate; x, " * 300] * 30
     server, got = ask(request(headers={"Sec-WebSocket-Extensions": offers}), **with_deflate())
@@ -1000,6 +1003,7 @@ def test_any_values_in_headers(headers: dict[str, Any]) -> None:
     assert end is State.CLOSED
 
 
+@pytest.mark.scenario(20)
 @pytest.mark.parametrize(
     "value", [",", " ", "a,", "a ,", "; ", 'a; b="', 'a; b="\\', "/ *, */", "=", "a=", "constructor; "]
 )

@@ -135,6 +135,7 @@ def test_not_a_string(uri: Any) -> None:
     assert "secret" not in repr(raised.value)
 
 
+@pytest.mark.scenario(73)
 @pytest.mark.parametrize(
     ("uri", "shown", "msg"),
     [
@@ -160,6 +161,7 @@ def test_credentials_never_show_in_errors(uri: str, shown: str, msg: str) -> Non
     assert raised.value.__context__ is None
 
 
+@pytest.mark.scenario(73)
 def test_credentials_do_not_show_in_repr() -> None:
     uri = parse_uri("wss://user:secret@localhost/path?query")
     assert repr(uri) == "WebSocketURI(secure=True, host='localhost', port=443, path='/path', query='query')"

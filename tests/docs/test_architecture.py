@@ -21,7 +21,10 @@ SOURCE = ROOT / "src" / "websockets"
 
 # Every module has its floor; ``__init__`` is the package itself.
 FLOORS: dict[int, str] = {
-    8: "__init__ connection",
+    8: (
+        "__init__ __main__ cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping cli._screen "
+        "cli._serve cli._status cli._talk cli._target cli._workers connection"
+    ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
         "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable"
@@ -29,10 +32,10 @@ FLOORS: dict[int, str] = {
     6: "_face",
     5: "_session _options _opening _routing _auth",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _handshake",
-    2: "extensions extensions.base extensions.permessage_deflate",
+    3: "_lifecycle _timers _messages _handshake _failures",
+    2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
-    0: "exceptions typing version _accelerator _accelerator._python",
+    0: "exceptions typing version _layout _accelerator _accelerator._python",
 }
 # It may not be there; what it has is what its readable twins have.
 COMPILED = "_accelerator._native"
@@ -43,6 +46,7 @@ WAITING_FLOOR = 7
 
 # Who may import a neighbour on the same floor.
 NEIGHBOURS = {
+    ("__main__", "cli"),
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),
@@ -58,8 +62,45 @@ NEIGHBOURS = {
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),
     ("asyncio.server", "asyncio.connection"),
+    ("cli", "cli._arguments"),
+    ("cli", "cli._bench"),
+    ("cli", "cli._client"),
+    ("cli", "cli._serve"),
+    ("cli", "cli._status"),
+    ("cli._bench", "cli._client"),
+    ("cli._bench", "cli._format"),
+    ("cli._bench", "cli._latency"),
+    ("cli._bench", "cli._screen"),
+    ("cli._bench", "cli._status"),
+    ("cli._bench", "cli._talk"),
+    ("cli._bench", "cli._target"),
+    ("cli._client", "cli._format"),
+    ("cli._client", "cli._ping"),
+    ("cli._client", "cli._screen"),
+    ("cli._client", "cli._status"),
+    ("cli._client", "cli._talk"),
+    ("cli._client", "cli._target"),
+    ("cli._format", "cli._latency"),
+    ("cli._ping", "cli._format"),
+    ("cli._ping", "cli._latency"),
+    ("cli._ping", "cli._status"),
+    ("cli._serve", "cli._arguments"),
+    ("cli._serve", "cli._client"),
+    ("cli._serve", "cli._format"),
+    ("cli._serve", "cli._screen"),
+    ("cli._serve", "cli._status"),
+    ("cli._serve", "cli._target"),
+    ("cli._serve", "cli._workers"),
+    ("cli._talk", "cli._format"),
+    ("cli._talk", "cli._latency"),
+    ("cli._talk", "cli._status"),
+    ("cli._talk", "cli._target"),
+    ("cli._target", "cli._status"),
+    ("cli._workers", "cli._status"),
     ("client", "protocol"),
     ("extensions", "extensions.base"),
+    ("extensions._deflate", "extensions.base"),
+    ("extensions.permessage_deflate", "extensions._deflate"),
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
     ("http11", "datastructures"),
@@ -81,7 +122,8 @@ ALLOWED = {
 }
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
-IMPORT_BY_NAME = {"__init__", "_accelerator", "asyncio", "extensions"}
+# (The command imports the handler that the user names.)
+IMPORT_BY_NAME = {"__init__", "_accelerator", "asyncio", "cli._serve", "extensions"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {"_routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}

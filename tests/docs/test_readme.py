@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -69,7 +70,7 @@ def server(*arguments: str | Path) -> Iterator[str]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        listening = re.search(r"listening on (?:ws://)?127\.0\.0\.1:(\d+)$", line)
+        listening = re.search(r"listening on (?:ws://)?127\.0\.0\.1:(\d+)(?:/ \(echo\)\.)?$", line, re.IGNORECASE)
         assert listening is not None, line
         yield listening[1]
     finally:
@@ -101,6 +102,16 @@ def test_server_and_client_with_logs() -> None:
 def test_echo_server_and_client() -> None:
     with server(EXAMPLES / "echo_server.py", "0") as port:
         assert run(EXAMPLES / "echo_client.py", f"ws://127.0.0.1:{port}") == "Hello!\n"
+
+
+def test_commands_of_the_library() -> None:
+    (block,) = blocks("text")
+    serve, listening, ask, answer = block.splitlines()
+    assert (serve, listening) == ("$ websockets serve &", "Listening on ws://127.0.0.1:8765/ (echo).")
+    with server("-m", "websockets", "serve", "127.0.0.1:0") as port:
+        prompt, name, *arguments = shlex.split(ask.replace("localhost:8765", f"127.0.0.1:{port}"))
+        assert (prompt, name) == ("$", "websockets")
+        assert run("-m", "websockets", *arguments) == f"{answer}\n"
 
 
 def test_quickstart() -> None:

@@ -15,6 +15,7 @@ from websockets import exceptions, frames, headers
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.extensions import permessage_deflate as deflate
+from websockets.extensions._deflate import TruncatedMessage
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
@@ -133,7 +134,7 @@ DEFLATE_WORDS = (
     b"\x06",
 )
 
-INFLATE_ERRORS = (exceptions.ProtocolError, deflate.TruncatedMessage)
+INFLATE_ERRORS = (exceptions.ProtocolError, TruncatedMessage)
 
 
 def check_inflate(data: bytes) -> None:
@@ -158,14 +159,33 @@ def check_inflate(data: bytes) -> None:
     check_deflate(messages, bits, forgets, seed)
 
 
+class Watched(deflate.PerMessageDeflate):
+    """Tells whether a message had a block with BFINAL."""
+
+    final = False
+
+    def _end_stream(self, *arguments: Any) -> bytes:
+        self.final = True
+        return super()._end_stream(*arguments)
+
+
 def inflate_all(messages: list[bytes], forgets: bool, bits: int, limit: int | None, way: int, seed: int) -> list[Any]:
-    """What becomes of messages, cut into fragments in one of several ways; after an error the connection is over."""
-    codec = deflate.PerMessageDeflate(forgets, False, bits, 15)
-    results = []
+    """What becomes of messages, cut into fragments in one of several ways; after an error the connection is over.
+
+    So it is with BFINAL from a peer that didn't set it before: it may refer to what came before only by chance.
+    """
+    codec = Watched(forgets, False, bits, 15)
+    results: list[Any] = []
+    plain = False
     for message in messages:
+        codec.final = False
         ways = [chunks or [b""] for chunks in chunkings(message, seed)]
-        results.append(inflate(codec, ways[way % len(ways)], limit))
-        if results[-1][0] == "wrong":
+        result = inflate(codec, ways[way % len(ways)], limit)
+        if plain and codec.final:
+            return [*results, ("wrong", "or not")]
+        plain = plain or not codec.final
+        results.append(result)
+        if result[0] == "wrong":
             break
     return results
 

@@ -211,6 +211,15 @@ async def test_delay() -> None:
 
 
 @virtual
+async def test_a_delay_finer_than_the_clock() -> None:
+    ends = link(delay=0.2550690264)
+    await advance(0.139863635)
+    ends.client.send(b"a")
+    await advance(1)
+    assert ends.server.recv(10) == b"a"
+
+
+@virtual
 async def test_a_shorter_delay_does_not_overtake() -> None:
     ends = link()
     watch = Watch(ends.server)

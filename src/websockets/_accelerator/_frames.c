@@ -319,7 +319,7 @@ read_header(Decoder *self, const uint8_t *p, Py_ssize_t n, Header *header)
 
 /* Check another piece of the text under way. */
 static int
-check_piece(Decoder *self, const uint8_t *p, Py_ssize_t n, int final)
+check_piece(Decoder *self, const uint8_t *p, Py_ssize_t n, int beyond_ascii, int final)
 {
     uint64_t position;
     const char *reason;
@@ -327,6 +327,10 @@ check_piece(Decoder *self, const uint8_t *p, Py_ssize_t n, int final)
     if (!self->checking) {
         memset(&self->utf8, 0, sizeof(Utf8));
         self->checking = 1;
+    }
+    if (!beyond_ascii && self->utf8.count == 0) {
+        self->utf8.seen += (uint64_t)n;
+        return 0;
     }
     reason = utf8_check(&self->utf8, p, n, final, &position);
     return reason == NULL ? 0 : refuse_text(self, reason, position);
@@ -340,6 +344,29 @@ end_message(Decoder *self)
     self->checking = 0;
 }
 
+/* Inflate a message and put it where it belongs. Takes over the reference to payload. */
+static int
+put_inflated(Output *output, uint8_t head, PyObject *payload)
+{
+    PyObject *number = PyLong_FromLong(head), *message = NULL;
+
+    if (number != NULL) {
+        PyObject *arguments[] = {number, payload};
+        message = PyObject_Vectorcall(output->inflate, arguments, 2, NULL);
+        Py_DECREF(number);
+    }
+    Py_DECREF(payload);
+    if (message == NULL) {
+        return -1;
+    }
+    if (message == Py_None) {
+        Py_DECREF(message);
+        output->failed = 1;
+        return 0;
+    }
+    return queue_push(output->queue, message);
+}
+
 /* Put a frame where it belongs. Takes over the reference to payload. */
 static int
 put(Output *output, uint8_t head, PyObject *payload)
@@ -347,8 +374,13 @@ put(Output *output, uint8_t head, PyObject *payload)
     PyObject *number;
     int failed;
 
-    if (output->queue != NULL && output->frames == NULL && (head == (FIN | TEXT) || head == (FIN | BINARY))) {
-        return queue_push(output->queue, payload);
+    if (output->queue != NULL && output->frames == NULL) {
+        if (head == (FIN | TEXT) || head == (FIN | BINARY)) {
+            return queue_push(output->queue, payload);
+        }
+        if (output->inflate != NULL && (head == (FIN | RSV1 | TEXT) || head == (FIN | RSV1 | BINARY))) {
+            return put_inflated(output, head, payload);
+        }
     }
     if (output->frames == NULL) {
         output->frames = PyList_New(0);
@@ -418,6 +450,13 @@ whole_text(Decoder *self, const uint8_t *p, Py_ssize_t n, const uint8_t *mask)
     return text;
 }
 
+/* Whether a frame is a whole text message that is given as a str. */
+static int
+becomes_str(const Decoder *self, uint8_t head)
+{
+    return self->text && (head & 0x8F) == (FIN | TEXT) && is_text(self, head);
+}
+
 /* A frame whose payload is all here. */
 static int
 give_whole(Decoder *self, const Header *header, const uint8_t *p, Output *output)
@@ -426,7 +465,7 @@ give_whole(Decoder *self, const Header *header, const uint8_t *p, Output *output
     int text = !(header->head & CONTROL) && is_text(self, header->head);
     PyObject *payload;
 
-    if (text && self->text && (header->head & 0x8F) == (FIN | TEXT)) {
+    if (becomes_str(self, header->head)) {
         payload = whole_text(self, p, size, header->mask);
         if (payload == NULL) {
             return self->failure == NULL ? -1 : 0;
@@ -438,14 +477,40 @@ give_whole(Decoder *self, const Header *header, const uint8_t *p, Output *output
         return -1;
     }
     uint8_t *data = (uint8_t *)PyBytes_AS_STRING(payload);
-    copy_unmasked(data, p, size, header->mask, 0);
+    int beyond_ascii = copy_unmasked(data, p, size, header->mask, 0);
     if (text) {
-        if (check_piece(self, data, size, header->head & FIN) < 0 || self->failure != NULL) {
+        if (check_piece(self, data, size, beyond_ascii, header->head & FIN) < 0 || self->failure != NULL) {
             Py_DECREF(payload);
             return self->failure == NULL ? -1 : 0;
         }
     }
     return give(self, header->head, payload, size, output);
+}
+
+/* The payload under way is bytes; or, if it is to become a str, a str in ASCII, which is what most of them are: then it
+   needn't be copied again when it is whole. */
+
+static uint8_t *
+payload_data(const Decoder *self)
+{
+    return PyUnicode_Check(self->payload) ? (uint8_t *)PyUnicode_DATA(self->payload)
+                                          : (uint8_t *)PyBytes_AS_STRING(self->payload);
+}
+
+static Py_ssize_t
+payload_capacity(const Decoder *self)
+{
+    return PyUnicode_Check(self->payload) ? PyUnicode_GET_LENGTH(self->payload) : PyBytes_GET_SIZE(self->payload);
+}
+
+/* Let go of a payload that may look like a str and isn't one. Overwritten, it may be freed as one in a debug build too. */
+static void
+drop_payload(Decoder *self)
+{
+    if (self->payload != NULL && PyUnicode_Check(self->payload)) {
+        memset(payload_data(self), 0, payload_capacity(self));
+    }
+    Py_CLEAR(self->payload);
 }
 
 /* Remember a frame of which only the header is sure to be here. */
@@ -457,24 +522,49 @@ start_payload(Decoder *self, const Header *header, Py_ssize_t available)
     if ((uint64_t)capacity > header->size) {
         capacity = (Py_ssize_t)header->size;
     }
-    self->payload = PyBytes_FromStringAndSize(NULL, capacity);
+    if (becomes_str(self, header->head) && capacity > 0) {
+        self->payload = PyUnicode_New(capacity, 127);
+    }
+    else {
+        self->payload = PyBytes_FromStringAndSize(NULL, capacity);
+    }
     if (self->payload == NULL) {
         return -1;
     }
     self->head = header->head;
     self->size = header->size;
     self->filled = 0;
+    self->beyond_ascii = 0;
     if (header->mask != NULL) {
         memcpy(self->mask, header->mask, 4);
     }
     return 0;
 }
 
+/* Give the payload under way another capacity. Somebody may still have a view of where it was read into: then that stays
+   as it is, and belongs to them. On failure the payload is gone, and the exception ends the connection. */
+static int
+resize_payload(Decoder *self, Py_ssize_t capacity)
+{
+    int text = PyUnicode_Check(self->payload);
+    PyObject *payload;
+
+    if (Py_REFCNT(self->payload) == 1) {
+        return text ? PyUnicode_Resize(&self->payload, capacity) : _PyBytes_Resize(&self->payload, capacity);
+    }
+    payload = text ? PyUnicode_New(capacity, 127) : PyBytes_FromStringAndSize(NULL, capacity);
+    if (payload != NULL) {
+        memcpy(text ? PyUnicode_DATA(payload) : PyBytes_AS_STRING(payload), payload_data(self), self->filled);
+    }
+    Py_SETREF(self->payload, payload);
+    return payload == NULL ? -1 : 0;
+}
+
 /* Make room for more of the payload under way. */
 static int
 make_room(Decoder *self, Py_ssize_t more)
 {
-    Py_ssize_t capacity = PyBytes_GET_SIZE(self->payload);
+    Py_ssize_t capacity = payload_capacity(self);
     Py_ssize_t needed = self->filled + more;
 
     if (needed <= capacity) {
@@ -484,8 +574,7 @@ make_room(Decoder *self, Py_ssize_t more)
     if ((uint64_t)capacity > self->size) {
         capacity = (Py_ssize_t)self->size;
     }
-    /* On failure the payload is gone, and the exception ends the connection. */
-    return _PyBytes_Resize(&self->payload, capacity);
+    return resize_payload(self, capacity);
 }
 
 /* The payload under way is all here. */
@@ -494,14 +583,35 @@ finish_payload(Decoder *self, Output *output)
 {
     PyObject *payload = self->payload;
 
-    self->payload = NULL;
-    if (self->text && (self->head & 0x8F) == (FIN | TEXT) && is_text(self, self->head)) {
+    if (PyUnicode_Check(payload) && self->beyond_ascii) {
         /* It was checked as it came. */
-        PyObject *text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), self->filled, "strict");
-        Py_DECREF(payload);
-        payload = text;
+        payload = PyUnicode_DecodeUTF8((char *)payload_data(self), self->filled, "strict");
+        drop_payload(self);
     }
+    self->payload = NULL;
     return give(self, self->head, payload, self->filled, output);
+}
+
+/* Another piece of the payload under way, for which there is room; it may be in its place already. */
+static int
+add_piece(Decoder *self, const uint8_t *p, Py_ssize_t piece, Output *output)
+{
+    uint8_t *data = payload_data(self) + self->filled;
+    int beyond_ascii = copy_unmasked(data, p, piece, self->masked ? self->mask : NULL, self->filled & 3);
+
+    self->beyond_ascii |= (uint8_t)beyond_ascii;
+    self->filled += piece;
+    int whole = (uint64_t)self->filled == self->size;
+    if (!(self->head & CONTROL) && is_text(self, self->head)) {
+        if (check_piece(self, data, piece, beyond_ascii, whole && self->head & FIN) < 0) {
+            return -1;
+        }
+        if (self->failure != NULL) {
+            drop_payload(self);
+            return 0;
+        }
+    }
+    return whole ? finish_payload(self, output) : 0;
 }
 
 /* Another piece of the payload under way. Return how many bytes were used. */
@@ -510,24 +620,52 @@ read_payload(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
 {
     uint64_t left = self->size - (uint64_t)self->filled;
     Py_ssize_t piece = (uint64_t)n < left ? n : (Py_ssize_t)left;
-    uint8_t *data;
 
     if (make_room(self, piece) < 0) {
         return -1;
     }
-    data = (uint8_t *)PyBytes_AS_STRING(self->payload) + self->filled;
-    copy_unmasked(data, p, piece, self->masked ? self->mask : NULL, self->filled & 3);
-    self->filled += piece;
-    int whole = (uint64_t)self->filled == self->size;
-    if (!(self->head & CONTROL) && is_text(self, self->head)) {
-        if (check_piece(self, data, piece, whole && self->head & FIN) < 0) {
-            return -1;
+    return add_piece(self, p, piece, output) < 0 ? -1 : piece;
+}
+
+/* A large payload may be read to where it belongs. Its buffer grows with what has arrived, not with what is announced:
+   who sends little gets little memory. */
+enum { PLACE_FROM = 1 << 16, PLACE_LEAST = 1 << 18 };
+
+PyObject *
+decoder_place(Decoder *self, uint8_t **place, Py_ssize_t *size)
+{
+    PyObject *payload = NULL;
+    Py_ssize_t room;
+
+    *place = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->payload != NULL && self->filled >= PLACE_FROM && self->size - (uint64_t)self->filled >= PLACE_FROM) {
+        room = self->filled > PLACE_LEAST ? self->filled : PLACE_LEAST;
+        if ((uint64_t)room > self->size - (uint64_t)self->filled) {
+            room = (Py_ssize_t)(self->size - (uint64_t)self->filled);
         }
-        if (self->failure != NULL) {
-            return piece;
+        if (payload_capacity(self) - self->filled >= PLACE_FROM || make_room(self, room) == 0) {
+            *place = payload_data(self) + self->filled;
+            *size = payload_capacity(self) - self->filled;
+            payload = Py_NewRef(self->payload);
         }
     }
-    return whole && finish_payload(self, output) < 0 ? -1 : piece;
+    Py_END_CRITICAL_SECTION();
+    return payload;
+}
+
+int
+decoder_placed(Decoder *self, PyObject *payload, Py_ssize_t n, Output *output)
+{
+    int failed = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    self->heard = 1;
+    if (self->payload == payload && n <= payload_capacity(self) - self->filled) {
+        failed = add_piece(self, payload_data(self) + self->filled, n, output) < 0;
+    }
+    Py_END_CRITICAL_SECTION();
+    return failed ? -1 : 0;
 }
 
 /* What follows a header: the whole payload, or its beginning. Return how many bytes were used. */
@@ -572,7 +710,7 @@ parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     Py_ssize_t used;
     Header header;
 
-    while (n > 0 && !self->ended && self->failure == NULL) {
+    while (n > 0 && !self->ended && self->failure == NULL && !output->failed) {
         if (self->payload != NULL) {
             used = read_payload(self, p, n, output);
         }
@@ -621,7 +759,7 @@ PyDoc_STRVAR(feed_doc,
 static PyObject *
 Decoder_feed(Decoder *self, PyObject *data)
 {
-    Output output = {NULL, NULL};
+    Output output = {NULL};
     Py_buffer view;
     int failed;
 
@@ -686,7 +824,7 @@ Decoder_dealloc(Decoder *self)
     PyTypeObject *type = Py_TYPE(self);
 
     Py_XDECREF(self->failure);
-    Py_XDECREF(self->payload);
+    drop_payload(self);
     type->tp_free(self);
     Py_DECREF(type);
 }

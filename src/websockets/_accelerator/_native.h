@@ -74,7 +74,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *failure; /* NULL until there is one */
-    PyObject *payload; /* bytes with room to grow: the payload of the frame under way, NULL between frames */
+    PyObject *payload; /* with room to grow: the payload of the frame under way, NULL between frames */
     Py_ssize_t filled; /* how much of it has arrived */
     uint64_t size;     /* how long it will be */
     uint64_t received; /* bytes of the message in the frames before */
@@ -89,17 +89,26 @@ typedef struct {
     uint8_t masked, text;
     char ended, heard;
     uint8_t checking; /* whether utf8 holds the state of a text under way */
+    uint8_t beyond_ascii; /* whether the payload under way has such bytes */
 } Decoder;
 
-/* Where frames go. Messages in one frame, uncompressed, go to the queue if there is one, but only until another frame
+/* Where frames go. Messages in one frame go to the queue if there is one, compressed ones if they can be inflated, but only until another frame
    comes: from then on all go to the list, in their order. */
 typedef struct {
     Queue *queue;
-    PyObject *frames; /* NULL as long as it would be empty */
+    PyObject *frames;  /* NULL as long as it would be empty */
+    PyObject *inflate; /* what makes a message of a compressed one in one frame, or None if that fails; may be NULL */
+    int failed;        /* whether it failed: then nothing that follows counts */
 } Output;
 
 /* Take in n bytes. Return -1 for an exception, else 0. */
 int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
+
+/* Where the rest of a large payload may be read into, and how much of it: return the object that has it, a new
+   reference; NULL if there is no such payload, or for an exception. */
+PyObject *decoder_place(Decoder *decoder, uint8_t **place, Py_ssize_t *size);
+/* Take in n bytes that were read there. Return -1 for an exception, else 0. */
+int decoder_placed(Decoder *decoder, PyObject *payload, Py_ssize_t n, Output *output);
 
 /* Copy n bytes, unmasked if there is a mask, whose first byte to use is the one at shift. dst may be src. Return
    whether a byte has its high bit set: text without one needs no further check. */

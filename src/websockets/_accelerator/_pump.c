@@ -368,16 +368,19 @@ static PyType_Spec Waiter_spec = {
 
 /* ------------------------------------------------------------------------------------------------------------ span */
 
-/* The bytes of a str that is ASCII, to be written without a copy. */
+/* Bytes inside another object: those of a str in ASCII, to be written without a copy, or of a payload that is being read. */
 typedef struct {
     PyObject_HEAD
-    PyObject *text;
+    PyObject *owner;
+    void *data;
+    Py_ssize_t size;
+    char readonly;
 } Span;
 
 static int
 Span_getbuffer(Span *self, Py_buffer *view, int flags)
 {
-    return PyBuffer_FillInfo(view, (PyObject *)self, PyUnicode_DATA(self->text), PyUnicode_GET_LENGTH(self->text), 1, flags);
+    return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, self->readonly, flags);
 }
 
 static void
@@ -385,13 +388,13 @@ Span_dealloc(Span *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
-    Py_XDECREF(self->text);
+    Py_XDECREF(self->owner);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 static PyType_Slot Span_slots[] = {
-    {Py_tp_doc, "The bytes of a str that is ASCII."},
+    {Py_tp_doc, "Bytes inside another object."},
     {Py_tp_dealloc, Span_dealloc},
     {Py_bf_getbuffer, Span_getbuffer},
     {0, NULL},
@@ -404,8 +407,9 @@ static PyType_Spec Span_spec = {
     .slots = Span_slots,
 };
 
+/* A memoryview of bytes that live as long as their owner. */
 static PyObject *
-view_of_ascii(State *state, PyObject *text)
+view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly)
 {
     Span *span = (Span *)state->span_type->tp_alloc(state->span_type, 0);
     PyObject *view;
@@ -413,7 +417,10 @@ view_of_ascii(State *state, PyObject *text)
     if (span == NULL) {
         return NULL;
     }
-    span->text = Py_NewRef(text);
+    span->owner = Py_NewRef(owner);
+    span->data = data;
+    span->size = size;
+    span->readonly = (char)readonly;
     view = PyMemoryView_FromObject((PyObject *)span);
     Py_DECREF(span);
     return view;
@@ -424,10 +431,11 @@ view_of_ascii(State *state, PyObject *text)
 typedef struct {
     PyObject_HEAD
     State *state;
-    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer;
+    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer, *pack, *inflate;
     Queue *queue;
     Decoder *decoder;
     Waiter *receiver;
+    PyObject *place;   /* what the loop was told to read into, if it isn't the buffer: the payload under way */
     PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
     Py_ssize_t corked; /* how much of it is filled */
     Py_ssize_t high;
@@ -446,6 +454,8 @@ Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     self->state = state_of((PyObject *)self);
     self->drainers = Py_NewRef(Py_None);
     self->send_lock = Py_NewRef(Py_None);
+    self->pack = Py_NewRef(Py_None);
+    self->inflate = Py_NewRef(Py_None);
     self->high = PY_SSIZE_T_MAX;
     return (PyObject *)self;
 }
@@ -462,9 +472,12 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
     Py_VISIT(self->drainers);
     Py_VISIT(self->send_lock);
     Py_VISIT(self->buffer);
+    Py_VISIT(self->pack);
+    Py_VISIT(self->inflate);
     Py_VISIT(self->queue);
     Py_VISIT(self->decoder);
     Py_VISIT(self->receiver);
+    Py_VISIT(self->place);
     return 0;
 }
 
@@ -479,9 +492,12 @@ Pump_clear(Pump *self)
     Py_CLEAR(self->drainers);
     Py_CLEAR(self->send_lock);
     Py_CLEAR(self->buffer);
+    Py_CLEAR(self->pack);
+    Py_CLEAR(self->inflate);
     Py_CLEAR(self->queue);
     Py_CLEAR(self->decoder);
     Py_CLEAR(self->receiver);
+    Py_CLEAR(self->place);
     Py_CLEAR(self->cork);
     self->corked = 0;
     return 0;
@@ -543,11 +559,27 @@ unprepared(const char *what)
 static PyObject *
 Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
 {
+    uint8_t *place;
+    Py_ssize_t size;
+    PyObject *view;
+
     if (self->buffer == NULL) {
         unprepared("_buffer");
         return NULL;
     }
-    return Py_NewRef(self->buffer);
+    Py_CLEAR(self->place);
+    if (self->decoder == NULL || self->decoder->payload == NULL) {
+        return Py_NewRef(self->buffer);
+    }
+    self->place = decoder_place(self->decoder, &place, &size);
+    if (self->place == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(self->buffer);
+    }
+    view = view_of(self->state, self->place, place, size, 0);
+    if (view == NULL) {
+        Py_CLEAR(self->place);
+    }
+    return view;
 }
 
 /* Messages may have arrived: somebody waits for them, or too many wait. */
@@ -578,13 +610,20 @@ Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
 static int
 receive(Pump *self, Py_ssize_t size)
 {
-    Py_buffer *view = PyMemoryView_GET_BUFFER(self->buffer);
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
-    Output output = {self->queue, NULL};
+    PyObject *place = self->place;
+    Output output = {.queue = self->queue, .inflate = IS_SET(self->inflate) ? self->inflate : NULL};
     int failed, refused = decoder->failure != NULL;
 
-    failed = decoder_feed(decoder, view->buf, size, &output) < 0;
-    refused = !refused && decoder->failure != NULL;
+    self->place = NULL;
+    if (place != NULL) {
+        failed = decoder_placed(decoder, place, size, &output) < 0;
+        Py_DECREF(place);
+    }
+    else {
+        failed = decoder_feed(decoder, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, &output) < 0;
+    }
+    refused = output.failed || (!refused && decoder->failure != NULL);
     Py_DECREF(decoder);
     if (!failed && (output.frames != NULL || refused)) {
         if (output.frames == NULL) {
@@ -609,7 +648,7 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
     if (size == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (self->buffer == NULL || size < 0 || size > PyMemoryView_GET_BUFFER(self->buffer)->len) {
+    if (self->buffer == NULL || size < 0 || (self->place == NULL && size > PyMemoryView_GET_BUFFER(self->buffer)->len)) {
         return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
     }
     if (self->decoder != NULL && self->queue != NULL) {
@@ -618,7 +657,9 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
         }
         Py_RETURN_NONE;
     }
-    data = PySequence_GetSlice(self->buffer, 0, size);
+    /* What went to a place of its own belongs to a connection that has been given up on since. */
+    data = self->place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
+    Py_CLEAR(self->place);
     failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
     Py_XDECREF(data);
     if (failed) {
@@ -872,8 +913,9 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
     return answer(self, put(self, &frame) < 0);
 }
 
+/* Send a frame with a payload in bytes. */
 static PyObject *
-send_bytes(Pump *self, uint8_t head, PyObject *payload)
+send_frame(Pump *self, uint8_t head, PyObject *payload)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(payload);
 
@@ -883,17 +925,49 @@ send_bytes(Pump *self, uint8_t head, PyObject *payload)
     return send_payload(self, head, PyBytes_AS_STRING(payload), size);
 }
 
+/* Send a message after it was compressed, or found not to be worth it. */
+static PyObject *
+send_packed(Pump *self, uint8_t head, PyObject *payload)
+{
+    PyObject *number = PyLong_FromLong(head), *packed = NULL, *result;
+
+    if (number != NULL) {
+        PyObject *arguments[] = {number, payload};
+        packed = PyObject_Vectorcall(self->pack, arguments, 2, NULL);
+        Py_DECREF(number);
+    }
+    if (packed == NULL) {
+        return NULL;
+    }
+    if (!PyTuple_Check(packed) || PyTuple_GET_SIZE(packed) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(packed, 1))) {
+        PyErr_SetString(PyExc_TypeError, "_pack must return the first byte of a frame and its payload in bytes");
+        result = NULL;
+    }
+    else {
+        long packed_head = PyLong_AsLong(PyTuple_GET_ITEM(packed, 0));
+        result = send_frame(self, (uint8_t)packed_head, PyTuple_GET_ITEM(packed, 1));
+    }
+    Py_DECREF(packed);
+    return result;
+}
+
+static PyObject *
+send_bytes(Pump *self, uint8_t head, PyObject *payload)
+{
+    return IS_SET(self->pack) ? send_packed(self, head, payload) : send_frame(self, head, payload);
+}
+
 static PyObject *
 send_text(Pump *self, uint8_t head, PyObject *text)
 {
     PyObject *payload, *result;
 
-    if (PyUnicode_IS_COMPACT_ASCII(text)) {
+    if (PyUnicode_IS_COMPACT_ASCII(text) && !IS_SET(self->pack)) {
         Py_ssize_t size = PyUnicode_GET_LENGTH(text);
         if (self->client || size < GATHER_FROM) {
             return send_payload(self, head, PyUnicode_DATA(text), size);
         }
-        payload = view_of_ascii(self->state, text);
+        payload = view_of(self->state, text, PyUnicode_DATA(text), size, 1);
         result = payload == NULL ? NULL : gather(self, head, payload, size);
         Py_XDECREF(payload);
         return result;
@@ -947,10 +1021,10 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
         if (PyBytes_Check(message)) {
             return send_bytes(self, head, message);
         }
-        if (PyByteArray_Check(message)) {
+        if (PyByteArray_Check(message) && !IS_SET(self->pack)) {
             return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message));
         }
-        if (PyMemoryView_Check(message)) {
+        if (PyByteArray_Check(message) || PyMemoryView_Check(message)) {
             /* A view may have any shape; the wire has one. */
             PyObject *payload = PyBytes_FromObject(message);
             PyObject *result = payload == NULL ? NULL : send_bytes(self, head, payload);
@@ -1359,9 +1433,13 @@ set_queue(Pump *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->queue_type);
 }
 
+/* Only a decoder of ours can be fed without a detour. */
 static int
 set_decoder(Pump *self, PyObject *value, void *offset)
 {
+    if (value != NULL && !PyObject_TypeCheck(value, self->state->decoder_type)) {
+        value = NULL;
+    }
     return set_typed(self, value, offset, self->state->decoder_type);
 }
 
@@ -1386,6 +1464,8 @@ static PyMemberDef Pump_members[] = {
     {"_life", T_OBJECT_EX, offsetof(Pump, life), 0, NULL},
     {"_may_send", T_OBJECT_EX, offsetof(Pump, may_send), 0, NULL},
     {"_drainers", T_OBJECT_EX, offsetof(Pump, drainers), 0, NULL},
+    {"_pack", T_OBJECT_EX, offsetof(Pump, pack), 0, NULL},
+    {"_inflate", T_OBJECT_EX, offsetof(Pump, inflate), 0, NULL},
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},

@@ -13,7 +13,7 @@ from .._lifecycle import State
 from .._messages import encode_message
 from ..exceptions import ConcurrencyError
 from ..protocol import FIN
-from ..typing import DataLike
+from ..typing import BytesLike, DataLike
 from ._loops import LoopState
 from .connection import Connection
 
@@ -22,6 +22,11 @@ __all__ = ["broadcast"]
 FRAGMENTED = "sending a fragmented message"
 
 _OPEN = State.OPEN
+
+# From so many bytes on, a message is compressed once for all connections that can share it. Compressed alone, a smaller
+# one would take a lot more bytes than one that may refer to those before it: of JSON, 37 % instead of 27 % at 1 KB,
+# 28 % instead of 24 % at 4 KB.
+SHARE_FROM = 2**11
 
 
 def broadcast(
@@ -48,8 +53,7 @@ def broadcast(
     encoded = encode_message(message, text)
     if encoded is None:
         raise TypeError("data must be str or bytes")
-    opcode, payload = encoded
-    whole: bytes | None = None
+    frames = _Frames(*encoded)
     failures: list[Exception] = []
     shared: LoopState | None = None
     hold = False
@@ -59,11 +63,7 @@ def broadcast(
         try:
             if connection.protocol._continuing:
                 raise ConcurrencyError(FRAGMENTED)
-            # The frames of a server are alike for all clients that have the same extensions: none.
-            if connection._plain and not connection._client:
-                frame = whole = whole or build_frame(opcode | FIN, payload, None)
-            else:
-                frame = connection.protocol._frame_message(opcode, payload)
+            frame = frames.frame(connection)
             if shared is not connection._shared:
                 shared = connection._shared
                 hold = shared.begin_broadcast()
@@ -81,6 +81,39 @@ def broadcast(
                 connection.logger.warning("skipped broadcast: failed to write message: %s", _described(exc))
     if raise_exceptions and failures:
         raise ExceptionGroup("skipped broadcast", failures)
+
+
+class _Frames:
+    """A message as frames, each made once for all connections that can share it: those of a server aren't masked.
+
+    Parameters:
+        opcode: opcode of the message.
+        payload: payload of the message.
+    """
+
+    def __init__(self, opcode: int, payload: BytesLike) -> None:
+        self._opcode = opcode
+        self._payload = payload
+        self._plain: bytes | None = None
+        self._compressed: dict[object, bytes] = {}
+
+    def frame(self, connection: Connection) -> bytes:
+        """The frame for a connection, which must be sent."""
+        if not connection._plain or connection._client:
+            return connection.protocol._frame_message(self._opcode, self._payload)
+        deflate = connection.protocol._deflate
+        if deflate is None:
+            if self._plain is None:
+                self._plain = build_frame(self._opcode | FIN, self._payload, None)
+            return self._plain
+        if len(self._payload) < SHARE_FROM and not deflate.local_no_context_takeover:
+            return connection.protocol._frame_message(self._opcode, self._payload)
+        deflate._sent_alone()
+        kind = deflate._kind
+        frame = self._compressed.get(kind)
+        if frame is None:
+            frame = self._compressed[kind] = build_frame(*deflate._pack_alone(self._opcode | FIN, self._payload), None)
+        return frame
 
 
 def _unwritten(cause: Exception) -> RuntimeError:

@@ -151,12 +151,17 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _choose_path(self) -> None:
         """Say what may go the straight way from now on; asked again whenever something happens but messages."""
         protocol = self.protocol
-        self._plain = not protocol.extensions and not protocol.debug
+        if protocol.extensions and protocol._deflate is None:
+            protocol._find_deflate()
+        deflate = protocol._deflate
+        self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
         self._quick = not self._lost and protocol._held is None
         straight = self._quick and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
         # A class may want to see what is read.
         straight = straight and type(self).data_received is Link.data_received
         self._decoder = protocol._decoder if straight else None
+        if deflate is not None:
+            self._pack, self._inflate = deflate.pack, protocol._inflate_whole
 
     def eof_received(self) -> None:
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""

@@ -166,7 +166,10 @@ class Pump:
         _streaming: whether somebody reads a message in fragments.
         _muted: whether reading is paused, as nobody asks for what was received.
         _quick: whether waiting for a message is only a matter of waiting for a read.
-        _plain: whether messages are sent as they are: without an extension, and without a line in the log.
+        _plain: whether nothing but _pack changes messages that are sent, and no line in the log shows them.
+        _pack: what compresses a message: from the first byte of a frame and a payload to those to send; or None.
+        _inflate: what inflates a message in one frame: from its first byte and its payload to the message, or to None
+            if that fails the connection. The compiled twin calls it while it feeds the decoder; or None.
         _client: whether frames are masked.
         _lost: whether the TCP connection is over.
     """
@@ -183,6 +186,8 @@ class Pump:
     _receiver: Waiter | None = None
     _drainers: deque[asyncio.Future[None]] | None = None
     _send_lock: asyncio.Lock | None = None
+    _pack: Callable[[int, BytesLike], tuple[int, BytesLike]] | None = None
+    _inflate: Callable[[int, bytes], Data | None] | None = None
     _cork: list[bytes] | None = None
     _high: int = 2**62
     _burst: int = 0
@@ -252,12 +257,14 @@ class Pump:
         encoded = None if self.protocol._continuing else encode_message(message, text)
         if encoded is None:
             return SLOW
-        opcode, payload = encoded
+        head, payload = encoded[0] | FIN, encoded[1]
+        if self._pack is not None:
+            head, payload = self._pack(head, payload)
         if self._client:
-            return self._put(build_frame(opcode | FIN, payload, new_mask()))
+            return self._put(build_frame(head, payload, new_mask()))
         if len(payload) < GATHER_FROM or type(payload) is not bytes:
-            return self._put(build_frame(opcode | FIN, payload, None))
-        self._write_pieces(build_header(opcode | FIN, len(payload)), payload)
+            return self._put(build_frame(head, payload, None))
+        self._write_pieces(build_header(head, len(payload)), payload)
         return SENT if self._drainers is None else FULL
 
     def _put(self, frame: bytes) -> int:

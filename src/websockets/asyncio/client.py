@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Literal
 
+from .._layout import share_names
 from .._opening import MAX_REDIRECTS, Backoff, GiveUp, redirect_location, redirected, retry_after
 from .._options import (
     check_tls,
@@ -103,6 +104,16 @@ class ClientConnection(Connection):
         failure = self.protocol.handshake_exc
         if exc is not None and failure is not None and failure.__cause__ is not None:
             failure.__cause__.__cause__ = exc
+
+
+# fmt: off
+share_names(
+    ClientConnection,
+    "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
+    "_life", "_may_send", "_high", "_decoder", "_plain", "_quick", "_muted",
+)
+# fmt: on
 
 
 class connect:

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from types import TracebackType
 from typing import Any, Self, cast
 
+from .._layout import share_names
 from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
@@ -111,14 +112,30 @@ class ServerConnection(Connection):
             self._task.cancel()
 
     def _attend(self) -> None:
+        request = self.protocol._unanswered
+        if request is not None and self._task is None and not self._lost:
+            self._take_request(request)
         super()._attend()
-        # A task is made once there is something for it to do: a client that says nothing costs none.
-        if self._task is None and self._session.request is not None and not self._lost:
+
+    def _take_request(self, request: Request) -> None:
+        """Answer a request, at once unless the user has a say in the answer."""
+        self._session.request = request
+        options = self.server._options
+        if options.asks or self.protocol._select is not None:
             # Until the answer is sent, nothing of what follows counts.
             self._mute(True)
             self.transport.pause_reading()
-            self._task = self.loop.create_task(self.server._run(self))
-            self._task.add_done_callback(self._ran)
+        else:
+            response = self._shut() if self.server._closing else self.protocol.accept(request)
+            # A protocol of ours never has the header already; looking for it costs as much as all others together.
+            if options.server_header and (type(self.protocol) is ServerProtocol or "Server" not in response.headers):
+                response.headers["Server"] = options.server_header
+            self._send_response(response)
+            if self.protocol.state is State.CONNECTING:
+                return
+        # A task is made once there is something for it to do: a client that says nothing costs none.
+        self._task = self.loop.create_task(self.server._run(self))
+        self._task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[None]) -> None:
         """The task is over, be it that it was cancelled before it began."""
@@ -168,14 +185,17 @@ class ServerConnection(Connection):
         return self.protocol.state is not State.CONNECTING or self.protocol.close_expected()
 
     def _answer(self, response: Response) -> None:
+        self._send_response(response)
+        self._resume_reading()
+        self._attend()
+
+    def _send_response(self, response: Response) -> None:
         try:
             self.protocol.send_response(response)
         except Exception as exc:
             response = self._broken(exc, "opening handshake failed")
             self.protocol.send_response(response)
         self._session.response = response
-        self._resume_reading()
-        self._attend()
 
     async def _ask(self, name: str, hook: Callable[..., Any] | None, *arguments: Any) -> Response | None:
         """What a hook of the user answers; its failure is an answer too."""
@@ -205,6 +225,14 @@ class ServerConnection(Connection):
         self.protocol.handshake_exc = InvalidHandshake("server is shutting down")
         return self.protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, SHUTTING_DOWN)
 
+    def _handler_failed(self, exc: Exception) -> bool:
+        """Whether an exception that ended the handler is a failure of it, and not the end of this connection."""
+        if isinstance(exc, ConnectionClosed) and self._ended_by(exc):
+            self.logger.info("connection handler ended: %s", exc)
+            return False
+        self.logger.error("connection handler failed", exc_info=True)
+        return True
+
     def _refuse_unless_asked(self) -> None:
         """The server closes: who has not sent a request gets the refusal now; others when it is their turn."""
         if self._task is None and not self._refused:
@@ -222,10 +250,20 @@ class ServerConnection(Connection):
         super()._abort()
 
 
+# fmt: off
+share_names(
+    ServerConnection,
+    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
+    "_life", "_may_send", "_high", "_decoder", "_plain", "_quick", "_muted",
+)
+# fmt: on
+
+
 class _Options:
     """What :func:`serve` was told and its connections need later; one object serves them all."""
 
-    __slots__ = ("open_timeout", "process_request", "process_response", "server_header", "takes_path")
+    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
 
     def __init__(
         self,
@@ -240,6 +278,8 @@ class _Options:
         self.process_response = process_response
         self.server_header = server_header
         self.takes_path = takes_path
+        # Whether the user has to be asked for an answer, which may take its time.
+        self.asks = process_request is not None or process_response is not None
 
 
 class Server:
@@ -410,32 +450,25 @@ class Server:
             self._idle.set_result(None)
 
     async def _run(self, connection: ServerConnection) -> None:
-        """From the request of a connection to its end."""
-        if await connection._open(self._options):
-            await self._handle(connection)
+        """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
+        if connection.protocol._unanswered is None or await connection._open(self._options):
+            failed = False
+            try:
+                await self._handle(connection)
+            except Exception as exc:
+                failed = connection._handler_failed(exc)
+            if failed:
+                await connection.close(CloseCode.INTERNAL_ERROR)
+            else:
+                await connection.close()
         await connection.wait_closed()
 
-    async def _handle(self, connection: ServerConnection) -> None:
+    def _handle(self, connection: ServerConnection) -> Awaitable[None]:
         handler = cast(Callable[..., Awaitable[None]], self.handler)
-        try:
-            if self._options.takes_path:
-                assert connection.request is not None
-                await handler(connection, connection.request.path)
-            else:
-                await handler(connection)
-        except ConnectionClosed as exc:
-            if not connection._ended_by(exc):
-                await self._handler_failed(connection)
-                return
-            connection.logger.info("connection handler ended: %s", exc)
-        except Exception:
-            await self._handler_failed(connection)
-            return
-        await connection.close()
-
-    async def _handler_failed(self, connection: ServerConnection) -> None:
-        connection.logger.error("connection handler failed", exc_info=True)
-        await connection.close(CloseCode.INTERNAL_ERROR)
+        if self._options.takes_path:
+            assert connection.request is not None
+            return handler(connection, connection.request.path)
+        return handler(connection)
 
 
 def _name(listening: socket.socket) -> str:
@@ -485,7 +518,7 @@ def serve(
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         select_subprotocol: ``f(connection, offered) -> subprotocol or None``, a function or a coroutine function,
-            instead of the default choice.
+            instead of the default choice. Clients that keep to RFC 6455 refuse what they didn't offer.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
         process_request: ``f(connection, request) -> response or None``, a function or a coroutine function; a response
             is sent instead of opening the connection.

@@ -1,0 +1,114 @@
+"""Make the table of scenarios from their descriptions and from the tests that are marked with their numbers.
+
+``python docs/make_robustness.py`` prints the table; with ``--write`` it goes into ``robustness.md`` beside this file,
+between the two marks. ``tests/docs/test_robustness_page.py`` fails while the page shows something else.
+
+May know: the descriptions in ``tests/robustness/scenarios.py``, how a test is marked, the marks in the page. Must not
+know: what the tests do. They are read, not imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PAGE = Path(__file__).with_name("robustness.md")
+TESTS = Path(__file__).parents[1] / "tests"
+BEGIN, END = "<!-- scenarios:begin -->", "<!-- scenarios:end -->"
+
+# Tests that fail until the library is changed.
+OPEN = "test_open_findings.py"
+
+
+class Test(NamedTuple):
+    """A test of scenarios.
+
+    Attributes:
+        path: Its file.
+        name: Its name.
+        numbers: The scenarios that it shows.
+    """
+
+    path: Path
+    name: str
+    numbers: tuple[int, ...]
+
+
+def sections() -> dict[str, dict[int, Any]]:
+    """The scenarios of each section, by their numbers."""
+    spec = importlib.util.spec_from_file_location("scenarios", TESTS / "robustness" / "scenarios.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: dict[str, dict[int, Any]] = module.SECTIONS
+    return found
+
+
+def tests() -> Iterator[Test]:
+    """All tests in their order in the files, those of the folder about robustness first."""
+    for path in sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent.name != "robustness", path)):
+        source = path.read_text("utf-8")
+        if "scenario(" in source:
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (numbers := marked_with(node)):
+                    yield Test(path, node.name, numbers)
+
+
+def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, ...]:
+    """The numbers in the marks of a test: ``@scenario(1)`` or ``@pytest.mark.scenario(1, 2)``."""
+    return tuple(
+        ast.literal_eval(argument)
+        for decorator in function.decorator_list
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in ("scenario", "pytest.mark.scenario")
+        for argument in decorator.args
+    )
+
+
+def region() -> str:
+    """Everything between the marks, the marks included."""
+    shown = list(tests())
+    parts = [BEGIN]
+    for title, scenarios in sections().items():
+        lines = [f"### {title}", "", "| | scenario | defence | tests |", "| --- | --- | --- | --- |"]
+        for number, scenario in scenarios.items():
+            names = "<br>".join(_link(test) for test in shown if number in test.numbers)
+            lines.append(f"| {number} | {scenario.what} | {scenario.defence} | {names} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, END])
+
+
+def _link(test: Test) -> str:
+    link = f"[`{test.name}`](../{test.path.relative_to(TESTS.parent).as_posix()})"
+    return f"**fails:** {link}" if test.path.name == OPEN else link
+
+
+def renewed(page: str) -> str:
+    """The text of the page with a fresh region.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    before, found, rest = page.partition(BEGIN)
+    _, found_too, after = rest.partition(END)
+    if not (found and found_too):
+        raise ValueError(f"the page must contain {BEGIN} and, after it, {END}")
+    return before + region() + after
+
+
+def main(arguments: list[str] | None = None, page: Path = PAGE) -> None:
+    """Print the table, or write it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--write", action="store_true", help=f"write it into {page.name} instead of printing it")
+    if parser.parse_args(arguments).write:
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(region())
+
+
+if __name__ == "__main__":
+    main()

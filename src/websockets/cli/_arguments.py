@@ -1,0 +1,314 @@
+"""What may be said on the command line: options, their help, and values that can be checked alone.
+
+May know: argparse. Must not know: what options mean together, connections, files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import shutil
+from typing import Any
+
+__all__ = ["bench_parser", "client_parser", "place", "serve_parser"]
+
+MAX_WIDTH = 100
+
+FORMATS = ["text", "raw", "jsonl"]
+
+USAGE = """websockets [option ...] URI
+       websockets serve [option ...] [[HOST:]PORT]
+       websockets bench [option ...] URI"""
+
+INTRODUCTION = "Talk to a WebSocket server. A line is a message; Ctrl-D closes the connection."
+
+STATUSES = "exit status: 0 closed normally; 1 not connected; 2 wrong usage; 3 anything else"
+
+
+# --------------------------------------------------------------------------------------------------------------- values
+
+
+def positive(text: str) -> float:
+    """Seconds: a number above zero."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be more than 0, and finite: {text}")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Seconds: a number, 0 and "inf" included."""
+    value = float(text)
+    if math.isnan(value) or value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative: {text}")
+    return value
+
+
+def counted(text: str) -> int:
+    """How many: a whole number above zero."""
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0: {text}")
+    return value
+
+
+def size(text: str) -> int:
+    """Bytes: a whole number, perhaps with K, M or G for powers of 1024; 0 too."""
+    powers = {"K": 2**10, "M": 2**20, "G": 2**30}
+    unit = powers.get(text[-1:].upper())
+    value = int(text) if unit is None else int(text[:-1]) * unit
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative: {text}")
+    return value
+
+
+def hexadecimal(text: str) -> bytes:
+    """Bytes: two hexadecimal digits each, blanks between them allowed."""
+    return bytes.fromhex(text)
+
+
+def place(text: str) -> tuple[str | None, int]:
+    """Where to listen: ``8765``, ``localhost:8765``, ``[::1]:8765``, or ``:8765`` for all interfaces."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise argparse.ArgumentTypeError(f"write an IPv6 address in brackets: {text}")
+    if not (port.isascii() and port.isdigit() and int(port) < 2**16):
+        raise argparse.ArgumentTypeError(f"no port from 0 to 65535: {text}")
+    return (host or None) if colon else "localhost", int(port)
+
+
+# What argparse calls a value that one of these refuses.
+for _function, _name in ((positive, "number"), (not_negative, "number"), (counted, "number"), (size, "size")):
+    _function.__name__ = _name
+
+
+# -------------------------------------------------------------------------------------------------------------- parsers
+
+
+class Messages(argparse.Action):
+    """Collects what is to be sent, in order, each with how it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Called by argparse for each use of the option."""
+        kind = self.option_strings[-1].lstrip("-")
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), (kind, values)])
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help with the names of an option first, and its value once after them, so that an option takes one line."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        names = ", ".join(action.option_strings)
+        return names if action.nargs == 0 else f"{names} {self._format_args(action, str(action.metavar))}"
+
+
+def formatter(width: int | None) -> Any:
+    """Lays out the help in so many columns; by default, in those of the terminal."""
+    columns = min(shutil.get_terminal_size().columns, MAX_WIDTH) if width is None else width
+    return functools.partial(Formatter, max_help_position=27, width=columns)
+
+
+class Options:
+    """Adds options to a parser, the rarer ones without help unless everything is asked for."""
+
+    def __init__(self, parser: argparse.ArgumentParser, everything: bool) -> None:
+        self.parser = parser
+        self.everything = everything
+        self.group: Any = parser
+
+    def titled(self, title: str) -> None:
+        """What follows stands under a title, if everything is shown."""
+        self.group = self.parser.add_argument_group(title) if self.everything else self.parser
+
+    def often(self, *names: str, help: str, **kwargs: Any) -> None:
+        """An option that everybody should know."""
+        self.group.add_argument(*names, help=help, **kwargs)
+
+    def rarely(self, *names: str, help: str, **kwargs: Any) -> None:
+        """An option to look up."""
+        self.group.add_argument(*names, help=help if self.everything else argparse.SUPPRESS, **kwargs)
+
+
+def parser(prog: str, usage: str, width: int | None, **kwargs: Any) -> argparse.ArgumentParser:
+    """A parser whose help is laid out as all of ours."""
+    return argparse.ArgumentParser(prog=prog, usage=usage, formatter_class=formatter(width), add_help=False, **kwargs)
+
+
+def client_parser(everything: bool = False, width: int | None = None) -> argparse.ArgumentParser:
+    """The parser of ``websockets URI``.
+
+    Parameters:
+        everything: whether its help tells of all options, rather than of those that are used most.
+        width: columns of the help; by default those of the terminal.
+    """
+    result = parser("websockets", USAGE, width, description=INTRODUCTION, epilog=STATUSES)
+    options = Options(result, everything)
+    result.add_argument("uri", metavar="URI", nargs="?", help=argparse.SUPPRESS)
+    options.often("-h", "--help", action="store_true", help="show this and exit")
+    options.often("--help-all", action="store_true", help="show all options and exit")
+    options.often("--version", action="store_true", help="show the version, and which accelerator is used")
+    add_reaching(options)
+    options.often("--timeout", type=positive, metavar="SEC", help="give up after this time in all")
+    add_messages(options)
+    add_showing(options)
+    options.titled("latency")
+    options.often("--ping", action="store_true", help="ping the server and tell how long it takes")
+    options.rarely("--count", type=counted, metavar="N", help="pings to send; without it, until Ctrl-C")
+    options.rarely("--interval", type=not_negative, metavar="SEC", default=1.0, help="time between pings (1)")
+    return result
+
+
+def add_reaching(options: Options) -> None:
+    """Options that say how to reach the server, and as whom."""
+    options.titled("request")
+    options.often(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this header; @FILE for those in a file",
+    )
+    options.often(
+        "-s", "--subprotocol", action="append", metavar="NAME", help="offer this subprotocol; may be repeated"
+    )
+    options.rarely("-o", "--origin", metavar="ORIGIN", help="send this Origin header")
+    options.often("--auth", metavar="USER[:PASS]", help="basic authentication; @FILE to keep it off this line")
+    options.rarely("--no-compression", action="store_true", help="don't offer permessage-deflate")
+    options.rarely(
+        "--max-size", type=size, metavar="BYTES", default=2**20, help="accept messages up to this size; 0 for any (1M)"
+    )
+    options.titled("way")
+    options.often("-k", "--insecure", action="store_true", help="don't verify the server's certificate")
+    options.rarely("--ca", metavar="FILE", help="trust the certificates in this file, and no others")
+    options.rarely("--cert", metavar="FILE", help="identify with this certificate")
+    options.rarely("--key", metavar="FILE", help="private key of --cert, if it isn't in the same file")
+    options.rarely("--proxy", metavar="URI", help="go through this proxy, rather than that of the system")
+    options.rarely("--no-proxy", action="store_true", help="go through no proxy")
+    options.rarely("--unix", metavar="PATH", help="connect to this Unix socket")
+    options.often("-v", "--verbose", action="store_true", help="show requests, responses and frames on standard error")
+
+
+def add_messages(options: Options) -> None:
+    """Options about messages to send and to wait for."""
+    options.titled("messages")
+    options.often(
+        "--send",
+        action=Messages,
+        dest="messages",
+        metavar="TEXT",
+        help="send this instead of what you type; may be repeated",
+    )
+    options.rarely(
+        "--send-hex",
+        action=Messages,
+        dest="messages",
+        type=hexadecimal,
+        metavar="HEX",
+        help="the same for a binary message",
+    )
+    options.rarely(
+        "--send-file", action=Messages, dest="messages", metavar="FILE", help="the same for a binary message in a file"
+    )
+    options.often("--expect", type=counted, metavar="N", help="end after receiving N messages")
+    options.rarely(
+        "--wait",
+        type=not_negative,
+        metavar="SEC",
+        default=1.0,
+        help="then receive until SEC pass without a message (1)",
+    )
+    options.rarely("--hex", action="store_true", help="lines are hexadecimal, and become binary messages")
+    options.rarely("--slash", action="store_true", help="lines may be commands; /help lists them")
+
+
+def add_showing(options: Options) -> None:
+    """Options about what is written."""
+    options.titled("output")
+    options.often("--format", choices=FORMATS, metavar="NAME", help="text, raw (bare messages) or jsonl (JSON Lines)")
+    options.often("--json", action="store_true", help="indent JSON in messages")
+    options.rarely("-t", "--timestamps", action="store_true", help="put the time before each message")
+    options.rarely("--save", metavar="FILE", help="append binary messages to this file, as they are")
+
+
+def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
+    """The parser of ``websockets serve``.
+
+    Parameters:
+        width: columns of the help; by default those of the terminal.
+    """
+    result = parser(
+        "websockets serve",
+        "websockets serve [option ...] [[HOST:]PORT]",
+        width,
+        description="Run a WebSocket server, until Ctrl-C or SIGTERM.",
+        epilog="exit status: 0 stopped as asked; 2 wrong usage; 3 anything else",
+    )
+    add = result.add_argument
+    add(
+        "place",
+        metavar="[HOST:]PORT",
+        nargs="?",
+        type=place,
+        help="where to listen (localhost:8765); :PORT for all interfaces",
+    )
+    add("-h", "--help", action="help", help="show this and exit")
+    add("--handler", metavar="NAME", default="echo", help="echo, broadcast, print, or module:function (echo)")
+    add(
+        "--tls",
+        nargs="*",
+        metavar="FILE",
+        help="TLS, with the files of a certificate and its key, or with one made for localhost",
+    )
+    add("--unix", metavar="PATH", help="listen on this Unix socket instead")
+    add("--workers", type=counted, metavar="N", default=1, help="processes to share the work (1)")
+    add("--auth", metavar="USER[:PASS]", help="ask clients for this; @FILE to keep it off this line")
+    add("-s", "--subprotocol", action="append", metavar="NAME", help="accept this subprotocol; may be repeated")
+    add("--no-compression", action="store_true", help="don't accept permessage-deflate")
+    add("--max-size", type=size, metavar="BYTES", default=2**20, help="accept messages up to this size; 0 for any (1M)")
+    add("-v", "--verbose", action="count", default=0, help="log connections on standard error; -vv for frames")
+    return result
+
+
+def bench_parser(width: int | None = None) -> argparse.ArgumentParser:
+    """The parser of ``websockets bench``.
+
+    Parameters:
+        width: columns of the help; by default those of the terminal.
+    """
+    result = parser(
+        "websockets bench",
+        "websockets bench [option ...] URI",
+        width,
+        description="Measure a server that sends back what it receives.",
+        epilog="exit status: 0 measured; 1 not connected; 2 wrong usage; 3 anything else",
+    )
+    result.add_argument("uri", metavar="URI", help="the server")
+    options = Options(result, everything=True)
+    options.often("-h", "--help", action="help", help="show this and exit")
+    options.titled("load")
+    options.often("-c", "--connections", type=counted, metavar="N", default=10, help="connections (10)")
+    options.often(
+        "-d", "--depth", type=counted, metavar="N", default=1, help="messages in flight on each connection (1)"
+    )
+    options.often("--size", type=size, metavar="BYTES", default=64, help="size of a message (64)")
+    options.often("--binary", action="store_true", help="send binary messages, not text")
+    options.often("--duration", type=positive, metavar="SEC", default=5.0, help="time to measure (5)")
+    options.often("-n", "--count", type=counted, metavar="N", help="end after so many messages in all")
+    options.often(
+        "--format", choices=["text", "jsonl"], metavar="NAME", default="text", help="text or jsonl (JSON Lines)"
+    )
+    add_reaching(options)
+    result.set_defaults(timeout=None)
+    return result

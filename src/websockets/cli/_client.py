@@ -1,0 +1,206 @@
+"""The command ``websockets URI``: from options to a connection, on the terminal or between pipes.
+
+May know: options, standard input and output, what to do with a connection. Must not know: how it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, BinaryIO, TextIO
+
+from ..exceptions import InvalidURI
+from ..typing import Data
+from ._format import FORMATS, Display, Style, colour_allowed
+from ._ping import Ping
+from ._screen import Screen, Terminal, read_lines, standard_lines, typed_lines
+from ._status import HANDSHAKE, INTERRUPTED, UsageError
+from ._talk import Plan, Talk, contents, on_connection
+from ._target import Target, asker, target_of, visible_uri
+
+__all__ = ["display_for", "is_conversation", "is_terminal", "run", "run_client", "set_up_logs", "standard_screen"]
+
+LinesFactory = Callable[[], AsyncGenerator[str, None]]
+
+
+class LogHandler(logging.Handler):
+    """Logs to a screen, where a prompt may be in the way.
+
+    Parameters:
+        screen: where to.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self.screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging for each record."""
+        for line in self.format(record).splitlines():
+            self.screen.complain(line)
+
+
+def set_up_logs(level: int, screen: Screen) -> None:
+    """Log on standard error.
+
+    Parameters:
+        level: what is logged; 0 for what logging does by itself.
+        screen: where standard error is.
+    """
+    if level:
+        form = "%(asctime)s %(name)s %(levelname)s %(message)s"
+        logging.basicConfig(format=form, level=level, handlers=[LogHandler(screen)])
+        logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run some work; SIGTERM interrupts it as Ctrl-C does: once in good order, twice at once."""
+    try:
+        return asyncio.run(_interruptible(work))
+    except asyncio.CancelledError:
+        return INTERRUPTED
+
+
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    # Not every platform has it, and only the main thread may.
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+# --------------------------------------------------------------------------------------------------------------- output
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody reads, or types, there."""
+    return stream is not None and stream.isatty()
+
+
+def standard_screen(prompt: bool = False) -> Screen:
+    """Standard output and error; what their encoding doesn't have, they show as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return Screen(sys.stdout, sys.stderr, prompt)
+
+
+def display_for(options: argparse.Namespace, kind: str, screen: Screen) -> Display:
+    """Who tells what happens."""
+    terminal = is_terminal(sys.stdout)
+    style = Style(
+        json=options.json,
+        times=options.timestamps,
+        colour=colour_allowed(terminal, dict(os.environ)),
+        terminal=terminal,
+    )
+    return FORMATS[kind](style, screen.line, screen.complain)
+
+
+def is_conversation(options: argparse.Namespace) -> bool:
+    """Whether somebody types and reads, rather than a program."""
+    batch = options.messages or options.expect or options.ping or options.format not in (None, "text")
+    return not batch and is_terminal(sys.stdin) and is_terminal(sys.stdout)
+
+
+def default_format(options: argparse.Namespace) -> str:
+    """What is sent and expected by options is for programs; everything else looks as it always did."""
+    return "raw" if options.messages or options.expect else "text"
+
+
+# ---------------------------------------------------------------------------------------------------------------- plans
+
+
+def messages_of(given: Sequence[tuple[str, Any]] | None) -> list[Data]:
+    """The messages that options ask to send.
+
+    Raises:
+        UsageError: a file can't be read.
+    """
+    return [_message(kind, value) for kind, value in given or ()]
+
+
+def _message(kind: str, value: Any) -> Data:
+    if kind != "send-file":
+        return value  # type: ignore[no-any-return]
+    try:
+        return contents(value)
+    except OSError as exc:
+        raise UsageError(f"can't read {value}: {exc}") from exc
+
+
+def lines_for(options: argparse.Namespace, terminal: Terminal | None, screen: Screen) -> LinesFactory | None:
+    """Where lines to send come from, if any do."""
+    if terminal is not None:
+        return lambda: typed_lines(screen, terminal)
+    if options.messages or (options.expect and is_terminal(sys.stdin)) or sys.stdin is None:
+        return None
+    return lambda: read_lines(standard_lines(sys.stdin))
+
+
+@contextlib.contextmanager
+def saved(path: str | None) -> Iterator[BinaryIO | None]:
+    """A file that binary messages are appended to; standard output for ``-``.
+
+    Raises:
+        UsageError: it can't be written.
+    """
+    if path is None or path == "-":
+        yield None if path is None else sys.stdout.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "ab"))
+        except OSError as exc:
+            raise UsageError(f"can't write {path}: {exc}") from exc
+        yield file
+
+
+def run_client(options: argparse.Namespace) -> int:
+    """Do what the options say.
+
+    Returns:
+        The status for the shell.
+
+    Raises:
+        UsageError: options make no sense.
+    """
+    screen = standard_screen()
+    set_up_logs(logging.DEBUG if options.verbose else 0, screen)
+    display = display_for(options, options.format or default_format(options), screen)
+    try:
+        target = target_of(options, dict(os.environ), asker())
+    except InvalidURI as exc:
+        display.failed(visible_uri(options.uri), exc)
+        return HANDSHAKE
+    if options.ping:
+        return run(on_connection(target, display, Ping(options.count, options.interval, display)))
+    return converse(options, target, display, screen)
+
+
+def converse(options: argparse.Namespace, target: Target, display: Display, screen: Screen) -> int:
+    """Send and receive messages.
+
+    Returns:
+        The status for the shell.
+    """
+    with saved(options.save) as save, Terminal() if is_conversation(options) else contextlib.nullcontext() as terminal:
+        plan = Plan(
+            messages=messages_of(options.messages),
+            lines=lines_for(options, terminal, screen),
+            typed=terminal is not None,
+            hexadecimal=options.hex,
+            slash=options.slash,
+            expect=options.expect,
+            wait=options.wait,
+            save=save,
+        )
+        return run(on_connection(target, display, Talk(plan, display)))

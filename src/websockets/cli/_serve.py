@@ -1,0 +1,390 @@
+"""The command ``websockets serve``: a server in one process, or the same in several.
+
+May know: options, servers on asyncio, TLS. Must not know: how several processes are kept together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import importlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ..asyncio.server import Server, ServerConnection, basic_auth, broadcast, serve, unix_serve
+from ..typing import Data, Subprotocol
+from ._arguments import place
+from ._client import run, set_up_logs, standard_screen
+from ._format import escape
+from ._screen import Screen
+from ._status import ABNORMAL, OK, UsageError
+from ._target import asker, credentials
+from ._workers import free_port, run_workers
+
+__all__ = [
+    "Broadcast",
+    "Handler",
+    "Printer",
+    "Service",
+    "addresses",
+    "certificate",
+    "echo",
+    "handler_named",
+    "run_server",
+]
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+Announce = Callable[[list[str]], None]
+
+DEFAULT_PLACE = ("localhost", 8765)
+
+# How long a certificate lasts that is made for one run of the server.
+CERTIFICATE_DAYS = 30
+
+
+# ------------------------------------------------------------------------------------------------------------- handlers
+
+
+async def echo(connection: ServerConnection) -> None:
+    """Send back what comes."""
+    async for message in connection:
+        await connection.send(message)
+
+
+class Broadcast:
+    """Sends what comes to every client, the one that it came from included."""
+
+    def __init__(self) -> None:
+        self.connections: set[ServerConnection] = set()
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        """The handler."""
+        self.connections.add(connection)
+        try:
+            async for message in connection:
+                broadcast(self.connections, message)
+        finally:
+            self.connections.discard(connection)
+
+
+class Printer:
+    """Shows what comes, and sends nothing.
+
+    Parameters:
+        write: writes a line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+
+    async def __call__(self, connection: ServerConnection) -> None:
+        """The handler."""
+        name = peer_name(connection.remote_address)
+        async for message in connection:
+            self.write(f"{name} < {shown(message)}")
+
+
+def shown(message: Data) -> str:
+    """A message in a line that no terminal obeys."""
+    return f"(binary) {message.hex()}" if isinstance(message, bytes) else escape(message)
+
+
+def peer_name(address: Any) -> str:
+    """Where a client is: a host and a port, or just that it is on this machine."""
+    return host_port(*address[:2]) if isinstance(address, tuple) else "unix"
+
+
+def host_port(host: str, port: int) -> str:
+    """A host and a port as in a URI (RFC 3986 section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def handler_named(name: str, screen: Screen) -> Handler:
+    """The handler that goes by a name: one of ours, or ``module:function``, looked for in the current folder first.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name == "echo":
+        return echo
+    if name == "broadcast":
+        return Broadcast()
+    if name == "print":
+        return Printer(screen.line)
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise UsageError(f"no handler is called {name}: there are echo, broadcast, print, and module:function")
+    sys.path.insert(0, os.getcwd())
+    try:
+        handler: Any = importlib.import_module(module)
+        for part in function.split("."):
+            handler = getattr(handler, part)
+    except (ImportError, AttributeError, ValueError) as exc:
+        raise UsageError(f"can't find {name}: {exc}") from exc
+    if not callable(handler):
+        raise UsageError(f"{name} isn't a function")
+    return handler  # type: ignore[no-any-return]
+
+
+# -------------------------------------------------------------------------------------------------------------- service
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """What is served, and where: plain values, which a worker can be told.
+
+    Parameters:
+        handler: name of the handler.
+        host: where to listen; None for all interfaces.
+        port: TCP port; 0 for a free one.
+        unix: path of a Unix socket, instead.
+        files: files of the certificate and of its key; None for no TLS.
+        credentials: the user and the password that clients must have; None to let everybody in.
+        subprotocols: those that are accepted; clients may do without.
+        arguments: more keyword arguments of :func:`~websockets.asyncio.server.serve`.
+        verbose: how much to log.
+    """
+
+    handler: str
+    host: str | None
+    port: int
+    unix: str | None = None
+    files: tuple[str, str] | None = None
+    credentials: tuple[str, str] | None = None
+    subprotocols: list[Subprotocol] | None = None
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    verbose: int = 0
+
+    def server(self, screen: Screen, **more: Any) -> Server:
+        """The server, which doesn't listen yet.
+
+        Raises:
+            UsageError: there is no such handler.
+        """
+        arguments = {**self.arguments, **more}
+        if self.subprotocols is not None:
+            arguments.update(subprotocols=self.subprotocols, select_subprotocol=self._chosen)
+        if self.files is not None:
+            arguments["ssl"] = context_of(*self.files)
+        if self.credentials is not None:
+            arguments["process_request"] = basic_auth("websockets", self.credentials)
+        handler = handler_named(self.handler, screen)
+        if self.unix is not None:
+            return unix_serve(handler, self.unix, **arguments)
+        return serve(handler, self.host, self.port, **arguments)
+
+    def _chosen(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        return next((name for name in self.subprotocols or () if name in offered), None)
+
+
+async def keep_serving(server: Server, secure: bool, listening: Announce) -> int:
+    """Listen until cancelled, then close every connection with 1001 and wait until they are closed.
+
+    Parameters:
+        server: the server.
+        secure: whether it speaks TLS.
+        listening: told where, once it does.
+
+    Raises:
+        OSError: it isn't possible to listen there.
+    """
+    async with server:
+        listening(addresses(server.sockets, secure))
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    return OK
+
+
+def addresses(sockets: Any, secure: bool) -> list[str]:
+    """The URIs of listening sockets; for Unix sockets, their paths."""
+    scheme = "wss" if secure else "ws"
+    names = [listening.getsockname() for listening in sockets]
+    return [
+        os.fsdecode(name) if isinstance(name, str | bytes) else f"{scheme}://{host_port(*name[:2])}/" for name in names
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+
+def context_of(cert: str, key: str) -> ssl.SSLContext:
+    """The TLS context of a server.
+
+    Raises:
+        UsageError: the files can't be used.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as exc:  # SSLError is one
+        raise UsageError(f"can't use {cert} and {key}: {exc}") from exc
+    return context
+
+
+@contextlib.contextmanager
+def certificate(files: Sequence[str] | None) -> Iterator[tuple[str, str] | None]:
+    """The files of a certificate and its key: those given, or new ones for localhost, which are removed in the end.
+
+    Raises:
+        UsageError: there are neither two files nor none, or no way to make them.
+    """
+    if files is None:
+        yield None
+    elif files:
+        if len(files) != 2:
+            raise UsageError("--tls takes two files, of a certificate and of its key, or none")
+        yield files[0], files[1]
+    else:
+        with tempfile.TemporaryDirectory(prefix="websockets-") as folder:
+            yield make_certificate(Path(folder))
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    """Have OpenSSL make a certificate for localhost, as the standard library can't."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise UsageError("making a certificate takes the program openssl; or use --tls CERT KEY")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(CERTIFICATE_DAYS)]
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1"
+    command += ["-subj", "/CN=localhost", "-addext", names, "-keyout", key, "-out", cert]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise UsageError(f"openssl can't make a certificate: {done.stderr.strip()}")
+    return cert, key
+
+
+# -------------------------------------------------------------------------------------------------------------- command
+
+
+def sort_out_tls(options: argparse.Namespace) -> None:
+    """Argparse takes the place that follows ``--tls`` for one more file: an odd one is the place."""
+    if options.tls and len(options.tls) % 2 and options.place is None:
+        *options.tls, text = options.tls
+        try:
+            options.place = place(text)
+        except argparse.ArgumentTypeError as exc:
+            raise UsageError(str(exc)) from exc
+
+
+def service_of(options: argparse.Namespace, files: tuple[str, str] | None) -> Service:
+    """What the options ask to serve."""
+    if options.unix is not None and options.place is not None:
+        raise UsageError("--unix and a port contradict each other")
+    host, port = options.place or DEFAULT_PLACE
+    return Service(
+        handler=options.handler,
+        host=host,
+        port=port,
+        unix=options.unix,
+        files=files,
+        credentials=credentials(options.auth, dict(os.environ), asker()) if options.auth else None,
+        subprotocols=options.subprotocol,
+        arguments={
+            "compression": None if options.no_compression else "deflate",
+            "max_size": options.max_size or None,
+        },
+        verbose=options.verbose,
+    )
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """Refuse what several processes can't do.
+
+    Raises:
+        UsageError: they can't.
+    """
+    if options.workers > 1:
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise UsageError("--workers needs SO_REUSEPORT, which this system doesn't have")
+        if options.unix is not None:
+            raise UsageError("--workers and --unix contradict each other")
+        if options.handler == "broadcast":
+            raise UsageError("the workers don't know of each other's clients: broadcast takes one process")
+
+
+def run_server(options: argparse.Namespace) -> int:
+    """Do what the options say, until Ctrl-C or SIGTERM.
+
+    Returns:
+        The status for the shell.
+
+    Raises:
+        UsageError: options make no sense.
+    """
+    screen = standard_screen()
+    set_up_logs(log_level(options.verbose), screen)
+    sort_out_tls(options)
+    check_workers(options)
+
+    with certificate(options.tls) as files:
+        service = service_of(options, files)
+        announce = functools.partial(announcement, screen, service, options.workers)
+        try:
+            if options.workers > 1:
+                status = serve_with_workers(options.workers, service, announce, screen)
+            else:
+                status = run(keep_serving(service.server(screen), files is not None, announce))
+        except OSError as exc:
+            screen.complain(f"Can't listen: {exc}.")
+            return ABNORMAL
+    if status == OK:
+        screen.line("Stopped.")
+    return status
+
+
+def log_level(verbose: int) -> int:
+    """What to log: by default what goes wrong, as logging does by itself; then connections, then frames."""
+    return (0, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+
+
+def announcement(screen: Screen, service: Service, workers: int, uris: list[str]) -> None:
+    """Tell where the server listens."""
+    what = f"{service.handler}, {workers} workers" if workers > 1 else service.handler
+    for uri in uris:
+        screen.line(f"Listening on {uri} ({what}).")
+    if service.files is not None:
+        screen.line(f"Certificate: {service.files[0]}")
+
+
+# -------------------------------------------------------------------------------------------------------------- workers
+
+
+def serve_with_workers(number: int, service: Service, announce: Announce, screen: Screen) -> int:
+    """Serve in several processes, which share a port.
+
+    Raises:
+        UsageError: there is no such handler.
+        OSError: the host has no address.
+    """
+    service.server(screen)  # a mistake is told once, and here
+    with free_port(service.host, service.port) as port:
+        work = functools.partial(serve_in_worker, dataclasses.replace(service, port=port))
+        return run_workers(number, work, announce, screen.complain)
+
+
+def serve_in_worker(service: Service, pipe: Connection) -> None:
+    """What a worker does: serve until SIGTERM. Ctrl-C reaches it too, but is for the process above it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    screen = standard_screen()
+    set_up_logs(log_level(service.verbose), screen)
+    try:
+        server = service.server(screen, reuse_port=True)
+        run(keep_serving(server, service.files is not None, pipe.send))
+    except OSError as exc:
+        pipe.send(f"Can't listen: {exc}.")
+        sys.exit(ABNORMAL)

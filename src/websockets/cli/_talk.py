@@ -1,0 +1,309 @@
+"""One connection of a client: what is sent, what is received, when it ends, and how it went.
+
+May know: connections on asyncio, lines, how events are told. Must not know: argparse, terminals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from ..asyncio.client import ClientConnection
+from ..exceptions import ConcurrencyError, ConnectionClosed, ProtocolError, WebSocketException
+from ..frames import MAX_CONTROL_PAYLOAD, Close, CloseCode
+from ..typing import Data
+from ._format import Display, error_text
+from ._latency import milliseconds
+from ._status import ABNORMAL, HANDSHAKE, OK, UsageError, of_close
+from ._target import Target
+
+__all__ = ["FAILURES", "HELP", "Plan", "Talk", "Work", "command", "contents", "on_connection"]
+
+HELP = """\
+/ping [TEXT]           send a ping, and tell the round trip
+/pong [TEXT]           send a pong
+/hex HEX               send a binary message
+/file PATH             send a file as a binary message
+/close [CODE [REASON]] close the connection
+//TEXT                 send /TEXT"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be done with a connection.
+
+    Parameters:
+        messages: what to send first.
+        lines: what to send then, line by line.
+        typed: whether somebody types the lines: mistakes are told, and the end of the lines is the wish to close.
+        hexadecimal: whether lines are binary messages in hexadecimal digits.
+        slash: whether a line that begins with a slash is a command.
+        expect: number of messages after which to end; None to go on until the connection is closed.
+        wait: when all is sent, seconds without a message after which to end.
+        save: where the binary messages that are received go, instead of being shown.
+    """
+
+    messages: Sequence[Data] = ()
+    lines: Callable[[], AsyncGenerator[str, None]] | None = None
+    typed: bool = False
+    hexadecimal: bool = False
+    slash: bool = False
+    expect: int | None = None
+    wait: float = 1.0
+    save: BinaryIO | None = None
+
+
+class Work(Protocol):
+    """Something to be done with a connection."""
+
+    async def __call__(self, connection: ClientConnection) -> None:
+        """Do it. ConnectionClosed may get out: how the connection ended is for others to tell."""
+
+    def status(self) -> int:
+        """Whether all was done; asked for even if it was interrupted."""
+        ...
+
+
+# What connecting raises because of the server, the way there, or the URI.
+FAILURES = (OSError, WebSocketException, ValueError, ImportError)
+
+
+async def on_connection(target: Target, display: Display, work: Work) -> int:
+    """Connect, do some work, close the connection, and tell how it went. Cancelling it ends the work, in good order.
+
+    Returns:
+        The status of the command: the worse of what the work says and of how the connection ended.
+
+    Raises:
+        UsageError: the work can't be done.
+        OSError: what was to be shown can't be written.
+    """
+    deadline = None if target.timeout is None else asyncio.get_running_loop().time() + target.timeout
+    try:
+        connection = await target.connect()
+    except FAILURES as exc:
+        display.failed(target.name, exc)
+        return HANDSHAKE
+    try:
+        display.opened(target.name, connection.subprotocol)
+        in_time = await _until(deadline, work(connection))
+        if not in_time:
+            display.note(f"Timed out after {target.timeout:g} seconds.")
+    finally:
+        await connection.close()
+    assert connection.close_code is not None
+    status = max(work.status() if in_time else ABNORMAL, of_close(connection.close_code))
+    display.closed(connection.close_code, connection.close_reason or "", status)
+    return status
+
+
+async def _until(deadline: float | None, work: Awaitable[None]) -> bool:
+    """Work until it is done, the connection is closed, or Ctrl-C; False if a deadline comes before that."""
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            await work
+    except (ConnectionClosed, asyncio.CancelledError):
+        pass  # Ctrl-C is an end as good as any other; the close code says what to think of the connection's
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return False
+    return True
+
+
+class Talk:
+    """Sends and receives as planned. Call it with a connection.
+
+    Parameters:
+        plan: what to do.
+        display: whom to tell.
+    """
+
+    def __init__(self, plan: Plan, display: Display) -> None:
+        self.plan = plan
+        self.display = display
+        self.count = 0
+        self._arrived = 0.0
+
+    async def __call__(self, connection: ClientConnection) -> None:
+        """Send and receive, until there is no more reason to.
+
+        Raises:
+            UsageError: what was to be sent can't be.
+            OSError: what is to be shown can't be written.
+        """
+        receiver = asyncio.create_task(self._receive(connection))
+        sender = asyncio.create_task(self._send(connection))
+        try:
+            await asyncio.wait({receiver, sender}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiver.done():
+                await self._after_sending(receiver, sender.result())
+            if receiver.done():
+                receiver.result()
+        finally:
+            receiver.cancel()
+            sender.cancel()
+            await asyncio.gather(receiver, sender, return_exceptions=True)
+
+    def status(self) -> int:
+        """Whether as many messages came as were expected."""
+        return OK if self.plan.expect is None or self.count >= self.plan.expect else ABNORMAL
+
+    async def _after_sending(self, receiver: asyncio.Task[None], open_yet: bool) -> None:
+        """Wait for what is still to be received, which ends ``receiver``, or for as long as it makes sense."""
+        if self.plan.expect is not None or not open_yet or self.plan.wait == math.inf:
+            await asyncio.wait({receiver})
+        elif not self.plan.typed:
+            clock = asyncio.get_running_loop().time
+            self._arrived = clock()
+            while not receiver.done() and (left := self._arrived + self.plan.wait - clock()) > 0:
+                await asyncio.wait({receiver}, timeout=left)
+
+    # -------------------------------------------------------------------------------------------------------- receiving
+
+    async def _receive(self, connection: ClientConnection) -> None:
+        """Receive and tell, until as many messages came as are expected, or the connection is closed."""
+        with contextlib.suppress(ConnectionClosed):
+            while self.plan.expect is None or self.count < self.plan.expect:
+                message = await connection.recv()
+                self.count += 1
+                self._arrived = connection.loop.time()
+                if self.plan.save is not None and isinstance(message, bytes):
+                    self.plan.save.write(message)
+                    self.plan.save.flush()
+                    self.display.saved(len(message))
+                else:
+                    self.display.received(message)
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    async def _send(self, connection: ClientConnection) -> bool:
+        """Send all there is; False if the connection is closed before that."""
+        try:
+            for message in self.plan.messages:
+                await self._send_message(connection, message)
+            if self.plan.lines is not None:
+                await self._send_lines(connection, self.plan.lines())
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def _send_message(self, connection: ClientConnection, message: Data) -> None:
+        await connection.send(message)
+        self.display.sent(message)
+
+    async def _send_lines(self, connection: ClientConnection, lines: AsyncGenerator[str, None]) -> None:
+        number = 0
+        try:
+            async with contextlib.aclosing(lines):
+                async for line in lines:
+                    number += 1
+                    await self._try_line(connection, line, number)
+        except UnicodeDecodeError as exc:
+            raise UsageError(f"line {number + 1} of the input isn't UTF-8") from exc
+
+    async def _try_line(self, connection: ClientConnection, line: str, number: int) -> None:
+        try:
+            await self._send_line(connection, line)
+        except (ValueError, OSError, ConcurrencyError) as exc:
+            if not self.plan.typed:
+                raise UsageError(f"line {number} of the input: {error_text(exc)}") from exc
+            self.display.note(f"Not sent: {error_text(exc)}.")  # who typed it can do better
+
+    async def _send_line(self, connection: ClientConnection, line: str) -> None:
+        """Send a line, or do what it says.
+
+        Raises:
+            ValueError: it can't be sent, or not be understood.
+            OSError: a file can't be read.
+        """
+        if self.plan.slash and line.startswith("/"):
+            if not line.startswith("//"):
+                await self._obey(connection, *command(line))
+                return
+            line = line[1:]
+        await self._send_message(connection, hexadecimal(line) if self.plan.hexadecimal else line)
+
+    async def _obey(self, connection: ClientConnection, name: str, argument: str) -> None:
+        if name == "help":
+            for line in HELP.splitlines():
+                self.display.note(line)
+        elif name in ("hex", "file"):
+            await self._send_message(connection, hexadecimal(argument) if name == "hex" else contents(argument))
+        elif name == "close":
+            await connection.close(*close_arguments(argument))
+        elif name == "pong":
+            await connection.pong(control_payload(argument))
+        else:
+            waiter = await connection.ping(control_payload(argument) or None)
+            asyncio.ensure_future(waiter).add_done_callback(self._ponged)
+
+    def _ponged(self, waiter: asyncio.Future[float]) -> None:
+        if not waiter.cancelled() and waiter.exception() is None:
+            self.display.note(f"pong: {milliseconds(waiter.result())} ms")
+
+
+def hexadecimal(text: str) -> bytes:
+    """Bytes of two hexadecimal digits each; there may be blanks between them.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError as exc:
+        raise ValueError("not pairs of hexadecimal digits") from exc
+
+
+def contents(path: str) -> bytes:
+    """What is in a file; of standard input for ``-``."""
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
+
+
+def command(line: str) -> tuple[str, str]:
+    """The name of a command and what follows it.
+
+    Raises:
+        ValueError: there is no such command.
+    """
+    name, _, argument = line[1:].partition(" ")
+    if name not in ("help", "ping", "pong", "hex", "file", "close"):
+        raise ValueError(f"there is no command /{name}; see /help")
+    return name, argument
+
+
+def close_arguments(argument: str) -> tuple[int, str]:
+    """Code and reason of a Close.
+
+    Raises:
+        ValueError: they can't be sent.
+    """
+    number, _, reason = argument.partition(" ")
+    try:
+        close = Close(int(number or CloseCode.NORMAL_CLOSURE), reason)
+        control_payload(close.serialize())
+    except ProtocolError as exc:
+        raise ValueError(str(exc)) from exc
+    return close.code, close.reason
+
+
+def control_payload(data: str | bytes) -> bytes:
+    """The payload of a control frame (RFC 6455 section 5.5).
+
+    Raises:
+        ValueError: it is too long.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ValueError(f"more than {MAX_CONTROL_PAYLOAD} bytes")
+    return payload

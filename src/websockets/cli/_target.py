@@ -1,0 +1,223 @@
+"""From options to a server that can be connected to: headers, credentials, TLS, the way there.
+
+May know: what options mean together, arguments of ``connect``, files and variables that hold secrets. Must not know:
+what is said on the connection, how it is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import getpass
+import os
+import re
+import ssl
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..asyncio.client import connect, unix_connect
+from ..headers import build_authorization_basic
+from ..uri import hide_credentials, parse_uri
+from ._status import UsageError
+
+__all__ = ["Target", "credentials", "headers_of", "lines_of", "target_of", "tls_of", "visible_uri"]
+
+# RFC 9110 sections 5.1 and 5.5.
+is_header_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
+find_forbidden = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
+
+# Headers that make the opening handshake what it is: nobody else may set them.
+RESERVED = {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A server, and how to reach it.
+
+    Parameters:
+        uri: its URI.
+        arguments: keyword arguments of :func:`~websockets.asyncio.client.connect`.
+        unix: path of a Unix socket, None for TCP.
+        timeout: seconds that everything may take; None for no limit.
+    """
+
+    uri: str
+    arguments: dict[str, Any]
+    unix: str | None = None
+    timeout: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The URI as it may be shown: without a password."""
+        return visible_uri(self.uri)
+
+    def connect(self, **arguments: Any) -> connect:
+        """What ``connect`` returns: to await, or to enter."""
+        arguments = {**self.arguments, **arguments}
+        if self.unix is not None:
+            return unix_connect(self.unix, self.uri, **arguments)
+        return connect(self.uri, **arguments)
+
+
+def visible_uri(uri: str) -> str:
+    """A URI without the credentials that it may have."""
+    try:
+        shown = parse_uri(uri).user_info is not None
+    except Exception:
+        shown = "@" in uri
+    return hide_credentials(uri) if shown else uri
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def lines_of(text: str) -> list[str]:
+    """What an option says: itself, or the lines of a file if it is ``@FILE``, without empty ones and comments (#).
+
+    Raises:
+        UsageError: the file can't be read.
+    """
+    if not text.startswith("@"):
+        return [text]
+    try:
+        lines = Path(text[1:]).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"can't read {text[1:]}: {exc}") from exc
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def headers_of(options: Iterable[str]) -> list[tuple[str, str]]:
+    """Names and values of headers, from ``NAME: VALUE`` and ``@FILE``.
+
+    Raises:
+        UsageError: one of them isn't a header, or not one that may be set.
+    """
+    return [_header(line) for option in options for line in lines_of(option)]
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    # What may be a secret isn't repeated.
+    if not colon or not is_header_name(name):
+        raise UsageError("a header must look like NAME: VALUE")
+    if find_forbidden(value):
+        raise UsageError(f"there is a control character in the header {name}")
+    if name.lower() in RESERVED:
+        raise UsageError(f"the header {name} belongs to the opening handshake")
+    return name, value.strip()
+
+
+def credentials(option: str, environ: dict[str, str], ask: Callable[[str], str] | None) -> tuple[str, str]:
+    """A user and a password, from ``USER:PASSWORD``, ``USER`` or ``@FILE``.
+
+    Parameters:
+        option: the option; where it has no password, the variable ``WEBSOCKETS_PASSWORD`` has.
+        environ: environment variables.
+        ask: asks for a password; None if there is nobody to ask.
+
+    Raises:
+        UsageError: there is no password, or more than one line in the file.
+    """
+    lines = lines_of(option)
+    if len(lines) != 1:
+        raise UsageError(f"{option[1:]} must have one line, USER:PASSWORD")
+    user, colon, password = lines[0].partition(":")
+    if colon:
+        return user, password
+    if "WEBSOCKETS_PASSWORD" in environ:
+        return user, environ["WEBSOCKETS_PASSWORD"]
+    if ask is None:
+        raise UsageError("--auth needs a password: as USER:PASSWORD, in @FILE, or in WEBSOCKETS_PASSWORD")
+    return user, ask(f"Password for {user}: ")
+
+
+def asker() -> Callable[[str], str] | None:
+    """How to ask for a password; None if nobody is there to answer."""
+    return getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
+
+
+# -------------------------------------------------------------------------------------------------------------- targets
+
+
+def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """The TLS context that options ask for; None for the default of ``connect``.
+
+    Raises:
+        UsageError: a file can't be used.
+    """
+    if options.key and not options.cert:
+        raise UsageError("--key needs --cert")
+    if not (options.insecure or options.ca or options.cert):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.cert:
+            context.load_cert_chain(options.cert, options.key)
+    except OSError as exc:  # SSLError is one
+        files = ", ".join(filter(None, (options.ca, options.cert, options.key)))
+        raise UsageError(f"can't use {files}: {exc}") from exc
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def proxy_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The argument about proxies, if there is one.
+
+    Raises:
+        UsageError: options contradict each other.
+    """
+    if options.proxy and options.no_proxy:
+        raise UsageError("--proxy and --no-proxy contradict each other")
+    if options.unix and options.proxy:
+        raise UsageError("--unix and --proxy contradict each other")
+    if options.no_proxy or options.proxy:
+        return {"proxy": options.proxy}
+    return {}
+
+
+def arguments_of(options: argparse.Namespace, secure: bool, authorization: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The arguments of ``connect``, those left out that have the default."""
+    headers = [*headers_of(options.header), *authorization]
+    context = tls_of(options)
+    if not secure and (options.ca or options.cert):
+        raise UsageError("--ca, --cert and --key need a wss:// URI")
+    arguments = {
+        "additional_headers": headers or None,
+        "subprotocols": options.subprotocol,
+        "origin": options.origin,
+        "ssl": context if secure else None,
+        "open_timeout": options.timeout,
+        "close_timeout": None if options.timeout is None else min(options.timeout, 10),
+    }
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    if options.no_compression:
+        arguments["compression"] = None
+    return {**arguments, "max_size": options.max_size or None, **proxy_of(options)}
+
+
+def target_of(options: argparse.Namespace, environ: dict[str, str], ask: Callable[[str], str] | None = None) -> Target:
+    """The server that options tell of.
+
+    Parameters:
+        options: from one of the parsers of :mod:`~websockets.cli._arguments`.
+        environ: environment variables.
+        ask: asks for a password; None if there is nobody to ask.
+
+    Raises:
+        UsageError: options contradict each other, or a file can't be used.
+        InvalidURI: the URI isn't one.
+    """
+    uri = parse_uri(options.uri)
+    authorization = []
+    if options.auth:
+        if uri.user_info is not None:
+            raise UsageError("there are credentials in the URI, and in --auth")
+        value = build_authorization_basic(*credentials(options.auth, environ, ask))
+        authorization.append(("Authorization", value))
+    arguments = arguments_of(options, uri.secure, authorization)
+    unix = None if options.unix is None else os.fspath(options.unix)
+    return Target(options.uri, arguments, unix, options.timeout)

@@ -1,0 +1,121 @@
+"""What may be said on the command line, and what its help says."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from websockets.cli import _arguments
+from websockets.cli._arguments import bench_parser, client_parser, place, serve_parser
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (_arguments.positive, "0.5", 0.5),
+        (_arguments.not_negative, "0", 0),
+        (_arguments.not_negative, "inf", math.inf),
+        (_arguments.counted, "3", 3),
+        (_arguments.size, "0", 0),
+        (_arguments.size, "64", 64),
+        (_arguments.size, "2k", 2048),
+        (_arguments.size, "1M", 2**20),
+        (_arguments.size, "1G", 2**30),
+        (_arguments.hexadecimal, "00 fF", b"\x00\xff"),
+        (place, "80", ("localhost", 80)),
+        (place, ":80", (None, 80)),
+        (place, "host:0", ("host", 0)),
+        (place, "[::1]:80", ("::1", 80)),
+    ],
+)
+def test_values(read: Callable[[str], Any], text: str, value: Any) -> None:
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        *[(_arguments.positive, text) for text in ("0", "-1", "inf", "nan", "x", "")],
+        *[(_arguments.not_negative, text) for text in ("-1", "nan", "x")],
+        *[(_arguments.counted, text) for text in ("0", "-1", "1.5", "x")],
+        *[(_arguments.size, text) for text in ("-1", "M", "1T", "")],
+        *[(_arguments.hexadecimal, text) for text in ("0", "xx")],
+        *[(place, text) for text in ("", "host", "host:", "host:65536", "host:-1", "::1:80", "host:٣")],
+    ],
+)
+def test_values_that_are_refused(read: Callable[[str], Any], text: str) -> None:
+    with pytest.raises((ValueError, argparse.ArgumentTypeError)):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--timeout", "x"),
+        ("--expect", "x"),
+        ("--max-size", "x"),
+        ("--wait", "x"),
+        ("--send-hex", "x"),
+        ("--format", "x"),
+    ],
+)
+def test_refusals_name_the_option(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="^2$"):
+        client_parser().parse_args([option, text, "ws://host"])
+    assert f"argument {option}: invalid" in capsys.readouterr().err
+
+
+def test_messages_stay_in_order() -> None:
+    options = client_parser().parse_args(
+        ["--send", "a", "--send-hex", "00", "--send-file", "f", "--send", "b", "ws://x"]
+    )
+    assert options.messages == [("send", "a"), ("send-hex", b"\x00"), ("send-file", "f"), ("send", "b")]
+
+
+# ----------------------------------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_help_fits_a_screen(width: int) -> None:
+    lines = client_parser(width=width).format_help().splitlines()
+    assert len(lines) < 24  # leaves a line for the next prompt
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("build", [lambda: client_parser(True, 80), lambda: serve_parser(80), lambda: bench_parser(80)])
+def test_help_fits_a_terminal(build: Callable[[], argparse.ArgumentParser]) -> None:
+    lines = build().format_help().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 56
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {name for action in parser._actions for name in action.option_strings}
+
+
+def test_both_pages_know_the_same_options() -> None:
+    assert options_of(client_parser()) == options_of(client_parser(everything=True))
+    shown = client_parser(everything=True, width=80).format_help()
+    assert not [
+        option for option in options_of(client_parser()) if f"  {option}" not in shown and f", {option}" not in shown
+    ]
+
+
+@pytest.mark.parametrize("build", [client_parser, serve_parser, bench_parser])
+def test_the_documentation_tells_of_every_option(build: Callable[[], argparse.ArgumentParser]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command.md").read_text("utf-8")
+    for option in options_of(build()) - {"-h", "--help"}:
+        assert re.search(rf"`(?:websockets\s)?{option}[` ]", page), option
+
+
+def test_help_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, client_parser(True).format_help().splitlines()[8:-2])) <= 60
+    monkeypatch.setenv("COLUMNS", "300")
+    assert max(map(len, serve_parser().format_help().splitlines())) <= 100

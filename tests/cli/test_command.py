@@ -1,0 +1,493 @@
+"""The command as shells see it: output, status, pipes, signals; and its entry point in Python."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import websockets
+from _kit import wire
+from cli.commands import ENVIRONMENT, LIMIT, PEM, PROGRAM, Serving, call, run, serving
+from websockets.cli import main
+
+# A server for all that can go wrong.
+TROUBLE = """
+async def trouble(connection):
+    async for message in connection:
+        match message:
+            case "close": await connection.close(4001, "bye \\x1b[2J")
+            case "drop": connection.transport.abort()
+            case "fail": raise ValueError
+            case "request": await connection.send(repr(dict(connection.request.headers.raw_items())))
+            case "subprotocol": await connection.send(str(connection.subprotocol))
+            case _: await connection.send(message)
+"""
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("handlers")
+    (folder / "handlers.py").write_text(TROUBLE)
+    with serving("127.0.0.1:0", "--handler", "handlers:trouble", "-s", "chat", folder=folder) as server:
+        yield server.uri
+
+
+# ---------------------------------------------------------------------------------------------------- what it is called
+
+
+def test_version() -> None:
+    status, out, err = run("--version")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"websockets {websockets.__version__} \((native|python) accelerator\)\n", out)
+    assert run("--version", WEBSOCKETS_ACCELERATOR="python")[1].endswith(" (python accelerator)\n")
+
+
+def test_help() -> None:
+    status, out, err = call("--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("usage: websockets [option ...] URI\n")
+    assert len(call("--help-all")[1]) > len(out)
+    assert call("serve", "--help")[1].startswith("usage: websockets serve ")
+    assert call("bench", "--help")[1].startswith("usage: websockets bench ")
+
+
+def test_no_uri() -> None:
+    status, out, err = call()
+    assert (status, err) == (2, "")
+    assert out.startswith("usage: websockets ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--nonsense"], "websockets: error: unrecognized arguments: --nonsense\n"),
+        (["ws://host", "more"], "websockets: error: unrecognized arguments: more\n"),
+        (["-H", "x", "ws://host"], "websockets: error: a header must look like NAME: VALUE\n"),
+        (["--send-file", "/does/not/exist", "ws://host"], "websockets: error: can't read /does/not/exist: "),
+        (["--save", "/does/not/exist", "ws://host"], "websockets: error: can't write /does/not/exist: "),
+        (["serve", "--handler", "x"], "websockets: error: no handler is called x"),
+        (["serve", "x"], "websockets serve: error: argument [HOST:]PORT: no port from 0 to 65535: x\n"),
+        (["bench"], "websockets bench: error: the following arguments are required: URI\n"),
+        (["bench", "--proxy", "x", "--no-proxy", "ws://host"], "websockets: error: --proxy and --no-proxy contradict"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], text: str) -> None:
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert text in err
+
+
+def test_as_a_function(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) is None  # type: ignore[func-returns-value]
+    assert capsys.readouterr().out.startswith("websockets ")
+    with pytest.raises(SystemExit, match="^1$"):
+        main(["http://host"])
+    assert capsys.readouterr().out == (
+        "Failed to connect to http://host: http://host isn't a valid URI: scheme isn't ws or wss.\n"
+    )
+
+
+def test_as_a_function_with_another_output(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    main(["--expect", "1", "--format", "text", uri])
+    assert out.getvalue() == f"Connected to {uri}.\n< hello\nConnection closed: 1000 (OK).\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------- pipes
+
+
+def test_lines_to_messages_and_back(uri: str) -> None:
+    assert run("--expect", "3", "--format", "text", uri, stdin="one\r\n\ntwo é") == (
+        0,
+        f"Connected to {uri}.\n< one\n< \n< two é\nConnection closed: 1000 (OK).\n",
+        "",
+    )
+
+
+def test_old_options_alone_look_as_they_did(uri: str) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "--insecure", uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("hello\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == f"Connected to {uri}.\n"
+    assert process.stdout.readline() == "< hello\n"
+    out, _ = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out) == (0, "Connection closed: 1000 (OK).\n")
+
+
+def test_raw_messages(uri: str) -> None:
+    assert call("--expect", "2", uri, stdin="\x1b[2J\ntwo\n") == (0, "\x1b[2J\ntwo\n", "")
+
+
+def test_many_lines(uri: str) -> None:
+    lines = [str(number) for number in range(5000)]
+    assert run("--expect", "5000", uri, stdin="\n".join(lines)) == (0, "\n".join(lines) + "\n", "")
+
+
+def test_one_message_and_out(uri: str) -> None:
+    assert call("--send", "hello", "--expect", "1", uri) == (0, "hello\n", "")
+
+
+def test_binary_messages(uri: str, tmp_path: Path) -> None:
+    data = bytes(range(256))
+    given, got = tmp_path / "given", tmp_path / "got"
+    given.write_bytes(data)
+    arguments = ["--send-file", str(given), "--send-hex", "00 ff", "--expect", "2", "--save", str(got), uri]
+    assert call(*arguments) == (0, "", "")
+    assert got.read_bytes() == data + b"\x00\xff"
+    assert call("--send-hex", "41 0a 42", "--expect", "1", "--save", "-", uri) == (0, "A\nB", "")
+    assert call("--hex", "--expect", "1", uri, stdin="0a\n") == (0, "0a\n", "")
+
+
+def test_file_from_standard_input(uri: str) -> None:
+    assert run("--send-file", "-", "--expect", "1", uri, stdin=b"\x00\n\xff") == (0, "000aff\n", "")
+
+
+def test_json_lines(uri: str) -> None:
+    status, out, err = call("--format", "jsonl", "--send", "hello", "--expect", "1", "-s", "chat", uri)
+    assert (status, err) == (0, "")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["event"] for event in events] == ["open", "sent", "received", "closed"]
+    assert (events[0]["uri"], events[0]["subprotocol"]) == (uri, "chat")
+    assert (events[2]["text"], events[3]["code"], events[3]["status"]) == ("hello", 1000, 0)
+
+
+def test_json_lines_of_a_failure() -> None:
+    status, out, err = call("--format", "jsonl", "http://host")
+    (event,) = [json.loads(line) for line in out.splitlines()]
+    assert (status, err, event["event"], event["error"]) == (1, "", "failed", "InvalidURI")
+
+
+def test_output_that_nobody_reads(uri: str) -> None:
+    first, second = os.pipe()
+    os.close(first)
+    process = subprocess.Popen(
+        [*PROGRAM, "--format", "raw", "--wait", "inf", uri],
+        stdin=subprocess.PIPE,
+        stdout=second,
+        stderr=subprocess.PIPE,
+        env={**ENVIRONMENT, "PYTHONUNBUFFERED": ""},
+    )
+    os.close(second)
+    _, err = process.communicate(b"hello\n", timeout=LIMIT)
+    assert (process.returncode, err) == (3, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_output_that_cannot_be_written(uri: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--send", "hello", "--expect", "1", uri],
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            timeout=LIMIT,
+        )
+    assert done.returncode == 3
+    assert re.fullmatch(rb"websockets: error: \[Errno 28\] .*\n", done.stderr)
+
+
+def test_input_that_is_not_text(uri: str) -> None:
+    status, out, err = run("--expect", "9", uri, stdin=b"good\n\xff\n")
+    assert (status, err) == (2, "websockets: error: line 2 of the input isn't UTF-8\n")
+    assert out in ("", "good\n")
+
+
+# --------------------------------------------------------------------------------------------------------------- status
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("close", r"4001 (private use) bye \x1b[2J"),
+        ("drop", "1006 (abnormal closure [internal])"),
+        ("fail", "1011 (internal error)"),
+    ],
+)
+def test_status_of_an_abnormal_end(uri: str, message: str, text: str) -> None:
+    told = f"Connected to {uri}.\nConnection closed: {text}.\n"
+    assert call("--format", "text", "--send", message, "--wait", "inf", uri) == (3, told, "")
+    assert call("--send", message, "--wait", "inf", uri) == (3, "", f"Connection closed: {text}.\n")
+
+
+def test_nothing_is_there() -> None:
+    with serving("127.0.0.1:0") as server:
+        uri = server.uri
+    status, out, err = run(uri)
+    assert (status, err) == (1, "")
+    assert out.startswith(f"Failed to connect to {uri}: ")
+    status, out, err = call("--send", "x", uri)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"Failed to connect to {uri}: ")
+
+
+def test_credentials_are_not_shown() -> None:
+    status, out, err = call("ws://me:secret@127.0.0.1:1/")
+    assert (status, err) == (1, "")
+    assert "secret" not in out
+    assert out.startswith("Failed to connect to ws://***@127.0.0.1:1/: ")
+
+
+def test_what_was_expected_does_not_come(uri: str) -> None:
+    assert call("--send", "hello", "--expect", "2", "--timeout", "1", uri) == (
+        3,
+        "hello\n",
+        "Timed out after 1 seconds.\nConnection closed: 1000 (OK).\n",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_close_the_connection(uri: str, number: int) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"Connected to {uri}.\n"
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out) == (0, "Connection closed: 1000 (OK).\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_an_attempt_to_connect(number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(LIMIT)
+        uri = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        process = subprocess.Popen(
+            [*PROGRAM, uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        )
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1) == b"G"
+            process.send_signal(number)
+            out, err = process.communicate(timeout=LIMIT)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+# ------------------------------------------------------------------------------------------------------------- request
+
+
+def test_headers_and_subprotocol(uri: str) -> None:
+    arguments = ["-H", "X-One: 1", "-o", "https://site", "-s", "chat", "--send", "request", "--send", "subprotocol"]
+    status, out, err = call(*arguments, "--expect", "2", uri)
+    headers, subprotocol = out.splitlines()
+    assert (status, err, subprotocol) == (0, "", "chat")
+    assert "'X-One': '1'" in headers
+    assert "'Origin': 'https://site'" in headers
+
+
+def test_credentials_from_the_environment(uri: str) -> None:
+    arguments = ["--auth", "me", "--send", "request", "--expect", "1", uri]
+    status, out, err = call(*arguments, WEBSOCKETS_PASSWORD="secret")
+    assert (status, err) == (0, "")
+    assert base64.b64encode(b"me:secret").decode() in out
+    assert call(*arguments)[0::2] == (
+        2,
+        "websockets: error: --auth needs a password: as USER:PASSWORD, in @FILE, or in WEBSOCKETS_PASSWORD\n",
+    )
+
+
+def test_ping(uri: str) -> None:
+    status, out, err = call("--ping", "--count", "3", "--interval", "0", uri)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(
+        r"Connected to ws://127\.0\.0\.1:\d+/\.\n(pong \d: [\d.]+ ms\n){3}3 pings, 3 pongs\n"
+        r"round trip: min [\d.]+  mean [\d.]+  p50 [\d.]+  p99 [\d.]+  max [\d.]+ ms\n"
+        r"Connection closed: 1000 \(OK\)\.\n",
+        out,
+    )
+
+
+def test_logs(uri: str) -> None:
+    status, out, err = run("-v", "--auth", "me:secret", "--send", "hello", "--expect", "1", uri)
+    assert (status, out) == (0, "hello\n")
+    assert " websockets.client DEBUG > GET / HTTP/1.1\n" in err
+    assert " websockets.client DEBUG > TEXT 'hello' [5 bytes]\n" in err
+    assert base64.b64encode(b"me:secret").decode() not in err
+
+
+def test_logs_of_the_server() -> None:
+    for option, level in (("-v", "INFO"), ("-vv", "DEBUG")):
+        with serving("127.0.0.1:0", option) as server:
+            assert call("--send", "hello", "--expect", "1", server.uri)[0] == 0
+            _, _, err = server.stop()
+        assert " websockets.server INFO server listening on 127.0.0.1:" in err
+        assert set(re.findall(r" websockets\.server ([A-Z]+) ", err)) == {"INFO", level}
+
+
+# ---------------------------------------------------------------------------------------------------------------- serve
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_server_stops_when_asked(number: int) -> None:
+    with serving("127.0.0.1:0") as server:
+        client = subprocess.Popen(
+            [*PROGRAM, "--wait", "inf", server.uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=ENVIRONMENT
+        )
+        assert client.stdout is not None
+        assert client.stdout.readline().startswith(b"Connected")
+        assert server.stop(number) == (0, "Stopped.\n", "")
+        out, _ = client.communicate(timeout=LIMIT)
+        assert (client.returncode, out) == (0, b"Connection closed: 1001 (going away).\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_server_that_is_asked_twice_does_not_wait_for_its_clients(number: int) -> None:
+    with serving("127.0.0.1:0") as server, socket.socket() as client:
+        client.settimeout(LIMIT)
+        host, port = server.uri.removeprefix("ws://").removesuffix("/").split(":")
+        client.connect((host, int(port)))
+        client.sendall(wire.request())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += client.recv(4096)
+        server.process.send_signal(number)
+        # The server's Close, which isn't answered.
+        assert client.recv(4096) == wire.close(1001)
+        assert server.stop(number) == (130, "", "")
+
+
+def test_server_with_tls() -> None:
+    with serving("127.0.0.1:0", "--tls", PEM, PEM) as server:
+        assert server.line() == f"Certificate: {PEM}\n"
+        assert call("--ca", PEM, "--send", "hello", "--expect", "1", server.uri) == (0, "hello\n", "")
+        assert call("--insecure", "--send", "hello", "--expect", "1", server.uri) == (0, "hello\n", "")
+        status, out, err = call("--send", "hello", server.uri)
+        assert (status, out) == (1, "")
+        assert "CERTIFICATE_VERIFY_FAILED" in err
+
+
+def test_server_at_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with serving("--unix", path) as server:
+        assert server.lines == [f"Listening on {path} (echo).\n"]
+        assert call("--unix", path, "--send", "hello", "--expect", "1", "ws://localhost/") == (0, "hello\n", "")
+        assert server.stop() == (0, "Stopped.\n", "")
+
+
+def test_server_that_prints() -> None:
+    with serving("127.0.0.1:0", "--handler", "print") as server:
+        assert call("--send", "hello \x1b[2J", "--wait", "0", server.uri)[0] == 0
+        assert re.fullmatch(r"127\.0\.0\.1:\d+ < hello \\x1b\[2J\n", server.line())
+
+
+def test_server_that_wants_credentials() -> None:
+    with serving("127.0.0.1:0", "--auth", "me:secret") as server:
+        assert call("--auth", "me:secret", "--send", "hello", "--expect", "1", server.uri) == (0, "hello\n", "")
+        status, _, err = call("--auth", "me:wrong", "--send", "hello", server.uri)
+        assert (status, err) == (
+            1,
+            f"Failed to connect to {server.uri}: server rejected WebSocket connection: HTTP 401.\n",
+        )
+
+
+def test_place_that_is_taken() -> None:
+    with serving("127.0.0.1:0") as server:
+        place = server.uri.removeprefix("ws://").removesuffix("/")
+        for more in ([], ["--workers", "2"]):
+            status, out, err = call("serve", place, *more)
+            assert (status, out) == (3, "")
+            assert err.startswith("Can't listen: ")
+            assert len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Serving]:
+    (tmp_path / "own.py").write_text(
+        "import os\n\n\nasync def handler(connection):\n"
+        "    async for message in connection:\n"
+        "        if message == 'die':\n            os._exit(7)\n"
+        "        await connection.send(str(os.getpid()))\n"
+    )
+    with serving("127.0.0.1:0", "--workers", "2", "--handler", "own:handler", folder=tmp_path) as server:
+        yield server
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers(workers: Serving, number: int) -> None:
+    assert re.fullmatch(r"Listening on ws://127\.0\.0\.1:\d+/ \(own:handler, 2 workers\)\.\n", workers.lines[0])
+    status, out, err = call("--send", "who", "--expect", "1", workers.uri)
+    assert (status, err) == (0, "")
+    assert int(out) != workers.process.pid
+    assert workers.stop(number) == (0, "Stopped.\n", "")
+
+
+def test_worker_that_dies(workers: Serving) -> None:
+    assert run("--send", "die", "--wait", "inf", workers.uri)[0] == 3
+    out, err = workers.process.communicate(timeout=LIMIT)
+    assert (workers.process.returncode, out, err) == (3, "", "A worker ended with status 7.\n")
+
+
+# ---------------------------------------------------------------------------------------------------------------- bench
+
+
+def test_bench(uri: str) -> None:
+    status, out, err = call("bench", uri, "-n", "200", "-c", "2", "-d", "3", "--size", "100")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"2 connections to {uri}, 3 in flight on each, 100 bytes of text"
+    assert re.fullmatch(r"messages  200 in \d+\.\d\d s", lines[2])
+    assert lines[-1].endswith("%")
+
+
+def test_bench_for_programs(uri: str) -> None:
+    status, out, err = call("bench", uri, "-n", "50", "--binary", "--size", "2M", "--format", "jsonl", "-c", "1")
+    assert (status, err) == (3, "")
+    (event,) = [json.loads(line) for line in out.splitlines()]
+    assert (event["event"], event["size"], event["messages"]) == ("bench", 2**21, 0)
+    assert "1009" in event["failures"][0]
+
+
+def test_bench_without_a_server() -> None:
+    status, out, _ = call("bench", "ws://127.0.0.1:1/")
+    assert status == 1
+    assert out.startswith("Failed to connect to ws://127.0.0.1:1/: ")
+    assert call("bench", "http://host")[0] == 1
+
+
+# -------------------------------------------------------------------------------------------------------------- startup
+
+
+def test_the_version_is_told_without_loading_the_rest() -> None:
+    program = "import sys; from websockets.cli import main; main(['--version']); print('asyncio' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, timeout=LIMIT
+    )
+    assert done.stdout.endswith("\nFalse\n")
+
+
+def test_input_from_a_thread_does_not_keep_the_command() -> None:
+    """The thread that reads waits for ever, and its pipe stays open."""
+    with serving("127.0.0.1:0") as server:
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            [*PROGRAM, server.uri], stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        )
+        watchdog = threading.Timer(LIMIT, process.kill)
+        watchdog.start()
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"Connected")
+        server.stop()
+        out, err = process.communicate()
+        watchdog.cancel()
+        os.close(reading)
+        os.close(writing)
+        assert (process.returncode, out, err) == (0, b"Connection closed: 1001 (going away).\n", b"")

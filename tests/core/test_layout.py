@@ -1,0 +1,94 @@
+"""Objects that there are thousands of stay small, also when they are made all at once."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+import pytest
+
+from _kit import wire
+from websockets._layout import share_names
+from websockets.client import ClientProtocol
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+only_cpython = pytest.mark.skipif(platform.python_implementation() != "CPython", reason="this is about CPython")
+
+COUNT = 100
+NAMES = [f"attribute{number}" for number in range(10)]
+
+
+def growth(make: Callable[[], object], use: Callable[..., None]) -> float:
+    """Bytes that each instance takes for what happens to it when all of them were made."""
+    import tracemalloc
+
+    instances = [make() for _ in range(COUNT)]
+    tracemalloc.start()
+    try:
+        for instance in instances:
+            use(instance)
+        return tracemalloc.get_traced_memory()[0] / COUNT
+    finally:
+        tracemalloc.stop()
+
+
+def set_all(instance: object) -> None:
+    for name in NAMES:
+        setattr(instance, name, None)
+
+
+@only_cpython
+def test_reserved_names_cost_nothing_but_their_place() -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.always = None
+
+    class Reserved(Plain):
+        pass
+
+    share_names(Reserved, "always", *NAMES)
+    assert growth(Reserved, set_all) == 0
+    # What it is for; if CPython learns to do this by itself, this module can go.
+    assert growth(Plain, set_all) > 200
+
+
+def test_instances_do_not_have_what_is_only_reserved() -> None:
+    class Reserved:
+        attribute0 = "of the class"
+
+    share_names(Reserved, *NAMES)
+    assert vars(Reserved()) == {}
+    assert Reserved().attribute0 == "of the class"
+
+
+@only_cpython
+def test_many_servers_at_once() -> None:
+    request = wire.request()
+
+    def serve(protocol: ServerProtocol) -> None:
+        protocol.receive_data(request)
+        (event,) = protocol.events_received()
+        assert isinstance(event, Request)
+        protocol.send_response(protocol.accept(event))
+        protocol.data_to_send()
+        assert protocol.state is State.OPEN
+
+    # The protocol keeps neither the request nor the response; a dictionary would take 800 bytes.
+    assert growth(ServerProtocol, serve) < 200
+
+
+@only_cpython
+def test_many_clients_at_once() -> None:
+    uri = parse_uri("ws://localhost/")
+
+    def connect(protocol: ClientProtocol) -> None:
+        protocol.send_request(protocol.connect())
+        protocol.receive_data(wire.response(key=protocol.key))
+        protocol.events_received()
+        protocol.data_to_send()
+        assert protocol.state is State.OPEN
+
+    assert growth(lambda: ClientProtocol(uri), connect) < 200

@@ -1,0 +1,413 @@
+"""Scenarios 55 to 67: peers that flood, that do not read, that vanish; and what a server has too little of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _kit import advance, request, virtual, wire
+from _kit.asking import reach
+from _kit.ends import open_end
+from robustness.worlds import (
+    LOOPS,
+    both_sides,
+    each_loop,
+    each_twin,
+    echo,
+    flood,
+    greet,
+    longest_greeting,
+    needs_proc,
+    now,
+    port_of,
+    real_client,
+    until,
+    victim,
+)
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.protocol import Side
+
+scenario = pytest.mark.scenario
+
+MIB = 2**20
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it could accept no connection, asyncio tries again soon."""
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.05)
+
+
+# ------------------------------------------------------------------------------------------------------------ floods
+
+
+@scenario(55)
+@needs_proc
+@pytest.mark.parametrize("loop", LOOPS)
+def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
+    """All are read, few are answered, none is kept."""
+    pings = wire.ping(bytes(100), mask=True) * 1000
+    with victim(loop) as process:
+        before = process.status("VmRSS")
+        assert asyncio.run(flood(process.port, pings, 48 * MIB, patience=10)) >= 48 * MIB
+        assert process.status("VmHWM") - before < 24 * 1024
+        asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
+
+
+@scenario(56)
+@needs_proc
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("payload", [bytes(1000), bytes(10_000)], ids=len)
+def test_s56_messages_to_an_echo_from_a_peer_that_does_not_read(payload: bytes, loop: str) -> None:
+    """The server stops to read, and the flood stands still."""
+    messages = wire.binary(payload, mask=True) * (100_000 // (len(payload) + 6))
+    with victim(loop) as process:
+        before = process.status("VmRSS")
+        assert asyncio.run(flood(process.port, messages, 64 * MIB)) < 64 * MIB
+        assert process.status("VmHWM") - before < 24 * 1024
+        asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
+
+
+@scenario(57)
+@needs_proc
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "a byte"])
+def test_s57_fragments_without_end(payload: bytes, loop: str) -> None:
+    fragments = wire.cont(payload, fin=False, mask=True) * 10_000
+
+    async def attack(port: int) -> None:
+        async with real_client(port) as peer:
+            peer.send(wire.binary(b"begin", fin=False, mask=True))
+            for _ in range(40):
+                peer.send(fragments)
+                await peer.writer.drain()
+            peer.send(wire.cont(b"end", mask=True))
+            row = await peer.frame()
+            assert row.payload == b"begin" + 400_000 * payload + b"end"
+
+    with victim(loop) as process:
+        before = process.status("VmRSS")
+        asyncio.run(attack(process.port))
+        assert process.status("VmHWM") - before < 24 * 1024
+
+
+@scenario(58)
+@needs_proc
+@pytest.mark.parametrize("loop", LOOPS)
+def test_s58_noisy_connections_starve_nobody(loop: str) -> None:
+    messages = wire.binary(bytes(10_000), mask=True) * 10
+    with victim(loop) as process:
+        assert asyncio.run(longest_greeting(process.port, b"", messages)) < 4
+
+
+@scenario(59)
+@both_sides
+@each_twin
+@virtual
+async def test_s59_the_queue_is_bounded(side: Side, twin: str) -> None:
+    """Reading pauses when more than max_queue frames wait; then the kernel of the peer has no room, and it waits."""
+    async with open_end(side, max_queue=16) as (connection, peer):
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            while sent < 1000:
+                await peer.send(wire.BINARY, sent.to_bytes(2) * 500)
+                sent += 1
+
+        sending = asyncio.create_task(send())
+        await advance(1)
+        assert not connection.transport.is_reading()
+        # What one read gave, and what the kernel takes.
+        assert sent * 1000 < 2 * 65_536 + 17_000
+        for number in range(1000):
+            assert await connection.recv() == number.to_bytes(2) * 500
+        await sending
+
+
+# ------------------------------------------------------------------------------------------- peers that do not answer
+
+
+async def send_forever(connection: ServerConnection) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await connection.send(bytes(10_000))
+
+
+@scenario(60)
+@each_loop
+async def test_s60_peer_that_stops_reading_is_dropped_while_send_waits() -> None:
+    options: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.1, "close_timeout": 0.1}
+    async with (
+        serve(send_forever, "127.0.0.1", 0, compression=None, **options) as server,
+        real_client(port_of(server), request(), limit=1),
+    ):
+        await until(lambda: server._all)
+        await until(lambda: not server._all)
+
+
+@scenario(62)
+@both_sides
+@each_twin
+@pytest.mark.parametrize(
+    "data", [b"\x81", b"\x82\xfe\x01", wire.text("unfinished")[:-1], wire.text("fragment", fin=False)], ids=len
+)
+@virtual
+async def test_s62_stalled_in_the_middle_of_a_message(data: bytes, side: Side, twin: str) -> None:
+    async with open_end(side, ping_interval=20, ping_timeout=10) as (connection, peer):
+        begin = now()
+        mask = side is Side.SERVER
+        unfinished = wire.text("fragment", fin=False, mask=mask) if data[0] == 1 else wire.text("unfinished", mask=mask)
+        await peer.raw.send(unfinished[: len(data)] if data[0] != 1 else unfinished)
+        with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
+            await connection.recv()
+        assert now() - begin == pytest.approx(20 + 10 + 10, abs=0.1)
+
+
+@scenario(63)
+@needs_proc
+@each_loop
+@pytest.mark.parametrize("answers", [False, True], ids=["no answer", "answer"])
+async def test_s63_closing_ends_in_time_and_the_socket_is_freed(answers: bool) -> None:
+    async def close(connection: ServerConnection) -> None:
+        begin = time.monotonic()
+        await connection.close()
+        assert 0.05 < time.monotonic() - begin < 5
+
+    async with (
+        serve(close, "127.0.0.1", 0, close_timeout=0.1) as server,
+        real_client(port_of(server)) as peer,
+    ):
+        await peer.frame()
+        files = len(os.listdir("/proc/self/fd"))
+        if answers:
+            peer.send(wire.close(1000, mask=True))
+        await until(lambda: not server._all)
+        await until(lambda: len(os.listdir("/proc/self/fd")) == files - 1)
+
+
+CUT = {
+    "header": wire.text("lost", mask=True)[:1],
+    "frame": wire.text("lost", mask=True)[:-1],
+    "message": wire.text("lost", fin=False, mask=True),
+    "fragment": wire.text("lost", fin=False, mask=True) + wire.cont("too", mask=True)[:-2],
+    "nothing": b"",
+}
+
+
+@scenario(64)
+@each_loop
+@pytest.mark.parametrize("reset", [False, True], ids=["EOF", "RST"])
+@pytest.mark.parametrize("cut", CUT.values(), ids=CUT)
+async def test_s64_connection_lost_in_the_middle(cut: bytes, reset: bool) -> None:
+    got: list[Any] = []
+    ends: list[ConnectionClosed] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                got.append(await connection.recv())
+        try:
+            await connection.send("too late")
+        except ConnectionClosed as exc:
+            ends.append(exc)
+        assert connection.close_code == 1006
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        async with real_client(port_of(server)) as peer:
+            peer.send(wire.text("whole", mask=True) + cut)
+            await until(lambda: got)
+            if reset:
+                sock = peer.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.abort()
+            await until(lambda: ends)
+    assert got == ["whole"]
+    (end,) = ends
+    assert isinstance(end, ConnectionClosedError)
+    assert end.rcvd is None
+
+
+@scenario(64)
+@both_sides
+@each_twin
+@pytest.mark.parametrize("reset", [False, True], ids=["EOF", "RST"])
+@virtual
+async def test_s64_partial_messages_are_never_delivered(reset: bool, side: Side, twin: str) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("whole")
+        await peer.text("frag", fin=False)
+        await peer.raw.send(wire.cont("ment", mask=side is Side.SERVER)[:-1])
+        await advance(0.1)
+        peer.raw.reset() if reset else peer.raw.close()
+        assert await connection.recv() == "whole"
+        with pytest.raises(ConnectionClosedError, match="no close frame received or sent") as caught:
+            await connection.recv()
+        assert connection.close_code == 1006
+        assert isinstance(caught.value.__cause__, ConnectionResetError if reset else EOFError)
+
+
+# ------------------------------------------------------------------------------------------------------- file limits
+
+
+@contextlib.contextmanager
+def no_more_files() -> Iterator[None]:
+    """Take every file descriptor that this process may have."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 2, hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(1))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for file in taken:
+            os.close(file)
+
+
+@scenario(65)
+@needs_proc
+@each_loop
+async def test_s65_out_of_file_descriptors(quick: None, caplog: pytest.LogCaptureFixture) -> None:
+    """Old connections live, nothing spins, and once there are files again, so are new connections."""
+    reports: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    async with serve(echo, "127.0.0.1", 0, backlog=5) as server:
+        uri = f"ws://127.0.0.1:{port_of(server)}/"
+        async with connect(uri, proxy=None) as old:
+            waiting = [socket.socket() for _ in range(5)]
+            with no_more_files():
+                for sock in waiting:
+                    sock.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        sock.connect(("127.0.0.1", port_of(server)))
+                busy, begin = time.process_time(), time.monotonic()
+                while time.monotonic() - begin < 0.3:
+                    await old.send("still there")
+                    assert await old.recv() == "still there"
+                    await asyncio.sleep(0.02)
+                took = time.monotonic() - begin
+                # A busy machine makes both longer; a busy loop, the first alone.
+                assert time.process_time() - busy < took / 2
+            for sock in waiting:
+                sock.close()
+            await greet(uri)
+    # asyncio tries as often as its backlog is long, and reports each time; libuv turns connections away.
+    assert {report["message"] for report in reports} <= {"socket.accept() out of system resource"}
+    assert len(reports) <= 5 * (took / 0.05 + 2)
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+# -------------------------------------------------------------------------------------------------------------- churn
+
+
+def resident() -> int:
+    """The memory of this process, in bytes."""
+    pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@scenario(66)
+@needs_proc
+@each_loop
+async def test_s66_churn_leaves_nothing_behind() -> None:
+    """1500 connections that end in different ways: the last leave as much behind as the first, which is nothing."""
+
+    async def handler(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                await connection.send(message)
+
+    async def once(kind: int) -> None:
+        if kind == 0:
+            async with real_client(port_of(server), b"garbage\r\n\r\n") as peer:
+                await peer.rest()
+        elif kind == 1:
+            async with real_client(port_of(server), headers={"Sec-WebSocket-Extensions": "permessage-deflate"}) as peer:
+                peer.send(wire.text("x", fin=False, mask=True))
+        else:
+            client = await connect(f"ws://127.0.0.1:{port_of(server)}/", proxy=None)
+            await client.send("hello" * 100)
+            assert await client.recv() == "hello" * 100
+            if kind == 2:
+                client.transport.abort()
+                await client.wait_closed()
+            else:
+                await client.close()
+
+    async def some(count: int) -> tuple[int, int, int, int]:
+        for start in range(0, count, 10):
+            await asyncio.gather(*(once(kind % 5) for kind in range(start, start + 10)))
+        await until(lambda: not server._all)
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), len(gc.get_objects()), resident()
+
+    async with serve(handler, "127.0.0.1", 0, close_timeout=1) as server:
+        files, tasks, objects, rss = await some(300)
+        files_then, tasks_then, objects_then, rss_then = await some(1200)
+        assert (files_then, tasks_then) == (files, tasks)
+        assert objects_then - objects < 300
+        assert rss_then - rss < 4 * MIB
+
+
+# --------------------------------------------------------------------------------------------------------------- logs
+
+ATTACKS: dict[str, list[bytes]] = {
+    "silence": [],
+    "silence in a request": [b"GET / HT"],
+    "garbage": [b"\xff" * 100 + b"\r\n\r\n"],
+    "garbage without end": [b"\xff" * 9000],
+    "escape sequences": [b"GET /\x1b[31m HTTP/1.1\r\n\r\n"],
+    "post": [request(method="POST")],
+    "many headers": [request(raw=b"a: b\r\n" * 200)],
+    "garbage for frames": [request(), b"\xff" * 1000],
+    "bad text": [request(), wire.text(b"\xff", mask=True)],
+    "too big": [request(), wire.frame(wire.BINARY, declared=2**40, mask=True)],
+    "ping flood": [request(), wire.ping(b"x", mask=True) * 1000],
+    "fragment flood": [request(), wire.text("", fin=False, mask=True), wire.cont(fin=False, mask=True) * 1000],
+    "empty close": [request(), wire.close(mask=True)],
+    "bad close": [request(), wire.close(1005, mask=True)],
+}
+
+
+@scenario(67)
+@pytest.mark.parametrize("reset", [False, True], ids=["stays", "RST"])
+@pytest.mark.parametrize("pieces", ATTACKS.values(), ids=ATTACKS)
+@virtual
+async def test_s67_an_attack_costs_few_lines_and_no_traceback(
+    pieces: list[bytes], reset: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve(echo, "localhost", 0, logger=logging.getLogger("attacked")) as server:
+        caplog.set_level(logging.INFO, "attacked")
+        peer = await reach(server)
+        for piece in pieces:
+            await peer.send(piece)
+            await advance(0.1)
+        if reset:
+            peer.reset()
+        await advance(100)
+        peer.close()
+        await advance(1)
+        records = list(caplog.records)
+    assert len(records) <= 3, [record.message for record in records]
+    for record in records:
+        assert record.levelno == logging.INFO
+        assert record.exc_info is None
+        assert record.getMessage().isprintable()
+        assert len(record.getMessage()) < 300

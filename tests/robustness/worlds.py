@@ -1,0 +1,397 @@
+"""What the tests of robustness share: servers that must survive, violations that must be refused, real loops.
+
+Knows the public asyncio API, the kit, and both twins of the accelerator. Must not know any scenario.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import inspect
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import websockets._accelerator as accelerator
+from _kit import RawPeer, VirtualLoop, wire
+from _kit.asking import Answered, ask, uri_of
+from _kit.ends import FramePeer
+from core._twins import TWINS
+from websockets.asyncio.client import connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.protocol import Side
+
+__all__ = [
+    "DEFLATE",
+    "LOOPS",
+    "RealPeer",
+    "both_sides",
+    "deflated_end",
+    "each_loop",
+    "each_twin",
+    "echo",
+    "flood",
+    "greet",
+    "longest_greeting",
+    "needs_proc",
+    "now",
+    "port_of",
+    "real_client",
+    "refused",
+    "swapped",
+    "until",
+    "victim",
+]
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["server", "client"])
+each_twin = pytest.mark.parametrize("twin", TWINS, indirect=True)
+
+#: Event loops to run over real sockets, by name; uvloop where it is installed.
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
+
+
+# Twins.
+
+
+# What can't be swapped while the library is loaded: a queue belongs to the class that connections are derived from. The
+# suite runs with WEBSOCKETS_ACCELERATOR=python too, where that is the readable one.
+FIXED = {"TWIN", "Queue"}
+
+
+def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:
+    """Every name in the library that stands for a part of the accelerator, and what it is in a twin."""
+    parts = {id(getattr(accelerator, name)): name for name in accelerator.__all__ if name not in FIXED}
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("websockets.") and not module_name.startswith("websockets._accelerator._"):
+            for name, value in list(vars(module).items()):
+                if id(value) in parts:
+                    yield module, name, getattr(TWINS[twin], parts[id(value)])
+
+
+# In memory, on a virtual loop.
+
+
+def now() -> float:
+    """The time of the running loop, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+async def echo(connection: ServerConnection) -> None:
+    """A handler."""
+    async for message in connection:
+        await connection.send(message)
+
+
+def port_of(server: Server) -> int:
+    """The port on which a server listens."""
+    port: int = next(iter(server.sockets)).getsockname()[1]
+    return port
+
+
+async def greet(uri: str) -> None:
+    """The server at this URI lives: an echo comes back."""
+    async with connect(uri, proxy=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+async def refused(data: bytes, status: int, **options: Any) -> Answered:
+    """What a server answers to bytes that it must refuse: it says so, ends the connection, and serves the next one."""
+    async with serve(echo, "localhost", 0, **options) as server:
+        answer = await ask(server, data)
+        await greet(uri_of(server))
+    assert answer.status.startswith(f"{status} "), answer
+    assert answer.headers["Connection"] == ["close"]
+    assert answer.headers["Content-Length"] == [str(len(answer.body))]
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def deflated_end(side: Side, parameters: str = "", **options: Any) -> AsyncIterator[tuple[Connection, FramePeer]]:
+    """One of our connections with permessage-deflate, and its peer. In the end the peer breaks what is still there.
+
+    Parameters:
+        side: which end is ours.
+        parameters: what the peer adds to its offer, or to its answer: ``"; name=value"``.
+        options: for ``serve`` or ``connect``.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    headers = {"Sec-WebSocket-Extensions": "permessage-deflate" + parameters}
+    opened: asyncio.Future[Connection] = loop.create_future()
+    if side is Side.SERVER:
+
+        async def handler(connection: ServerConnection) -> None:
+            opened.set_result(connection)
+            await connection.wait_closed()
+
+        async with serve(handler, "localhost", 0, **options) as server:
+            raw = await loop.network.connect("localhost", port_of(server))
+            await raw.send(wire.request("/", headers))
+            assert b"permessage-deflate" in await raw.read_until()
+            yield await opened, FramePeer(raw, masks=True)
+            raw.reset()
+    else:
+        listener = loop.network.listen()
+        opening = asyncio.ensure_future(connect(f"ws://localhost:{listener.port}/", **options).connect())
+        raw = await listener.peer()
+        await raw.send(wire.response(101, headers, key=await key_of(raw)))
+        yield await opening, FramePeer(raw, masks=False)
+        raw.reset()
+        await (await opening).wait_closed()
+        listener.close()
+
+
+async def key_of(raw: RawPeer) -> str:
+    """The key in the request of a client."""
+    head = (await raw.read_until()).decode()
+    return head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+
+
+# On a real loop.
+
+
+def each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Turn a coroutine function into a test that runs on each event loop, over real sockets.
+
+    It fails if a task is left pending, or if anything is reported to the loop.
+    """
+
+    @functools.wraps(test)
+    def wrapper(*args: Any, loop: str, **kwargs: Any) -> None:
+        reported: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: reported.append(context))
+            runner.run(_leaving_nothing(test(*args, **kwargs)))
+            gc.collect()
+        assert reported == []
+
+    signature = inspect.signature(test)
+    parameter = inspect.Parameter("loop", inspect.Parameter.KEYWORD_ONLY)
+    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), parameter]
+    )
+    on_each: Callable[..., None] = pytest.mark.parametrize("loop", LOOPS)(wrapper)
+    return on_each
+
+
+async def _leaving_nothing(test: Awaitable[None]) -> None:
+    await test
+    for _ in range(10):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, left
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Wait until something is so, for a time that no healthy run needs."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what it waits for has no event
+            await asyncio.sleep(0.001)
+
+
+class RealPeer:
+    """A client over a real socket, in the hands of a test, byte by byte.
+
+    Parameters:
+        reader: where its bytes come from.
+        writer: where they go.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, without waiting."""
+        self.writer.write(data)
+
+    async def head(self) -> bytes:
+        """The head of the answer."""
+        return await self.reader.readuntil(b"\r\n\r\n")
+
+    async def frame(self) -> wire.Row:
+        """The next frame."""
+        data = await self.reader.readexactly(2)
+        extended = {126: 2, 127: 8}.get(data[1] & 0x7F, 0)
+        length_field = await self.reader.readexactly(extended)
+        size = int.from_bytes(length_field) if extended else data[1] & 0x7F
+        found = wire.parse_one(data + length_field + await self.reader.readexactly(size))
+        assert found is not None
+        return found[0]
+
+    async def rest(self) -> bytes:
+        """Everything up to the end of the stream."""
+        return await self.reader.read()
+
+    async def discard(self) -> None:
+        """Read to the end of the stream, and keep nothing."""
+        while await self.reader.read(2**16):
+            pass
+
+    def abort(self) -> None:
+        """Break the connection."""
+        self.writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def real_client(
+    port: int, head: bytes | None = None, *, headers: wire.Headers | None = None, limit: int = 2**16
+) -> AsyncIterator[RealPeer]:
+    """A raw client of a server over a real socket; its connection is broken in the end.
+
+    Parameters:
+        port: where to connect.
+        head: what to send first; if None, a request is sent and its answer read.
+        headers: changes to the headers of a request.
+        limit: bytes to take in while the test doesn't read, about half of it.
+    """
+    peer = RealPeer(*await asyncio.open_connection("127.0.0.1", port, limit=limit))
+    try:
+        if head is None:
+            peer.send(wire.request(headers=headers))
+            assert (await peer.head()).startswith(b"HTTP/1.1 101 ")
+        else:
+            peer.send(head)
+        yield peer
+    finally:
+        peer.abort()
+        with contextlib.suppress(OSError):
+            await peer.writer.wait_closed()
+
+
+async def flood(port: int, data: bytes, size: int, patience: float = 0.3) -> int:
+    """Send a flood to a server, and don't read.
+
+    Parameters:
+        port: where the server listens.
+        data: what to send over and over.
+        size: bytes after which it is enough.
+        patience: seconds in which something must move.
+
+    Returns:
+        How much went out, until that size or until nothing moved.
+    """
+    sent = 0
+    async with real_client(port, wire.request(), limit=1) as peer:
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            while sent < size:
+                peer.send(data)
+                sent += len(data)
+                async with asyncio.timeout(patience):
+                    await peer.writer.drain()
+    return sent
+
+
+#: Seconds after which nobody waits any longer.
+PATIENCE = 5
+
+
+async def longest_greeting(port: int, start: bytes, data: bytes, count: int = 3, **options: Any) -> float:
+    """The seconds that another client is kept waiting by connections that flood a server, and read what it answers.
+
+    Parameters:
+        port: where the server listens.
+        start: what a noisy connection sends first.
+        data: what it sends then, over and over.
+        count: how many noisy connections there are.
+        options: for the request that opens them.
+    """
+
+    async def make_noise() -> None:
+        async with real_client(port, wire.request(**options)) as peer:
+            reading = asyncio.create_task(peer.discard())
+            peer.send(start)
+            try:
+                while not reading.done():
+                    peer.send(data)
+                    await peer.writer.drain()
+                    # As long as the server keeps up, that was no wait.
+                    await asyncio.sleep(0)
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+
+    noise = [asyncio.create_task(make_noise()) for _ in range(count)]
+    longest = 0.0
+    for _ in range(3):
+        begin = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await greet(f"ws://127.0.0.1:{port}/")
+        longest = max(longest, time.monotonic() - begin)
+    assert not any(task.done() for task in noise), "the noise stopped"
+    for task in noise:
+        task.cancel()
+    await asyncio.wait(noise)
+    return longest
+
+
+# In another process.
+
+
+class Victim:
+    """A server in a process of its own.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self, loop: str) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("victim.py")), loop]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def status(self, name: str) -> int:
+        """A number that the kernel tells: ``VmRSS``, or ``VmHWM``, the most that it ever was, in KiB."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+        return int(text.partition(f"{name}:")[2].split()[0])
+
+    def files(self) -> int:
+        """How many file descriptors it has."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
+    def processor_time(self) -> float:
+        """How long it has run, in seconds."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> str:
+        """End it, and return what it complained of."""
+        _, complaints = self._process.communicate(timeout=10)
+        assert self._process.returncode == 0, complaints
+        return complaints
+
+
+@contextlib.contextmanager
+def victim(loop: str) -> Iterator[Victim]:
+    """A server in a process of its own, which must have nothing to complain of."""
+    process = Victim(loop)
+    try:
+        yield process
+    finally:
+        complaints = process.end()
+    assert complaints == ""
+
+
+#: For tests that look at a process from outside.
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells this of processes")
