@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from _kit import wire
@@ -413,9 +414,14 @@ class Script:
 
 def play(world: Any, data: bytes) -> list[Any]:
     """Live through a script in one world."""
+    return run_in_memory(Script(world, Reader(data)).run())
+
+
+def run_in_memory(main: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    """What a coroutine returns, on a virtual loop to which nothing may be reported."""
     loop = VirtualLoop()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        log = runner.run(Script(world, Reader(data)).run())
+        log = runner.run(main)
     require(not loop.errors, "reported to the loop", loop.errors)
     return log
 
@@ -423,6 +429,82 @@ def play(world: Any, data: bytes) -> list[Any]:
 def check_connection(data: bytes) -> None:
     """Both twins of everything: what the application learns, and what the peer is sent."""
     alike([play(world, data) for world in WORLDS])
+
+
+# ------------------------------------------------------------------------------------------------------ large payloads
+
+SIZES = (0, 1, 3, 125, 4000, 65_535, 65_536, 65_537, 100_000, 131_072, 200_000, 262_143, 300_000)
+PIECES = (997, 4096, 65_536, 65_550, 262_144)
+ASCII = b"0123456789abcdefghijklmnopqrstuvwxyz" * 9000
+
+
+def mask_quickly(data: bytes) -> bytes:
+    """Mask a large payload; the naive format would take its time."""
+    key = (wire.MASK * (len(data) // 4 + 1))[: len(data)]
+    return (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(len(data), "big")
+
+
+def large_frame(reader: Reader, masked: bool) -> bytes:
+    """A frame of any size; its payload is ASCII, but for a few bytes somewhere."""
+    head = reader.choose((0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x80, 0x89, 0x81))
+    size = (reader.choose(SIZES) + reader.byte() % 3) if head & 8 == 0 else 3
+    payload = bytearray(ASCII[:size])
+    odd = reader.choose((b"", b"\xc3\xa9", b"\xf0\x9f\x98\x80", b"\xc3", b"\xff", b"\xed\xa0", b"\xe2\x82"))
+    at = (0, max(size - len(odd), 0), size // 2, min(65_530 + reader.byte() % 12, size))[reader.byte() % 4]
+    payload[at : at + len(odd)] = odd[: max(size - at, 0)]
+    data = bytes(payload)
+    frame = wire.frame(head & 15, b"", fin=head >= 128, mask=masked, declared=len(data))
+    return frame + (mask_quickly(data) if masked else data)
+
+
+async def read_large(world: Any, data: bytes, pieces: int) -> list[Any]:
+    """What an application gets that reads all messages, from a peer whose frames arrive in pieces."""
+    reader = Reader(data)
+    settings, limit = reader.byte(), reader.choose((None, 100_000, 250_000, 65_536))
+    side = world.protocol.Side(settings & 1)
+    sans = world.protocol.Protocol(side, max_size=limit)
+    connection = world.connection.Connection(sans, ping_interval=None, max_queue=(16, 1)[settings >> 1 & 1])
+    loop = asyncio.get_running_loop()
+    link = Link(loop, capacity=2**20)
+    MemoryTransport(loop, link.server, connection)
+    peer = RawPeer(link.client)
+    frames_sent = b"".join(large_frame(reader, masked=settings & 1 == 0) for _ in range(1 + (settings >> 2) % 4))
+    if settings & 64:
+        frames_sent = frames_sent[: -1 - reader.number()]
+    log: list[Any] = []
+
+    async def read() -> None:
+        try:
+            while True:
+                log.append(await connection.recv())
+        except (world.exceptions.ConnectionClosedOK, world.exceptions.ConnectionClosedError) as exc:
+            log.append(shown(exc))
+
+    reading = asyncio.ensure_future(read())
+    for piece in in_pieces(frames_sent, pieces, reader.byte()):
+        with contextlib.suppress(OSError):
+            await peer.send(piece)
+        await idle()
+    with contextlib.suppress(OSError):
+        peer.eof()
+    await advance(60)
+    require(reading.done() and reading.exception() is None, "still reading")
+    rows, _ = wire.parse(peer.received)
+    return [*log, connection.close_code, [row._replace(mask=None) for row in rows]]
+
+
+def in_pieces(data: bytes, size: int, first: int) -> list[bytes]:
+    """Pieces of a size, of which the first may be another."""
+    cuts = [0, *range(first, len(data), size), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(cuts) if begin < end]
+
+
+def check_large(data: bytes) -> None:
+    """Payloads that are read into where they belong: however they arrive, both twins give the same."""
+    reader = Reader(data)
+    sizes = {reader.choose(PIECES), reader.choose(PIECES), 10**6}
+    data = reader.rest()
+    alike([run_in_memory(read_large(world, data, size)) for world in WORLDS for size in sorted(sizes)])
 
 
 SCRIPT_WORDS = (
@@ -447,5 +529,6 @@ TARGETS = [
     Target("protocol", check_protocol, FRAME_WORDS, 1000, 3),
     Target("server", check_server, OPENING_WORDS, 3000, 2),
     Target("client", check_client, OPENING_WORDS, 3000, 2),
+    Target("large", check_large, (b"\x00", b"\x08\x01", b"\x05\x02", b"\x44", b"\x03\x00\x08"), 40, 4),
     Target("connection", check_connection, SCRIPT_WORDS, 600, 2),
 ]
