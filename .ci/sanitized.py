@@ -29,6 +29,7 @@ TESTS = [
     "tests/asyncio/test_broadcast.py",
     "tests/asyncio/test_buffers.py",
     "tests/asyncio/test_closing.py",
+    "tests/fuzz/test_fuzz.py",
 ]
 
 

@@ -195,11 +195,11 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         85: S("Threads and forks", "see [threads and processes](#threads-and-processes)"),
         86: S(
             "Any bytes in any pieces",
-            "the same outcome however they are cut; long runs to come in `fuzz`",
+            "the same outcome however they are cut; long runs by [the fuzzer](fuzzing.md)",
         ),
         87: S(
             "Hours of everything on a network that fails",
-            "nothing is left; long runs to come in `soak`",
+            "nothing is left; long runs by [the soak](fuzzing.md#the-soak)",
         ),
     },
 }
