@@ -88,6 +88,23 @@ async def test_a_connection_that_ends_while_others_have_their_turn(how: str) -> 
         assert not connection._rest
 
 
+@pytest.mark.parametrize("detour", [False, True], ids=["straight", "detour"])
+@virtual
+async def test_what_comes_meanwhile_stays_in_order(detour: bool) -> None:
+    async with open_end(Side.SERVER) as (connection, _):
+        if not detour:
+            connection.data_received(wire.text("0", mask=MASK))
+        connection.data_received(PING * 2000 + wire.text("1", mask=MASK))
+        assert connection._rest
+        # A transport with TLS may have decrypted more before reading paused, and may have seen the end.
+        connection.data_received(wire.text("2", mask=MASK) + PING)
+        connection.get_buffer(-1)[:9] = wire.text("three"[:3], mask=MASK)
+        connection.buffer_updated(9)
+        connection.eof_received()
+        expected = ["1", "2", "thr"] if detour else ["0", "1", "2", "thr"]
+        assert [await connection.recv() for _ in expected] == expected
+
+
 @virtual
 async def test_one_reader_lets_others_run_after_a_burst() -> None:
     async with open_end(Side.SERVER) as (connection, _):

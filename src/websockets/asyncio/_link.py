@@ -132,6 +132,10 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         It is taken in by portions, which grow as long as they have few frames. When one has many, or when too many
         messages wait, others have their turn before the rest.
         """
+        if self._rest:
+            # With TLS, more may come although reading pauses.
+            self._rest += data
+            return
         size, end = PORTION, len(data)
         if end <= size:
             self._take_in(data)
@@ -161,6 +165,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _hold_rest(self, rest: bytes) -> None:
         """Keep what was read and can't be taken in yet; reading pauses meanwhile."""
         self._rest = rest
+        self._choose_path()
         if not self._resting and not self._lost:
             self._resting = True
             if not self._muted and not self.transport.is_closing():
@@ -177,9 +182,16 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Take in what is left of the last read, and then read again."""
         rest, self._rest = self._rest, b""
         if rest:
+            self._choose_path()
             self.data_received(rest)
         if not (self._muted or self._resting or self._lost or self.transport.is_closing()):
             self.transport.resume_reading()
+
+    def _take_rest(self) -> None:
+        """Take in what is left of the last read at once: nothing will come after it."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._session.receive_data(rest)
 
     def _pause_if_full(self) -> None:
         inbox = self._session.inbox
@@ -206,7 +218,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         deflate = protocol._deflate
         self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
         self._quick = not self._lost and protocol._held is None
-        straight = self._quick and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
+        straight = (
+            self._quick and not self._rest and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
+        )
         # A class may want to see what is read.
         straight = straight and type(self).data_received is Pump.data_received
         self._decoder = protocol._decoder if straight else None
@@ -215,6 +229,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
+        self._take_rest()
         self._session.receive_eof()
         self._attend()
 
@@ -222,9 +237,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop: the TCP connection is over."""
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._session.receive_data(rest)
+        self._take_rest()
         waiters = self._session.connection_lost(exc)
         self._lost = True
         if self._entry is not None:
