@@ -153,6 +153,12 @@ class Inbox:
         return self.high is not None and len(self.items) + self._extra > self.high
 
     @property
+    def ready(self) -> bool:
+        """Whether the next message is whole."""
+        first = self.items[0] if self.items else None
+        return first is not None and (not isinstance(first, Assembly) or first.complete)
+
+    @property
     def drained(self) -> bool:
         """Whether reading should resume."""
         return len(self.items) + self._extra <= self.low

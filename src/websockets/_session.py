@@ -316,8 +316,8 @@ class Session:
         timeout = self.timing.ping_timeout
         assert timeout is not None
         late = now - self.alarm_at
-        # Who doesn't listen can't complain of silence.
-        if self.muted or self._hear():
+        # Who doesn't listen can't complain of silence, unless the other one doesn't either.
+        if self._hear() or (self.muted and not self.protocol._hold_pongs):
             self._forget_keepalive()
             self._alive(self.alarm_at - timeout, now)
         elif late > timeout:

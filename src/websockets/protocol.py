@@ -105,6 +105,7 @@ class Protocol:
     _deflate: PerMessageDeflate | None = None
     _opcode: int = 0
     _inflated: int = 0
+    _frames: int = 0  # how many there were in the last read
     _checker: FrameDecoder | None = None
     # Sending: whether a fragmented message is under way, and whether it is compressed.
     _continuing: bool = False
@@ -234,6 +235,7 @@ class Protocol:
 
     def _take_frames(self, frames: list[Any]) -> None:
         """Take in frames as the decoder gives them: first byte, payload, and so on."""
+        self._frames = len(frames) >> 1
         keep = self._keep
         try:
             for index in range(0, len(frames), 2):

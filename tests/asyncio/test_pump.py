@@ -81,8 +81,12 @@ def make(twin: Twin, *, client: bool = False) -> Any:
     class Path(twin.pump):  # type: ignore[misc,name-defined]
         asked: list[str]
 
-        def data_received(self, data: Any) -> None:
+        def _receive_data(self, data: Any) -> None:
             self.asked.append(f"data {bytes(data).hex()}")
+
+        def _hold_rest(self, rest: bytes) -> None:
+            self.asked.append(f"hold {len(rest)}")
+            self.rest = rest
 
         def _receive_rest(self, frames: list[Any]) -> None:
             self.asked.append(f"rest {frames}")
@@ -226,6 +230,64 @@ async def test_anything_else_is_for_the_class_and_so_is_what_follows(twin: Twin)
     read(pump, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
     assert pump.asked == ["rest [137, b'ping', 129, 'b']"]
     assert list(pump._queue) == ["a", "b"]
+
+
+@virtual
+async def test_a_crowd_of_frames_has_to_wait() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        ping = wire.frame(0x9, b"", mask=MASK)
+        read(pump, ping * 1300 + text("a"))
+        held = [line for line in pump.asked if line.startswith("hold")]
+        assert held == [f"hold {800 * len(ping) + len(text('a'))}"]
+        pump.data_received(pump.rest)
+        pump.data_received(pump.rest)
+        assert [line.count("137") for line in pump.asked if line.startswith("rest")] == [500, 500, 300]
+        assert list(pump._queue) == ["a"]
+
+
+@virtual
+async def test_inflated_messages_have_to_wait() -> None:
+    for twin in COMPILED:
+        pump = make(twin)
+        pump._decoder = twin.decoder(True, 0x40, -1, -1, True)
+        pump._inflate = lambda head, payload: bytes(payload) * 100_000
+        compressed = wire.frame(0x2, b"zip", rsv=0x4, mask=MASK)
+        read(pump, compressed * 10 + text("a"))
+        assert [len(message) for message in pump._queue] == [300_000] * 4
+        assert pump.asked == [f"hold {6 * len(compressed) + len(text('a'))}"]
+        pump._inflate = lambda head, payload: None
+        pump.data_received(pump.rest)
+        assert len(pump._queue) == 4
+        assert pump.asked[1:] == ["rest []"]
+
+        def fail(head: int, payload: bytes) -> bytes:
+            raise LookupError("no way")
+
+        pump._inflate = fail
+        with pytest.raises(LookupError):
+            pump.data_received(compressed)
+
+
+@virtual
+@every_twin
+async def test_messages_are_packed(twin: Twin) -> None:
+    for client in (False, True):
+        pump = make(twin, client=client)
+        pump._decoder = None
+
+        def pack(head: int, payload: Any) -> tuple[int, bytes]:
+            return (head | 0x40, b"packed" + bytes(payload)) if len(payload) > 2 else (head, bytes(payload))
+
+        pump._pack = pack
+        for message in ("text", "é€", b"bytes", bytearray(b"array"), memoryview(b"a-view")[::2], "no", b"no"):
+            pump._send_now(message, None)
+            payload = message.encode() if isinstance(message, str) else bytes(message)
+            opcode = 0x1 if isinstance(message, str) else 0x2
+            expected = [0xC0 | opcode, b"packed" + payload] if len(payload) > 2 else [0x80 | opcode, payload]
+            decoder = twin.decoder(client, 0x40, -1, -1, False)
+            assert decoder.feed(b"".join(pump.transport.data)) == expected
+            pump.transport.data.clear()
 
 
 @virtual

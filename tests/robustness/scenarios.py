@@ -134,7 +134,10 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
             "`send` waits, so reading stops",
         ),
         57: S("Fragments without end", "joined while they wait; `max_size` bounds the message"),
-        58: S("Noisy connections beside a quiet one", "`recv` lets others run after 256 messages without a wait"),
+        58: S(
+            "Noisy connections beside a quiet one",
+            "crowds of frames are read 4 KiB a turn; `recv` lets others run after 256 messages without a wait",
+        ),
         59: S("Messages that nobody reads", "reading pauses above `max_queue` frames"),
         60: S("A peer that stops reading while `send` waits", "keepalive works meanwhile: dropped at `ping_timeout`"),
         61: S("A peer that is gone without a word", "dropped after `ping_interval` and `ping_timeout`"),

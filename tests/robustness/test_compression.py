@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from _kit import idle, virtual, wire
+from _kit import advance, idle, virtual, wire
 from _kit.ends import FramePeer
 from robustness.worlds import (
     DEFLATE,
@@ -104,6 +104,20 @@ async def test_s47_bombs_from_a_server(build: Any, twin: str) -> None:
         peer.raw.close()
         with pytest.raises(ConnectionClosedError, match="exceeds limit of 1048576 bytes"):
             await receiving
+
+
+@scenario(47)
+@both_sides
+@each_twin
+@virtual
+async def test_s47_bombs_of_legal_size(side: Side, twin: str) -> None:
+    """Sixty messages of 1 MiB in 60 KiB: about as much may wait inflated as max_queue and max_size allow."""
+    bomb = compressed(bytes(MIB))
+    async with deflated_end(side, "; client_no_context_takeover; server_no_context_takeover") as (connection, peer):
+        await peer.raw.send(wire.binary(bomb, rsv=4, mask=side is Side.SERVER) * 60)
+        await advance(0.1)
+        waiting = sum(len(item) for item in connection._session.inbox.items if isinstance(item, bytes))
+        assert waiting <= 24 * MIB
 
 
 # ------------------------------------------------------------------------------------------------------------ limits

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from _kit import advance, request, virtual, wire
+from _kit import advance, request, steps, virtual, wire
 from _kit.asking import reach
 from _kit.ends import open_end
 from robustness.worlds import (
+    DEFLATE,
     LOOPS,
     both_sides,
     each_loop,
@@ -70,7 +71,7 @@ def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
 @scenario(56)
 @needs_proc
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("payload", [bytes(1000), bytes(10_000)], ids=len)
+@pytest.mark.parametrize("payload", [b"", bytes(10), bytes(1000), bytes(10_000)], ids=len)
 def test_s56_messages_to_an_echo_from_a_peer_that_does_not_read(payload: bytes, loop: str) -> None:
     """The server stops to read, and the flood stands still."""
     messages = wire.binary(payload, mask=True) * (100_000 // (len(payload) + 6))
@@ -104,13 +105,24 @@ def test_s57_fragments_without_end(payload: bytes, loop: str) -> None:
         assert process.status("VmHWM") - before < 24 * 1024
 
 
+NOISE: dict[str, tuple[bytes, bytes]] = {
+    "messages": (b"", wire.binary(bytes(10_000), mask=True) * 10),
+    "pings": (b"", wire.ping(mask=True) * 10_000),
+    "pongs": (b"", wire.pong(mask=True) * 10_000),
+    "empty messages": (b"", wire.binary(mask=True) * 10_000),
+    "empty compressed messages": (b"", wire.binary(b"\0", rsv=4, mask=True) * 10_000),
+    "fragments": (wire.binary(fin=False, mask=True), wire.cont(fin=False, mask=True) * 10_000),
+}
+
+
 @scenario(58)
 @needs_proc
 @pytest.mark.parametrize("loop", LOOPS)
-def test_s58_noisy_connections_starve_nobody(loop: str) -> None:
-    messages = wire.binary(bytes(10_000), mask=True) * 10
+@pytest.mark.parametrize("noise", NOISE)
+def test_s58_noisy_connections_starve_nobody(loop: str, noise: str) -> None:
+    options: dict[str, Any] = {"headers": DEFLATE} if "compressed" in noise else {}
     with victim(loop) as process:
-        assert asyncio.run(longest_greeting(process.port, b"", messages)) < 4
+        assert asyncio.run(longest_greeting(process.port, *NOISE[noise], **options)) < 4
 
 
 @scenario(59)
@@ -138,6 +150,35 @@ async def test_s59_the_queue_is_bounded(side: Side, twin: str) -> None:
         await sending
 
 
+@scenario(59)
+@both_sides
+@each_twin
+@virtual
+async def test_s59_the_queue_is_bounded_while_somebody_reads(side: Side, twin: str) -> None:
+    """After a burst of messages recv() waits too, but not for the peer."""
+    async with open_end(side) as (connection, peer):
+        got = most = 0
+
+        async def read() -> None:
+            nonlocal got
+            async for _ in connection:
+                got += 1
+
+        async def send() -> None:
+            for _ in range(100):
+                await peer.raw.send(wire.binary(mask=side is Side.SERVER) * 2000)
+
+        reading, sending = asyncio.create_task(read()), asyncio.create_task(send())
+        while got < 200_000:
+            await steps(1)
+            most = max(most, connection._session.inbox.count)
+        await sending
+        reading.cancel()
+        await asyncio.wait([reading])
+        # What is in one read can't be sent back.
+        assert most <= 65_536 // 2 + 16
+
+
 # ------------------------------------------------------------------------------------------- peers that do not answer
 
 
@@ -157,6 +198,31 @@ async def test_s60_peer_that_stops_reading_is_dropped_while_send_waits() -> None
     ):
         await until(lambda: server._all)
         await until(lambda: not server._all)
+
+
+@scenario(60)
+@each_twin
+@virtual
+async def test_s60_peer_that_floods_and_does_not_read_is_dropped(twin: str) -> None:
+    """Silence is forgiven while reading is paused, but not if that is because nobody can write."""
+    async with serve(echo, "localhost", 0, compression=None) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        await peer.read_until()
+        peer.stop_reading()
+
+        async def attack() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    await peer.send(wire.binary(bytes(1000), mask=True))
+
+        attacking = asyncio.create_task(attack())
+        await advance(120)
+        dropped = not server._all
+        peer.reset()
+        attacking.cancel()
+        await asyncio.wait([attacking])
+        assert dropped
 
 
 @scenario(62)

@@ -390,7 +390,7 @@ def victim(loop: str) -> Iterator[Victim]:
         yield process
     finally:
         complaints = process.end()
-    assert complaints == ""
+    assert not complaints, complaints
 
 
 #: For tests that look at a process from outside.

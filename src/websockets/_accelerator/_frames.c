@@ -364,6 +364,9 @@ put_inflated(Output *output, uint8_t head, PyObject *payload)
         output->failed = 1;
         return 0;
     }
+    output->bytes_left -= PyUnicode_Check(message) ? PyUnicode_GET_LENGTH(message)
+                          : PyBytes_Check(message) ? PyBytes_GET_SIZE(message)
+                                                   : 0;
     return queue_push(output->queue, message);
 }
 
@@ -390,6 +393,7 @@ put(Output *output, uint8_t head, PyObject *payload)
              PyList_Append(output->frames, payload) < 0;
     Py_XDECREF(number);
     Py_DECREF(payload);
+    output->frames_left--;
     return failed ? -1 : 0;
 }
 
@@ -710,7 +714,8 @@ parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     Py_ssize_t used;
     Header header;
 
-    while (n > 0 && !self->ended && self->failure == NULL && !output->failed) {
+    while (n > 0 && !self->ended && self->failure == NULL && !output->failed && output->frames_left > 0 &&
+           output->bytes_left > 0) {
         if (self->payload != NULL) {
             used = read_payload(self, p, n, output);
         }
@@ -726,6 +731,7 @@ parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
                     memcpy(self->tail, p, n);
                     self->tail_size = (uint8_t)n;
                 }
+                output->used += n;
                 return 0;
             }
             used = after_header(self, &header, p + header.length, n - header.length, output);
@@ -736,6 +742,7 @@ parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
         }
         p += used;
         n -= used;
+        output->used += used;
     }
     return 0;
 }
@@ -759,7 +766,7 @@ PyDoc_STRVAR(feed_doc,
 static PyObject *
 Decoder_feed(Decoder *self, PyObject *data)
 {
-    Output output = {NULL};
+    Output output = {.frames_left = PY_SSIZE_T_MAX, .bytes_left = PY_SSIZE_T_MAX};
     Py_buffer view;
     int failed;
 

@@ -39,6 +39,8 @@ add_names(State *state)
         {&state->name_drained, "_drained"},
         {&state->name_receive_slowly, "_receive_slowly"},
         {&state->name_write_pieces, "_write_pieces"},
+        {&state->name_receive_data, "_receive_data"},
+        {&state->name_hold_rest, "_hold_rest"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

@@ -36,7 +36,7 @@ typedef struct {
     PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
     PyObject *name_write, *name_is_closing, *name_sending, *name_continuing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
-    PyObject *name_receive_slowly, *name_write_pieces;
+    PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest;
 } State;
 
 State *state_of_module(PyObject *module);
@@ -99,9 +99,12 @@ typedef struct {
     PyObject *frames;  /* NULL as long as it would be empty */
     PyObject *inflate; /* what makes a message of a compressed one in one frame, or None if that fails; may be NULL */
     int failed;        /* whether it failed: then nothing that follows counts */
+    /* When so many frames are in the list, or messages were inflated to so many bytes, what follows has to wait. */
+    Py_ssize_t frames_left, bytes_left;
+    Py_ssize_t used; /* how much was taken in */
 } Output;
 
-/* Take in n bytes. Return -1 for an exception, else 0. */
+/* Take in at most n bytes. Return -1 for an exception, else 0. */
 int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
 
 /* Where the rest of a large payload may be read into, and how much of it: return the object that has it, a new

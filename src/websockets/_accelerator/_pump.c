@@ -3,7 +3,7 @@
    asyncio/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
    messages: what the loop and the kernel need for one takes some thirty microseconds, and each step of ours in Python
    would add a third of one to it. So this file holds the straight way, and whatever isn't on it is a call of a method
-   that the class in Python has: `data_received`, `_receive_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
+   that the class in Python has: `_receive_data`, `_hold_rest`, `_receive_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
    `_write_pieces`, `_uncork`. */
 
 #include "_native.h"
@@ -14,6 +14,10 @@
 #define CORK_LIMIT ((Py_ssize_t)1 << 16)
 /* After so many messages without a wait, the other tasks of the loop get their turn. */
 enum { BURST = 256 };
+
+/* More frames than this in one read that aren't messages to be kept as they are, or more bytes that messages were inflated
+   to, and others would wait too long for it, or too much would be kept: the rest has to wait. */
+enum { CROWD = 500, INFLATED = 1 << 20 };
 
 /* What _send_now() and _put() answer. */
 enum { SLOW, SENT, FULL };
@@ -593,9 +597,14 @@ deliver(Pump *self, Py_ssize_t allowed)
         Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
         int failed = waiter_resume(receiver) < 0;
         Py_DECREF(receiver);
-        return failed ? -1 : 0;
+        if (failed) {
+            return -1;
+        }
     }
-    return self->queue->count > allowed ? call((PyObject *)self, self->state->name_pause_if_full) : 0;
+    if (self->queue == NULL || self->queue->count <= allowed) {
+        return 0;
+    }
+    return call((PyObject *)self, self->state->name_pause_if_full);
 }
 
 static PyObject *
@@ -607,21 +616,26 @@ Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+/* What was read, from data or into its place. */
 static int
-receive(Pump *self, Py_ssize_t size)
+receive(Pump *self, const uint8_t *data, Py_ssize_t size, PyObject *place)
 {
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
-    PyObject *place = self->place;
-    Output output = {.queue = self->queue, .inflate = IS_SET(self->inflate) ? self->inflate : NULL};
+    Output output = {.queue = self->queue, .inflate = IS_SET(self->inflate) ? self->inflate : NULL,
+                     .frames_left = CROWD, .bytes_left = INFLATED};
     int failed, refused = decoder->failure != NULL;
+    PyObject *rest = NULL;
 
-    self->place = NULL;
     if (place != NULL) {
         failed = decoder_placed(decoder, place, size, &output) < 0;
-        Py_DECREF(place);
     }
     else {
-        failed = decoder_feed(decoder, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, &output) < 0;
+        failed = decoder_feed(decoder, data, size, &output) < 0;
+        if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
+            /* Taken out of the shared buffer before anything else runs. */
+            rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
+            failed = rest == NULL;
+        }
     }
     refused = output.failed || (!refused && decoder->failure != NULL);
     Py_DECREF(decoder);
@@ -634,6 +648,10 @@ receive(Pump *self, Py_ssize_t size)
     else if (!failed) {
         failed = deliver(self, self->high) < 0;
     }
+    if (!failed && rest != NULL) {
+        failed = call_with((PyObject *)self, self->state->name_hold_rest, rest) < 0;
+    }
+    Py_XDECREF(rest);
     Py_XDECREF(output.frames);
     return failed ? -1 : 0;
 }
@@ -642,7 +660,7 @@ static PyObject *
 Pump_buffer_updated(Pump *self, PyObject *argument)
 {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
-    PyObject *data;
+    PyObject *place, *data;
     int failed;
 
     if (size == -1 && PyErr_Occurred()) {
@@ -651,17 +669,41 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
     if (self->buffer == NULL || size < 0 || (self->place == NULL && size > PyMemoryView_GET_BUFFER(self->buffer)->len)) {
         return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
     }
+    place = self->place;
+    self->place = NULL;
     if (self->decoder != NULL && self->queue != NULL) {
-        if (receive(self, size) < 0) {
+        failed = receive(self, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, place) < 0;
+    }
+    else {
+        /* What went to a place of its own belongs to a connection that has been given up on since. */
+        data = place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
+        failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
+        Py_XDECREF(data);
+    }
+    Py_XDECREF(place);
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* Some loops bring what they read along. */
+static PyObject *
+Pump_data_received(Pump *self, PyObject *data)
+{
+    Py_buffer view;
+    int failed;
+
+    if (self->decoder != NULL && self->queue != NULL) {
+        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
-        Py_RETURN_NONE;
+        failed = receive(self, view.buf, view.len, NULL) < 0;
+        PyBuffer_Release(&view);
     }
-    /* What went to a place of its own belongs to a connection that has been given up on since. */
-    data = self->place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
-    Py_CLEAR(self->place);
-    failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
-    Py_XDECREF(data);
+    else {
+        failed = call_with((PyObject *)self, self->state->name_receive_data, data) < 0;
+    }
     if (failed) {
         return NULL;
     }
@@ -1389,6 +1431,7 @@ Pump_next(Pump *self, PyObject *Py_UNUSED(unused))
 static PyMethodDef Pump_methods[] = {
     {"get_buffer", (PyCFunction)Pump_get_buffer, METH_O, "Called by the loop: where to read into."},
     {"buffer_updated", (PyCFunction)Pump_buffer_updated, METH_O, "Called by the loop: so much was read."},
+    {"data_received", (PyCFunction)Pump_data_received, METH_O, "Called by the loop, or by a class that wants to see what is read."},
     {"_deliver", (PyCFunction)Pump_deliver, METH_NOARGS, "Resume whoever waits for what arrived, or stop reading."},
     {"_next", (PyCFunction)Pump_next, METH_NOARGS, "What gives the next message when it is awaited."},
     {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now, METH_FASTCALL, send_now_doc},

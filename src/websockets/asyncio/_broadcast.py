@@ -68,7 +68,7 @@ def broadcast(
                 shared = connection._shared
                 hold = shared.begin_broadcast()
             if hold:
-                shared.hold(connection, frame)
+                connection._shared.hold(connection, frame)
             else:
                 connection._put(frame)
         except ConcurrencyError as exc:

@@ -31,6 +31,11 @@ from ._readable import GATHER_FROM
 
 __all__ = ["Link"]
 
+# So many bytes of a read are taken in at first; and so many frames in one portion are a crowd, for which others would
+# wait too long if the next portion followed at once.
+PORTION = 2**12
+CROWD = 500
+
 # One object serves all the connections of a server.
 _timing = functools.lru_cache(maxsize=64)(Timing)
 
@@ -42,6 +47,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _logger: LoggerLike | None = None
     _entry: Entry[Ringing] | None = None
     _closing: asyncio.Future[None] | None = None
+    _rest: bytes = b""  # what was read and not yet taken in
+    _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
 
     def __init__(
@@ -119,8 +126,26 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
-    def data_received(self, data: BytesLike) -> None:
-        """Take in what a read gave; whoever waits for a message goes on before this returns."""
+    def _receive_data(self, data: BytesLike) -> None:
+        """Take in what a read gave; whoever waits for a message goes on before this returns.
+
+        It is taken in by portions, which grow as long as they have few frames. When one has many, or when too many
+        messages wait, others have their turn before the rest.
+        """
+        size, end = PORTION, len(data)
+        if end <= size:
+            self._take_in(data)
+            return
+        data, at = bytes(data), 0
+        while at < end:
+            self._take_in(data[at : at + size])
+            at += size
+            if at < end and (self._muted or self.protocol._frames > CROWD):
+                self._hold_rest(data[at:])
+                return
+            size *= 4
+
+    def _take_in(self, data: BytesLike) -> None:
         if self._session.receive_data(data):
             self._attend()
         elif self._decoder is None:
@@ -133,11 +158,36 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._attend()
         self._deliver()
 
+    def _hold_rest(self, rest: bytes) -> None:
+        """Keep what was read and can't be taken in yet; reading pauses meanwhile."""
+        self._rest = rest
+        if not self._resting and not self._lost:
+            self._resting = True
+            if not self._muted and not self.transport.is_closing():
+                self.transport.pause_reading()
+            self.loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        """Others had their turn."""
+        self._resting = False
+        if not self._muted and not self._lost:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in what is left of the last read, and then read again."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.data_received(rest)
+        if not (self._muted or self._resting or self._lost or self.transport.is_closing()):
+            self.transport.resume_reading()
+
     def _pause_if_full(self) -> None:
         inbox = self._session.inbox
-        if inbox.full and not inbox.discarding and not self._muted:
+        # Who waits for a message that isn't whole needs the rest of it.
+        if inbox.full and not inbox.discarding and not self._muted and (self._receiver is None or inbox.ready):
             self._mute(True)
-            self.transport.pause_reading()
+            if not self._resting and not self._lost and not self.transport.is_closing():
+                self.transport.pause_reading()
 
     def _mute(self, muted: bool) -> None:
         # The session must know, too: who doesn't listen can't complain of silence.
@@ -158,7 +208,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._quick = not self._lost and protocol._held is None
         straight = self._quick and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
         # A class may want to see what is read.
-        straight = straight and type(self).data_received is Link.data_received
+        straight = straight and type(self).data_received is Pump.data_received
         self._decoder = protocol._decoder if straight else None
         if deflate is not None:
             self._pack, self._inflate = deflate.pack, protocol._inflate_whole
@@ -172,6 +222,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop: the TCP connection is over."""
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._session.receive_data(rest)
         waiters = self._session.connection_lost(exc)
         self._lost = True
         if self._entry is not None:
@@ -205,7 +258,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _resume_reading(self) -> None:
         if self._muted and not self._lost:
             self._mute(False)
-            self.transport.resume_reading()
+            if not self._resting:
+                self._read_on()
 
     # -------------------------------------------------------------------------------------------------- what follows
 

@@ -203,7 +203,8 @@ class Pump:
     if TYPE_CHECKING:
         # What the class has that connections use.
 
-        def data_received(self, data: BytesLike) -> None: ...
+        def _receive_data(self, data: BytesLike) -> None: ...
+        def _hold_rest(self, rest: bytes) -> None: ...
         def _pause_if_full(self) -> None: ...
         def _drained(self) -> None: ...
         def _receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
@@ -220,12 +221,16 @@ class Pump:
         """Called by the loop: so much was read. What it holds is taken out before any other code runs."""
         self.data_received(self._buffer[:nbytes])
 
+    def data_received(self, data: BytesLike) -> None:
+        """Called by loops that bring what they read along, or by a class that wants to see what is read."""
+        self._receive_data(data)
+
     def _deliver(self) -> None:
         """Messages may have arrived: somebody waits for them, or too many wait."""
         if self._queue:
             if self._receiver is not None:
                 self._receiver.resume()
-            else:
+            if self._queue:
                 self._pause_if_full()
 
     def _take(self) -> Data | Missing:

@@ -221,12 +221,12 @@ class Connection(Link):
 
     async def _let_others_run(self) -> None:
         self._burst = 0
-        self._receiver = Waiter(self.loop)
-        self.loop.call_soon(self._wake_receiver)
+        # Nobody else may receive meanwhile, and a read must not take this for a wait for messages.
+        self._streaming = True
         try:
-            await self._receiver
+            await asyncio.sleep(0)
         finally:
-            self._receiver = None
+            self._streaming = False
 
     async def _convert(self, message: Data, decode: bool | None) -> Data:
         try:
