@@ -182,9 +182,9 @@ class Watched(deflate.PerMessageDeflate):
 
     final = False
 
-    def _end_stream(self, *arguments: Any) -> bytes:
+    def _end_stream(self, decompressor: Any, payload: bytes) -> bytes:
         self.final = True
-        return super()._end_stream(*arguments)
+        return super()._end_stream(decompressor, payload)
 
 
 def inflate_all(messages: list[bytes], forgets: bool, bits: int, limit: int | None, way: int, seed: int) -> list[Any]:

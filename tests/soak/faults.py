@@ -14,8 +14,8 @@ import random
 import socket
 import struct
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from _kit import wire
 from soak.ledger import Ledger
@@ -32,6 +32,8 @@ OPEN, PING, CLOSE = 8.0, 2.5, 1.0
 # Seconds after which a peer must be dropped, whatever it does or doesn't: far more than the sum of the above, as the
 # machine may be busy.
 PATIENCE = 30.0
+
+_T = TypeVar("_T")
 
 MASK = b"\x01\x02\x03\x04"
 LARGE = wire.binary(bytes(60_000), mask=MASK)
@@ -58,6 +60,19 @@ class Raw:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.loop = asyncio.get_running_loop()
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def meanwhile(self, reading: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Read while something else is done, at most until the socket is closed."""
+        task = asyncio.ensure_future(reading)
+        self.tasks.append(task)
+        return task
+
+    async def stop(self) -> None:
+        """End what is still being read: a socket must not be closed meanwhile."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def send(self, data: bytes) -> None:
         """Send, and wait while there is no room."""
@@ -157,7 +172,7 @@ class Faulty:
                 if message == "close":
                     await connection.close()
                 elif message == "much":
-                    await connection.send(bytes(100_000_000))
+                    await connection.send(bytes(20_000_000))
                 elif message == "cancel":
                     task = asyncio.current_task()
                     assert task is not None
@@ -198,7 +213,10 @@ class Faulty:
                 expect(b" 101 " in (answer := await raw.read_head()), answer)
             else:
                 await raw.send(head)
-            yield raw
+            try:
+                yield raw
+            finally:
+                await raw.stop()
 
     # ------------------------------------------------------------------------------------------- clients with a fault
 
@@ -238,7 +256,7 @@ class Faulty:
     async def slow(self) -> None:
         """Sends its request a byte at a time."""
         async with self.raw(b"") as raw:
-            reading = asyncio.ensure_future(raw.read_to_end())
+            reading = raw.meanwhile(raw.read_to_end())
             with contextlib.suppress(ConnectionError):
                 for byte in wire.request():
                     await raw.send(bytes([byte]))
@@ -259,7 +277,7 @@ class Faulty:
     async def message_flood(self) -> None:
         """Sends tiny messages faster than it reads the answers, but reads them."""
         async with self.raw() as raw:
-            reading = asyncio.ensure_future(raw.read_rows())
+            reading = raw.meanwhile(raw.read_rows())
             for _ in range(4):
                 await raw.send(TINY)
             await raw.send(wire.close(1000, mask=MASK))
@@ -375,6 +393,7 @@ class Faulty:
                 await task
             finally:
                 task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def server_is_silent(self) -> None:
         """Never answers the request."""

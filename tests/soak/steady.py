@@ -21,7 +21,7 @@ __all__ = ["Steady"]
 WINDOW = 20
 
 # Seconds after which what is still under way will never arrive. It takes a few, unless the machine stands still.
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 
 class Steady:
@@ -45,7 +45,9 @@ class Steady:
     async def start(self) -> None:
         """Listen."""
         context = self.tls[0] if self.tls else None
-        self.server = await serve(self.handle, "127.0.0.1", 0, ssl=context, open_timeout=60, close_timeout=60)
+        self.server = await serve(
+            self.handle, "127.0.0.1", 0, ssl=context, open_timeout=PATIENCE, close_timeout=PATIENCE
+        )
         self.port = next(iter(self.server.sockets)).getsockname()[1]
 
     async def stop(self) -> None:
@@ -56,7 +58,7 @@ class Steady:
     def connect(self, path: str, **options: Any) -> connect:
         """A client that isn't connected yet."""
         scheme, context = ("wss", self.tls[1]) if self.tls else ("ws", None)
-        times = {"open_timeout": 60, "close_timeout": 60, "proxy": None}
+        times = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "proxy": None}
         options.setdefault("compression", self.chance.choice((None, "deflate")))
         return connect(f"{scheme}://127.0.0.1:{self.port}{path}", ssl=context, **{**times, **options})
 
