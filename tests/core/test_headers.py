@@ -362,11 +362,15 @@ def test_anything_is_read_or_refused(name: str, header: str) -> None:
     ],
 )
 def test_cost_is_linear(name: str, header: str) -> None:
-    start = time.thread_time()
-    with contextlib.suppress(InvalidHeaderFormat, InvalidHeaderValue):
-        PARSERS[name](header)
-    # Linear work takes milliseconds; quadratic work on 8 kB, seconds.
-    assert time.thread_time() - start < 0.25
+    def cost() -> float:
+        start = time.thread_time()
+        with contextlib.suppress(InvalidHeaderFormat, InvalidHeaderValue):
+            PARSERS[name](header)
+        return time.thread_time() - start
+
+    # Linear work takes milliseconds; quadratic work on 8 kB, seconds. The garbage of other tests may be collected
+    # meanwhile, though not each time.
+    assert min(cost() for _ in range(3)) < 0.25
 
 
 @pytest.mark.parametrize("padding", ["", "x" * 200])
