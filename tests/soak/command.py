@@ -204,8 +204,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long; default: 1")
     parser.add_argument("--connections", type=int, default=240, help="workers at a time; default: 240")
     parser.add_argument("--pace", type=float, default=1.0, help="multiplies the timeouts for faults; default: 1")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=8.0,
+        help="MiB by which memory may rise in any case; default: 8, more for short runs",
+    )
     parser.add_argument("--tls", action="store_true", help="connections without faults use TLS; needs openssl")
     options = parser.parse_args(arguments)
+    LIMITS["rss"] = LIMITS["rss"][0], options.noise * 1024
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 10 * options.connections + 200), hard), hard))
     with tempfile.TemporaryDirectory() as temporary:
