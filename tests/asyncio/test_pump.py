@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from _kit import steps, virtual, wire
 from core._twins import TWINS
-from websockets._lifecycle import Lifecycle, Receive, Send, Sending, Side, State
+from websockets._lifecycle import Lifecycle, Send, Sending, Side, State
 from websockets.asyncio import _readable
 
 # What is sent in two pieces.
@@ -402,12 +402,11 @@ async def test_a_place_of_a_connection_that_was_given_up() -> None:
 # ------------------------------------------------------------------------------------------------------------- waiting
 
 
+# The readable twin leaves the wait to its class: tests/asyncio/test_waiter.py shows it.
 @virtual
-@every_twin
+@pytest.mark.parametrize("twin", COMPILED, ids=["native"] * len(COMPILED))
 async def test_a_read_resumes_the_task_at_once(twin: Twin) -> None:
     pump = make(twin)
-    if is_readable(pump):
-        return  # its class waits for it: shown in test_waiter
     got: list[str] = []
 
     async def handler() -> None:
@@ -782,12 +781,3 @@ async def test_a_pump_in_a_cycle_is_collected(twin: Twin) -> None:
     del pump
     gc.collect()
     assert seen() is None
-
-
-@virtual
-@every_twin
-async def test_life_decides_whether_messages_are_taken_in(twin: Twin) -> None:
-    pump = make(twin)
-    pump._life.received(Receive.CLOSE)
-    # Whether reads go the straight way is for the class to say; sending looks at its own half.
-    assert pump._send_now("a", None) == _readable.SENT
