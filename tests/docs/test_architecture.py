@@ -31,11 +31,11 @@ FLOORS: dict[int, str] = {
         "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable"
     ),
     6: "_face",
-    5: "_session _options _opening _routing _auth",
+    5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _handshake _failures",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 headers uri datastructures",
+    1: "frames http11 headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
