@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import protocol as protocol
     from . import proxy as proxy
     from . import server as server
+    from . import testing as testing
     from . import typing as typing
     from . import uri as uri
     from . import version as version
@@ -146,6 +147,7 @@ _MODULES = frozenset(_HOMES.values()) | {
     "headers",
     "legacy",
     "proxy",
+    "testing",
     "uri",
     "version",
 }
