@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from werkzeug.routing import Map, Rule
 
 from _kit.asking import uri_of
+from websockets import testing
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.router import route
 from websockets.asyncio.server import ServerConnection, serve, unix_serve
@@ -20,6 +24,7 @@ from websockets.testing import (
     Deadlock,
     InMemoryServer,
     Network,
+    VirtualClockLoop,
     connected_pair,
     link_of,
     run,
@@ -31,10 +36,6 @@ from websockets.typing import Subprotocol
 async def echo(websocket: ServerConnection) -> None:
     async for message in websocket:
         await websocket.send(message)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,10 @@ async def test_no_socket(sockets: list[str]) -> None:
             await one.send("Hello!")
             assert await other.recv() == "Hello!"
     assert sockets == []
-    # The watch sees what there is to see.
+
+
+@pytest.mark.asyncio(loop_factories=["real"])
+async def test_a_socket_would_be_seen(sockets: list[str]) -> None:
     async with serve(echo, "localhost", 0):
         pass
     assert "socket.bind" in sockets
@@ -284,6 +288,7 @@ async def test_leaving_while_nobody_reads() -> None:
     assert (client.close_code, server.close_code) == (1000, 1000)
 
 
+@pytest.mark.asyncio(loop_factories=["real"])
 async def test_links_are_in_memory_only() -> None:
     async with serve(echo, "localhost", 0) as server:
         async with connect(uri_of(server), proxy=None) as websocket:
@@ -297,14 +302,15 @@ async def test_links_are_in_memory_only() -> None:
 def test_hours_of_keepalive() -> None:
     async def main() -> None:
         async with connected_pair(ping_interval=20, ping_timeout=20) as (client, server):
-            began = now()
+            clock = asyncio.get_running_loop()
+            began = clock.time()
             await asyncio.sleep(3 * 3600)
-            assert now() - began == 3 * 3600
+            assert clock.time() - began == 3 * 3600
             link_of(client).drop()
             for end in (client, server):
                 with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
                     await end.recv()
-            assert now() - began <= 3 * 3600 + 60
+            assert clock.time() - began <= 3 * 3600 + 60
 
     began = time.perf_counter()
     run(main())
@@ -331,3 +337,64 @@ def test_a_deadlock_is_an_error() -> None:
 
     with pytest.raises(Deadlock, match=r"nothing is ready and no timer is set; waiting: .*main \(test_testing.py:"):
         run(main())
+
+
+@pytest.mark.asyncio(loop_factories=["virtual"])
+async def test_the_loop_of_a_test_can_be_virtual() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    began = time.perf_counter()
+    async with serve(echo, "localhost", 80), connect("ws://localhost") as websocket:
+        await asyncio.sleep(3600)
+        assert len(loop.network.links) == 1
+        await websocket.send("still there")
+        assert await websocket.recv() == "still there"
+    assert time.perf_counter() - began < 1
+
+
+def test_what_only_goes_on_is_an_error_too() -> None:
+    cleaned: list[str] = []
+
+    async def main() -> None:
+        async with connected_pair(ping_interval=20) as (client, _):
+            try:
+                await client.recv()
+            finally:
+                # There is time to clean up.
+                await asyncio.sleep(30)
+                cleaned.append("up")
+
+    with pytest.raises(Deadlock, match="only timers run, and it is 1620.*, past 1600.*main "):
+        run(main(), time_limit=600)
+    assert cleaned == ["up"]
+
+
+# What the documentation says.
+
+
+def examples() -> list[str]:
+    """The blocks of code in the docstring of the module."""
+    blocks = re.findall(r"::\n\n((?:(?: {4}.*)?\n)+)", testing.__doc__ or "")
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def test_the_examples_run() -> None:
+    first, second, network, virtual, hook = examples()
+    names: dict[str, Any] = {name: getattr(testing, name) for name in testing.__all__}
+    names |= {"asyncio": asyncio, "handler": echo, "pytest": pytest, "ConnectionClosedError": ConnectionClosedError}
+    for source in (first, second, virtual, hook):
+        exec(source, names)
+    run(names["test_echo"]())
+    run(names["test_too_long"]())
+    names["test_keepalive"]()
+    assert names["pytest_asyncio_loop_factories"](None, None) == {"virtual": VirtualClockLoop}
+    making, *faults = filter(None, network.splitlines())
+    exec(making, names)
+    assert isinstance(names["network"], Network)
+
+    async def break_it(fault: str) -> None:
+        async with connected_pair() as (names["websocket"], _):
+            exec(fault, names)
+
+    for fault in faults[1:]:
+        run(break_it(fault))

@@ -583,7 +583,7 @@ class Link:
         self.to_client.drop()
 
     def reset(self) -> None:
-        """Break the connection at once: both ends get :exc:`ConnectionResetError`, and unread data is gone.
+        """Break the connection at once, as if each end had been reset by the other; what was not read is gone.
 
         As with a real socket, a transport that has paused reading learns of it at its next write, or when it resumes.
         """
