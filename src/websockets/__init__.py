@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import protocol as protocol
     from . import proxy as proxy
     from . import server as server
+    from . import testing as testing
     from . import typing as typing
     from . import uri as uri
     from . import version as version
@@ -150,6 +151,7 @@ _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
     "headers",
     "legacy",
     "proxy",
+    "testing",
     "uri",
     "version",
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from _kit import RawPeer, VirtualLoop, idle, virtual, wire
-from _kit.ends import FramePeer, open_end, open_pair
+from _kit.ends import FramePeer, open_end
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, broadcast, serve
@@ -20,6 +20,7 @@ from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame
 from websockets.protocol import Side, State
+from websockets.testing import connected_pair
 
 LOGGER = "websockets.server"
 
@@ -257,8 +258,8 @@ async def test_compression_is_shared_and_contexts_stay_intact(name: str, monkeyp
 async def test_all_kinds_of_connections_at_once() -> None:
     """Clients mask, and compression differs; nobody gets what was made for another."""
     async with (
-        open_pair() as (client, deflating),
-        open_pair({"compression": None}) as (other_client, plain),
+        connected_pair() as (client, deflating),
+        connected_pair(client={"compression": None}) as (other_client, plain),
         open_end(Side.CLIENT) as (raw_client, peer),
     ):
         broadcast([client, deflating, other_client, plain, raw_client], "hello " * 20)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from _kit import idle, steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side, State
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -280,7 +281,7 @@ async def test_a_closed_connection_is_let_go_of() -> None:
     """No cycle keeps it until the collector comes by."""
     gc.disable()
     try:
-        async with open_pair() as (client, server):
+        async with connected_pair() as (client, server):
             references = [weakref.ref(end) for end in (client, client.protocol, client._session)]
             await client.send("hello")
             await server.recv()

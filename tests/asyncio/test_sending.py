@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from _kit import idle, steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -391,7 +392,7 @@ async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: 
 @virtual
 async def test_both_ways_at_once() -> None:
     """Two of ours, with compression, sending while they receive, under back-pressure on both sides."""
-    async with open_pair(client={"max_queue": 2}, server={"max_queue": 2}) as (client, server):
+    async with connected_pair(client={"max_queue": 2}, server={"max_queue": 2}) as (client, server):
 
         async def send(connection: Any) -> None:
             for index in range(300):

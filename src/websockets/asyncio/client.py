@@ -222,6 +222,9 @@ class connect:
         self.connection: ClientConnection | None = None
         self._entered = False
 
+    # What makes the TCP connection, if not the loop: a network in memory, in tests.
+    _streams: Any = None
+
     # ------------------------------------------------------------------------------------------------------ connecting
 
     async def connect(self) -> ClientConnection:
@@ -287,16 +290,16 @@ class connect:
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
 
-        loop = asyncio.get_running_loop()
+        streams = self._streams or asyncio.get_running_loop()
         kwargs = connection_arguments(uri, self.connection_kwargs)
         proxy = await choose_proxy(self.proxy, uri, kwargs)
         if proxy is not None:
             return await connect_through(proxy, uri, factory, kwargs, self.user_agent_header)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
-            _, connection = await loop.create_unix_connection(factory, **kwargs)
+            _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await loop.create_connection(factory, **kwargs)
+            _, connection = await streams.create_connection(factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses

@@ -317,6 +317,9 @@ class Server:
         self._closed: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
 
+    # What makes the listening server, if not the loop: a network in memory, in tests.
+    _streams: Any = None
+
     # ------------------------------------------------------------------------------------------------- opening, closing
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -589,10 +592,13 @@ def _serve(
                 protocol._select = _selector(connection, select_subprotocol)
             return connection
 
-        loop = asyncio.get_running_loop()
+        streams = server._streams or asyncio.get_running_loop()
+        made: asyncio.Server
         if "path" in listening:
-            return await loop.create_unix_server(factory, **listening)
-        return await loop.create_server(factory, **listening)
+            made = await streams.create_unix_server(factory, **listening)
+        else:
+            made = await streams.create_server(factory, **listening)
+        return made
 
     server = Server(create_server, handler, logger)
     server._options = options
