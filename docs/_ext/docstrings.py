@@ -7,6 +7,7 @@ annotation, and each name in it is looked up in the module that it stands in.
 from __future__ import annotations
 
 import ast
+import enum
 import functools
 import importlib
 import importlib.util
@@ -164,6 +165,24 @@ def types(obj: Any, described: str) -> Iterator[str]:
         yield f":rtype: {type_text(signature.return_annotation, module)}"
 
 
+def type_of_attribute(name: str, obj: Any) -> str | None:
+    """The annotation of an attribute or a property, and the module that it stands in."""
+    owner = imported(name.rpartition(".")[0])
+    if isinstance(obj, property):
+        annotation, module = inspect.signature(obj.fget).return_annotation, obj.fget.__module__
+        return None if annotation is inspect.Signature.empty else type_text(annotation, module)
+    for cls in getattr(owner, "__mro__", ()):
+        annotation = vars(cls).get("__annotations__", {}).get(name.rpartition(".")[2])
+        if annotation is not None:
+            return type_text(annotation, cls.__module__)
+    return None
+
+
+def linked(text: str) -> str:
+    """A type as markup, with a link for each name."""
+    return re.sub(r"[A-Za-z_][\w.]*", r"\\ :py:class:`\g<0>`\\ ", text.replace("...", "…"))
+
+
 # ----------------------------------------------------------------------------------------------------------- docstrings
 
 
@@ -178,6 +197,15 @@ def bases(cls: type) -> Iterator[str]:
             yield from bases(base)
 
 
+def add_types(lines: list[str], fields: list[str]) -> None:
+    """Put fields that give types among the others; what a function returns stands before what it raises."""
+    if fields:
+        at = next((at for at, line in enumerate(lines) if line.startswith(":raises ")), len(lines) - 1)
+        while at and not lines[at - 1]:
+            at -= 1
+        lines[at:at] = fields
+
+
 def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
     """Make fields of the sections of a docstring."""
     if what == "module":
@@ -187,14 +215,22 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines:
     # To Napoleon, what stands before a colon in the docstring of an attribute is a type; not so here.
     kind = "object" if what in ("attribute", "data", "property") else what
     lines[:] = GoogleDocstring(lines, app.config, app, kind, name, obj, options).lines()
-    if callable(obj):
-        fields = [*types(obj, "\n".join(lines))]
-        if fields:
-            while lines and not lines[-1]:
-                lines.pop()
-            lines += [*fields, ""]
+    while lines and not lines[-1]:
+        lines.pop()
+    lines.append("")
+    if kind == "object" and (text := type_of_attribute(name, obj)):
+        lines[:] = [*lines, f":Type: {linked(text)}", ""]
+    elif callable(obj):
+        add_types(lines, [*types(obj, "\n".join(lines))])
+    if inspect.isclass(obj) and issubclass(obj, enum.Enum):
+        lines += [*(f"- ``{member.name}`` = {member.value!r}" for member in obj), ""]
     if inspect.isclass(obj) and (derived := ", ".join(f":py:class:`~{base}`" for base in bases(obj))):
         lines[:] = [f"Derived from {derived}.", "", *lines]
+
+
+def shorten(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
+    """Leave out the signature of an enumeration, whose members are listed."""
+    return ("", None) if inspect.isclass(obj) and issubclass(obj, enum.Enum) else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -203,5 +239,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Its classes are called above.
     app.config.napoleon_google_docstring = app.config.napoleon_numpy_docstring = False
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", shorten)
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -96,8 +96,9 @@ def test_programs_about_logs_set_logs_up(program: str) -> None:
 def listed() -> Iterator[tuple[str, str, bool]]:
     """Each name in the reference: where it is, the name, and whether it is marked as a name of the package itself."""
     for home, section in re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## )", REFERENCE, re.DOTALL | re.MULTILINE):
-        for name, star in re.findall(r"^- `(\w+)`(\*?): \S", section, re.MULTILINE):
-            yield home, name, bool(star)
+        for names, star in re.findall(r"^- (`\w+`(?:, `\w+`)*)(\*?): \S", section, re.MULTILINE):
+            for name in re.findall(r"\w+", names):
+                yield home, name, bool(star)
 
 
 def resolve(path: str) -> Any:
