@@ -267,7 +267,7 @@ class connect:
         """Whether a failed attempt is a redirect to follow. May be overridden.
 
         Parameters:
-            exc: what ended the attempt to connect to :attr:`uri`.
+            exc: what ended the attempt to connect to ``uri``.
 
         Returns:
             The URI to go on with; or the exception to raise, ``exc`` itself if it isn't a redirect.

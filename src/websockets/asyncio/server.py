@@ -55,10 +55,12 @@ class ServerConnection(Connection):
     """
 
     protocol: ServerProtocol
-    # Set by basic_auth() and by route().
     username: str
+    """Who the client says it is, after :func:`basic_auth` let it in."""
     handler: Callable[..., Awaitable[None]]
+    """The handler that :func:`~websockets.asyncio.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
+    """What :func:`~websockets.asyncio.router.route` captured of the path; the handler gets it as keyword arguments."""
 
     def __init__(
         self,
