@@ -135,7 +135,7 @@ class connect:
         extensions: extensions to offer, in the order of preference.
         subprotocols: subprotocols to offer, in the order of preference.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
-        additional_headers: headers to add to the request.
+        additional_headers: headers to add to the request; they are read anew for each attempt of an iteration.
         user_agent_header: value of the ``User-Agent`` header; None to leave it out.
         proxy: True for the proxy of the system, if there is one and the server isn't on this machine; None for none; or
             the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
