@@ -46,6 +46,16 @@ def test_client(peer: str, subtests: pytest.Subtests) -> None:
                 talk.check(name)
 
 
+@pytest.mark.parametrize("peer", ["aiohttp", "ws", "chromium", "websockets", "picows.websockets"])
+def test_prepared_messages(peer: str, subtests: pytest.Subtests) -> None:
+    """Every second message was compressed without regard to those before it, and peers keep their contexts."""
+    with conversation(server="ours", client=peer, server_options=["--prepare"]) as talk:
+        for name in SCENARIOS:
+            if name.startswith(("text", "binary", "mebibyte", "compressed")):
+                with subtests.test(name):
+                    talk.check(name)
+
+
 @pytest.mark.parametrize(("peer", "same"), [("ours", True), ("websockets", False)])
 def test_identity(peer: str, same: bool) -> None:
     """The reference implementation has our import name: neither may stand in for the other."""

@@ -36,9 +36,11 @@ def library(package: str) -> str:
 class WebSocketsLink:
     """A connection of the library."""
 
-    def __init__(self, websocket: Any, closed: type[Exception]) -> None:
+    def __init__(self, websocket: Any, closed: type[Exception], prepare: Any = None) -> None:
         self.websocket = websocket
         self.closed = closed
+        self.prepare = prepare
+        self.sent = 0
 
     @property
     def deflate(self) -> bool:
@@ -46,7 +48,8 @@ class WebSocketsLink:
         return "permessage-deflate" in extensions
 
     async def send(self, message: str | bytes) -> None:
-        await self.websocket.send(message)
+        self.sent += 1
+        await self.websocket.send(self.prepare(message) if self.prepare and self.sent % 2 == 0 else message)
 
     async def receive(self) -> str | bytes:
         try:
@@ -84,8 +87,10 @@ async def serve(options: argparse.Namespace, stack: AsyncExitStack, handle: Hand
     server = importlib.import_module(f"{options.package}.asyncio.server")
     exceptions = importlib.import_module(f"{options.package}.exceptions")
 
+    prepare = importlib.import_module(options.package).PreparedMessage if options.prepare else None
+
     async def handler(websocket: Any) -> None:
-        await handle(WebSocketsLink(websocket, exceptions.ConnectionClosed), websocket.request.path)
+        await handle(WebSocketsLink(websocket, exceptions.ConnectionClosed, prepare), websocket.request.path)
 
     if options.unix:
         await stack.enter_async_context(server.unix_serve(handler, options.unix))
@@ -118,6 +123,7 @@ if __name__ == "__main__":
     parser.add_argument("--certificate", help="PEM file: the server's certificate, which the client trusts")
     parser.add_argument("--key", help="PEM file with the server's private key")
     parser.add_argument("--unix", help="path of a Unix socket")
+    parser.add_argument("--prepare", action="store_true", help="as a server, prepare every second message")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=lambda: new_event_loop(arguments.loop)) as runner:
         runner.run(run(arguments))
