@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ._handshake import HostNames
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from .headers import validate_subprotocols
-from .typing import Subprotocol
+from .typing import HostsLike, Subprotocol
 from .uri import WebSocketURI
 
 __all__ = [
     "check_tls",
+    "checked_hosts",
     "checked_subprotocols",
     "client_extensions",
     "connection_arguments",
@@ -98,6 +100,16 @@ def checked_subprotocols(subprotocols: Sequence[Subprotocol] | None) -> Sequence
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
     return subprotocols
+
+
+def checked_hosts(hosts: HostsLike | None) -> HostNames | None:
+    """The names that a server answers to, ready to be compared; None for any.
+
+    Raises:
+        TypeError: there is something among them that is neither a name nor a pattern.
+        ValueError: there are none, or one can't be the name of a host.
+    """
+    return None if hosts is None else HostNames.of(hosts)
 
 
 def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from http import HTTPStatus as Status
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._deprecated import names_of_old
-from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
 from .datastructures import Headers, HeadersLike
@@ -39,7 +39,7 @@ from .extensions.base import Extension, ServerExtensionFactory
 from .headers import build_extension, parse_extension, parse_subprotocol
 from .http11 import Request, RequestParser, Response
 from .protocol import Protocol, Side
-from .typing import BytesLike, ExtensionHeader, LoggerLike, Origin, StatusLike, Subprotocol
+from .typing import BytesLike, ExtensionHeader, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 
 __all__ = ["ServerProtocol"]
 
@@ -78,9 +78,19 @@ class _Date:
 
 _date = _Date()
 
+
+class _UnsupportedVersion(InvalidHeaderValue):
+    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
+
+
+class _WrongHost(InvalidHeaderValue):
+    """A name that the server doesn't answer to (RFC 9110 section 7.4)."""
+
+
 # What each refusal answers: the status, headers beside the usual, and what the body adds to the error. First that fits.
 _REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str], ...]] = (
     (InvalidOrigin, "! invalid origin", Status.FORBIDDEN, {}, ".\n"),
+    (_WrongHost, "! invalid host", Status.MISDIRECTED_REQUEST, {}, ".\n"),
     (InvalidUpgrade, "! invalid upgrade", Status.UPGRADE_REQUIRED, {"Upgrade": "websocket"}, "." + BROWSER_HINT),
     (InvalidMethod, "! invalid method", Status.METHOD_NOT_ALLOWED, {"Allow": "GET"}, ".\n"),
     (InvalidProtocol, "! invalid protocol", Status.HTTP_VERSION_NOT_SUPPORTED, {}, ".\n"),
@@ -92,16 +102,14 @@ _REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str],
 )
 
 
-class _UnsupportedVersion(InvalidHeaderValue):
-    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
-
-
 class ServerProtocol(Protocol):
     """Sans-I/O WebSocket server connection.
 
     Parameters:
         origins: acceptable values of the ``Origin`` header: strings, compiled patterns that must match in full, None
             for a missing header. None instead of a sequence accepts anything.
+        hosts: names that the ``Host`` header may have: strings without a port, compiled patterns that must match in
+            full; the case doesn't matter. None accepts any.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         select_subprotocol: ``f(protocol, offered) -> subprotocol or None``, instead of the default choice.
@@ -109,6 +117,10 @@ class ServerProtocol(Protocol):
         max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
             a fragment.
         logger: where to log; ``websockets.server`` by default.
+
+    Raises:
+        ValueError: ``hosts`` has something that can't be the name of a host.
+        TypeError: it has something that is neither a name nor a pattern.
     """
 
     def __init__(
@@ -121,13 +133,17 @@ class ServerProtocol(Protocol):
         state: State = State.CONNECTING,
         max_size: int | tuple[int | None, int | None] | None = 2**20,
         logger: LoggerLike | None = None,
+        hosts: HostsLike | HostNames | None = None,
     ) -> None:
         super().__init__(Side.SERVER, state=state, max_size=max_size, logger=logger)
         self.origins = origins
         self.available_extensions = extensions
         self.available_subprotocols = subprotocols
         self._select = select_subprotocol
+        if hosts is not None:
+            self.hosts = HostNames.of(hosts)
 
+    hosts: HostNames | None = None
     _parser: RequestParser | None = None
     _requested: bool = False
     _unanswered: Request | None = None
@@ -254,10 +270,25 @@ class ServerProtocol(Protocol):
         """
         headers = request.headers
         key = _checked_key(request)
+        self.process_host(headers)
         self.origin = self.process_origin(headers)
         extensions_header, self.extensions = self.process_extensions(headers)
         protocol_header = self.subprotocol = self.process_subprotocol(headers)
         return accept_key(key), extensions_header, protocol_header
+
+    def process_host(self, headers: Headers) -> None:
+        """Check for whom the request is (RFC 9110 section 7.4). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+
+        Raises:
+            InvalidHeader: ``Host`` is missing or repeated, or the server doesn't answer to what it says.
+        """
+        if self.hosts is not None:
+            host = single_value(headers, "Host")
+            if host not in self.hosts:
+                raise _WrongHost("Host", host)
 
     def process_origin(self, headers: Headers) -> Origin | None:
         """Check the origin (RFC 6455 section 10.2). May be overridden.
@@ -435,7 +466,7 @@ share_names(
     ServerProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
-    "origins", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
     # When it closes.

@@ -11,6 +11,7 @@ import pytest
 
 from websockets._options import (
     check_tls,
+    checked_hosts,
     checked_subprotocols,
     client_extensions,
     connection_arguments,
@@ -285,3 +286,12 @@ def test_argument_under_its_name_of_old(arguments: dict[str, Any], value: Any) -
     assert result == (value, {name: arguments[name] for name in arguments if name == "x"})
     # It is the caller who must change.
     assert [warning.filename for warning in caught] == ["caller.py"]
+
+
+def test_hosts() -> None:
+    assert checked_hosts(None) is None
+    names = checked_hosts(["a"])
+    assert names is not None
+    assert "A:1" in names
+    with pytest.raises(ValueError, match="hosts is empty"):
+        checked_hosts([])

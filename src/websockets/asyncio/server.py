@@ -20,7 +20,15 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from .._layout import share_names
-from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
+from .._options import (
+    checked_hosts,
+    checked_subprotocols,
+    queue_marks,
+    renamed_argument,
+    server_extensions,
+    takes_path,
+    tls_times,
+)
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
@@ -28,7 +36,7 @@ from ..frames import Close, CloseCode, Frame, Opcode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
-from ..typing import BytesLike, LoggerLike, Origin, StatusLike, Subprotocol
+from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
 from .connection import Connection
@@ -513,6 +521,7 @@ def serve(
     write_limit: int | tuple[int, int | None] = 2**15,
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
+    hosts: HostsLike | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -544,12 +553,15 @@ def serve(
         max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
         logger: where to log; ``websockets.server`` by default.
         create_connection: class or factory of connections, called like :class:`ServerConnection`.
+        hosts: names that the ``Host`` header may have, else the client gets 421: strings without a port, compiled
+            patterns that must match in full, whatever the case; None for any. What ``process_request`` answers comes
+            before.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
         OSError: it isn't possible to listen there.
         ValueError: an option has no valid value.
-        TypeError: ``subprotocols`` isn't a sequence.
+        TypeError: an option has no valid type.
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
     unix = "path" in kwargs
@@ -560,6 +572,7 @@ def serve(
         logging.getLogger("websockets.server") if logger is None else logger,
         {
             "origins": origins,
+            "hosts": checked_hosts(hosts),
             "extensions": server_extensions(extensions, compression),
             "subprotocols": checked_subprotocols(subprotocols),
             "max_size": max_size,
