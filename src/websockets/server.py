@@ -133,7 +133,7 @@ class ServerProtocol(Protocol):
         state: State = State.CONNECTING,
         max_size: int | tuple[int | None, int | None] | None = 2**20,
         logger: LoggerLike | None = None,
-        hosts: HostsLike | HostNames | None = None,
+        hosts: HostsLike | None = None,
     ) -> None:
         super().__init__(Side.SERVER, state=state, max_size=max_size, logger=logger)
         self.origins = origins

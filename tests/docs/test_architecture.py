@@ -28,7 +28,8 @@ FLOORS: dict[int, str] = {
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable"
+        "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable "
+        "asyncio._serving"
     ),
     6: "_face",
     5: "_session _options _opening _routing _auth",
@@ -63,6 +64,7 @@ NEIGHBOURS = {
     ("asyncio.router", "asyncio.server"),
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),
+    ("asyncio.server", "asyncio._serving"),
     ("asyncio.server", "asyncio.connection"),
     ("cli", "cli._arguments"),
     ("cli", "cli._bench"),

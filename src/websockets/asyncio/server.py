@@ -1,4 +1,4 @@
-"""WebSocket servers on asyncio: opening handshakes, handlers and shutdown, in as far as they wait.
+"""WebSocket servers on asyncio: ``serve()``, and a server's end of a connection: its opening handshake, as far as it waits.
 
 May know: the loop, tasks, what users pass to :func:`serve`. Must not know: what a good request is, or what a refusal
 says: that is for the protocol.
@@ -13,11 +13,9 @@ import inspect
 import logging
 import os
 import re
-import socket
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from .._layout import share_names
 from .._options import (
@@ -32,13 +30,14 @@ from .._options import (
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
-from ..frames import Close, CloseCode, Frame, Opcode
+from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
+from ._serving import Options, Server
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
@@ -168,7 +167,7 @@ class ServerConnection(Connection):
         """The connection is over, and its handler too."""
         self.server._forget(self)
 
-    async def _open(self, options: _Options) -> bool:
+    async def _open(self, options: Options) -> bool:
         """Answer the request; return whether the connection is open."""
         request = self._session.request
         assert request is not None
@@ -281,224 +280,6 @@ share_names(
 # fmt: on
 
 
-class _Options:
-    """What :func:`serve` was told and its connections need later; one object serves them all."""
-
-    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
-
-    def __init__(
-        self,
-        open_timeout: float | None = None,
-        process_request: ProcessRequest | None = None,
-        process_response: ProcessResponse | None = None,
-        server_header: str | None = None,
-        takes_path: bool = False,
-    ) -> None:
-        self.open_timeout = open_timeout
-        self.process_request = process_request
-        self.process_response = process_response
-        self.server_header = server_header
-        self.takes_path = takes_path
-        # Whether the user has to be asked for an answer, which may take its time.
-        self.asks = process_request is not None or process_response is not None
-
-
-class Server:
-    """A WebSocket server; what ``await serve(...)`` returns.
-
-    It is an async context manager that closes the server and waits until it is closed.
-
-    Parameters:
-        create_server: called with this object; makes the listening :class:`asyncio.Server`.
-        handler: connection handler.
-        logger: where to log; ``websockets.server`` by default.
-    """
-
-    def __init__(
-        self,
-        create_server: Callable[[Server], Awaitable[asyncio.Server]],
-        handler: Handler,
-        logger: LoggerLike | None = None,
-    ) -> None:
-        self._create_server = create_server
-        self.handler = handler
-        self.logger = logging.getLogger("websockets.server") if logger is None else logger
-        self.server: asyncio.Server | None = None
-        self._options = _Options()
-        # Every connection, from the first byte to the end of its handler.
-        self._all: set[ServerConnection] = set()
-        self._closing = False
-        self._close_called: asyncio.Future[None] | None = None
-        self._closed: asyncio.Task[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
-
-    # ------------------------------------------------------------------------------------------------- opening, closing
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._start().__await__()
-
-    async def _start(self) -> Self:
-        if self.server is None:
-            self._take(await self._create_server(self))
-        return self
-
-    def _take(self, server: asyncio.Server) -> None:
-        self.server = server
-        for listening in server.sockets:
-            self.logger.info("server listening on %s", _name(listening))
-
-    async def __aenter__(self) -> Self:
-        return await self._start()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-        await self.wait_closed()
-
-    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
-        """Stop accepting connections, refuse those that are opening with HTTP 503, and close those that are open.
-
-        It returns at once; see :meth:`wait_closed`. Calling it again has no effect.
-
-        Parameters:
-            close_connections: whether to close open connections; else they end with their handlers.
-            code: close code for them.
-            reason: reason for them.
-
-        Raises:
-            ProtocolError: the code or the reason can't be sent; nothing is closed then.
-        """
-        if self._closing:
-            return
-        Frame(Opcode.CLOSE, Close(code, reason).serialize()).check()
-        self._closing = True
-        self.logger.info("server closing")
-        if self.server is not None:
-            self.server.close()
-        for connection in list(self._all):
-            if connection.state is State.CONNECTING:
-                connection._refuse_unless_asked()
-            elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
-        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
-        loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
-        self._closed = loop.create_task(self._finish())
-        if self._close_called is not None:
-            self._close_called.set_result(None)
-
-    async def _wait_for_close(self) -> None:
-        if self._close_called is None:
-            self._close_called = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._close_called)
-
-    async def _finish(self) -> None:
-        if self.server is not None:
-            await self.server.wait_closed()
-        if self._all:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        self.logger.info("server closed")
-
-    async def wait_closed(self) -> None:
-        """Wait until :meth:`close` was called, every connection is closed and every handler has ended."""
-        if self._closed is None:
-            await self._wait_for_close()
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
-
-    async def start_serving(self) -> None:
-        """Start accepting connections, if the server was made with ``start_serving=False``.
-
-        Raises:
-            RuntimeError: the server is closed.
-        """
-        if self._closing:
-            raise RuntimeError("the server is closed")
-        await self._listening.start_serving()
-
-    async def serve_forever(self) -> None:
-        """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
-        await self.start_serving()
-        try:
-            await self.wait_closed()
-        except asyncio.CancelledError:
-            self.close()
-            await self.wait_closed()
-            raise
-
-    # ------------------------------------------------------------------------------------------------------------- ask
-
-    @property
-    def _listening(self) -> asyncio.Server:
-        if self.server is None:
-            raise RuntimeError("the server was not awaited")
-        return self.server
-
-    @property
-    def connections(self) -> set[ServerConnection]:
-        """The connections that are open now; a new set each time."""
-        return {connection for connection in self._all if connection.state is State.OPEN}
-
-    @property
-    def sockets(self) -> Iterable[socket.socket]:
-        """The listening sockets."""
-        return self._listening.sockets
-
-    def is_serving(self) -> bool:
-        """Whether connections are accepted."""
-        return self._listening.is_serving()
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the server."""
-        return self._listening.get_loop()
-
-    # ----------------------------------------------------------------------------------------------------- connections
-
-    def _connected(self, connection: ServerConnection) -> None:
-        self._all.add(connection)
-        connection._session.start_opening(self._options.open_timeout, connection.loop.time())
-        connection._schedule()
-        if self._closing:
-            # It was accepted just before the server stopped listening.
-            connection._refuse_unless_asked()
-
-    def _forget(self, connection: ServerConnection) -> None:
-        self._all.discard(connection)
-        if not self._all and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def _run(self, connection: ServerConnection) -> None:
-        """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
-        if connection.protocol._unanswered is None or await connection._open(self._options):
-            failed = False
-            try:
-                await self._handle(connection)
-            except Exception as exc:
-                failed = connection._handler_failed(exc)
-            if failed:
-                await connection.close(CloseCode.INTERNAL_ERROR)
-            else:
-                await connection.close()
-        await connection.wait_closed()
-
-    def _handle(self, connection: ServerConnection) -> Awaitable[None]:
-        handler = cast(Callable[..., Awaitable[None]], self.handler)
-        if self._options.takes_path:
-            assert connection.request is not None
-            return handler(connection, connection.request.path)
-        return handler(connection)
-
-
-def _name(listening: socket.socket) -> str:
-    """How the address of a listening socket looks in the log."""
-    address = listening.getsockname()
-    if isinstance(address, str | bytes):
-        return os.fsdecode(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def serve(
     handler: Handler,
     host: str | Sequence[str] | None = None,
@@ -568,7 +349,7 @@ def serve(
     queue_marks(max_queue)  # a mistake shows now, and not in each connection
     return _serve(
         handler,
-        _Options(open_timeout, process_request, process_response, server_header, takes_path(handler)),
+        Options(open_timeout, process_request, process_response, server_header, takes_path(handler)),
         logging.getLogger("websockets.server") if logger is None else logger,
         {
             "origins": origins,
@@ -592,7 +373,7 @@ def serve(
 
 def _serve(
     handler: Handler,
-    options: _Options,
+    options: Options,
     logger: LoggerLike,
     of_protocol: dict[str, Any],
     select_subprotocol: SelectSubprotocol | None,
