@@ -20,6 +20,7 @@ from .uri import WebSocketURI
 __all__ = [
     "check_tls",
     "checked_hosts",
+    "checked_seconds",
     "checked_subprotocols",
     "client_extensions",
     "connection_arguments",
@@ -100,6 +101,27 @@ def checked_subprotocols(subprotocols: Sequence[Subprotocol] | None) -> Sequence
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
     return subprotocols
+
+
+def checked_seconds(name: str, seconds: float | None, *, zero: bool = False) -> float | None:
+    """A length of time as it was given; None for no limit.
+
+    Parameters:
+        name: the option, for the error.
+        seconds: what was given.
+        zero: whether it may be no time at all.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it is negative, or zero where that makes no sense, or not a number in the sense of floats.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
+    if not (seconds >= 0 if zero else seconds > 0):
+        raise ValueError(f"{name} must be positive{' or equal to zero' if zero else ''}: {seconds}")
+    return seconds
 
 
 def checked_hosts(hosts: HostsLike | None) -> HostNames | None:

@@ -12,8 +12,9 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from .._options import checked_seconds
 from ..frames import Close, CloseCode, Frame, Opcode
 from ..protocol import State
 from ..typing import LoggerLike
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from .server import Handler, ProcessRequest, ProcessResponse, ServerConnection
 
 __all__ = ["Options", "Server"]
+
+# A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
+# up, or may take a cancellation for something else.
+CANCELLATIONS: Final = 2
+PATIENCE: Final = 1.0
 
 
 class Options:
@@ -77,6 +83,10 @@ class Server:
         self._close_called: asyncio.Future[None] | None = None
         self._closed: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
+        # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
+        self._farewell = Close(CloseCode.GOING_AWAY, "")
+        self._limit: asyncio.TimerHandle | None = None
+        self._overdue: asyncio.Future[None] | None = None
 
     # ------------------------------------------------------------------------------------------------- opening, closing
 
@@ -102,23 +112,47 @@ class Server:
         self.close()
         await self.wait_closed()
 
-    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> None:
         """Stop accepting connections, refuse those that are opening with HTTP 503, and close those that are open.
 
-        It returns at once; see :meth:`wait_closed`. Calling it again has no effect.
+        It returns at once; see :meth:`wait_closed`. Calling it again has no effect, except that the limit may be set,
+        or brought forward.
 
         Parameters:
             close_connections: whether to close open connections; else they end with their handlers.
             code: close code for them.
             reason: reason for them.
+            timeout: seconds that all this may take; None for no limit. After that, connections are cut off and handlers
+                cancelled; a second later, those that go on are cancelled once more; and another second later, the
+                server no longer waits for them, and says so in the log. So it is closed after ``timeout`` and two
+                seconds, unless a handler keeps the loop itself from running.
 
         Raises:
             ProtocolError: the code or the reason can't be sent; nothing is closed then.
+            TypeError: ``timeout`` isn't a number.
+            ValueError: it is negative.
         """
-        if self._closing:
+        checked_seconds("timeout", timeout, zero=True)
+        if self._closing and timeout is None:
             return
-        Frame(Opcode.CLOSE, Close(code, reason).serialize()).check()
+        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
+        loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
+        if not self._closing:
+            self._start_closing(loop, close_connections, Close(code, reason))
+        if timeout is not None:
+            self._set_limit(loop, timeout)
+
+    def _start_closing(self, loop: asyncio.AbstractEventLoop, close_connections: bool, close: Close) -> None:
+        Frame(Opcode.CLOSE, close.serialize()).check()
         self._closing = True
+        self._farewell = close
         self.logger.info("server closing")
         if self.server is not None:
             self.server.close()
@@ -126,28 +160,75 @@ class Server:
             if connection.state is State.CONNECTING:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
-        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
-        loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
-        self._closed = loop.create_task(self._finish())
+                connection._start_closing(close.code, close.reason)
+        self._overdue = loop.create_future()
+        self._closed = loop.create_task(self._finish(self._overdue))
         if self._close_called is not None:
             self._close_called.set_result(None)
+
+    def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
+        when = loop.time() + timeout
+        overdue = self._overdue
+        if overdue is None or overdue.done() or (self._limit is not None and self._limit.when() <= when):
+            return
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = loop.call_at(when, overdue.set_result, None)
 
     async def _wait_for_close(self) -> None:
         if self._close_called is None:
             self._close_called = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._close_called)
 
-    async def _finish(self) -> None:
+    async def _finish(self, overdue: asyncio.Future[None]) -> None:
+        """Wait until everything has ended; when the limit has passed, see to it that it does."""
+        ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
+        await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
+        if self._limit is not None:
+            self._limit.cancel()
+        for _ in range(CANCELLATIONS):
+            if not ended.done():
+                self._cut_off()
+                await asyncio.wait([ended], timeout=PATIENCE)
+        if ended.done():
+            ended.result()
+        else:
+            self._give_up()
+            # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
+            ended.cancel()
+        overdue.cancel()
+        self.logger.info("server closed")
+
+    async def _wait_for_ends(self) -> None:
         if self.server is not None:
             await self.server.wait_closed()
         if self._all:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
-        self.logger.info("server closed")
+
+    def _cut_off(self) -> None:
+        """End what goes on, without waiting for anybody."""
+        for connection in list(self._all):
+            connection._cut_off(self._farewell)
+        # Clients in the middle of a TLS handshake, where asyncio offers a way.
+        abort_clients = getattr(self.server, "abort_clients", None)
+        if abort_clients is not None:
+            abort_clients()
+
+    def _give_up(self) -> None:
+        """Wait no longer for handlers that go on although they were cancelled."""
+        for connection in list(self._all):
+            connection.logger.error(
+                "connection handler still runs after it was cancelled; the server closes without it"
+            )
+            self._forget(connection)
 
     async def wait_closed(self) -> None:
-        """Wait until :meth:`close` was called, every connection is closed and every handler has ended."""
+        """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
+
+        If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
+        """
         if self._closed is None:
             await self._wait_for_close()
         assert self._closed is not None

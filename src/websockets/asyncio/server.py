@@ -1,4 +1,4 @@
-"""WebSocket servers on asyncio: ``serve()``, and a server's end of a connection: its opening handshake, as far as it waits.
+"""WebSocket servers on asyncio: ``serve()``, and a server's end of a connection with its opening handshake.
 
 May know: the loop, tasks, what users pass to :func:`serve`. Must not know: what a good request is, or what a refusal
 says: that is for the protocol.
@@ -30,7 +30,7 @@ from .._options import (
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
-from ..frames import CloseCode
+from ..frames import Close, CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
@@ -258,6 +258,15 @@ class ServerConnection(Connection):
         if self._task is None and not self._refused:
             self.protocol.send_response(self._shut())
             self._attend()
+
+    def _cut_off(self, farewell: Close) -> None:
+        """The server can't wait any longer."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.protocol.state is State.OPEN and not self._lost:
+            # There may be time to say why, though none to hear the answer.
+            self._start_closing(farewell.code, farewell.reason)
+        super()._abort()
 
     def _ended_by(self, exc: ConnectionClosed) -> bool:
         """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses."""
