@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ._capacity import Capacity
 from ._handshake import HostNames
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
@@ -19,6 +20,7 @@ from .uri import WebSocketURI
 
 __all__ = [
     "check_tls",
+    "checked_capacity",
     "checked_hosts",
     "checked_seconds",
     "checked_subprotocols",
@@ -122,6 +124,26 @@ def checked_seconds(name: str, seconds: float | None, *, zero: bool = False) -> 
     if not (seconds >= 0 if zero else seconds > 0):
         raise ValueError(f"{name} must be positive{' or equal to zero' if zero else ''}: {seconds}")
     return seconds
+
+
+def checked_capacity(max_connections: int | None, max_connections_per_host: int | None) -> Capacity[Any] | None:
+    """What keeps a server to its limits; None if there are none.
+
+    Raises:
+        TypeError: a limit isn't a whole number.
+        ValueError: it leaves room for nobody.
+    """
+    limits = {"max_connections": max_connections, "max_connections_per_host": max_connections_per_host}
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"{name} must be a whole number or None, not {limit!r}")
+        if limit < 1:
+            raise ValueError(f"{name} must be at least 1: {limit}")
+    if max_connections is None and max_connections_per_host is None:
+        return None
+    return Capacity(max_connections, max_connections_per_host)
 
 
 def checked_hosts(hosts: HostsLike | None) -> HostNames | None:

@@ -87,6 +87,10 @@ class _WrongHost(InvalidHeaderValue):
     """A name that the server doesn't answer to (RFC 9110 section 7.4)."""
 
 
+class Unavailable(InvalidHandshake):
+    """Nothing is wrong with the request, but the server can't take it now."""
+
+
 # What each refusal answers: the status, headers beside the usual, and what the body adds to the error. First that fits.
 _REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str], ...]] = (
     (InvalidOrigin, "! invalid origin", Status.FORBIDDEN, {}, ".\n"),
@@ -407,6 +411,11 @@ class ServerProtocol(Protocol):
             _add_headers(made, Headers(headers))
         return Response(status.value, status.phrase, made, body)
 
+    def _turn_away(self, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
+        """The answer to a request that the server can't take now, whatever it says."""
+        self.handshake_exc = Unavailable(reason)
+        return self.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
+
     def send_response(self, response: Response) -> None:
         """Send the response: 101 opens the connection, anything else ends it.
 
@@ -537,6 +546,13 @@ def _add_headers(made: Headers, headers: Headers) -> None:
         if name in made:
             del made[name]
     made.update(headers)
+
+
+def refusal_reason(exc: Exception) -> str | None:
+    """In a few words, why a request was refused; None for a failure that isn't its fault."""
+    if isinstance(exc, Unavailable):
+        return str(exc)
+    return next((row[1].removeprefix("! ") for row in _REFUSALS if isinstance(exc, row[0])), None)
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

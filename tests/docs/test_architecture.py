@@ -32,9 +32,9 @@ FLOORS: dict[int, str] = {
         "asyncio._serving"
     ),
     6: "_face",
-    5: "_session _options _opening _routing _auth",
+    5: "_session _options _opening _routing _auth _tally",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _handshake _failures",
+    3: "_lifecycle _timers _messages _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",

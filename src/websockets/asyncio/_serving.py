@@ -14,9 +14,12 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from .._capacity import CROWDED, Capacity
 from .._options import checked_seconds
+from .._tally import APPLICATION, FAILURE, ServerStatistics, Tally
 from ..frames import Close, CloseCode, Frame, Opcode
 from ..protocol import State
+from ..server import refusal_reason
 from ..typing import LoggerLike
 
 if TYPE_CHECKING:
@@ -79,6 +82,8 @@ class Server:
         self._options = Options()
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
+        self._capacity: Capacity[ServerConnection] | None = None
+        self._tally = Tally()
         self._closing = False
         self._close_called: asyncio.Future[None] | None = None
         self._closed: asyncio.Task[None] | None = None
@@ -268,6 +273,12 @@ class Server:
         return {connection for connection in self._all if connection.state is State.OPEN}
 
     @property
+    def statistics(self) -> ServerStatistics:
+        """The numbers of the server as they are now; a new snapshot each time."""
+        counted = len(self._all) if self._capacity is None else len(self._capacity)
+        return self._tally.snapshot(len(self.connections), counted)
+
+    @property
     def sockets(self) -> Iterable[socket.socket]:
         """The listening sockets."""
         return self._listening.sockets
@@ -283,6 +294,14 @@ class Server:
     # ----------------------------------------------------------------------------------------------------- connections
 
     def _connected(self, connection: ServerConnection) -> None:
+        capacity = self._capacity
+        if capacity is not None:
+            if not capacity.enter(connection, connection.remote_address):
+                self._tally.refuse(CROWDED)
+                connection.transport.abort()
+                return
+            if not capacity.is_inside(connection):
+                connection._beyond = True
         self._all.add(connection)
         connection._session.start_opening(self._options.open_timeout, connection.loop.time())
         connection._schedule()
@@ -290,8 +309,26 @@ class Server:
             # It was accepted just before the server stopped listening.
             connection._refuse_unless_asked()
 
+    def _no_room(self, connection: ServerConnection) -> str | None:
+        """Why there is no room for a connection that was beyond the limit; None if there is by now."""
+        return None if self._capacity is None else self._capacity.refusal(connection)
+
+    def _answered(self, opened: bool, exc: Exception | None) -> None:
+        """A request was answered; if it was refused, for an error of the client or of ours, or by the application."""
+        if opened:
+            self._tally.opened += 1
+        else:
+            self._tally.refuse(APPLICATION if exc is None else refusal_reason(exc) or FAILURE)
+
     def _forget(self, connection: ServerConnection) -> None:
+        if connection not in self._all:
+            return
         self._all.discard(connection)
+        # Here a connection and its handler are over: what it counted itself would be added to the tally.
+        if connection._session.response is None:
+            self._tally.refuse(connection._never_asked())
+        if self._capacity is not None:
+            self._capacity.leave(connection)
         if not self._all and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 

@@ -17,8 +17,10 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from .._capacity import RETRY_AFTER, Capacity
 from .._layout import share_names
 from .._options import (
+    checked_capacity,
     checked_hosts,
     checked_subprotocols,
     queue_marks,
@@ -27,20 +29,21 @@ from .._options import (
     takes_path,
     tls_times,
 )
+from .._tally import FAILURE, GONE, TIMEOUT, ServerStatistics
 from ..datastructures import HeadersLike
-from ..exceptions import ConnectionClosed, InvalidHandshake
+from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
 from ..frames import Close, CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
-from ..server import BROKEN, ServerProtocol
+from ..server import BROKEN, ServerProtocol, refusal_reason
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
 from ._serving import Options, Server
 from .connection import Connection
 
-__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
 
 Handler = Callable[["ServerConnection"], Awaitable[None]] | Callable[["ServerConnection", str], Awaitable[None]]
 ProcessRequest = Callable[["ServerConnection", Request], Awaitable[Response | None] | Response | None]
@@ -93,6 +96,7 @@ class ServerConnection(Connection):
     _ended: bool = False  # whether that task is over
     _asking: bool = False  # whether it waits for a hook of the user
     _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
+    _beyond: bool = False  # whether there was no room for it when it was accepted
 
     def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
         """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
@@ -129,9 +133,30 @@ class ServerConnection(Connection):
 
     def _attend(self) -> None:
         request = self.protocol._unanswered
-        if request is not None and self._task is None and not self._lost:
+        waiting = request is not None and self._task is None and not self._lost
+        if request is not None and waiting and (not self._beyond or self._find_room(request)):
             self._take_request(request)
         super()._attend()
+
+    @property
+    def _counted_by(self) -> Server | None:
+        """The server that keeps account of the connection."""
+        return self.server
+
+    def _find_room(self, request: Request) -> bool:
+        """Whether there is room by now for a connection that came when there was none; else tell it."""
+        server = self._counted_by
+        reason = None if server is None else server._no_room(self)
+        if server is None or reason is None:
+            self._beyond = False
+            return True
+        self._session.request = request
+        text = f"Failed to open a WebSocket connection: {reason}.\n"
+        response = self.protocol._turn_away(reason, text, {"Retry-After": str(RETRY_AFTER)})
+        if server._options.server_header:
+            response.headers["Server"] = server._options.server_header
+        self._send_response(response)
+        return False
 
     def _take_request(self, request: Request) -> None:
         """Answer a request, at once unless the user has a say in the answer."""
@@ -216,6 +241,9 @@ class ServerConnection(Connection):
             response = self._broken(exc, "opening handshake failed")
             self.protocol.send_response(response)
         self._session.response = response
+        server = self._counted_by
+        if server is not None:
+            server._answered(response.status_code == 101, self.protocol.handshake_exc)
 
     async def _ask(self, name: str, hook: Callable[..., Any] | None, *arguments: Any) -> Response | None:
         """What a hook of the user answers; its failure is an answer too."""
@@ -242,8 +270,7 @@ class ServerConnection(Connection):
 
     def _shut(self) -> Response:
         """The answer while the server closes."""
-        self.protocol.handshake_exc = InvalidHandshake("server is shutting down")
-        return self.protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, SHUTTING_DOWN)
+        return self.protocol._turn_away("server is shutting down", SHUTTING_DOWN)
 
     def _handler_failed(self, exc: Exception) -> bool:
         """Whether an exception that ended the handler is a failure of it, and not the end of this connection."""
@@ -251,6 +278,9 @@ class ServerConnection(Connection):
             self.logger.info("connection handler ended: %s", exc)
             return False
         self.logger.error("connection handler failed", exc_info=True)
+        server = self._counted_by
+        if server is not None:
+            server._tally.handler_failures += 1
         return True
 
     def _refuse_unless_asked(self) -> None:
@@ -268,6 +298,15 @@ class ServerConnection(Connection):
             self._start_closing(farewell.code, farewell.reason)
         super()._abort()
 
+    def _never_asked(self) -> str:
+        """Why the connection is over without an answer to a request."""
+        exc = self.protocol.handshake_exc
+        if isinstance(self._session.cause, TimeoutError):
+            return TIMEOUT
+        if exc is None or isinstance(exc.__cause__, EOFError):
+            return GONE
+        return refusal_reason(exc) or FAILURE
+
     def _ended_by(self, exc: ConnectionClosed) -> bool:
         """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses."""
         protocol = self.protocol
@@ -282,7 +321,7 @@ class ServerConnection(Connection):
 # fmt: off
 share_names(
     ServerConnection,
-    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
+    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task", "_beyond",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
     "_life", "_may_send", "_high", "_decoder", "_plain", "_quick", "_muted",
 )
@@ -312,6 +351,8 @@ def serve(
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
     hosts: HostsLike | None = None,
+    max_connections: int | None = None,
+    max_connections_per_host: int | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -346,6 +387,11 @@ def serve(
         hosts: names that the ``Host`` header may have, else the client gets 421: strings without a port, compiled
             patterns that must match in full, whatever the case; None for any. What ``process_request`` answers comes
             before.
+        max_connections: connections at once, beyond which requests are answered with 503 and ``Retry-After``; None for
+            no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
+            handshake, to its end and that of its handler.
+        max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
+            not for servers behind a proxy, where all have the address of the proxy. Unix sockets have no host.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
@@ -376,6 +422,7 @@ def serve(
             max_queue=max_queue,
             write_limit=write_limit,
         ),
+        checked_capacity(max_connections, max_connections_per_host),
         {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
     )
 
@@ -387,6 +434,7 @@ def _serve(
     of_protocol: dict[str, Any],
     select_subprotocol: SelectSubprotocol | None,
     create_connection: Callable[..., ServerConnection],
+    capacity: Capacity[ServerConnection] | None,
     listening: dict[str, Any],
 ) -> Server:
     """The server, from options that are grouped by who needs them."""
@@ -406,6 +454,7 @@ def _serve(
 
     server = Server(create_server, handler, logger)
     server._options = options
+    server._capacity = capacity
     return server
 
 

@@ -213,6 +213,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.ws_server.unregister(self)
 
     @property
+    def _counted_by(self) -> Server | None:
+        server = self.ws_server.server if isinstance(self.ws_server, _ServerOfToday) else self.ws_server
+        return server if isinstance(server, Server) else None
+
+    @property
     def handler_task(self) -> asyncio.Task[None] | None:
         """The task that runs the handler; None before there is a request."""
         return self._task
