@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from . import protocol as protocol
     from . import proxy as proxy
     from . import server as server
+    from . import testing as testing
     from . import typing as typing
     from . import uri as uri
     from . import version as version
+    from ._prepared import PreparedMessage as PreparedMessage
+    from ._statistics import Statistics as Statistics
     from .asyncio.client import ClientConnection as ClientConnection
     from .asyncio.client import connect as connect
     from .asyncio.client import unix_connect as unix_connect
@@ -101,6 +104,8 @@ __version__ = _version
 _HOMES = {
     name: module
     for module, names in {
+        "_prepared": "PreparedMessage",
+        "_statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",
         "asyncio.router": "Router route unix_route",
         "asyncio.server": "Server ServerConnection basic_auth broadcast serve unix_serve",
@@ -138,7 +143,7 @@ _OLD = (
 )
 
 # Modules that are reachable as attributes without being imported first.
-_MODULES = frozenset(_HOMES.values()) | {
+_MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
     "asyncio",
     "auth",
     "cli",
@@ -146,6 +151,7 @@ _MODULES = frozenset(_HOMES.values()) | {
     "headers",
     "legacy",
     "proxy",
+    "testing",
     "uri",
     "version",
 }

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._lifecycle import State
+from ._statistics import NOTHING, Statistics
 from .http11 import Request, Response
 from .typing import LoggerLike, Subprotocol
 
@@ -30,6 +31,11 @@ class Face:
         protocol: Protocol
         _session: Session
         _logger: LoggerLike | None
+        _bytes_received: int
+        _bytes_sent: int
+        _messages_sent: int
+        _payload_sent: int
+        _saved_sent: int
 
         def _address(self, name: str) -> Any: ...
 
@@ -64,6 +70,28 @@ class Face:
     def latency(self) -> float:
         """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
         return self._session.latency
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was sent and received until now; a snapshot."""
+        protocol = self.protocol
+        tally, decoder = protocol._tally or NOTHING, protocol._decoder
+        messages, encoded = protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
+        sent = self._payload_sent + tally.payload_sent
+        return Statistics(
+            messages_sent=self._messages_sent + tally.messages_sent,
+            messages_received=messages,
+            payload_sent=sent + self._saved_sent + tally.saved_sent,
+            payload_received=encoded + tally.expanded,
+            encoded_sent=sent,
+            encoded_received=encoded,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_received,
+            pings_sent=tally.pings_sent,
+            pings_received=tally.pings_received,
+            latency=self._session.latency,
+            skipped=tally.skipped,
+        )
 
     @property
     def local_address(self) -> Any:

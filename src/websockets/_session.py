@@ -192,6 +192,12 @@ class Session:
         elif protocol.state is State.OPEN:
             protocol.send_close(code, reason)
 
+    def limit_closing(self, timeout: float, now: float) -> None:
+        """Give closing ``timeout`` seconds from now on; if it has begun, no more than it has left."""
+        self.timing = self.timing._replace(close_timeout=timeout)
+        if self.alarm is Alarm.CLOSING:
+            self.alarm_at = min(self.alarm_at, now + timeout)
+
     def fail(self, code: int, reason: str, cause: Exception | None = None) -> None:
         """Give up on the connection."""
         if self.cause is None and not self.closed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-__all__ = ["APPLICATION", "FAILURE", "GONE", "TIMEOUT", "ServerStatistics", "Tally"]
+__all__ = ["APPLICATION", "FAILURE", "GONE", "TIMEOUT", "ServerStatistics", "ServerTally"]
 
 # Why a connection was refused, or never asked for: beside the words of the protocol for what is wrong with a request.
 APPLICATION = "application"
@@ -40,7 +40,7 @@ class ServerStatistics:
     handler_failures: int
 
 
-class Tally:
+class ServerTally:
     """The numbers that only go up.
 
     Attributes:

@@ -258,7 +258,7 @@ share_names(
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate",
     # When it closes.
-    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing",
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing", "_tally", "_received",
 )
 # fmt: on
 

@@ -42,7 +42,9 @@ _SOFTWARE = f"Python/{sys.version_info.major}.{sys.version_info.minor} websocket
 
 # Empty means no header.
 USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _SOFTWARE)
+"""Default value of the ``User-Agent`` header: Python and this library with versions, or what the environment says."""
 SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
+"""Default value of the ``Server`` header, as :data:`USER_AGENT`."""
 
 # RFC 9112 section 5, RFC 9110 section 5.5:
 #   field-line  = field-name ":" OWS field-value OWS

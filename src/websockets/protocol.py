@@ -13,25 +13,27 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._accelerator import FrameDecoder, build_frame, new_mask
-from ._failures import InvalidText, explain
+from ._failures import InvalidText, as_exception, closed, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
+from ._statistics import Tally
 from .exceptions import (
     ConnectionClosed,
-    ConnectionClosedError,
-    ConnectionClosedOK,
     InvalidState,
     PayloadTooBig,
     ProtocolError,
     TooManyFragments,
 )
-from .extensions.base import Extension
+from .extensions.base import Extension, decode_through, encode_through
 from .extensions.permessage_deflate import PerMessageDeflate
-from .frames import MAX_CONTROL_PAYLOAD, OK_CLOSE_CODES, Close, CloseCode, Frame, Opcode
+from .frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode
 from .http11 import Request, Response
 from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
+
+if TYPE_CHECKING:
+    from ._prepared import PreparedMessage
 
 __all__ = ["SEND_EOF", "Protocol", "Side", "State"]
 
@@ -70,13 +72,21 @@ class Protocol:
     # Rarely set attributes live in the class until they are: an idle connection stays small.
     logger: LoggerLike
     origin: Origin | None = None
+    """The origin that the client sent."""
     subprotocol: Subprotocol | None = None
+    """The subprotocol that was agreed on."""
     close_rcvd: Close | None = None
+    """The Close received."""
     close_sent: Close | None = None
+    """The Close sent."""
     close_rcvd_then_sent: bool | None = None
+    """Whether the peer closed first; None until one side did."""
     handshake_exc: Exception | None = None
+    """Why the opening handshake failed; None if it didn't."""
     parser_exc: Exception | None = None
+    """What the peer did wrong after the opening handshake; None if nothing."""
     extensions: list[Extension]
+    """Extensions in use."""
 
     def __init__(
         self,
@@ -118,6 +128,9 @@ class Protocol:
     _held: tuple[Exception, int, str] | None = None
     _hold_pongs: bool = False
     _pong_owed: bytes | None = None
+    # For statistics, once there is something to count; and, from the decoder that was, messages and their bytes.
+    _tally: Tally | None = None
+    _received: tuple[int, int] = (0, 0)
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -167,9 +180,7 @@ class Protocol:
         """
         if self._life.state is not State.CLOSED:
             raise AssertionError("connection isn't closed yet")
-        ok = all(close is not None and close.code in OK_CLOSE_CODES for close in (self.close_rcvd, self.close_sent))
-        kind = ConnectionClosedOK if ok else ConnectionClosedError
-        exc = kind(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
+        exc = closed(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
         exc.__cause__ = self.parser_exc
         return exc
 
@@ -253,7 +264,7 @@ class Protocol:
     def _check_decoder(self) -> None:
         decoder = self._decoder
         if decoder is not None and decoder.failure is not None and self._life.receiving is _RECEIVING:
-            self._refuse(*decoder.failure)
+            self._fail_for(as_exception(*decoder.failure))
 
     def _start_decoder(self) -> FrameDecoder:
         """The decoder, made when the first frame arrives, when the extensions are known."""
@@ -298,6 +309,7 @@ class Protocol:
     def _receive_control(self, head: int, payload: bytes) -> None:
         opcode = head & 0x0F
         if opcode == Opcode.PING:
+            self._count().pings_received += 1
             self._answer_ping(payload)
         elif opcode == Opcode.CLOSE:
             self.close_rcvd = Close.parse(payload)
@@ -327,11 +339,12 @@ class Protocol:
         if self.max_fragment_size is not None:
             room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
         try:
-            payload = self._deflate.decompress(payload, head >= FIN, room)
+            content = self._deflate.decompress(payload, head >= FIN, room)
         except PayloadTooBig as exc:
             exc.set_current_size(self._inflated or None)
             raise
-        return head & ~RSV1, self._check_text(head, payload)
+        self._count().expanded += len(content) - len(payload)
+        return head & ~RSV1, self._check_text(head, content)
 
     def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
         """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
@@ -346,9 +359,7 @@ class Protocol:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
         limit = self.max_message_size
         room = None if limit is None else limit - self._inflated
-        for extension in reversed(self.extensions):
-            frame = extension.decode(frame, max_size=room)
-        frame.check()
+        frame = decode_through(self.extensions, frame, room)
         head = frame.head
         payload = bytes(frame.data)
         if head & 0x08:
@@ -377,16 +388,6 @@ class Protocol:
         return payload
 
     # ------------------------------------------------------------------------------------------------------- failures
-
-    def _refuse(self, code: int, *details: Any) -> None:
-        """Turn what the decoder found into an error."""
-        if code == CloseCode.MESSAGE_TOO_BIG:
-            size, limit, received = details
-            self._fail_for(PayloadTooBig(size, limit - received, received or None))
-        elif code == CloseCode.INVALID_DATA:
-            self._fail_for(InvalidText(*details))
-        else:
-            self._fail_for(ProtocolError(*details))
 
     def _fail_for(self, exc: Exception) -> None:
         """Fail the connection for an error that was found in what the peer sent."""
@@ -423,80 +424,96 @@ class Protocol:
             raise ProtocolError("unexpected continuation frame")
         self._send_data(Opcode.CONT, data, fin)
 
-    def send_text(self, data: BytesLike, fin: bool = True) -> None:
+    def send_text(self, data: BytesLike, fin: bool = True, *, compress: bool | None = None) -> None:
         """Send a text message, or its first fragment (RFC 6455 section 5.6).
 
         Parameters:
             data: payload, encoded as UTF-8.
             fin: whether the message has no more fragments.
+            compress: whether to compress it, where permessage-deflate was negotiated; None to go by its size.
 
         Raises:
             ProtocolError: a fragmented message is under way.
             InvalidState: the connection isn't open.
         """
-        self._send_first(Opcode.TEXT, data, fin)
+        self._send_first(Opcode.TEXT, data, fin, compress)
 
-    def send_binary(self, data: BytesLike, fin: bool = True) -> None:
+    def send_binary(self, data: BytesLike, fin: bool = True, *, compress: bool | None = None) -> None:
         """Send a binary message, or its first fragment (RFC 6455 section 5.6).
 
         Parameters:
             data: payload.
             fin: whether the message has no more fragments.
+            compress: as for :meth:`send_text`.
 
         Raises:
             ProtocolError: a fragmented message is under way.
             InvalidState: the connection isn't open.
         """
-        self._send_first(Opcode.BINARY, data, fin)
+        self._send_first(Opcode.BINARY, data, fin, compress)
 
-    def _send_first(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+    def send_prepared(self, message: PreparedMessage) -> None:
+        """Send a message that was prepared for several connections.
+
+        Parameters:
+            message: the message.
+
+        Raises:
+            ProtocolError: a fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        self.writes.append(self._count().sent(message._frame(self), message._size, True))
+
+    def _send_first(self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None) -> None:
         if self._continuing:
             raise ProtocolError("expected a continuation frame")
-        self._send_data(opcode, data, fin)
+        self._send_data(opcode, data, fin, compress)
 
-    def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+    def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None) -> None:
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
-        self.writes.append(self._encode(opcode, data, fin))
+        self.writes.append(self._count().sent(self._encode(opcode, data, fin, compress), len(data), fin))
         self._continuing = not fin
 
-    def _frame_message(self, opcode: int, data: BytesLike) -> bytes:
-        """A message in one frame, for a front-end that writes it itself.
+    def _count(self) -> Tally:
+        if self._tally is None:
+            self._tally = Tally()
+        return self._tally
+
+    def _frame_message(self, opcode: int, data: BytesLike, compress: bool | None = None) -> bytes:
+        """A message in one frame, for a front-end that writes it itself, and counts it.
 
         Raises:
             ProtocolError: a fragmented message is under way.
             InvalidState: the connection isn't open.
         """
+        self._check_sending()
+        if self.extensions or self.debug:
+            return self._encode(opcode, data, True, compress)
+        return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
+
+    def _check_sending(self) -> None:
+        """Raise what :meth:`_frame_message` does, unless a message may be sent."""
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
         if self._continuing:
             raise ProtocolError("expected a continuation frame")
-        if self.extensions or self.debug:
-            return self._encode(opcode, data)
-        return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
 
-    def _encode(self, opcode: int, data: BytesLike, fin: bool = True) -> bytes:
+    def _encode(self, opcode: int, data: BytesLike, fin: bool = True, compress: bool | None = None) -> bytes:
         """One frame in bytes, through the extensions."""
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         head = opcode | FIN if fin else opcode
         if self.debug:
             self._log_frame(">", head, data)
+        if self.extensions and self._deflate is None:
+            self._find_deflate()
         if self._deflate is not None:
-            head, data = self._deflate.pack(head, data)
+            head, data = self._deflate.pack(head, data, compress)
         elif self.extensions:
-            head, data = self._extend(head, data)
+            frame = encode_through(self.extensions, Frame.from_head(head, data))
+            head, data = frame.head, frame.data
         return build_frame(head, data, new_mask() if self.side is _CLIENT else None)
-
-    def _extend(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
-        """First byte and payload of a frame, after the extensions."""
-        self._find_deflate()
-        if self._deflate is not None:
-            return self._deflate.pack(head, data)
-        frame = Frame.from_head(head, data)
-        for extension in self.extensions:
-            frame = extension.encode(frame)
-        return frame.head, frame.data
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2), or give the peer's Close its answer.
@@ -556,6 +573,8 @@ class Protocol:
     def _send_control(self, opcode: Opcode, data: BytesLike) -> None:
         self._check_control(data)
         self._life.sent(Send.CONTROL)
+        if opcode is Opcode.PING:
+            self._count().pings_sent += 1
         self.writes.append(self._encode(opcode, data))
 
     def _check_control(self, data: BytesLike) -> None:
@@ -627,7 +646,9 @@ class Protocol:
             self._log_state()
         if self._deflate is not None:
             self._deflate.release()
-        self._decoder = None
+        if self._decoder is not None:
+            self._received = self._decoder.messages, self._decoder.payload_bytes
+            self._decoder = None
 
     def _log_state(self) -> None:
         self.logger.debug("= connection is %s", self._life.state.name)

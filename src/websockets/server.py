@@ -479,7 +479,7 @@ share_names(
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
     # When it closes.
-    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing",
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing", "_tally", "_received",
 )
 # fmt: on
 

@@ -7,4 +7,7 @@ from __future__ import annotations
 
 __all__ = ["commit", "tag", "version"]
 
-tag = version = commit = "18.0"
+version = "18.0"
+"""The version of this package, as in ``websockets.__version__``."""
+tag = commit = version
+"""The same."""

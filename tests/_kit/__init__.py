@@ -1,21 +1,22 @@
-"""The test kit: a wire format to compare with, a virtual clock, and a network in memory.
+"""The test kit: what :mod:`websockets.testing` has, which is under test itself; scripted peers; a second wire format.
 
-What is exported here needs nothing of the library, and only :mod:`.strategies` needs a package; modules that hold the
-library itself are imported by name.
-
-From the ground up: :mod:`.wire` and :mod:`.link` stand alone, :mod:`.transport` and :mod:`.peer` are two things to do
-with a link, :mod:`.network` gives both an address, and :mod:`.clock` has the loop that holds it all.
+Only :mod:`.strategies` needs a package. From the ground up: :mod:`.wire` stands alone, :mod:`.peer` speaks raw bytes on
+a link, :mod:`.network` gives it an address, and :mod:`.clock` has the loop that holds it all. Modules that hold more of
+the library than its testing are imported by name.
 """
 
 from __future__ import annotations
 
+from websockets.testing import Direction, Link, MemoryTransport
+from websockets.testing._link import CAPACITY, Address, Chunk, FakeSocket, MemorySocket
+from websockets.testing._network import MemoryServer
+from websockets.testing._transport import TransportOwner, transport_pair
+
 from . import wire
 from .clock import START, VirtualLoop, advance, idle, run_virtual, steps, virtual
-from .link import CAPACITY, Address, Chunk, Direction, FakeSocket, Link, MemorySocket
-from .network import MemoryServer, Network, RawListener
+from .network import Network, RawListener
 from .peer import RawPeer
 from .strategies import splits
-from .transport import MemoryTransport, TransportOwner, transport_pair
 from .wire import (
     CHUNKERS,
     KEY,

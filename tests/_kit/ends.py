@@ -11,17 +11,18 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.protocol import Side
 
 from . import wire
+from .asking import port_of
 from .clock import VirtualLoop
 from .peer import RawPeer
 from .wire import Row
 
-__all__ = ["FramePeer", "open_end", "open_pair"]
+__all__ = ["FramePeer", "open_end"]
 
 
 class FramePeer:
@@ -98,7 +99,7 @@ async def _open_server(options: dict[str, Any]) -> AsyncIterator[tuple[Connectio
         await connection.wait_closed()
 
     async with serve(handler, "localhost", 0, **options) as server:
-        raw = await loop.network.connect("localhost", _port(server))
+        raw = await loop.network.connect("localhost", port_of(server))
         await raw.send(wire.request())
         await raw.read_until()
         yield await opened, FramePeer(raw, masks=True)
@@ -121,26 +122,3 @@ async def _open_client(options: dict[str, Any]) -> AsyncIterator[tuple[Connectio
     yield connection, FramePeer(raw, masks=False)
     raw.reset()
     await connection.wait_closed()
-
-
-@contextlib.asynccontextmanager
-async def open_pair(
-    client: dict[str, Any] | None = None, server: dict[str, Any] | None = None
-) -> AsyncIterator[tuple[ClientConnection, ServerConnection]]:
-    """A client and a server of ours, connected through the memory of a virtual loop."""
-    opened: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
-
-    async def handler(connection: ServerConnection) -> None:
-        opened.set_result(connection)
-        await connection.wait_closed()
-
-    async with (
-        serve(handler, "localhost", 0, **server or {}) as listening,
-        connect(f"ws://localhost:{_port(listening)}/", **client or {}) as connection,
-    ):
-        yield connection, await opened
-
-
-def _port(server: Any) -> int:
-    port: int = next(iter(server.sockets)).getsockname()[1]
-    return port

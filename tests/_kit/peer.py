@@ -1,8 +1,8 @@
 """A scripted endpoint that speaks raw bytes: the other side in tests of a server or a client.
 
-It sits directly on a :class:`~.link.MemorySocket`, without a protocol or a transport, so a test sees the bytes and the
-ends of the stream as they arrive. It may know :mod:`.link` and, to read frames, :mod:`.wire`; it must not know the
-library.
+It sits directly on a link in memory, without a protocol or a transport, so a test sees the bytes and the ends of the
+stream as they arrive. It may know the link of :mod:`websockets.testing` and, to read frames, :mod:`.wire`; of the
+library, nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from .link import Link, MemorySocket
+from websockets.testing import Link
+from websockets.testing._link import MemorySocket
+
 from .wire import Row, parse_one
 
 __all__ = ["RawPeer"]

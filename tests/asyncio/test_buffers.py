@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from _kit import idle, steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.asyncio.connection import Connection
 from websockets.protocol import Protocol, Side
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -128,7 +129,10 @@ async def test_a_million_tiny_fragments(side: Side) -> None:
 @virtual
 async def test_log_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
-    async with open_pair(client={"compression": None, "additional_headers": {"Cookie": "s3cret"}}) as (client, server):
+    async with connected_pair(client={"compression": None, "additional_headers": {"Cookie": "s3cret"}}) as (
+        client,
+        server,
+    ):
         await client.send("hi")
         assert await server.recv() == "hi"
         await client.close(1001, "bye")
@@ -161,7 +165,7 @@ async def test_log_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
 @virtual
 async def test_info_records_lead_to_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "websockets")
-    async with open_pair() as (_, server):
+    async with connected_pair() as (_, server):
         opened = [record for record in caplog.records if record.getMessage() == "connection open"]
         assert opened[0].websocket.id == server.id  # type: ignore[attr-defined]
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from _kit import idle, steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side, State
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -280,7 +281,7 @@ async def test_a_closed_connection_is_let_go_of() -> None:
     """No cycle keeps it until the collector comes by."""
     gc.disable()
     try:
-        async with open_pair() as (client, server):
+        async with connected_pair() as (client, server):
             references = [weakref.ref(end) for end in (client, client.protocol, client._session)]
             await client.send("hello")
             await server.recv()
@@ -291,3 +292,105 @@ async def test_a_closed_connection_is_let_go_of() -> None:
         assert [reference() for reference in references] == [None, None, None]
     finally:
         gc.enable()
+
+
+# ---------------------------------------------------------------------------------------- a deadline of its own, abort
+
+
+@both_sides
+@pytest.mark.parametrize(("close_timeout", "timeout"), [(10, 3), (3, 10), (None, 3), (10, 0)])
+@virtual
+async def test_close_with_a_deadline_of_its_own(side: Side, close_timeout: float | None, timeout: float) -> None:
+    async with open_end(side, close_timeout=close_timeout) as (connection, _):
+        started = now()
+        await connection.close(timeout=timeout)
+        assert now() - started == pytest.approx(timeout, abs=0.02)
+        assert connection.close_code == 1006
+
+
+@both_sides
+@virtual
+async def test_a_deadline_may_become_shorter(side: Side) -> None:
+    async with open_end(side, close_timeout=10) as (connection, _):
+        started = now()
+        closing = asyncio.create_task(connection.close(1000))
+        await asyncio.sleep(2)
+        await connection.close(timeout=1)
+        await closing
+        assert now() - started == pytest.approx(3, abs=0.02)
+
+
+@both_sides
+@virtual
+async def test_a_deadline_does_not_become_longer(side: Side) -> None:
+    async with open_end(side, close_timeout=10) as (connection, _):
+        started = now()
+        closing = asyncio.create_task(connection.close(1000))
+        await asyncio.sleep(2)
+        await connection.close(timeout=60)
+        await closing
+        assert now() - started == pytest.approx(10, abs=0.02)
+
+
+@virtual
+async def test_a_negative_deadline() -> None:
+    async with open_end(Side.SERVER) as (connection, _):
+        with pytest.raises(ValueError, match="timeout must not be negative, not -1"):
+            await connection.close(timeout=-1)
+        assert connection.state is State.OPEN
+
+
+@both_sides
+@virtual
+async def test_abort(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.text("arrived before")
+        await idle()
+        connection.abort()
+        connection.abort()
+        assert await connection.recv() == "arrived before"
+        with pytest.raises(ConnectionClosedError, match="no close frame received or sent") as raised:
+            await connection.send("a")
+        assert isinstance(raised.value.__cause__, ConnectionAbortedError)
+        with pytest.raises(ConnectionClosedError):
+            await connection.recv()
+        assert (connection.state, connection.close_code) == (State.CLOSED, 1006)
+        assert connection.buffered_amount == 0
+        connection.abort()
+        assert await peer.raw.read_until_eof() == b""
+
+
+@both_sides
+@virtual
+async def test_abort_wakes_everybody(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.raw.stop_reading()
+        waiting = [
+            asyncio.create_task(connection.recv()),
+            asyncio.create_task(_send_for_ever(connection)),
+            asyncio.ensure_future(await connection.ping()),
+            asyncio.create_task(connection.wait_closed()),
+        ]
+        await idle()
+        assert connection.buffered_amount > 2**15
+        connection.abort()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [ConnectionClosedError] * 3 + [type(None)]
+
+
+async def _send_for_ever(connection: Any) -> None:
+    while True:
+        await connection.send(bytes(1000))
+
+
+@both_sides
+@virtual
+async def test_abort_while_closing(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        started = now()
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        connection.abort()
+        await closing
+        assert now() == started
+        assert connection.close_code == 1006

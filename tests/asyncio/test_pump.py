@@ -639,7 +639,7 @@ async def test_a_transport_that_has_enough(twin: Twin) -> None:
     pump._send_now("a", None)
     pump._drainers = deque()
     assert pump._send_now("b", None) == _readable.FULL
-    assert pump._put(b"\x81\x01c") == _readable.FULL
+    assert pump._put(b"\x81\x01c", 1) == _readable.FULL
     assert pump._send_now("z" * LARGE, None) == _readable.FULL
     assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
 
@@ -652,7 +652,7 @@ async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> 
     pump.transport.closing = closing
     pump._lost = not closing
     assert pump._send_now("a", None) == _readable.SENT
-    assert pump._put(b"\x81\x01c") == _readable.SENT
+    assert pump._put(b"\x81\x01c", 1) == _readable.SENT
     assert pump.transport.data == []
 
 
@@ -661,7 +661,7 @@ async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> 
 async def test_failures_of_the_transport_are_raised(twin: Twin) -> None:
     pump = make(twin)
     pump.transport.fails = True
-    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00"), ("_send_now", "z" * LARGE, None)):
+    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00", 0), ("_send_now", "z" * LARGE, None)):
         with pytest.raises(RuntimeError, match="write failed"):
             getattr(pump, method)(*arguments)
 
@@ -694,7 +694,7 @@ def apply(pump: Any, operation: str, argument: Any) -> object:
     elif operation == "send":
         return pump._send_now(argument, None)
     elif operation == "put":
-        return pump._put(argument)
+        return pump._put(argument, 300)
     elif operation == "drainers":
         pump._drainers = deque() if argument else None
     elif operation == "uncork":

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from _kit import steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side, State
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -362,7 +363,7 @@ async def test_closing_does_not_wait_for_a_failure_held_back(side: Side) -> None
 @pytest.mark.scenario(58)
 @virtual
 async def test_a_flood_does_not_starve_others() -> None:
-    async with open_pair(server={"max_queue": None}, client={"compression": None}) as (client, server):
+    async with connected_pair(server={"max_queue": None}, client={"compression": None}) as (client, server):
         for _ in range(3000):
             await client.send(b"")
         await asyncio.sleep(1)

@@ -86,6 +86,18 @@ async def test_new_connection_each_time() -> None:
 
 
 @virtual
+async def test_additional_headers_are_read_for_each_attempt() -> None:
+    headers = {"X-Token": "1"}
+    async with site([let_in_and_close(1000, 5)]) as web:
+        async for connection in connect(web.uri(), additional_headers=headers, reconnect_delays=series(1)):
+            await listen(connection)
+            if len(web.asked) == 2:
+                break
+            headers["X-Token"] = "2"
+        assert [asked.headers["X-Token"] for asked in web.asked] == [["1"], ["2"]]
+
+
+@virtual
 async def test_connection_that_closes_in_the_body() -> None:
     seen: list[type[Exception]] = []
     async with site([let_in_and_close(1000, 5), let_in_and_close(1011, 5), let_in]) as web:

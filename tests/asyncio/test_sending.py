@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from _kit import idle, steps, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
@@ -391,7 +392,7 @@ async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: 
 @virtual
 async def test_both_ways_at_once() -> None:
     """Two of ours, with compression, sending while they receive, under back-pressure on both sides."""
-    async with open_pair(client={"max_queue": 2}, server={"max_queue": 2}) as (client, server):
+    async with connected_pair(client={"max_queue": 2}, server={"max_queue": 2}) as (client, server):
 
         async def send(connection: Any) -> None:
             for index in range(300):
@@ -402,3 +403,72 @@ async def test_both_ways_at_once() -> None:
                 assert await connection.recv() == f"{index} " * 500
 
         await asyncio.gather(send(client), receive(server), send(server), receive(client))
+
+
+# ------------------------------------------------------------------------------------------------- buffered, compressed
+
+
+@both_sides
+@virtual
+async def test_buffered_amount(side: Side) -> None:
+    async with open_end(side, write_limit=2**20) as (connection, peer):
+        assert connection.buffered_amount == 0
+        peer.raw.stop_reading()
+        before = connection.statistics.bytes_sent
+        for size in (10, 100_000, 300_000, 10):
+            await connection.send(bytes(size))
+        sent = connection.statistics.bytes_sent - before
+        in_the_kernel = 65_536
+        assert connection.buffered_amount == sent - in_the_kernel
+        peer.raw.resume_reading()
+        await idle()
+        assert connection.buffered_amount == 0
+
+
+@both_sides
+@virtual
+async def test_frames_that_are_held_back_count(side: Side) -> None:
+    async with open_end(side) as (connection, peer):
+        await peer.raw.send(wire.text("a", mask=peer.mask) * 3)
+        await connection.recv()
+        await connection.send("bc")
+        assert connection.buffered_amount == len(wire.text("bc", mask=side is Side.CLIENT))
+        assert peer.raw.unread == b""
+        await idle()
+        assert connection.buffered_amount == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "compress", "smaller"),
+    [
+        ("a" * 20, None, False),
+        ("a" * 20, True, True),
+        ("a" * 2000, None, True),
+        ("a" * 2000, False, False),
+        (["a" * 1000, "a" * 1000], None, True),
+        (["a" * 1000, "a" * 1000], True, True),
+        (["a" * 1000, "a" * 1000], False, False),
+        (b"a" * 2000, True, True),
+    ],
+)
+@virtual
+async def test_compress(message: Any, compress: bool | None, smaller: bool) -> None:
+    whole = "".join(message) if isinstance(message, list) else message
+    async with open_pair() as (client, server):
+        for sender, receiver in ((client, server), (server, client)):
+            for _ in range(2):
+                await sender.send(message, compress=compress)
+                assert await receiver.recv() == whole
+            assert (sender.statistics.ratio_sent < 0.9) is smaller
+            await sender.send("after it, " * 100)
+            assert await receiver.recv() == "after it, " * 100
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@virtual
+async def test_compress_where_nothing_is_compressed(compress: bool) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        await connection.send("a" * 200, compress=compress)
+        await connection.send(["a", "b"], compress=compress)
+        await peer.expect(wire.TEXT, b"a" * 200)
+        assert [(await peer.frame()).payload for _ in range(3)] == [b"a", b"b", b""]

@@ -243,7 +243,7 @@ async def test_flood_before_the_answer_fills_no_memory() -> None:
         flood = asyncio.create_task(peer.send(wire.binary(bytes(2**20), mask=True)))
         await idle()
         assert not flood.done()
-        assert peer.link.to_server.room == 0
+        assert peer.link.to_server._room == 0
         go.set()
         await flood
         await peer.read_until()

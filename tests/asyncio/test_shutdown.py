@@ -566,7 +566,7 @@ def test_end_of_the_loop_ends_connections(closing: bool) -> None:
             server.close()
     assert loop.errors == []
     assert peer.link.server.closed
-    rows, _ = wire.parse(peer.unread + peer.sock.incoming.take(1000))
+    rows, _ = wire.parse(peer.unread + peer.sock.incoming._take(1000))
     assert [(row.opcode, row.payload) for row in rows] == [(wire.CLOSE, GOING_AWAY if closing else b"\x03\xf3")]
     assert server.connections == set()
 

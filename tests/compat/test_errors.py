@@ -14,7 +14,7 @@ import pytest
 
 from _kit import VirtualLoop, idle, run_virtual, virtual, wire
 from _kit.asking import reach
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from _kit.pair import ProtocolPair
 from _kit.site import Answer, redirect, refuse, site
 from websockets import _messages, exceptions
@@ -63,6 +63,7 @@ from websockets.headers import parse_extension, parse_subprotocol, parse_upgrade
 from websockets.protocol import Protocol, Side, State
 from websockets.proxy import parse_proxy
 from websockets.server import ServerProtocol
+from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
 LIMIT = 8192
@@ -181,7 +182,7 @@ async def read_closed(*codes: int, reason: str = "") -> None:
 
 async def read_after_closing(code: int) -> None:
     """Read from a connection that was closed from this end."""
-    async with open_pair() as (client, _):
+    async with connected_pair() as (client, _):
         await client.close(code, "bye")
         await client.recv()
 
@@ -589,7 +590,7 @@ def test_built_in_bases(kind: type[Exception], also: type[Exception]) -> None:
 
 @virtual
 async def test_error_of_a_closed_connection() -> None:
-    async with open_pair() as (client, _):
+    async with connected_pair() as (client, _):
         with pytest.raises(AssertionError, match="^connection isn't closed yet$"):
             assert client.close_exc
         await client.close(1000, "bye")

@@ -24,7 +24,8 @@ FLOORS: dict[int, str] = {
     8: (
         "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
         "cli._screen cli._serve cli._status cli._talk cli._target cli._workers connection legacy legacy.auth "
-        "legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server legacy._server_side"
+        "legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server legacy._server_side "
+        "testing testing._ends testing._link testing._loop testing._network testing._transport"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
@@ -32,11 +33,11 @@ FLOORS: dict[int, str] = {
         "asyncio._serving"
     ),
     6: "_face",
-    5: "_session _options _opening _routing _auth _tally",
+    5: "_session _prepared _options _opening _routing _auth _tally",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 headers uri datastructures",
+    1: "frames http11 headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
@@ -118,6 +119,18 @@ NEIGHBOURS = {
     ("legacy._server_side", "legacy.exceptions"),
     ("legacy._server_side", "legacy.protocol"),
     ("server", "protocol"),
+    ("testing", "testing._ends"),
+    ("testing", "testing._link"),
+    ("testing", "testing._loop"),
+    ("testing", "testing._network"),
+    ("testing", "testing._transport"),
+    ("testing._ends", "testing._link"),
+    ("testing._ends", "testing._loop"),
+    ("testing._ends", "testing._network"),
+    ("testing._loop", "testing._network"),
+    ("testing._network", "testing._link"),
+    ("testing._network", "testing._transport"),
+    ("testing._transport", "testing._link"),
 }
 
 # Modules of the standard library that wait, open sockets, start threads or read a clock: not below the front-ends...

@@ -1,4 +1,4 @@
-"""What the documentation refers to is there: links, names, environment variables; and its programs run."""
+"""What the documentation refers to is there: links, names, environment variables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import websockets
+from _blocks.pages import pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
+PAGES = [ROOT / page.name for page in pages()]
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in pages()])
 
 
 def prose(page: Path) -> str:
@@ -49,10 +50,18 @@ def test_links_resolve(page: Path) -> None:
     assert not broken
 
 
+def listed_pages(page: Path) -> set[Path]:
+    """The pages that the tables of contents of a page lead to, itself included."""
+    entries = "".join(re.findall(r"^```{toctree}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE))
+    found = {page}
+    for entry in re.findall(r"^[\w*/-]+$", entries, re.MULTILINE):
+        for other in page.parent.glob(f"{entry}.md"):
+            found |= listed_pages(other)
+    return found
+
+
 def test_every_page_can_be_found() -> None:
-    index = (DOCS / "index.md").read_text("utf-8")
-    linked = {DOCS / link for link in re.findall(r"\]\(([\w/]+\.md)\)", index)}
-    assert linked == set(DOCS.glob("**/*.md")) - {DOCS / "index.md"}
+    assert listed_pages(DOCS / "index.md") == {page for page in PAGES if page.is_relative_to(DOCS)}
 
 
 @every_page
@@ -61,14 +70,9 @@ def test_files_in_commands_exist(page: Path) -> None:
     assert not [path for path in mentioned if not (ROOT / path).exists()]
 
 
-# ------------------------------------------------------------------------------------------------------------- programs
+# ------------------------------------------------------------------------------------------------------ set-ups of logs
 
-
-def programs(*pages: Path) -> list[str]:
-    """The blocks of Python in some pages."""
-    return [
-        block for page in pages for block in re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
-    ]
+LOGGING = next(page for page in pages() if page.name == "docs/logging.md")
 
 
 def run(program: str) -> str:
@@ -80,12 +84,7 @@ def run(program: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("program", programs(*PAGES[1:]))
-def test_programs_run(program: str) -> None:
-    assert run(program) == ""
-
-
-@pytest.mark.parametrize("program", programs(DOCS / "logging.md"))
+@pytest.mark.parametrize("program", [block.text for block in LOGGING.python])
 def test_programs_about_logs_set_logs_up(program: str) -> None:
     log = run(program + 'logging.getLogger("websockets.server").error("shown")\n')
     assert log.endswith(" shown\n") is ("CRITICAL" not in program)
@@ -97,8 +96,9 @@ def test_programs_about_logs_set_logs_up(program: str) -> None:
 def listed() -> Iterator[tuple[str, str, bool]]:
     """Each name in the reference: where it is, the name, and whether it is marked as a name of the package itself."""
     for home, section in re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## )", REFERENCE, re.DOTALL | re.MULTILINE):
-        for name, star in re.findall(r"^- `(\w+)`(\*?): \S", section, re.MULTILINE):
-            yield home, name, bool(star)
+        for names, star in re.findall(r"^- (`\w+`(?:, `\w+`)*)(\*?): \S", section, re.MULTILINE):
+            for name in re.findall(r"\w+", names):
+                yield home, name, bool(star)
 
 
 def resolve(path: str) -> Any:

@@ -18,9 +18,7 @@ from typing import Any
 
 from _kit import wire
 from _kit.clock import VirtualLoop, advance, idle
-from _kit.link import Link
 from _kit.peer import RawPeer
-from _kit.transport import MemoryTransport
 from core._twins import TWINS, Rules, oracle
 from fuzz.streams import FRAME_WORDS
 from fuzz.target import Reader, Target, alike, chunkings, require, shown
@@ -31,6 +29,7 @@ from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory as ServerFactory
 from websockets.server import ServerProtocol
+from websockets.testing import Link, MemoryTransport
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 

@@ -5,15 +5,20 @@ Charter: the same scenarios as between peers, with ourselves on both sides and r
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from interop.conversation import conversation
 from interop.scenarios import SCENARIOS
+from websockets.protocol import State
+from websockets.testing import Network, connected_pair, link_of
 
 # A certificate that is its own authority. The extensions are those that strict verification asks for.
 OPENSSL = """
@@ -72,3 +77,19 @@ def test_tls(loops: Loops, certificates: Path) -> None:
 def test_unix(loops: Loops, tmp_path: Path) -> None:
     socket = ["--unix", str(tmp_path / "socket")]
     loops.check("ws://localhost", socket, socket)
+
+
+async def talk_in_memory() -> None:
+    """Open, use and close a connection of :mod:`websockets.testing`, and break another."""
+    async with connected_pair(network=Network(delay=0.001, chunk=(1, 10))) as (client, server):
+        await client.send("Hello!")
+        await server.send(await server.recv())
+        assert await client.recv() == "Hello!"
+        link_of(client).hold()
+    assert client.state is server.state is State.CLOSED
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_in_memory(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(talk_in_memory())

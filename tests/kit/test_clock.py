@@ -145,7 +145,7 @@ async def test_timeouts_work() -> None:
 
 
 def test_helpers_refuse_another_loop() -> None:
-    with pytest.raises(TypeError, match="not a VirtualLoop"):
+    with pytest.raises(TypeError, match="not a VirtualClockLoop"):
         asyncio.run(idle())
 
 
@@ -217,7 +217,7 @@ def test_a_thread_that_never_reports_is_an_error(monkeypatch: pytest.MonkeyPatch
         with loop().outside():
             await forever()
 
-    monkeypatch.setattr("_kit.clock._PATIENCE", 0.001)
+    monkeypatch.setattr("websockets.testing._loop.PATIENCE", 0.001)
     with pytest.raises(RuntimeError, match="deadlock: no thread reported"):
         run_virtual(main())
 

@@ -219,11 +219,11 @@ async def test_misspelt_options_are_errors() -> None:
 
 @virtual
 async def test_names_get_addresses_of_their_own() -> None:
-    assert network().resolve("example.com") == ["10.0.0.1"]
-    assert network().resolve("EXAMPLE.com") == ["10.0.0.1"]
-    assert network().resolve("example.org") == ["10.0.0.2"]
-    assert network().resolve("192.0.2.1") == ["192.0.2.1"]
-    assert network().resolve("2001:db8::1") == ["2001:db8::1"]
+    assert network()._resolve("example.com") == ["10.0.0.1"]
+    assert network()._resolve("EXAMPLE.com") == ["10.0.0.1"]
+    assert network()._resolve("example.org") == ["10.0.0.2"]
+    assert network()._resolve("192.0.2.1") == ["192.0.2.1"]
+    assert network()._resolve("2001:db8::1") == ["2001:db8::1"]
 
 
 @virtual
@@ -232,7 +232,7 @@ async def test_names_that_cannot_be_resolved() -> None:
     with pytest.raises(socket.gaierror, match="Name or service not known"):
         await loop().create_connection(Collect, "nowhere", 80)
     with pytest.raises(socket.gaierror):
-        network().resolve("127.0.0.1", socket.AF_INET6)
+        network()._resolve("127.0.0.1", socket.AF_INET6)
 
 
 @virtual

@@ -406,8 +406,11 @@ give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *ou
     }
     if (head & CONTROL) {
         self->ended = (head & OPCODE) == CLOSE;
+        return put(output, head, payload);
     }
-    else if (head & FIN) {
+    self->payload_bytes += (unsigned long long)size;
+    if (head & FIN) {
+        self->messages++;
         end_message(self);
     }
     else {
@@ -860,6 +863,8 @@ static PyGetSetDef Decoder_getset[] = {
 static PyMemberDef Decoder_members[] = {
     {"ended", T_BOOL, offsetof(Decoder, ended), READONLY, "Whether a Close frame was seen; input after it is ignored."},
     {"heard", T_BOOL, offsetof(Decoder, heard), 0, "Set whenever anything arrives; to be cleared by who wants to know."},
+    {"messages", T_ULONGLONG, offsetof(Decoder, messages), READONLY, "How many messages arrived whole."},
+    {"payload_bytes", T_ULONGLONG, offsetof(Decoder, payload_bytes), READONLY, "Bytes of payload in data frames."},
     {NULL},
 };
 

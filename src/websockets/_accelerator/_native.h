@@ -79,6 +79,7 @@ typedef struct {
     Py_ssize_t filled; /* how much of it has arrived */
     uint64_t size;     /* how long it will be */
     uint64_t received; /* bytes of the message in the frames before */
+    unsigned long long messages, payload_bytes; /* that arrived whole, in data frames that did; for statistics */
     int64_t max_fragment, max_message;
     Utf8 utf8;
     uint8_t tail[MAX_HEADER]; /* a header that is still incomplete */

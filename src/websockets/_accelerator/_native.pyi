@@ -23,6 +23,8 @@ class FrameDecoder:
     failure: tuple[Any, ...] | None
     ended: bool
     heard: bool
+    messages: int
+    payload_bytes: int
     def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None: ...
     def feed(self, data: Buffer, /) -> list[Any]: ...
 

@@ -443,6 +443,10 @@ typedef struct {
     PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
     Py_ssize_t corked; /* how much of it is filled */
     Py_ssize_t high;
+    /* For statistics: bytes read and given to the transport; messages sent, the bytes of their frames' payloads, and how
+       many of them compression saved. */
+    unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;
+    long long saved_sent;
     int burst;
     char streaming, muted, quick, plain, client, lost, backstop;
 } Pump;
@@ -626,6 +630,7 @@ receive(Pump *self, const uint8_t *data, Py_ssize_t size, PyObject *place)
     int failed, refused = decoder->failure != NULL;
     PyObject *rest = NULL;
 
+    self->bytes_received += (size_t)size;
     if (place != NULL) {
         failed = decoder_placed(decoder, place, size, &output) < 0;
     }
@@ -676,6 +681,7 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
     }
     else {
         /* What went to a place of its own belongs to a connection that has been given up on since. */
+        self->bytes_received += place != NULL ? (size_t)size : 0;
         data = place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
         failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
         Py_XDECREF(data);
@@ -789,7 +795,11 @@ write_out(Pump *self, PyObject *data)
     }
     closing = PyObject_IsTrue(answer);
     Py_DECREF(answer);
-    return closing != 0 ? -(closing < 0) : call_with(self->transport, self->state->name_write, data);
+    if (closing != 0) {
+        return -(closing < 0);
+    }
+    self->bytes_sent += (size_t)PyBytes_GET_SIZE(data);
+    return call_with(self->transport, self->state->name_write, data);
 }
 
 static int
@@ -874,50 +884,81 @@ answer(Pump *self, int failed)
     return failed ? NULL : PyLong_FromLong(IS_SET(self->drainers) ? FULL : SENT);
 }
 
-PyDoc_STRVAR(put_doc,
-"_put($self, frame, /)\n--\n\n"
-"Send a frame: hold it back while more received messages wait, write it otherwise.");
-
-static PyObject *
-Pump_put(Pump *self, PyObject *data)
+/* How long the header of a frame is. */
+static Py_ssize_t
+header_length(const uint8_t *frame)
 {
-    Frame frame = {.length = 0};
-    char *payload;
+    uint8_t size = frame[1] & 0x7F;
 
-    if (PyBytes_AsStringAndSize(data, &payload, &frame.size) < 0) {
+    return (size < 126 ? 2 : size == 126 ? 4 : 10) + (frame[1] & 0x80 ? 4 : 0);
+}
+
+/* The frame that one of the two methods below was given, of a message of so many bytes, which counts from now on; NULL
+   for an exception. */
+static const uint8_t *
+given_frame(Pump *self, PyObject *const *args, Py_ssize_t count, Py_ssize_t *length)
+{
+    Py_ssize_t size, payload;
+    const uint8_t *frame;
+
+    if (count != 2 || !PyBytes_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "a frame in bytes is needed, and the size of its message");
         return NULL;
     }
-    frame.payload = (const uint8_t *)payload;
-    if (self->corked == 0 && !(self->queue != NULL && self->queue->count > 0)) {
-        return answer(self, write_out(self, data) < 0);
+    frame = (const uint8_t *)PyBytes_AS_STRING(args[0]);
+    *length = PyBytes_GET_SIZE(args[0]);
+    size = PyLong_AsSsize_t(args[1]);
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
     }
-    return answer(self, frame.size && put(self, &frame) < 0);
+    payload = *length < 2 ? -1 : *length - header_length(frame);
+    if (payload < 0) {
+        PyErr_SetString(PyExc_ValueError, "a frame has a header");
+        return NULL;
+    }
+    self->messages_sent++;
+    self->payload_sent += (size_t)payload;
+    self->saved_sent += size - payload;
+    return frame;
+}
+
+PyDoc_STRVAR(put_doc,
+"_put($self, frame, size, /)\n--\n\n"
+"Send a message of so many bytes, in its frame: hold it back while more received messages wait, write it otherwise.");
+
+static PyObject *
+Pump_put(Pump *self, PyObject *const *args, Py_ssize_t count)
+{
+    Frame frame = {.length = 0};
+
+    frame.payload = given_frame(self, args, count, &frame.size);
+    if (frame.payload == NULL) {
+        return NULL;
+    }
+    if (self->corked == 0 && !(self->queue != NULL && self->queue->count > 0)) {
+        return answer(self, write_out(self, args[0]) < 0);
+    }
+    return answer(self, put(self, &frame) < 0);
 }
 
 PyDoc_STRVAR(hold_doc,
-"_hold($self, frame, /)\n--\n\n"
-"Hold a frame back until somebody flushes, or until too many bytes wait.");
+"_hold($self, frame, size, /)\n--\n\n"
+"Send a message of so many bytes, in its frame, which is held back until somebody flushes, or too many bytes wait.");
 
 static PyObject *
-Pump_hold(Pump *self, PyObject *data)
+Pump_hold(Pump *self, PyObject *const *args, Py_ssize_t count)
 {
-    char *payload;
-    Py_ssize_t size;
-    uint8_t *p;
+    Py_ssize_t length;
+    const uint8_t *frame = given_frame(self, args, count, &length);
+    uint8_t *p = frame == NULL ? NULL : cork_room(self, length);
 
-    if (PyBytes_AsStringAndSize(data, &payload, &size) < 0) {
+    if (p == NULL) {
         return NULL;
     }
-    if (size) {
-        p = cork_room(self, size);
-        if (p == NULL) {
-            return NULL;
-        }
-        memcpy(p, payload, size);
-        self->corked += size;
-        if (self->corked > CORK_LIMIT && flush_cork(self) < 0) {
-            return NULL;
-        }
+    memcpy(p, frame, length);
+    self->corked += length;
+    if (self->corked > CORK_LIMIT && flush_cork(self) < 0) {
+        return NULL;
     }
     Py_RETURN_NONE;
 }
@@ -932,6 +973,8 @@ gather(Pump *self, uint8_t head, PyObject *payload, Py_ssize_t size)
 
     if (header != NULL) {
         PyObject *arguments[] = {(PyObject *)self, header, payload};
+        self->messages_sent++;
+        self->payload_sent += (size_t)size;
         result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
         Py_DECREF(header);
     }
@@ -952,6 +995,8 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
         frame.mask = mask;
     }
     frame.length = write_header(frame.header, head, size, frame.mask);
+    self->messages_sent++;
+    self->payload_sent += (size_t)size;
     return answer(self, put(self, &frame) < 0);
 }
 
@@ -987,6 +1032,7 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
     }
     else {
         long packed_head = PyLong_AsLong(PyTuple_GET_ITEM(packed, 0));
+        self->saved_sent += PyBytes_GET_SIZE(payload) - PyBytes_GET_SIZE(PyTuple_GET_ITEM(packed, 1));
         result = send_frame(self, (uint8_t)packed_head, PyTuple_GET_ITEM(packed, 1));
     }
     Py_DECREF(packed);
@@ -1435,8 +1481,8 @@ static PyMethodDef Pump_methods[] = {
     {"_deliver", (PyCFunction)Pump_deliver, METH_NOARGS, "Resume whoever waits for what arrived, or stop reading."},
     {"_next", (PyCFunction)Pump_next, METH_NOARGS, "What gives the next message when it is awaited."},
     {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now, METH_FASTCALL, send_now_doc},
-    {"_put", (PyCFunction)Pump_put, METH_O, put_doc},
-    {"_hold", (PyCFunction)Pump_hold, METH_O, hold_doc},
+    {"_put", (PyCFunction)(void (*)(void))Pump_put, METH_FASTCALL, put_doc},
+    {"_hold", (PyCFunction)(void (*)(void))Pump_hold, METH_FASTCALL, hold_doc},
     {"_take_corked", (PyCFunction)Pump_take_corked, METH_NOARGS, "Take out the frames that were held back."},
     {NULL},
 };
@@ -1512,6 +1558,11 @@ static PyMemberDef Pump_members[] = {
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
+    {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
+    {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},
+    {"_messages_sent", T_ULONGLONG, offsetof(Pump, messages_sent), 0, NULL},
+    {"_payload_sent", T_ULONGLONG, offsetof(Pump, payload_sent), 0, NULL},
+    {"_saved_sent", T_LONGLONG, offsetof(Pump, saved_sent), 0, NULL},
     {"_burst", T_INT, offsetof(Pump, burst), 0, NULL},
     {"_streaming", T_BOOL, offsetof(Pump, streaming), 0, NULL},
     {"_muted", T_BOOL, offsetof(Pump, muted), 0, NULL},

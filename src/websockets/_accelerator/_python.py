@@ -126,6 +126,8 @@ class FrameDecoder:
             the frame, limit, bytes of the message before it)``. Once it is set, input is ignored.
         ended: whether a Close frame was seen; input after it is ignored.
         heard: set whenever anything arrives; to be cleared by whoever wants to know.
+        messages: how many messages arrived whole.
+        payload_bytes: bytes of payload in data frames that arrived whole.
     """
 
     __slots__ = (
@@ -147,12 +149,16 @@ class FrameDecoder:
         "ended",
         "failure",
         "heard",
+        "messages",
+        "payload_bytes",
     )
 
     def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None:
         self.failure: tuple[Any, ...] | None = None
         self.ended = False
         self.heard = False
+        self.messages = 0
+        self.payload_bytes = 0
         self._masked = masked
         self._reserved = reserved
         self._max_fragment = max_fragment
@@ -279,7 +285,7 @@ class FrameDecoder:
             self.ended = head & 0x0F == 8
         elif head & 0x8F == 0x81 and self._is_text(head):
             result = self._whole_text(payload)
-            self._end_message()
+            self._account(head, len(payload))
         else:
             if not checked and self._is_text(head):
                 self._utf8 = self._utf8 or _UTF8()
@@ -288,7 +294,9 @@ class FrameDecoder:
         frames += head, result
 
     def _account(self, head: int, size: int) -> None:
+        self.payload_bytes += size
         if head >= 0x80:
+            self.messages += 1
             self._end_message()
         else:
             # RSV1 belongs to the whole message: what is compressed can't be checked as text here.

@@ -27,8 +27,8 @@ def basic_auth(
 ) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
     """Make a ``process_request`` that lets in only who authenticates with a user name and a password (RFC 7617).
 
-    The handler finds the name in :attr:`ServerConnection.username`. Others are refused with 401. Without TLS, whoever
-    sees the traffic sees the passwords.
+    The handler finds the name in :attr:`~websockets.asyncio.server.ServerConnection.username`. Others are refused with
+    401. Without TLS, whoever sees the traffic sees the passwords.
 
     Parameters:
         realm: what the credentials are for, in ISO-8859-1; browsers show it.

@@ -6,14 +6,14 @@ May know: connections of this front-end. Must not know: what they are used for.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Literal
 
-from .._accelerator import build_frame
 from .._lifecycle import State
-from .._messages import encode_message
+from .._prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError
-from ..protocol import FIN
-from ..typing import BytesLike, DataLike
+from ..frames import CloseCode
+from ..typing import DataLike
 from ._loops import LoopState
 from .connection import Connection
 
@@ -23,14 +23,20 @@ FRAGMENTED = "sending a fragmented message"
 
 _OPEN = State.OPEN
 
-# From so many bytes on, a message is compressed once for all connections that can share it. Compressed alone, a smaller
-# one would take a lot more bytes than one that may refer to those before it: of JSON, 37 % instead of 27 % at 1 KB,
-# 28 % instead of 24 % at 4 KB.
-SHARE_FROM = 2**11
+# From so many bytes on, a message is compressed alone, once for all connections that can share it. A smaller one would
+# then take a lot more bytes than one that may refer to those before it: of JSON, 37 % instead of 27 % at 1 KB, 28 %
+# instead of 24 % at 4 KB.
+ALONE_FROM = 2**11
 
 
 def broadcast(
-    connections: Iterable[Connection], message: DataLike, *, text: bool | None = None, raise_exceptions: bool = False
+    connections: Iterable[Connection],
+    message: DataLike | PreparedMessage,
+    *,
+    text: bool | None = None,
+    raise_exceptions: bool = False,
+    on_slow: Literal["send", "skip", "close"] = "send",
+    max_buffered: int | None = None,
 ) -> None:
     """Send a message to several connections, without waiting for any of them.
 
@@ -40,20 +46,32 @@ def broadcast(
     Connections that aren't open are left out. So are those in the middle of a fragmented message, and those that can't
     be written to, with a line at WARNING.
 
+    What a peer doesn't take in time waits in memory. ``on_slow`` says what becomes of a connection for which more than
+    ``max_buffered`` bytes wait already.
+
     Parameters:
         connections: to whom.
-        message: a ``str``, sent as text, or bytes, sent as binary.
+        message: a ``str``, sent as text, or bytes, sent as binary; or a :class:`~websockets.PreparedMessage`.
         text: True to send bytes as text, False to send a ``str`` as binary.
         raise_exceptions: whether to raise at the end what went wrong, instead of logging it.
+        on_slow: ``"send"`` to send to slow connections as to others; ``"skip"`` to leave them out, which is counted in
+            ``statistics.skipped`` and logged at WARNING, the first time and each time that the count has doubled;
+            ``"close"`` to close them with code 1008 and the reason "too slow", which is logged at INFO.
+        max_buffered: limit for the ``buffered_amount`` of a connection, in bytes; None for its ``write_limit``.
 
     Raises:
         TypeError: the message has no type that can be sent in one frame.
+        ValueError: ``on_slow`` is none of the three, or ``max_buffered`` is negative.
         ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
     """
-    encoded = encode_message(message, text)
-    if encoded is None:
+    prepared = prepare(message, text, ALONE_FROM)
+    if prepared is None:
         raise TypeError("data must be str or bytes")
-    frames = _Frames(*encoded)
+    if on_slow not in _WHEN_SLOW:
+        raise ValueError(f"on_slow must be 'send', 'skip' or 'close', not {on_slow!r}")
+    if max_buffered is not None and max_buffered < 0:
+        raise ValueError(f"max_buffered must not be negative, not {max_buffered}")
+    when_slow, size = _WHEN_SLOW[on_slow], prepared._size
     failures: list[Exception] = []
     shared: LoopState | None = None
     hold = False
@@ -61,16 +79,19 @@ def broadcast(
         if connection._life.state is not _OPEN:
             continue
         try:
+            if when_slow is not None and _is_slow(connection, max_buffered):
+                when_slow(connection)
+                continue
             if connection.protocol._continuing:
                 raise ConcurrencyError(FRAGMENTED)
-            frame = frames.frame(connection)
+            frame = prepared._frame(connection.protocol)
             if shared is not connection._shared:
                 shared = connection._shared
                 hold = shared.begin_broadcast()
             if hold:
-                connection._shared.hold(connection, frame)
+                connection._shared.hold(connection, frame, size)
             else:
-                connection._put(frame)
+                connection._put(frame, size)
         except ConcurrencyError as exc:
             failures.append(exc)
             if not raise_exceptions:
@@ -83,37 +104,33 @@ def broadcast(
         raise ExceptionGroup("skipped broadcast", failures)
 
 
-class _Frames:
-    """A message as frames, each made once for all connections that can share it: those of a server aren't masked.
+def _is_slow(connection: Connection, max_buffered: int | None) -> bool:
+    if max_buffered is None:
+        return connection._drainers is not None
+    if connection.buffered_amount > max_buffered and connection._corked:
+        # What was held back for the sake of fewer writes is no sign of slowness.
+        connection._flush()
+    return connection.buffered_amount > max_buffered
 
-    Parameters:
-        opcode: opcode of the message.
-        payload: payload of the message.
-    """
 
-    def __init__(self, opcode: int, payload: BytesLike) -> None:
-        self._opcode = opcode
-        self._payload = payload
-        self._plain: bytes | None = None
-        self._compressed: dict[object, bytes] = {}
+def _skip(connection: Connection) -> None:
+    tally = connection.protocol._count()
+    tally.skipped += 1
+    # Each of thousands of messages to each of thousands of peers would be news to nobody.
+    if not tally.skipped & (tally.skipped - 1):
+        connection.logger.warning(
+            "skipped broadcast: too slow, %d bytes wait; %d skipped until now",
+            connection.buffered_amount,
+            tally.skipped,
+        )
 
-    def frame(self, connection: Connection) -> bytes:
-        """The frame for a connection, which must be sent."""
-        if not connection._plain or connection._client:
-            return connection.protocol._frame_message(self._opcode, self._payload)
-        deflate = connection.protocol._deflate
-        if deflate is None:
-            if self._plain is None:
-                self._plain = build_frame(self._opcode | FIN, self._payload, None)
-            return self._plain
-        if len(self._payload) < SHARE_FROM and not deflate.local_no_context_takeover:
-            return connection.protocol._frame_message(self._opcode, self._payload)
-        deflate._sent_alone()
-        kind = deflate._kind
-        frame = self._compressed.get(kind)
-        if frame is None:
-            frame = self._compressed[kind] = build_frame(*deflate._pack_alone(self._opcode | FIN, self._payload), None)
-        return frame
+
+def _close(connection: Connection) -> None:
+    connection.logger.info("closing connection: too slow, %d bytes wait", connection.buffered_amount)
+    connection._start_closing(CloseCode.POLICY_VIOLATION, "too slow")
+
+
+_WHEN_SLOW: dict[str, Callable[[Connection], None] | None] = {"send": None, "skip": _skip, "close": _close}
 
 
 def _unwritten(cause: Exception) -> RuntimeError:

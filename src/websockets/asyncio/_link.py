@@ -1,6 +1,6 @@
 """A session on a transport: what the loop calls, and what follows.
 
-May know: the loop, the transport, futures. Must not know: messages, frames, close codes, or what is due when: that is
+May know: the loop, the transport, futures. Must not know: messages, frames, or what is due when: that is
 the session's.
 
 Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it is
@@ -23,6 +23,7 @@ from .._options import queue_marks, write_marks
 from .._session import Session, Timing
 from .._timers import Entry
 from ..exceptions import InvalidState
+from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._loops import Ringing, loop_state
@@ -82,12 +83,25 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
-    def _start_closing(self, code: int, reason: str = "") -> None:
+    def _start_closing(self, code: int, reason: str = "", timeout: float | None = None) -> None:
         self._session.close(code, reason)
+        if timeout is not None:
+            self._session.limit_closing(timeout, self.loop.time())
         self._choose_path()
         if not self._lost:
             # The Close of the peer must be seen, also when nobody reads messages any more.
             self._resume_reading()
+            self._attend()
+
+    def abort(self) -> None:
+        """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
+
+        What waits to be sent is thrown away. Messages that were received can still be read. To the peer it looks like a
+        lost connection, and so it does here: the close code is 1006. It has no effect on a connection that is closed.
+        """
+        if not self._lost:
+            self._session.fail(CloseCode.ABNORMAL_CLOSURE, "", ConnectionAbortedError("connection was aborted"))
+            self._abort()
             self._attend()
 
     async def wait_closed(self) -> None:
@@ -132,6 +146,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         It is taken in by portions, which grow as long as they have few frames. When one has many, or when too many
         messages wait, others have their turn before the rest.
         """
+        self._bytes_received += len(data)
         if self._rest:
             # With TLS, more may come although reading pauses.
             self._rest += data
@@ -183,6 +198,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         rest, self._rest = self._rest, b""
         if rest:
             self._choose_path()
+            self._bytes_received -= len(rest)  # they were counted
             self.data_received(rest)
         if not (self._muted or self._resting or self._lost or self.transport.is_closing()):
             self.transport.resume_reading()
@@ -274,6 +290,11 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             if not self._resting:
                 self._read_on()
 
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes of frames that wait to be sent: accepted, and not yet given to the operating system."""
+        return 0 if self._lost else self._corked + _waiting(self.transport)
+
     # -------------------------------------------------------------------------------------------------- what follows
 
     def _attend(self) -> None:
@@ -293,6 +314,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             writes.insert(0, self._take_corked())
         if not writes or self._lost or self.transport.is_closing():
             return
+        self._bytes_sent += sum(map(len, writes))
         if len(writes) == 1 and writes[0]:
             self.transport.write(writes[0])
         elif writes[-1]:
@@ -305,6 +327,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._corked:
             self._flush()
         if not self._lost and not self.transport.is_closing():
+            self._bytes_sent += len(header) + len(payload)
             self._write_all([header, payload])
 
     def _write_all(self, writes: Sequence[BytesLike]) -> None:
@@ -361,6 +384,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _uncork(self) -> None:
         self._backstop = False
         self._flush()
+
+
+def _waiting(transport: asyncio.WriteTransport) -> int:
+    """Bytes that a transport holds; those that it holds for TLS, and those that TLS gave to the transport below it."""
+    # No part of the interface of transports leads to the one below; where there is no such way, its part is missing.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
 
 
 def _reject(waiter: asyncio.Future[Any], exc: Exception) -> None:

@@ -41,7 +41,7 @@ class Ringing(Protocol):
 class Holding(Protocol):
     """Who can hold frames back."""
 
-    def _hold(self, frame: bytes) -> None: ...
+    def _hold(self, frame: bytes, size: int) -> None: ...
     def _flush(self) -> None: ...
 
 
@@ -110,9 +110,9 @@ class LoopState:
         self._stormy = 2
         return hold
 
-    def hold(self, connection: Holding, frame: bytes) -> None:
-        """Hold a frame back until broadcasts pause."""
-        connection._hold(frame)
+    def hold(self, connection: Holding, frame: bytes, size: int) -> None:
+        """Hold the frame of a message of ``size`` bytes back until broadcasts pause."""
+        connection._hold(frame, size)
         self._held.add(connection)
 
     def _turn(self) -> None:

@@ -21,11 +21,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._accelerator import FrameDecoder, Queue, build_frame, build_header, new_mask
 from .._lifecycle import Lifecycle
 from .._messages import MISSING, Missing, encode_message
+from .._statistics import payload_length
 from ..protocol import FIN, Protocol
 from ..typing import BytesLike, Data
 
@@ -148,7 +149,24 @@ class Waiter:
             context.run(callback, self)
 
 
-class Pump:
+class _Counters:
+    """What is counted on the path of a message, for statistics. The table of names of other attributes is full."""
+
+    __slots__ = ("_bytes_received", "_bytes_sent", "_messages_sent", "_payload_sent", "_saved_sent")
+
+    _bytes_received: int
+    _bytes_sent: int
+    _messages_sent: int
+    _payload_sent: int
+    _saved_sent: int
+
+    def __new__(cls, *_arguments: object, **_options: object) -> Self:
+        self = super().__new__(cls)
+        self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
+        return self
+
+
+class Pump(_Counters):
     """What every message passes on its way from the transport to a task, and back.
 
     Attributes:
@@ -172,6 +190,9 @@ class Pump:
             if that fails the connection. The compiled twin calls it while it feeds the decoder; or None.
         _client: whether frames are masked.
         _lost: whether the TCP connection is over.
+        _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
+        _messages_sent: messages in one frame, _payload_sent: the bytes of their payloads, _saved_sent: how many of them
+            compression saved.
     """
 
     # Made when something needs them; an idle connection stays small.
@@ -263,17 +284,26 @@ class Pump:
         if encoded is None:
             return SLOW
         head, payload = encoded[0] | FIN, encoded[1]
+        size = len(payload)
         if self._pack is not None:
             head, payload = self._pack(head, payload)
         if self._client:
-            return self._put(build_frame(head, payload, new_mask()))
+            return self._put(build_frame(head, payload, new_mask()), size)
         if len(payload) < GATHER_FROM or type(payload) is not bytes:
-            return self._put(build_frame(head, payload, None))
+            return self._put(build_frame(head, payload, None), size)
+        self._count(len(payload), size)
         self._write_pieces(build_header(head, len(payload)), payload)
         return SENT if self._drainers is None else FULL
 
-    def _put(self, frame: bytes) -> int:
-        """Send a frame: hold it back while more received messages wait, write it otherwise."""
+    def _count(self, payload: int, size: int) -> None:
+        """Take note of a message of ``size`` bytes, in a frame with a payload of so many."""
+        self._messages_sent += 1
+        self._payload_sent += payload
+        self._saved_sent += size - payload
+
+    def _put(self, frame: bytes, size: int) -> int:
+        """Send a message of ``size`` bytes, in its frame: hold it back while more received messages wait."""
+        self._count(payload_length(frame), size)
         hold = self._queue and self._drainers is None
         if hold or self._corked:
             self._append(frame)
@@ -284,8 +314,9 @@ class Pump:
         self._write_out(frame)
         return SENT if self._drainers is None else FULL
 
-    def _hold(self, frame: bytes) -> None:
-        """Hold a frame back until somebody flushes, or until too many bytes wait."""
+    def _hold(self, frame: bytes, size: int) -> None:
+        """Send a message of ``size`` bytes, in its frame, once somebody flushes or too many bytes wait."""
+        self._count(payload_length(frame), size)
         self._append(frame)
         if self._corked > CORK_LIMIT:
             self._write_out(self._take_corked())
@@ -297,6 +328,7 @@ class Pump:
 
     def _write_out(self, frames: bytes) -> None:
         if not self._lost and not self.transport.is_closing():
+            self._bytes_sent += len(frames)
             self.transport.write(frames)
 
     def _set_backstop(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from .._capacity import CROWDED, Capacity
 from .._options import checked_seconds
-from .._tally import APPLICATION, FAILURE, ServerStatistics, Tally
+from .._tally import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import Close, CloseCode, Frame, Opcode
 from ..protocol import State
 from ..server import refusal_reason
@@ -83,7 +83,7 @@ class Server:
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
-        self._tally = Tally()
+        self._tally = ServerTally()
         self._closing = False
         self._close_called: asyncio.Future[None] | None = None
         self._closed: asyncio.Task[None] | None = None
@@ -92,6 +92,9 @@ class Server:
         self._farewell = Close(CloseCode.GOING_AWAY, "")
         self._limit: asyncio.TimerHandle | None = None
         self._overdue: asyncio.Future[None] | None = None
+
+    # What makes the listening server, if not the loop: a network in memory, in tests.
+    _streams: Any = None
 
     # ------------------------------------------------------------------------------------------------- opening, closing
 

@@ -135,7 +135,7 @@ class connect:
         extensions: extensions to offer, in the order of preference.
         subprotocols: subprotocols to offer, in the order of preference.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
-        additional_headers: headers to add to the request.
+        additional_headers: headers to add to the request; they are read anew for each attempt of an iteration.
         user_agent_header: value of the ``User-Agent`` header; None to leave it out.
         proxy: True for the proxy of the system, if there is one and the server isn't on this machine; None for none; or
             the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
@@ -222,6 +222,9 @@ class connect:
         self.connection: ClientConnection | None = None
         self._entered = False
 
+    # What makes the TCP connection, if not the loop: a network in memory, in tests.
+    _streams: Any = None
+
     # ------------------------------------------------------------------------------------------------------ connecting
 
     async def connect(self) -> ClientConnection:
@@ -264,7 +267,7 @@ class connect:
         """Whether a failed attempt is a redirect to follow. May be overridden.
 
         Parameters:
-            exc: what ended the attempt to connect to :attr:`uri`.
+            exc: what ended the attempt to connect to ``uri``.
 
         Returns:
             The URI to go on with; or the exception to raise, ``exc`` itself if it isn't a redirect.
@@ -287,16 +290,16 @@ class connect:
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
 
-        loop = asyncio.get_running_loop()
+        streams = self._streams or asyncio.get_running_loop()
         kwargs = connection_arguments(uri, self.connection_kwargs)
         proxy = await choose_proxy(self.proxy, uri, kwargs)
         if proxy is not None:
             return await connect_through(proxy, uri, factory, kwargs, self.user_agent_header)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
-            _, connection = await loop.create_unix_connection(factory, **kwargs)
+            _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await loop.create_connection(factory, **kwargs)
+            _, connection = await streams.create_connection(factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses

@@ -19,10 +19,10 @@ from .._messages import (
     Missing,
     converter,
     encode_item,
-    encode_message,
     fragment_converter,
     refuse_mapping,
 )
+from .._prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
 from ..typing import BytesLike, Data, DataLike
@@ -240,7 +240,11 @@ class Connection(Link):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     async def send(
-        self, message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike], *, text: bool | None = None
+        self,
+        message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike] | PreparedMessage,
+        *,
+        text: bool | None = None,
+        compress: bool | None = None,
     ) -> None:
         """Send a message (RFC 6455 section 6.1), and wait while too much waits to be sent.
 
@@ -248,38 +252,42 @@ class Connection(Link):
         fragments of one message; other messages wait until it is complete.
 
         Parameters:
-            message: the message.
+            message: the message; one that is sent to many connections may be a
+                :class:`~websockets.PreparedMessage`.
             text: True to send bytes as text, False to send a ``str`` as binary.
+            compress: True to compress the message, False not to; None to compress it unless it is small. It matters
+                only where permessage-deflate was negotiated.
 
         Raises:
             ConnectionClosed: the connection is closed.
             TypeError: the message, or an item of it, has no type that can be sent.
         """
-        sent = self._send_now(message, text)
+        sent = self._send_now(message, text) if compress is None else SLOW
         if sent == SLOW:
-            await self._send_slowly(message, text)
+            await self._send_slowly(message, text, compress)
         elif sent == FULL:
             await self._drain()
 
-    async def _send_slowly(
-        self, message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike], text: bool | None
-    ) -> None:
+    async def _send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
         """Send a message where it isn't just a frame to write."""
-        encoded = encode_message(message, text)
-        if encoded is None:
-            await self._send_fragments(message, text)
+        prepared = prepare(message, text)
+        if prepared is None:
+            await self._send_fragments(message, text, compress)
             return
         if self._send_lock is not None:
             async with self._sender():
-                await self._send_frame(*encoded)
+                await self._send_prepared(prepared, compress)
         else:
-            try:
-                frame = self.protocol._frame_message(*encoded)
-            except InvalidState:
-                await self._raise_closed()
-            self._put(frame)
+            await self._send_prepared(prepared, compress)
         if self._drainers is not None:
             await self._drain()
+
+    async def _send_prepared(self, message: PreparedMessage, compress: bool | None) -> None:
+        try:
+            frame = message._frame(self.protocol, compress)
+        except InvalidState:
+            await self._raise_closed()
+        self._put(frame, message._size)
 
     @contextlib.asynccontextmanager
     async def _sender(self) -> AsyncIterator[None]:
@@ -294,17 +302,17 @@ class Connection(Link):
             if not self._senders:
                 self._send_lock = None
 
-    async def _send_frame(self, opcode: int, payload: BytesLike, fin: bool = True, first: bool = True) -> None:
+    async def _send_fragment(self, opcode: int, payload: BytesLike, fin: bool, compress: bool | None) -> None:
         try:
-            if first:
-                self.protocol._send_first(Opcode(opcode), payload, fin)
+            if opcode:
+                self.protocol._send_first(Opcode(opcode), payload, fin, compress)
             else:
                 self.protocol.send_continuation(payload, fin)
         except InvalidState:
             await self._raise_closed()
         self._flush()
 
-    async def _send_fragments(self, message: object, text: bool | None) -> None:
+    async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
         refuse_mapping(message)
         if isinstance(message, AsyncIterable):
             items = message
@@ -313,20 +321,20 @@ class Connection(Link):
         else:
             raise TypeError("data must be str, bytes, iterable, or async iterable")
         async with self._sender():
-            await self._send_items(items, text)
+            await self._send_items(items, text, compress)
 
-    async def _send_items(self, items: AsyncIterable[object], text: bool | None) -> None:
+    async def _send_items(self, items: AsyncIterable[object], text: bool | None, compress: bool | None) -> None:
         kind: bool | None = None
         try:
             async for item in items:
                 first = kind is None
                 kind, payload = encode_item(item, kind)
                 opcode = OPCODE_TEXT if (kind if text is None else text) else OPCODE_BINARY
-                await self._send_frame(opcode, payload, fin=False, first=first)
+                await self._send_fragment(opcode if first else 0, payload, False, compress)
                 if self._drainers is not None:
                     await self._drain()
             if kind is not None:
-                await self._send_frame(0, b"", first=False)
+                await self._send_fragment(0, b"", True, compress)
         except BaseException as exc:
             # Cancelled before the first fragment, nothing was promised to the peer.
             if self.protocol._continuing or isinstance(exc, Exception):
@@ -393,19 +401,27 @@ class Connection(Link):
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
-    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Close the connection (RFC 6455 section 7.1.2), and wait until it is, ``close_timeout`` seconds at most.
+    async def close(
+        self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "", *, timeout: float | None = None
+    ) -> None:
+        """Close the connection (RFC 6455 section 7.1.2), and wait until it is.
+
+        If that takes longer than ``timeout``, or else ``close_timeout`` seconds, the TCP connection is aborted.
 
         Calling it again, or on a connection that is closed, has no effect but waiting.
 
         Parameters:
             code: close code.
             reason: text for humans, at most 123 bytes in UTF-8.
+            timeout: seconds that closing may take, from now on; None for the ``close_timeout`` of the connection.
 
         Raises:
             ProtocolError: the code or the reason can't be sent.
+            ValueError: the timeout is negative.
         """
-        self._start_closing(code, reason)
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must not be negative, not {timeout}")
+        self._start_closing(code, reason, timeout)
         await self.wait_closed()
 
 

@@ -66,10 +66,12 @@ class ServerConnection(Connection):
     """
 
     protocol: ServerProtocol
-    # Set by basic_auth() and by route().
     username: str
+    """Who the client says it is, after :func:`basic_auth` let it in."""
     handler: Callable[..., Awaitable[None]]
+    """The handler that :func:`~websockets.asyncio.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
+    """What :func:`~websockets.asyncio.router.route` captured of the path; the handler gets it as keyword arguments."""
 
     def __init__(
         self,
@@ -447,10 +449,13 @@ def _serve(
                 protocol._select = _selector(connection, select_subprotocol)
             return connection
 
-        loop = asyncio.get_running_loop()
+        streams = server._streams or asyncio.get_running_loop()
+        made: asyncio.Server
         if "path" in listening:
-            return await loop.create_unix_server(factory, **listening)
-        return await loop.create_server(factory, **listening)
+            made = await streams.create_unix_server(factory, **listening)
+        else:
+            made = await streams.create_server(factory, **listening)
+        return made
 
     server = Server(create_server, handler, logger)
     server._options = options

@@ -117,6 +117,8 @@ class PerMessageDeflate(Extension):
         "_compressor",
         "_decompressor",
         "_finished",
+        "_kind_known",
+        "_packing",
         "_pending",
         "_window",
         "compress_settings",
@@ -149,6 +151,9 @@ class PerMessageDeflate(Extension):
         self.local_max_window_bits = local_max_window_bits
         self.compress_settings = {} if compress_settings is None else compress_settings
         self.threshold = threshold
+        self._kind_known: tuple[object, ...] | None = None
+        # Whether the message that is being sent in fragments is compressed.
+        self._packing = True
         # For decode(): whether the message that is being received is compressed.
         self._compressed = False
         self.release()
@@ -190,24 +195,37 @@ class PerMessageDeflate(Extension):
         payload = self.compress(frame.data, frame.fin)
         return Frame(frame.opcode, payload, frame.fin, frame.opcode != CONT, frame.rsv2, frame.rsv3)
 
-    def pack(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
+    def pack(self, head: int, data: BytesLike, compress: bool | None = None) -> tuple[int, BytesLike]:
         """Do what :meth:`encode` does, for a caller that has no need of a :class:`Frame`.
 
         Parameters:
             head: the first byte of a frame; the fragments of a message in their order.
             data: its payload.
+            compress: whether to compress the message, as told with its first frame; None to go by the threshold.
 
         Returns:
             The first byte and the payload to send.
         """
+        if head >= FIN and head & 0x0F < 0x08 and head & 0x0F:
+            if self._compresses(len(data), compress):
+                return head | RSV1, self.compress(data)
+            return head, data
+        return self._pack_fragment(head, data, compress)
+
+    def _pack_fragment(self, head: int, data: BytesLike, compress: bool | None) -> tuple[int, BytesLike]:
         if head & 0x08:
             return head, data
-        if not head & 0x0F:
-            return head, self.compress(data, head >= FIN)
-        # How long the rest is, a first fragment doesn't tell.
-        if head >= FIN and len(data) < self.threshold:
+        first = head & 0x0F
+        if first:
+            # How long the rest is, a first fragment doesn't tell.
+            self._packing = compress is not False
+        if not self._packing:
             return head, data
-        return head | RSV1, self.compress(data, head >= FIN)
+        return head | RSV1 if first else head, self.compress(data, head >= FIN)
+
+    def _compresses(self, size: int, compress: bool | None) -> bool:
+        """Whether a message of ``size`` bytes in one frame is to be compressed."""
+        return size >= self.threshold if compress is None else compress
 
     # One message for many connections. Compressed alone, without regard to what came before it, it can be inflated by
     # any peer whose window is large enough. But it enters that peer's window, and no other compressor knows.
@@ -215,12 +233,12 @@ class PerMessageDeflate(Extension):
     @property
     def _kind(self) -> tuple[object, ...]:
         """Equal for connections for which a message compressed alone is the same bytes."""
-        return self.local_max_window_bits, self.threshold, *sorted(self.compress_settings.items())
+        if self._kind_known is None:
+            self._kind_known = self.local_max_window_bits, *sorted(self.compress_settings.items())
+        return self._kind_known
 
     def _pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
-        """As :meth:`pack`, for an unfragmented message that any connection of this kind may send."""
-        if len(data) < self.threshold:
-            return head, data
+        """Compress an unfragmented message so that any connection of this kind may send it."""
         compressor = zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
         start = compressor.compress(data)
         return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]

@@ -112,3 +112,23 @@ class ServerExtensionFactory:
             NegotiationError: the offer is declined; the client may have made another one.
         """
         raise NotImplementedError
+
+
+def encode_through(extensions: Sequence[Extension], frame: Frame) -> Frame:
+    """A frame to send, after each extension has changed it (RFC 6455 section 9.1)."""
+    for extension in extensions:
+        frame = extension.encode(frame)
+    return frame
+
+
+def decode_through(extensions: Sequence[Extension], frame: Frame, max_size: int | None) -> Frame:
+    """A frame that was received, before each extension of the peer changed it.
+
+    Raises:
+        PayloadTooBig: the payload would exceed ``max_size``.
+        ProtocolError: it isn't a valid frame.
+    """
+    for extension in reversed(extensions):
+        frame = extension.decode(frame, max_size=max_size)
+    frame.check()
+    return frame

@@ -24,11 +24,11 @@ CheckCredentials = Callable[[str, str], Awaitable[bool]]
 class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
     """A connection that opens only for who authenticates with a user name and a password.
 
-    Today :func:`websockets.asyncio.server.basic_auth`. The handler finds the name in :attr:`username`.
+    Today :func:`websockets.asyncio.server.basic_auth`. The handler finds the name in ``username``.
 
     Parameters:
         *args: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
-        realm: what the credentials are for, in ISO-8859-1; :attr:`realm` by default.
+        realm: what the credentials are for, in ISO-8859-1; the class attribute of this name by default.
         check_credentials: see the method of this name.
         **kwargs: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
     """

@@ -330,7 +330,7 @@ class Connect(_connect):
         """Whether a failed attempt is a redirect to follow.
 
         Parameters:
-            exc: what ended the attempt to connect to :attr:`uri`.
+            exc: what ended the attempt to connect to ``uri``.
 
         Returns:
             The URI to go on with; or the exception to raise.

@@ -343,7 +343,7 @@ class WebSocketCommonProtocol(Connection):
         return True
 
     def connection_closed_exc(self) -> ConnectionClosed:
-        """What whoever uses the connection after its end gets raised; today :attr:`close_exc`."""
+        """What whoever uses the connection after its end gets raised; today ``close_exc``."""
         return self.close_exc
 
 

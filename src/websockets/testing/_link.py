@@ -1,9 +1,9 @@
 """A connection inside one process: two sockets, the kernel's buffers between them, and the faults of a network.
 
-It plays the part of the kernel and of the wire for :mod:`.transport` and :mod:`.peer`. It may know an event loop, to be
-called later; it must not know protocols, transports, addresses in use, or WebSocket. It keeps the rules of TCP that a
-program can see (RFC 9293): buffers are finite, FIN comes after the data, closing with unread data resets, writing to a
-closed socket gets a reset.
+It plays the part of the kernel and of the wire for what is above it. It may know an event loop, to be called later; it
+must not know protocols, transports, addresses in use, or WebSocket. It keeps the rules of TCP that a program can see
+(RFC 9293): buffers are finite, FIN comes after the data, closing with unread data resets, writing to a closed socket
+gets a reset, what is lost is sent again (RFC 6298), until TCP gives up.
 
 The loop may be any asyncio loop. Delays are timers of that loop, so on a virtual loop they cost nothing.
 """
@@ -14,12 +14,24 @@ import asyncio
 import contextvars
 import enum
 import errno
+import random
 import socket
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-__all__ = ["CAPACITY", "Address", "Chunk", "Direction", "FakeSocket", "Link", "MemorySocket"]
+__all__ = [
+    "CAPACITY",
+    "Address",
+    "Chunk",
+    "Delay",
+    "Direction",
+    "FakeSocket",
+    "Link",
+    "MemorySocket",
+    "check_conditions",
+    "draw",
+]
 
 #: Bytes that fit into one direction of a link, the sender's and the receiver's kernel buffers taken together.
 CAPACITY = 64 * 1024
@@ -30,15 +42,24 @@ Address = tuple[str, int] | tuple[str, int, int, int] | str
 #: Seconds by which a loop may be early.
 _RESOLUTION = 1e-9
 
-#: How many bytes a read may give: a number, or a function of the number available; None for no limit.
-Chunk = int | Callable[[int], int] | None
+#: How many bytes a read gives at most: a number, two numbers between which to draw one each time, or a function of the
+#: number of bytes available; None for no limit.
+Chunk = int | tuple[int, int] | Callable[[int], int] | None
+
+#: Seconds that a write travels: a number, or two numbers between which to draw one each time.
+Delay = float | tuple[float, float]
+
+#: Seconds after which TCP sends again what was lost; each time it waits twice as long, but never longer than the second
+#: number. So many times it tries, before it gives up. These are Linux's.
+_RETRANSMIT, _LONGEST, _RETRIES = 0.2, 120.0, 15
 
 
 class _Signal(enum.Enum):
-    """What travels behind the data: an orderly end, or a reset."""
+    """What travels behind the data: an orderly end, a reset, or nothing ever again, since TCP has given up."""
 
     FIN = enum.auto()
     RST = enum.auto()
+    GIVEN_UP = enum.auto()
 
 
 class _Watcher:
@@ -150,8 +171,8 @@ class MemorySocket(FakeSocket):
         self._reader: _Watcher | None = None
         self._writer: _Watcher | None = None
         self._frozen = False  # the program at this end does not read
-        self._broken = False  # a reset arrived
-        self._reset_unreported = False
+        self._broken = False  # a reset arrived, or TCP gave up
+        self._unreported: OSError | None = None  # why, until somebody was told
         self._shut = False  # we sent FIN
 
     # Interest in readiness.
@@ -159,12 +180,12 @@ class MemorySocket(FakeSocket):
     @property
     def readable(self) -> bool:
         """Whether ``recv`` has something to say: data, an end, or an error."""
-        return not self.closed and not self._frozen and self.incoming.has_news
+        return not self.closed and not self._frozen and (self.incoming._has_news or self._unreported is not None)
 
     @property
     def writable(self) -> bool:
         """Whether ``send`` would take a byte or raise an error."""
-        return not self.closed and (self._broken or self.outgoing.room > 0)
+        return not self.closed and (self._broken or self.outgoing._room > 0)
 
     def add_reader(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once an iteration of the loop for as long as the socket is readable."""
@@ -205,13 +226,12 @@ class MemorySocket(FakeSocket):
         Raises:
             BlockingIOError: nothing has arrived.
             ConnectionResetError: the other end reset the connection; what arrived before is given first.
+            TimeoutError: what this end sent was lost again and again.
         """
-        if data := self.incoming.take(limit):
+        if data := self.incoming._take(limit):
             return data
-        if self._reset_unreported:
-            self._reset_unreported = False
-            raise ConnectionResetError("Connection reset by peer")
-        if not self.incoming.ended:
+        self._report()
+        if not self.incoming._ended:
             raise BlockingIOError("nothing to read")
         return b""
 
@@ -228,19 +248,24 @@ class MemorySocket(FakeSocket):
         Raises:
             BlockingIOError: the buffers are full.
             ConnectionResetError: the connection was reset and nobody was told yet.
-            BrokenPipeError: the connection was reset, or this end sent its end of stream.
+            TimeoutError: what this end sent was lost again and again, and nobody was told yet.
+            BrokenPipeError: the connection is broken, or this end sent its end of stream.
         """
-        if self._reset_unreported:
-            self._reset_unreported = False
-            raise ConnectionResetError("Connection reset by peer")
+        self._report()
         if self._shut or self._broken or self.closed:
             raise BrokenPipeError("Broken pipe")
-        accepted = _gather(buffers, self.outgoing.room)
+        accepted = _gather(buffers, self.outgoing._room)
         if not accepted and any(buffers):
             raise BlockingIOError("buffers are full")
         # One item on the wire, however many buffers: a reset that the first provokes must not meet the second.
-        self.outgoing.send(accepted)
+        self.outgoing._send(accepted)
         return len(accepted)
+
+    def _report(self) -> None:
+        """Tell why the connection is broken, once."""
+        error, self._unreported = self._unreported, None
+        if error is not None:
+            raise error
 
     def shutdown(self) -> None:
         """Send the end of the stream; reading goes on.
@@ -255,12 +280,12 @@ class MemorySocket(FakeSocket):
     def _finish(self) -> None:
         if not self._shut:
             self._shut = True
-            self.outgoing.send(_Signal.FIN)
+            self.outgoing._send(_Signal.FIN)
 
     def close(self) -> None:
         """Close this end: an end of stream for the other one, or a reset if data was left unread here."""
         if not self.closed:
-            if self.incoming.clear():
+            if self.incoming._clear():
                 self._reset()
             self._finish()
             self._close()
@@ -268,14 +293,14 @@ class MemorySocket(FakeSocket):
     def reset(self) -> None:
         """Close this end with a reset, as a program does that sets ``SO_LINGER`` to 0."""
         if not self.closed:
-            self.incoming.clear()
+            self.incoming._clear()
             self._reset()
             self._close()
 
     def _reset(self) -> None:
         """Send a reset instead of an end of stream."""
         self._shut = True
-        self.outgoing.send(_Signal.RST)
+        self.outgoing._send(_Signal.RST)
 
     def _close(self) -> None:
         self.closed = True
@@ -301,9 +326,15 @@ class MemorySocket(FakeSocket):
             self._broken = True
             # After an orderly end the reader still sees that end, and only a writer notices the reset.
             if not had_ended:
-                self._reset_unreported = True
+                self._unreported = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
         elif self.closed and isinstance(item, bytes):
-            self.outgoing.send(_Signal.RST)
+            self.outgoing._send(_Signal.RST)
+        self.poll()
+
+    def gave_up(self) -> None:
+        """Take the news that what this end sent will never arrive; called by the outgoing direction only."""
+        self._broken = True
+        self._unreported = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
         self.poll()
 
 
@@ -318,26 +349,28 @@ def _gather(buffers: Iterable[bytes | memoryview], limit: int) -> bytes:
 
 
 class Direction:
-    """One way of a link: what one end has written and the other has not read, and what the network does to it.
+    """One way of a connection: what one end has written and the other has not read, and what the network does to it.
 
     Attributes:
-        delay: seconds that a byte travels. A change applies to what is written from then on; order is always kept.
-        chunk: limit of bytes a read; see :data:`Chunk`.
-        capacity: bytes that fit in, on the way and arrived together; beyond, the writer has to wait.
+        delay, loss, chunk, capacity: as for :class:`Network`. A change applies to what is written from then on; order
+            is always kept.
     """
 
-    def __init__(self, link: Link, delay: float, chunk: Chunk, capacity: int) -> None:
-        self.delay, self.chunk, self.capacity = delay, chunk, capacity
-        self._loop = link.loop
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, delay: Delay, loss: float, chunk: Chunk, capacity: int, seed: str
+    ) -> None:
+        self.delay, self.loss, self.chunk, self.capacity = delay, loss, chunk, capacity
+        self._loop = loop
+        self._random = random.Random(seed)
         self._travelling: deque[tuple[float, bytes | _Signal]] = deque()
         self._buffer = bytearray()
         self._size = 0  # bytes travelling and arrived
         self._timer: asyncio.TimerHandle | None = None
         self._held = self._lost = False
-        self.ended = False
+        self._ended = False  # the end of the stream has arrived, or a reset
 
-    def attach(self, writer: MemorySocket, reader: MemorySocket) -> None:
-        """Connect the two ends."""
+    def _attach(self, writer: MemorySocket, reader: MemorySocket) -> None:
+        """Connect the two ends; called by the link only."""
         self._writer, self._reader = writer, reader
         writer.outgoing = reader.incoming = self
 
@@ -348,7 +381,7 @@ class Direction:
         self._held = True
 
     def release(self) -> None:
-        """Undo :meth:`hold`; what waited arrives at once, or when its delay is over."""
+        """Undo :meth:`hold`; what waited arrives at once and in one piece, or when its delay is over."""
         self._held = False
         self._deliver()
 
@@ -359,22 +392,41 @@ class Direction:
         self._size = len(self._buffer)
         self._writer.poll()
 
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing passes at present, after :meth:`hold` or :meth:`drop` or because TCP has given up."""
+        return self._held or self._lost
+
     # The writer's end.
 
     @property
-    def room(self) -> int:
+    def _room(self) -> int:
         """Bytes that can be written now."""
         return self.capacity if self._lost else max(0, self.capacity - self._size)
 
-    def send(self, item: bytes | _Signal) -> None:
-        """Put data or a signal on the wire; the caller has looked at :attr:`room`."""
+    def _send(self, item: bytes | _Signal) -> None:
+        """Put data or a signal on the wire; the caller has looked at :attr:`_room`."""
         if self._lost:
             return
-        # Nothing overtakes: a delay that shrinks does not reorder the stream.
+        now = self._loop.time()
+        stall, given_up = self._retransmissions()
+        # Nothing overtakes: a delay that shrinks does not reorder the stream, and a lost write holds up what follows.
         earliest = self._travelling[-1][0] if self._travelling else 0.0
-        self._travelling.append((max(earliest, self._loop.time() + self.delay), item))
+        due = max(earliest, now + stall + draw(self._random, self.delay))
+        self._travelling.append((due, _Signal.GIVEN_UP if given_up else item))
         self._size += len(item) if isinstance(item, bytes) else 0
         self._deliver()
+
+    def _retransmissions(self) -> tuple[float, bool]:
+        """How many seconds TCP spends on sending a write again, and whether it gives up in the end."""
+        stall, pause = 0.0, _RETRANSMIT
+        # A link that loses nothing draws nothing: the order of what is drawn is part of what a seed promises.
+        for _ in range(_RETRIES + 1 if self.loss else 0):
+            if self._random.random() >= self.loss:
+                return stall, False
+            stall += pause
+            pause = min(2 * pause, _LONGEST)
+        return stall, self.loss > 0
 
     # The wire.
 
@@ -402,9 +454,13 @@ class Direction:
         self._travelling.clear()
 
     def _arrive(self, item: bytes | _Signal) -> None:
-        had_ended = self.ended
+        had_ended = self._ended
+        if item is _Signal.GIVEN_UP:
+            self.drop()
+            self._writer.gave_up()
+            return
         if isinstance(item, _Signal):
-            self.ended = True
+            self._ended = True
         elif self._reader.closed:
             self._size -= len(item)
             self._writer.poll()
@@ -415,23 +471,27 @@ class Direction:
     # The reader's end.
 
     @property
-    def has_news(self) -> bool:
+    def _has_news(self) -> bool:
         """Whether the reader would learn something."""
-        return bool(self._buffer) or self.ended
+        return bool(self._buffer) or self._ended
 
-    def take(self, limit: int) -> bytes:
+    def _take(self, limit: int) -> bytes:
         """Remove and return up to ``limit`` bytes that have arrived."""
         count = min(limit, len(self._buffer))
         if self.chunk is not None:
-            size = self.chunk(count) if callable(self.chunk) else self.chunk
-            count = min(count, max(1, size))
+            count = min(count, max(1, self._piece(self.chunk, count)))
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         self._size -= count
         self._writer.poll()
         return data
 
-    def clear(self) -> int:
+    def _piece(self, chunk: int | tuple[int, int] | Callable[[int], int], available: int) -> int:
+        if isinstance(chunk, tuple):
+            return self._random.randint(*chunk)
+        return chunk(available) if callable(chunk) else chunk
+
+    def _clear(self) -> int:
         """Throw away what has arrived; return how much that was."""
         count = len(self._buffer)
         self._buffer.clear()
@@ -439,32 +499,41 @@ class Direction:
         self._writer.poll()
         return count
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         """Throw away everything and deliver a reset, whatever the faults say."""
         self._stop()
         self._buffer.clear()
         self._size = 0
         self._held = self._lost = False
-        self.ended = False
+        self._ended = False
         self._arrive(_Signal.RST)
 
 
+def draw(source: random.Random, value: Delay) -> float:
+    """A delay in seconds."""
+    return source.uniform(*value) if isinstance(value, tuple) else value
+
+
 class Link:
-    """A connection with its two ends, its two directions, and its faults.
+    """A connection in memory with its two ends, its two directions, and its faults.
+
+    Each direction has the faults too, for one that is to have them alone: ``link.to_client.hold()``.
 
     Parameters:
         loop: the loop that calls readers and writers.
         client: address of the end that connected.
         server: address of the end that accepted.
-        delay: seconds that a byte travels, in each direction.
-        chunk: limit of bytes a read, in each direction; see :data:`Chunk`.
-        capacity: bytes that fit into each direction.
+        delay, loss, chunk, capacity: of both directions, as for :class:`Network`.
+        seed: what chance begins with: the same seed and the same writes give the same delays, losses and chunks.
 
     Attributes:
-        client: the end that connected.
+        client: the end that connected: what a :class:`MemoryTransport` needs.
         server: the end that accepted.
-        to_server: what the client writes.
-        to_client: what the server writes.
+        to_server: the :class:`Direction` of what the client writes.
+        to_client: the :class:`Direction` of what the server writes.
+
+    Raises:
+        ValueError: a number makes no sense.
     """
 
     def __init__(
@@ -473,22 +542,30 @@ class Link:
         client: Address = ("127.0.0.1", 50000),
         server: Address = ("127.0.0.1", 80),
         *,
-        delay: float = 0.0,
+        delay: Delay = 0.0,
+        loss: float = 0.0,
         chunk: Chunk = None,
         capacity: int = CAPACITY,
+        seed: int | str = 0,
     ) -> None:
+        check_conditions(delay, loss, chunk, capacity)
         self.loop = loop
         self.client = MemorySocket(self, client, server)
         self.server = MemorySocket(self, server, client)
-        self.to_server = Direction(self, delay, chunk, capacity)
-        self.to_client = Direction(self, delay, chunk, capacity)
-        self.to_server.attach(self.client, self.server)
-        self.to_client.attach(self.server, self.client)
+        self.to_server = Direction(loop, delay, loss, chunk, capacity, f"{seed} to server")
+        self.to_client = Direction(loop, delay, loss, chunk, capacity, f"{seed} to client")
+        self.to_server._attach(self.client, self.server)
+        self.to_client._attach(self.server, self.client)
 
     @property
     def closed(self) -> bool:
         """Whether both ends were closed."""
         return self.client.closed and self.server.closed
+
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing passes at present in one direction at least, after :meth:`hold` or :meth:`drop`."""
+        return self.to_server.blocked or self.to_client.blocked
 
     def hold(self) -> None:
         """Let nothing pass in either direction: to each end, the other looks half-open."""
@@ -496,26 +573,44 @@ class Link:
         self.to_client.hold()
 
     def release(self) -> None:
-        """Undo :meth:`hold`."""
+        """Undo :meth:`hold`: what waited arrives at once and in one piece, or when its delay is over."""
         self.to_server.release()
         self.to_client.release()
 
     def drop(self) -> None:
-        """Lose everything in both directions from now on."""
+        """Lose everything in both directions from now on, without telling anybody: the connection is half-open."""
         self.to_server.drop()
         self.to_client.drop()
 
     def reset(self) -> None:
-        """Break the connection at once: both ends get ``ConnectionResetError``, and unread data is gone.
+        """Break the connection at once, as if each end had been reset by the other; what was not read is gone.
 
         As with a real socket, a transport that has paused reading learns of it at its next write, or when it resumes.
         """
-        self.to_server.cut()
-        self.to_client.cut()
+        self.to_server._cut()
+        self.to_client._cut()
 
-    def slow(self, delay: float) -> None:
+    def slow(self, delay: Delay) -> None:
         """Set the delay of both directions, in seconds."""
         self.to_server.delay = self.to_client.delay = delay
 
     def __repr__(self) -> str:
         return f"<Link {self.client.getsockname()!r} -> {self.server.getsockname()!r}>"
+
+
+def check_conditions(delay: Delay, loss: float, chunk: Chunk, capacity: int) -> None:
+    """Check what a network is said to do.
+
+    Raises:
+        ValueError: a number makes no sense.
+    """
+    shortest, longest = delay if isinstance(delay, tuple) else (delay, delay)
+    sizes = chunk if isinstance(chunk, tuple) else (1, 1) if chunk is None or callable(chunk) else (chunk, chunk)
+    if not 0 <= shortest <= longest:
+        raise ValueError(f"delay must be positive or zero, or a range of such numbers: {delay}")
+    if not 0 <= loss <= 1:
+        raise ValueError(f"loss must be a probability from 0 to 1: {loss}")
+    if not 1 <= sizes[0] <= sizes[1]:
+        raise ValueError(f"chunk must be positive, or a range of positive numbers: {chunk}")
+    if capacity < 1:
+        raise ValueError(f"capacity must be positive: {capacity}")

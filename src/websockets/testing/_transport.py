@@ -1,8 +1,8 @@
-"""An asyncio transport over one end of a :class:`~.link.Link`.
+"""An asyncio transport over one end of a :class:`~._link.Link`.
 
 It keeps the contract of asyncio's stream transports (see "Transports and Protocols" in the Python documentation), order
 of callbacks included; ``tests/kit/test_transport.py`` holds it and a real socket to the same laws. It may know asyncio
-and :mod:`.link`; it must not know addresses, servers, or WebSocket.
+and :mod:`._link`; it must not know addresses, servers, or WebSocket.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from .link import CAPACITY, Chunk, Link, MemorySocket
+from ._link import CAPACITY, Chunk, Delay, Link, MemorySocket
 
 __all__ = ["MemoryTransport", "TransportOwner", "transport_pair"]
 
@@ -34,7 +34,7 @@ class TransportOwner(Protocol):
 
 
 class MemoryTransport(asyncio.Transport):
-    """A stream transport that reads and writes a :class:`~.link.MemorySocket`.
+    """A stream transport that reads and writes a :class:`~._link.MemorySocket`.
 
     Parameters:
         loop: the loop that calls the protocol.
@@ -339,7 +339,7 @@ def transport_pair(
     server: asyncio.BaseProtocol,
     *,
     loop: asyncio.AbstractEventLoop | None = None,
-    delay: float = 0.0,
+    delay: Delay = 0.0,
     chunk: Chunk = None,
     capacity: int = CAPACITY,
 ) -> tuple[MemoryTransport, MemoryTransport, Link]:

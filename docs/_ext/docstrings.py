@@ -1,0 +1,244 @@
+"""How docstrings become pages: their sections, the types of parameters as they stand in the source, and links.
+
+Sphinx would evaluate annotations, and show what an alias stands for instead of its name. Here a type is the text of the
+annotation, and each name in it is looked up in the module that it stands in.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
+import websockets
+
+# ---------------------------------------------------------------------------------------------------- names and objects
+
+
+def public_modules() -> Iterator[ModuleType]:
+    for found in pkgutil.walk_packages(websockets.__path__, "websockets."):
+        if not any(part.startswith("_") for part in found.name.split(".")):
+            yield importlib.import_module(found.name)
+
+
+@functools.cache
+def public_objects() -> dict[int, list[str]]:
+    """The full names under which objects are public, by their identity."""
+    result: dict[int, list[str]] = {}
+    for module in public_modules():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and not isinstance(value, ModuleType):
+                result.setdefault(id(value), []).append(f"{module.__name__}.{name}")
+    return result
+
+
+def follow(value: Any, path: str) -> Any:
+    """An attribute of an attribute..., or None."""
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def imported(name: str) -> Any:
+    """What a full name stands for, or None."""
+    module, _, rest = name, "", ""
+    while module:
+        try:
+            value = importlib.import_module(module)
+        except ImportError:
+            module, _, last = module.rpartition(".")
+            rest = f"{last}.{rest}" if rest else last
+        else:
+            return follow(value, rest) if rest else value
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------- links
+
+
+def candidates(node: pending_xref) -> Iterator[str]:
+    """The full names that a reference may mean."""
+    target = node["reftarget"]
+    yield target
+    module, cls = node.get("py:module"), node.get("py:class")
+    value = follow(sys.modules.get(module), target) if module else None
+    for found in (value, imported(target)):
+        if found is not None:
+            yield from public_objects().get(id(found), ())
+    if module and cls:
+        for base in getattr(follow(sys.modules[module], cls), "__mro__", ()):
+            yield from (f"{name}.{target}" for name in public_objects().get(id(base), ()))
+    # What is imported for type checkers only isn't there at run time.
+    for names in public_objects().values():
+        yield from (name for name in names if name.endswith(f".{target}"))
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes.Element) -> nodes.Element | None:
+    """Find what Sphinx doesn't: aliases, names that are public under another name, members of base classes."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = env.domains.python_domain
+    for name in candidates(node):
+        if name in domain.objects:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, child)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------------- types
+
+
+@functools.cache
+def private_aliases(module: str) -> dict[str, str]:
+    """Types that have a name for the library's own use, as a module knows them, with their definitions."""
+    result: dict[str, str] = {}
+    package = importlib.import_module(module).__package__
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(node, ast.ImportFrom) and node.level and node.module and "._" in f".{node.module}":
+            found = private_aliases(importlib.util.resolve_name("." * node.level + node.module, package))
+            names = {alias.name for alias in node.names}
+            result |= {name: text for name, text in found.items() if name in names}
+        elif isinstance(node, ast.Assign) and is_alias(node.targets[0], module):
+            result[ast.unparse(node.targets[0])] = ast.unparse(node.value).replace("'", "")
+    return result
+
+
+def is_alias(target: ast.expr, module: str) -> bool:
+    """Whether what is assigned to is the name of a type that isn't described."""
+    name = ast.unparse(target)
+    return re.match(r"_?[A-Z]\w*[a-z]\w*$", name) is not None and f"{module}.{name}" not in described()
+
+
+def described() -> set[str]:
+    """The full names that pages describe."""
+    return exported() | {f"websockets.typing.{name}" for name in vars(websockets.typing)}
+
+
+@functools.cache
+def exported() -> set[str]:
+    """The full names that modules export, and so are described."""
+    return {f"{module.__name__}.{name}" for module in public_modules() for name in getattr(module, "__all__", ())}
+
+
+def type_text(annotation: object, module: str) -> str:
+    """An annotation as it stands in the source; names that users don't know are replaced by what they stand for."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    aliases = private_aliases(module)
+    while (expanded := re.sub(r"\b\w+\b", lambda found: aliases.get(found[0], found[0]), text)) != text:
+        text = expanded
+    return text
+
+
+def signature_of(obj: object) -> inspect.Signature | None:
+    try:
+        return inspect.signature(obj)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def types(obj: Any, described: str) -> Iterator[str]:
+    """The fields that give types, of those parameters that are described."""
+    signature = signature_of(obj)
+    if signature is None:
+        return
+    home = inspect.unwrap(obj.__init__ if inspect.isclass(obj) else obj)
+    module = getattr(home, "__module__", None) or obj.__module__
+    for name, parameter in signature.parameters.items():
+        if parameter.annotation is not parameter.empty and re.search(rf"^:param \\?\*?\\?\*?{name}:", described, re.M):
+            stars = {"VAR_POSITIONAL": r"\*", "VAR_KEYWORD": r"\*\*"}.get(parameter.kind.name, "")
+            yield f":type {stars}{name}: {type_text(parameter.annotation, module)}"
+    if re.search("^:returns?:", described, re.M) and signature.return_annotation is not signature.empty:
+        yield f":rtype: {type_text(signature.return_annotation, module)}"
+
+
+def type_of_attribute(name: str, obj: Any) -> str | None:
+    """The annotation of an attribute or a property, and the module that it stands in."""
+    owner = imported(name.rpartition(".")[0])
+    if isinstance(obj, property):
+        annotation, module = inspect.signature(obj.fget).return_annotation, obj.fget.__module__
+        return None if annotation is inspect.Signature.empty else type_text(annotation, module)
+    for cls in getattr(owner, "__mro__", ()):
+        annotation = vars(cls).get("__annotations__", {}).get(name.rpartition(".")[2])
+        if annotation is not None:
+            return type_text(annotation, cls.__module__)
+    return None
+
+
+def linked(text: str) -> str:
+    """A type as markup, with a link for each name."""
+    return re.sub(r"[A-Za-z_][\w.]*", r"\\ :py:class:`\g<0>`\\ ", text.replace("...", "…"))
+
+
+# ----------------------------------------------------------------------------------------------------------- docstrings
+
+
+def bases(cls: type) -> Iterator[str]:
+    """The public bases of a class, seen through its private ones."""
+    for base in cls.__bases__:
+        if names := [name for name in public_objects().get(id(base), ()) if name in exported()]:
+            yield names[0]
+        elif base.__module__ == "builtins" and base is not object:
+            yield base.__name__
+        elif base.__module__.startswith("websockets."):
+            yield from bases(base)
+
+
+def add_types(lines: list[str], fields: list[str]) -> None:
+    """Put fields that give types among the others; what a function returns stands before what it raises."""
+    if fields:
+        at = next((at for at, line in enumerate(lines) if line.startswith(":raises ")), len(lines) - 1)
+        while at and not lines[at - 1]:
+            at -= 1
+        lines[at:at] = fields
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
+    """Make fields of the sections of a docstring."""
+    if what == "module":
+        # It is for those who change the module. The page has an introduction.
+        lines.clear()
+        return
+    # To Napoleon, what stands before a colon in the docstring of an attribute is a type; not so here.
+    kind = "object" if what in ("attribute", "data", "property") else what
+    lines[:] = GoogleDocstring(lines, app.config, app, kind, name, obj, options).lines()
+    while lines and not lines[-1]:
+        lines.pop()
+    lines.append("")
+    if kind == "object" and (text := type_of_attribute(name, obj)):
+        lines[:] = [*lines, f":Type: {linked(text)}", ""]
+    elif callable(obj):
+        add_types(lines, [*types(obj, "\n".join(lines))])
+    if inspect.isclass(obj) and issubclass(obj, enum.Enum):
+        lines += [*(f"- ``{member.name}`` = {member.value!r}" for member in obj), ""]
+    if inspect.isclass(obj) and (derived := ", ".join(f":py:class:`~{base}`" for base in bases(obj))):
+        lines[:] = [f"Derived from {derived}.", "", *lines]
+
+
+def shorten(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
+    """Leave out the signature of an enumeration, whose members are listed."""
+    return ("", None) if inspect.isclass(obj) and issubclass(obj, enum.Enum) else None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    # Its classes are called above.
+    app.config.napoleon_google_docstring = app.config.napoleon_numpy_docstring = False
+    app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", shorten)
+    app.connect("missing-reference", resolve)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

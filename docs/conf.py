@@ -1,0 +1,77 @@
+"""How Sphinx builds the documentation from the Markdown pages and the docstrings.
+
+    pip install '.[docs]' && sphinx-build -W --keep-going -n docs build/site
+
+Nothing is fetched, neither by the build nor by the pages that it makes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from pygments.lexers.special import TextLexer
+from sphinx.application import Sphinx
+
+# Compiled classes have no signatures to show; the readable twins of the accelerator have.
+os.environ["WEBSOCKETS_ACCELERATOR"] = "python"
+# The pages tell the defaults of the library, not those of who builds them.
+os.environ |= {"WEBSOCKETS_USER_AGENT": "Python/3.x websockets", "WEBSOCKETS_SERVER": "Python/3.x websockets"}
+# The legacy API, and what is found where it was once, warn whoever imports them.
+warnings.filterwarnings("ignore", r"websockets\.\w+.*(deprecated|renamed)", DeprecationWarning)
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from websockets.legacy.client import Connect  # noqa: E402
+from websockets.legacy.server import Serve  # noqa: E402
+from websockets.version import version as release  # noqa: E402
+
+# Programs know them by these names.
+Connect.__name__, Serve.__name__ = "connect", "serve"
+
+project = "websockets"
+author = "The websockets contributors"
+version = release
+
+extensions = ["myst_parser", "docstrings", "names", "sphinx_copybutton"]
+
+# Markdown. Anchors are those that other viewers of Markdown make of headings.
+myst_heading_anchors = 4
+
+# Docstrings.
+autodoc_default_options = {"members": True}
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
+
+# The names of other packages, and of the standard library, which is not asked for its list of names.
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(asyncio|collections|contextlib|http|logging|os|re|socket|ssl|ssl_module|types|uuid|werkzeug|zlib)\.[\w.]+|"
+        r"(Abstract|Async|Await|Callable|Contextmanager|Generator|HTTPStatus|Iter|Literal|Map|Mutable|Self|Seq)\w*|"
+        r"(Any|ModuleType|Pattern|Protocol|TracebackType)",
+    ),
+]
+
+# Appearance.
+html_theme = "furo"
+html_title = f"websockets {release}"
+html_copy_source = False
+html_show_copyright = False
+html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {"navigation_with_keys": True}
+copybutton_prompt_text = r"\$ "
+copybutton_prompt_is_regexp = True
+
+
+def setup(app: Sphinx) -> None:
+    # Where pages are viewed on a forge, it draws these diagrams; here they stay text, which says as much.
+    app.add_lexer("mermaid", TextLexer)

@@ -1,0 +1,80 @@
+"""What was counted on a connection: what users get, and the counters that aren't on the path of every message.
+
+May know: integers, and how long the header of a frame is (RFC 6455 section 5.2). Must not know: who counts, or why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["Statistics", "Tally", "payload_length"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a connection sent and received until now.
+
+    Sizes are in bytes; text counts as UTF-8. A message that is sent counts when it is given to the transport or to what
+    is going to be; one that is received counts when it has arrived whole, whether or not it has been read.
+
+    Attributes:
+        messages_sent, messages_received: messages.
+        payload_sent, payload_received: what the messages contain, before compression.
+        encoded_sent, encoded_received: the same as it travels, compressed or not, without the headers of frames.
+        bytes_sent, bytes_received: all that was written to the transport and read from it: frames of every kind, and
+            the opening handshake. TLS encrypts after that, and adds some bytes of its own.
+        pings_sent, pings_received: pings, those for keepalive included.
+        latency: round trip of the last ping that was answered, in seconds; 0.0 before the first.
+        skipped: messages of broadcasts that were left out as the peer was too slow.
+    """
+
+    messages_sent: int = 0
+    messages_received: int = 0
+    payload_sent: int = 0
+    payload_received: int = 0
+    encoded_sent: int = 0
+    encoded_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    pings_sent: int = 0
+    pings_received: int = 0
+    latency: float = 0.0
+    skipped: int = 0
+
+    @property
+    def ratio_sent(self) -> float:
+        """Bytes that a byte of what was sent took, without headers: 1.0 without compression, less if it saves any."""
+        return self.encoded_sent / self.payload_sent if self.payload_sent else 1.0
+
+    @property
+    def ratio_received(self) -> float:
+        """As :attr:`ratio_sent`, of what was received."""
+        return self.encoded_received / self.payload_received if self.payload_received else 1.0
+
+
+class Tally:
+    """What is counted off the path of a message; made when there is something to count."""
+
+    __slots__ = ("expanded", "messages_sent", "payload_sent", "pings_received", "pings_sent", "saved_sent", "skipped")
+
+    def __init__(self) -> None:
+        self.messages_sent = self.payload_sent = self.saved_sent = 0
+        self.expanded = 0  # bytes that inflating what was received added
+        self.pings_sent = self.pings_received = self.skipped = 0
+
+    def sent(self, frame: bytes, size: int, fin: bool) -> bytes:
+        """Count a frame that has ``size`` bytes of a message, which it may end; return it."""
+        payload = payload_length(frame)
+        self.messages_sent += fin
+        self.payload_sent += payload
+        self.saved_sent += size - payload
+        return frame
+
+
+NOTHING = Tally()
+
+
+def payload_length(frame: bytes) -> int:
+    """The size of the payload of a frame."""
+    second = frame[1]
+    return len(frame) - {126: 4, 127: 10}.get(second & 0x7F, 2) - (4 if second & 0x80 else 0)
