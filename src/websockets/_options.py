@@ -26,6 +26,7 @@ __all__ = [
     "checked_subprotocols",
     "client_extensions",
     "connection_arguments",
+    "idle_option",
     "queue_marks",
     "renamed_argument",
     "server_extensions",
@@ -124,6 +125,17 @@ def checked_seconds(name: str, seconds: float | None, *, zero: bool = False) -> 
     if not (seconds >= 0 if zero else seconds > 0):
         raise ValueError(f"{name} must be positive{' or equal to zero' if zero else ''}: {seconds}")
     return seconds
+
+
+def idle_option(idle_timeout: float | None) -> dict[str, Any]:
+    """``idle_timeout`` as an argument for connections; none if it isn't used: who makes them may not know of it.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it isn't positive.
+    """
+    seconds = checked_seconds("idle_timeout", idle_timeout)
+    return {} if seconds is None else {"idle_timeout": seconds}
 
 
 def checked_capacity(max_connections: int | None, max_connections_per_host: int | None) -> Capacity[Any] | None:

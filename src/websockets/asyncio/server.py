@@ -23,6 +23,7 @@ from .._options import (
     checked_capacity,
     checked_hosts,
     checked_subprotocols,
+    idle_option,
     queue_marks,
     renamed_argument,
     server_extensions,
@@ -61,7 +62,7 @@ class ServerConnection(Connection):
     Parameters:
         protocol: sans-I/O connection.
         server: the server that accepted the connection.
-        ping_interval, ping_timeout, close_timeout, max_queue, write_limit: as for
+        ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout: as for
             :class:`~websockets.asyncio.connection.Connection`.
     """
 
@@ -83,6 +84,7 @@ class ServerConnection(Connection):
         close_timeout: float | None = 10,
         max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
+        idle_timeout: float | None = None,
     ) -> None:
         self.server = server
         super().__init__(
@@ -92,6 +94,7 @@ class ServerConnection(Connection):
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            idle_timeout=idle_timeout,
         )
 
     _task: asyncio.Task[None] | None = None
@@ -355,6 +358,7 @@ def serve(
     hosts: HostsLike | None = None,
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
+    idle_timeout: float | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -394,6 +398,8 @@ def serve(
             handshake, to its end and that of its handler.
         max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
             not for servers behind a proxy, where all have the address of the proxy. Unix sockets have no host.
+        idle_timeout: seconds without data after which a connection is closed with 1001; see
+            :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
@@ -423,6 +429,7 @@ def serve(
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            **idle_option(idle_timeout),
         ),
         checked_capacity(max_connections, max_connections_per_host),
         {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
