@@ -87,7 +87,7 @@ class _WrongHost(InvalidHeaderValue):
     """A name that the server doesn't answer to (RFC 9110 section 7.4)."""
 
 
-class Unavailable(InvalidHandshake):
+class _Unavailable(InvalidHandshake):
     """Nothing is wrong with the request, but the server can't take it now."""
 
 
@@ -413,7 +413,7 @@ class ServerProtocol(Protocol):
 
     def _turn_away(self, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
         """The answer to a request that the server can't take now, whatever it says."""
-        self.handshake_exc = Unavailable(reason)
+        self.handshake_exc = _Unavailable(reason)
         return self.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
 
     def send_response(self, response: Response) -> None:
@@ -550,7 +550,7 @@ def _add_headers(made: Headers, headers: Headers) -> None:
 
 def refusal_reason(exc: Exception) -> str | None:
     """In a few words, why a request was refused; None for a failure that isn't its fault."""
-    if isinstance(exc, Unavailable):
+    if isinstance(exc, _Unavailable):
         return str(exc)
     return next((row[1].removeprefix("! ") for row in _REFUSALS if isinstance(exc, row[0])), None)
 

@@ -11,7 +11,7 @@ import pytest
 
 from _kit import VirtualLoop, advance, idle, virtual, wire
 from _kit.asking import uri_of
-from _kit.ends import FramePeer, open_end, open_pair
+from _kit.ends import FramePeer, open_end
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -356,6 +356,6 @@ async def test_factories_that_know_nothing_of_it() -> None:
 )
 def test_timeout_that_makes_no_sense(timeout: Any, kind: type[Exception], error: str) -> None:
     with pytest.raises(kind, match=f"^{error}$"):
-        serve(open_pair, "localhost", 0, idle_timeout=timeout)  # type: ignore[arg-type]
+        serve(lambda connection: connection.wait_closed(), "localhost", 0, idle_timeout=timeout)
     with pytest.raises(kind, match=f"^{error}$"):
         connect("ws://localhost", idle_timeout=timeout)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from compat import surface
 
 DOCS = Path(__file__).parents[2] / "docs"
