@@ -14,6 +14,7 @@ import sys
 from ._accelerator import build_frame, new_mask
 from ._lifecycle import Side
 from ._messages import encode_message
+from .extensions.permessage_deflate import PerMessageDeflate
 from .protocol import FIN, Protocol
 from .typing import BytesLike, DataLike
 
@@ -65,20 +66,24 @@ class PreparedMessage:
             ProtocolError: a fragmented message is under way.
             InvalidState: the connection isn't open.
         """
-        protocol._check_sending()
         if protocol.extensions and protocol._deflate is None:
             protocol._find_deflate()
         deflate = protocol._deflate
         if protocol.debug or (deflate is None and protocol.extensions):
             return protocol._frame_message(self._opcode, self._payload, compress)
-        if deflate is None or not deflate._compresses(self._size, compress):
-            if protocol.side is Side.CLIENT:
-                return build_frame(self._opcode | FIN, self._payload, new_mask())
-            if self._plain is None:
-                self._plain = build_frame(self._opcode | FIN, self._payload, None)
-            return self._plain
-        if self._size < self._alone_from and not deflate.local_no_context_takeover:
+        if deflate is not None and deflate._compresses(self._size, compress):
+            return self._compressed_frame(protocol, deflate)
+        if protocol.side is Side.CLIENT:
             return protocol._frame_message(self._opcode, self._payload, compress)
+        protocol._check_sending()
+        if self._plain is None:
+            self._plain = build_frame(self._opcode | FIN, self._payload, None)
+        return self._plain
+
+    def _compressed_frame(self, protocol: Protocol, deflate: PerMessageDeflate) -> bytes:
+        if self._size < self._alone_from and not deflate.local_no_context_takeover:
+            return protocol._frame_message(self._opcode, self._payload, True)
+        protocol._check_sending()
         made = self._compressed.get(deflate._kind)
         if made is None:
             head, payload = deflate._pack_alone(self._opcode | FIN, self._payload)

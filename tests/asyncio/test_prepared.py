@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from _kit import virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets import PreparedMessage
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosedOK, InvalidState, ProtocolError
@@ -16,6 +16,7 @@ from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.protocol import Protocol, Side
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", list(Side), ids=lambda side: side.name.lower())
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_prepared(data: Any) -> None:
 
 @virtual
 async def test_text_is_told_before() -> None:
-    async with open_pair() as (client, _):
+    async with connected_pair() as (client, _):
         with pytest.raises(TypeError, match="text must be given to PreparedMessage"):
             await client.send(PreparedMessage("a"), text=True)
         with pytest.raises(TypeError, match="text must be given to PreparedMessage"):
@@ -72,7 +73,7 @@ async def test_text_is_told_before() -> None:
 @virtual
 async def test_compression_is_shared_and_contexts_stay_intact(side: Side, no_takeover: bool) -> None:
     message = PreparedMessage("compressed once, " * 50)
-    async with open_pair() as pair:
+    async with connected_pair() as pair:
         sender, receiver = pair if side is Side.CLIENT else reversed(pair)
         (deflate,) = sender.protocol.extensions
         assert isinstance(deflate, PerMessageDeflate)
@@ -89,9 +90,9 @@ async def test_compression_is_shared_and_contexts_stay_intact(side: Side, no_tak
 async def test_one_encoding_for_each_kind_of_connection() -> None:
     message = PreparedMessage("0123456789" * 100)
     async with (
-        open_pair() as (client, server),
-        open_pair() as (other_client, other),
-        open_pair(client={"compression": None}) as (plain_client, plain),
+        connected_pair() as (client, server),
+        connected_pair() as (other_client, other),
+        connected_pair(client={"compression": None}) as (plain_client, plain),
     ):
         other.protocol.extensions[0].local_max_window_bits = 9  # type: ignore[attr-defined]
         for _ in range(3):
@@ -104,7 +105,7 @@ async def test_one_encoding_for_each_kind_of_connection() -> None:
 @virtual
 async def test_compression_can_be_chosen() -> None:
     small, large = PreparedMessage("a" * 20), PreparedMessage("b" * 2000)
-    async with open_pair() as (client, server):
+    async with connected_pair() as (client, server):
         for message, compress, least, most in (
             (small, None, 20, 20),
             (small, True, 1, 19),
@@ -157,7 +158,7 @@ def test_when_it_cannot_be_sent() -> None:
 
 @virtual
 async def test_a_closed_connection() -> None:
-    async with open_pair() as (client, server):
+    async with connected_pair() as (client, server):
         await client.close()
         with pytest.raises(ConnectionClosedOK):
             await server.send(PreparedMessage("a"))

@@ -454,7 +454,7 @@ async def test_frames_that_are_held_back_count(side: Side) -> None:
 @virtual
 async def test_compress(message: Any, compress: bool | None, smaller: bool) -> None:
     whole = "".join(message) if isinstance(message, list) else message
-    async with open_pair() as (client, server):
+    async with connected_pair() as (client, server):
         for sender, receiver in ((client, server), (server, client)):
             for _ in range(2):
                 await sender.send(message, compress=compress)

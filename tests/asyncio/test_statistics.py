@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from _kit import advance, idle, virtual, wire
-from _kit.ends import open_end, open_pair
+from _kit.ends import open_end
 from websockets import PreparedMessage, Statistics
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side
+from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", list(Side), ids=lambda side: side.name.lower())
 
@@ -85,7 +86,7 @@ async def test_what_is_received(side: Side, max_queue: int) -> None:
 @pytest.mark.parametrize("takeover", [True, False])
 @virtual
 async def test_compression(takeover: bool) -> None:
-    async with open_pair(server={"compression": "deflate"}) as (client, server):
+    async with connected_pair(server={"compression": "deflate"}) as (client, server):
         if not takeover:
             server.protocol.extensions[0].local_no_context_takeover = True  # type: ignore[attr-defined]
         messages: list[Any] = ["a" * 5000, "é" * 5000, b"b" * 100_000, "short", ["frag" * 100, "ment"]]
@@ -108,7 +109,7 @@ async def test_compression(takeover: bool) -> None:
 
 @virtual
 async def test_pings_and_latency() -> None:
-    async with open_pair(client={"ping_interval": 20}, server={"ping_interval": None}) as (client, server):
+    async with connected_pair(client={"ping_interval": 20}, server={"ping_interval": None}) as (client, server):
         await advance(61)
         assert client.statistics.pings_sent == server.statistics.pings_received == 3
         await (await server.ping())
@@ -134,7 +135,7 @@ async def test_they_outlive_the_connection(side: Side) -> None:
 
 @virtual
 async def test_a_snapshot() -> None:
-    async with open_pair() as (client, _):
+    async with connected_pair() as (client, _):
         snapshot = client.statistics
         await client.send("a")
         assert snapshot.messages_sent == 0

@@ -277,19 +277,15 @@ class Connection(Link):
             await self._send_fragments(message, text, compress)
             return
         if self._send_lock is not None:
+            # Who is next in line goes on in another turn of the loop.
             async with self._sender():
-                await self._send_prepared(prepared, compress)
-        else:
-            await self._send_prepared(prepared, compress)
-        if self._drainers is not None:
-            await self._drain()
-
-    async def _send_prepared(self, message: PreparedMessage, compress: bool | None) -> None:
+                pass
         try:
-            frame = message._frame(self.protocol, compress)
+            frame = prepared._frame(self.protocol, compress)
         except InvalidState:
             await self._raise_closed()
-        self._put(frame, message._size)
+        if self._put(frame, prepared._size) == FULL:
+            await self._drain()
 
     @contextlib.asynccontextmanager
     async def _sender(self) -> AsyncIterator[None]:
