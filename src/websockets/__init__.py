@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .asyncio.router import unix_route as unix_route
     from .asyncio.server import Server as Server
     from .asyncio.server import ServerConnection as ServerConnection
+    from .asyncio.server import ServerStatistics as ServerStatistics
     from .asyncio.server import basic_auth as basic_auth
     from .asyncio.server import broadcast as broadcast
     from .asyncio.server import serve as serve
@@ -108,7 +109,7 @@ _HOMES = {
         "_statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",
         "asyncio.router": "Router route unix_route",
-        "asyncio.server": "Server ServerConnection basic_auth broadcast serve unix_serve",
+        "asyncio.server": "Server ServerConnection ServerStatistics basic_auth broadcast serve unix_serve",
         "client": "ClientProtocol",
         "datastructures": "Headers HeadersLike MultipleValuesError",
         "exceptions": (

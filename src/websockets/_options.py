@@ -10,17 +10,23 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ._capacity import Capacity
+from ._handshake import HostNames
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from .headers import validate_subprotocols
-from .typing import Subprotocol
+from .typing import HostsLike, Subprotocol
 from .uri import WebSocketURI
 
 __all__ = [
     "check_tls",
+    "checked_capacity",
+    "checked_hosts",
+    "checked_seconds",
     "checked_subprotocols",
     "client_extensions",
     "connection_arguments",
+    "idle_option",
     "queue_marks",
     "renamed_argument",
     "server_extensions",
@@ -98,6 +104,68 @@ def checked_subprotocols(subprotocols: Sequence[Subprotocol] | None) -> Sequence
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
     return subprotocols
+
+
+def checked_seconds(name: str, seconds: float | None, *, zero: bool = False) -> float | None:
+    """A length of time as it was given; None for no limit.
+
+    Parameters:
+        name: the option, for the error.
+        seconds: what was given.
+        zero: whether it may be no time at all.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it is negative, or zero where that makes no sense, or not a number in the sense of floats.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
+    if not (seconds >= 0 if zero else seconds > 0):
+        raise ValueError(f"{name} must be positive{' or equal to zero' if zero else ''}: {seconds}")
+    return seconds
+
+
+def idle_option(idle_timeout: float | None) -> dict[str, Any]:
+    """``idle_timeout`` as an argument for connections; none if it isn't used: who makes them may not know of it.
+
+    Raises:
+        TypeError: it isn't a number.
+        ValueError: it isn't positive.
+    """
+    seconds = checked_seconds("idle_timeout", idle_timeout)
+    return {} if seconds is None else {"idle_timeout": seconds}
+
+
+def checked_capacity(max_connections: int | None, max_connections_per_host: int | None) -> Capacity[Any] | None:
+    """What keeps a server to its limits; None if there are none.
+
+    Raises:
+        TypeError: a limit isn't a whole number.
+        ValueError: it leaves room for nobody.
+    """
+    limits = {"max_connections": max_connections, "max_connections_per_host": max_connections_per_host}
+    for name, limit in limits.items():
+        if limit is None:
+            continue
+        if isinstance(limit, bool) or not isinstance(limit, int):
+            raise TypeError(f"{name} must be a whole number or None, not {limit!r}")
+        if limit < 1:
+            raise ValueError(f"{name} must be at least 1: {limit}")
+    if max_connections is None and max_connections_per_host is None:
+        return None
+    return Capacity(max_connections, max_connections_per_host)
+
+
+def checked_hosts(hosts: HostsLike | None) -> HostNames | None:
+    """The names that a server answers to, ready to be compared; None for any.
+
+    Raises:
+        TypeError: there is something among them that is neither a name nor a pattern.
+        ValueError: there are none, or one can't be the name of a host.
+    """
+    return None if hosts is None else HostNames.of(hosts)
 
 
 def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:

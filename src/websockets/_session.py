@@ -32,6 +32,12 @@ __all__ = ["Answered", "Session", "Timing"]
 
 _RECEIVING: Final = Receiving.OPEN
 
+# How often an idle connection is looked at in the time after which it is closed: so much later than that it may be.
+LOOKS: Final = 4
+
+# A look that comes so much too late, in seconds, or by the time between two looks, tells that the loop stood still.
+STALL: Final = 0.1
+
 
 class Timing(NamedTuple):
     """The times of a connection in seconds, None for "never"; one object serves all connections of a server."""
@@ -39,6 +45,7 @@ class Timing(NamedTuple):
     ping_interval: float | None = 20
     ping_timeout: float | None = 20
     close_timeout: float | None = 10
+    idle_timeout: float | None = None
 
 
 class Answered(NamedTuple):
@@ -81,6 +88,11 @@ class Session:
     muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
     _known: State | None = None
     _keepalive_started: float | None = None
+    # When to look whether data passed, what there was then, and when it is known to have passed. Nothing happens on the
+    # path of a message: numbers that are counted anyway are compared.
+    idle_at: float = math.inf
+    _traffic: tuple[int, ...] | None = None
+    _active_at: float = 0.0
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -88,6 +100,11 @@ class Session:
     def closed(self) -> bool:
         """Whether the connection is over."""
         return self.protocol.state is State.CLOSED
+
+    @property
+    def due_at(self) -> float:
+        """When :meth:`ring` must be called; infinity for never."""
+        return min(self.alarm_at, self.idle_at)
 
     def close_exc(self) -> ConnectionClosed:
         """The exception for whoever uses the connection after it closed, with what caused it."""
@@ -131,7 +148,7 @@ class Session:
         if exc is not None and self.cause is None and self.protocol.parser_exc is None:
             self.cause = exc
         self.protocol.receive_eof()
-        self.alarm, self.alarm_at = None, math.inf
+        self.alarm, self.alarm_at, self.idle_at = None, math.inf, math.inf
         pings, self._pings = self._pings or {}, None
         return [ping.waiter for ping in pings.values() if ping.waiter is not None]
 
@@ -269,6 +286,8 @@ class Session:
                 if message is not None and isinstance(message.headers, Headers):
                     message.headers._settle()
             self._wait(Alarm.PING, self.timing.ping_interval, now)
+            if self.timing.idle_timeout is not None:
+                self._active_at, self.idle_at = now, now + self.timing.idle_timeout / LOOKS
 
     def _wait(self, alarm: Alarm, timeout: float | None, since: float) -> None:
         if timeout is None:
@@ -276,12 +295,20 @@ class Session:
         else:
             self.alarm, self.alarm_at = alarm, since + timeout
 
-    def ring(self, now: float) -> bool:
-        """What :attr:`alarm` announced is due.
+    def ring(self, now: float, traffic: tuple[int, ...] = ()) -> bool:
+        """What :attr:`alarm` announced is due, or it is time to look whether the connection is idle.
+
+        Parameters:
+            now: the time.
+            traffic: if it is :attr:`idle_at`, numbers that change when data pass, either way; at first, zeros.
 
         Returns:
             Whether the TCP connection must be aborted.
         """
+        if now >= self.idle_at:
+            self._check_idle(now, traffic)
+        if now < self.alarm_at:
+            return False
         match self.alarm:
             case Alarm.PING:
                 self._send_keepalive(now)
@@ -301,6 +328,34 @@ class Session:
         self.alarm, self.alarm_at = None, math.inf
         if self.cause is None and self.protocol.parser_exc is None:
             self.cause = TimeoutError(text)
+
+    def _check_idle(self, now: float, traffic: tuple[int, ...]) -> None:
+        """Close the connection if no data passed for long enough; else look again later."""
+        timeout = self.timing.idle_timeout
+        assert timeout is not None
+        if self.protocol.state is not State.OPEN:
+            self.idle_at = math.inf
+            return
+        before, self._traffic = self._traffic, traffic
+        # While messages wait to be read, it is the application that is slow, and not the connection that is idle.
+        if self.inbox.items or (any(traffic) if before is None else traffic != before):
+            self._active_at = now
+        end = self._active_at + timeout
+        stalled = now - self.idle_at > max(timeout / LOOKS, STALL)
+        if now < end or stalled:
+            # What arrived while the loop stood still has yet to be read.
+            self.idle_at = now + timeout / LOOKS if stalled else min(now + timeout / LOOKS, end)
+        else:
+            self.idle_at = math.inf
+            self._close_idle(timeout)
+
+    def _close_idle(self, timeout: float) -> None:
+        self.protocol.logger.info("no data for %g seconds; closing connection", timeout)
+        if self.protocol._continuing:
+            # No more will come of a message that stopped in its middle.
+            self.fail(CloseCode.GOING_AWAY, "idle timeout")
+        else:
+            self.close(CloseCode.GOING_AWAY, "idle timeout")
 
     def _send_keepalive(self, now: float) -> None:
         # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.

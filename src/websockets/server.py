@@ -15,10 +15,10 @@ from http import HTTPStatus as Status
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._deprecated import names_of_old
-from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
-from .datastructures import Headers
+from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -39,7 +39,7 @@ from .extensions.base import Extension, ServerExtensionFactory
 from .headers import build_extension, parse_extension, parse_subprotocol
 from .http11 import Request, RequestParser, Response
 from .protocol import Protocol, Side
-from .typing import BytesLike, ExtensionHeader, LoggerLike, Origin, StatusLike, Subprotocol
+from .typing import BytesLike, ExtensionHeader, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 
 __all__ = ["ServerProtocol"]
 
@@ -53,6 +53,9 @@ _is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
 BROWSER_HINT: Final = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+# What the body and the end of the connection decide, and nobody else.
+FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
 
 
 class _Date:
@@ -75,9 +78,23 @@ class _Date:
 
 _date = _Date()
 
+
+class _UnsupportedVersion(InvalidHeaderValue):
+    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
+
+
+class _WrongHost(InvalidHeaderValue):
+    """A name that the server doesn't answer to (RFC 9110 section 7.4)."""
+
+
+class _Unavailable(InvalidHandshake):
+    """Nothing is wrong with the request, but the server can't take it now."""
+
+
 # What each refusal answers: the status, headers beside the usual, and what the body adds to the error. First that fits.
 _REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str], ...]] = (
     (InvalidOrigin, "! invalid origin", Status.FORBIDDEN, {}, ".\n"),
+    (_WrongHost, "! invalid host", Status.MISDIRECTED_REQUEST, {}, ".\n"),
     (InvalidUpgrade, "! invalid upgrade", Status.UPGRADE_REQUIRED, {"Upgrade": "websocket"}, "." + BROWSER_HINT),
     (InvalidMethod, "! invalid method", Status.METHOD_NOT_ALLOWED, {"Allow": "GET"}, ".\n"),
     (InvalidProtocol, "! invalid protocol", Status.HTTP_VERSION_NOT_SUPPORTED, {}, ".\n"),
@@ -89,16 +106,14 @@ _REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str],
 )
 
 
-class _UnsupportedVersion(InvalidHeaderValue):
-    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
-
-
 class ServerProtocol(Protocol):
     """Sans-I/O WebSocket server connection.
 
     Parameters:
         origins: acceptable values of the ``Origin`` header: strings, compiled patterns that must match in full, None
             for a missing header. None instead of a sequence accepts anything.
+        hosts: names that the ``Host`` header may have: strings without a port, compiled patterns that must match in
+            full; the case doesn't matter. None accepts any.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         select_subprotocol: ``f(protocol, offered) -> subprotocol or None``, instead of the default choice.
@@ -106,6 +121,10 @@ class ServerProtocol(Protocol):
         max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
             a fragment.
         logger: where to log; ``websockets.server`` by default.
+
+    Raises:
+        ValueError: ``hosts`` has something that can't be the name of a host.
+        TypeError: it has something that is neither a name nor a pattern.
     """
 
     def __init__(
@@ -118,13 +137,17 @@ class ServerProtocol(Protocol):
         state: State = State.CONNECTING,
         max_size: int | tuple[int | None, int | None] | None = 2**20,
         logger: LoggerLike | None = None,
+        hosts: HostsLike | None = None,
     ) -> None:
         super().__init__(Side.SERVER, state=state, max_size=max_size, logger=logger)
         self.origins = origins
         self.available_extensions = extensions
         self.available_subprotocols = subprotocols
         self._select = select_subprotocol
+        if hosts is not None:
+            self.hosts = HostNames.of(hosts)
 
+    hosts: HostNames | None = None
     _parser: RequestParser | None = None
     _requested: bool = False
     _unanswered: Request | None = None
@@ -251,10 +274,25 @@ class ServerProtocol(Protocol):
         """
         headers = request.headers
         key = _checked_key(request)
+        self.process_host(headers)
         self.origin = self.process_origin(headers)
         extensions_header, self.extensions = self.process_extensions(headers)
         protocol_header = self.subprotocol = self.process_subprotocol(headers)
         return accept_key(key), extensions_header, protocol_header
+
+    def process_host(self, headers: Headers) -> None:
+        """Check for whom the request is (RFC 9110 section 7.4). May be overridden.
+
+        Parameters:
+            headers: headers of the request.
+
+        Raises:
+            InvalidHeader: ``Host`` is missing or repeated, or the server doesn't answer to what it says.
+        """
+        if self.hosts is not None:
+            host = single_value(headers, "Host")
+            if host not in self.hosts:
+                raise _WrongHost("Host", host)
 
     def process_origin(self, headers: Headers) -> Origin | None:
         """Check the origin (RFC 6455 section 10.2). May be overridden.
@@ -346,24 +384,37 @@ class ServerProtocol(Protocol):
                 return subprotocol
         raise NegotiationError(f"invalid subprotocol; expected one of {', '.join(self.available_subprotocols)}")
 
-    def reject(self, status: StatusLike, text: str) -> Response:
-        """Make a response that opens no connection: a refusal, a health check.
+    def reject(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
+        """Make a response that opens no connection: a refusal, a page, a health check.
 
         Parameters:
             status: HTTP status.
-            text: body, in plain text.
+            text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
+            headers: more headers, or others than the usual, such as ``Content-Type``.
 
         Returns:
             The response, with ``Connection: close``; its headers may be changed.
+
+        Raises:
+            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
+                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            TypeError: ``text`` is neither ``str`` nor bytes.
         """
         status = Status(status)
-        body = text.encode()
-        headers = Headers()
-        headers["Date"] = _date()
-        headers["Connection"] = "close"
-        headers["Content-Length"] = str(len(body))
-        headers["Content-Type"] = "text/plain; charset=utf-8"
-        return Response(status.value, status.phrase, headers, body)
+        body, content_type = _body(text)
+        made = Headers()
+        made["Date"] = _date()
+        made["Connection"] = "close"
+        made["Content-Length"] = str(len(body))
+        made["Content-Type"] = content_type
+        if headers is not None:
+            _add_headers(made, Headers(headers))
+        return Response(status.value, status.phrase, made, body)
+
+    def _turn_away(self, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
+        """The answer to a request that the server can't take now, whatever it says."""
+        self.handshake_exc = _Unavailable(reason)
+        return self.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
 
     def send_response(self, response: Response) -> None:
         """Send the response: 101 opens the connection, anything else ends it.
@@ -424,7 +475,7 @@ share_names(
     ServerProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
-    "origins", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
     # When it closes.
@@ -475,6 +526,33 @@ def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Res
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
     return Response(101, "Switching Protocols", headers)
+
+
+def _body(text: str | BytesLike) -> tuple[bytes, str]:
+    """The body of a response, and what it is."""
+    if isinstance(text, str):
+        return text.encode(), "text/plain; charset=utf-8"
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text), "application/octet-stream"
+    raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
+
+
+def _add_headers(made: Headers, headers: Headers) -> None:
+    """Add headers of the application; they come in place of ours that have the same name."""
+    for name in FIXED_HEADERS:
+        if name in headers:
+            raise ValueError(f"headers must not set {name}: {', '.join(headers.get_all(name))}")
+    for name in headers:
+        if name in made:
+            del made[name]
+    made.update(headers)
+
+
+def refusal_reason(exc: Exception) -> str | None:
+    """In a few words, why a request was refused; None for a failure that isn't its fault."""
+    if isinstance(exc, _Unavailable):
+        return str(exc)
+    return next((row[1].removeprefix("! ") for row in _REFUSALS if isinstance(exc, row[0])), None)
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

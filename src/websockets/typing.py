@@ -8,6 +8,7 @@ from __future__ import annotations
 import http
 import logging
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, NewType
 
@@ -37,6 +38,9 @@ LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
 
 StatusLike = http.HTTPStatus | int
 """What may be given as a status of HTTP."""
+
+HostsLike = str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
+"""What may be given as the names that a server answers to."""
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """What may be given as the path of a Unix socket."""

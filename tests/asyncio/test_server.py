@@ -305,6 +305,49 @@ async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFix
 
 
 @virtual
+async def test_names_that_the_server_answers_to() -> None:
+    def health(connection: ServerConnection, request: Request) -> Response | None:
+        return connection.respond(200, "healthy") if request.path == "/health" else None
+
+    for hook in (None, health):
+        async with serving(hosts=["localhost"], process_request=hook) as server:
+            # A name of an attacker that leads to this server: DNS rebinding.
+            status, headers, body = await ask(server, request(host="evil.example"))
+            assert (status, headers["Connection"]) == ("421 Misdirected Request", ["close"])
+            assert body == b"Failed to open a WebSocket connection: invalid Host header: evil.example.\n"
+            async with connect(f"ws://LOCALHOST:{port(server)}/", proxy=None):
+                pass
+            if hook is not None:
+                # Health checks by address come before.
+                assert (await ask(server, request("/health", host="10.0.0.1")))[0] == "200 OK"
+
+
+def test_hosts_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"^hosts must be names without scheme and port: 'localhost:80'$"):
+        serve(echo, hosts=["localhost:80"])
+    with pytest.raises(TypeError, match=r"^hosts must be names or compiled patterns, not 80$"):
+        serve(echo, hosts=80)  # type: ignore[arg-type]
+
+
+@virtual
+async def test_page_beside_the_connections() -> None:
+    page = b"<!doctype html><p>Hello!"
+
+    def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/":
+            return connection.respond(200, page, headers={"Content-Type": "text/html; charset=utf-8"})
+        return connection.respond(200, page) if request.path == "/raw" else None
+
+    async with serving(process_request=process_request) as server:
+        status, headers, body = await ask(server, request())
+        assert (status, headers["Content-Type"], body) == ("200 OK", ["text/html; charset=utf-8"], page)
+        status, headers, body = await ask(server, request("/raw"))
+        assert (status, headers["Content-Type"], body) == ("200 OK", ["application/octet-stream"], page)
+        async with connect(f"ws://localhost:{port(server)}/ws", proxy=None):
+            pass
+
+
+@virtual
 async def test_answer_to_head_has_no_body() -> None:
     async with serving(process_request=lambda connection, request: connection.respond(200, "fine")) as server:
         status, headers, body = await ask(server, request(method="HEAD"))

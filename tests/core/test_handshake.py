@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from _kit import wire
 from websockets._handshake import (
     SECRET_HEADERS,
     VERSION,
+    HostNames,
     accept_key,
     check_upgrade,
     log_headers,
@@ -97,6 +100,88 @@ def test_something_else_than_an_upgrade(connection: list[str], upgrade: list[str
 def test_malformed_upgrade(connection: list[str], upgrade: list[str]) -> None:
     with pytest.raises(InvalidHeaderFormat):
         check_upgrade(upgrade_headers(connection, upgrade))
+
+
+# ------------------------------------------------------------------------------------------------------- names of hosts
+
+
+@pytest.mark.parametrize(
+    ("hosts", "header", "found"),
+    [
+        ("localhost", "localhost", True),
+        ("localhost", "LocalHost:8765", True),
+        ("Example.COM", "example.com", True),
+        ("localhost", "localhost:", True),
+        ("localhost", "localhost:80a", False),
+        ("localhost", "localhost:8765:1", False),
+        ("localhost", "localhost.evil.example", False),
+        ("localhost", "evil.example", False),
+        ("localhost", "me@localhost", False),
+        ("localhost", " localhost", False),
+        ("localhost", "[localhost]", False),
+        ("localhost", "", False),
+        ("localhost", ":8765", False),
+        ("127.0.0.1", "127.0.0.1:80", True),
+        ("::1", "[::1]", True),
+        ("[::1]", "[::1]:8765", True),
+        ("0:0:0:0:0:0:0:1", "[::1]", True),
+        ("2001:DB8::A", "[2001:db8:0::a]:443", True),
+        ("::1", "::1", False),
+        ("::1", "[::2]", False),
+        ("::1", "[::1]x", False),
+        ("::1", "[::1", False),
+        ("b\xfccher.example", "xn--bcher-kva.example", True),
+        (["a", "b"], "b:1", True),
+        (("a", "b"), "c", False),
+        (re.compile("(www\\.)?example\\.com"), "WWW.example.com:443", True),
+        (re.compile("Example\\.com"), "example.com", True),
+        (re.compile("example\\.com"), "example.com.evil.example", False),
+        (re.compile("example"), "notexample", False),
+        ([re.compile("a+"), "b"], "aaa", True),
+        (re.compile(".*"), "", False),
+        (re.compile("::[0-9a-f]+"), "[::00AB]:1", True),
+    ],
+)
+def test_host(hosts: Any, header: str, found: bool) -> None:
+    assert (header in HostNames.of(hosts)) is found
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_hosts_in_any_container(kind: Any) -> None:
+    names = HostNames.of(kind(["a", re.compile("b")]))
+    assert repr(names) == "['a', re.compile('b')]"
+    assert HostNames.of(names) is names
+
+
+@pytest.mark.parametrize(
+    ("hosts", "error"),
+    [
+        ([], "hosts is empty: nobody could connect"),
+        ("", "hosts must be names: ''"),
+        ("localhost:8765", "hosts must be names without scheme and port: 'localhost:8765'"),
+        (["[::1]:80"], "hosts must be names without scheme and port: '[::1]:80'"),
+        (["http://a"], "hosts must be names without scheme and port: 'http://a'"),
+        (["a b"], "hosts must be names: 'a b'"),
+        (["*/"], "hosts must be names: '*/'"),
+        (["\xfc" * 70], f"hosts must be names: {chr(0xFC) * 70!r}"),
+    ],
+)
+def test_what_is_no_host(hosts: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(error)}$"):
+        HostNames.of(hosts)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "what"), [(5, "5"), ([None], "None"), ([b"a"], "b'a'"), ([re.compile(b"a")], "re.compile(b'a')")]
+)
+def test_hosts_of_no_good_type(hosts: Any, what: str) -> None:
+    with pytest.raises(TypeError, match=f"^hosts must be names or compiled patterns, not {re.escape(what)}$"):
+        HostNames.of(hosts)
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_no_header_breaks_the_comparison(header: str) -> None:
+    assert (header in HostNames.of([re.compile("."), "ab"])) in (True, False)
 
 
 # -------------------------------------------------------------------------------------------------------------- the log

@@ -11,6 +11,8 @@ import pytest
 
 from websockets._options import (
     check_tls,
+    checked_hosts,
+    checked_seconds,
     checked_subprotocols,
     client_extensions,
     connection_arguments,
@@ -285,3 +287,34 @@ def test_argument_under_its_name_of_old(arguments: dict[str, Any], value: Any) -
     assert result == (value, {name: arguments[name] for name in arguments if name == "x"})
     # It is the caller who must change.
     assert [warning.filename for warning in caught] == ["caller.py"]
+
+
+def test_hosts() -> None:
+    assert checked_hosts(None) is None
+    names = checked_hosts(["a"])
+    assert names is not None
+    assert "A:1" in names
+    with pytest.raises(ValueError, match="hosts is empty"):
+        checked_hosts([])
+
+
+@pytest.mark.parametrize("seconds", [None, 0.1, 1, float("inf")])
+def test_seconds(seconds: float | None) -> None:
+    assert checked_seconds("idle_timeout", seconds) is seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "zero", "kind", "error"),
+    [
+        (0, False, ValueError, "wait must be positive: 0"),
+        (-0.5, False, ValueError, "wait must be positive: -0.5"),
+        (-0.5, True, ValueError, "wait must be positive or equal to zero: -0.5"),
+        (float("nan"), True, ValueError, "wait must be positive or equal to zero: nan"),
+        ("1", True, TypeError, "wait must be a number of seconds or None, not '1'"),
+        (False, True, TypeError, "wait must be a number of seconds or None, not False"),
+    ],
+)
+def test_seconds_that_make_no_sense(seconds: Any, zero: bool, kind: type[Exception], error: str) -> None:
+    with pytest.raises(kind, match=f"^{error}$"):
+        checked_seconds("wait", seconds, zero=zero)
+    assert checked_seconds("wait", 0, zero=True) == 0

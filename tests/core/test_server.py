@@ -137,6 +137,14 @@ def wrong_origin(what: str, headers: wire.Headers, error: str, origins: Sequence
     return Refusal(what, data, "403 Forbidden", InvalidOrigin, error, "! invalid origin", options={"origins": origins})
 
 
+def wrong_host(host: str, *hosts: Any) -> Refusal:
+    error = f"invalid Host header: {host}" if host else "empty Host header"
+    data, options = request(host=host), {"hosts": hosts}
+    return Refusal(
+        f"host {host}", data, "421 Misdirected Request", InvalidHeaderValue, error, "! invalid host", options=options
+    )
+
+
 def wrong_version(version: str) -> Refusal:
     error = f"invalid Sec-WebSocket-Version header: {version}"
     more = {"Upgrade": ["websocket"], "Sec-WebSocket-Version": ["13"]}
@@ -238,6 +246,10 @@ REFUSALS = [
         [re.compile(r"http://a")],
     ),
     wrong_origin("no origin for a pattern", {}, "missing Origin header", [re.compile(".*")]),
+    wrong_host("evil.example", "localhost", re.compile(r"\w+\.example\.com")),
+    wrong_host("", "localhost", re.compile(".*")),
+    bad_header("no host", {"Host": None}, "missing Host header", hosts=["a"]),
+    bad_header("two hosts", {"Host": ["a", "a"]}, "invalid Host header: multiple values", hosts=["a"]),
     bad_header("two origins", {"Origin": ["a", "b"]}, "invalid Origin header: multiple values", origins=["a"]),
     bad_header("two origins, any allowed", {"Origin": ["a", "b"]}, "invalid Origin header: multiple values"),
     bad_header("no subprotocol", {}, "missing subprotocol", NegotiationError, subprotocols=["a"]),
@@ -412,6 +424,22 @@ def test_values_of_the_client_are_not_reflected_as_they_are() -> None:
     assert "\x9b" not in str(got.headers)
 
 
+def test_host_before_origin() -> None:
+    server, got = ask(request(host="a", headers={"Origin": "http://a"}), hosts=["b"], origins=["http://b"])
+    assert got.status == "HTTP/1.1 421 Misdirected Request"
+    assert server.origin is None
+
+
+def test_process_host_may_be_overridden() -> None:
+    class Anybody(ServerProtocol):
+        def process_host(self, headers: Headers) -> None:
+            assert headers["Host"] == "a"
+
+    server = Anybody(hosts=["b"])
+    converse(server, [request(host="a")])
+    assert server.state is State.OPEN
+
+
 # ----------------------------------------------------------------------------------------------------------- accepted
 
 
@@ -431,6 +459,10 @@ def accepted(what: str, headers: wire.Headers, **known: Any) -> Accepted:
 
 def origin_row(what: str, origin: str | None, *origins: Any) -> Accepted:
     return Accepted(what, request(headers={"Origin": origin}), {"origins": origins}, {}, {"origin": origin})
+
+
+def host_row(host: str, *hosts: Any) -> Accepted:
+    return Accepted(f"host {host}", request(host=host), {"hosts": hosts})
 
 
 def subprotocol_row(what: str, offer: str | list[str] | None, chosen: str | None, **options: Any) -> Accepted:
@@ -458,6 +490,9 @@ ACCEPTED = [
     origin_row("origin", "http://a", "http://b", "http://a"),
     origin_row("no origin", None, "http://a", None),
     origin_row("origin that a pattern matches", "https://x.a", re.compile(r"https://\w\.a"), None),
+    host_row("localhost:8765", "example.com", "localhost"),
+    host_row("a.example.com", re.compile(r"\w+\.example\.com")),
+    Accepted("host as a single name", request(host="EXAMPLE.com"), {"hosts": "example.com"}),
     subprotocol_row("subprotocol that the server prefers", "a, b", "b", subprotocols=["b", "a"]),
     subprotocol_row("subprotocols in two headers", ["a", "b"], "b", subprotocols=["c", "b"]),
     subprotocol_row("subprotocols that nobody has", "a, b", None),
@@ -706,6 +741,54 @@ def test_reject(status: Any, caplog: pytest.LogCaptureFixture) -> None:
 def test_reject_with_unknown_status() -> None:
     with pytest.raises(ValueError, match="999"):
         ServerProtocol().reject(999, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ("caf\xe9", "text/plain; charset=utf-8"),
+        (b"caf\xc3\xa9", "application/octet-stream"),
+        (bytearray(b"caf\xc3\xa9"), "application/octet-stream"),
+        (memoryview(b"caf\xc3\xa9"), "application/octet-stream"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("own", [None, "text/html; charset=utf-8"])
+def test_reject_with_a_body_of_any_kind(text: Any, content_type: str, own: str | None) -> None:
+    server, _ = requested()
+    headers = None if own is None else {"content-type": own}
+    server.send_response(server.reject(200, text, headers=headers))
+    got = answer(server)
+    assert got.body == b"caf\xc3\xa9"
+    assert {name.lower(): values for name, values in got.headers.items() if name.startswith(("C", "c"))} == {
+        "connection": ["close"],
+        "content-length": ["5"],
+        "content-type": [own or content_type],
+    }
+
+
+def test_reject_with_more_headers() -> None:
+    server, _ = requested()
+    headers = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Date", "today")]
+    server.send_response(server.reject(200, "", headers=headers))
+    got = answer(server).headers
+    assert (got["Set-Cookie"], got["Date"], got["Content-Length"]) == (["a=1", "b=2"], ["today"], ["0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "headers", "error"),
+    [
+        ("x", {"content-length": "3"}, "headers must not set Content-Length: 3"),
+        ("x", {"Transfer-Encoding": "chunked"}, "headers must not set Transfer-Encoding: chunked"),
+        ("x", [("Connection", "a"), ("connection", "b")], "headers must not set Connection: a, b"),
+        ("x", {"X": "a\r\nb"}, "X"),
+        (5, None, "text must be str or bytes, not int"),
+        (None, None, "text must be str or bytes, not NoneType"),
+    ],
+)
+def test_reject_with_what_cannot_be_sent(text: Any, headers: Any, error: str) -> None:
+    with pytest.raises((ValueError, TypeError, InvalidHeaderValue), match=error):
+        ServerProtocol().reject(200, text, headers=headers)
 
 
 def test_refusal_without_a_request() -> None:

@@ -29,12 +29,13 @@ FLOORS: dict[int, str] = {
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable"
+        "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable "
+        "asyncio._serving"
     ),
     6: "_face",
-    5: "_session _prepared _options _opening _routing _auth",
+    5: "_session _prepared _options _opening _routing _auth _tally",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _handshake _failures",
+    3: "_lifecycle _timers _messages _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
@@ -64,6 +65,7 @@ NEIGHBOURS = {
     ("asyncio.router", "asyncio.server"),
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),
+    ("asyncio.server", "asyncio._serving"),
     ("asyncio.server", "asyncio.connection"),
     ("cli", "cli._arguments"),
     ("cli", "cli._bench"),

@@ -75,7 +75,8 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         ),
         25: S(
             "Many handshakes that are never finished",
-            "each costs a few KiB and no task, and ends at `open_timeout`; there is no limit of their number",
+            "each costs a few KiB and no task, and ends at `open_timeout`; beyond `max_connections=` or "
+            "`max_connections_per_host=` 503 with `Retry-After`, for the first 1000; the others are cut off",
         ),
         26: S("A refused client that goes on", "`Connection: close`, and the socket is closed at `close_timeout`"),
         27: S("A hook that raises", "500 without details, which are in the log"),

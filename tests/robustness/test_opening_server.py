@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from _kit import KEY, advance, request, virtual, wire
+from _kit import KEY, advance, idle, request, virtual, wire
 from _kit.asking import Answered, ask, reach, uri_of
 from robustness.worlds import each_loop, echo, greet, port_of, real_client, refused, until
+from websockets import _capacity
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, basic_auth, serve
 from websockets.exceptions import InvalidStatus
@@ -70,6 +71,51 @@ async def test_s25_half_open_handshakes_are_few_bytes_and_no_task_and_end_in_tim
         assert {peer.ended for peer in peers} == {"eof"}
         for peer in peers:
             peer.close()
+
+
+@scenario(25)
+@virtual
+async def test_s25_beyond_the_limit_everybody_is_told_and_no_task_is_made() -> None:
+    async with serve(echo, "localhost", 0, max_connections=10) as server:
+        inside = [await reach(server) for _ in range(10)]
+        await inside[0].send(request())
+        await idle()
+        tasks = len(asyncio.all_tasks())
+        outside = [await reach(server) for _ in range(500)]
+        for peer in outside:
+            await peer.send(request())
+        await idle()
+        assert len(asyncio.all_tasks()) == tasks
+        for peer in outside:
+            assert peer.received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"\r\nRetry-After: 5\r\n" in peer.received
+            peer.close()
+        await idle()
+        assert len(server._all) == 10
+        for peer in inside:
+            peer.close()
+        await idle()
+        await greet(uri_of(server))
+
+
+@scenario(25)
+@each_loop
+async def test_s25_half_open_handshakes_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who says nothing takes a place; of those beyond, so many are kept, and the others are cut off."""
+    monkeypatch.setattr(_capacity, "OUTSIDE", 20)
+    async with serve(echo, "127.0.0.1", 0, max_connections=10) as server:
+        address = "127.0.0.1", port_of(server)
+        most = 10 + 20
+        writers = [(await asyncio.open_connection(*address))[1] for _ in range(most)]
+        await until(lambda: len(server._all) == most)
+        reader, writer = await asyncio.open_connection(*address)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        assert len(server._all) == most
+        for open_writer in (writer, *writers):
+            open_writer.transport.abort()
+        await until(lambda: not server._all)
+        await greet(f"ws://127.0.0.1:{port_of(server)}/")
 
 
 # ----------------------------------------------------------------------------------------------------- endless input

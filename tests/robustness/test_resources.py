@@ -22,6 +22,8 @@ from _kit.ends import open_end
 from robustness.worlds import (
     DEFLATE,
     LOOPS,
+    RealPeer,
+    Victim,
     both_sides,
     each_loop,
     each_twin,
@@ -65,6 +67,42 @@ def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
         before = process.status("VmRSS")
         assert asyncio.run(flood(process.port, pings, 48 * MIB, patience=10)) >= 48 * MIB
         assert process.status("VmHWM") - before < 24 * 1024
+        asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
+
+
+@scenario(25)
+@needs_proc
+@pytest.mark.parametrize("loop", LOOPS)
+def test_s25_memory_is_flat_beyond_the_limit(loop: str) -> None:
+    """500 clients at once that are told, again and again: what they took is used for the next ones."""
+
+    async def knock(port: int) -> RealPeer:
+        peer = RealPeer(*await asyncio.open_connection("127.0.0.1", port))
+        peer.send(request())
+        return peer
+
+    async def attack(process: Victim) -> list[int]:
+        inside = [await knock(process.port) for _ in range(100)]
+        assert {(await peer.head())[9:12] for peer in inside} == {b"101"}
+        sizes = []
+        for _ in range(3):
+            outside = await asyncio.gather(*(knock(process.port) for _ in range(500)))
+            assert {(await peer.head())[9:12] for peer in outside} == {b"503"}
+            sizes.append(process.status("VmRSS"))
+            for peer in outside:
+                peer.abort()
+            await until(lambda: process.files() < 200)
+        for peer in inside:
+            peer.abort()
+        await until(lambda: process.files() < 100)
+        return sizes
+
+    with victim(loop, max_connections=100) as process:
+        before = process.status("VmRSS")
+        sizes = asyncio.run(attack(process))
+        # A few KiB each the first time, and nothing after that.
+        assert sizes[0] - before < 8 * 1024
+        assert sizes[-1] - sizes[1] < 1024
         asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
 
 

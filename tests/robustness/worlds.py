@@ -35,6 +35,7 @@ __all__ = [
     "DEFLATE",
     "LOOPS",
     "RealPeer",
+    "Victim",
     "both_sides",
     "deflated_end",
     "each_loop",
@@ -352,8 +353,9 @@ class Victim:
         port: where it listens.
     """
 
-    def __init__(self, loop: str) -> None:
+    def __init__(self, loop: str, **options: int) -> None:
         command = [sys.executable, str(Path(__file__).with_name("victim.py")), loop]
+        command += [f"{name}={number}" for name, number in options.items()]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -383,9 +385,9 @@ class Victim:
 
 
 @contextlib.contextmanager
-def victim(loop: str) -> Iterator[Victim]:
+def victim(loop: str, **options: int) -> Iterator[Victim]:
     """A server in a process of its own, which must have nothing to complain of."""
-    process = Victim(loop)
+    process = Victim(loop, **options)
     try:
         yield process
     finally:

@@ -855,7 +855,14 @@ static PyMethodDef Decoder_methods[] = {
     {NULL},
 };
 
+static PyObject *
+Decoder_under_way(Decoder *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->payload != NULL);
+}
+
 static PyGetSetDef Decoder_getset[] = {
+    {"under_way", (getter)Decoder_under_way, NULL, "Whether a frame has begun whose payload hasn't arrived whole.", NULL},
     {"failure", (getter)Decoder_get_failure, NULL, "None, or a tuple that begins with a close code."},
     {NULL},
 };

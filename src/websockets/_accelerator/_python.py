@@ -178,6 +178,11 @@ class FrameDecoder:
         self._utf8: codecs.IncrementalDecoder | None = None
         self._validated = 0
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a frame has begun whose payload hasn't arrived whole."""
+        return self._payload is not None
+
     def feed(self, data: Buffer) -> list[Any]:
         """Take in ``data``; return the frames that are now whole as ``[head, payload, head, payload, ...]``.
 

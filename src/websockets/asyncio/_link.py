@@ -61,12 +61,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         close_timeout: float | None = 10,
         max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
+        idle_timeout: float | None = None,
     ) -> None:
         self.protocol = protocol
         self.loop = asyncio.get_running_loop()
         self._shared = loop_state(self.loop)
         self._write_limit = write_limit
-        timing = _timing(ping_interval, ping_timeout, close_timeout)
+        timing = _timing(ping_interval, ping_timeout, close_timeout, idle_timeout)
         self._session = Session(protocol, timing, queue_marks(max_queue))
         self._queue = self._session.inbox.items
         self._buffer = self._shared.buffer
@@ -361,7 +362,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _schedule(self) -> None:
         """See to it that the session's alarm rings; an alarm that rings too early looks again."""
-        when = self._session.alarm_at
+        when = self._session.due_at
         if self._entry is not None:
             if self._entry.when <= when:
                 return
@@ -370,12 +371,24 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _ring(self, now: float) -> None:
         self._entry = None
-        if now < self._session.alarm_at:
+        session = self._session
+        if now < session.due_at:
             self._schedule()
-        elif self._session.ring(now):
+        elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
             self._abort()
         else:
             self._attend()
+
+    def _traffic(self) -> tuple[int, ...]:
+        """Numbers that change when data pass, either way."""
+        seen, decoder = self.statistics, self.protocol._decoder
+        return (
+            *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
+            # A large frame that is still arriving: no other can be in between.
+            self._bytes_received if decoder is not None and decoder.under_way else 0,
+            # A large message that is still leaving. To the KiB: pings that wait make no difference.
+            self.buffered_amount >> 10,
+        )
 
     def _wake_receiver(self) -> None:
         if self._receiver is not None:

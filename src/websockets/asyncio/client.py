@@ -22,6 +22,7 @@ from .._options import (
     checked_subprotocols,
     client_extensions,
     connection_arguments,
+    idle_option,
     queue_marks,
     renamed_argument,
 )
@@ -44,7 +45,7 @@ class ClientConnection(Connection):
 
     Parameters:
         protocol: sans-I/O connection.
-        ping_interval, ping_timeout, close_timeout, max_queue, write_limit: as for
+        ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout: as for
             :class:`~websockets.asyncio.connection.Connection`.
     """
 
@@ -59,6 +60,7 @@ class ClientConnection(Connection):
         close_timeout: float | None = 10,
         max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
+        idle_timeout: float | None = None,
     ) -> None:
         super().__init__(
             protocol,
@@ -67,6 +69,7 @@ class ClientConnection(Connection):
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            idle_timeout=idle_timeout,
         )
 
     _opening: asyncio.Future[None] | None = None
@@ -151,6 +154,8 @@ class connect:
         max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
         logger: where to log; ``websockets.client`` by default.
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
+        idle_timeout: seconds without data after which the connection is closed with 1001; see
+            :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
             ``port`` to connect elsewhere than the URI says... With a proxy, those about TLS apply to the server, while
             ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
@@ -187,6 +192,7 @@ class connect:
         write_limit: int | tuple[int, int | None] = 2**15,
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
+        idle_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
@@ -218,6 +224,7 @@ class connect:
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            **idle_option(idle_timeout),
         )
         self.connection: ClientConnection | None = None
         self._entered = False

@@ -52,6 +52,8 @@ class Connection(Link):
             tuple, the number at which it resumes; None for no limit.
         write_limit: bytes waiting to be sent above which :meth:`send` waits, and, as the second item of a tuple, the
             number of bytes at which it goes on.
+        idle_timeout: seconds without data, sent or received, after which the connection is closed with 1001, or up to a
+            quarter of them later; pings don't count. None for no limit.
     """
 
     # ------------------------------------------------------------------------------------------------ context, iterator

@@ -1,4 +1,4 @@
-"""WebSocket servers on asyncio: opening handshakes, handlers and shutdown, in as far as they wait.
+"""WebSocket servers on asyncio: ``serve()``, and a server's end of a connection with its opening handshake.
 
 May know: the loop, tasks, what users pass to :func:`serve`. Must not know: what a good request is, or what a refusal
 says: that is for the protocol.
@@ -13,26 +13,38 @@ import inspect
 import logging
 import os
 import re
-import socket
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
+from .._capacity import RETRY_AFTER, Capacity
 from .._layout import share_names
-from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
-from ..exceptions import ConnectionClosed, InvalidHandshake
+from .._options import (
+    checked_capacity,
+    checked_hosts,
+    checked_subprotocols,
+    idle_option,
+    queue_marks,
+    renamed_argument,
+    server_extensions,
+    takes_path,
+    tls_times,
+)
+from .._tally import FAILURE, GONE, TIMEOUT, ServerStatistics
+from ..datastructures import HeadersLike
+from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
-from ..frames import Close, CloseCode, Frame, Opcode
+from ..frames import Close, CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
-from ..server import BROKEN, ServerProtocol
-from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
+from ..server import BROKEN, ServerProtocol, refusal_reason
+from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
+from ._serving import Options, Server
 from .connection import Connection
 
-__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
 
 Handler = Callable[["ServerConnection"], Awaitable[None]] | Callable[["ServerConnection", str], Awaitable[None]]
 ProcessRequest = Callable[["ServerConnection", Request], Awaitable[Response | None] | Response | None]
@@ -50,7 +62,7 @@ class ServerConnection(Connection):
     Parameters:
         protocol: sans-I/O connection.
         server: the server that accepted the connection.
-        ping_interval, ping_timeout, close_timeout, max_queue, write_limit: as for
+        ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout: as for
             :class:`~websockets.asyncio.connection.Connection`.
     """
 
@@ -72,6 +84,7 @@ class ServerConnection(Connection):
         close_timeout: float | None = 10,
         max_queue: int | tuple[int | None, int | None] | None = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
+        idle_timeout: float | None = None,
     ) -> None:
         self.server = server
         super().__init__(
@@ -81,24 +94,32 @@ class ServerConnection(Connection):
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            idle_timeout=idle_timeout,
         )
 
     _task: asyncio.Task[None] | None = None
     _ended: bool = False  # whether that task is over
     _asking: bool = False  # whether it waits for a hook of the user
     _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
+    _beyond: bool = False  # whether there was no room for it when it was accepted
 
-    def respond(self, status: StatusLike, text: str) -> Response:
-        """Make an HTTP response in plain text, for ``process_request`` or ``process_response`` to return.
+    def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
+        """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
 
         Parameters:
             status: HTTP status.
-            text: body.
+            text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
+            headers: more headers, or others than the usual, such as ``Content-Type``.
 
         Returns:
-            The response; its headers may be changed.
+            The response, with ``Connection: close``; its headers may be changed.
+
+        Raises:
+            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
+                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            TypeError: ``text`` is neither ``str`` nor bytes.
         """
-        return self.protocol.reject(status, text)
+        return self.protocol.reject(status, text, headers=headers)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
@@ -117,9 +138,30 @@ class ServerConnection(Connection):
 
     def _attend(self) -> None:
         request = self.protocol._unanswered
-        if request is not None and self._task is None and not self._lost:
+        waiting = request is not None and self._task is None and not self._lost
+        if request is not None and waiting and (not self._beyond or self._find_room(request)):
             self._take_request(request)
         super()._attend()
+
+    @property
+    def _counted_by(self) -> Server | None:
+        """The server that keeps account of the connection."""
+        return self.server
+
+    def _find_room(self, request: Request) -> bool:
+        """Whether there is room by now for a connection that came when there was none; else tell it."""
+        server = self._counted_by
+        reason = None if server is None else server._no_room(self)
+        if server is None or reason is None:
+            self._beyond = False
+            return True
+        self._session.request = request
+        text = f"Failed to open a WebSocket connection: {reason}.\n"
+        response = self.protocol._turn_away(reason, text, {"Retry-After": str(RETRY_AFTER)})
+        if server._options.server_header:
+            response.headers["Server"] = server._options.server_header
+        self._send_response(response)
+        return False
 
     def _take_request(self, request: Request) -> None:
         """Answer a request, at once unless the user has a say in the answer."""
@@ -155,7 +197,7 @@ class ServerConnection(Connection):
         """The connection is over, and its handler too."""
         self.server._forget(self)
 
-    async def _open(self, options: _Options) -> bool:
+    async def _open(self, options: Options) -> bool:
         """Answer the request; return whether the connection is open."""
         request = self._session.request
         assert request is not None
@@ -204,6 +246,9 @@ class ServerConnection(Connection):
             response = self._broken(exc, "opening handshake failed")
             self.protocol.send_response(response)
         self._session.response = response
+        server = self._counted_by
+        if server is not None:
+            server._answered(response.status_code == 101, self.protocol.handshake_exc)
 
     async def _ask(self, name: str, hook: Callable[..., Any] | None, *arguments: Any) -> Response | None:
         """What a hook of the user answers; its failure is an answer too."""
@@ -230,8 +275,7 @@ class ServerConnection(Connection):
 
     def _shut(self) -> Response:
         """The answer while the server closes."""
-        self.protocol.handshake_exc = InvalidHandshake("server is shutting down")
-        return self.protocol.reject(http.HTTPStatus.SERVICE_UNAVAILABLE, SHUTTING_DOWN)
+        return self.protocol._turn_away("server is shutting down", SHUTTING_DOWN)
 
     def _handler_failed(self, exc: Exception) -> bool:
         """Whether an exception that ended the handler is a failure of it, and not the end of this connection."""
@@ -239,6 +283,9 @@ class ServerConnection(Connection):
             self.logger.info("connection handler ended: %s", exc)
             return False
         self.logger.error("connection handler failed", exc_info=True)
+        server = self._counted_by
+        if server is not None:
+            server._tally.handler_failures += 1
         return True
 
     def _refuse_unless_asked(self) -> None:
@@ -246,6 +293,24 @@ class ServerConnection(Connection):
         if self._task is None and not self._refused:
             self.protocol.send_response(self._shut())
             self._attend()
+
+    def _cut_off(self, farewell: Close) -> None:
+        """The server can't wait any longer."""
+        if self._task is not None:
+            self._task.cancel()
+        if self.protocol.state is State.OPEN and not self._lost:
+            # There may be time to say why, though none to hear the answer.
+            self._start_closing(farewell.code, farewell.reason)
+        super()._abort()
+
+    def _never_asked(self) -> str:
+        """Why the connection is over without an answer to a request."""
+        exc = self.protocol.handshake_exc
+        if isinstance(self._session.cause, TimeoutError):
+            return TIMEOUT
+        if exc is None or isinstance(exc.__cause__, EOFError):
+            return GONE
+        return refusal_reason(exc) or FAILURE
 
     def _ended_by(self, exc: ConnectionClosed) -> bool:
         """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses."""
@@ -261,232 +326,11 @@ class ServerConnection(Connection):
 # fmt: off
 share_names(
     ServerConnection,
-    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
+    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task", "_beyond",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
     "_life", "_may_send", "_high", "_decoder", "_plain", "_quick", "_muted",
 )
 # fmt: on
-
-
-class _Options:
-    """What :func:`serve` was told and its connections need later; one object serves them all."""
-
-    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
-
-    def __init__(
-        self,
-        open_timeout: float | None = None,
-        process_request: ProcessRequest | None = None,
-        process_response: ProcessResponse | None = None,
-        server_header: str | None = None,
-        takes_path: bool = False,
-    ) -> None:
-        self.open_timeout = open_timeout
-        self.process_request = process_request
-        self.process_response = process_response
-        self.server_header = server_header
-        self.takes_path = takes_path
-        # Whether the user has to be asked for an answer, which may take its time.
-        self.asks = process_request is not None or process_response is not None
-
-
-class Server:
-    """A WebSocket server; what ``await serve(...)`` returns.
-
-    It is an async context manager that closes the server and waits until it is closed.
-
-    Parameters:
-        create_server: called with this object; makes the listening :class:`asyncio.Server`.
-        handler: connection handler.
-        logger: where to log; ``websockets.server`` by default.
-    """
-
-    def __init__(
-        self,
-        create_server: Callable[[Server], Awaitable[asyncio.Server]],
-        handler: Handler,
-        logger: LoggerLike | None = None,
-    ) -> None:
-        self._create_server = create_server
-        self.handler = handler
-        self.logger = logging.getLogger("websockets.server") if logger is None else logger
-        self.server: asyncio.Server | None = None
-        self._options = _Options()
-        # Every connection, from the first byte to the end of its handler.
-        self._all: set[ServerConnection] = set()
-        self._closing = False
-        self._close_called: asyncio.Future[None] | None = None
-        self._closed: asyncio.Task[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
-
-    # What makes the listening server, if not the loop: a network in memory, in tests.
-    _streams: Any = None
-
-    # ------------------------------------------------------------------------------------------------- opening, closing
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self._start().__await__()
-
-    async def _start(self) -> Self:
-        if self.server is None:
-            self._take(await self._create_server(self))
-        return self
-
-    def _take(self, server: asyncio.Server) -> None:
-        self.server = server
-        for listening in server.sockets:
-            self.logger.info("server listening on %s", _name(listening))
-
-    async def __aenter__(self) -> Self:
-        return await self._start()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-        await self.wait_closed()
-
-    def close(self, close_connections: bool = True, code: int = CloseCode.GOING_AWAY, reason: str = "") -> None:
-        """Stop accepting connections, refuse those that are opening with HTTP 503, and close those that are open.
-
-        It returns at once; see :meth:`wait_closed`. Calling it again has no effect.
-
-        Parameters:
-            close_connections: whether to close open connections; else they end with their handlers.
-            code: close code for them.
-            reason: reason for them.
-
-        Raises:
-            ProtocolError: the code or the reason can't be sent; nothing is closed then.
-        """
-        if self._closing:
-            return
-        Frame(Opcode.CLOSE, Close(code, reason).serialize()).check()
-        self._closing = True
-        self.logger.info("server closing")
-        if self.server is not None:
-            self.server.close()
-        for connection in list(self._all):
-            if connection.state is State.CONNECTING:
-                connection._refuse_unless_asked()
-            elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
-        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
-        loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
-        self._closed = loop.create_task(self._finish())
-        if self._close_called is not None:
-            self._close_called.set_result(None)
-
-    async def _wait_for_close(self) -> None:
-        if self._close_called is None:
-            self._close_called = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._close_called)
-
-    async def _finish(self) -> None:
-        if self.server is not None:
-            await self.server.wait_closed()
-        if self._all:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        self.logger.info("server closed")
-
-    async def wait_closed(self) -> None:
-        """Wait until :meth:`close` was called, every connection is closed and every handler has ended."""
-        if self._closed is None:
-            await self._wait_for_close()
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
-
-    async def start_serving(self) -> None:
-        """Start accepting connections, if the server was made with ``start_serving=False``.
-
-        Raises:
-            RuntimeError: the server is closed.
-        """
-        if self._closing:
-            raise RuntimeError("the server is closed")
-        await self._listening.start_serving()
-
-    async def serve_forever(self) -> None:
-        """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
-        await self.start_serving()
-        try:
-            await self.wait_closed()
-        except asyncio.CancelledError:
-            self.close()
-            await self.wait_closed()
-            raise
-
-    # ------------------------------------------------------------------------------------------------------------- ask
-
-    @property
-    def _listening(self) -> asyncio.Server:
-        if self.server is None:
-            raise RuntimeError("the server was not awaited")
-        return self.server
-
-    @property
-    def connections(self) -> set[ServerConnection]:
-        """The connections that are open now; a new set each time."""
-        return {connection for connection in self._all if connection.state is State.OPEN}
-
-    @property
-    def sockets(self) -> Iterable[socket.socket]:
-        """The listening sockets."""
-        return self._listening.sockets
-
-    def is_serving(self) -> bool:
-        """Whether connections are accepted."""
-        return self._listening.is_serving()
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the server."""
-        return self._listening.get_loop()
-
-    # ----------------------------------------------------------------------------------------------------- connections
-
-    def _connected(self, connection: ServerConnection) -> None:
-        self._all.add(connection)
-        connection._session.start_opening(self._options.open_timeout, connection.loop.time())
-        connection._schedule()
-        if self._closing:
-            # It was accepted just before the server stopped listening.
-            connection._refuse_unless_asked()
-
-    def _forget(self, connection: ServerConnection) -> None:
-        self._all.discard(connection)
-        if not self._all and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def _run(self, connection: ServerConnection) -> None:
-        """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
-        if connection.protocol._unanswered is None or await connection._open(self._options):
-            failed = False
-            try:
-                await self._handle(connection)
-            except Exception as exc:
-                failed = connection._handler_failed(exc)
-            if failed:
-                await connection.close(CloseCode.INTERNAL_ERROR)
-            else:
-                await connection.close()
-        await connection.wait_closed()
-
-    def _handle(self, connection: ServerConnection) -> Awaitable[None]:
-        handler = cast(Callable[..., Awaitable[None]], self.handler)
-        if self._options.takes_path:
-            assert connection.request is not None
-            return handler(connection, connection.request.path)
-        return handler(connection)
-
-
-def _name(listening: socket.socket) -> str:
-    """How the address of a listening socket looks in the log."""
-    address = listening.getsockname()
-    if isinstance(address, str | bytes):
-        return os.fsdecode(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def serve(
@@ -511,6 +355,10 @@ def serve(
     write_limit: int | tuple[int, int | None] = 2**15,
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
+    hosts: HostsLike | None = None,
+    max_connections: int | None = None,
+    max_connections_per_host: int | None = None,
+    idle_timeout: float | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -542,22 +390,33 @@ def serve(
         max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
         logger: where to log; ``websockets.server`` by default.
         create_connection: class or factory of connections, called like :class:`ServerConnection`.
+        hosts: names that the ``Host`` header may have, else the client gets 421: strings without a port, compiled
+            patterns that must match in full, whatever the case; None for any. What ``process_request`` answers comes
+            before.
+        max_connections: connections at once, beyond which requests are answered with 503 and ``Retry-After``; None for
+            no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
+            handshake, to its end and that of its handler.
+        max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
+            not for servers behind a proxy, where all have the address of the proxy. Unix sockets have no host.
+        idle_timeout: seconds without data after which a connection is closed with 1001; see
+            :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
         OSError: it isn't possible to listen there.
         ValueError: an option has no valid value.
-        TypeError: ``subprotocols`` isn't a sequence.
+        TypeError: an option has no valid type.
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
     unix = "path" in kwargs
     queue_marks(max_queue)  # a mistake shows now, and not in each connection
     return _serve(
         handler,
-        _Options(open_timeout, process_request, process_response, server_header, takes_path(handler)),
+        Options(open_timeout, process_request, process_response, server_header, takes_path(handler)),
         logging.getLogger("websockets.server") if logger is None else logger,
         {
             "origins": origins,
+            "hosts": checked_hosts(hosts),
             "extensions": server_extensions(extensions, compression),
             "subprotocols": checked_subprotocols(subprotocols),
             "max_size": max_size,
@@ -570,18 +429,21 @@ def serve(
             close_timeout=close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            **idle_option(idle_timeout),
         ),
+        checked_capacity(max_connections, max_connections_per_host),
         {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
     )
 
 
 def _serve(
     handler: Handler,
-    options: _Options,
+    options: Options,
     logger: LoggerLike,
     of_protocol: dict[str, Any],
     select_subprotocol: SelectSubprotocol | None,
     create_connection: Callable[..., ServerConnection],
+    capacity: Capacity[ServerConnection] | None,
     listening: dict[str, Any],
 ) -> Server:
     """The server, from options that are grouped by who needs them."""
@@ -604,6 +466,7 @@ def _serve(
 
     server = Server(create_server, handler, logger)
     server._options = options
+    server._capacity = capacity
     return server
 
 

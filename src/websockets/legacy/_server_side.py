@@ -15,8 +15,9 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from .._options import takes_path
+from ..asyncio._serving import Options
 from ..asyncio.connection import Connection
-from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection, _Options
+from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
@@ -52,7 +53,7 @@ SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Sub
 # Bytes that a client may send before it gets its answer; reading pauses when there are more.
 EARLY_LIMIT = 2**16
 
-_NO_OPTIONS = _Options()
+_NO_OPTIONS = Options()
 
 
 class _Negotiation(ServerProtocol):
@@ -210,6 +211,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _forget(self) -> None:
         self.ws_server.unregister(self)
+
+    @property
+    def _counted_by(self) -> Server | None:
+        server = self.ws_server.server if isinstance(self.ws_server, _ServerOfToday) else self.ws_server
+        return server if isinstance(server, Server) else None
 
     @property
     def handler_task(self) -> asyncio.Task[None] | None:

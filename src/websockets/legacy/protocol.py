@@ -84,6 +84,7 @@ class WebSocketCommonProtocol(Connection):
         legacy_recv: whether :meth:`recv` returns None once the connection is closed. Deprecated.
         loop: without effect. Deprecated.
         timeout: deprecated name of ``close_timeout``.
+        idle_timeout: see :class:`~websockets.asyncio.connection.Connection`; ``serve`` and ``connect`` of today set it.
     """
 
     is_client: bool = False
@@ -110,6 +111,7 @@ class WebSocketCommonProtocol(Connection):
         legacy_recv: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
         timeout: float | None = None,
+        idle_timeout: float | None = None,
     ) -> None:
         if legacy_recv:
             warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
@@ -133,6 +135,7 @@ class WebSocketCommonProtocol(Connection):
             close_timeout=self.close_timeout,
             max_queue=max_queue,
             write_limit=write_limit,
+            idle_timeout=idle_timeout,
         )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -1,0 +1,366 @@
+"""A server on asyncio, apart from its connections: what listens, what is open, and shutdown.
+
+May know: the loop, tasks, what :func:`~.server.serve` was told. Must not know: the opening handshake, which is for each
+connection; how many connections are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from .._capacity import CROWDED, Capacity
+from .._options import checked_seconds
+from .._tally import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from ..frames import Close, CloseCode, Frame, Opcode
+from ..protocol import State
+from ..server import refusal_reason
+from ..typing import LoggerLike
+
+if TYPE_CHECKING:
+    from .server import Handler, ProcessRequest, ProcessResponse, ServerConnection
+
+__all__ = ["Options", "Server"]
+
+# A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
+# up, or may take a cancellation for something else.
+CANCELLATIONS: Final = 2
+PATIENCE: Final = 1.0
+
+
+class Options:
+    """What :func:`serve` was told and its connections need later; one object serves them all."""
+
+    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
+
+    def __init__(
+        self,
+        open_timeout: float | None = None,
+        process_request: ProcessRequest | None = None,
+        process_response: ProcessResponse | None = None,
+        server_header: str | None = None,
+        takes_path: bool = False,
+    ) -> None:
+        self.open_timeout = open_timeout
+        self.process_request = process_request
+        self.process_response = process_response
+        self.server_header = server_header
+        self.takes_path = takes_path
+        # Whether the user has to be asked for an answer, which may take its time.
+        self.asks = process_request is not None or process_response is not None
+
+
+class Server:
+    """A WebSocket server; what ``await serve(...)`` returns.
+
+    It is an async context manager that closes the server and waits until it is closed.
+
+    Parameters:
+        create_server: called with this object; makes the listening :class:`asyncio.Server`.
+        handler: connection handler.
+        logger: where to log; ``websockets.server`` by default.
+    """
+
+    # Where users find it.
+    __module__ = "websockets.asyncio.server"
+
+    def __init__(
+        self,
+        create_server: Callable[[Server], Awaitable[asyncio.Server]],
+        handler: Handler,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        self._create_server = create_server
+        self.handler = handler
+        self.logger = logging.getLogger("websockets.server") if logger is None else logger
+        self.server: asyncio.Server | None = None
+        self._options = Options()
+        # Every connection, from the first byte to the end of its handler.
+        self._all: set[ServerConnection] = set()
+        self._capacity: Capacity[ServerConnection] | None = None
+        self._tally = ServerTally()
+        self._closing = False
+        self._close_called: asyncio.Future[None] | None = None
+        self._closed: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
+        self._farewell = Close(CloseCode.GOING_AWAY, "")
+        self._limit: asyncio.TimerHandle | None = None
+        self._overdue: asyncio.Future[None] | None = None
+
+    # What makes the listening server, if not the loop: a network in memory, in tests.
+    _streams: Any = None
+
+    # ------------------------------------------------------------------------------------------------- opening, closing
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._start().__await__()
+
+    async def _start(self) -> Self:
+        if self.server is None:
+            self._take(await self._create_server(self))
+        return self
+
+    def _take(self, server: asyncio.Server) -> None:
+        self.server = server
+        for listening in server.sockets:
+            self.logger.info("server listening on %s", _name(listening))
+
+    async def __aenter__(self) -> Self:
+        return await self._start()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+        await self.wait_closed()
+
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Stop accepting connections, refuse those that are opening with HTTP 503, and close those that are open.
+
+        It returns at once; see :meth:`wait_closed`. Calling it again has no effect, except that the limit may be set,
+        or brought forward.
+
+        Parameters:
+            close_connections: whether to close open connections; else they end with their handlers.
+            code: close code for them.
+            reason: reason for them.
+            timeout: seconds that all this may take; None for no limit. After that, connections are cut off and handlers
+                cancelled; a second later, those that go on are cancelled once more; and another second later, the
+                server no longer waits for them, and says so in the log. So it is closed after ``timeout`` and two
+                seconds, unless a handler keeps the loop itself from running.
+
+        Raises:
+            ProtocolError: the code or the reason can't be sent; nothing is closed then.
+            TypeError: ``timeout`` isn't a number.
+            ValueError: it is negative.
+        """
+        checked_seconds("timeout", timeout, zero=True)
+        if self._closing and timeout is None:
+            return
+        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
+        loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
+        if not self._closing:
+            self._start_closing(loop, close_connections, Close(code, reason))
+        if timeout is not None:
+            self._set_limit(loop, timeout)
+
+    def _start_closing(self, loop: asyncio.AbstractEventLoop, close_connections: bool, close: Close) -> None:
+        Frame(Opcode.CLOSE, close.serialize()).check()
+        self._closing = True
+        self._farewell = close
+        self.logger.info("server closing")
+        if self.server is not None:
+            self.server.close()
+        for connection in list(self._all):
+            if connection.state is State.CONNECTING:
+                connection._refuse_unless_asked()
+            elif connection.state is State.OPEN and close_connections:
+                connection._start_closing(close.code, close.reason)
+        self._overdue = loop.create_future()
+        self._closed = loop.create_task(self._finish(self._overdue))
+        if self._close_called is not None:
+            self._close_called.set_result(None)
+
+    def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
+        when = loop.time() + timeout
+        overdue = self._overdue
+        if overdue is None or overdue.done() or (self._limit is not None and self._limit.when() <= when):
+            return
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = loop.call_at(when, overdue.set_result, None)
+
+    async def _wait_for_close(self) -> None:
+        if self._close_called is None:
+            self._close_called = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._close_called)
+
+    async def _finish(self, overdue: asyncio.Future[None]) -> None:
+        """Wait until everything has ended; when the limit has passed, see to it that it does."""
+        ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
+        await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
+        if self._limit is not None:
+            self._limit.cancel()
+        for _ in range(CANCELLATIONS):
+            if not ended.done():
+                self._cut_off()
+                await asyncio.wait([ended], timeout=PATIENCE)
+        if ended.done():
+            ended.result()
+        else:
+            self._give_up()
+            # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
+            ended.cancel()
+        overdue.cancel()
+        self.logger.info("server closed")
+
+    async def _wait_for_ends(self) -> None:
+        if self.server is not None:
+            await self.server.wait_closed()
+        if self._all:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
+
+    def _cut_off(self) -> None:
+        """End what goes on, without waiting for anybody."""
+        for connection in list(self._all):
+            connection._cut_off(self._farewell)
+        # Clients in the middle of a TLS handshake, where asyncio offers a way.
+        abort_clients = getattr(self.server, "abort_clients", None)
+        if abort_clients is not None:
+            abort_clients()
+
+    def _give_up(self) -> None:
+        """Wait no longer for handlers that go on although they were cancelled."""
+        for connection in list(self._all):
+            connection.logger.error(
+                "connection handler still runs after it was cancelled; the server closes without it"
+            )
+            self._forget(connection)
+
+    async def wait_closed(self) -> None:
+        """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
+
+        If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
+        """
+        if self._closed is None:
+            await self._wait_for_close()
+        assert self._closed is not None
+        await asyncio.shield(self._closed)
+
+    async def start_serving(self) -> None:
+        """Start accepting connections, if the server was made with ``start_serving=False``.
+
+        Raises:
+            RuntimeError: the server is closed.
+        """
+        if self._closing:
+            raise RuntimeError("the server is closed")
+        await self._listening.start_serving()
+
+    async def serve_forever(self) -> None:
+        """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
+        await self.start_serving()
+        try:
+            await self.wait_closed()
+        except asyncio.CancelledError:
+            self.close()
+            await self.wait_closed()
+            raise
+
+    # ------------------------------------------------------------------------------------------------------------- ask
+
+    @property
+    def _listening(self) -> asyncio.Server:
+        if self.server is None:
+            raise RuntimeError("the server was not awaited")
+        return self.server
+
+    @property
+    def connections(self) -> set[ServerConnection]:
+        """The connections that are open now; a new set each time."""
+        return {connection for connection in self._all if connection.state is State.OPEN}
+
+    @property
+    def statistics(self) -> ServerStatistics:
+        """The numbers of the server as they are now; a new snapshot each time."""
+        counted = len(self._all) if self._capacity is None else len(self._capacity)
+        return self._tally.snapshot(len(self.connections), counted)
+
+    @property
+    def sockets(self) -> Iterable[socket.socket]:
+        """The listening sockets."""
+        return self._listening.sockets
+
+    def is_serving(self) -> bool:
+        """Whether connections are accepted."""
+        return self._listening.is_serving()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the server."""
+        return self._listening.get_loop()
+
+    # ----------------------------------------------------------------------------------------------------- connections
+
+    def _connected(self, connection: ServerConnection) -> None:
+        capacity = self._capacity
+        if capacity is not None:
+            if not capacity.enter(connection, connection.remote_address):
+                self._tally.refuse(CROWDED)
+                connection.transport.abort()
+                return
+            if not capacity.is_inside(connection):
+                connection._beyond = True
+        self._all.add(connection)
+        connection._session.start_opening(self._options.open_timeout, connection.loop.time())
+        connection._schedule()
+        if self._closing:
+            # It was accepted just before the server stopped listening.
+            connection._refuse_unless_asked()
+
+    def _no_room(self, connection: ServerConnection) -> str | None:
+        """Why there is no room for a connection that was beyond the limit; None if there is by now."""
+        return None if self._capacity is None else self._capacity.refusal(connection)
+
+    def _answered(self, opened: bool, exc: Exception | None) -> None:
+        """A request was answered; if it was refused, for an error of the client or of ours, or by the application."""
+        if opened:
+            self._tally.opened += 1
+        else:
+            self._tally.refuse(APPLICATION if exc is None else refusal_reason(exc) or FAILURE)
+
+    def _forget(self, connection: ServerConnection) -> None:
+        if connection not in self._all:
+            return
+        self._all.discard(connection)
+        # Here a connection and its handler are over: what it counted itself would be added to the tally.
+        if connection._session.response is None:
+            self._tally.refuse(connection._never_asked())
+        if self._capacity is not None:
+            self._capacity.leave(connection)
+        if not self._all and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _run(self, connection: ServerConnection) -> None:
+        """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
+        if connection.protocol._unanswered is None or await connection._open(self._options):
+            failed = False
+            try:
+                await self._handle(connection)
+            except Exception as exc:
+                failed = connection._handler_failed(exc)
+            if failed:
+                await connection.close(CloseCode.INTERNAL_ERROR)
+            else:
+                await connection.close()
+        await connection.wait_closed()
+
+    def _handle(self, connection: ServerConnection) -> Awaitable[None]:
+        handler = cast(Callable[..., Awaitable[None]], self.handler)
+        if self._options.takes_path:
+            assert connection.request is not None
+            return handler(connection, connection.request.path)
+        return handler(connection)
+
+
+def _name(listening: socket.socket) -> str:
+    """How the address of a listening socket looks in the log."""
+    address = listening.getsockname()
+    if isinstance(address, str | bytes):
+        return os.fsdecode(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
