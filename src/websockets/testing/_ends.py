@@ -63,7 +63,8 @@ class InMemoryServer:
             path: path and query of the request; or a whole URI, of which the server sees host, port and path, while the
                 connection leads to this server all the same.
             **options: as for :class:`~websockets.asyncio.client.connect`. ``local_addr=("10.1.2.3", 0)`` makes the
-                client come from another address. No proxy is used unless ``proxy`` is given.
+                client come from another address. No proxy is used unless ``proxy`` is given; to be in memory too, it
+                needs a :class:`VirtualClockLoop`.
 
         Returns:
             A :class:`~websockets.asyncio.client.connect`; see there for what it raises.

@@ -176,7 +176,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def outside(self) -> Iterator[None]:
         """Declare that a thread, or something else outside, will wake the loop: it really waits, and time stands still.
 
-        Functions that run in the loop's executor are waited for without this.
+        Functions that run in the loop's executor are waited for without this. If nothing comes for a real minute,
+        :exc:`Deadlock` is raised.
         """
         self._clock.outside += 1
         try:
