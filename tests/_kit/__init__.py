@@ -17,7 +17,7 @@ from .clock import START, VirtualLoop, advance, idle, run_virtual, steps, virtua
 from .garbage import own_garbage, settle
 from .network import Network, RawListener
 from .peer import RawPeer
-from .strategies import splits
+from .strategies import USUAL, examples, splits
 from .wire import (
     CHUNKERS,
     KEY,
@@ -42,6 +42,7 @@ __all__ = [
     "KEY",
     "MASK",
     "START",
+    "USUAL",
     "Address",
     "Chunk",
     "Chunker",
@@ -60,6 +61,7 @@ __all__ = [
     "accept_key",
     "advance",
     "bytewise",
+    "examples",
     "frame",
     "halves",
     "idle",
