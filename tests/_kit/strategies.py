@@ -21,7 +21,7 @@ def examples(count: int, *, steps: int = 50) -> settings:
         count: how many there are in the profile of the suite.
         steps: how many steps a run of a state machine has at most.
     """
-    return settings(max_examples=count * settings.default.max_examples // USUAL, stateful_step_count=steps)
+    return settings(max_examples=count * settings().max_examples // USUAL, stateful_step_count=steps)
 
 
 def splits(data: bytes) -> st.SearchStrategy[list[bytes]]:
