@@ -6,10 +6,9 @@ Time itself, and the network, are those of :mod:`websockets.testing`, which it m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from websockets.testing import VirtualClockLoop, idle
