@@ -9,12 +9,11 @@ so that the page shows the tables and nothing but the tables.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import TypeVar
 
+from regions import Region
 from websockets._lifecycle import (
     PROJECTION,
     REACTIONS,
@@ -27,9 +26,6 @@ from websockets._lifecycle import (
     Sending,
     Side,
 )
-
-PAGE = Path(__file__).with_name("architecture.md")
-BEGIN, END = "<!-- lifecycle:begin -->", "<!-- lifecycle:end -->"
 
 Half = TypeVar("Half", Receiving, Sending)
 
@@ -79,8 +75,8 @@ def _half(half: Receiving | Sending | None) -> str:
     return "any" if half is None else half.name
 
 
-def region() -> str:
-    """Everything between the marks, the marks included."""
+def life() -> list[str]:
+    """Everything that the tables say."""
     parts = [
         ["What we may still receive:"],
         diagram(RECEIVING, Receive),
@@ -91,31 +87,10 @@ def region() -> str:
         ["The public state, by the first row that fits:"],
         projection(),
     ]
-    return "\n\n".join([BEGIN, *("\n".join(part) for part in parts), END])
+    return ["\n".join(part) for part in parts]
 
 
-def renewed(page: str) -> str:
-    """The text of the page with a fresh region.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, found, rest = page.partition(BEGIN)
-    _, found_too, after = rest.partition(END)
-    if not (found and found_too):
-        raise ValueError(f"the page must contain {BEGIN} and, after it, {END}")
-    return before + region() + after
-
-
-def main(arguments: list[str] | None = None, page: Path = PAGE) -> None:
-    """Print the drawing, or write it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--write", action="store_true", help=f"write it into {page.name} instead of printing it")
-    if parser.parse_args(arguments).write:
-        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(region())
-
+REGION = Region("architecture.md", "lifecycle", life)
 
 if __name__ == "__main__":
-    main()
+    REGION.main()

@@ -9,16 +9,15 @@ know: what the tests do. They are read, not imported.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PAGE = Path(__file__).with_name("robustness.md")
+from regions import Region
+
 TESTS = Path(__file__).parents[1] / "tests"
-BEGIN, END = "<!-- scenarios:begin -->", "<!-- scenarios:end -->"
 
 # Tests that fail until the library is changed.
 OPEN = "test_open_findings.py"
@@ -69,17 +68,17 @@ def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, 
     )
 
 
-def region() -> str:
-    """Everything between the marks, the marks included."""
+def table() -> list[str]:
+    """A table for each section."""
     shown = list(tests())
-    parts = [BEGIN]
+    parts = []
     for title, scenarios in sections().items():
         lines = [f"### {title}", "", "| | scenario | defence | tests |", "| --- | --- | --- | --- |"]
         for number, scenario in scenarios.items():
             names = "<br>".join(_link(test) for test in shown if number in test.numbers)
             lines.append(f"| {number} | {scenario.what} | {scenario.defence} | {names} |")
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, END])
+    return parts
 
 
 def _link(test: Test) -> str:
@@ -87,28 +86,7 @@ def _link(test: Test) -> str:
     return f"**fails:** {link}" if test.path.name == OPEN else link
 
 
-def renewed(page: str) -> str:
-    """The text of the page with a fresh region.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    before, found, rest = page.partition(BEGIN)
-    _, found_too, after = rest.partition(END)
-    if not (found and found_too):
-        raise ValueError(f"the page must contain {BEGIN} and, after it, {END}")
-    return before + region() + after
-
-
-def main(arguments: list[str] | None = None, page: Path = PAGE) -> None:
-    """Print the table, or write it into the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--write", action="store_true", help=f"write it into {page.name} instead of printing it")
-    if parser.parse_args(arguments).write:
-        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
-    else:
-        print(region())
-
+REGION = Region("robustness.md", "scenarios", table)
 
 if __name__ == "__main__":
-    main()
+    REGION.main()

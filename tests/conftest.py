@@ -1,21 +1,50 @@
 """Settings of the whole suite.
 
 Hypothesis runs the same examples each time, so that a red test stays red.
-``HYPOTHESIS_PROFILE=long`` looks for new ones.
+``HYPOTHESIS_PROFILE=thorough`` has four times as many, and ``long`` looks for new ones.
+
+The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
 Tests that are marked ``scenario`` are counted by the numbers of their scenarios, in the last lines of a run.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
 
-settings.register_profile("suite", derandomize=True, deadline=None, max_examples=50, database=None)
+from _kit import USUAL, settle
+
+settings.register_profile("suite", derandomize=True, deadline=None, max_examples=USUAL, database=None)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=4 * USUAL)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Have the collector see nothing of what is there before the first test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        settle()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Have what a module left complain in the last of its tests."""
+    if nextitem is None or nextitem.path != item.path:
+        settle()
+
+
+def pytest_sessionfinish() -> None:
+    """Let pytest, which collects in the end, hear every complaint."""
+    getattr(gc, "unfreeze", int)()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

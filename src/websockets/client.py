@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ._deprecated import names_of_old
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
-from ._lifecycle import Receive, Send, State
+from ._lifecycle import Receive, Receiving, Send, State
 from .datastructures import Headers
 from .exceptions import (
+    InvalidHandshake,
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
@@ -119,6 +120,21 @@ class ClientProtocol(Protocol):
             self.logger.debug("> %s %s %s", request.method, request.path, request.protocol)
             log_headers(self.logger, ">", request.headers)
         self.writes.append(request.serialize())
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Fail the connection; while it is being opened, :attr:`handshake_exc` says so from then on.
+
+        Parameters:
+            code: close code, which a connection that isn't open has no use for.
+            reason: text for humans.
+
+        Raises:
+            ProtocolError: the code may not be sent.
+        """
+        opening = self._life.receiving is Receiving.OPENING
+        super().fail(code, reason)
+        if opening:
+            self.handshake_exc = _invalid_message(InvalidHandshake("opening handshake was given up"))
 
     # ---------------------------------------------------------------------------------------------- tell: the network
 

@@ -19,7 +19,7 @@ from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
 from .http11 import Request, ResponseParser, _Body, _SizedBody
-from .uri import WebSocketURI, _parse_host_port, _split_uri, hide_credentials
+from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
 
@@ -114,16 +114,7 @@ def parse_proxy(proxy: str) -> Proxy:
     Raises:
         InvalidProxy: if it is no URI of a proxy.
     """
-    if not isinstance(proxy, str):
-        raise InvalidProxy(hide_credentials(str(proxy)), f"it is not a str but {type(proxy).__name__}")
-    try:
-        return _parse_proxy(proxy)
-    except UnicodeError:
-        msg = "characters outside ASCII can't be encoded"
-    except ValueError as exc:
-        msg = str(exc)
-    # Out here, because a chained exception could show what must be hidden.
-    raise InvalidProxy(hide_credentials(proxy), msg)
+    return _parsed(proxy, _parse_proxy, InvalidProxy)
 
 
 def _parse_proxy(proxy: str) -> Proxy:

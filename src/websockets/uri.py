@@ -14,11 +14,15 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import quote, unquote
 
 from .exceptions import InvalidURI
 
 __all__ = ["WebSocketURI", "parse_uri"]
+
+T = TypeVar("T")
 
 # RFC 3986 section 3.2:
 #   authority   = [ userinfo "@" ] host [ ":" port ]
@@ -100,16 +104,21 @@ def parse_uri(uri: str) -> WebSocketURI:
     Raises:
         InvalidURI: if it is no WebSocket URI.
     """
+    return _parsed(uri, _parse_uri, InvalidURI)
+
+
+def _parsed(uri: str, parse: Callable[[str], T], invalid: Callable[[str, str], Exception]) -> T:
+    """Return what *parse* makes of *uri*; for the ValueError it raises, raise what *invalid* makes of URI and text."""
     if not isinstance(uri, str):
-        raise InvalidURI(hide_credentials(str(uri)), f"it is not a str but {type(uri).__name__}")
+        raise invalid(hide_credentials(str(uri)), f"it is not a str but {type(uri).__name__}")
     try:
-        return _parse_uri(uri)
+        return parse(uri)
     except UnicodeError:
         msg = "characters outside ASCII can't be encoded"
     except ValueError as exc:
         msg = str(exc)
     # Out here, because a chained exception could show what must be hidden.
-    raise InvalidURI(hide_credentials(uri), msg)
+    raise invalid(hide_credentials(uri), msg)
 
 
 def _parse_uri(uri: str) -> WebSocketURI:

@@ -1,8 +1,8 @@
 """The test kit: what :mod:`websockets.testing` has, which is under test itself; scripted peers; a second wire format.
 
-Only :mod:`.strategies` needs a package. From the ground up: :mod:`.wire` stands alone, :mod:`.peer` speaks raw bytes on
-a link, :mod:`.network` gives it an address, and :mod:`.clock` has the loop that holds it all. Modules that hold more of
-the library than its testing are imported by name.
+Only :mod:`.strategies` needs a package. From the ground up: :mod:`.garbage` and :mod:`.wire` stand alone, :mod:`.peer`
+speaks raw bytes on a link, :mod:`.network` gives it an address, and :mod:`.clock` has the loop that holds it all.
+Modules that hold more of the library than its testing are imported by name.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from websockets.testing._transport import TransportOwner, transport_pair
 
 from . import wire
 from .clock import START, VirtualLoop, advance, idle, run_virtual, steps, virtual
+from .garbage import own_garbage, settle
 from .network import Network, RawListener
 from .peer import RawPeer
-from .strategies import splits
+from .strategies import USUAL, examples, splits
 from .wire import (
     CHUNKERS,
     KEY,
@@ -41,6 +42,7 @@ __all__ = [
     "KEY",
     "MASK",
     "START",
+    "USUAL",
     "Address",
     "Chunk",
     "Chunker",
@@ -59,14 +61,17 @@ __all__ = [
     "accept_key",
     "advance",
     "bytewise",
+    "examples",
     "frame",
     "halves",
     "idle",
     "interrupted",
+    "own_garbage",
     "parse",
     "request",
     "response",
     "run_virtual",
+    "settle",
     "splits",
     "steps",
     "transport_pair",

@@ -6,16 +6,15 @@ Time itself, and the network, are those of :mod:`websockets.testing`, which it m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import gc
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from websockets.testing import VirtualClockLoop, idle
 from websockets.testing._loop import START, describe_task
 
+from .garbage import own_garbage
 from .network import Network
 
 __all__ = ["START", "VirtualLoop", "advance", "idle", "run_virtual", "steps", "virtual"]
@@ -125,7 +124,7 @@ def run_virtual(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> 
     loop = VirtualLoop()
     audit = _Audit(loop)
     try:
-        with _own_garbage(), asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
+        with own_garbage(), asyncio.Runner(debug=debug, loop_factory=lambda: loop) as runner:
             result = runner.run(audit.watch(main))
     except BaseException as exc:
         for line in audit.complaints():
@@ -133,22 +132,6 @@ def run_virtual(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> 
         raise
     audit.verify()
     return result
-
-
-@contextlib.contextmanager
-def _own_garbage() -> Iterator[None]:
-    """Collect what the body left, so that futures nobody asked complain now and not in a later test.
-
-    Freezing takes all older objects out of the collector's sight: a collection costs a hundred times less, and
-    complaints of an earlier test cannot land in this one. PyPy has nothing to freeze.
-    """
-    freeze, unfreeze = getattr(gc, "freeze", int), getattr(gc, "unfreeze", int)
-    freeze()
-    try:
-        yield
-        gc.collect()
-    finally:
-        unfreeze()
 
 
 @overload

@@ -5,9 +5,23 @@ It may know only hypothesis and bytes.
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
-__all__ = ["splits"]
+__all__ = ["examples", "splits"]
+
+#: How many examples a test has that doesn't say, in the profile of the suite: see tests/conftest.py.
+USUAL = 50
+
+
+def examples(count: int, *, steps: int = 50) -> settings:
+    """The settings of a test that needs another number of examples than usual; longer profiles multiply it, too.
+
+    Parameters:
+        count: how many there are in the profile of the suite.
+        steps: how many steps a run of a state machine has at most.
+    """
+    return settings(max_examples=count * settings().max_examples // USUAL, stateful_step_count=steps)
 
 
 def splits(data: bytes) -> st.SearchStrategy[list[bytes]]:

@@ -950,3 +950,40 @@ async def test_real_sockets() -> None:
             assert await connection.recv() == "hello"
             with pytest.raises(ConnectionClosedOK):
                 await connection.recv()
+
+
+# ------------------------------------------------------------------------------------------- given up while it opens
+
+
+class GivesUp(ClientConnection):
+    """Fails its protocol as soon as there is a connection to the server."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(1, self.give_up)
+
+    def give_up(self) -> None:
+        self.protocol.fail(1011, "enough")
+
+
+class Closes(GivesUp):
+    """Closes itself meanwhile, as users may."""
+
+    def give_up(self) -> None:
+        self.closing = asyncio.ensure_future(self.close())
+
+
+async def answer_late(peer: RawPeer, asked: Asked) -> None:
+    await asyncio.sleep(2)
+    with contextlib.suppress(OSError):
+        await peer.send(accepted(asked))
+        await peer.read_until_eof()
+
+
+@pytest.mark.parametrize(("how", "server"), [(GivesUp, answer_late), (Closes, answer_late), (Closes, hang)])
+@virtual
+async def test_a_connection_that_was_given_up_is_not_returned(how: type[ClientConnection], server: Any) -> None:
+    async with site([server]) as web:
+        with pytest.raises(InvalidMessage, match="^did not receive a valid HTTP response$") as caught:
+            await connect(web.uri(), create_connection=how)
+        assert str(caught.value.__cause__) == "opening handshake was given up"

@@ -247,10 +247,10 @@ def test_credentials_are_not_shown() -> None:
 
 
 def test_what_was_expected_does_not_come(uri: str) -> None:
-    assert call("--send", "hello", "--expect", "2", "--timeout", "1", uri) == (
+    assert call("--send", "hello", "--expect", "2", "--timeout", "0.5", uri) == (
         3,
         "hello\n",
-        "Timed out after 1 seconds.\nConnection closed: 1000 (OK).\n",
+        "Timed out after 0.5 seconds.\nConnection closed: 1000 (OK).\n",
     )
 
 

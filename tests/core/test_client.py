@@ -285,6 +285,23 @@ def test_refusal(row: Refusal, chunker: Chunker) -> None:
     assert client.handshake_exc is error
 
 
+def test_given_up_before_the_response() -> None:
+    client = asked()
+    client.fail(1011, "enough")
+    error = client.handshake_exc
+    assert isinstance(error, InvalidMessage)
+    assert str(error.__cause__) == "opening handshake was given up"
+    assert (client.data_to_send(), client.state) == ([SEND_EOF], State.CONNECTING)
+    # A response that comes after all opens nothing, and an open connection that fails has had its opening handshake.
+    client.receive_data(response())
+    client.fail(1011)
+    client.receive_eof()
+    assert (client.events_received(), client.state, client.handshake_exc) == ([], State.CLOSED, error)
+    opened = told(asked(), [response()])
+    opened.fail(1011)
+    assert opened.handshake_exc is None
+
+
 @pytest.mark.parametrize("value", ["constructor", "__proto__", "a" * 8000])
 def test_names_that_broke_others(value: str) -> None:
     client = told(asked(**with_deflate()), [response(headers={"Sec-WebSocket-Extensions": value})])

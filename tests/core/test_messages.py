@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,6 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from _kit import examples
 from websockets import _messages
 from websockets._messages import (
     MERGE_AFTER,
@@ -236,7 +237,7 @@ class MergingInboxMachine(InboxMachine):
     merging = True
 
 
-STATEFUL = settings(max_examples=150, stateful_step_count=40)
+STATEFUL = examples(50, steps=40)
 
 
 def test_inbox_is_a_plain_list() -> None:

@@ -6,10 +6,11 @@ import gc
 import weakref
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from _kit import examples
 from websockets._timers import Agenda, Alarm, Entry
 
 # Few times, so that many are equal.
@@ -60,7 +61,7 @@ class AgendaMachine(RuleBasedStateMachine):
 
 
 def test_agenda_is_a_sorted_list() -> None:
-    run_state_machine_as_test(AgendaMachine, settings=settings(max_examples=100, stateful_step_count=30))
+    run_state_machine_as_test(AgendaMachine, settings=examples(50, steps=30))
 
 
 def test_equal_times_keep_their_order() -> None:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+import make_robustness
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def load(path: Path) -> ModuleType:
-    """A module from its file; scripts are in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make_robustness = load(DOCS / "make_robustness.py")
 TESTS = list(make_robustness.tests())
 
 
 def test_committed_table_is_fresh() -> None:
     page = (DOCS / "robustness.md").read_text("utf-8")
-    assert make_robustness.renewed(page) == page, "run: python docs/make_robustness.py --write"
+    assert make_robustness.REGION.renewed(page) == page, "run: python docs/make_robustness.py --write"
 
 
 def test_scenarios_are_numbered_without_a_gap() -> None:
@@ -51,23 +36,5 @@ def test_names_of_tests_have_the_number_of_their_scenario() -> None:
 
 
 def test_every_row_is_shown() -> None:
-    rows = re.findall(r"^\| (\d+) \| [^|]+ \| [^|]+ \| [^|]+ \|$", make_robustness.region(), re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| [^|]+ \| [^|]+ \|$", make_robustness.REGION.text(), re.MULTILINE)
     assert rows == [str(number) for number in range(1, 88)]
-
-
-def test_write_renews_a_stale_page(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- scenarios:begin -->\nstale\n<!-- scenarios:end -->\nafter\n", encoding="utf-8")
-    make_robustness.main(["--write"], page)
-    assert page.read_text("utf-8") == f"before\n{make_robustness.region()}\nafter\n"
-
-
-def test_print(capsys: pytest.CaptureFixture[str]) -> None:
-    make_robustness.main([])
-    assert capsys.readouterr().out == make_robustness.region() + "\n"
-
-
-@pytest.mark.parametrize("page", ["", "<!-- scenarios:begin -->", "<!-- scenarios:end --><!-- scenarios:begin -->"])
-def test_page_without_marks(page: str) -> None:
-    with pytest.raises(ValueError, match="must contain <!-- scenarios:begin -->"):
-        make_robustness.renewed(page)

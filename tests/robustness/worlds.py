@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import inspect
 import os
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import pytest
 
 import websockets._accelerator as accelerator
-from _kit import RawPeer, VirtualLoop, wire
+from _kit import RawPeer, VirtualLoop, own_garbage, wire
 from _kit.asking import Answered, ask, uri_of
 from _kit.ends import FramePeer
 from core._twins import TWINS
@@ -177,10 +176,9 @@ def each_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
     @functools.wraps(test)
     def wrapper(*args: Any, loop: str, **kwargs: Any) -> None:
         reported: list[dict[str, Any]] = []
-        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, own_garbage():
             runner.get_loop().set_exception_handler(lambda _, context: reported.append(context))
             runner.run(_leaving_nothing(test(*args, **kwargs)))
-            gc.collect()
         assert reported == []
 
     signature = inspect.signature(test)
