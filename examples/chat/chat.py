@@ -22,6 +22,7 @@ PAGE = Path(__file__).with_name("chat.html").read_text("utf-8")
 MAX_NAME = 20  # characters
 MAX_SIZE = 4096  # bytes of a message
 HISTORY = 50  # messages that a newcomer sees
+MAX_BUFFERED = 2**20  # bytes that may wait for somebody who doesn't read; then the connection is closed
 PATIENCE = 10  # seconds that a newcomer has to say a name
 
 # Close codes from 4000 on are for applications to define.
@@ -80,7 +81,7 @@ class Room:
 
     def tell(self, event: dict[str, Any]) -> None:
         """Send an event to everybody in the room."""
-        broadcast(self.people.values(), json.dumps(event))
+        broadcast(self.people.values(), json.dumps(event), on_slow="close", max_buffered=MAX_BUFFERED)
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:

@@ -27,6 +27,7 @@ MAX_LINE_WIDTH = 40
 MAX_NUMBERS = 512  # in the points of a stroke
 MAX_SIZE = 4096  # bytes of a message: enough for those
 MAX_STROKES = 20_000  # then the oldest fade
+MAX_BUFFERED = 4 * 2**20  # bytes that may wait for somebody who doesn't read; then the connection is closed
 
 Stroke = dict[str, Any]
 
@@ -83,12 +84,16 @@ class Drawing:
         """
         if message == {"clear": True}:
             self.strokes.clear()
-            broadcast(self.viewers, json.dumps({"picture": []}))
+            self.tell({"picture": []})
         else:
             stroke = checked_stroke(message)
             self.strokes.append(stroke)
             # It also goes back to who drew it: so strokes that cross lie in the same order on every screen.
-            broadcast(self.viewers, json.dumps({"stroke": stroke}))
+            self.tell({"stroke": stroke})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message to everybody who looks at the picture."""
+        broadcast(self.viewers, json.dumps(message), on_slow="close", max_buffered=MAX_BUFFERED)
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:

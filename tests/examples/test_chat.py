@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from chat import HISTORY, MAX_SIZE, PATIENCE, REFUSED, chat
+from chat import HISTORY, MAX_BUFFERED, MAX_SIZE, PATIENCE, REFUSED, chat
 
 from _kit import virtual
 from examples.visits import hear, uri
@@ -97,3 +98,22 @@ async def test_long_message_ends_the_connection_and_nothing_else() -> None:
                 await grace.recv()
             assert grace.close_code == 1009
         assert [(await hear(ada))["type"] for _ in range(2)] == ["joined", "left"]
+
+
+@virtual
+async def test_who_does_not_read_has_to_leave() -> None:
+    loop = asyncio.get_running_loop()
+    async with chat("127.0.0.1", 0) as server, guest(server, "Ada") as (ada, _):
+        deaf = connect(uri(server, "/chat"), max_queue=1, compression=None)
+        async with deaf as websocket:
+            await websocket.send("Grace")
+            await hear(ada)
+            # Twice what may wait, in messages that are no larger than one that somebody says.
+            for _ in range(2 * MAX_BUFFERED // 4000):
+                await ada.send("x" * 4000)
+                await hear(ada)
+            before = loop.time()
+            while (await hear(ada))["type"] != "left":
+                pass
+            # That is long before keepalive would have noticed.
+            assert loop.time() - before <= 10
