@@ -34,7 +34,7 @@ project = "websockets"
 author = "The websockets contributors"
 version = release
 
-extensions = ["myst_parser", "docstrings", "names", "sphinx_copybutton"]
+extensions = ["myst_parser", "docstrings", "names", "outside", "sphinx_copybutton"]
 
 # Markdown. Anchors are those that other viewers of Markdown make of headings.
 myst_heading_anchors = 4
