@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 def path_outside(app: Sphinx, node: pending_xref) -> Path | None:
     """Where a link leads, if that is a folder or a page in the repository that isn't one of the site."""
     docs = Path(app.srcdir).resolve()
-    path = (docs / f"{node['reftarget']}").resolve()
-    for each in (path, path.with_name(f"{path.name}.md")):
+    here = docs / Path(node["refdoc"]).parent
+    paths = [(folder / node["reftarget"].partition("#")[0]).resolve() for folder in (docs, here)]
+    for each in (*paths, *(path.with_name(f"{path.name}.md") for path in paths)):
         if each.exists() and each.is_relative_to(ROOT) and not each.is_relative_to(docs):
             return each.relative_to(ROOT)
     return None

@@ -26,7 +26,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-__all__ = ["problems"]
+__all__ = ["members", "problems"]
 
 _CONNECTION = (ServerConnection, ClientConnection)
 
