@@ -12,9 +12,6 @@ import sys
 import warnings
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
-from sphinx.application import Sphinx
-
 # Compiled classes have no signatures to show; the readable twins of the accelerator have.
 os.environ["WEBSOCKETS_ACCELERATOR"] = "python"
 # The pages tell the defaults of the library, not those of who builds them.
@@ -34,7 +31,7 @@ project = "websockets"
 author = "The websockets contributors"
 version = release
 
-extensions = ["myst_parser", "docstrings", "names", "outside", "sphinx_copybutton"]
+extensions = ["myst_parser", "docstrings", "names", "outside", "diagrams", "sphinx_copybutton"]
 
 # Markdown. Anchors are those that other viewers of Markdown make of headings.
 myst_heading_anchors = 4
@@ -71,8 +68,3 @@ html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
-
-
-def setup(app: Sphinx) -> None:
-    # Where pages are viewed on a forge, it draws these diagrams; here they stay text, which says as much.
-    app.add_lexer("mermaid", TextLexer)

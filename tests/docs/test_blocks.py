@@ -229,6 +229,14 @@ def test_programs_run(text: str, output: str, runner: Runner) -> None:
     assert runner.ask(*only(page_of(text))) == {"failure": None, "output": output}
 
 
+def test_programs_run_without_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("os.fork", raising=False)
+    part = {"page": "page.md", "line": 1, "text": "print(1)\n1 / 0"}
+    answer = run.answer({"parts": [part], "beside": [], "addresses": [], "goes_on": False})
+    assert answer["output"] == "1\n"
+    assert answer["failure"].startswith("ZeroDivisionError: division by zero\n  page.md:2, in <module>\n")
+
+
 @pytest.mark.parametrize(
     ("code", "failure"),
     [
