@@ -66,7 +66,9 @@ UNKNOWN = object()
 def _parse(text: str, name: str = "block") -> ast.Module:
     """Make sure that code compiles, where await and the like may stand at the top level; return its tree."""
     with warnings.catch_warnings():
+        # What is a SyntaxWarning now was a DeprecationWarning before Python 3.12.
         warnings.simplefilter("error", SyntaxWarning)
+        warnings.simplefilter("error", DeprecationWarning)
         compile(text, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         return ast.parse(text, name)
 
