@@ -1,0 +1,119 @@
+"""The pages of the examples in a browser: several see each other, and come back when the server does.
+
+Charter: each test runs the server of an example in its own loop, and acts as the users of its page.
+``BROWSER_SCREENSHOTS=FOLDER`` keeps pictures of what they saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+
+import pytest
+from chat import chat
+from counter import counter
+from drawing import HEIGHT, WIDTH, drawing
+
+from interop.browser import Browser, Page, browsing
+from websockets.asyncio.server import Server
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as browser:
+        yield browser
+
+
+def port(server: Server) -> int:
+    (listening,) = server.sockets
+    number: int = listening.getsockname()[1]
+    return number
+
+
+def address(server: Server) -> str:
+    return f"http://127.0.0.1:{port(server)}/"
+
+
+async def test_chat(browser: Browser) -> None:
+    async with chat("127.0.0.1", 0) as server:
+        ada, grace = [await browser.open(address(server)) for _ in range(2)]
+        await ada.screenshot("chat-door")
+        for page, name in ((ada, "Ada"), (grace, "Grace")):
+            await page.type(name)
+            await page.sees("#status", f"connected as {name}")
+        await ada.sees("#log", "Grace joined")
+        await grace.type("Hello, <b>Ada</b> ✓")
+        await ada.sees("#log .said", "Hello, <b>Ada</b> ✓")
+        await ada.type("Hello!")
+        await grace.sees("#log .said:not(.mine)", "Hello!")
+        await ada.screenshot("chat")
+        assert (await ada.text("#people")).split() == ["Ada", "Grace"]
+        # A second window with the same name is refused, and may choose another one.
+        other = await browser.open(address(server))
+        await other.type("ada")
+        await other.sees("#refusal", "ada is in the room already")
+        await other.screenshot("chat-refused")
+        await other.type("Alan")
+        await other.sees("#log", "Hello!")
+        # Who loads the page again keeps its name.
+        await other.reload()
+        await other.sees("#status", "connected as Alan")
+        await other.close()
+        await ada.sees("#log", "Alan left")
+
+
+async def test_chat_reconnects(browser: Browser) -> None:
+    async with chat("127.0.0.1", 0) as server:
+        where = port(server)
+        page = await browser.open(address(server))
+        await page.type("Ada")
+        await page.sees("#status", "connected as Ada")
+    await page.sees("#status", "trying again")
+    async with chat("127.0.0.1", where):
+        await page.sees("#status", "connected as Ada")
+
+
+async def test_counter(browser: Browser) -> None:
+    async with counter("127.0.0.1", 0) as server:
+        where = port(server)
+        first, second = [await browser.open(address(server), size=(560, 400)) for _ in range(2)]
+        for page in (first, second):
+            await page.sees("#status", "2 are looking")
+        for _ in range(3):
+            await first.click("#minus")
+        await second.sees("#count", "−3")
+        await second.click("#plus")
+        await first.sees("#count", "−2")
+        await first.screenshot("counter")
+    await first.sees("#status", "trying again")
+    await first.screenshot("counter-lost")
+    async with counter("127.0.0.1", where):
+        await first.sees("#count", "0")
+
+
+async def shows(page: Page, x: float, y: float, color: str) -> None:
+    """Wait until the picture has a color at a point, which is given by fractions of its size."""
+    place = f"{x * WIDTH:.0f}, {y * HEIGHT:.0f}, 1, 1"
+    await page.until(f"context.getImageData({place}).data.join() === '{color}'")
+
+
+async def test_drawing(browser: Browser) -> None:
+    red, blue, nothing = "211,58,44,255", "36,88,211,255", "0,0,0,0"
+    async with drawing("127.0.0.1", 0) as server:
+        first, second = [await browser.open(address(server), size=(900, 660)) for _ in range(2)]
+        for page, color in ((first, "red"), (second, "blue")):
+            await page.sees("#status", "connected")
+            await page.click(f"[title={color}]")
+        turns = [turn * math.tau / 60 for turn in range(61)]
+        circle = [await first.place("canvas", 0.4 + 0.2 * math.cos(a), 0.5 + 0.32 * math.sin(a)) for a in turns]
+        await first.drag(circle)
+        await second.drag([await second.place("canvas", right, 0.5) for right in (0.1, 0.3, 0.5, 0.9)])
+        third = await browser.open(address(server), size=(900, 660))
+        for page in (first, second, third):
+            # Here red is alone, here blue is, and here blue lies over red.
+            for x, y, color in ((0.4, 0.82, red), (0.8, 0.5, blue), (0.6, 0.5, blue), (0.95, 0.95, nothing)):
+                await shows(page, x, y, color)
+        await third.screenshot("drawing")
+        await third.click("#clear")
+        for page in (first, second, third):
+            await page.until("context.getImageData(0, 0, canvas.width, canvas.height).data.every((byte) => !byte)")
