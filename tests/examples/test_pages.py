@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from chat import chat
 from counter import counter
 from drawing import drawing
+from upload_server import upload_server
 
 from _kit import virtual
 from examples.visits import fetch, uri
@@ -18,7 +21,12 @@ from websockets.asyncio.server import Server
 from websockets.exceptions import InvalidStatus
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-APPS = {"chat": chat, "counter": counter, "drawing": drawing}
+APPS = {
+    "chat": chat,
+    "counter": counter,
+    "drawing": drawing,
+    "upload": functools.partial(upload_server, Path(tempfile.gettempdir())),
+}
 
 every_app = pytest.mark.parametrize(("name", "app"), [*APPS.items()])
 every_page = pytest.mark.parametrize("page", sorted(EXAMPLES.rglob("*.html")), ids=lambda page: page.name)

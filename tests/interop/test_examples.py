@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from chat import chat
 from counter import counter
 from drawing import HEIGHT, WIDTH, drawing
+from upload_server import upload_server
 
 from interop.browser import Browser, Page, browsing
 from websockets.asyncio.server import Server
@@ -117,3 +119,40 @@ async def test_drawing(browser: Browser) -> None:
         await third.click("#clear")
         for page in (first, second, third):
             await page.until("context.getImageData(0, 0, canvas.width, canvas.height).data.every((byte) => !byte)")
+
+
+async def test_upload(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    # More than the page has on the way at a time.
+    large, empty, hidden = (tmp_path / name for name in ("large.bin", "empty.txt", ".hidden"))
+    large.write_bytes(bytes(range(256)) * 2**15 + b"rest")
+    empty.touch()
+    hidden.touch()
+    async with upload_server(folder, "127.0.0.1", 0) as server:
+        page = await browser.open(address(server), size=(640, 520))
+        for path, outcome in (
+            (large, "saved as large.bin"),
+            (empty, "saved as empty.txt"),
+            (large, "saved as large (2).bin"),
+            (hidden, "a file can't have that name here"),
+        ):
+            await page.choose_file("#files", path)
+            await page.sees("#list li", outcome)
+        await page.screenshot("upload")
+    names = ["empty.txt", "large (2).bin", "large.bin"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert (folder / "large.bin").read_bytes() == large.read_bytes()
+
+
+async def test_upload_tries_again(browser: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    path = tmp_path / "a.txt"
+    path.write_text("content")
+    async with upload_server(folder, "127.0.0.1", 0) as server:
+        where = port(server)
+        page = await browser.open(address(server))
+    await page.choose_file("#files", path)
+    await page.sees("#list", "trying again")
+    async with upload_server(folder, "127.0.0.1", where):
+        await page.sees("#list", "saved as a.txt")
+    assert (folder / "a.txt").read_text() == "content"
