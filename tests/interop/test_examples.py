@@ -7,6 +7,7 @@ Charter: each test runs the server of an example in its own loop, and acts as th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from chat import chat
 from counter import counter
 from drawing import HEIGHT, WIDTH, drawing
+from token_server import Gate, token_server
+from tokens import Token, issue
 from upload_server import upload_server
 
 from interop.browser import Browser, Page, browsing
@@ -156,3 +159,26 @@ async def test_upload_tries_again(browser: Browser, tmp_path: Path) -> None:
     async with upload_server(folder, "127.0.0.1", where):
         await page.sees("#list", "saved as a.txt")
     assert (folder / "a.txt").read_text() == "content"
+
+
+async def test_token_auth(browser: Browser) -> None:
+    key = b"of this test"
+    now = time.time()
+    async with token_server(Gate(key, lambda: now), "127.0.0.1", 0) as server:
+        page = await browser.open(address(server), size=(640, 480))
+        for text, status in (
+            (issue(b"another", Token("ada", now + 60)), "wrong signature"),
+            (issue(key, Token("ada", now - 1)), "token expired"),
+            (issue(key, Token("ada", now + 60)), "connected as ada, for 60 seconds"),
+            (issue(key, Token("ada", now + 90)), "connected as ada, for 90 seconds"),
+        ):
+            await page.evaluate("document.getElementById('token').focus()")
+            await page.type(text)
+            await page.sees("#status", status)
+        await page.type("Hello!")
+        await page.sees("#log", "ada: Hello!")
+        await page.screenshot("token")
+        # The connection lives as long as its token, by the clock of the loop.
+        await page.evaluate("document.getElementById('token').focus()")
+        await page.type(issue(key, Token("ada", now + 0.1)))
+        await page.sees("#status", "token expired")
