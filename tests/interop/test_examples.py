@@ -6,7 +6,11 @@ Charter: each test runs the server of an example in its own loop, and acts as th
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
+import os
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +24,12 @@ from tokens import Token, issue
 from upload_server import upload_server
 
 from interop.browser import Browser, Page, browsing
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -182,3 +191,50 @@ async def test_token_auth(browser: Browser) -> None:
         await page.evaluate("document.getElementById('token').focus()")
         await page.type(issue(key, Token("ada", now + 0.1)))
         await page.sees("#status", "token expired")
+
+
+@contextlib.asynccontextmanager
+async def starlette_app(python: Path) -> AsyncIterator[str]:
+    """The Starlette application in a process of its own, as it is what imports Starlette; gives the URI of its page."""
+    program = EXAMPLES / "starlette_app" / "starlette_app.py"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    process = await asyncio.create_subprocess_exec(
+        python, program, "0", "0", env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    written = b""
+    try:
+        async with asyncio.timeout(30):
+            while not (found := re.search(rb"running on (http://\S+)", written)):
+                written += await process.stderr.readline()
+                assert not process.stderr.at_eof(), written.decode()
+        yield found[1].decode() + "/"
+        process.terminate()
+        async with asyncio.timeout(30):
+            written += (await process.communicate())[1]
+        assert b"Application shutdown complete" in written
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_starlette_app(browser: Browser, frameworks: Path) -> None:
+    async with starlette_app(frameworks) as address:
+        first, second = [await browser.open(address, size=(640, 400)) for _ in range(2)]
+        for page in (first, second):
+            await page.sees("#status", "connected")
+        await first.click("#notice")
+        await first.type("The coffee is ready.")
+        for page in (first, second):
+            await page.sees("#notices", "The coffee is ready.")
+        third = await browser.open(address, size=(640, 400))
+        await third.sees("#notices", "The coffee is ready.")
+        await third.click("#notice")
+        await third.type("   ")
+        await third.sees("#status", "a notice is a text of 1 to 500 characters")
+        await third.screenshot("starlette")
+        # A page of another site is kept out.
+        where = await first.evaluate("PORT = document.scripts[0].text.match(/hostname}:(\\d+)/)[1]")
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(f"ws://127.0.0.1:{where}/", origin=Origin("http://example.com"), proxy=None)
