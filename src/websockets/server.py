@@ -18,7 +18,7 @@ from ._deprecated import names_of_old
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
-from .datastructures import Headers
+from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -53,6 +53,9 @@ _is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
 BROWSER_HINT: Final = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+# What the body and the end of the connection decide, and nobody else.
+FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
 
 
 class _Date:
@@ -346,24 +349,32 @@ class ServerProtocol(Protocol):
                 return subprotocol
         raise NegotiationError(f"invalid subprotocol; expected one of {', '.join(self.available_subprotocols)}")
 
-    def reject(self, status: StatusLike, text: str) -> Response:
-        """Make a response that opens no connection: a refusal, a health check.
+    def reject(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
+        """Make a response that opens no connection: a refusal, a page, a health check.
 
         Parameters:
             status: HTTP status.
-            text: body, in plain text.
+            text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
+            headers: more headers, or others than the usual, such as ``Content-Type``.
 
         Returns:
             The response, with ``Connection: close``; its headers may be changed.
+
+        Raises:
+            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
+                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            TypeError: ``text`` is neither ``str`` nor bytes.
         """
         status = Status(status)
-        body = text.encode()
-        headers = Headers()
-        headers["Date"] = _date()
-        headers["Connection"] = "close"
-        headers["Content-Length"] = str(len(body))
-        headers["Content-Type"] = "text/plain; charset=utf-8"
-        return Response(status.value, status.phrase, headers, body)
+        body, content_type = _body(text)
+        made = Headers()
+        made["Date"] = _date()
+        made["Connection"] = "close"
+        made["Content-Length"] = str(len(body))
+        made["Content-Type"] = content_type
+        if headers is not None:
+            _add_headers(made, Headers(headers))
+        return Response(status.value, status.phrase, made, body)
 
     def send_response(self, response: Response) -> None:
         """Send the response: 101 opens the connection, anything else ends it.
@@ -475,6 +486,26 @@ def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Res
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
     return Response(101, "Switching Protocols", headers)
+
+
+def _body(text: str | BytesLike) -> tuple[bytes, str]:
+    """The body of a response, and what it is."""
+    if isinstance(text, str):
+        return text.encode(), "text/plain; charset=utf-8"
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text), "application/octet-stream"
+    raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
+
+
+def _add_headers(made: Headers, headers: Headers) -> None:
+    """Add headers of the application; they come in place of ours that have the same name."""
+    for name in FIXED_HEADERS:
+        if name in headers:
+            raise ValueError(f"headers must not set {name}: {', '.join(headers.get_all(name))}")
+    for name in headers:
+        if name in made:
+            del made[name]
+    made.update(headers)
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

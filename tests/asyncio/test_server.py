@@ -305,6 +305,24 @@ async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFix
 
 
 @virtual
+async def test_page_beside_the_connections() -> None:
+    page = b"<!doctype html><p>Hello!"
+
+    def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/":
+            return connection.respond(200, page, headers={"Content-Type": "text/html; charset=utf-8"})
+        return connection.respond(200, page) if request.path == "/raw" else None
+
+    async with serving(process_request=process_request) as server:
+        status, headers, body = await ask(server, request())
+        assert (status, headers["Content-Type"], body) == ("200 OK", ["text/html; charset=utf-8"], page)
+        status, headers, body = await ask(server, request("/raw"))
+        assert (status, headers["Content-Type"], body) == ("200 OK", ["application/octet-stream"], page)
+        async with connect(f"ws://localhost:{port(server)}/ws", proxy=None):
+            pass
+
+
+@virtual
 async def test_answer_to_head_has_no_body() -> None:
     async with serving(process_request=lambda connection, request: connection.respond(200, "fine")) as server:
         status, headers, body = await ask(server, request(method="HEAD"))

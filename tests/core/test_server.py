@@ -708,6 +708,54 @@ def test_reject_with_unknown_status() -> None:
         ServerProtocol().reject(999, "")
 
 
+@pytest.mark.parametrize(
+    ("text", "content_type"),
+    [
+        ("caf\xe9", "text/plain; charset=utf-8"),
+        (b"caf\xc3\xa9", "application/octet-stream"),
+        (bytearray(b"caf\xc3\xa9"), "application/octet-stream"),
+        (memoryview(b"caf\xc3\xa9"), "application/octet-stream"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("own", [None, "text/html; charset=utf-8"])
+def test_reject_with_a_body_of_any_kind(text: Any, content_type: str, own: str | None) -> None:
+    server, _ = requested()
+    headers = None if own is None else {"content-type": own}
+    server.send_response(server.reject(200, text, headers=headers))
+    got = answer(server)
+    assert got.body == b"caf\xc3\xa9"
+    assert {name.lower(): values for name, values in got.headers.items() if name.startswith(("C", "c"))} == {
+        "connection": ["close"],
+        "content-length": ["5"],
+        "content-type": [own or content_type],
+    }
+
+
+def test_reject_with_more_headers() -> None:
+    server, _ = requested()
+    headers = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Date", "today")]
+    server.send_response(server.reject(200, "", headers=headers))
+    got = answer(server).headers
+    assert (got["Set-Cookie"], got["Date"], got["Content-Length"]) == (["a=1", "b=2"], ["today"], ["0"])
+
+
+@pytest.mark.parametrize(
+    ("text", "headers", "error"),
+    [
+        ("x", {"content-length": "3"}, "headers must not set Content-Length: 3"),
+        ("x", {"Transfer-Encoding": "chunked"}, "headers must not set Transfer-Encoding: chunked"),
+        ("x", [("Connection", "a"), ("connection", "b")], "headers must not set Connection: a, b"),
+        ("x", {"X": "a\r\nb"}, "X"),
+        (5, None, "text must be str or bytes, not int"),
+        (None, None, "text must be str or bytes, not NoneType"),
+    ],
+)
+def test_reject_with_what_cannot_be_sent(text: Any, headers: Any, error: str) -> None:
+    with pytest.raises((ValueError, TypeError, InvalidHeaderValue), match=error):
+        ServerProtocol().reject(200, text, headers=headers)
+
+
 def test_refusal_without_a_request() -> None:
     server = ServerProtocol()
     server.receive_data(b"GET / HTT")

@@ -19,10 +19,10 @@ from _blocks.pages import pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / page.name for page in pages()]
+PAGES = [*(ROOT / page.name for page in pages()), *sorted((ROOT / "examples").glob("**/README.md"))]
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in pages()])
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def prose(page: Path) -> str:

@@ -1,76 +1,23 @@
 """Frameworks that were written for the published package, on ours.
 
-Charter: makes an environment in which the frameworks are installed with what they ask for, and our package over the
-published one; runs servers of frameworks against the clients of the interoperability tests, and programs that use
-clients of frameworks against expected output.
-
-The environment is kept below the folder in INTEROP_CACHE, if that is set. To play with it::
-
-    INTEROP_CACHE=cache pytest tests/interop/test_frameworks.py
+Charter: runs servers of frameworks against the clients of the interoperability tests, and programs that use clients of
+frameworks against expected output.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 import websockets.version
 from interop.conversation import conversation
+from interop.frameworks import run
 from interop.scenarios import SCENARIOS
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-REQUIREMENTS = HERE / "frameworks.txt"
 
-# Our package is built from these.
-SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")
-
-INSTALL_TIMEOUT = 600
 PROGRAM_TIMEOUT = 60
-
-
-def run(*command: str | Path, timeout: float) -> str:
-    """Run a program that must end well, without our modules in its path; return what it prints."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, env=variables, encoding="utf-8", timeout=timeout
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def frameworks_environment(cache: Path) -> Path:
-    """Return the interpreter of an environment with the frameworks; make it unless it is there."""
-    contents = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
-    folder = cache / f"frameworks-{contents}"
-    python, finished = folder / "bin" / "python", folder / "finished"
-    if not finished.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        run(python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS, timeout=INSTALL_TIMEOUT)
-        finished.touch()
-    return python
-
-
-@pytest.fixture(scope="module")
-def frameworks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the interpreter of an environment with the frameworks and our package."""
-    temporary = tmp_path_factory.mktemp("frameworks")
-    python = frameworks_environment(Path(os.environ.get("INTEROP_CACHE") or temporary).resolve())
-    # A copy, because building leaves files behind.
-    source = temporary / "source"
-    source.mkdir()
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", source, timeout=INSTALL_TIMEOUT)
-    return python
 
 
 @pytest.fixture

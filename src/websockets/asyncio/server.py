@@ -21,13 +21,14 @@ from typing import Any, Self, cast
 
 from .._layout import share_names
 from .._options import checked_subprotocols, queue_marks, renamed_argument, server_extensions, takes_path, tls_times
+from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import ServerExtensionFactory
 from ..frames import Close, CloseCode, Frame, Opcode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol
-from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
+from ..typing import BytesLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
 from .connection import Connection
@@ -88,17 +89,23 @@ class ServerConnection(Connection):
     _asking: bool = False  # whether it waits for a hook of the user
     _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
 
-    def respond(self, status: StatusLike, text: str) -> Response:
-        """Make an HTTP response in plain text, for ``process_request`` or ``process_response`` to return.
+    def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
+        """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
 
         Parameters:
             status: HTTP status.
-            text: body.
+            text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
+            headers: more headers, or others than the usual, such as ``Content-Type``.
 
         Returns:
-            The response; its headers may be changed.
+            The response, with ``Connection: close``; its headers may be changed.
+
+        Raises:
+            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
+                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            TypeError: ``text`` is neither ``str`` nor bytes.
         """
-        return self.protocol.reject(status, text)
+        return self.protocol.reject(status, text, headers=headers)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""

@@ -1,0 +1,93 @@
+"""A Starlette application and a WebSocket server in one process. ``python examples/starlette_app/starlette_app.py``
+
+Starlette has the pages and the HTTP API of a notice board, at port 8000; who looks at the board hears of new notices by
+WebSocket, at port 8765. Both run on the same event loop, so they share the board as it is. Needs ``starlette`` and
+``uvicorn``.
+"""
+
+import contextlib
+import json
+import re
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+PAGE = Path(__file__).with_name("board.html").read_text("utf-8")
+
+# The page comes from another port than the WebSocket: to browsers that is another origin, and only these are let in.
+ORIGINS = [re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")]
+
+MAX_NOTICE = 500  # characters
+KEEP = 100  # notices
+
+
+class Board:
+    """The notices, and who looks at them.
+
+    Parameters:
+        port: where to listen for WebSocket connections.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.notices: deque[str] = deque(maxlen=KEEP)
+        self.viewers: set[ServerConnection] = set()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """The WebSocket server begins and ends with the application."""
+        async with serve(self.handler, "127.0.0.1", self.port, origins=ORIGINS, max_size=1000) as server:
+            for listening in server.sockets:
+                self.port = listening.getsockname()[1]
+            yield
+
+    # --- by WebSocket
+
+    async def handler(self, websocket: ServerConnection) -> None:
+        """Somebody who looks at the board: gets all notices at once, and then each that is added."""
+        # Not a viewer before this: a connection is open before its handler runs, and a notice must not come first.
+        broadcast([websocket], json.dumps([*self.notices]))
+        self.viewers.add(websocket)
+        try:
+            await websocket.wait_closed()
+        finally:
+            self.viewers.remove(websocket)
+
+    # --- by HTTP
+
+    async def page(self, request: Request) -> Response:
+        """The page, which has to know the port."""
+        return HTMLResponse(PAGE.replace("{port}", str(self.port)))
+
+    async def add(self, request: Request) -> Response:
+        """A new notice, which the viewers hear of."""
+        try:
+            notice = await request.json()
+        except ValueError:
+            notice = None
+        if not (isinstance(notice, str) and 0 < len(notice.strip()) <= MAX_NOTICE):
+            return JSONResponse({"error": f"a notice is a text of 1 to {MAX_NOTICE} characters"}, status_code=400)
+        self.notices.append(notice.strip())
+        broadcast(self.viewers, json.dumps([notice.strip()]))
+        return JSONResponse({"viewers": len(self.viewers)}, status_code=201)
+
+
+def application(port: int) -> Starlette:
+    """The application, with its WebSocket server at a port."""
+    board = Board(port)
+    routes = [Route("/", board.page), Route("/notices", board.add, methods=["POST"])]
+    return Starlette(routes=routes, lifespan=board.lifespan)
+
+
+if __name__ == "__main__":
+    http_port, websocket_port = map(int, sys.argv[1:] or ("8000", "8765"))
+    uvicorn.run(application(websocket_port), host="127.0.0.1", port=http_port)
