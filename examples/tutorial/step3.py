@@ -22,10 +22,7 @@ def results() -> str:
 def process_request(connection: ServerConnection, request: Request) -> Response | None:
     if "Upgrade" in request.headers:
         return None
-    response = connection.respond(HTTPStatus.OK, PAGE)
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "text/html; charset=utf-8"
-    return response
+    return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
 
 
 async def handler(websocket: ServerConnection) -> None:

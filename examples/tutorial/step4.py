@@ -33,10 +33,7 @@ def process_request(connection: ServerConnection, request: Request) -> Response 
         return connection.respond(HTTPStatus.NOT_FOUND, f"The polls are {', '.join(polls)}.\n")
     if "Upgrade" in request.headers:
         return None
-    response = connection.respond(HTTPStatus.OK, PAGE)
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "text/html; charset=utf-8"
-    return response
+    return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
 
 
 async def handler(websocket: ServerConnection, path: str) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.testing import InMemoryServer
 
 __all__ = ["members", "problems"]
 
@@ -34,7 +35,7 @@ CONVENTIONS: dict[str, tuple[type, ...]] = {
     "websocket": _CONNECTION,
     "ws": _CONNECTION,
     "connection": _CONNECTION,
-    "server": (Server,),
+    "server": (Server, InMemoryServer),
     "request": (Request,),
     "response": (Response,),
 }
