@@ -233,12 +233,21 @@ def bases(cls: type) -> Iterator[str]:
 
 
 def add_types(lines: list[str], fields: list[str]) -> None:
-    """Put fields that give types among the others; what a function returns stands before what it raises."""
-    if fields:
-        at = next((at for at, line in enumerate(lines) if line.startswith(":raises ")), len(lines) - 1)
-        while at and not lines[at - 1]:
-            at -= 1
-        lines[at:at] = fields
+    """Put fields that give types beside those that they belong to; other text may follow these."""
+    of_parameters = [field for field in fields if field.startswith(":type ")]
+    of_result = [field for field in fields if field.startswith(":rtype")]
+    if of_result:
+        at = index(lines, ":return") + 1
+        while at < len(lines) and lines[at].startswith(" "):
+            at += 1
+        lines[at:at] = of_result
+    if of_parameters:
+        at = index(lines, ":param ")
+        lines[at:at] = of_parameters
+
+
+def index(lines: list[str], start: str) -> int:
+    return next(at for at, line in enumerate(lines) if line.startswith(start))
 
 
 def one_by_one(text: str) -> str:
