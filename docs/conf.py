@@ -12,9 +12,6 @@ import sys
 import warnings
 from pathlib import Path
 
-from pygments.lexers.special import TextLexer
-from sphinx.application import Sphinx
-
 # Compiled classes have no signatures to show; the readable twins of the accelerator have.
 os.environ["WEBSOCKETS_ACCELERATOR"] = "python"
 # The pages tell the defaults of the library, not those of who builds them.
@@ -34,7 +31,7 @@ project = "websockets"
 author = "The websockets contributors"
 version = release
 
-extensions = ["myst_parser", "docstrings", "names", "sphinx_copybutton"]
+extensions = ["myst_parser", "docstrings", "names", "outside", "diagrams", "sphinx_copybutton"]
 
 # Markdown. Anchors are those that other viewers of Markdown make of headings.
 myst_heading_anchors = 4
@@ -53,9 +50,10 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(asyncio|collections|contextlib|http|logging|os|re|socket|ssl|ssl_module|types|uuid|werkzeug|zlib)\.[\w.]+|"
+        r"(asyncio|collections|contextlib|http|logging|os|re|socket|ssl|ssl_module|time|tls|types|unittest|uuid|werkzeug|"
+        r"zlib)\.[\w.]+|"
         r"(Abstract|Async|Await|Callable|Contextmanager|Generator|HTTPStatus|Iter|Literal|Map|Mutable|Self|Seq)\w*|"
-        r"(Any|ModuleType|Pattern|Protocol|TracebackType)",
+        r"(Any|ModuleType|_[PT]|Pattern|Protocol|TracebackType)",
     ),
 ]
 
@@ -70,8 +68,3 @@ html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
-
-
-def setup(app: Sphinx) -> None:
-    # Where pages are viewed on a forge, it draws these diagrams; here they stay text, which says as much.
-    app.add_lexer("mermaid", TextLexer)

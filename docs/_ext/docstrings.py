@@ -22,6 +22,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
@@ -40,6 +41,8 @@ def public_modules() -> Iterator[ModuleType]:
 def public_objects() -> dict[int, list[str]]:
     """The full names under which objects are public, by their identity."""
     result: dict[int, list[str]] = {}
+    for name in vars(websockets)["__all__"]:
+        result.setdefault(id(getattr(websockets, name)), []).append(f"websockets.{name}")
     for module in public_modules():
         for name, value in vars(module).items():
             if not name.startswith("_") and not isinstance(value, ModuleType):
@@ -83,9 +86,31 @@ def candidates(node: pending_xref) -> Iterator[str]:
     if module and cls:
         for base in getattr(follow(sys.modules[module], cls), "__mro__", ()):
             yield from (f"{name}.{target}" for name in public_objects().get(id(base), ()))
-    # What is imported for type checkers only isn't there at run time.
-    for names in public_objects().values():
-        yield from (name for name in names if name.endswith(f".{target}"))
+    # What is imported for type checkers only, or under another name, isn't found at run time.
+    for end in (target, target.rpartition(".")[2]):
+        for names in public_objects().values():
+            yield from (name for name in names if name.endswith(f".{end}"))
+
+
+def is_internal(node: pending_xref) -> bool:
+    """Whether a reference leads to what is there, but has no place of its own in the reference."""
+    owner, _, member = node["reftarget"].rpartition(".")
+    module, cls = node.get("py:module"), owner or node.get("py:class")
+    found = follow(sys.modules[module], cls) if module and cls else imported(owner)
+    described = re.search(rf"^ +(\w+, )*{member}(, \w+)*: ", getattr(found, "__doc__", None) or "", re.MULTILINE)
+    return described is not None or hasattr(found, member) or member in internal_names()
+
+
+@functools.cache
+def internal_names() -> set[str]:
+    """The names of classes of ours that aren't public, and that only annotations mention."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("websockets.")]
+    return {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__.startswith("websockets.") and id(value) not in public_objects()
+    }
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes.Element) -> nodes.Element | None:
@@ -96,7 +121,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes
     for name in candidates(node):
         if name in domain.objects:
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, child)
-    return None
+    return child if is_internal(node) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------- types
@@ -108,7 +133,7 @@ def private_aliases(module: str) -> dict[str, str]:
     result: dict[str, str] = {}
     package = importlib.import_module(module).__package__
     for node in ast.parse(inspect.getsource(sys.modules[module])).body:
-        if isinstance(node, ast.ImportFrom) and node.level and node.module and "._" in f".{node.module}":
+        if isinstance(node, ast.ImportFrom) and node.level and node.module:
             found = private_aliases(importlib.util.resolve_name("." * node.level + node.module, package))
             names = {alias.name for alias in node.names}
             result |= {name: text for name, text in found.items() if name in names}
@@ -186,6 +211,16 @@ def linked(text: str) -> str:
 # ----------------------------------------------------------------------------------------------------------- docstrings
 
 
+# Modules whose docstring is for users too. That of others is for those who change them; the page has an introduction.
+INTRODUCED = {"websockets.exceptions", "websockets.testing"}
+
+
+def introduction(lines: list[str]) -> list[str]:
+    """The docstring of a module without what it may know, which is of no use to users."""
+    text = "\n".join(lines)
+    return re.sub(r"^May know: .*?(\n\n|\Z)", "", text, flags=re.DOTALL | re.MULTILINE).split("\n")
+
+
 def bases(cls: type) -> Iterator[str]:
     """The public bases of a class, seen through its private ones."""
     for base in cls.__bases__:
@@ -198,26 +233,42 @@ def bases(cls: type) -> Iterator[str]:
 
 
 def add_types(lines: list[str], fields: list[str]) -> None:
-    """Put fields that give types among the others; what a function returns stands before what it raises."""
-    if fields:
-        at = next((at for at, line in enumerate(lines) if line.startswith(":raises ")), len(lines) - 1)
-        while at and not lines[at - 1]:
-            at -= 1
-        lines[at:at] = fields
+    """Put fields that give types beside those that they belong to; other text may follow these."""
+    of_parameters = [field for field in fields if field.startswith(":type ")]
+    of_result = [field for field in fields if field.startswith(":rtype")]
+    if of_result:
+        at = index(lines, ":return") + 1
+        while at < len(lines) and lines[at].startswith(" "):
+            at += 1
+        lines[at:at] = of_result
+    if of_parameters:
+        at = index(lines, ":param ")
+        lines[at:at] = of_parameters
+
+
+def index(lines: list[str], start: str) -> int:
+    return next(at for at, line in enumerate(lines) if line.startswith(start))
+
+
+def one_by_one(text: str) -> str:
+    """Take attributes apart that are described together."""
+    return re.sub(
+        r"^:ivar (\w+(?:, \w+)+):(.*\n(?:[ ].*\n?|\n(?=[ ]))*)",
+        lambda found: "".join(f":ivar {name}:{found[2]}" for name in found[1].split(", ")),
+        text + "\n",
+        flags=re.MULTILINE,
+    )
 
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
     """Make fields of the sections of a docstring."""
     if what == "module":
-        # It is for those who change the module. The page has an introduction.
-        lines.clear()
+        lines[:] = introduction(lines) if name in INTRODUCED else []
         return
     # To Napoleon, what stands before a colon in the docstring of an attribute is a type; not so here.
     kind = "object" if what in ("attribute", "data", "property") else what
     lines[:] = GoogleDocstring(lines, app.config, app, kind, name, obj, options).lines()
-    while lines and not lines[-1]:
-        lines.pop()
-    lines.append("")
+    lines[:] = [*one_by_one("\n".join(lines)).rstrip().split("\n"), ""]
     if kind == "object" and (text := type_of_attribute(name, obj)):
         lines[:] = [*lines, f":Type: {linked(text)}", ""]
     elif callable(obj):
@@ -238,6 +289,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.napoleon")
     # Its classes are called above.
     app.config.napoleon_google_docstring = app.config.napoleon_numpy_docstring = False
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-signature", shorten)
     app.connect("missing-reference", resolve)

@@ -71,22 +71,14 @@ class Protocol:
 
     # Rarely set attributes live in the class until they are: an idle connection stays small.
     logger: LoggerLike
-    origin: Origin | None = None
-    """The origin that the client sent."""
-    subprotocol: Subprotocol | None = None
-    """The subprotocol that was agreed on."""
-    close_rcvd: Close | None = None
-    """The Close received."""
-    close_sent: Close | None = None
-    """The Close sent."""
-    close_rcvd_then_sent: bool | None = None
-    """Whether the peer closed first; None until one side did."""
-    handshake_exc: Exception | None = None
-    """Why the opening handshake failed; None if it didn't."""
-    parser_exc: Exception | None = None
-    """What the peer did wrong after the opening handshake; None if nothing."""
-    extensions: list[Extension]
-    """Extensions in use."""
+    origin: Origin | None = None  #: The origin that the client sent.
+    subprotocol: Subprotocol | None = None  #: The subprotocol that was agreed on.
+    close_rcvd: Close | None = None  #: The Close received.
+    close_sent: Close | None = None  #: The Close sent.
+    close_rcvd_then_sent: bool | None = None  #: Whether the peer closed first; None until one side did.
+    handshake_exc: Exception | None = None  #: Why the opening handshake failed; None if it didn't.
+    parser_exc: Exception | None = None  #: What the peer did wrong after the opening handshake; None if nothing.
+    extensions: list[Extension]  #: Extensions in use.
 
     def __init__(
         self,

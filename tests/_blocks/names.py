@@ -25,8 +25,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.testing import InMemoryServer
 
-__all__ = ["problems"]
+__all__ = ["members", "problems"]
 
 _CONNECTION = (ServerConnection, ClientConnection)
 
@@ -34,7 +35,7 @@ CONVENTIONS: dict[str, tuple[type, ...]] = {
     "websocket": _CONNECTION,
     "ws": _CONNECTION,
     "connection": _CONNECTION,
-    "server": (Server,),
+    "server": (Server, InMemoryServer),
     "request": (Request,),
     "response": (Response,),
 }
@@ -66,7 +67,9 @@ UNKNOWN = object()
 def _parse(text: str, name: str = "block") -> ast.Module:
     """Make sure that code compiles, where await and the like may stand at the top level; return its tree."""
     with warnings.catch_warnings():
+        # What is a SyntaxWarning now was a DeprecationWarning before Python 3.12.
         warnings.simplefilter("error", SyntaxWarning)
+        warnings.simplefilter("error", DeprecationWarning)
         compile(text, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         return ast.parse(text, name)
 

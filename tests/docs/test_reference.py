@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from compat import surface
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,7 +55,7 @@ def attributes_described(source: str) -> set[str]:
     if len(body) == 1 and isinstance(body[0], ast.ClassDef):
         body = body[0].body
     found = set()
-    for node, after in zip(body, body[1:], strict=False):
+    for node, after in itertools.pairwise(body):
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
             if isinstance(node, ast.Assign):
                 found |= {each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)}
