@@ -41,22 +41,22 @@ def connection_span(websocket: ServerConnection) -> Iterator[Span]:
 
 
 @contextlib.contextmanager
-def message_span(message: str | bytes, connection: Span) -> Iterator[Span]:
+def message_span(message: str | bytes, whole: Span) -> Iterator[Span]:
     """A span for a message: a trace of its own, with a link to the connection, which may last for days."""
     with tracer.start_as_current_span(
         "message",
         context=trace.set_span_in_context(trace.INVALID_SPAN),
         kind=SpanKind.CONSUMER,
-        links=[Link(connection.get_span_context())],
+        links=[Link(whole.get_span_context())],
         attributes={"messaging.message.body.size": len(message)},
     ) as span:
         yield span
 
 
 async def echo(websocket: ServerConnection) -> None:
-    with connection_span(websocket) as connection:
+    with connection_span(websocket) as whole:
         async for message in websocket:
-            with message_span(message, connection):
+            with message_span(message, whole):
                 await websocket.send(message)
 
 
