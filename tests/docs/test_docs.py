@@ -67,7 +67,7 @@ def test_every_page_can_be_found() -> None:
 
 @every_page
 def test_files_in_commands_exist(page: Path) -> None:
-    mentioned = re.findall(r"\b(?:tests|docs|examples|src)/[\w/.]*\w", page.read_text("utf-8"))
+    mentioned = re.findall(r"\b(?:tests|docs|examples|src)/[\w/.-]*\w", page.read_text("utf-8"))
     assert not [path for path in mentioned if not (ROOT / path).exists()]
 
 

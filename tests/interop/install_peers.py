@@ -1,4 +1,4 @@
-"""Install the peers of the interoperability tests below a folder, and print the settings that the tests need.
+"""Install what the tests of interoperability and of deployments need below a folder, and print their settings.
 
 Charter: standard library only; needs ``npm`` for the Node peer. To use it::
 
@@ -17,6 +17,7 @@ import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+DEPLOYMENT = HERE.parent / "deployment"
 
 TIMEOUT = 600
 
@@ -34,6 +35,12 @@ def install_python(folder: Path, requirements: str) -> Path:
     return python
 
 
+def install_packages(folder: Path, requirements: Path) -> Path:
+    """Install packages beside no interpreter, for programs that have the library under test; return their folder."""
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, "--requirement", requirements)
+    return folder
+
+
 def install_node(folder: Path) -> Path:
     """Install the Node peers; return the folder of their modules."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +56,7 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     print(f"INTEROP_PYTHON={install_python(folder / 'python', 'requirements.txt')}")
     print(f"INTEROP_LEGACY_PYTHON={install_python(folder / 'legacy', 'legacy-requirements.txt')}")
+    print(f"DEPLOYMENT_PACKAGES={install_packages(folder / 'deployment', DEPLOYMENT / 'requirements.txt')}")
     print(f"INTEROP_NODE_PATH={install_node(folder / 'node')}")
 
 

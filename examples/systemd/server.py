@@ -1,0 +1,65 @@
+"""An echo server for systemd: it serves on the sockets that it is given, and says when it is ready.
+
+``python server.py`` alone listens on port 8765.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+# The first descriptor after standard input, output and error.
+FIRST_DESCRIPTOR = 3
+
+# Connections that wait to be accepted, as in echo.socket: asyncio would make it 100, also of a socket that it is given.
+BACKLOG = 4096
+
+
+def given_sockets() -> list[socket.socket]:
+    """The listening sockets that systemd gives; none if it gives this process none. See sd_listen_fds(3)."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    return [socket.socket(fileno=number) for number in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + count)]
+
+
+def tell_systemd(state: str) -> None:
+    """Tell systemd how we are, if it wants to know. See sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            # An @ stands for the zero byte of an abstract address.
+            sock.sendto(state.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
+
+
+async def echo(websocket: ServerConnection) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+def servers() -> list[Server]:
+    """A server for each socket that we were given, TCP or Unix; else one on a port of our own."""
+    sockets = given_sockets()
+    if not sockets:
+        return [serve(echo, "127.0.0.1", 8765)]
+    # For Unix sockets, too: unix_serve() might remove the file when it ends, but that is systemd's.
+    return [serve(echo, sock=sock, backlog=BACKLOG) for sock in sockets]
+
+
+async def main() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        for server in servers():
+            await stack.enter_async_context(server)
+        tell_systemd("READY=1")
+        await stop.wait()
+        # What follows closes the connections with 1001. New ones wait in the sockets, which systemd has too.
+        tell_systemd("STOPPING=1")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,24 @@
+"""A client that trusts one certificate, or one authority, and no other.
+
+``python client.py URI CA [CERT KEY]``; with the last two, it proves to the server who it is.
+"""
+
+import asyncio
+import ssl
+import sys
+
+from websockets.asyncio.client import connect
+
+
+async def main(uri: str, ca: str, *identity: str) -> None:
+    context = ssl.create_default_context(cafile=ca)
+    if identity:
+        context.load_cert_chain(*identity)
+    async with connect(uri, ssl=context) as websocket:
+        await websocket.send("Hello!")
+        print(await websocket.recv())
+        print(websocket.transport.get_extra_info("ssl_object").version())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
