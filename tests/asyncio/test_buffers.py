@@ -225,6 +225,16 @@ async def test_logger_of_the_user(side: Side, caplog: pytest.LogCaptureFixture) 
 
 @both_sides
 @virtual
+async def test_logger_of_the_user_for_one_connection(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_end(side) as (connection, _):
+        connection.logger = logging.getLogger("mine")
+        connection.logger.info("hello")
+    assert [record.name for record in caplog.records if record.getMessage() == "hello"] == ["mine"]
+
+
+@both_sides
+@virtual
 async def test_attributes(side: Side) -> None:
     async with open_end(side) as (connection, peer):
         assert connection.request is not None

@@ -179,13 +179,14 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _hold_rest(self, rest: bytes) -> None:
         """Keep what was read and can't be taken in yet; reading pauses meanwhile."""
+        if self._lost:
+            return
         self._rest = rest
         self._choose_path()
-        if not self._resting and not self._lost:
-            self._resting = True
-            if not self._muted and not self.transport.is_closing():
-                self.transport.pause_reading()
-            self.loop.call_soon(self._rested)
+        self._resting = True
+        if not self._muted and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.loop.call_soon(self._rested)
 
     def _rested(self) -> None:
         """Others had their turn."""
