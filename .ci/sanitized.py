@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 TESTS = [
     "tests/core/test_accelerator.py",
+    "tests/core/test_accelerator_failures.py",
     "tests/core/test_protocol.py",
     "tests/core/test_frames.py",
     "tests/core/test_messages.py",

@@ -93,6 +93,7 @@ class Session:
     idle_at: float = math.inf
     _traffic: tuple[int, ...] | None = None
     _active_at: float = 0.0
+    _lost: bool = False  # whether the TCP connection is over
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -148,6 +149,7 @@ class Session:
         if exc is not None and self.cause is None and self.protocol.parser_exc is None:
             self.cause = exc
         self.protocol.receive_eof()
+        self._lost = True
         self.alarm, self.alarm_at, self.idle_at = None, math.inf, math.inf
         pings, self._pings = self._pings or {}, None
         return [ping.waiter for ping in pings.values() if ping.waiter is not None]
@@ -252,14 +254,14 @@ class Session:
             return []
         self.latency = now - pings[payload].sent_at
         answered: list[Answered] = []
-        for earlier in list(pings):
+        earlier: bytes | None = None
+        while earlier != payload:
+            earlier = next(iter(pings))
             ping = pings.pop(earlier)
             if ping.waiter is None:
                 self._alive(ping.sent_at, now)
             else:
                 answered.append(Answered(ping.waiter, now - ping.sent_at))
-            if earlier == payload:
-                break
         return answered
 
     # ------------------------------------------------------------------------------------------------ what is due when
@@ -273,7 +275,8 @@ class Session:
         """Wait for what the state calls for."""
         protocol = self.protocol
         state = self._known = protocol.state
-        if protocol.close_expected():
+        # A peer that ends the stream may have left something to be written that it will never read.
+        if protocol.close_expected() or (state is State.CLOSED and not self._lost):
             if self.alarm is not Alarm.CLOSING:
                 self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
         elif protocol._held is not None:
@@ -362,8 +365,8 @@ class Session:
         self._hear()
         try:
             self.ping(None, None, now)
-        except InvalidState:  # the connection is about to end by itself
-            self.alarm, self.alarm_at = None, math.inf
+        except InvalidState:  # somebody ended the connection through its protocol
+            self._set_alarm(now)
             return
         if self.protocol.debug:
             self.protocol.logger.debug("% sent keepalive ping")

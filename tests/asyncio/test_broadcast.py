@@ -213,6 +213,28 @@ async def test_what_is_held_back_is_sent_before_anything_else() -> None:
         ]
 
 
+@virtual
+async def test_writing_what_was_held_back_fails_for_one_of_many() -> None:
+    async with crowd(3) as (server, peers):
+        faulty, *others = server.connections
+        everybody = [faulty, *others]
+        broadcast(everybody, "one")
+        broadcast(everybody, "two")
+        told: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+        def write(data: bytes) -> None:
+            raise LookupError("no way")
+
+        intact = faulty.transport.write
+        faulty.transport.write = write  # type: ignore[method-assign,assignment]
+        assert sorted([len(await received(peer)) for peer in peers]) == [1, 2, 2]
+        faulty.transport.write = intact  # type: ignore[method-assign]
+        (context,) = told
+        assert context["message"] == "unexpected internal error"
+        assert isinstance(context["exception"], LookupError)
+
+
 COMPRESSION: dict[str, dict[str, Any]] = {
     "default": {},
     "forgetting": {

@@ -41,6 +41,45 @@ async def test_reading_pauses_and_resumes(side: Side, max_queue: Any, high: int,
 
 @both_sides
 @virtual
+async def test_a_message_in_fragments_counts_by_its_frames(side: Side) -> None:
+    async with open_end(side, max_queue=4) as (connection, peer):
+        await peer.text("frag", fin=False)
+        await peer.send(wire.CONT, b"men", fin=False)
+        await peer.send(wire.CONT, b"ts")
+        await peer.text("four")
+        await steps(5)
+        assert connection.transport.is_reading()
+        await peer.text("five")
+        await steps(5)
+        assert not connection.transport.is_reading()
+        assert [await connection.recv() for _ in range(3)] == ["fragments", "four", "five"]
+        for index in range(4):
+            await peer.text(str(index))
+        await steps(5)
+        assert connection.transport.is_reading()
+
+
+@both_sides
+@virtual
+async def test_reading_pauses_when_nobody_waits_for_the_rest_any_more(side: Side) -> None:
+    """Whoever waits for a message gets all its frames; once that is cancelled, the next read is one too many."""
+    async with open_end(side, max_queue=1) as (connection, peer):
+        waiting = asyncio.create_task(connection.recv())
+        await peer.text("a", fin=False)
+        await peer.send(wire.CONT, b"b", fin=False)
+        await steps(5)
+        assert connection.transport.is_reading()
+        waiting.cancel()
+        await steps(2)
+        await peer.raw.send(wire.cont("c", mask=peer.mask)[:1])
+        await steps(5)
+        assert not connection.transport.is_reading()
+        await peer.raw.send(wire.cont("c", mask=peer.mask)[1:])
+        assert await connection.recv() == "abc"
+
+
+@both_sides
+@virtual
 async def test_no_limit(side: Side) -> None:
     async with open_end(side, max_queue=None) as (connection, peer):
         for index in range(1000):
@@ -182,6 +221,16 @@ async def test_logger_of_the_user(side: Side, caplog: pytest.LogCaptureFixture) 
     assert "< TEXT 'hi' [2 bytes]" in caplog.messages
     (hello,) = [record for record in caplog.records if record.getMessage() == "hello"]
     assert hasattr(hello, "websocket")
+
+
+@both_sides
+@virtual
+async def test_logger_of_the_user_for_one_connection(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_end(side) as (connection, _):
+        connection.logger = logging.getLogger("mine")
+        connection.logger.info("hello")
+    assert [record.name for record in caplog.records if record.getMessage() == "hello"] == ["mine"]
 
 
 @both_sides

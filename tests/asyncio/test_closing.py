@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from typing import Any
 
@@ -244,6 +245,52 @@ async def test_half_open(side: Side) -> None:
         assert await connection.recv() == "last words"
         with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
             await connection.recv()
+
+
+@pytest.mark.scenario(63)
+@both_sides
+@virtual
+async def test_peer_that_ends_the_stream_and_does_not_read(side: Side) -> None:
+    """What waits to be written would keep the TCP connection for ever, and whoever waits for room."""
+    async with open_end(side, close_timeout=2) as (connection, peer):
+        peer.raw.stop_reading()
+        sending = asyncio.create_task(connection.send(bytes(10**6)))
+        await steps(5)
+        start = now()
+        peer.raw.eof()
+        await connection.wait_closed()
+        assert now() - start == pytest.approx(2, abs=0.02)
+        with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
+            await sending
+
+
+@both_sides
+@virtual
+async def test_a_peer_that_ends_the_stream_and_reads_gets_everything(side: Side) -> None:
+    async with open_end(side, close_timeout=2) as (connection, peer):
+        peer.raw.stop_reading()
+        sending = asyncio.create_task(connection.send(bytes(10**5)))
+        await steps(5)
+        peer.raw.eof()
+        await asyncio.sleep(1.5)
+        peer.raw.resume_reading()
+        await connection.wait_closed()
+        assert (await peer.frame()).payload == bytes(10**5)
+        assert await peer.raw.read_until_eof() == b""
+        await asyncio.wait([sending])
+
+
+@virtual
+async def test_half_closing_where_the_transport_cannot(caplog: pytest.LogCaptureFixture) -> None:
+    """As with TLS: the end of what is sent is the end of the connection."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with open_end(Side.SERVER) as (connection, peer):
+        connection.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
+        await peer.close(1000)
+        await connection.wait_closed()
+        assert peer.raw.ended == "eof"
+    assert "x closing TCP connection" in caplog.messages
+    assert "x half-closing TCP connection" not in caplog.messages
 
 
 @both_sides

@@ -88,6 +88,27 @@ async def test_a_connection_that_ends_while_others_have_their_turn(how: str) -> 
         assert not connection._rest
 
 
+@virtual
+async def test_a_connection_that_is_lost_while_a_read_is_taken_in() -> None:
+    """By a transport that tells at once, when the task that the read resumes breaks the connection off."""
+    async with open_end(Side.SERVER) as (connection, _):
+
+        async def handler() -> None:
+            assert await connection.recv() == "first"
+            connection.transport.abort()
+            connection.connection_lost(None)
+
+        task = asyncio.create_task(handler())
+        await steps(2)
+        asyncio.get_running_loop().call_soon(connection.data_received, wire.text("first", mask=MASK) + PING * 2000)
+        await task
+        assert connection.state is State.CLOSED
+        assert not connection._resting
+        assert not connection._rest
+        # That the loop tells it once more changes nothing.
+        await steps(5)
+
+
 @pytest.mark.parametrize("detour", [False, True], ids=["straight", "detour"])
 @virtual
 async def test_what_comes_meanwhile_stays_in_order(detour: bool) -> None:

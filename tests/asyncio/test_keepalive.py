@@ -155,6 +155,26 @@ async def test_pings_without_a_deadline(side: Side) -> None:
         assert connection.state is State.OPEN
 
 
+@virtual
+async def test_a_connection_that_was_ended_through_its_protocol() -> None:
+    """Nobody told the connection: it finds out when it wants to send a ping, and ends."""
+    async with open_end(Side.SERVER, close_timeout=5) as (connection, peer):
+        start = now()
+        connection.protocol.fail(1006)
+        await connection.wait_closed()
+        assert now() - start == pytest.approx(25, abs=0.1)
+        assert peer.raw.received.endswith(b"\r\n\r\n")
+        assert connection.close_code == 1006
+
+
+@virtual
+async def test_an_alarm_without_reason_does_nothing() -> None:
+    async with open_end(Side.SERVER, ping_interval=None) as (connection, peer):
+        assert not connection._session.ring(now())
+        await connection.send("alive")
+        await peer.expect(wire.TEXT, b"alive")
+
+
 @both_sides
 @virtual
 async def test_keepalive_log(side: Side, caplog: pytest.LogCaptureFixture) -> None:

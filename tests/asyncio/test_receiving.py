@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -87,6 +88,36 @@ async def test_streaming_an_unfragmented_message() -> None:
         await peer.send(wire.BINARY, b"two")
         assert [piece async for piece in connection.recv_streaming()] == ["one"]
         assert [piece async for piece in connection.recv_streaming()] == [b"two"]
+
+
+@both_sides
+@virtual
+async def test_streaming_makes_room_for_more(side: Side) -> None:
+    async with open_end(side, max_queue=(1, 0)) as (connection, peer):
+        for text in ("one", "two"):
+            await peer.text(text)
+            await steps(3)
+        assert not connection.transport.is_reading()
+        assert [piece async for piece in connection.recv_streaming()] == ["one"]
+        assert not connection.transport.is_reading()
+        assert [piece async for piece in connection.recv_streaming()] == ["two"]
+        assert connection.transport.is_reading()
+
+
+@virtual
+async def test_an_iterator_may_be_iterated_over() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        messages = aiter(connection)
+        await peer.text("one")
+        await peer.text("two")
+        assert await anext(messages) == "one"
+        assert [message async for message in first(messages)] == ["two"]
+
+
+async def first(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield message
+        return
 
 
 async def _leave_by_break(connection: Any) -> None:
@@ -342,6 +373,27 @@ async def test_an_error_behind_messages_that_nobody_reads(side: Side) -> None:
         await peer.expect_close(1002, "invalid opcode")
         assert asyncio.get_running_loop().time() - start == pytest.approx(3, abs=0.1)
         assert await connection.recv() == "one"
+
+
+@both_sides
+@virtual
+async def test_a_failure_held_back_has_a_deadline_of_its_own(side: Side) -> None:
+    """Nothing that comes or is sent later counts, or moves it."""
+    async with open_end(side, close_timeout=4, ping_interval=None) as (connection, peer):
+        start = asyncio.get_running_loop().time()
+        await peer.text("good")
+        await peer.send(0x3)
+        await asyncio.sleep(3)
+        await peer.text("too late")
+        await connection.pong()
+        await asyncio.sleep(0)
+        await peer.expect(wire.PONG, b"")
+        await peer.expect_close(1002, "invalid opcode")
+        assert asyncio.get_running_loop().time() - start == pytest.approx(4, abs=0.02)
+        assert await connection.recv() == "good"
+        await peer.finish()
+        with pytest.raises(ConnectionClosedError):
+            await connection.recv()
 
 
 @both_sides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -264,6 +265,78 @@ async def test_connection_lost_while_send_waits(side: Side) -> None:
                 await task
 
 
+SLOW_CALLS: dict[str, Any] = {
+    "fragments": lambda connection: connection.send([bytes(1000)]),
+    "ping": lambda connection: connection.ping(),
+    "pong": lambda connection: connection.pong(),
+}
+
+
+@both_sides
+@pytest.mark.parametrize("call", SLOW_CALLS.values(), ids=SLOW_CALLS)
+@virtual
+async def test_everything_that_is_sent_waits_for_a_slow_peer(side: Side, call: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        peer.raw.stop_reading()
+        await fill(connection)
+        task = asyncio.create_task(call(connection))
+        await steps(5)
+        assert not task.done()
+        peer.raw.resume_reading()
+        await task
+
+
+@both_sides
+@virtual
+async def test_messages_that_are_logged_wait_for_a_slow_peer(side: Side, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with open_end(side) as (connection, peer):
+        peer.raw.stop_reading()
+        await fill(connection)
+        task = asyncio.create_task(connection.send("more"))
+        await steps(5)
+        assert not task.done()
+        peer.raw.resume_reading()
+        await task
+
+
+@virtual
+async def test_a_large_message_does_not_overtake_answers_that_are_held_back() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        await peer.text("question")
+        await peer.text("another")
+        await idle()
+        await connection.recv()
+        await connection.send("answer")
+        assert connection._corked
+        await connection.send(bytes(300_000))
+        await peer.expect(wire.TEXT, b"answer")
+        await peer.expect(wire.BINARY, bytes(300_000))
+
+
+@virtual
+async def test_a_large_message_to_a_transport_that_is_closing() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        connection.transport.abort()
+        await connection.send(bytes(300_000))
+        assert await peer.raw.read_until_eof() == b""
+        with pytest.raises(ConnectionClosedError):
+            await connection.send(bytes(300_000))
+
+
+@virtual
+async def test_a_message_inside_one_that_the_protocol_was_told_of() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        connection.protocol.send_text(b"first", fin=False)
+        with pytest.raises(ProtocolError, match="^expected a continuation frame$"):
+            await connection.send("another")
+        connection.protocol.send_continuation(b" and last", fin=True)
+        await connection.pong()
+        await connection.send("another")
+        rows = [await peer.frame() for _ in range(4)]
+        assert [row.payload for row in rows] == [b"first", b" and last", b"", b"another"]
+
+
 @pytest.mark.scenario(55)
 @both_sides
 @virtual
@@ -314,6 +387,28 @@ async def test_pong_answers_earlier_pings_too() -> None:
         await second
         await idle()
         assert not third.done()  # type: ignore[attr-defined]
+
+
+@virtual
+async def test_a_pong_for_which_nobody_waits_any_more() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        given_up = asyncio.ensure_future(await connection.ping(b"1"))
+        waiter = await connection.ping(b"2")
+        given_up.cancel()
+        await peer.send(wire.PONG, b"2")
+        assert await waiter == 0.0
+        assert given_up.cancelled()
+
+
+@virtual
+async def test_random_payloads_of_pings_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([b"same", b"same", b"same", b"diff"])
+    monkeypatch.setattr("websockets._session.secrets.token_bytes", lambda size: next(drawn))
+    async with open_end(Side.SERVER) as (connection, peer):
+        await connection.ping()
+        await connection.ping()
+        await peer.expect(wire.PING, b"same")
+        await peer.expect(wire.PING, b"diff")
 
 
 @virtual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import os
@@ -105,6 +106,18 @@ def test_as_a_function_with_another_output(uri: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
     main(["--expect", "1", "--format", "text", uri])
     assert out.getvalue() == f"Connected to {uri}.\n< hello\nConnection closed: 1000 (OK).\n"
+
+
+def test_as_a_function_without_any_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program without a console."""
+    monkeypatch.setattr("sys.stdout", None)
+    main(["--version"])
+
+
+def test_importing_the_module_that_is_run_does_not_run_it(capsys: pytest.CaptureFixture[str]) -> None:
+    sys.modules.pop("websockets.__main__", None)
+    importlib.import_module("websockets.__main__")
+    assert capsys.readouterr() == ("", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- pipes

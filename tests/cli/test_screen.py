@@ -215,6 +215,18 @@ async def test_what_reading_raises(error: Exception) -> None:
         await anext(lines)
 
 
+@pytest.mark.parametrize(("platform", "commands"), [("linux", []), ("win32", [""])])
+def test_a_terminal_that_is_none(platform: str, commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is nothing to set up, nothing is, and nothing is put back."""
+    called: list[str] = []
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("os.system", called.append)
+    with Terminal() as terminal:
+        assert terminal._saved is None
+    assert called == commands
+
+
 async def test_typed_lines_have_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     keyboard(monkeypatch, "one", "two")
     out = io.StringIO()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import multiprocessing
 import pickle
 import shutil
+import signal
 import socket
 import ssl
 import sys
@@ -36,6 +38,7 @@ from websockets.cli._serve import (
     keep_serving,
     make_certificate,
     peer_name,
+    serve_in_worker,
     service_of,
     sort_out_tls,
 )
@@ -288,6 +291,15 @@ def test_workers_need_a_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
     with pytest.raises(UsageError, match="^--workers needs SO_REUSEPORT"):
         check_workers(options("--workers", "2"))
+
+
+def test_worker_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    with ours, theirs, socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(SystemExit, match="^3$"):
+            serve_in_worker(Service("echo", "127.0.0.1", taken.getsockname()[1]), theirs)
+        assert ours.recv().startswith("Can't listen: ")
 
 
 def test_two_places() -> None:

@@ -402,6 +402,18 @@ async def test_messages_do_not_disturb_pings() -> None:
 
 
 @virtual
+async def test_a_ping_that_is_never_answered_says_nothing() -> None:
+    async def drop(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await asyncio.sleep(5)
+        connection.transport.abort()
+
+    status, told = await talk(drop, Plan(lines=lines("/ping"), slash=True, wait=math.inf))
+    assert status == 3
+    assert not [line for line in told if "pong" in line]
+
+
+@virtual
 async def test_the_connection_ends_before_the_pong() -> None:
     async def close(connection: ServerConnection) -> None:
         await connection.close(1011)

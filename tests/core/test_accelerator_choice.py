@@ -56,6 +56,9 @@ def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
 class BrokenFinder:
     """Finds a native twin that exists and doesn't load."""
 
+    def __init__(self, error: ImportError) -> None:
+        self.error = error
+
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
         return importlib.machinery.ModuleSpec(name, self) if name == NATIVE else None  # type: ignore[arg-type]
 
@@ -63,13 +66,15 @@ class BrokenFinder:
         """Leave it to the import system."""
 
     def exec_module(self, module: object) -> None:
-        raise ImportError("undefined symbol")
+        raise self.error
 
 
-def test_broken_native_twin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ImportError, ModuleNotFoundError])
+def test_broken_native_twin_is_an_error(kind: type[ImportError], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     monkeypatch.delitem(sys.modules, NATIVE, raising=False)
-    monkeypatch.setattr(sys, "meta_path", [BrokenFinder(), *sys.meta_path])
+    broken = BrokenFinder(kind("undefined symbol", name="something.else"))
+    monkeypatch.setattr(sys, "meta_path", [broken, *sys.meta_path])
     with pytest.raises(ImportError, match=r"^undefined symbol$"):
         _accelerator._select()
 

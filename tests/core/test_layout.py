@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -26,6 +27,9 @@ def growth(make: Callable[[], object], use: Callable[..., None]) -> float:
     import tracemalloc
 
     instances = [make() for _ in range(COUNT)]
+    # What watches every line, as coverage does, takes memory for each.
+    watcher = sys.gettrace()
+    sys.settrace(None)
     tracemalloc.start()
     try:
         for instance in instances:
@@ -33,6 +37,7 @@ def growth(make: Callable[[], object], use: Callable[..., None]) -> float:
         return tracemalloc.get_traced_memory()[0] / COUNT
     finally:
         tracemalloc.stop()
+        sys.settrace(watcher)
 
 
 def set_all(instance: object) -> None:
@@ -50,7 +55,8 @@ def test_reserved_names_cost_nothing_but_their_place() -> None:
         pass
 
     share_names(Reserved, "always", *NAMES)
-    assert growth(Reserved, set_all) == 0
+    # Not a word for each; that something is made once, such as by the interpreter to trace, doesn't matter.
+    assert growth(Reserved, set_all) < 8
     # What it is for; if CPython learns to do this by itself, this module can go.
     assert growth(Plain, set_all) > 200
 

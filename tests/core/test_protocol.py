@@ -541,6 +541,41 @@ def test_custom_extension_that_leaves_reserved_bits() -> None:
     assert protocol.close_sent == Close(1002, "reserved bits must be 0")
 
 
+def test_extension_that_gives_more_than_it_may() -> None:
+    class Doubling(Rot):
+        def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+            return Frame(frame.opcode, bytes(frame.data) * 2, frame.fin)
+
+    protocol = Protocol(Side.CLIENT, max_size=100)
+    protocol.extensions = [Doubling(0)]
+    protocol.receive_data(wire.binary(bytes(50)) + wire.binary(bytes(51)))
+    assert protocol.events_received() == [Frame(Opcode.BINARY, bytes(100))]
+    assert protocol.close_sent is not None
+    assert protocol.close_sent.code == 1009
+
+
+def test_compressed_messages_for_a_front_end_that_keeps_them() -> None:
+    protocol = Protocol(Side.CLIENT)
+    protocol._sink = lambda head, payload: None
+    protocol.extensions = deflates()
+    protocol._find_deflate()
+    assert protocol._inflate_whole(0xC1, bytes.fromhex("f248cdc9c90700")) == "Hello"
+    assert protocol._inflate_whole(0xC2, b"\xff\xff") is None
+    assert protocol.close_sent == Close(1002, "decompression failed")
+
+
+def test_nothing_counts_after_a_close_that_only_an_extension_could_see() -> None:
+    class Veiled(Rot):
+        def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+            return Frame(Opcode(frame.data[0]), frame.data[1:])
+
+    protocol = Protocol(Side.CLIENT)
+    protocol.extensions = [Veiled(0)]
+    protocol.receive_data(wire.binary(b"\x01text") + wire.binary(b"\x08" + close_payload(1001)) + wire.binary(b"\x01x"))
+    assert protocol.events_received() == [Frame(Opcode.TEXT, b"text"), Frame(Opcode.CLOSE, close_payload(1001))]
+    assert (protocol.close_rcvd, protocol.parser_exc) == (Close(1001, ""), None)
+
+
 def test_bug_in_an_extension(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Rot):
         def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:

@@ -711,6 +711,16 @@ def test_overridden_methods() -> None:
     assert (server.origin, server.subprotocol) == ("the origin", "first of 2")
 
 
+def test_overridden_key() -> None:
+    class Odd(ServerProtocol):
+        def process_request(self, request: Request) -> Any:
+            return "no key at all", None, None
+
+    server = Odd()
+    converse(server, [request()])
+    assert answer(server).headers["Sec-WebSocket-Accept"] == ["no key at all"]
+
+
 def test_overridden_process_request() -> None:
     class Closed(ServerProtocol):
         def process_request(self, request: Request) -> Any:

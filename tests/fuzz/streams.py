@@ -229,7 +229,10 @@ def naive_inflate(message: bytes, bits: int) -> bytes | None:
     """What zlib makes of a message by itself; None if it is wrong, cut off, or ends the stream."""
     stream = zlib.decompressobj(-max(bits, 9))
     try:
-        content = stream.decompress(message + b"\x00\x00\xff\xff")
+        content = stream.decompress(message)
+        # What the sender removed is the end of an empty block: nothing comes out of it.
+        if stream.decompress(b"\x00\x00\xff\xff"):
+            return None
         # Between two blocks, one in plain bytes and one more give just those.
         more = b"" if not message else stream.decompress(b"\x00\x01\x00\xfe\xff!" + b"\x00\x01\x00\xfe\xff?")
     except zlib.error:

@@ -1032,8 +1032,13 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
     }
     else {
         long packed_head = PyLong_AsLong(PyTuple_GET_ITEM(packed, 0));
-        self->saved_sent += PyBytes_GET_SIZE(payload) - PyBytes_GET_SIZE(PyTuple_GET_ITEM(packed, 1));
-        result = send_frame(self, (uint8_t)packed_head, PyTuple_GET_ITEM(packed, 1));
+        if (packed_head == -1 && PyErr_Occurred()) {
+            result = NULL;
+        }
+        else {
+            self->saved_sent += PyBytes_GET_SIZE(payload) - PyBytes_GET_SIZE(PyTuple_GET_ITEM(packed, 1));
+            result = send_frame(self, (uint8_t)packed_head, PyTuple_GET_ITEM(packed, 1));
+        }
     }
     Py_DECREF(packed);
     return result;

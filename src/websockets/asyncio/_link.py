@@ -180,13 +180,14 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _hold_rest(self, rest: bytes) -> None:
         """Keep what was read and can't be taken in yet; reading pauses meanwhile."""
+        if self._lost:
+            return
         self._rest = rest
         self._choose_path()
-        if not self._resting and not self._lost:
-            self._resting = True
-            if not self._muted and not self.transport.is_closing():
-                self.transport.pause_reading()
-            self.loop.call_soon(self._rested)
+        self._resting = True
+        if not self._muted and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.loop.call_soon(self._rested)
 
     def _rested(self) -> None:
         """Others had their turn."""
@@ -212,6 +213,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _pause_if_full(self) -> None:
         inbox = self._session.inbox
+        if inbox.high is not None:
+            # The compiled twin counts messages: it must ask after each read while one of them has several frames.
+            self._high = inbox.high if inbox.count == len(inbox.items) else 0
         # Who waits for a message that isn't whole needs the rest of it.
         if inbox.full and not inbox.discarding and not self._muted and (self._receiver is None or inbox.ready):
             self._mute(True)

@@ -144,7 +144,8 @@ class Waiter:
         callback, context = self._callback, self._context
         if callback is None or context is None or asyncio.current_task(self._loop) is not None:
             self.wake()
-        elif self._state == _PENDING:
+        else:
+            # Whoever ends the wait takes the callback: there is none unless it lasts.
             self._state, self._callback = _DONE, None
             context.run(callback, self)
 

@@ -125,8 +125,6 @@ class Connection(Link):
 
     def _get(self) -> Data | Missing:
         """The next message, be it one in fragments."""
-        if self._receiver is not None or self._streaming:
-            return MISSING
         message = self._session.inbox.get()
         if message is not MISSING:
             self._burst += 1

@@ -1,0 +1,199 @@
+"""Run by test_accelerator_failures, in a process of its own: what the compiled twin does when memory runs out.
+
+Each case is run again and again; the first time the first allocation fails, then the second, until none does. Each
+time it must end as it should or raise MemoryError, and leave its object so that it can be let go of. Prints how many
+failures each case survived.
+"""
+
+from __future__ import annotations
+
+import _testcapi  # type: ignore[import-not-found]
+import asyncio
+import contextlib
+import contextvars
+import gc
+import importlib
+import operator
+from collections.abc import Callable
+from typing import Any
+
+native: Any = importlib.import_module("websockets._accelerator._native")
+
+# More allocations than any case has.
+MOST = 200
+
+MASK = b"\x01\x02\x03\x04"
+
+
+class Protocol:
+    _continuing = False
+
+
+class Life:
+    sending = None
+
+
+class Transport:
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+
+class Loop:
+    def call_soon(self, *arguments: object, context: object = None) -> None:
+        pass
+
+
+class Path(native.Pump):  # type: ignore[misc]
+    def _receive_rest(self, frames: list[Any]) -> None:
+        pass
+
+    def _hold_rest(self, rest: bytes) -> None:
+        pass
+
+    def _write_pieces(self, header: bytes, payload: bytes) -> None:
+        pass
+
+    def _uncork(self) -> None:
+        pass
+
+    def _receive_slowly(self, iterating: bool) -> Any:
+        return iter(())
+
+
+def make(*, client: bool = False, muted: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
+    """A pump whose surroundings do nothing."""
+    pump = Path()
+    pump.loop, pump.transport, pump.protocol, pump._life = Loop(), Transport(), Protocol(), Life()
+    pump._may_send = None
+    pump._queue = native.Queue()
+    pump._buffer = memoryview(bytearray(2**16))
+    pump._decoder = decoder()
+    pump._client, pump._muted = client, muted
+    pump._quick = pump._plain = True
+    for number in range(messages):
+        pump._queue.append(f"message {number}")
+    pump._hold(corked)
+    return pump
+
+
+def decoder(*fed: bytes, text: bool = True, limit: int = -1) -> Any:
+    made = native.FrameDecoder(False, 0, limit, limit, text)
+    for data in fed:
+        made.feed(data)
+    return made
+
+
+def waiter(*, suspended: bool = True) -> Any:
+    made = native.Waiter(Loop())
+    if suspended:
+        made.add_done_callback(id, context=contextvars.copy_context())
+    return made
+
+
+def inside_payload() -> Any:
+    """A pump in the middle of a large payload, which is read where it belongs."""
+    pump = make()
+    pump._buffer[:] = bytes(2**16)
+    pump.data_received(b"\x82\x7f" + (2**20).to_bytes(8, "big") + bytes(2**17))
+    return pump
+
+
+def read_in_place(pump: Any) -> None:
+    pump.get_buffer(-1)
+    pump.buffer_updated(2**15)
+
+
+def await_message(pump: Any) -> None:
+    with contextlib.suppress(StopIteration):
+        pump._next().send(None)
+
+
+def iterate(messages: Any) -> None:
+    with contextlib.suppress(StopIteration):
+        anext(messages).send(None)
+
+
+LARGE = b"\x82\x7f" + (2**20).to_bytes(8, "big")
+GROWING = b"\x82\x7e\xff\xff" + bytes(4090)
+WIDE_TEXT = b"\x81\x04" + "éé".encode()
+FRAGMENTS = b"\x01\x01a\x00\x01b\x80\x01c\x89\x00"
+REFUSED = (b"\x83\x00", b"\x82\x7f" + b"\xff" * 8, b"\x82\x7e\x00\x01", b"\x81\x01\xff", b"\x01\x01\xff")
+
+CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "decoder": (lambda: None, lambda _: decoder()),
+    "queue": (lambda: None, lambda _: native.Queue()),
+    "queue grows": (lambda: make(messages=4)._queue, lambda queue: queue.append("more")),
+    "frame": (lambda: bytes(1000), lambda payload: native.build_frame(0x82, payload, MASK)),
+    "header": (lambda: None, lambda _: native.build_header(0x82, 1000)),
+    "mask": (lambda: native.forget_masks(), lambda _: native.new_mask()),
+    "apply mask": (lambda: bytes(1000), lambda data: native.apply_mask(data, MASK)),
+    "text": (decoder, lambda made: made.feed(b"\x81\x05" + b"ascii")),
+    "wide text": (decoder, lambda made: made.feed(WIDE_TEXT)),
+    "fragments": (decoder, lambda made: made.feed(FRAGMENTS)),
+    "large": (decoder, lambda made: made.feed(LARGE + bytes(5000))),
+    "large text": (decoder, lambda made: made.feed(b"\x81" + LARGE[1:] + bytes(5000))),
+    "growing": (lambda: decoder(LARGE + bytes(4000)), lambda made: made.feed(bytes(10_000))),
+    "growing text": (lambda: decoder(b"\x81" + LARGE[1:] + bytes(4000)), lambda made: made.feed(bytes(10_000))),
+    "half a header": (decoder, lambda made: made.feed(b"\x82")),
+    "too big": (lambda: decoder(limit=10), lambda made: made.feed(b"\x82\x7e\x01\x00")),
+    "pump": (lambda: None, lambda _: native.Pump()),
+    "waiter": (lambda: None, lambda _: native.Waiter(None)),
+    "wake": (waiter, lambda made: made.wake()),
+    "resume": (waiter, lambda made: made.resume()),
+    "cancel": (waiter, lambda made: made.cancel("why")),
+    "read": (make, lambda pump: pump.data_received(b"\x81\x05ascii" * 5)),
+    "read what isn't a message": (make, lambda pump: pump.data_received(FRAGMENTS)),
+    "read what is refused": (make, lambda pump: pump.data_received(b"\x83\x00")),
+    "read a crowd": (make, lambda pump: pump.data_received(b"\x89\x00" * 600)),
+    "read in place": (inside_payload, read_in_place),
+    "take": (lambda: make(messages=1), await_message),
+    "wait": (lambda: make(corked=b"corked"), await_message),
+    "slowly": (lambda: make(muted=True), await_message),
+    "iterate": (lambda: native.Messages(make(messages=1)), iterate),
+    "iterator": (make, lambda pump: native.Messages(pump)),
+    "send": (make, lambda pump: pump._send_now("text", None)),
+    "send masked": (lambda: make(client=True), lambda pump: pump._send_now(b"data", None)),
+    "send wide text": (make, lambda pump: pump._send_now("é", None)),
+    "send a view": (make, lambda pump: pump._send_now(memoryview(b"abcdef")[::2], None)),
+    "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._send_now(given[1], None)),
+    "hold back": (lambda: make(messages=3), lambda pump: [pump._send_now("text", None) for _ in range(9)]),
+    "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._send_now("text", None)),
+    "put": (lambda: make(messages=1), lambda pump: pump._put(b"frame" * 100)),
+    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._hold(b"frame" * 100)),
+    "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._take_corked()),
+}
+CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}
+
+
+def fail_at(number: int, prepare: Callable[[], Any], act: Callable[[Any], object]) -> bool:
+    """Run a case in which one allocation fails; return whether it was noticed."""
+    prepared = prepare()
+    noticed = False
+    _testcapi.set_nomemory(number, number + 1)
+    try:
+        act(prepared)
+    except MemoryError:
+        noticed = True
+    finally:
+        _testcapi.remove_mem_hooks()
+    del prepared
+    return noticed
+
+
+def main() -> None:
+    asyncio.set_event_loop(None)
+    for name, (prepare, act) in CASES.items():
+        act(prepare())  # what is only made once is made now
+        gc.disable()
+        failures = sum(fail_at(number, prepare, act) for number in range(MOST))
+        gc.enable()
+        gc.collect()
+        act(prepare())
+        print(f"{name}: {failures}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,343 @@
+"""What the compiled twin does with arguments that make no sense, and when what it calls fails; and without memory.
+
+The readable twin leaves all this to the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _kit import virtual
+from core._twins import TWINS
+from websockets._lifecycle import Lifecycle, Sending, Side, State
+
+# Whether it must be there is for test_accelerator_choice to say.
+pytestmark = pytest.mark.skipif("native" not in TWINS, reason="this is about the compiled twin")
+
+native: Any = TWINS.get("native")
+
+# For CPython's own tests: the n-th allocation fails.
+FAILING_MEMORY = Path(__file__).with_name("failing_memory.py")
+
+
+class Odd:
+    """Something of which nothing works."""
+
+    def fail(self, *arguments: object) -> Any:
+        raise LookupError("no way")
+
+    __eq__ = __bool__ = __index__ = fail
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Transport:
+    """A transport that does what a test wants when it is written to."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.on_write: Callable[[], object] | None = None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.data.append(bytes(data))
+        if self.on_write is not None:
+            self.on_write()
+
+
+def broken(*arguments: object) -> Any:
+    raise LookupError("no way")
+
+
+def make(**attributes: Any) -> Any:
+    """A pump of a server in an open connection; its class has none of the methods that pumps call."""
+
+    class Path(native.Pump):  # type: ignore[misc]
+        pass
+
+    pump = Path()
+    pump.loop = asyncio.get_running_loop()
+    pump.transport = Transport()
+    pump.protocol = type("Protocol", (), {"_continuing": False})()
+    pump._life = Lifecycle(Side.SERVER, State.OPEN)
+    pump._may_send = Sending.OPEN
+    pump._queue = native.Queue()
+    pump._buffer = memoryview(bytearray(2**16))
+    pump._decoder = native.FrameDecoder(False, 0, -1, -1, True)
+    pump._quick = pump._plain = True
+    for name, value in attributes.items():
+        setattr(pump, name, value)
+    return pump
+
+
+def waiting(*messages: str) -> Any:
+    """A queue in which these messages wait."""
+    queue = native.Queue()
+    for message in messages:
+        queue.append(message)
+    return queue
+
+
+MISUSES: dict[str, tuple[Callable[[], object], type[Exception]]] = {
+    "decoder: no arguments": (lambda: native.FrameDecoder(), TypeError),
+    "decoder: odd bits": (lambda: native.FrameDecoder(True, 0x20, -1, -1, False), ValueError),
+    "decoder: odd limit": (lambda: native.FrameDecoder(True, 0, None, -1, False), TypeError),
+    "feed: text": (lambda: native.FrameDecoder(True, 0, -1, -1, False).feed("text"), TypeError),
+    "mask: short": (lambda: native.apply_mask(b"data", b"abc"), ValueError),
+    "mask: text": (lambda: native.apply_mask("data", b"abcd"), TypeError),
+    "frame: two arguments": (lambda: native.build_frame(0x81, b""), TypeError),
+    "frame: no number": (lambda: native.build_frame("x", b"", None), TypeError),
+    "frame: no byte": (lambda: native.build_frame(256, b"", None), ValueError),
+    "frame: text": (lambda: native.build_frame(0x81, "text", None), TypeError),
+    "frame: short mask": (lambda: native.build_frame(0x81, b"", b"abc"), ValueError),
+    "frame: no mask": (lambda: native.build_frame(0x81, b"", 5), TypeError),
+    "header: negative": (lambda: native.build_header(0x81, -1), ValueError),
+    "queue: index": (lambda: native.Queue()[0], IndexError),
+    "waiter: no loop": (lambda: native.Waiter(), TypeError),
+    "waiter: callbacks": (lambda: native.Waiter(None).add_done_callback(), TypeError),
+    "waiter: keyword": (lambda: native.Waiter(None).add_done_callback(print, ctx=None), TypeError),
+    "waiter: cancel": (lambda: native.Waiter(None).cancel(text=""), TypeError),
+    "messages: no pump": (lambda: native.Messages(None), TypeError),
+}
+
+
+@pytest.mark.parametrize(("call", "error"), MISUSES.values(), ids=MISUSES)
+def test_arguments_that_make_no_sense(call: Callable[[], object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        call()
+
+
+PUMP_MISUSES: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
+    "one argument": (lambda pump: pump._send_now("text"), TypeError),
+    "text or not": (lambda pump: pump._send_now(b"data", Odd()), LookupError),
+    "put": (lambda pump: pump._put("text"), TypeError),
+    "hold": (lambda pump: pump._hold("text"), TypeError),
+    "receive": (lambda pump: pump.data_received("text"), TypeError),
+}
+
+
+@pytest.mark.parametrize(("call", "error"), PUMP_MISUSES.values(), ids=PUMP_MISUSES)
+@virtual
+async def test_arguments_of_a_pump_that_make_no_sense(call: Callable[[Any], object], error: type[Exception]) -> None:
+    pump = make()
+    with pytest.raises(error):
+        call(pump)
+    assert pump.transport.data == []
+
+
+# ----------------------------------------------------------------------------------------------------------- what fails
+
+
+@pytest.mark.parametrize(("drawn", "error"), [(b"short", RuntimeError), (None, RuntimeError)])
+def test_masks_are_random_or_none(drawn: object, error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    native.forget_masks()
+    monkeypatch.setattr(os, "urandom", lambda size: drawn)
+    with pytest.raises(error, match=r"os.urandom\(\) didn't return what it was asked for"):
+        native.new_mask()
+    monkeypatch.undo()
+    assert len(native.new_mask()) == 4
+
+
+@virtual
+async def test_nothing_is_sent_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    pump = make(_client=True)
+    native.forget_masks()
+    monkeypatch.setattr(os, "urandom", broken)
+    with pytest.raises(LookupError):
+        pump._send_now("text", None)
+    assert pump.transport.data == []
+    monkeypatch.undo()
+    pump._send_now("text", None)
+    assert len(pump.transport.data) == 1
+
+
+class ClosedLoop:
+    """A loop that takes no more calls."""
+
+    def call_soon(self, *arguments: object, context: object = None) -> Any:
+        raise LookupError("no way")
+
+
+ENDINGS = ["wake", "resume", "cancel"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_loop_that_is_closed(ending: str) -> None:
+    waiter = native.Waiter(ClosedLoop())
+    waiter.add_done_callback(print)
+    with pytest.raises(LookupError):
+        getattr(waiter, ending)()
+    assert waiter.done()
+    with pytest.raises(LookupError):
+        waiter.add_done_callback(print)
+
+
+def test_callbacks_that_cannot_be_compared() -> None:
+    waiter = native.Waiter(None)
+    waiter.add_done_callback(Odd())
+    with pytest.raises(LookupError):
+        waiter.remove_done_callback(print)
+
+
+async def suspended(pump: Any) -> Any:
+    """Something that waits for a message of a pump, in a task; gives the task."""
+
+    async def wait() -> object:
+        return await pump._next()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    return task
+
+
+@virtual
+async def test_a_loop_of_which_nobody_knows_the_task() -> None:
+    """Nothing is resumed inside a read unless it is known that no other task runs."""
+    pump = make()
+    task = await suspended(pump)
+    waiter = native.Waiter([])
+    waiter.add_done_callback(print, context=contextvars.copy_context())
+    intact, pump._receiver = pump._receiver, waiter
+    with pytest.raises(TypeError, match="unhashable"):
+        pump.data_received(b"\x81\x01a")
+    pump._receiver = intact
+    with pytest.raises(TypeError, match="unhashable"):
+        waiter.resume()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@virtual
+async def test_a_task_that_fails_in_a_read() -> None:
+    """An exception of a callback is for whoever read."""
+    pump = make()
+    waiter = native.Waiter(pump.loop)
+    waiter.add_done_callback(broken, context=contextvars.copy_context())
+    pump._receiver = waiter
+    raised: list[LookupError] = []
+
+    def read() -> None:
+        try:
+            pump.data_received(b"\x81\x01a")
+        except LookupError as exc:
+            raised.append(exc)
+
+    pump.loop.call_soon(read)
+    await asyncio.sleep(0)
+    assert len(raised) == 1
+    assert list(pump._queue) == ["a"]
+
+
+CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
+    "_pause_if_full": ({"_high": 0}, lambda pump: pump.data_received(b"\x81\x01a")),
+    "_receive_rest": ({}, lambda pump: pump.data_received(b"\x89\x00")),
+    "_receive_data": ({"_decoder": None}, lambda pump: pump.data_received(b"\x89\x00")),
+    "data_received": ({"_decoder": None}, lambda pump: pump.buffer_updated(2)),
+    "_drained": ({"_queue": ("a",), "_muted": True}, lambda pump: next(pump._next().__await__())),
+    "_receive_slowly": ({"_muted": True}, lambda pump: next(pump._next().__await__())),
+    "_write_pieces": ({}, lambda pump: pump._send_now(bytes(2**18), None)),
+    "_uncork": ({"_queue": ("a",)}, lambda pump: pump._send_now("text", None)),
+    "_pack": ({}, lambda pump: pump._send_now("text", None)),
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+@virtual
+async def test_what_the_class_raises_is_raised(name: str) -> None:
+    attributes, call = CALLED[name]
+    pump = make()
+    for key, value in attributes.items():
+        setattr(pump, key, waiting(*value) if key == "_queue" else value)
+    if name == "_pack":
+        pump._pack = broken
+    else:
+        setattr(type(pump), name, property(broken) if name == "_uncork" else broken)
+    with pytest.raises(LookupError):
+        call(pump)
+    assert pump.transport.data == []
+
+
+@pytest.mark.parametrize("packed", [None, (0x81,), (0x81, "text")])
+@virtual
+async def test_what_compresses_must_give_a_frame(packed: object) -> None:
+    pump = make(_pack=lambda head, data: packed)
+    with pytest.raises(TypeError, match="^_pack must return"):
+        pump._send_now("text", None)
+    assert pump.transport.data == []
+
+
+@virtual
+async def test_what_compresses_must_give_a_number() -> None:
+    pump = make(_pack=lambda head, data: ("head", b"data"))
+    with pytest.raises(TypeError):
+        pump._send_now("text", None)
+    assert pump.transport.data == []
+
+
+@virtual
+async def test_a_life_that_does_not_tell() -> None:
+    pump = make(_life=object())
+    with pytest.raises(AttributeError):
+        pump._send_now("text", None)
+
+
+@virtual
+async def test_a_transport_that_fails() -> None:
+    pump = make(_queue=waiting("a"))
+    pump.transport.on_write = broken
+    pump._hold(b"x" * 2**16)
+    with pytest.raises(LookupError):
+        pump._hold(b"y")
+    pump._hold(b"z")
+    pump._queue.popleft()
+    with pytest.raises(LookupError):
+        await pump._next()
+    pump.transport.is_closing = broken
+    with pytest.raises(LookupError):
+        pump._put(b"frame")
+
+
+@virtual
+async def test_a_transport_that_reads_while_it_is_written_to() -> None:
+    """As one in memory might; what it brings isn't overlooked."""
+    pump = make()
+    pump._hold(b"answer")
+    pump.transport.on_write = lambda: pump._queue.append("question")
+
+    async def slowly(self: Any, iterating: bool) -> Any:
+        return f"slowly {self._queue.popleft()}"
+
+    type(pump)._receive_slowly = slowly
+    assert await pump._next() == "slowly question"
+    assert pump.transport.data == [b"answer"]
+
+
+# -------------------------------------------------------------------------------------------------------- out of memory
+
+
+def test_out_of_memory() -> None:
+    """Whichever allocation fails: MemoryError or nothing, no crash, and everything works afterwards."""
+    pytest.importorskip("_testcapi", reason="this interpreter can't be told to fail")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(FAILING_MEMORY)],
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    survived = [int(line.rpartition(": ")[2]) for line in done.stdout.splitlines()]
+    # Some cases find all that they need on the interpreter's own lists of what was let go of.
+    assert len(survived) > 40
+    assert sum(survived) > 100
