@@ -34,8 +34,16 @@ TESTS = [
 ]
 
 
-def build(folder: Path) -> None:
-    """Copy the package to a folder, and compile its twin there."""
+def build(folder: Path, flags: list[str]) -> Path:
+    """Copy the package to a folder, and compile its twin there.
+
+    Parameters:
+        folder: must not exist.
+        flags: for gcc.
+
+    Returns:
+        The folder with the sources of the twin.
+    """
     shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.egg-info", "__pycache__"))
     accelerator = folder / "websockets" / "_accelerator"
     target = accelerator / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -45,14 +53,15 @@ def build(folder: Path) -> None:
         "gcc",
         "-shared",
         "-fPIC",
-        *FLAGS,
+        *flags,
         *warnings,
         include,
         *map(str, accelerator.glob("*.c")),
         "-o",
         str(target),
     ]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=accelerator)
+    return accelerator
 
 
 def library(name: str) -> str:
@@ -63,7 +72,7 @@ def library(name: str) -> str:
 
 def main() -> int:
     folder = Path(sys.argv[1])
-    build(folder)
+    build(folder.resolve(), FLAGS)
     environment = {
         **os.environ,
         "PYTHONPATH": str(folder),

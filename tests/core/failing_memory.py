@@ -63,6 +63,10 @@ class Path(native.Pump):  # type: ignore[misc]
         return iter(())
 
 
+def frame(payload: bytes) -> Any:
+    return native.build_frame(0x82, payload, None)
+
+
 def make(*, client: bool = False, muted: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
     """A pump whose surroundings do nothing."""
     pump = Path()
@@ -75,7 +79,8 @@ def make(*, client: bool = False, muted: bool = False, messages: int = 0, corked
     pump._quick = pump._plain = True
     for number in range(messages):
         pump._queue.append(f"message {number}")
-    pump._hold(corked)
+    if corked:
+        pump._hold(frame(corked), len(corked))
     return pump
 
 
@@ -116,6 +121,7 @@ def iterate(messages: Any) -> None:
         anext(messages).send(None)
 
 
+FRAME = frame(bytes(500))
 LARGE = b"\x82\x7f" + (2**20).to_bytes(8, "big")
 GROWING = b"\x82\x7e\xff\xff" + bytes(4090)
 WIDE_TEXT = b"\x81\x04" + "éé".encode()
@@ -161,8 +167,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._send_now(given[1], None)),
     "hold back": (lambda: make(messages=3), lambda pump: [pump._send_now("text", None) for _ in range(9)]),
     "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._send_now("text", None)),
-    "put": (lambda: make(messages=1), lambda pump: pump._put(b"frame" * 100)),
-    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._hold(b"frame" * 100)),
+    "put": (lambda: make(messages=1), lambda pump: pump._put(FRAME, 500)),
+    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._hold(FRAME, 500)),
     "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._take_corked()),
 }
 CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}

@@ -80,6 +80,11 @@ def make(**attributes: Any) -> Any:
     return pump
 
 
+def hold(pump: Any, payload: bytes) -> None:
+    """Have a pump hold a message back."""
+    pump._hold(native.build_frame(0x82, payload, None), len(payload))
+
+
 def waiting(*messages: str) -> Any:
     """A queue in which these messages wait."""
     queue = native.Queue()
@@ -120,8 +125,12 @@ def test_arguments_that_make_no_sense(call: Callable[[], object], error: type[Ex
 PUMP_MISUSES: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
     "one argument": (lambda pump: pump._send_now("text"), TypeError),
     "text or not": (lambda pump: pump._send_now(b"data", Odd()), LookupError),
-    "put": (lambda pump: pump._put("text"), TypeError),
-    "hold": (lambda pump: pump._hold("text"), TypeError),
+    "put: text": (lambda pump: pump._put("text", 4), TypeError),
+    "put: no size": (lambda pump: pump._put(b"\x82\x00"), TypeError),
+    "hold: text": (lambda pump: pump._hold("text", 4), TypeError),
+    "hold: odd size": (lambda pump: pump._hold(b"\x82\x00", None), TypeError),
+    "hold: half a header": (lambda pump: pump._hold(b"\x82", 0), ValueError),
+    "hold: no whole header": (lambda pump: pump._hold(b"\x82\x7f", 0), ValueError),
     "receive": (lambda pump: pump.data_received("text"), TypeError),
 }
 
@@ -295,23 +304,23 @@ async def test_a_life_that_does_not_tell() -> None:
 async def test_a_transport_that_fails() -> None:
     pump = make(_queue=waiting("a"))
     pump.transport.on_write = broken
-    pump._hold(b"x" * 2**16)
+    hold(pump, bytes(2**16 - 4))
     with pytest.raises(LookupError):
-        pump._hold(b"y")
-    pump._hold(b"z")
+        hold(pump, b"y")
+    hold(pump, b"z")
     pump._queue.popleft()
     with pytest.raises(LookupError):
         await pump._next()
     pump.transport.is_closing = broken
     with pytest.raises(LookupError):
-        pump._put(b"frame")
+        pump._put(b"\x82\x00", 0)
 
 
 @virtual
 async def test_a_transport_that_reads_while_it_is_written_to() -> None:
     """As one in memory might; what it brings isn't overlooked."""
     pump = make()
-    pump._hold(b"answer")
+    hold(pump, b"answer")
     pump.transport.on_write = lambda: pump._queue.append("question")
 
     async def slowly(self: Any, iterating: bool) -> Any:
@@ -319,7 +328,7 @@ async def test_a_transport_that_reads_while_it_is_written_to() -> None:
 
     type(pump)._receive_slowly = slowly
     assert await pump._next() == "slowly question"
-    assert pump.transport.data == [b"answer"]
+    assert pump.transport.data == [b"\x82\x06answer"]
 
 
 # -------------------------------------------------------------------------------------------------------- out of memory

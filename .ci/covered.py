@@ -1,0 +1,70 @@
+"""Measure how much of the library its tests pass through, and fail if it isn't enough.
+
+    python .ci/covered.py FOLDER [readable] [compiled]
+
+``readable`` runs the whole suite with the readable twin under coverage.py, in the processes that tests start too: each
+line and each branch of the package must have been passed through. ``compiled`` runs what concerns the compiled twin,
+built for gcov in FOLDER: of each of its files 95 % of the lines. What is missing there is for what can't be brought
+about, such as an interpreter without the module ``asyncio``. Without a word, both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from sanitized import ROOT, TESTS, build
+
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+
+# In percent.
+BRANCHES, LINES = 100, 95
+
+# Without optimizations, which would merge lines.
+FLAGS = ["--coverage", "-O0", "-g"]
+
+
+def readable(folder: Path) -> int:
+    """The suite under coverage.py; the status for the shell."""
+    environment = {**os.environ, "WEBSOCKETS_ACCELERATOR": "python", "COVERAGE_FILE": str(folder / "coverage")}
+    coverage = [sys.executable, "-m", "coverage"]
+    status = 0
+    for command in (["run", *PYTEST], ["combine", "--quiet"], ["report", f"--fail-under={BRANCHES}"]):
+        status = subprocess.run([*coverage, *command], env=environment, cwd=ROOT, check=False).returncode or status
+    return status
+
+
+def compiled(folder: Path) -> int:
+    """The tests of the compiled twin, and what gcov says; the status for the shell."""
+    sources = build(folder / "compiled", FLAGS)
+    environment = {**os.environ, "PYTHONPATH": str(folder / "compiled"), "WEBSOCKETS_REQUIRE_NATIVE": "1"}
+    environment.pop("WEBSOCKETS_ACCELERATOR", None)
+    status = subprocess.run([sys.executable, *PYTEST, *TESTS], env=environment, cwd=ROOT, check=False).returncode
+    for source in sorted(sources.glob("*.c")):
+        (notes,) = sources.glob(f"*{source.stem}.gcno")
+        gcov = ["gcov", "--object-file", str(notes), source.name]
+        done = subprocess.run(gcov, cwd=sources, check=True, capture_output=True, text=True)
+        found = re.search(rf"File '\S*{source.name}'\nLines executed:([\d.]+)% of (\d+)", done.stdout)
+        assert found is not None, done.stdout
+        report = (sources / f"{source.name}.gcov").read_text()
+        missed = re.findall(r"^ *#####: *(\d+):", report, re.MULTILINE)
+        print(f"{source.name}: {found[1]} % of {found[2]} lines; not {', '.join(missed)}")
+        if float(found[1]) < LINES:
+            status = status or 1
+    return status
+
+
+PARTS = {"readable": readable, "compiled": compiled}
+
+
+def main() -> int:
+    folder = Path(sys.argv[1]).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return max([PARTS[name](folder) for name in sys.argv[2:] or PARTS])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
