@@ -536,6 +536,11 @@ class Link:
         ValueError: a number makes no sense.
     """
 
+    client: MemorySocket
+    server: MemorySocket
+    to_server: Direction
+    to_client: Direction
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
