@@ -59,7 +59,9 @@ class LoopState:
         self.buffer = memoryview(bytearray(READ_SIZE))
         self._loop = weakref.ref(loop)
         self._agenda: Agenda[Ringing] = Agenda()
-        self._timer: asyncio.TimerHandle | None = None
+        # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         self._last = -GRANULARITY
         self._stormy = 0  # turns of the loop for which the last broadcast counts
         self._held: set[Holding] = set()
@@ -69,7 +71,7 @@ class LoopState:
     def call_at(self, when: float, item: Ringing) -> Entry[Ringing]:
         """Call ``item._ring(now)`` at ``when``, or very soon after it."""
         entry = self._agenda.add(when, item)
-        if self._timer is None or max(when, self._last + GRANULARITY) < self._timer.when():
+        if self._timer is None or max(when, self._last + GRANULARITY) < self._timer_at:
             self._start()
         return entry
 
@@ -87,7 +89,8 @@ class LoopState:
         when = self._agenda.next()
         loop = self._loop()
         if when is not None and loop is not None:
-            self._timer = loop.call_at(max(when, self._last + GRANULARITY), self._ring)
+            self._timer_at = max(when, self._last + GRANULARITY)
+            self._timer = loop.call_at(self._timer_at, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
