@@ -1,6 +1,9 @@
 """Check that a wheel holds what it must, and nothing else.
 
-Charter: looks at the wheel given on the command line only; installs and imports nothing.
+    python check_wheel.py WHEEL [SOURCE]
+
+Charter: compares the wheel with the source tree SOURCE, by default the one that this file is in; installs and imports
+nothing.
 """
 
 from __future__ import annotations
@@ -8,39 +11,63 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
+from collections.abc import Iterable
 from email import message_from_bytes
-
-REQUIRED = {"websockets/__init__.py", "websockets/py.typed", "websockets/version.py"}
+from email.message import Message
+from pathlib import Path
 
 COMMAND = "websockets = websockets.cli:main"
 
 # It is optional for those who install: without a compiler, building succeeds all the same.
 TWIN = re.compile(r"websockets/_accelerator/_native\.[^/]*(?:so|pyd)")
 
+# What Python runs, and what type checkers read.
+WANTED = ("*.py", "*.pyi", "py.typed")
 
-def problems(wheel: zipfile.ZipFile) -> list[str]:
+
+def belonging(source: Path) -> set[str]:
+    """The files of the package that a wheel must have, as they are named in it."""
+    package = source / "src" / "websockets"
+    return {path.relative_to(package.parent).as_posix() for pattern in WANTED for path in package.rglob(pattern)}
+
+
+def problems(wheel: zipfile.ZipFile, source: Path) -> list[str]:
     """Return what is wrong with a wheel."""
     names = set(wheel.namelist())
-    (metadata_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
-    metadata = message_from_bytes(wheel.read(metadata_name))
-    top = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
-    demands = [demand for demand in metadata.get_all("Requires-Dist", []) if "extra ==" not in demand]
-    entry_points = [wheel.read(name).decode() for name in names if name.endswith(".dist-info/entry_points.txt")]
-    found = {
-        "missing": REQUIRED - names,
-        "without compiled twin": set() if any(map(TWIN.fullmatch, names)) else {"websockets._accelerator._native"},
-        "not ours": top - {"websockets"},
-        "required at run time": demands,
-        "without command": set() if any(COMMAND in text for text in entry_points) else {COMMAND},
-        "without license": [] if metadata.get_all("License-File") else [metadata_name],
+    wanted = belonging(source)
+    found: dict[str, Iterable[str]] = {
+        "missing": wanted - names,
+        "without compiled twin": [] if any(map(TWIN.fullmatch, names)) else ["websockets._accelerator._native"],
+        "not ours": {name for name in names - wanted if ".dist-info/" not in name and not TWIN.fullmatch(name)},
     }
+    (info,) = {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}
+    metadata, tags = (message_from_bytes(wheel.read(f"{info}/{name}")) for name in ("METADATA", "WHEEL"))
+    entry_points = wheel.read(f"{info}/entry_points.txt").decode()
+    found["without command"] = [] if COMMAND in entry_points else [COMMAND]
+    found |= metadata_problems(metadata, tags)
     return [f"{problem}: {', '.join(sorted(items))}" for problem, items in found.items() if items]
+
+
+def metadata_problems(metadata: Message, tags: Message) -> dict[str, Iterable[str]]:
+    """What is wrong with what a wheel says of itself."""
+    classifiers = metadata.get_all("Classifier", [])
+    urls = [metadata["Home-page"] or "", *metadata.get_all("Project-URL", [])]
+    return {
+        "required at run time": [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text],
+        "without license": [] if metadata.get_all("License-File") else ["License-File"],
+        "without description": [] if metadata.get_payload() else ["README"],
+        "not said to be typed": [] if "Typing :: Typed" in classifiers else ["Typing :: Typed"],
+        "placeholder": [url for url in urls if re.search(r"example\.|localhost|todo", url, re.IGNORECASE)],
+        # A wheel with a compiled twin is for one interpreter on one platform.
+        "for any platform": [tag for tag in tags.get_all("Tag", []) if tag.endswith("-none-any")],
+    }
 
 
 def main() -> None:
     """Check the wheel named on the command line; exit with status 1 if something is wrong."""
+    source = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).resolve().parent.parent
     with zipfile.ZipFile(sys.argv[1]) as wheel:
-        if found := problems(wheel):
+        if found := problems(wheel, source):
             sys.exit("\n".join(found))
     print(f"{sys.argv[1]}: complete")
 

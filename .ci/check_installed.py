@@ -1,0 +1,53 @@
+"""Check that the package that is installed works, with the twin of the accelerator that it should have.
+
+    python check_installed.py [native|python]
+
+Charter: knows the public asyncio API and the choice of the twin; takes the package from wherever Python finds it, which
+must not be a source tree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import websockets
+from websockets import _accelerator
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+
+async def echo(connection: ServerConnection) -> None:
+    """A handler."""
+    async for message in connection:
+        await connection.send(message)
+
+
+async def exchange() -> None:
+    """A message of each kind goes to a server and back, and the connection is closed in order."""
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/", proxy=None) as connection:
+            for message in ("text é", b"binary" * 100_000):
+                await connection.send(message)
+                assert await connection.recv() == message
+        assert connection.close_code == 1000
+
+
+def main() -> None:
+    """Check what is installed; exit with status 1 if something is wrong."""
+    expected = sys.argv[1] if len(sys.argv) > 1 else "native"
+    folder = Path(websockets.__file__).parent
+    if folder.parent.name == "src":
+        sys.exit(f"{folder} is a source tree")
+    if not (folder / "py.typed").is_file():
+        sys.exit(f"{folder} isn't typed")
+    if expected != _accelerator.TWIN:
+        sys.exit(f"the accelerator is {_accelerator.TWIN} instead of {expected}")
+    asyncio.run(exchange())
+    print(f"websockets {websockets.__version__} works with the {expected} accelerator")
+
+
+if __name__ == "__main__":
+    main()
