@@ -15,7 +15,7 @@ from websockets.asyncio._loops import loop_state
 class HastyLoop(asyncio.SelectorEventLoop):
     """What a time that has come means to uvloop: the next turn, and a handle that has no time."""
 
-    def call_at(self, *args: Any, **kwargs: Any) -> Any:
+    def call_at(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         when, *call = args
         return self.call_soon(*call, **kwargs) if when <= self.time() else super().call_at(*args, **kwargs)
 
