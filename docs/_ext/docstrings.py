@@ -181,7 +181,9 @@ def types(obj: Any, described: str) -> Iterator[str]:
     if signature is None:
         return
     home = inspect.unwrap(obj.__init__ if inspect.isclass(obj) else obj)
-    module = getattr(home, "__module__", None) or obj.__module__
+    # A class that is public under another module than its own is shown with the names that it has there.
+    own = inspect.isclass(obj) and "__init__" in vars(obj)
+    module = obj.__module__ if own else getattr(home, "__module__", None) or obj.__module__
     for name, parameter in signature.parameters.items():
         if parameter.annotation is not parameter.empty and re.search(rf"^:param \\?\*?\\?\*?{name}:", described, re.M):
             stars = {"VAR_POSITIONAL": r"\*", "VAR_KEYWORD": r"\*\*"}.get(parameter.kind.name, "")

@@ -937,7 +937,28 @@ async def endless_send(connection: ServerConnection) -> None:
         await asyncio.sleep(1)
 
 
-@pytest.mark.parametrize("handler", [endless_recv, endless_send])
+async def endless_tasks(connection: ServerConnection) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(endless_recv(connection))
+        group.create_task(endless_send(connection))
+
+
+async def endless_tasks_one_fails(connection: ServerConnection) -> None:
+    try:
+        await endless_tasks(connection)
+    except* ConnectionClosed as group:
+        raise ExceptionGroup("several", [*group.exceptions, ZeroDivisionError()]) from None
+
+
+@virtual
+async def test_a_group_with_a_failure_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(endless_tasks_one_fails) as server:
+        await leave(await enter(server), 1001)
+        await advance(2)
+    assert messages(caplog) == ["connection handler failed"]
+
+
+@pytest.mark.parametrize("handler", [endless_recv, endless_send, endless_tasks])
 @virtual
 async def test_handler_ends_with_its_own_connection(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOGGER)

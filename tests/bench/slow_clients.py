@@ -82,7 +82,8 @@ async def measure(reading: int, silent: int, count: int, interval: float) -> tup
 
     async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=0.1) as server:
         mine, theirs = multiprocessing.Pipe()
-        port = server.sockets[0].getsockname()[1]
+        (listening,) = server.sockets
+        port = listening.getsockname()[1]
         process = multiprocessing.get_context("spawn").Process(target=read_all, args=(port, reading, silent, theirs))
         process.start()
         await asyncio.to_thread(mine.recv)

@@ -279,8 +279,8 @@ class ServerConnection(Connection):
 
     def _handler_failed(self, exc: Exception) -> bool:
         """Whether an exception that ended the handler is a failure of it, and not the end of this connection."""
-        if isinstance(exc, ConnectionClosed) and self._ended_by(exc):
-            self.logger.info("connection handler ended: %s", exc)
+        if self._ended_by(exc):
+            self.logger.info("connection handler ended: %s", self._session.close_exc())
             return False
         self.logger.error("connection handler failed", exc_info=True)
         server = self._counted_by
@@ -312,10 +312,20 @@ class ServerConnection(Connection):
             return GONE
         return refusal_reason(exc) or FAILURE
 
-    def _ended_by(self, exc: ConnectionClosed) -> bool:
-        """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses."""
+    def _ended_by(self, exc: BaseException) -> bool:
+        """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses.
+
+        So does a group, as a handler with several tasks raises, of nothing but such exceptions.
+        """
+        if isinstance(exc, BaseExceptionGroup):
+            return all(map(self._ended_by, exc.exceptions))
         protocol = self.protocol
-        return self._lost and exc.rcvd is protocol.close_rcvd and exc.sent is protocol.close_sent
+        return (
+            self._lost
+            and isinstance(exc, ConnectionClosed)
+            and exc.rcvd is protocol.close_rcvd
+            and exc.sent is protocol.close_sent
+        )
 
     def _abort(self) -> None:
         if not self._refused:
