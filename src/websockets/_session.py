@@ -322,7 +322,7 @@ class Session:
             case Alarm.CLOSING:
                 self._time_out("timed out while closing connection")
                 return True
-            case Alarm.OPENING:
+            case _:  # OPENING, the only other one that is ever due
                 self._time_out("timed out during opening handshake")
                 return True
         return False

@@ -75,6 +75,17 @@ async def test_close_timeout_holds(side: Side) -> None:
         assert now() - start == pytest.approx(TIMEOUT + 3, abs=SOON)
 
 
+@both_sides
+@virtual
+async def test_a_connection_that_is_closing_is_not_idle(side: Side) -> None:
+    async with open_end(side, idle_timeout=TIMEOUT, close_timeout=3 * TIMEOUT) as (connection, peer):
+        start = now()
+        await connection.close(1000, "done")
+        assert now() - start == pytest.approx(3 * TIMEOUT, abs=SOON)
+        await peer.expect_close(1000, "done")
+        assert peer.raw.unread == b""
+
+
 # -------------------------------------------------------------------------------------------------- what counts as data
 
 

@@ -184,23 +184,27 @@ async def test_wrapping_a_server() -> None:
     await server.wait_closed()
 
 
+class Keeper:
+    """What frameworks have instead of a server of ours."""
+
+    def __init__(self) -> None:
+        self.serving = True
+        self.kept: list[WebSocketServerProtocol] = []
+        self.gone: list[WebSocketServerProtocol] = []
+
+    def register(self, websocket: WebSocketServerProtocol) -> None:
+        self.kept.append(websocket)
+
+    def unregister(self, websocket: WebSocketServerProtocol) -> None:
+        self.gone.append(websocket)
+
+    def is_serving(self) -> bool:
+        return self.serving
+
+
 @virtual
 async def test_own_keeper_of_connections() -> None:
     """Frameworks make connections without a server of ours."""
-
-    class Keeper:
-        serving = True
-        kept: list[WebSocketServerProtocol] = []  # noqa: RUF012
-        gone: list[WebSocketServerProtocol] = []  # noqa: RUF012
-
-        def register(self, websocket: WebSocketServerProtocol) -> None:
-            self.kept.append(websocket)
-
-        def unregister(self, websocket: WebSocketServerProtocol) -> None:
-            self.gone.append(websocket)
-
-        def is_serving(self) -> bool:
-            return self.serving
 
     async def handler(websocket: WebSocketServerProtocol, path: str) -> None:
         await websocket.send(path)
@@ -646,6 +650,26 @@ def test_handler_that_fails(caplog: pytest.LogCaptureFixture) -> None:
                     await client.recv()
                 assert caught.value.rcvd is not None
                 assert caught.value.rcvd.code == 1011
+
+    scenario()
+    assert messages(caplog, "ERROR") == ["connection handler failed"]
+
+
+def test_handler_that_fails_with_an_own_keeper(caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        raise KeyError("oops")
+
+    @virtual
+    async def scenario() -> None:
+        keeper = Keeper()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: WebSocketServerProtocol(handler, keeper), "localhost", 0)
+        peer = await enter(server)
+        assert (await peer.read_frame()).payload[:2] == (1011).to_bytes(2, "big")
+        await leave(peer)
+        await idle()
+        assert keeper.kept == keeper.gone
+        server.close()
 
     scenario()
     assert messages(caplog, "ERROR") == ["connection handler failed"]

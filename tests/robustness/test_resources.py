@@ -40,7 +40,7 @@ from robustness.worlds import (
 )
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, ConnectionClosedError
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.protocol import Side
 
 scenario = pytest.mark.scenario
@@ -85,7 +85,7 @@ def test_s25_memory_is_flat_beyond_the_limit(loop: str) -> None:
         inside = [await knock(process.port) for _ in range(100)]
         assert {(await peer.head())[9:12] for peer in inside} == {b"101"}
         sizes = []
-        for _ in range(3):
+        for _ in range(6):
             outside = await asyncio.gather(*(knock(process.port) for _ in range(500)))
             assert {(await peer.head())[9:12] for peer in outside} == {b"503"}
             sizes.append(process.status("VmRSS"))
@@ -100,10 +100,21 @@ def test_s25_memory_is_flat_beyond_the_limit(loop: str) -> None:
     with victim(loop, max_connections=100) as process:
         before = process.status("VmRSS")
         sizes = asyncio.run(attack(process))
-        # A few KiB each the first time, and nothing after that.
+        # A few KiB each the first time. The allocator takes a MiB now and then until it has enough; 2000 connections
+        # that stayed would take more.
         assert sizes[0] - before < 8 * 1024
-        assert sizes[-1] - sizes[1] < 1024
-        asyncio.run(greet(f"ws://127.0.0.1:{process.port}/"))
+        assert sizes[-1] - sizes[1] < 4 * 1024
+        asyncio.run(until_let_in(f"ws://127.0.0.1:{process.port}/"))
+
+
+async def until_let_in(uri: str) -> None:
+    """A place is free when its handler is over, which takes a moment longer than the connection."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await greet(uri)
+            except InvalidStatus:
+                await asyncio.sleep(0.01)
 
 
 @scenario(56)
