@@ -115,7 +115,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     logging.getLogger("websockets").setLevel(logging.ERROR)  # each client that is skipped is a line
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     reading = options.clients - options.silent
     medians: dict[int, list[float]] = {0: [], options.silent: []}
     for _ in range(options.rounds):
