@@ -63,7 +63,9 @@ def test_quick_run(tmp_path: Path) -> None:
     assert [(row.case.name, row.contender) for row in found.rows] == [(c, name) for c in cases for name in contenders]
     for row in found.rows:
         assert row.summary is not None
-        assert row.summary.cost > 0
+        # In so short a time the kernel may have counted no CPU time, on a machine with more to do.
+        assert row.summary.rate > 0
+        assert row.summary.cost >= 0
         assert row.summary.round_trip is not None
         assert f"[{row.case.name}, asyncio]" in done.stdout
     assert "### Server, asyncio" in done.stdout
