@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -23,6 +24,10 @@ settings.register_profile("suite", derandomize=True, deadline=None, max_examples
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=4 * USUAL)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+# A shell has what runs in the background ignore Ctrl-C. So would the commands do that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
