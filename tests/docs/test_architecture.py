@@ -33,7 +33,7 @@ FLOORS: dict[int, str] = {
         "asyncio._serving"
     ),
     6: "_face",
-    5: "_session _prepared _options _opening _routing _auth _tally",
+    5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",

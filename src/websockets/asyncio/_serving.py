@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from .._capacity import CROWDED, Capacity
 from .._options import checked_seconds
-from .._tally import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import Close, CloseCode, Frame, Opcode
 from ..protocol import State
 from ..server import refusal_reason

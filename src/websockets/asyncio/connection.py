@@ -22,6 +22,7 @@ from .._messages import (
     fragment_converter,
     refuse_mapping,
 )
+from .._options import checked_seconds
 from .._prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
@@ -413,10 +414,10 @@ class Connection(Link):
 
         Raises:
             ProtocolError: the code or the reason can't be sent.
-            ValueError: the timeout is negative.
+            TypeError: the timeout isn't a number.
+            ValueError: it is negative.
         """
-        if timeout is not None and timeout < 0:
-            raise ValueError(f"timeout must not be negative, not {timeout}")
+        checked_seconds("timeout", timeout, zero=True)
         self._start_closing(code, reason, timeout)
         await self.wait_closed()
 

@@ -30,7 +30,7 @@ from .._options import (
     takes_path,
     tls_times,
 )
-from .._tally import FAILURE, GONE, TIMEOUT, ServerStatistics
+from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
