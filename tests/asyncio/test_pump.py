@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
+import random
 import weakref
 from collections import deque
 from collections.abc import Coroutine
@@ -394,12 +396,54 @@ async def test_text_is_refused_by_its_first_wrong_byte_where_it_belongs(twin: Tw
     assert list(pump._queue) == []
 
 
+def is_shared(pump: Any, view: memoryview) -> bool:
+    view[0], pump._buffer[0] = 1, 2
+    return view[0] == 2
+
+
+def address(view: Any) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+@compiled_twin
+def test_a_buffer_begins_where_kernels_copy_fastest(twin: Twin) -> None:
+    buffers = [TWINS["native"].read_buffer(size) for size in (0, 1, 1000, 2**18)]
+    assert [len(buffer) for buffer in buffers] == [0, 1, 1000, 2**18]
+    assert [address(buffer) % 64 for buffer in buffers[1:]] == [0, 0, 0]
+
+
+@compiled_twin
+@given(
+    st.lists(st.integers(1, 2**18), max_size=20), st.sampled_from([2**18, 2**21]), st.sampled_from([1000, 2**14, 2**18])
+)
+@virtual
+async def test_reads_of_a_large_payload_begin_there_too(twin: Twin, reads: list[int], size: int, room: int) -> None:
+    """Whatever each read gives, no byte goes astray, and only the shared buffer may begin elsewhere."""
+    pump = make(twin, client=True)
+    pump._buffer = TWINS["native"].read_buffer(room)
+    payload = random.Random(size).randbytes(size)
+    data, at = memoryview(wire.frame(0x2, payload)), 0
+    while at < len(data):
+        buffer = pump.get_buffer(-1)
+        assert address(buffer) % 64 == 0
+        least = reads.pop() if reads else len(buffer)
+        piece = data[at : at + min(least, len(buffer))]
+        buffer[: len(piece)] = piece
+        pump.buffer_updated(len(piece))
+        at += len(piece)
+    assert list(pump._queue) == [payload]
+
+
 @virtual
 @compiled_twin
 async def test_a_place_of_a_connection_that_was_given_up(twin: Twin) -> None:
     pump = make(twin, client=True)
-    read(pump, wire.frame(0x2, bytes(2**20))[:100_000])
+    read(pump, wire.frame(0x2, bytes(2**24))[:100_000])
     assert pump.get_buffer(-1) is not pump._buffer
+    while is_shared(pump, pump.get_buffer(-1)):
+        # It grows, and may begin anywhere then.
+        read(pump, bytes(len(pump.get_buffer(-1))))
+    pump.get_buffer(-1)
     pump._decoder = None
     pump.buffer_updated(1000)
     assert pump.asked == ["data "]

@@ -14,6 +14,7 @@ import contextvars
 import gc
 import importlib
 import operator
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ MASK = b"\x01\x02\x03\x04"
 
 class Protocol:
     _continuing = False
+    ours: socket.socket
+    theirs: socket.socket
 
 
 class Life:
@@ -39,6 +42,9 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 class Loop:
@@ -103,6 +109,23 @@ def inside_payload() -> Any:
     pump = make()
     pump._buffer[:] = bytes(2**16)
     pump.data_received(b"\x82\x7f" + (2**20).to_bytes(8, "big") + bytes(2**17))
+    # Only then is the place aligned.
+    pump.buffer_updated(len(pump.get_buffer(-1)))
+    return pump
+
+
+def straight(*, client: bool = False) -> Any:
+    """A pump that writes to a socket."""
+    pump = make(client=client)
+    ours, pump.protocol.theirs = socket.socketpair()
+    ours.setblocking(False)
+    pump._descriptor, pump.protocol.ours = ours.fileno(), ours
+    return pump
+
+
+def refused() -> Any:
+    pump = straight()
+    pump.protocol.theirs.close()
     return pump
 
 
@@ -165,6 +188,11 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "send wide text": (make, lambda pump: pump._send_now("é", None)),
     "send a view": (make, lambda pump: pump._send_now(memoryview(b"abcdef")[::2], None)),
     "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._send_now(given[1], None)),
+    "send straight": (straight, lambda pump: pump._send_now("text", None)),
+    "send straight, in part": (straight, lambda pump: pump._send_now("x" * 2**20, None)),
+    "send straight, masked": (lambda: straight(client=True), lambda pump: pump._send_now(bytes(2**12), None)),
+    "send straight, refused": (refused, lambda pump: pump._send_now("text", None)),
+    "a buffer": (lambda: None, lambda _: native.read_buffer(100)),
     "hold back": (lambda: make(messages=3), lambda pump: [pump._send_now("text", None) for _ in range(9)]),
     "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._send_now("text", None)),
     "put": (lambda: make(messages=1), lambda pump: pump._put(FRAME, 500)),

@@ -107,6 +107,8 @@ MISUSES: dict[str, tuple[Callable[[], object], type[Exception]]] = {
     "frame: short mask": (lambda: native.build_frame(0x81, b"", b"abc"), ValueError),
     "frame: no mask": (lambda: native.build_frame(0x81, b"", 5), TypeError),
     "header: negative": (lambda: native.build_header(0x81, -1), ValueError),
+    "buffer: negative": (lambda: native.read_buffer(-1), ValueError),
+    "buffer: text": (lambda: native.read_buffer("all"), TypeError),
     "queue: index": (lambda: native.Queue()[0], IndexError),
     "waiter: no loop": (lambda: native.Waiter(), TypeError),
     "waiter: callbacks": (lambda: native.Waiter(None).add_done_callback(), TypeError),
@@ -311,6 +313,10 @@ async def test_a_transport_that_fails() -> None:
     pump._queue.popleft()
     with pytest.raises(LookupError):
         await pump._next()
+    pump._descriptor = 1000
+    pump.transport.get_write_buffer_size = broken
+    with pytest.raises(LookupError):
+        pump._put(b"\x82\x00", 0)
     pump.transport.is_closing = broken
     with pytest.raises(LookupError):
         pump._put(b"\x82\x00", 0)

@@ -10,10 +10,29 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-__all__ = ["TWIN", "FrameDecoder", "Queue", "apply_mask", "build_frame", "build_header", "forget_masks", "new_mask"]
+__all__ = [
+    "TWIN",
+    "FrameDecoder",
+    "Queue",
+    "apply_mask",
+    "build_frame",
+    "build_header",
+    "forget_masks",
+    "new_mask",
+    "read_buffer",
+]
 
 if TYPE_CHECKING:
-    from ._python import FrameDecoder, Queue, apply_mask, build_frame, build_header, forget_masks, new_mask
+    from ._python import (
+        FrameDecoder,
+        Queue,
+        apply_mask,
+        build_frame,
+        build_header,
+        forget_masks,
+        new_mask,
+        read_buffer,
+    )
 
     TWIN: str
 
@@ -36,4 +55,4 @@ if not TYPE_CHECKING:
     _twin = importlib.import_module(f"._{TWIN}", __name__)
     FrameDecoder, Queue, apply_mask = _twin.FrameDecoder, _twin.Queue, _twin.apply_mask
     build_frame, build_header = _twin.build_frame, _twin.build_header
-    new_mask, forget_masks = _twin.new_mask, _twin.forget_masks
+    new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer

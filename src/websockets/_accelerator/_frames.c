@@ -642,19 +642,21 @@ PyObject *
 decoder_place(Decoder *self, uint8_t **place, Py_ssize_t *size)
 {
     PyObject *payload = NULL;
-    Py_ssize_t room;
+    Py_ssize_t room, before;
 
-    *place = NULL;
+    *size = 0;
     Py_BEGIN_CRITICAL_SECTION(self);
     if (self->payload != NULL && self->filled >= PLACE_FROM && self->size - (uint64_t)self->filled >= PLACE_FROM) {
         room = self->filled > PLACE_LEAST ? self->filled : PLACE_LEAST;
-        if ((uint64_t)room > self->size - (uint64_t)self->filled) {
+        /* A little that would be left would take a read of its own. */
+        if ((uint64_t)room + PLACE_FROM > self->size - (uint64_t)self->filled) {
             room = (Py_ssize_t)(self->size - (uint64_t)self->filled);
         }
-        if (payload_capacity(self) - self->filled >= PLACE_FROM || make_room(self, room) == 0) {
+        if (payload_capacity(self) - self->filled >= (room < PLACE_LEAST ? room : PLACE_LEAST) || make_room(self, room) == 0) {
             *place = payload_data(self) + self->filled;
-            *size = payload_capacity(self) - self->filled;
-            payload = Py_NewRef(self->payload);
+            before = BEFORE_ALIGNED(*place);
+            *size = before ? before : payload_capacity(self) - self->filled;
+            payload = before ? NULL : Py_NewRef(self->payload);
         }
     }
     Py_END_CRITICAL_SECTION();

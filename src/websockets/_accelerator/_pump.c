@@ -8,8 +8,20 @@
 
 #include "_native.h"
 
+#if defined(__unix__) || (defined(__APPLE__) && defined(__MACH__))
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#define HAS_DESCRIPTORS
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+#endif
+
 /* From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. */
 #define GATHER_FROM ((Py_ssize_t)1 << 18)
+/* Up to so many bytes, a copy costs less than telling the kernel of two pieces. */
+enum { SMALL = 1 << 11 };
 /* So many bytes are written at once, however many messages wait. */
 #define CORK_LIMIT ((Py_ssize_t)1 << 16)
 /* After so many messages without a wait, the other tasks of the loop get their turn. */
@@ -430,6 +442,38 @@ view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly
     return view;
 }
 
+PyDoc_STRVAR(read_buffer_doc,
+"read_buffer($module, size, /)\n--\n\n"
+"A view of so many bytes, for a loop to read into.");
+
+static PyObject *
+read_buffer(PyObject *module, PyObject *argument)
+{
+    Py_ssize_t size = PyLong_AsSsize_t(argument);
+    PyObject *owner, *view;
+    char *data;
+
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (size < 0 || size > PY_SSIZE_T_MAX - ALIGNMENT) {
+        return PyErr_Format(PyExc_ValueError, "a buffer can't have %zd bytes", size);
+    }
+    owner = PyByteArray_FromStringAndSize(NULL, size + ALIGNMENT);
+    if (owner == NULL) {
+        return NULL;
+    }
+    data = PyByteArray_AS_STRING(owner);
+    view = view_of(state_of_module(module), owner, data + BEFORE_ALIGNED(data), size, 0);
+    Py_DECREF(owner);
+    return view;
+}
+
+static PyMethodDef pump_functions[] = {
+    {"read_buffer", read_buffer, METH_O, read_buffer_doc},
+    {NULL},
+};
+
 /* ------------------------------------------------------------------------------------------------------------ pump */
 
 typedef struct {
@@ -443,6 +487,7 @@ typedef struct {
     PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
     Py_ssize_t corked; /* how much of it is filled */
     Py_ssize_t high;
+    int descriptor; /* of the socket, if what is written may go there without the transport; else -1 */
     /* For statistics: bytes read and given to the transport; messages sent, the bytes of their frames' payloads, and how
        many of them compression saved. */
     unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;
@@ -465,6 +510,7 @@ Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     self->pack = Py_NewRef(Py_None);
     self->inflate = Py_NewRef(Py_None);
     self->high = PY_SSIZE_T_MAX;
+    self->descriptor = -1;
     return (PyObject *)self;
 }
 
@@ -564,6 +610,19 @@ unprepared(const char *what)
 
 /* What was received. */
 
+/* The buffer; but if so many bytes are missing until a place is aligned, such a part of it that it will be. */
+static PyObject *
+buffer_until_aligned(Pump *self, Py_ssize_t missing)
+{
+    Py_buffer *buffer = PyMemoryView_GET_BUFFER(self->buffer);
+
+    if (missing == 0 || buffer->len < 2 * ALIGNMENT) {
+        return Py_NewRef(self->buffer);
+    }
+    missing += (buffer->len - missing) / ALIGNMENT * ALIGNMENT;
+    return view_of(self->state, self->buffer, buffer->buf, missing, 0);
+}
+
 static PyObject *
 Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
 {
@@ -581,7 +640,7 @@ Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
     }
     self->place = decoder_place(self->decoder, &place, &size);
     if (self->place == NULL) {
-        return PyErr_Occurred() ? NULL : Py_NewRef(self->buffer);
+        return PyErr_Occurred() ? NULL : buffer_until_aligned(self, size);
     }
     view = view_of(self->state, self->place, place, size, 0);
     if (view == NULL) {
@@ -780,26 +839,175 @@ take_cork(Pump *self)
     return frames;
 }
 
-/* Give bytes to the transport, unless it takes no more. */
-static int
-write_out(Pump *self, PyObject *data)
+/* A frame, or several that are laid out already: then the header is empty. */
+typedef struct {
+    uint8_t header[MAX_HEADER];
+    Py_ssize_t length; /* of the header */
+    const uint8_t *payload;
+    Py_ssize_t size; /* of the payload */
+    const uint8_t *mask;
+    PyObject *owner; /* what the payload is a part of, if that can't change; else NULL */
+} Frame;
+
+static void
+lay_out(uint8_t *p, const Frame *frame)
 {
-    int closing;
+    memcpy(p, frame->header, frame->length);
+    copy_unmasked(p + frame->length, frame->payload, frame->size, frame->mask, 0);
+}
+
+static PyObject *
+laid_out(const Frame *frame)
+{
+    PyObject *whole = PyBytes_FromStringAndSize(NULL, frame->length + frame->size);
+
+    if (whole != NULL) {
+        lay_out((uint8_t *)PyBytes_AS_STRING(whole), frame);
+    }
+    return whole;
+}
+
+/* Whether the bytes of a frame lie somewhere, in one piece or two, and stay there. */
+static int
+lies_ready(const Frame *frame)
+{
+    return frame->mask == NULL && frame->owner != NULL;
+}
+
+/* Whether the transport takes no more; -1 for an exception. */
+static int
+is_closing(Pump *self)
+{
+    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
+    int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
+
+    Py_XDECREF(answer);
+    return closing;
+}
+
+#ifdef HAS_DESCRIPTORS
+
+/* How many bytes wait in the transport; -1 for an exception. */
+static Py_ssize_t
+count_waiting(Pump *self)
+{
+    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_get_write_buffer_size);
+    Py_ssize_t waiting = answer == NULL ? -1 : PyLong_AsSsize_t(answer);
+
+    Py_XDECREF(answer);
+    return waiting;
+}
+
+/* Why the kernel takes nothing, unless it will later. It tells only once; the transport, when it tries, hears less. */
+static int
+note_failure(Pump *self, int number)
+{
+    PyObject *exc;
+    int failed;
+
+    if (number == EAGAIN || number == EWOULDBLOCK || number == EINTR) {
+        return 0;
+    }
+    exc = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
+    failed = exc == NULL || PyObject_SetAttr((PyObject *)self, self->state->name_write_error, exc) < 0;
+    Py_XDECREF(exc);
+    return failed ? -1 : 0;
+}
+
+/* Give a frame to the kernel, as the transport would do, if nothing waits there that comes first. Return how many bytes
+   were taken; -1 for an exception. */
+static Py_ssize_t
+send_straight(Pump *self, const Frame *frame)
+{
+    uint8_t copy[SMALL];
+    struct iovec pieces[2] = {{(void *)frame->header, (size_t)frame->length}, {(void *)frame->payload, (size_t)frame->size}};
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+    Py_ssize_t size = frame->length + frame->size, sent;
+    int number;
+
+    if (self->descriptor < 0 || size == 0) {
+        return 0;
+    }
+    sent = count_waiting(self);
+    if (sent != 0) {
+        return sent < 0 ? -1 : 0;
+    }
+    if (size <= SMALL) {
+        lay_out(copy, frame);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    sent = size <= SMALL ? send(self->descriptor, copy, (size_t)size, MSG_NOSIGNAL)
+                         : sendmsg(self->descriptor, &message, MSG_NOSIGNAL);
+    number = errno;
+    Py_END_ALLOW_THREADS
+    return sent < 0 ? note_failure(self, number) : sent;
+}
+
+#else
+
+static Py_ssize_t
+send_straight(Pump *Py_UNUSED(self), const Frame *Py_UNUSED(frame))
+{
+    return 0;
+}
+
+#endif
+
+/* A frame without so many bytes at its start. */
+static PyObject *
+rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
+{
+    PyObject *whole, *rest;
+
+    if (sent >= frame->length && lies_ready(frame)) {
+        sent -= frame->length;
+        if (sent == 0 && PyBytes_CheckExact(frame->owner)) {
+            return Py_NewRef(frame->owner);
+        }
+        return view_of(self->state, frame->owner, (void *)(frame->payload + sent), frame->size - sent, 1);
+    }
+    whole = laid_out(frame);
+    if (whole == NULL || sent == 0) {
+        return whole;
+    }
+    rest = PyBytes_FromStringAndSize(PyBytes_AS_STRING(whole) + sent, PyBytes_GET_SIZE(whole) - sent);
+    Py_DECREF(whole);
+    return rest;
+}
+
+/* Write a frame, unless the transport takes no more. */
+static int
+write_out(Pump *self, const Frame *frame)
+{
+    Py_ssize_t size = frame->length + frame->size, sent;
+    PyObject *rest;
+    int closing, failed;
 
     if (self->lost || self->transport == NULL) {
         return 0;
     }
-    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
-    if (answer == NULL) {
-        return -1;
-    }
-    closing = PyObject_IsTrue(answer);
-    Py_DECREF(answer);
+    closing = is_closing(self);
     if (closing != 0) {
-        return -(closing < 0);
+        return closing < 0 ? -1 : 0;
     }
-    self->bytes_sent += (size_t)PyBytes_GET_SIZE(data);
-    return call_with(self->transport, self->state->name_write, data);
+    self->bytes_sent += (size_t)size;
+    sent = send_straight(self, frame);
+    if (sent < 0 || sent == size) {
+        return sent < 0 ? -1 : 0;
+    }
+    rest = rest_of(self, frame, sent);
+    failed = rest == NULL || call_with(self->transport, self->state->name_write, rest) < 0;
+    Py_XDECREF(rest);
+    return failed ? -1 : 0;
+}
+
+/* Write what is laid out already. */
+static int
+write_bytes(Pump *self, PyObject *data)
+{
+    Frame frame = {.payload = (uint8_t *)PyBytes_AS_STRING(data), .size = PyBytes_GET_SIZE(data), .owner = data};
+
+    return write_out(self, &frame);
 }
 
 static int
@@ -811,7 +1019,7 @@ flush_cork(Pump *self)
     if (frames == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    failed = write_out(self, frames) < 0;
+    failed = write_bytes(self, frames) < 0;
     Py_DECREF(frames);
     return failed ? -1 : 0;
 }
@@ -833,21 +1041,6 @@ set_backstop(Pump *self)
     return failed ? -1 : 0;
 }
 
-typedef struct {
-    uint8_t header[MAX_HEADER];
-    Py_ssize_t length; /* of the header */
-    const uint8_t *payload;
-    Py_ssize_t size; /* of the payload */
-    const uint8_t *mask;
-} Frame;
-
-static void
-lay_out(uint8_t *p, const Frame *frame)
-{
-    memcpy(p, frame->header, frame->length);
-    copy_unmasked(p + frame->length, frame->payload, frame->size, frame->mask, 0);
-}
-
 /* Send a frame: hold it back while more received messages wait, as their answers can share a write, and write it
    otherwise. Whoever reads the last of those messages writes; otherwise the next turn of the loop does. */
 static int
@@ -855,18 +1048,15 @@ put(Pump *self, const Frame *frame)
 {
     int hold = self->queue != NULL && self->queue->count > 0 && !IS_SET(self->drainers);
     Py_ssize_t size = frame->length + frame->size;
-    PyObject *data;
     uint8_t *p;
-    int failed;
 
     if (!hold && self->corked == 0) {
-        data = PyBytes_FromStringAndSize(NULL, size);
-        if (data == NULL) {
-            return -1;
+        if (size <= SMALL || lies_ready(frame)) {
+            return write_out(self, frame);
         }
-        lay_out((uint8_t *)PyBytes_AS_STRING(data), frame);
-        failed = write_out(self, data) < 0;
-        Py_DECREF(data);
+        PyObject *whole = laid_out(frame);
+        int failed = whole == NULL || write_bytes(self, whole) < 0;
+        Py_XDECREF(whole);
         return failed ? -1 : 0;
     }
     p = cork_room(self, size);
@@ -936,7 +1126,7 @@ Pump_put(Pump *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     if (self->corked == 0 && !(self->queue != NULL && self->queue->count > 0)) {
-        return answer(self, write_out(self, args[0]) < 0);
+        return answer(self, write_bytes(self, args[0]) < 0);
     }
     return answer(self, put(self, &frame) < 0);
 }
@@ -964,28 +1154,34 @@ Pump_hold(Pump *self, PyObject *const *args, Py_ssize_t count)
 }
 
 /* Send a large message in two pieces, without copying it. */
-static PyObject *
-gather(Pump *self, uint8_t head, PyObject *payload, Py_ssize_t size)
+static int
+gather(Pump *self, const Frame *frame)
 {
-    uint8_t bytes[MAX_HEADER];
-    PyObject *header = PyBytes_FromStringAndSize((char *)bytes, write_header(bytes, head, size, NULL));
-    PyObject *result = NULL;
+    PyObject *header, *payload, *result = NULL;
 
-    if (header != NULL) {
-        PyObject *arguments[] = {(PyObject *)self, header, payload};
-        self->messages_sent++;
-        self->payload_sent += (size_t)size;
-        result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
-        Py_DECREF(header);
+    if (self->corked && flush_cork(self) < 0) {
+        return -1;
     }
+    if (self->descriptor >= 0) {
+        return write_out(self, frame);
+    }
+    header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length);
+    payload = view_of(self->state, frame->owner, (void *)frame->payload, frame->size, 1);
+    if (header != NULL && payload != NULL) {
+        PyObject *arguments[] = {(PyObject *)self, header, payload};
+        result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
+    }
+    Py_XDECREF(header);
+    Py_XDECREF(payload);
     Py_XDECREF(result);
-    return answer(self, result == NULL);
+    return result == NULL ? -1 : 0;
 }
 
+/* Send a frame; its payload is a part of owner, which can't change, if that isn't NULL. */
 static PyObject *
-send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
+send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size, PyObject *owner)
 {
-    Frame frame = {.payload = payload, .size = size};
+    Frame frame = {.payload = payload, .size = size, .owner = owner};
     uint8_t mask[4];
 
     if (self->client) {
@@ -997,19 +1193,14 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size)
     frame.length = write_header(frame.header, head, size, frame.mask);
     self->messages_sent++;
     self->payload_sent += (size_t)size;
-    return answer(self, put(self, &frame) < 0);
+    return answer(self, (size >= GATHER_FROM && lies_ready(&frame) ? gather(self, &frame) : put(self, &frame)) < 0);
 }
 
 /* Send a frame with a payload in bytes. */
 static PyObject *
 send_frame(Pump *self, uint8_t head, PyObject *payload)
 {
-    Py_ssize_t size = PyBytes_GET_SIZE(payload);
-
-    if (!self->client && size >= GATHER_FROM && PyBytes_CheckExact(payload)) {
-        return gather(self, head, payload, size);
-    }
-    return send_payload(self, head, PyBytes_AS_STRING(payload), size);
+    return send_payload(self, head, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload);
 }
 
 /* Send a message after it was compressed, or found not to be worth it. */
@@ -1056,14 +1247,7 @@ send_text(Pump *self, uint8_t head, PyObject *text)
     PyObject *payload, *result;
 
     if (PyUnicode_IS_COMPACT_ASCII(text) && !IS_SET(self->pack)) {
-        Py_ssize_t size = PyUnicode_GET_LENGTH(text);
-        if (self->client || size < GATHER_FROM) {
-            return send_payload(self, head, PyUnicode_DATA(text), size);
-        }
-        payload = view_of(self->state, text, PyUnicode_DATA(text), size, 1);
-        result = payload == NULL ? NULL : gather(self, head, payload, size);
-        Py_XDECREF(payload);
-        return result;
+        return send_payload(self, head, PyUnicode_DATA(text), PyUnicode_GET_LENGTH(text), text);
     }
     payload = PyUnicode_AsUTF8String(text);
     result = payload == NULL ? NULL : send_bytes(self, head, payload);
@@ -1115,7 +1299,7 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
             return send_bytes(self, head, message);
         }
         if (PyByteArray_Check(message) && !IS_SET(self->pack)) {
-            return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message));
+            return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message), NULL);
         }
         if (PyByteArray_Check(message) || PyMemoryView_Check(message)) {
             /* A view may have any shape; the wire has one. */
@@ -1543,7 +1727,27 @@ set_receiver(Pump *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->waiter_type);
 }
 
+/* A descriptor belongs to its transport. */
+static int
+set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
+{
+    self->descriptor = -1;
+    Py_XSETREF(self->transport, Py_XNewRef(value));
+    return 0;
+}
+
+static PyObject *
+get_transport(Pump *self, void *Py_UNUSED(offset))
+{
+    if (self->transport == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "transport");
+        return NULL;
+    }
+    return Py_NewRef(self->transport);
+}
+
 static PyGetSetDef Pump_getset[] = {
+    {"transport", (getter)get_transport, (setter)set_transport, NULL, NULL},
     {"_buffer", (getter)get_typed, (setter)set_buffer, NULL, (void *)offsetof(Pump, buffer)},
     {"_queue", (getter)get_typed, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
     {"_decoder", (getter)get_typed, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
@@ -1554,7 +1758,6 @@ static PyGetSetDef Pump_getset[] = {
 static PyMemberDef Pump_members[] = {
     {"protocol", T_OBJECT_EX, offsetof(Pump, protocol), 0, NULL},
     {"loop", T_OBJECT_EX, offsetof(Pump, loop), 0, NULL},
-    {"transport", T_OBJECT_EX, offsetof(Pump, transport), 0, NULL},
     {"_life", T_OBJECT_EX, offsetof(Pump, life), 0, NULL},
     {"_may_send", T_OBJECT_EX, offsetof(Pump, may_send), 0, NULL},
     {"_drainers", T_OBJECT_EX, offsetof(Pump, drainers), 0, NULL},
@@ -1563,6 +1766,7 @@ static PyMemberDef Pump_members[] = {
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
+    {"_descriptor", T_INT, offsetof(Pump, descriptor), 0, NULL},
     {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
     {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},
     {"_messages_sent", T_ULONGLONG, offsetof(Pump, messages_sent), 0, NULL},
@@ -1620,5 +1824,5 @@ add_pump(PyObject *module, State *state)
             return -1;
         }
     }
-    return 0;
+    return PyModule_AddFunctions(module, pump_functions);
 }

@@ -17,7 +17,16 @@ import threading
 from collections import deque
 from typing import Any, Final
 
-__all__ = ["FrameDecoder", "Queue", "apply_mask", "build_frame", "build_header", "forget_masks", "new_mask"]
+__all__ = [
+    "FrameDecoder",
+    "Queue",
+    "apply_mask",
+    "build_frame",
+    "build_header",
+    "forget_masks",
+    "new_mask",
+    "read_buffer",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -85,6 +94,11 @@ new_mask, forget_masks = _masks.draw, _masks.forget
 
 # Items in the order of their arrival; the compiled one takes less memory while it is empty.
 Queue = deque
+
+
+def read_buffer(size: int) -> memoryview:
+    """Room for so many bytes, to read into; the compiled twin begins it where the kernel copies fastest."""
+    return memoryview(bytearray(size))
 
 
 class _Refusal(Exception):

@@ -37,6 +37,9 @@ __all__ = ["Link"]
 PORTION = 2**12
 CROWD = 500
 
+# Where loops have the transports whose bytes go to a socket as they are: a subclass may be anything.
+_BARE = {"asyncio.selector_events", "uvloop.loop"}
+
 # One object serves all the connections of a server.
 _timing = functools.lru_cache(maxsize=64)(Timing)
 
@@ -51,6 +54,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _rest: bytes = b""  # what was read and not yet taken in
     _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
+    _write_error: OSError | None = None
 
     def __init__(
         self,
@@ -139,6 +143,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
+        self._descriptor = _descriptor_of(transport)
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
     def _receive_data(self, data: BytesLike) -> None:
@@ -256,6 +261,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
+        exc = self._write_error or exc
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
@@ -401,6 +407,14 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _uncork(self) -> None:
         self._backstop = False
         self._flush()
+
+
+def _descriptor_of(transport: asyncio.Transport) -> int:
+    """The descriptor of the socket below a transport that does no more than write there; -1 for all others."""
+    if type(transport).__module__ not in _BARE or transport.get_extra_info("sslcontext") is not None:
+        return -1
+    sock = transport.get_extra_info("socket")
+    return -1 if sock is None else cast(int, sock.fileno())
 
 
 def _waiting(transport: asyncio.WriteTransport) -> int:

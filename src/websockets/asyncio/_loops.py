@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from .._accelerator import read_buffer
 from .._timers import Agenda, Entry
 
 __all__ = ["LoopState", "Ringing", "loop_state"]
@@ -56,7 +57,7 @@ class LoopState:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.buffer = memoryview(bytearray(READ_SIZE))
+        self.buffer = read_buffer(READ_SIZE)
         self._loop = weakref.ref(loop)
         self._agenda: Agenda[Ringing] = Agenda()
         # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.

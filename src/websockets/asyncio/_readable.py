@@ -150,13 +150,14 @@ class Waiter:
             context.run(callback, self)
 
 
-class _Counters:
-    """What is counted on the path of a message, for statistics. The table of names of other attributes is full."""
+class _Numbers:
+    """Numbers that every connection has: the table of names of other attributes is full."""
 
-    __slots__ = ("_bytes_received", "_bytes_sent", "_messages_sent", "_payload_sent", "_saved_sent")
+    __slots__ = ("_bytes_received", "_bytes_sent", "_descriptor", "_messages_sent", "_payload_sent", "_saved_sent")
 
     _bytes_received: int
     _bytes_sent: int
+    _descriptor: int
     _messages_sent: int
     _payload_sent: int
     _saved_sent: int
@@ -164,10 +165,11 @@ class _Counters:
     def __new__(cls, *_arguments: object, **_options: object) -> Self:
         self = super().__new__(cls)
         self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
+        self._descriptor = -1
         return self
 
 
-class Pump(_Counters):
+class Pump(_Numbers):
     """What every message passes on its way from the transport to a task, and back.
 
     Attributes:
@@ -191,6 +193,9 @@ class Pump(_Counters):
             if that fails the connection. The compiled twin calls it while it feeds the decoder; or None.
         _client: whether frames are masked.
         _lost: whether the TCP connection is over.
+        _descriptor: of the socket, if the compiled twin may write there itself while nothing waits in the transport; -1
+            if not, as for a transport that is assigned anew.
+        _write_error: why the kernel took nothing from the compiled twin; the transport then hears of it, but not why.
         _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
         _messages_sent: messages in one frame, _payload_sent: the bytes of their payloads, _saved_sent: how many of them
             compression saved.
@@ -221,6 +226,7 @@ class Pump(_Counters):
     _plain: bool = False
     _client: bool = False
     _lost: bool = False
+    _write_error: OSError | None = None
 
     if TYPE_CHECKING:
         # What the class has that connections use.

@@ -1,0 +1,168 @@
+"""What the compiled twin writes to a socket without the transport: nobody could tell, but for the time it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from _kit import request, virtual
+from core._twins import TWINS
+from websockets.asyncio import _readable
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError
+
+from .test_pump import PATHS, Twin, every_twin, make
+
+# From the sizes whose frames are copied to those that the kernel takes in many pieces.
+SIZES = [0, 1, 125, 126, 2000, 2040, 2041, 2042, 2043, 2044, 2045, 5000, 65535, 65536, 300_000, 2**20]
+
+
+class Behind:
+    """A transport in front of a socket, which keeps what is written to it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.waiting: list[bytes] = []
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.waiting.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.waiting))
+
+
+@contextlib.contextmanager
+def behind(twin: Twin, *, client: bool = False) -> Iterator[tuple[Any, socket.socket]]:
+    """A pump, and the other end of its socket, which holds little."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for sock in ours, theirs:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+        pump = make(twin, client=client)
+        pump.transport = Behind(ours)
+        pump._descriptor = ours.fileno()
+        yield pump, theirs
+
+
+def arrived(theirs: socket.socket) -> bytes:
+    pieces = []
+    with contextlib.suppress(BlockingIOError):
+        while piece := theirs.recv(2**20):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def decoded(data: bytes, *, masked: bool) -> list[Any]:
+    decoder = TWINS["python"].FrameDecoder(masked, 0, -1, -1, True)
+    frames: list[Any] = decoder.feed(data)
+    assert decoder.failure is None
+    return frames[1::2]
+
+
+def message(kind: str, size: int) -> Any:
+    if kind == "wide text":
+        return "\u00e9" * (size // 2)
+    if kind == "text":
+        return "x" * size
+    return {"bytes": bytes, "bytearray": bytearray, "view": memoryview}[kind](b"y" * size)
+
+
+kinds = st.sampled_from(["text", "wide text", "bytes", "bytearray", "view"])
+
+
+@every_twin
+@given(st.lists(st.tuples(kinds, st.sampled_from(SIZES)), max_size=5), st.booleans())
+@virtual
+async def test_what_the_socket_and_the_transport_get_is_the_stream(
+    twin: Twin, plan: list[tuple[str, int]], client: bool
+) -> None:
+    """The transport gets what the socket doesn't take, and everything after that."""
+    sent = [message(kind, size) for kind, size in plan]
+    with behind(twin, client=client) as (pump, theirs):
+        for item in sent:
+            assert pump._send_now(item, None) == _readable.SENT
+        stream = arrived(theirs) + b"".join(pump.transport.waiting)
+    assert decoded(stream, masked=client) == [item if isinstance(item, str) else bytes(item) for item in sent]
+
+
+@pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
+@virtual
+async def test_what_waits_comes_first() -> None:
+    with behind(PATHS["native"]) as (pump, theirs):
+        pump._send_now("one", None)
+        assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x03one", [])
+        pump.transport.write(b"before")
+        pump._send_now("two", None)
+        pump._send_now(bytes(2**20), None)
+        pump._put(b"\x81\x01x", 1)
+        assert arrived(theirs) == b""
+        waiting = b"".join(pump.transport.waiting)
+        assert waiting.startswith(b"before\x81\x03two\x82")
+        assert waiting.endswith(bytes(2**20) + b"\x81\x01x")
+        pump.transport.waiting.clear()
+        pump._put(b"\x81\x01y", 1)
+        assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x01y", [])
+
+
+@every_twin
+@virtual
+async def test_nothing_is_written_once_the_transport_closes(twin: Twin) -> None:
+    with behind(twin) as (pump, theirs):
+        pump.transport.closing = True
+        for size in SIZES:
+            if size < _readable.GATHER_FROM:
+                pump._send_now(bytes(size), None)
+        assert (arrived(theirs), pump.transport.waiting, pump._bytes_sent) == (b"", [], 0)
+
+
+@every_twin
+@virtual
+async def test_a_descriptor_goes_with_its_transport(twin: Twin) -> None:
+    with behind(twin) as (pump, theirs):
+        pump.transport = Behind(pump.transport.sock)
+        pump._send_now("text", None)
+        assert (arrived(theirs), pump.transport.waiting) == (b"", [b"\x81\x04text"])
+
+
+@pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
+@virtual
+async def test_what_the_kernel_says_only_once_is_kept() -> None:
+    with behind(PATHS["native"]) as (pump, theirs):
+        theirs.close()
+        pump._send_now("text", None)
+        assert isinstance(pump._write_error, BrokenPipeError)
+        # It is for the transport to find out, too, and to end the connection.
+        assert pump.transport.waiting == [b"\x81\x04text"]
+
+
+async def test_a_reset_is_told_as_what_it_was() -> None:
+    failure: asyncio.Future[ConnectionClosedError] = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        # Nobody else runs meanwhile: the connection learns of it by writing.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        await connection.send("text")
+        with pytest.raises(ConnectionClosedError) as raised:
+            await connection.recv()
+        failure.set_result(raised.value)
+
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        peer = socket.create_connection(next(iter(server.sockets)).getsockname())
+        peer.sendall(request())
+        closed = await failure
+    assert isinstance(closed.__cause__, ConnectionResetError)
+    assert closed.rcvd is None
