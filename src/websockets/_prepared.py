@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from ._accelerator import build_frame, new_mask
+from ._accelerator import Encoded, build_frame, new_mask
 from ._lifecycle import Side
 from ._messages import encode_message
 from .extensions.permessage_deflate import PerMessageDeflate
@@ -21,7 +21,7 @@ from .typing import BytesLike, DataLike
 __all__ = ["PreparedMessage", "prepare"]
 
 
-class PreparedMessage:
+class PreparedMessage(Encoded):
     """A message for several connections, which encode and compress it once.
 
     ``send()`` and ``broadcast()`` take it as a message. With compression, each message is then compressed without
@@ -35,7 +35,7 @@ class PreparedMessage:
         TypeError: ``data`` is neither.
     """
 
-    __slots__ = ("_alone_from", "_compressed", "_opcode", "_payload", "_plain", "_size")
+    __slots__ = ("_alone_from", "_compressed", "_opcode", "_payload")
 
     def __init__(self, data: DataLike, *, text: bool | None = None) -> None:
         encoded = encode_message(data, text)
@@ -48,7 +48,7 @@ class PreparedMessage:
         # Size below which a connection with context takeover compresses the message for itself: then it may refer to
         # the messages before it.
         self._alone_from = 0
-        self._plain: bytes | None = None
+        self._plain = None
         self._compressed: dict[object, tuple[int, BytesLike, bytes]] = {}
 
     def __repr__(self) -> str:

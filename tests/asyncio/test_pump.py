@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from _kit import steps, virtual, wire
 from core._twins import TWINS
+from websockets._accelerator import Encoded
 from websockets._lifecycle import Lifecycle, Send, Sending, Side, State
 from websockets.asyncio import _readable
 
@@ -36,6 +37,7 @@ class Twin(NamedTuple):
     waiter: Any
     queue: Any
     decoder: Any
+    encoded: Any
 
 
 PATHS = {
@@ -45,6 +47,7 @@ PATHS = {
         _readable.Waiter if name == "python" else twin.Waiter,
         twin.Queue,
         twin.FrameDecoder,
+        Encoded if name == "python" else twin.Encoded,
     )
     for name, twin in TWINS.items()
 }
@@ -692,6 +695,43 @@ async def test_a_transport_that_has_enough(twin: Twin) -> None:
     assert pump._put(b"\x81\x01c", 1) == _readable.FULL
     assert pump._send_now("z" * LARGE, None) == _readable.FULL
     assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
+
+
+@virtual
+@every_twin
+async def test_what_is_laid_out_already_is_sent_as_it_is(twin: Twin) -> None:
+    pump = make(twin)
+    encoded = twin.encoded()
+    encoded._plain, encoded._size = b"\x81\x01e", 1
+    assert pump._send_now(encoded, None) == _readable.SENT
+    assert pump.transport.data == [b"\x81\x01e"]
+    pump._queue.append("question")
+    pump._send_now(encoded, None)
+    assert (pump.transport.data[1:], pump._corked) == ([], 3)
+    assert (pump._messages_sent, pump._payload_sent, pump._saved_sent) == (2, 2, 0)
+
+
+@virtual
+@every_twin
+@pytest.mark.parametrize(
+    ("options", "text", "plain"),
+    [
+        ({"_client": True}, None, b"\x81\x00"),
+        ({"_pack": lambda head, payload: (head, payload)}, None, b"\x81\x00"),
+        ({"_send_lock": object()}, None, b"\x81\x00"),
+        ({}, True, b"\x81\x00"),
+        ({}, None, None),
+    ],
+    ids=["masked", "compressed", "behind fragments", "as text", "not laid out"],
+)
+async def test_what_was_laid_out_for_others_only(twin: Twin, options: Any, text: Any, plain: Any) -> None:
+    pump = make(twin)
+    for name, value in options.items():
+        setattr(pump, name, value)
+    encoded = twin.encoded()
+    encoded._plain, encoded._size = plain, 0
+    assert pump._send_now(encoded, text) == _readable.SLOW
+    assert (pump.transport.data, pump._messages_sent) == ([], 0)
 
 
 @virtual

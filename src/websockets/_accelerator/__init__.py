@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "TWIN",
+    "Encoded",
     "FrameDecoder",
     "Queue",
     "apply_mask",
@@ -24,6 +25,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ._python import (
+        Encoded,
         FrameDecoder,
         Queue,
         apply_mask,
@@ -53,6 +55,6 @@ def _select() -> str:
 if not TYPE_CHECKING:
     TWIN = _select()
     _twin = importlib.import_module(f"._{TWIN}", __name__)
-    FrameDecoder, Queue, apply_mask = _twin.FrameDecoder, _twin.Queue, _twin.apply_mask
+    Encoded, FrameDecoder, Queue, apply_mask = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.apply_mask
     build_frame, build_header = _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer

@@ -32,7 +32,7 @@ enum { MAX_HEADER = 14 };
 
 /* What is looked up once. */
 typedef struct {
-    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
+    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type, *encoded_type;
     PyObject *os;
     PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
     PyObject *name_write, *name_is_closing, *name_sending, *name_continuing, *name_call_soon, *name_context, *name_close;

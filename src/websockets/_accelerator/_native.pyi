@@ -4,9 +4,10 @@ from websockets.asyncio._readable import Messages as Messages
 from websockets.asyncio._readable import Pump as Pump
 from websockets.asyncio._readable import Waiter as Waiter
 
-from ._python import Buffer, Queue
+from ._python import Buffer, Encoded, Queue
 
 __all__ = [
+    "Encoded",
     "FrameDecoder",
     "Messages",
     "Pump",

@@ -442,6 +442,47 @@ view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly
     return view;
 }
 
+/* --------------------------------------------------------------------------------------------------------- encoded */
+
+/* A message, and the frame that it is in where nothing masks or compresses it. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *plain; /* NULL until somebody needed it */
+    Py_ssize_t size; /* of the message */
+} Encoded;
+
+static void
+Encoded_dealloc(Encoded *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    Py_XDECREF(self->plain);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef Encoded_members[] = {
+    {"_plain", T_OBJECT, offsetof(Encoded, plain), 0, NULL},
+    {"_size", T_PYSSIZET, offsetof(Encoded, size), 0, NULL},
+    {NULL},
+};
+
+static PyType_Slot Encoded_slots[] = {
+    {Py_tp_doc, "A message, and the frame that it is in where nothing masks or compresses it."},
+    {Py_tp_dealloc, Encoded_dealloc},
+    {Py_tp_members, Encoded_members},
+    {0, NULL},
+};
+
+static PyType_Spec Encoded_spec = {
+    .name = "websockets._accelerator._native.Encoded",
+    .basicsize = sizeof(Encoded),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
+    .slots = Encoded_slots,
+};
+
+/* ---------------------------------------------------------------------------------------------------------- buffer */
+
 PyDoc_STRVAR(read_buffer_doc,
 "read_buffer($module, size, /)\n--\n\n"
 "A view of so many bytes, for a loop to read into.");
@@ -1112,6 +1153,15 @@ given_frame(Pump *self, PyObject *const *args, Py_ssize_t count, Py_ssize_t *len
     return frame;
 }
 
+/* Send a frame that is laid out already. */
+static int
+put_bytes(Pump *self, PyObject *data)
+{
+    Frame frame = {.payload = (uint8_t *)PyBytes_AS_STRING(data), .size = PyBytes_GET_SIZE(data), .owner = data};
+
+    return put(self, &frame);
+}
+
 PyDoc_STRVAR(put_doc,
 "_put($self, frame, size, /)\n--\n\n"
 "Send a message of so many bytes, in its frame: hold it back while more received messages wait, write it otherwise.");
@@ -1119,16 +1169,12 @@ PyDoc_STRVAR(put_doc,
 static PyObject *
 Pump_put(Pump *self, PyObject *const *args, Py_ssize_t count)
 {
-    Frame frame = {.length = 0};
+    Py_ssize_t length;
 
-    frame.payload = given_frame(self, args, count, &frame.size);
-    if (frame.payload == NULL) {
+    if (given_frame(self, args, count, &length) == NULL) {
         return NULL;
     }
-    if (self->corked == 0 && !(self->queue != NULL && self->queue->count > 0)) {
-        return answer(self, write_bytes(self, args[0]) < 0);
-    }
-    return answer(self, put(self, &frame) < 0);
+    return answer(self, put_bytes(self, args[0]) < 0);
 }
 
 PyDoc_STRVAR(hold_doc,
@@ -1255,6 +1301,31 @@ send_text(Pump *self, uint8_t head, PyObject *text)
     return result;
 }
 
+/* Send a message in the frame that it was laid out in for others, if that will do here. */
+static PyObject *
+send_encoded(Pump *self, Encoded *message, PyObject *text)
+{
+    PyObject *frame, *result;
+
+    if (self->client || IS_SET(self->pack) || text != Py_None) {
+        return PyLong_FromLong(SLOW);
+    }
+    /* Other threads may send it, too. */
+    Py_BEGIN_CRITICAL_SECTION(message);
+    frame = Py_XNewRef(message->plain);
+    Py_END_CRITICAL_SECTION();
+    if (frame != NULL && PyBytes_CheckExact(frame)) {
+        self->messages_sent++;
+        self->payload_sent += (size_t)message->size;
+        result = answer(self, put_bytes(self, frame) < 0);
+    }
+    else {
+        result = PyLong_FromLong(SLOW);
+    }
+    Py_XDECREF(frame);
+    return result;
+}
+
 /* Whether a message may be sent at once, as far as the connection is concerned; -1 for an exception. */
 static int
 may_send(Pump *self)
@@ -1307,6 +1378,9 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
             PyObject *result = payload == NULL ? NULL : send_bytes(self, head, payload);
             Py_XDECREF(payload);
             return result;
+        }
+        if (PyObject_TypeCheck(message, self->state->encoded_type)) {
+            return send_encoded(self, (Encoded *)message, args[1]);
         }
     }
     return PyLong_FromLong(SLOW);
@@ -1815,7 +1889,7 @@ add_pump(PyObject *module, State *state)
     } types[] = {
         {&state->waiter_type, &Waiter_spec},     {&state->span_type, &Span_spec},
         {&state->pump_type, &Pump_spec},         {&state->receive_type, &Receive_spec},
-        {&state->messages_type, &Messages_spec},
+        {&state->messages_type, &Messages_spec}, {&state->encoded_type, &Encoded_spec},
     };
 
     for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {

@@ -18,6 +18,7 @@ from collections import deque
 from typing import Any, Final
 
 __all__ = [
+    "Encoded",
     "FrameDecoder",
     "Queue",
     "apply_mask",
@@ -94,6 +95,15 @@ new_mask, forget_masks = _masks.draw, _masks.forget
 
 # Items in the order of their arrival; the compiled one takes less memory while it is empty.
 Queue = deque
+
+
+class Encoded:
+    """A message, and the frame that it is in where nothing masks or compresses it."""
+
+    __slots__ = ("_plain", "_size")
+
+    _plain: bytes | None  # None until somebody needed it
+    _size: int  # of the message
 
 
 def read_buffer(size: int) -> memoryview:

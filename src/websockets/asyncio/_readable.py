@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .._accelerator import FrameDecoder, Queue, build_frame, build_header, new_mask
+from .._accelerator import Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
 from .._lifecycle import Lifecycle
 from .._messages import MISSING, Missing, encode_message
 from .._statistics import payload_length
@@ -287,7 +287,11 @@ class Pump(_Numbers):
         """Send a message if nothing stands in the way of sending it at once, in one frame."""
         if not self._plain or self._send_lock is not None or self._life.sending is not self._may_send:
             return SLOW
-        encoded = None if self.protocol._continuing else encode_message(message, text)
+        if self.protocol._continuing:
+            return SLOW
+        if isinstance(message, Encoded):
+            return self._send_encoded(message) if text is None else SLOW
+        encoded = encode_message(message, text)
         if encoded is None:
             return SLOW
         head, payload = encoded[0] | FIN, encoded[1]
@@ -301,6 +305,12 @@ class Pump(_Numbers):
         self._count(len(payload), size)
         self._write_pieces(build_header(head, len(payload)), payload)
         return SENT if self._drainers is None else FULL
+
+    def _send_encoded(self, message: Encoded) -> int:
+        """Send a message in the frame that it was laid out in for others, if that will do here."""
+        if self._client or self._pack is not None or message._plain is None:
+            return SLOW
+        return self._put(message._plain, message._size)
 
     def _count(self, payload: int, size: int) -> None:
         """Take note of a message of ``size`` bytes, in a frame with a payload of so many."""
