@@ -3,9 +3,8 @@
    _frames.c: frames to bytes and back, masking, UTF-8. _pump.c: the path of a message between a transport and a task.
    _native.c: the module that has them.
 
-   There is no global state, but for masks that each thread keeps for itself. Decoders and queues are guarded by their
-   own locks where there is no GIL. A pump, and what is awaited of it, belongs to the thread of its event loop, as its
-   connection does, and relies on that. */
+   There is no global state, but for masks that each thread keeps for itself. Where there is no GIL, each object is guarded
+   by its own lock. */
 
 #ifndef WEBSOCKETS_NATIVE_H
 #define WEBSOCKETS_NATIVE_H

@@ -36,6 +36,22 @@ enum { SLOW, SENT, FULL };
 
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
 
+/* A method as Python sees it: where there is no GIL, the object is locked meanwhile, but not while the thread waits. A
+   connection is for one thread; who uses it from another gets confused answers, and no crash. */
+#define GUARDED(name, parameters, arguments)                                                                             \
+    static PyObject *name##_guarded parameters                                                                           \
+    {                                                                                                                    \
+        PyObject *result;                                                                                                \
+                                                                                                                         \
+        Py_BEGIN_CRITICAL_SECTION(self);                                                                                 \
+        result = name arguments;                                                                                         \
+        Py_END_CRITICAL_SECTION();                                                                                       \
+        return result;                                                                                                   \
+    }
+#define GUARDED_ONE(Type, name) GUARDED(name, (Type * self, PyObject *argument), (self, argument))
+#define GUARDED_FAST(Type, name)                                                                                         \
+    GUARDED(name, (Type * self, PyObject *const *args, Py_ssize_t count), (self, args, count))
+
 /* ---------------------------------------------------------------------------------------------------------- waiter */
 
 enum { PENDING, DONE, CANCELLED };
@@ -201,6 +217,8 @@ Waiter_wake(Waiter *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+GUARDED_ONE(Waiter, Waiter_wake)
+
 static PyObject *
 Waiter_resume(Waiter *self, PyObject *Py_UNUSED(unused))
 {
@@ -210,11 +228,15 @@ Waiter_resume(Waiter *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+GUARDED_ONE(Waiter, Waiter_resume)
+
 static PyObject *
 Waiter_get_loop(Waiter *self, PyObject *Py_UNUSED(unused))
 {
     return Py_NewRef(IS_SET(self->loop) ? self->loop : Py_None);
 }
+
+GUARDED_ONE(Waiter, Waiter_get_loop)
 
 static PyObject *
 Waiter_add_done_callback(Waiter *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
@@ -234,6 +256,9 @@ Waiter_add_done_callback(Waiter *self, PyObject *const *args, Py_ssize_t count, 
     Py_RETURN_NONE;
 }
 
+GUARDED(Waiter_add_done_callback, (Waiter * self, PyObject *const *args, Py_ssize_t count, PyObject *names),
+        (self, args, count, names))
+
 static PyObject *
 Waiter_remove_done_callback(Waiter *self, PyObject *callback)
 {
@@ -248,6 +273,8 @@ Waiter_remove_done_callback(Waiter *self, PyObject *callback)
     }
     return PyLong_FromLong(same);
 }
+
+GUARDED_ONE(Waiter, Waiter_remove_done_callback)
 
 static PyObject *
 Waiter_cancel(Waiter *self, PyObject *args, PyObject *kwargs)
@@ -269,17 +296,23 @@ Waiter_cancel(Waiter *self, PyObject *args, PyObject *kwargs)
     Py_RETURN_TRUE;
 }
 
+GUARDED(Waiter_cancel, (Waiter * self, PyObject *args, PyObject *kwargs), (self, args, kwargs))
+
 static PyObject *
 Waiter_done(Waiter *self, PyObject *Py_UNUSED(unused))
 {
     return PyBool_FromLong(self->state != PENDING);
 }
 
+GUARDED_ONE(Waiter, Waiter_done)
+
 static PyObject *
 Waiter_cancelled(Waiter *self, PyObject *Py_UNUSED(unused))
 {
     return PyBool_FromLong(self->state == CANCELLED);
 }
+
+GUARDED_ONE(Waiter, Waiter_cancelled)
 
 /* Raise what the wait ended with, if it is an exception. */
 static int
@@ -323,6 +356,8 @@ Waiter_result(Waiter *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
+GUARDED_ONE(Waiter, Waiter_result)
+
 /* It is its own iterator: what it gives, once, is itself. */
 static PyObject *
 Waiter_next(Waiter *self)
@@ -335,19 +370,21 @@ Waiter_next(Waiter *self)
     return NULL;
 }
 
+GUARDED(Waiter_next, (Waiter * self), (self))
+
 static PyMethodDef Waiter_methods[] = {
-    {"get_loop", (PyCFunction)Waiter_get_loop, METH_NOARGS, "The loop of the task."},
-    {"add_done_callback", (PyCFunction)(void (*)(void))Waiter_add_done_callback, METH_FASTCALL | METH_KEYWORDS,
+    {"get_loop", (PyCFunction)Waiter_get_loop_guarded, METH_NOARGS, "The loop of the task."},
+    {"add_done_callback", (PyCFunction)(void (*)(void))Waiter_add_done_callback_guarded, METH_FASTCALL | METH_KEYWORDS,
      "Remember how to resume the task."},
-    {"remove_done_callback", (PyCFunction)Waiter_remove_done_callback, METH_O, "Forget how to resume the task."},
-    {"cancel", (PyCFunction)(void (*)(void))Waiter_cancel, METH_VARARGS | METH_KEYWORDS,
+    {"remove_done_callback", (PyCFunction)Waiter_remove_done_callback_guarded, METH_O, "Forget how to resume the task."},
+    {"cancel", (PyCFunction)(void (*)(void))Waiter_cancel_guarded, METH_VARARGS | METH_KEYWORDS,
      "Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."},
-    {"done", (PyCFunction)Waiter_done, METH_NOARGS, "Whether the wait is over."},
-    {"cancelled", (PyCFunction)Waiter_cancelled, METH_NOARGS, "Whether the wait was cancelled."},
-    {"result", (PyCFunction)Waiter_result, METH_NOARGS, "Nothing, once the wait is over; raises if it was cancelled."},
-    {"exception", (PyCFunction)Waiter_result, METH_NOARGS, "As result(): there is never another exception."},
-    {"wake", (PyCFunction)Waiter_wake, METH_NOARGS, "End the wait; the task goes on in the next turn of the loop."},
-    {"resume", (PyCFunction)Waiter_resume, METH_NOARGS,
+    {"done", (PyCFunction)Waiter_done_guarded, METH_NOARGS, "Whether the wait is over."},
+    {"cancelled", (PyCFunction)Waiter_cancelled_guarded, METH_NOARGS, "Whether the wait was cancelled."},
+    {"result", (PyCFunction)Waiter_result_guarded, METH_NOARGS, "Nothing, once the wait is over; raises if it was cancelled."},
+    {"exception", (PyCFunction)Waiter_result_guarded, METH_NOARGS, "As result(): there is never another exception."},
+    {"wake", (PyCFunction)Waiter_wake_guarded, METH_NOARGS, "End the wait; the task goes on in the next turn of the loop."},
+    {"resume", (PyCFunction)Waiter_resume_guarded, METH_NOARGS,
      "End the wait; the task goes on before this returns, unless another task is running."},
     {NULL},
 };
@@ -370,7 +407,7 @@ static PyType_Slot Waiter_slots[] = {
     {Py_tp_methods, Waiter_methods},
     {Py_tp_members, Waiter_members},
     {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, Waiter_next},
+    {Py_tp_iternext, Waiter_next_guarded},
     {Py_am_await, PyObject_SelfIter},
     {0, NULL},
 };
@@ -690,6 +727,8 @@ Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
     return view;
 }
 
+GUARDED_ONE(Pump, Pump_get_buffer)
+
 /* Messages may have arrived: somebody waits for them, or too many wait. */
 static int
 deliver(Pump *self, Py_ssize_t allowed)
@@ -719,6 +758,8 @@ Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
     }
     Py_RETURN_NONE;
 }
+
+GUARDED_ONE(Pump, Pump_deliver)
 
 /* What was read, from data or into its place. */
 static int
@@ -793,6 +834,8 @@ Pump_buffer_updated(Pump *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
+GUARDED_ONE(Pump, Pump_buffer_updated)
+
 /* Some loops bring what they read along. */
 static PyObject *
 Pump_data_received(Pump *self, PyObject *data)
@@ -815,6 +858,8 @@ Pump_data_received(Pump *self, PyObject *data)
     }
     Py_RETURN_NONE;
 }
+
+GUARDED_ONE(Pump, Pump_data_received)
 
 /* The next message, if it is there, in one piece, and may be taken without a wait; NULL without an exception if not. */
 static PyObject *
@@ -1177,6 +1222,8 @@ Pump_put(Pump *self, PyObject *const *args, Py_ssize_t count)
     return answer(self, put_bytes(self, args[0]) < 0);
 }
 
+GUARDED_FAST(Pump, Pump_put)
+
 PyDoc_STRVAR(hold_doc,
 "_hold($self, frame, size, /)\n--\n\n"
 "Send a message of so many bytes, in its frame, which is held back until somebody flushes, or too many bytes wait.");
@@ -1198,6 +1245,8 @@ Pump_hold(Pump *self, PyObject *const *args, Py_ssize_t count)
     }
     Py_RETURN_NONE;
 }
+
+GUARDED_FAST(Pump, Pump_hold)
 
 /* Send a large message in two pieces, without copying it. */
 static int
@@ -1386,6 +1435,8 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
     return PyLong_FromLong(SLOW);
 }
 
+GUARDED_FAST(Pump, Pump_send_now)
+
 static PyObject *
 Pump_take_corked(Pump *self, PyObject *Py_UNUSED(unused))
 {
@@ -1396,6 +1447,8 @@ Pump_take_corked(Pump *self, PyObject *Py_UNUSED(unused))
     }
     return frames;
 }
+
+GUARDED_ONE(Pump, Pump_take_corked)
 
 /* ---------------------------------------------------------------------------------------------------------- receive */
 
@@ -1505,7 +1558,7 @@ delegate(Receive *self, PyObject *value, PyObject **result)
 }
 
 static PySendResult
-Receive_am_send(Receive *self, PyObject *value, PyObject **result)
+receive_step(Receive *self, PyObject *value, PyObject **result)
 {
     Pump *pump = self->pump;
     PyObject *message;
@@ -1546,6 +1599,19 @@ Receive_am_send(Receive *self, PyObject *value, PyObject **result)
     }
     Receive_clear(self);
     return PYGEN_ERROR;
+}
+
+static PySendResult
+Receive_am_send(Receive *self, PyObject *value, PyObject **result)
+{
+    PyObject *pump = Py_XNewRef(self->pump);
+    PySendResult how;
+
+    Py_BEGIN_CRITICAL_SECTION(pump == NULL ? (PyObject *)self : pump);
+    how = receive_step(self, value, result);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(pump);
+    return how;
 }
 
 static PyObject *
@@ -1738,15 +1804,15 @@ Pump_next(Pump *self, PyObject *Py_UNUSED(unused))
 }
 
 static PyMethodDef Pump_methods[] = {
-    {"get_buffer", (PyCFunction)Pump_get_buffer, METH_O, "Called by the loop: where to read into."},
-    {"buffer_updated", (PyCFunction)Pump_buffer_updated, METH_O, "Called by the loop: so much was read."},
-    {"data_received", (PyCFunction)Pump_data_received, METH_O, "Called by the loop, or by a class that wants to see what is read."},
-    {"_deliver", (PyCFunction)Pump_deliver, METH_NOARGS, "Resume whoever waits for what arrived, or stop reading."},
+    {"get_buffer", (PyCFunction)Pump_get_buffer_guarded, METH_O, "Called by the loop: where to read into."},
+    {"buffer_updated", (PyCFunction)Pump_buffer_updated_guarded, METH_O, "Called by the loop: so much was read."},
+    {"data_received", (PyCFunction)Pump_data_received_guarded, METH_O, "Called by the loop, or by a class that wants to see what is read."},
+    {"_deliver", (PyCFunction)Pump_deliver_guarded, METH_NOARGS, "Resume whoever waits for what arrived, or stop reading."},
     {"_next", (PyCFunction)Pump_next, METH_NOARGS, "What gives the next message when it is awaited."},
-    {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now, METH_FASTCALL, send_now_doc},
-    {"_put", (PyCFunction)(void (*)(void))Pump_put, METH_FASTCALL, put_doc},
-    {"_hold", (PyCFunction)(void (*)(void))Pump_hold, METH_FASTCALL, hold_doc},
-    {"_take_corked", (PyCFunction)Pump_take_corked, METH_NOARGS, "Take out the frames that were held back."},
+    {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now_guarded, METH_FASTCALL, send_now_doc},
+    {"_put", (PyCFunction)(void (*)(void))Pump_put_guarded, METH_FASTCALL, put_doc},
+    {"_hold", (PyCFunction)(void (*)(void))Pump_hold_guarded, METH_FASTCALL, hold_doc},
+    {"_take_corked", (PyCFunction)Pump_take_corked_guarded, METH_NOARGS, "Take out the frames that were held back."},
     {NULL},
 };
 
@@ -1760,6 +1826,8 @@ get_typed(Pump *self, void *offset)
     return Py_NewRef(value == NULL ? Py_None : value);
 }
 
+GUARDED(get_typed, (Pump * self, void *offset), (self, offset))
+
 static int
 set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
 {
@@ -1769,7 +1837,9 @@ set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
         PyErr_Format(PyExc_TypeError, "expected %s or None, not %s", type->tp_name, Py_TYPE(value)->tp_name);
         return -1;
     }
+    Py_BEGIN_CRITICAL_SECTION(self);
     Py_XSETREF(*place, IS_SET(value) ? Py_NewRef(value) : NULL);
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -1805,8 +1875,10 @@ set_receiver(Pump *self, PyObject *value, void *offset)
 static int
 set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 {
+    Py_BEGIN_CRITICAL_SECTION(self);
     self->descriptor = -1;
     Py_XSETREF(self->transport, Py_XNewRef(value));
+    Py_END_CRITICAL_SECTION();
     return 0;
 }
 
@@ -1820,12 +1892,14 @@ get_transport(Pump *self, void *Py_UNUSED(offset))
     return Py_NewRef(self->transport);
 }
 
+GUARDED(get_transport, (Pump * self, void *offset), (self, offset))
+
 static PyGetSetDef Pump_getset[] = {
-    {"transport", (getter)get_transport, (setter)set_transport, NULL, NULL},
-    {"_buffer", (getter)get_typed, (setter)set_buffer, NULL, (void *)offsetof(Pump, buffer)},
-    {"_queue", (getter)get_typed, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
-    {"_decoder", (getter)get_typed, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
-    {"_receiver", (getter)get_typed, (setter)set_receiver, NULL, (void *)offsetof(Pump, receiver)},
+    {"transport", (getter)get_transport_guarded, (setter)set_transport, NULL, NULL},
+    {"_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(Pump, buffer)},
+    {"_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
+    {"_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
+    {"_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(Pump, receiver)},
     {NULL},
 };
 
