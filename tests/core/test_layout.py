@@ -45,6 +45,19 @@ def set_all(instance: object) -> None:
         setattr(instance, name, None)
 
 
+def test_what_has_a_slot_needs_no_place() -> None:
+    class Slotted:
+        __slots__ = ("slot",)
+
+    class Reserved(Slotted):
+        pass
+
+    share_names(Reserved, "slot", "other")
+    instance = Reserved()
+    instance.slot, instance.other = 1, 2  # type: ignore[attr-defined]
+    assert vars(instance) == {"other": 2}
+
+
 @only_cpython
 def test_reserved_names_cost_nothing_but_their_place() -> None:
     class Plain:

@@ -101,10 +101,11 @@ async def test_a_hundred_connections(sockets: list[str]) -> None:
                 assert await websocket.recv() == f"{number}" * size
 
     sockets.clear()
-    began = time.perf_counter()
+    began = time.process_time()
     async with serve_in_memory(echo) as server:
         await asyncio.gather(*(use(server, number) for number in range(100)))
-    assert time.perf_counter() - began < 1
+    # Who counts the lines that are passed through takes much longer.
+    assert time.process_time() - began < (1 if sys.gettrace() is None else 10)
     assert len(server.links) == 100
     assert all(link.closed for link in server.links)
     assert sockets == []
