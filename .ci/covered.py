@@ -2,11 +2,11 @@
 
     python .ci/covered.py FOLDER [readable] [compiled]
 
-``readable`` runs the whole suite with the readable twin, and the part of it that is about single modules under
-coverage.py, in the processes that tests start too: each line and each branch of the package must have been passed
-through. ``compiled`` runs what concerns the compiled twin,
-built for gcov in FOLDER: of each of its files 95 % of the lines. What is missing there is for what can't be brought
-about, such as an interpreter without the module ``asyncio``. Without a word, both.
+``readable`` runs the whole suite with the readable twin, most of it under coverage.py, also in the processes that tests
+start; and a part of it with the compiled twin, which calls some methods that the other doesn't. Each line and each
+branch of the package must have been passed through. ``compiled`` runs what concerns the compiled twin, built for gcov
+in FOLDER: of each of its files 95 % of the lines. What is missing there is for what can't be brought about, such as an
+interpreter without the module ``asyncio``. Without a word, both.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
 # What must pass through everything. The rest would take twice its time under coverage.py, and adds nothing to it.
 MEASURED = [f"tests/{name}" for name in ("core", "kit", "asyncio", "legacy", "cli", "compat")]
+MEASURED += sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "tests/robustness").glob("test_*.py")
+    if path.stem not in ("test_resources", "test_long_runs")
+)
+NATIVE_TOO = ["tests/asyncio/test_pump.py", "tests/asyncio/test_receiving.py", "tests/asyncio/test_floods.py"]
 
 # In percent.
 BRANCHES, LINES = 100, 95
@@ -33,15 +39,18 @@ FLAGS = ["--coverage", "-O0", "-g"]
 
 def readable(folder: Path) -> int:
     """The suite, in part under coverage.py; the status for the shell."""
-    environment = {**os.environ, "WEBSOCKETS_ACCELERATOR": "python", "COVERAGE_FILE": str(folder / "coverage")}
+    environment = {**os.environ, "COVERAGE_FILE": str(folder / "coverage")}
+    coverage = ["-m", "coverage"]
     commands = [
-        ["-m", "coverage", "run", *PYTEST, *MEASURED],
-        ["-m", "coverage", "combine", "--quiet"],
-        ["-m", "coverage", "report", f"--fail-under={BRANCHES}"],
-        [*PYTEST, *(f"--ignore={folder}" for folder in MEASURED)],
+        ("native", [*coverage, "run", *PYTEST, *NATIVE_TOO]),
+        ("python", [*coverage, "run", *PYTEST, *MEASURED]),
+        ("python", [*coverage, "combine", "--quiet"]),
+        ("python", [*coverage, "report", f"--fail-under={BRANCHES}"]),
+        ("python", [*PYTEST, *(f"--ignore={path}" for path in MEASURED)]),
     ]
     status = 0
-    for command in commands:
+    for twin, command in commands:
+        environment["WEBSOCKETS_ACCELERATOR"] = twin
         status = subprocess.run([sys.executable, *command], env=environment, cwd=ROOT, check=False).returncode or status
     return status
 

@@ -24,6 +24,7 @@ TESTS = [
     "tests/core/test_frames.py",
     "tests/core/test_messages.py",
     "tests/asyncio/test_pump.py",
+    "tests/asyncio/test_descriptor.py",
     "tests/asyncio/test_waiter.py",
     "tests/asyncio/test_receiving.py",
     "tests/asyncio/test_sending.py",
