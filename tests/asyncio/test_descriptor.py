@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from _kit import request, virtual
 from core._twins import TWINS
 from websockets.asyncio import _readable
+from websockets.asyncio._link import _descriptor_of
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 
@@ -166,3 +168,27 @@ async def test_a_reset_is_told_as_what_it_was() -> None:
         closed = await failure
     assert isinstance(closed.__cause__, ConnectionResetError)
     assert closed.rcvd is None
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "descriptor"),
+    [
+        ("asyncio.selector_events", {"socket": 5}, 5),
+        ("uvloop.loop", {"socket": 5}, 5),
+        ("asyncio.selector_events", {}, -1),
+        ("uvloop.loop", {"socket": 5, "sslcontext": object()}, -1),
+        ("asyncio.sslproto", {"socket": 5, "sslcontext": object()}, -1),
+        ("asyncio.proactor_events", {"socket": 5}, -1),
+        ("somebody.elses", {"socket": 5}, -1),
+    ],
+)
+def test_whose_socket_is_written_to(module: str, extra: dict[str, Any], descriptor: int) -> None:
+    class Transport:
+        __module__ = module
+
+        def get_extra_info(self, name: str) -> Any:
+            value = extra.get(name)
+            return SimpleNamespace(fileno=lambda: value) if isinstance(value, int) else value
+
+    transport: Any = Transport()
+    assert _descriptor_of(transport) == descriptor
