@@ -20,6 +20,7 @@ from websockets.asyncio import _readable
 from websockets.asyncio._link import _descriptor_of
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
+from websockets.testing import connected_pair
 
 from .test_pump import PATHS, Twin, every_twin, make
 
@@ -192,3 +193,21 @@ def test_whose_socket_is_written_to(module: str, extra: dict[str, Any], descript
 
     transport: Any = Transport()
     assert _descriptor_of(transport) == descriptor
+
+
+@pytest.mark.parametrize(
+    ("heard", "told"),
+    [(None, EOFError), (ConnectionResetError(), ConnectionResetError), (BrokenPipeError(), InterruptedError)],
+    ids=["the end", "a reset", "a broken pipe"],
+)
+@virtual
+async def test_it_is_told_only_where_the_transport_cannot_know(heard: Exception | None, told: type[Exception]) -> None:
+    """What passed, such as a lack of memory in the kernel, isn't why the connection ended later."""
+    async with connected_pair() as (_, connection):
+        connection._write_error = InterruptedError()
+        connection.transport.set_protocol(asyncio.Protocol())
+        connection.transport.abort()
+        connection.connection_lost(heard)
+        with pytest.raises(ConnectionClosedError) as raised:
+            await connection.recv()
+    assert type(raised.value.__cause__) is told

@@ -1022,8 +1022,8 @@ send_straight(Pump *self, const Frame *frame)
         lay_out(copy, frame);
     }
     Py_BEGIN_ALLOW_THREADS
-    sent = size <= SMALL ? send(self->descriptor, copy, (size_t)size, MSG_NOSIGNAL)
-                         : sendmsg(self->descriptor, &message, MSG_NOSIGNAL);
+    sent = size <= SMALL ? send(self->descriptor, copy, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL)
+                         : sendmsg(self->descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     number = errno;
     Py_END_ALLOW_THREADS
     return sent < 0 ? note_failure(self, number) : sent;

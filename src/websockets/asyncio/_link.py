@@ -261,7 +261,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
-        exc = self._write_error or exc
+        if isinstance(exc, BrokenPipeError):
+            # The kernel says what happened only once.
+            exc = self._write_error or exc
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
