@@ -109,6 +109,15 @@ async def test_a_connection_that_is_lost_while_a_read_is_taken_in() -> None:
         await steps(5)
 
 
+@virtual
+async def test_a_transport_that_closes_is_not_told_to_pause() -> None:
+    async with open_end(Side.SERVER) as (connection, _):
+        connection.transport.close()
+        connection.data_received(b"".join(wire.text(str(number), mask=MASK) for number in range(40)))
+        assert connection._muted
+        assert [await connection.recv() for _ in range(40)] == [str(number) for number in range(40)]
+
+
 @pytest.mark.parametrize("detour", [False, True], ids=["straight", "detour"])
 @virtual
 async def test_what_comes_meanwhile_stays_in_order(detour: bool) -> None:

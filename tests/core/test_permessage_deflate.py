@@ -520,6 +520,17 @@ def test_a_message_cut_off_in_a_block_is_refused_wherever_it_is_cut(
     assert refused > len(payload) * 3 // 4
 
 
+@pytest.mark.parametrize("payload", CUT_MESSAGES.values(), ids=CUT_MESSAGES)
+def test_so_is_one_that_comes_after_others(payload: bytes) -> None:
+    for cut in range(1, len(payload)):
+        start, extension = payload[:cut], under_way()
+        if ends_between_blocks(start):
+            assert extension.decompress(start) == zlib.decompressobj(-15).decompress(start)
+            continue
+        with pytest.raises(ProtocolError, match=CUT_OFF):
+            extension.decompress(start)
+
+
 @pytest.mark.parametrize(
     "payload",
     [

@@ -244,6 +244,18 @@ def test_max_size_of_fragments() -> None:
     assert protocol.close_sent == Close(1009, "frame with 11 bytes exceeds limit of 10 bytes")
 
 
+@pytest.mark.parametrize("limits", [(None, 10), (100, 10), (10, 100)])
+@pytest.mark.parametrize("size", [10, 11])
+def test_max_size_of_what_a_frame_is_inflated_to(limits: tuple[int | None, int], size: int) -> None:
+    client, server = Protocol(Side.CLIENT), Protocol(Side.SERVER, max_size=limits)
+    for protocol in client, server:
+        protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    client.send_binary(bytes(size))
+    server.receive_data(b"".join(client.data_to_send()))
+    assert server.events_received() == ([Frame(Opcode.BINARY, bytes(10))] if size == 10 else [])
+    assert (server.close_sent is None) is (size == 10)
+
+
 @pytest.mark.parametrize("bits", [9, 15])
 def test_exactly_max_size_of_what_deflate_makes_longer(bits: int) -> None:
     noise = random.Random(1).randbytes(100_000)
@@ -344,6 +356,16 @@ def test_eof_without_close(side: Side) -> None:
     assert isinstance(protocol.close_exc.__cause__, EOFError)
     with pytest.raises(EOFError, match="^stream ended$"):
         protocol.receive_data(b"")
+
+
+def test_the_end_of_the_stream_while_a_failure_is_held_back() -> None:
+    """Nobody will read what came before, so there is no reason to hold it back any more."""
+    protocol = Protocol(Side.SERVER)
+    protocol._hold_failure = lambda: True
+    protocol.receive_data(wire.text("before", mask=wire.MASK) + wire.frame(3, mask=wire.MASK))
+    assert protocol.close_sent is None
+    protocol.receive_eof()
+    assert protocol.close_sent == Close(1002, "invalid opcode")
 
 
 WRONG_STATE: list[tuple[State, str, tuple[Any, ...]]] = [
