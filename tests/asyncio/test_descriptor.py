@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from _kit import request, virtual
 from core._twins import TWINS
+from robustness.worlds import LOOPS
 from websockets.asyncio import _readable
 from websockets.asyncio._link import _descriptor_of
 from websockets.asyncio.server import ServerConnection, serve
@@ -171,28 +172,58 @@ async def test_a_reset_is_told_as_what_it_was() -> None:
     assert closed.rcvd is None
 
 
-@pytest.mark.parametrize(
-    ("module", "extra", "descriptor"),
-    [
-        ("asyncio.selector_events", {"socket": 5}, 5),
-        ("uvloop.loop", {"socket": 5}, 5),
-        ("asyncio.selector_events", {}, -1),
-        ("uvloop.loop", {"socket": 5, "sslcontext": object()}, -1),
-        ("asyncio.sslproto", {"socket": 5, "sslcontext": object()}, -1),
-        ("asyncio.proactor_events", {"socket": 5}, -1),
-        ("somebody.elses", {"socket": 5}, -1),
-    ],
-)
-def test_whose_socket_is_written_to(module: str, extra: dict[str, Any], descriptor: int) -> None:
-    class Transport:
-        __module__ = module
+@pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
+def test_the_sockets_of_loops_are_written_to(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+            assert _descriptor_of(transport) == ours.fileno()
+            transport.abort()
+            await asyncio.sleep(0)
 
-        def get_extra_info(self, name: str) -> Any:
-            value = extra.get(name)
-            return SimpleNamespace(fileno=lambda: value) if isinstance(value, int) else value
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(test())
 
-    transport: Any = Transport()
-    assert _descriptor_of(transport) == descriptor
+
+async def test_those_below_tls_are_not() -> None:
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[Any] = loop.create_future()
+
+    class Refusing(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.set_result(transport)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("aNULL:@SECLEVEL=0")  # without a certificate
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ciphers("aNULL:@SECLEVEL=0")
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    server = await loop.create_server(Refusing, "127.0.0.1", 0, ssl=context)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, port, ssl=client)
+        for end in transport, await made:
+            assert end.get_extra_info("socket").fileno() >= 0
+            assert _descriptor_of(end) == -1
+            end.abort()
+
+
+async def test_those_of_others_are_not() -> None:
+    """Whoever derives from a transport may want to see what is written."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+
+        class Watched(type(transport)):  # type: ignore[misc]
+            pass
+
+        transport.__class__ = Watched
+        assert _descriptor_of(transport) == -1
+        transport.abort()
+        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

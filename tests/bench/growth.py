@@ -1,170 +1,80 @@
 """What becomes of costs when connections, or messages, get more or larger: ``python tests/bench/growth.py --help``.
 
-Charter: an echo server in a process of its own, measured by the CPU time and the memory that the kernel accounts to it.
-First with ever more connections: memory while they are idle, then CPU time a message while each sends one at a steady
-pace, spread evenly over time. Then with ever larger messages on one connection: CPU time a message. Needs Linux.
+Charter: an echo server in a process of its own, measured as the benchmark does it. First with ever more connections:
+memory while they are idle, then CPU time a message while each sends one a second, spread evenly over time. Then with
+ever larger messages on one connection.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
-import multiprocessing
 import os
-import resource
-import select
 import socket
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
-from websockets.asyncio.server import ServerConnection, serve
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-REQUEST = (
-    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n\r\n"
-)
-# Those that come before the first measurement fill what any process needs once.
-FIRST = 100
+from bench.cases import Job, echo
+from bench.children import processors
+from bench.contenders import OURS, Contender
+from bench.load import opened
+from bench.measure import FIRST_IDLE, measure, settled, start, used, warm_up
+from bench.streams import Poll, allow_many_files
+from bench.wire import Traffic
+
+CONTENDER = Contender(OURS, OURS, "websockets", sys.executable)
 SMALL = 256
+MASK = bytes(4)
 
 
-async def answer(connection: ServerConnection) -> None:
-    async for message in connection:
-        await connection.send(message)
+class Client:
+    """A connection that sends messages and throws away what comes back."""
+
+    def __init__(self, sock: socket.socket, poll: Poll) -> None:
+        self.sock = sock
+        self.received = 0
+        poll.selector.register(sock, 1, self)
+
+    def on_readable(self) -> None:
+        self.received += len(self.sock.recv(2**16))
 
 
-def run_server(pipe: Pipe) -> None:
-    """Serve until the pipe closes."""
-
-    async def main() -> None:
-        async with serve(answer, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None) as server:
-            (listening,) = server.sockets
-            pipe.send(listening.getsockname()[1])
-            await asyncio.to_thread(pipe.poll, None)
-
-    asyncio.run(main())
-
-
-class Measured:
-    """The server's process."""
-
-    def __enter__(self) -> Measured:
-        self.pipe, theirs = multiprocessing.Pipe()
-        self.process = multiprocessing.get_context("spawn").Process(target=run_server, args=(theirs,), daemon=True)
-        self.process.start()
-        self.port = self.pipe.recv()
-        self.proc = Path(f"/proc/{self.process.pid}")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.join()
-
-    def cpu(self) -> float:
-        """Seconds of CPU time."""
-        return int((self.proc / "schedstat").read_text().split()[0]) / 1e9
-
-    def memory(self) -> float:
-        """KiB that are resident."""
-        return int((self.proc / "statm").read_text().split()[1]) * resource.getpagesize() / 1024
-
-    def open(self) -> socket.socket:
-        sock = socket.create_connection(("127.0.0.1", self.port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(REQUEST.format(base64.b64encode(os.urandom(16)).decode()).encode())
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += sock.recv(1)
-        return sock
+def pace(clients: list[Client], poll: Poll, seconds: float) -> int:
+    """Have each client send a message a second, one after another, until all are answered; returns how many."""
+    message = Traffic(echo("server", SMALL), MASK).frames[0]
+    step, count = 1 / len(clients), int(len(clients) * seconds)
+    wanted = sum(client.received for client in clients) + count * (len(message) - len(MASK))
+    begun, sent = time.monotonic(), 0
+    while sent < count or sum(client.received for client in clients) < wanted:
+        if sent < count and time.monotonic() - begun >= sent * step:
+            clients[sent % len(clients)].sock.sendall(message)
+            sent += 1
+            continue
+        left = begun + sent * step - time.monotonic() if sent < count else 1
+        for key, _ in poll.selector.select(max(left, 0)):
+            key.data.on_readable()
+    return count
 
 
-def frame(size: int) -> bytes:
-    """A message of a client, 126 bytes or more, all zeros, with a mask of zeros."""
-    length = b"\xfe" + size.to_bytes(2, "big") if size < 65536 else b"\xff" + size.to_bytes(8, "big")
-    return b"\x82" + length + bytes(4 + size)
-
-
-def answered(size: int) -> int:
-    """How long the answer is, which has no mask."""
-    return len(frame(size)) - 4
-
-
-def pace(clients: list[socket.socket], seconds: float) -> None:
-    """Have each client send a message a second, one after another, and read what comes back."""
-    message, step = frame(SMALL), 1 / len(clients)
-    poll = select.epoll()
-    by_number = {sock.fileno(): sock for sock in clients}
-    for number in by_number:
-        poll.register(number, select.EPOLLIN)
-    begun = time.monotonic()
-    sent, count = 0, int(len(clients) * seconds)
-    while sent < count:
-        due = min(int((time.monotonic() - begun) / step) + 1, count)
-        for number in range(sent, due):
-            clients[number % len(clients)].sendall(message)
-        sent = max(sent, due)
-        for number, _ in poll.poll(max(begun + sent * step - time.monotonic(), 0)):
-            by_number[number].recv(2**16)
-    poll.close()
-
-
-def connections(counts: list[int], seconds: float) -> None:
-    """Print a line for each number of connections."""
-    print("| connections | memory of one, KiB | CPU of a message, us |\n| ---: | ---: | ---: |")
-    for count in counts:
-        with Measured() as server:
-            clients = [server.open() for _ in range(FIRST)]
-            before = server.memory()
-            clients += [server.open() for _ in range(count)]
-            memory = (server.memory() - before) / count
-            del clients[count:]
-            pace(clients, min(seconds, 2))
-            cpu = server.cpu()
-            pace(clients, seconds)
-            cpu = (server.cpu() - cpu) / int(count * seconds) * 1e6
-        print(f"| {count:,} | {memory:.2f} | {cpu:.1f} |", flush=True)
-
-
-def sizes(exponents: list[int], seconds: float, rounds: int) -> None:
-    """Print a line for each size."""
-    print("\n| size, KiB | CPU of a message, us | of a KiB, us |\n| ---: | ---: | ---: |")
-    for size in (2**exponent for exponent in exponents):
-        figures = [_echo(size, seconds) for _ in range(rounds)]
-        cpu = statistics.median(figures)
-        print(f"| {size >> 10:,} | {cpu:,.1f} | {cpu / (size >> 10):.2f} |", flush=True)
-
-
-def _echo(size: int, seconds: float) -> float:
-    message, whole, room = frame(size), answered(size), bytearray(2**20)
-
-    def exchange() -> None:
-        sent = left = 0
-        sock.setblocking(False)
-        left = whole
-        while left:
-            readable, writable, _ = select.select([sock], [sock] if sent < len(message) else [], [])
-            if writable:
-                sent += sock.send(memoryview(message)[sent : sent + 2**20])
-            if readable:
-                left -= sock.recv_into(room)
-
-    with Measured() as server, server.open() as sock:
-        _repeat(exchange, seconds / 5)
-        cpu = server.cpu()
-        times = _repeat(exchange, seconds)
-        return (server.cpu() - cpu) / times * 1e6
-
-
-def _repeat(action: Callable[[], None], seconds: float) -> int:
-    end, times = time.monotonic() + seconds, 0
-    while time.monotonic() < end or not times:
-        action()
-        times += 1
-    return times
+def connections(count: int, seconds: float) -> tuple[float, float]:
+    """The memory of a connection in KiB, and the CPU time of a message in microseconds."""
+    case = echo("server", SMALL, connections=count)
+    with start("servers", CONTENDER, Job(case)) as server:
+        job, poll = Job(case, port=server.answer()["port"]), Poll()
+        first = [opened(job) for _ in range(FIRST_IDLE)]
+        before = settled(server)
+        clients = [Client(opened(job), poll) for _ in range(count)]
+        memory = (settled(server) - before) / count
+        pace(clients, poll, max(warm_up(seconds), 1))
+        cpu = used(server)
+        sent = pace(clients, poll, seconds)
+        cpu = (used(server) - cpu) / sent * 1e6
+        for sock in (*first, *(client.sock for client in clients)):
+            sock.close()
+    return memory, cpu
 
 
 def main() -> None:
@@ -175,10 +85,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="how long each is measured")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each size, whose median counts")
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    connections(options.connections, options.seconds)
-    sizes(options.exponents, options.seconds / 5, options.rounds)
+    allow_many_files()
+    if (mine := processors()[1]) is not None:
+        os.sched_setaffinity(0, {mine})
+    print("| connections | memory of one, KiB | CPU of a message, us |\n| ---: | ---: | ---: |")
+    for count in options.connections:
+        memory, cpu = connections(count, options.seconds)
+        print(f"| {count:,} | {memory:.2f} | {cpu:.1f} |", flush=True)
+    print("\n| size, KiB | CPU of a message, us | of a KiB, us |\n| ---: | ---: | ---: |")
+    for exponent in options.exponents:
+        case, size = echo("server", 2**exponent), 2 ** (exponent - 10)
+        rounds = [
+            measure(CONTENDER, case, "asyncio", options.seconds / 5, sys.executable) for _ in range(options.rounds)
+        ]
+        cost = statistics.median(round_.cost for round_ in rounds)
+        print(f"| {size:,} | {cost:,.1f} | {cost / size:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -642,17 +642,21 @@ PyObject *
 decoder_place(Decoder *self, uint8_t **place, Py_ssize_t *size)
 {
     PyObject *payload = NULL;
-    Py_ssize_t room, before;
+    Py_ssize_t room, least, before;
+    uint64_t left;
 
     *size = 0;
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (self->payload != NULL && self->filled >= PLACE_FROM && self->size - (uint64_t)self->filled >= PLACE_FROM) {
+    left = self->size - (uint64_t)self->filled;
+    if (self->payload != NULL && self->filled >= PLACE_FROM && left >= PLACE_FROM) {
         room = self->filled > PLACE_LEAST ? self->filled : PLACE_LEAST;
         /* A little that would be left would take a read of its own. */
-        if ((uint64_t)room + PLACE_FROM > self->size - (uint64_t)self->filled) {
-            room = (Py_ssize_t)(self->size - (uint64_t)self->filled);
+        if ((uint64_t)room + PLACE_FROM > left) {
+            room = (Py_ssize_t)left;
         }
-        if (payload_capacity(self) - self->filled >= (room < PLACE_LEAST ? room : PLACE_LEAST) || make_room(self, room) == 0) {
+        /* A payload that grows may move, and then it is no longer aligned. */
+        least = room < PLACE_LEAST ? room : PLACE_LEAST;
+        if (payload_capacity(self) - self->filled >= least || make_room(self, room) == 0) {
             *place = payload_data(self) + self->filled;
             before = BEFORE_ALIGNED(*place);
             *size = before ? before : payload_capacity(self) - self->filled;

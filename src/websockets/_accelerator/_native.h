@@ -3,8 +3,8 @@
    _frames.c: frames to bytes and back, masking, UTF-8. _pump.c: the path of a message between a transport and a task.
    _native.c: the module that has them.
 
-   There is no global state, but for masks that each thread keeps for itself. Where there is no GIL, each object is guarded
-   by its own lock. */
+   There is no global state, but for masks that each thread keeps for itself. Where there is no GIL, decoders, queues,
+   pumps and waiters are guarded by their own locks; what is awaited of a pump is for one task. */
 
 #ifndef WEBSOCKETS_NATIVE_H
 #define WEBSOCKETS_NATIVE_H
@@ -31,7 +31,8 @@ enum { MAX_HEADER = 14 };
 
 /* What is looked up once. */
 typedef struct {
-    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type, *encoded_type;
+    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
+    PyTypeObject *encoded_type;
     PyObject *os;
     PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
     PyObject *name_write, *name_is_closing, *name_sending, *name_continuing, *name_call_soon, *name_context, *name_close;

@@ -37,7 +37,7 @@ enum { SLOW, SENT, FULL };
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
 
 /* A method as Python sees it: where there is no GIL, the object is locked meanwhile, but not while the thread waits. A
-   connection is for one thread; who uses it from another gets confused answers, and no crash. */
+   connection is for one thread; whoever uses it from another may get confused answers, and shall get no crash. */
 #define GUARDED(name, parameters, arguments)                                                                             \
     static PyObject *name##_guarded parameters                                                                           \
     {                                                                                                                    \
@@ -1006,7 +1006,8 @@ static Py_ssize_t
 send_straight(Pump *self, const Frame *frame)
 {
     uint8_t copy[SMALL];
-    struct iovec pieces[2] = {{(void *)frame->header, (size_t)frame->length}, {(void *)frame->payload, (size_t)frame->size}};
+    struct iovec pieces[2] = {{(void *)frame->header, (size_t)frame->length},
+                              {(void *)frame->payload, (size_t)frame->size}};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
     Py_ssize_t size = frame->length + frame->size, sent;
     int number;
