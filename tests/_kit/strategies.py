@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 __all__ = ["examples", "splits"]
 
 #: How many examples a test has that doesn't say, in the profile of the suite: see tests/conftest.py.
-USUAL = 50
+USUAL = 40
 
 
 def examples(count: int, *, steps: int = 50) -> settings:

@@ -90,7 +90,7 @@ def streams(draw: st.DrawFn) -> tuple[Rules, bytes]:
 
 
 @pytest.mark.scenario(86)
-@examples(250)
+@examples(100)
 @given(case=streams(), data=st.data())
 def test_any_split_gives_what_the_oracle_gives(case: tuple[Rules, bytes], data: st.DataObject) -> None:
     rules, stream = case
@@ -102,7 +102,7 @@ def test_any_split_gives_what_the_oracle_gives(case: tuple[Rules, bytes], data: 
         assert decode(twin, rules, bytewise(stream)) == expected
 
 
-@examples(100)
+@examples(50)
 @given(streams())
 def test_every_byte_is_judged_when_it_arrives(case: tuple[Rules, bytes]) -> None:
     rules, stream = case
@@ -113,7 +113,7 @@ def test_every_byte_is_judged_when_it_arrives(case: tuple[Rules, bytes]) -> None
             assert Verdict(frames, decoder.failure, decoder.ended) == oracle(stream[:end], rules)
 
 
-@examples(200)
+@examples(80)
 @given(data=st.data(), reserved=st.sampled_from([0, 0x40, 0x70]))
 def test_heads_of_any_kind_by_the_oracle(data: st.DataObject, reserved: int) -> None:
     rules = Rules(data.draw(st.booleans()), reserved, text=data.draw(st.booleans()))
@@ -134,7 +134,7 @@ SENDABLE = st.one_of(
 )
 
 
-@examples(200)
+@examples(80)
 @given(frame=SENDABLE, rsv=st.integers(0, 7), mask=st.none() | MASKS, seed=st.binary(min_size=1, max_size=7))
 def test_decode_undoes_encode(frame: tuple[int, bool, int], rsv: int, mask: bytes | None, seed: bytes) -> None:
     opcode, fin, size = frame

@@ -237,7 +237,7 @@ class MergingInboxMachine(InboxMachine):
     merging = True
 
 
-STATEFUL = examples(50, steps=40)
+STATEFUL = examples(40, steps=40)
 
 
 def test_inbox_is_a_plain_list() -> None:

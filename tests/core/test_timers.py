@@ -61,7 +61,7 @@ class AgendaMachine(RuleBasedStateMachine):
 
 
 def test_agenda_is_a_sorted_list() -> None:
-    run_state_machine_as_test(AgendaMachine, settings=examples(50, steps=30))
+    run_state_machine_as_test(AgendaMachine, settings=examples(40, steps=30))
 
 
 def test_equal_times_keep_their_order() -> None:

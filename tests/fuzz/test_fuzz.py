@@ -31,7 +31,7 @@ def test_inputs_that_are_kept(target: Target) -> None:
 
 @every_target
 def test_inputs_that_were_changed(target: Target) -> None:
-    for data in engines.mutants(target, inputs.corpus(target.name), 150):
+    for data in engines.mutants(target, inputs.corpus(target.name), 75):
         target.check(data)
 
 
