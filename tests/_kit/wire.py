@@ -10,6 +10,7 @@ judges.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -139,8 +140,17 @@ def _length_field(length: int, form: LengthForm | None, masked_bit: int) -> byte
 
 
 def xor(data: bytes, key: bytes) -> bytes:
-    """Mask or unmask ``data`` with a key of 4 bytes, a byte at a time (RFC 6455 section 5.3)."""
-    return bytes(byte ^ key[index % 4] for index, byte in enumerate(data))
+    """Mask or unmask ``data`` with a key of 4 bytes (RFC 6455 section 5.3)."""
+    masked = bytearray(len(data))
+    for index, octet in enumerate(key):
+        masked[index::4] = data[index::4].translate(_xor_table(octet))
+    return bytes(masked)
+
+
+@functools.cache
+def _xor_table(octet: int) -> bytes:
+    """What becomes of each byte."""
+    return bytes(byte ^ octet for byte in range(256))
 
 
 def text(data: str | bytes = "", *, fin: bool = True, rsv: int = 0, mask: bytes | bool | None = None) -> bytes:

@@ -46,8 +46,17 @@ async def compressed_message(peer: FramePeer, payload: bytes, opcode: int = wire
 
 # ------------------------------------------------------------------------------------------------------------- bombs
 
+
+def zeros(size: int) -> bytes:
+    """The payload of a compressed message of so many MiB, a thousandth of that in size."""
+    compressor = zlib.compressobj(wbits=-15)
+    # From the second on, they have the same past.
+    first, other = (compressor.compress(bytes(MIB)) + compressor.flush(zlib.Z_SYNC_FLUSH) for _ in range(2))
+    return (first + other * (size - 1)).removesuffix(TAIL)
+
+
 # A quarter of a gigabyte in a quarter of a megabyte.
-BOMB = compressed(*[bytes(MIB)] * 256)
+BOMB = zeros(256)
 
 
 def whole(bomb: bytes, mask: bool) -> bytes:

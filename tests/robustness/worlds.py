@@ -79,6 +79,9 @@ def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:
     parts = {id(getattr(accelerator, name)): name for name in accelerator.__all__ if name not in FIXED}
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("websockets.") and not module_name.startswith("websockets._accelerator._"):
+            # Most modules have none.
+            if parts.keys().isdisjoint(map(id, vars(module).values())):
+                continue
             for name, value in list(vars(module).items()):
                 if id(value) in parts:
                     yield module, name, getattr(TWINS[twin], parts[id(value)])
