@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from ._accelerator import SendingHalf
 from .exceptions import InvalidState
 
 __all__ = ["Lifecycle", "Reaction", "Receive", "Receiving", "Send", "Sending", "Side", "State"]
@@ -155,7 +156,7 @@ _SENDING: Final = {(half, event): _next_sending(half, event) for half in Sending
 _STATE: Final = {(receiving, sending): project(receiving, sending) for receiving in Receiving for sending in Sending}
 
 
-class Lifecycle:
+class Lifecycle(SendingHalf):
     """Both halves of one connection.
 
     Parameters:
@@ -163,12 +164,15 @@ class Lifecycle:
         state: where to begin.
     """
 
-    __slots__ = ("receiving", "sending", "side", "state")
+    __slots__ = ("receiving", "side", "state")
+
+    sending: Sending
 
     def __init__(self, side: Side, state: State = State.CONNECTING) -> None:
         self.side = side
         self.receiving, self.sending = BEGINNING[state]
         self.state = state
+        self.continuing = False
 
     def received(self, event: Receive) -> None:
         """Enter what happened to the receiving half.

@@ -205,7 +205,7 @@ class Session:
         protocol.release_failure()
         if protocol.state is State.CONNECTING:
             protocol.fail(CloseCode.NORMAL_CLOSURE)
-        elif protocol.state is State.OPEN and protocol._continuing:
+        elif protocol.state is State.OPEN and protocol._life.continuing:
             # The peer would wait for the rest of the message: a Close that says why is better.
             protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
         elif protocol.state is State.OPEN:
@@ -354,7 +354,7 @@ class Session:
 
     def _close_idle(self, timeout: float) -> None:
         self.protocol.logger.info("no data for %g seconds; closing connection", timeout)
-        if self.protocol._continuing:
+        if self.protocol._life.continuing:
             # No more will come of a message that stopped in its middle.
             self.fail(CloseCode.GOING_AWAY, "idle timeout")
         else:

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._accelerator import FrameDecoder, build_frame, new_mask
-from ._failures import InvalidText, as_exception, closed, explain
+from ._decoded import Account
+from ._failures import as_exception, closed, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from ._statistics import Tally
 from .exceptions import (
@@ -55,7 +56,6 @@ _OPEN: Final = State.OPEN
 _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
-_TEXT: Final = 0x1
 
 
 class Protocol:
@@ -105,12 +105,8 @@ class Protocol:
     # Receiving: the decoder and, when extensions hide the payload from it, what it can't keep account of.
     _decoder: FrameDecoder | None = None
     _deflate: PerMessageDeflate | None = None
-    _opcode: int = 0
-    _inflated: int = 0
+    _account: Account | None = None
     _frames: int = 0  # how many there were in the last read
-    _checker: FrameDecoder | None = None
-    # Sending: whether a fragmented message is under way, and whether it is compressed.
-    _continuing: bool = False
     # What a front-end may set, before the first frame: where data frames go instead of ``events``...
     _sink: Sink | None = None
     # ...and, when nothing else has to see them, messages in one frame...
@@ -321,22 +317,27 @@ class Protocol:
     def _inflate(self, head: int, payload: Any) -> tuple[int, Data]:
         """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
         assert self._deflate is not None
+        account = self._account or self._start_account()
         if head & 0x0F:
-            self._opcode = head & 0x4F
-        if not self._opcode & RSV1:
+            account.opcode = head & 0x4F
+        if not account.opcode & RSV1:
             return head, payload
         room = self.max_message_size
         if room is not None:
-            room -= self._inflated
+            room -= account.size
         if self.max_fragment_size is not None:
             room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
         try:
             content = self._deflate.decompress(payload, head >= FIN, room)
         except PayloadTooBig as exc:
-            exc.set_current_size(self._inflated or None)
+            exc.set_current_size(account.size or None)
             raise
         self._count().expanded += len(content) - len(payload)
-        return head & ~RSV1, self._check_text(head, content)
+        return head & ~RSV1, account.check(head, content, self._sink is not None)
+
+    def _start_account(self) -> Account:
+        self._account = Account()
+        return self._account
 
     def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
         """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
@@ -349,35 +350,19 @@ class Protocol:
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
+        account = self._account or self._start_account()
         limit = self.max_message_size
-        room = None if limit is None else limit - self._inflated
+        room = None if limit is None else limit - account.size
         frame = decode_through(self.extensions, frame, room)
         head = frame.head
         payload = bytes(frame.data)
         if head & 0x08:
             return head, payload
         if head & 0x0F:
-            self._opcode = head & 0x0F
+            account.opcode = head & 0x0F
         if room is not None and len(payload) > room:
-            raise PayloadTooBig(len(payload), room, self._inflated or None)
-        return head, self._check_text(head, payload)
-
-    def _check_text(self, head: int, payload: bytes) -> Data:
-        """Keep account of a payload that only an extension could read; check it if it is text."""
-        final = head >= FIN
-        self._inflated = 0 if final else self._inflated + len(payload)
-        if self._opcode & 0x0F != _TEXT:
-            return payload
-        if final and head & 0x0F:
-            text = payload.decode()
-            return text if self._sink is not None else payload
-        if head & 0x0F or self._checker is None:
-            # A decoder of plain frames knows how to check text in pieces.
-            self._checker = FrameDecoder(False, 0, -1, -1, False)
-        self._checker.feed(build_frame(head & ~RSV1, payload, None))
-        if self._checker.failure is not None:
-            raise InvalidText(self._checker.failure[1])
-        return payload
+            raise PayloadTooBig(len(payload), room, account.size or None)
+        return head, account.check(head, payload, self._sink is not None)
 
     # ------------------------------------------------------------------------------------------------------- failures
 
@@ -412,7 +397,7 @@ class Protocol:
             ProtocolError: no fragmented message is under way.
             InvalidState: the connection isn't open.
         """
-        if not self._continuing and self._life.sending is Sending.OPEN:
+        if not self._life.continuing and self._life.sending is Sending.OPEN:
             raise ProtocolError("unexpected continuation frame")
         self._send_data(Opcode.CONT, data, fin)
 
@@ -457,7 +442,7 @@ class Protocol:
         self.writes.append(self._count().sent(message._frame(self), message._size, True))
 
     def _send_first(self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None) -> None:
-        if self._continuing:
+        if self._life.continuing:
             raise ProtocolError("expected a continuation frame")
         self._send_data(opcode, data, fin, compress)
 
@@ -465,7 +450,7 @@ class Protocol:
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
         self.writes.append(self._count().sent(self._encode(opcode, data, fin, compress), len(data), fin))
-        self._continuing = not fin
+        self._life.continuing = not fin
 
     def _count(self) -> Tally:
         if self._tally is None:
@@ -488,7 +473,7 @@ class Protocol:
         """Raise what :meth:`_frame_message` does, unless a message may be sent."""
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
-        if self._continuing:
+        if self._life.continuing:
             raise ProtocolError("expected a continuation frame")
 
     def _encode(self, opcode: int, data: BytesLike, fin: bool = True, compress: bool | None = None) -> bytes:
@@ -531,7 +516,7 @@ class Protocol:
     def _send_close(self, close: Close, payload: bytes) -> None:
         self._life.sent(Send.CLOSE)
         self.close_sent = close
-        self._continuing = False
+        self._life.continuing = False
         if self.close_rcvd is not None:
             self.close_rcvd_then_sent = True
         self.writes.append(self._encode(Opcode.CLOSE, payload))

@@ -477,9 +477,9 @@ share_names(
     "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
     "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
     # While it is open.
-    "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate",
+    "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # When it closes.
-    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_continuing", "_tally", "_received",
+    "close_rcvd", "close_sent", "close_rcvd_then_sent", "_tally", "_received",
 )
 # fmt: on
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from _kit import steps, virtual, wire
 from core._twins import TWINS
 from websockets._accelerator import Encoded
-from websockets._lifecycle import Lifecycle, Send, Sending, Side, State
+from websockets._lifecycle import Sending
 from websockets.asyncio import _readable
 
 # What is sent in two pieces.
@@ -38,6 +38,7 @@ class Twin(NamedTuple):
     queue: Any
     decoder: Any
     encoded: Any
+    half: Any
 
 
 PATHS = {
@@ -48,6 +49,7 @@ PATHS = {
         twin.Queue,
         twin.FrameDecoder,
         Encoded if name == "python" else twin.Encoded,
+        twin.SendingHalf,
     )
     for name, twin in TWINS.items()
 }
@@ -76,10 +78,8 @@ class Writes:
         return self.closing
 
 
-class Sans:
-    """Of a protocol, what a pump looks at."""
-
-    _continuing = False
+class Item:
+    """Something that can be seen to be gone."""
 
 
 def make(twin: Twin, *, client: bool = False) -> Any:
@@ -130,9 +130,10 @@ def make(twin: Twin, *, client: bool = False) -> Any:
     pump.asked = []
     pump.loop = asyncio.get_running_loop()
     pump.transport = Writes()
-    pump.protocol = Sans()
-    pump._life = Lifecycle(Side.CLIENT if client else Side.SERVER, State.OPEN)
-    pump._may_send = Sending.OPEN
+    pump.protocol = Item()
+    pump._life = twin.half()
+    pump._life.sending = pump._may_send = Sending.OPEN
+    pump._life.continuing = False
     pump._queue = twin.queue()
     pump._buffer = memoryview(bytearray(2**18))
     pump._decoder = twin.decoder(not client, 0, -1, -1, True)
@@ -210,7 +211,7 @@ def outcome(queue: Any, step: str) -> Any:
 @every_twin
 def test_queues_keep_nothing_alive(twin: Twin) -> None:
     queue = twin.queue()
-    item = Sans()
+    item = Item()
     seen = weakref.ref(item)
     queue.append(item)
     queue.append(queue)
@@ -622,10 +623,10 @@ async def test_what_is_not_sent_at_once(twin: Twin) -> None:
     pump._plain = False
     assert pump._send_now("a", None) == _readable.SLOW
     pump._plain = True
-    pump.protocol._continuing = True
+    pump._life.continuing = True
     assert pump._send_now("a", None) == _readable.SLOW
-    pump.protocol._continuing = False
-    pump._life.sent(Send.CLOSE)
+    pump._life.continuing = False
+    pump._life.sending = Sending.SHUT
     assert pump._send_now("a", None) == _readable.SLOW
     assert pump.transport.data == []
 

@@ -401,6 +401,18 @@ async def test_a_pong_for_which_nobody_waits_any_more() -> None:
 
 
 @virtual
+async def test_a_connection_is_lost_while_nobody_waits_for_a_pong_any_more() -> None:
+    async with open_end(Side.SERVER) as (connection, _):
+        given_up = asyncio.ensure_future(await connection.ping(b"1"))
+        waiter = await connection.ping(b"2")
+        given_up.cancel()
+        connection.transport.abort()
+        with pytest.raises(ConnectionClosedError):
+            await waiter
+        assert given_up.cancelled()
+
+
+@virtual
 async def test_random_payloads_of_pings_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([b"same", b"same", b"same", b"diff"])
     monkeypatch.setattr("websockets._session.secrets.token_bytes", lambda size: next(drawn))

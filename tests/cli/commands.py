@@ -104,8 +104,8 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, folder: Path | None = None) -> Iterator[Serving]:
-    """Run ``websockets serve``, until the block ends at the latest."""
+def serving(*arguments: str, folder: Path | None = None, limit: float = LIMIT) -> Iterator[Serving]:
+    """Run ``websockets serve``, until the block ends at the latest, and for so many seconds at most."""
     process = subprocess.Popen(
         [*PROGRAM, "serve", *arguments],
         env=ENVIRONMENT,
@@ -116,7 +116,7 @@ def serving(*arguments: str, folder: Path | None = None) -> Iterator[Serving]:
         encoding="utf-8",
         cwd=folder,
     )
-    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog = threading.Timer(limit, process.kill)
     watchdog.start()
     try:
         server = Serving(process, [])

@@ -41,7 +41,9 @@ async def trouble(connection):
 def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("handlers")
     (folder / "handlers.py").write_text(TROUBLE)
-    with serving("127.0.0.1:0", "--handler", "handlers:trouble", "-s", "chat", folder=folder) as server:
+    options = ["--handler", "handlers:trouble", "-s", "chat"]
+    # For all tests here, however slow the machine is.
+    with serving("127.0.0.1:0", *options, folder=folder, limit=10 * LIMIT) as server:
         yield server.uri
 
 

@@ -45,7 +45,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("handlers")
     (folder / "typed.py").write_text(HANDLER)
-    with serving("127.0.0.1:0", "--handler", "typed:handler", folder=folder) as server:
+    with serving("127.0.0.1:0", "--handler", "typed:handler", folder=folder, limit=10 * LIMIT) as server:
         yield server.uri
 
 

@@ -27,13 +27,13 @@ MASK = b"\x01\x02\x03\x04"
 
 
 class Protocol:
-    _continuing = False
     ours: socket.socket
     theirs: socket.socket
 
 
-class Life:
-    sending = None
+class Life(native.SendingHalf):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.sending, self.continuing = None, False
 
 
 class Transport:

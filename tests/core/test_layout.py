@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import platform
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
-from _kit import wire
+from _kit import virtual, wire
+from websockets import client, server
 from websockets._layout import share_names
+from websockets.asyncio import client as asyncio_client
+from websockets.asyncio import server as asyncio_server
 from websockets.client import ClientProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
 only_cpython = pytest.mark.skipif(platform.python_implementation() != "CPython", reason="this is about CPython")
@@ -111,3 +118,31 @@ def test_many_clients_at_once() -> None:
         assert protocol.state is State.OPEN
 
     assert growth(lambda: ClientProtocol(uri), connect) < 200
+
+
+def reserved(module: ModuleType) -> set[object]:
+    """The names for which a module reserves places."""
+    (call,) = (
+        node
+        for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "share_names"
+    )
+    return {name.value for name in call.args if isinstance(name, ast.Constant)}
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+@virtual
+async def test_messages_need_no_other_places(compression: str | None) -> None:
+    """With one name more than that, each connection would have dictionaries of its own."""
+    async with connected_pair(compression=compression) as (theirs, ours):
+        for sender, receiver in [(theirs, ours), (ours, theirs)] * 2:
+            await sender.send("a message" * 1000)
+            await receiver.recv()
+        places = [
+            (theirs, asyncio_client),
+            (theirs.protocol, client),
+            (ours, asyncio_server),
+            (ours.protocol, server),
+        ]
+        for instance, module in places:
+            assert vars(instance).keys() - reserved(module) == set()

@@ -35,7 +35,7 @@ FLOORS: dict[int, str] = {
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _handshake _failures _capacity",
+    3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
@@ -51,6 +51,7 @@ WAITING_FLOOR = 7
 NEIGHBOURS = {
     ("__main__", "cli"),
     ("auth", "legacy.auth"),
+    ("_decoded", "_failures"),
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),

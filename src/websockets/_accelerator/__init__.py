@@ -15,6 +15,7 @@ __all__ = [
     "Encoded",
     "FrameDecoder",
     "Queue",
+    "SendingHalf",
     "apply_mask",
     "build_frame",
     "build_header",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Encoded,
         FrameDecoder,
         Queue,
+        SendingHalf,
         apply_mask,
         build_frame,
         build_header,
@@ -55,6 +57,6 @@ def _select() -> str:
 if not TYPE_CHECKING:
     TWIN = _select()
     _twin = importlib.import_module(f"._{TWIN}", __name__)
-    Encoded, FrameDecoder, Queue, apply_mask = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.apply_mask
-    build_frame, build_header = _twin.build_frame, _twin.build_header
+    Encoded, FrameDecoder, Queue, SendingHalf = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.SendingHalf
+    apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer

@@ -26,8 +26,6 @@ add_names(State *state)
     } names[] = {
         {&state->name_write, "write"},
         {&state->name_is_closing, "is_closing"},
-        {&state->name_sending, "sending"},
-        {&state->name_continuing, "_continuing"},
         {&state->name_call_soon, "call_soon"},
         {&state->name_context, "context"},
         {&state->name_close, "close"},

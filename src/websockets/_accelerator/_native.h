@@ -32,10 +32,10 @@ enum { MAX_HEADER = 14 };
 /* What is looked up once. */
 typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
-    PyTypeObject *encoded_type;
+    PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
     PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
-    PyObject *name_write, *name_is_closing, *name_sending, *name_continuing, *name_call_soon, *name_context, *name_close;
+    PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
     PyObject *name_get_write_buffer_size;

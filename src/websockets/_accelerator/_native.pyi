@@ -4,7 +4,7 @@ from websockets.asyncio._readable import Messages as Messages
 from websockets.asyncio._readable import Pump as Pump
 from websockets.asyncio._readable import Waiter as Waiter
 
-from ._python import Buffer, Encoded, Queue
+from ._python import Buffer, Encoded, Queue, SendingHalf
 
 __all__ = [
     "Encoded",
@@ -12,6 +12,7 @@ __all__ = [
     "Messages",
     "Pump",
     "Queue",
+    "SendingHalf",
     "Waiter",
     "apply_mask",
     "build_frame",

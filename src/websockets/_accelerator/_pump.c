@@ -518,6 +518,45 @@ static PyType_Spec Encoded_spec = {
     .slots = Encoded_slots,
 };
 
+/* ---------------------------------------------------------------------------------------------------- sending half */
+
+/* Whether messages may be sent: looked at before each of them. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *sending; /* the state of this half of a connection */
+    char continuing;   /* whether a fragmented message is under way */
+} SendingHalf;
+
+static void
+SendingHalf_dealloc(SendingHalf *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    Py_XDECREF(self->sending);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef SendingHalf_members[] = {
+    {"sending", T_OBJECT_EX, offsetof(SendingHalf, sending), 0, NULL},
+    {"continuing", T_BOOL, offsetof(SendingHalf, continuing), 0, NULL},
+    {NULL},
+};
+
+static PyType_Slot SendingHalf_slots[] = {
+    {Py_tp_doc, "Whether messages may be sent."},
+    {Py_tp_dealloc, SendingHalf_dealloc},
+    {Py_tp_members, SendingHalf_members},
+    {0, NULL},
+};
+
+static PyType_Spec SendingHalf_spec = {
+    .name = "websockets._accelerator._native.SendingHalf",
+    .basicsize = sizeof(SendingHalf),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
+    .slots = SendingHalf_slots,
+};
+
 /* ---------------------------------------------------------------------------------------------------------- buffer */
 
 PyDoc_STRVAR(read_buffer_doc,
@@ -664,19 +703,6 @@ call_with(PyObject *object, PyObject *name, PyObject *argument)
 
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
-}
-
-/* Whether an attribute is what is expected; -1 for an exception. */
-static int
-attribute_is(PyObject *object, PyObject *name, PyObject *expected)
-{
-    PyObject *value = PyObject_GetAttr(object, name);
-
-    if (value == NULL) {
-        return -1;
-    }
-    Py_DECREF(value);
-    return value == expected;
 }
 
 static int
@@ -1376,17 +1402,15 @@ send_encoded(Pump *self, Encoded *message, PyObject *text)
     return result;
 }
 
-/* Whether a message may be sent at once, as far as the connection is concerned; -1 for an exception. */
+/* Whether a message may be sent at once, as far as the connection is concerned. */
 static int
 may_send(Pump *self)
 {
-    int open;
+    SendingHalf *life = (SendingHalf *)self->life;
 
-    if (!self->plain || self->life == NULL || self->protocol == NULL || IS_SET(self->send_lock)) {
-        return 0;
-    }
-    open = attribute_is(self->life, self->state->name_sending, self->may_send);
-    return open == 1 ? attribute_is(self->protocol, self->state->name_continuing, Py_False) : open;
+    return self->plain && life != NULL && self->protocol != NULL && !IS_SET(self->send_lock)
+        && PyObject_TypeCheck(life, self->state->sending_half_type) && life->sending == self->may_send
+        && !life->continuing;
 }
 
 PyDoc_STRVAR(send_now_doc,
@@ -1965,6 +1989,7 @@ add_pump(PyObject *module, State *state)
         {&state->waiter_type, &Waiter_spec},     {&state->span_type, &Span_spec},
         {&state->pump_type, &Pump_spec},         {&state->receive_type, &Receive_spec},
         {&state->messages_type, &Messages_spec}, {&state->encoded_type, &Encoded_spec},
+        {&state->sending_half_type, &SendingHalf_spec},
     };
 
     for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {

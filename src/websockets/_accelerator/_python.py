@@ -21,6 +21,7 @@ __all__ = [
     "Encoded",
     "FrameDecoder",
     "Queue",
+    "SendingHalf",
     "apply_mask",
     "build_frame",
     "build_header",
@@ -104,6 +105,15 @@ class Encoded:
 
     _plain: bytes | None  # None until somebody needed it
     _size: int  # of the message
+
+
+class SendingHalf:
+    """Whether messages may be sent: looked at before each of them."""
+
+    __slots__ = ("continuing", "sending")
+
+    sending: Any  # the state of this half of a connection
+    continuing: bool  # whether a fragmented message is under way
 
 
 def read_buffer(size: int) -> memoryview:

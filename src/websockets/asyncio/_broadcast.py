@@ -82,7 +82,7 @@ def broadcast(
             if when_slow is not None and _is_slow(connection, max_buffered):
                 when_slow(connection)
                 continue
-            if connection.protocol._continuing:
+            if connection._life.continuing:
                 raise ConcurrencyError(FRAGMENTED)
             frame = prepared._frame(connection.protocol)
             if shared is not connection._shared:

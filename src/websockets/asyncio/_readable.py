@@ -287,7 +287,7 @@ class Pump(_Numbers):
         """Send a message if nothing stands in the way of sending it at once, in one frame."""
         if not self._plain or self._send_lock is not None or self._life.sending is not self._may_send:
             return SLOW
-        if self.protocol._continuing:
+        if self._life.continuing:
             return SLOW
         if isinstance(message, Encoded):
             return self._send_encoded(message) if text is None else SLOW

@@ -121,7 +121,7 @@ share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
 )
 # fmt: on
 

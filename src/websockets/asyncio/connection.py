@@ -334,7 +334,7 @@ class Connection(Link):
                 await self._send_fragment(0, b"", True, compress)
         except BaseException as exc:
             # Cancelled before the first fragment, nothing was promised to the peer.
-            if self.protocol._continuing or isinstance(exc, Exception):
+            if self._life.continuing or isinstance(exc, Exception):
                 self._session.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", _as_cause(exc))
                 self._attend()
             raise
