@@ -1,7 +1,7 @@
 """Settings of the whole suite.
 
 Hypothesis runs the same examples each time, so that a red test stays red.
-``HYPOTHESIS_PROFILE=thorough`` has four times as many, ``brief`` a quarter, and ``long`` looks for new ones.
+``HYPOTHESIS_PROFILE=thorough`` has twice as many, ``brief`` a quarter, and ``long`` looks for new ones.
 
 The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
@@ -21,7 +21,7 @@ from hypothesis import settings
 from _kit import USUAL, settle
 
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=USUAL, database=None)
-settings.register_profile("thorough", settings.get_profile("suite"), max_examples=4 * USUAL)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=2 * USUAL)
 settings.register_profile("brief", settings.get_profile("suite"), max_examples=USUAL // 4)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))

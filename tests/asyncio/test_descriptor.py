@@ -35,10 +35,15 @@ class Behind:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.waiting: list[bytes] = []
+        self._buffer = self.waiting
         self.closing = False
 
     def write(self, data: Any) -> None:
         self.waiting.append(bytes(data))
+
+    @property
+    def _closing(self) -> bool:
+        return self.closing
 
     def is_closing(self) -> bool:
         return self.closing
@@ -48,8 +53,8 @@ class Behind:
 
 
 @contextlib.contextmanager
-def behind(twin: Twin, *, client: bool = False) -> Iterator[tuple[Any, socket.socket]]:
-    """A pump, and the other end of its socket, which holds little."""
+def behind(twin: Twin, *, client: bool = False, transparent: bool = False) -> Iterator[tuple[Any, socket.socket]]:
+    """A pump, and the other end of its socket, which holds little; whether its transport shows what waits there."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for sock in ours, theirs:
@@ -57,7 +62,7 @@ def behind(twin: Twin, *, client: bool = False) -> Iterator[tuple[Any, socket.so
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
         pump = make(twin, client=client)
         pump.transport = Behind(ours)
-        pump._descriptor = ours.fileno()
+        pump._descriptor, pump._transparent = ours.fileno(), transparent
         yield pump, theirs
 
 
@@ -88,14 +93,14 @@ kinds = st.sampled_from(["text", "wide text", "bytes", "bytearray", "view"])
 
 
 @every_twin
-@given(st.lists(st.tuples(kinds, st.sampled_from(SIZES)), max_size=5), st.booleans())
+@given(st.lists(st.tuples(kinds, st.sampled_from(SIZES)), max_size=5), st.booleans(), st.booleans())
 @virtual
 async def test_what_the_socket_and_the_transport_get_is_the_stream(
-    twin: Twin, plan: list[tuple[str, int]], client: bool
+    twin: Twin, plan: list[tuple[str, int]], client: bool, transparent: bool
 ) -> None:
     """The transport gets what the socket doesn't take, and everything after that."""
     sent = [message(kind, size) for kind, size in plan]
-    with behind(twin, client=client) as (pump, theirs):
+    with behind(twin, client=client, transparent=transparent) as (pump, theirs):
         for item in sent:
             assert pump._send_now(item, None) == _readable.SENT
         stream = arrived(theirs) + b"".join(pump.transport.waiting)
@@ -103,9 +108,10 @@ async def test_what_the_socket_and_the_transport_get_is_the_stream(
 
 
 @pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
+@pytest.mark.parametrize("transparent", [False, True], ids=["asked", "seen"])
 @virtual
-async def test_what_waits_comes_first() -> None:
-    with behind(PATHS["native"]) as (pump, theirs):
+async def test_what_waits_comes_first(transparent: bool) -> None:
+    with behind(PATHS["native"], transparent=transparent) as (pump, theirs):
         pump._send_now("one", None)
         assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x03one", [])
         pump.transport.write(b"before")
@@ -121,10 +127,11 @@ async def test_what_waits_comes_first() -> None:
         assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x01y", [])
 
 
+@pytest.mark.parametrize("transparent", [False, True], ids=["asked", "seen"])
 @every_twin
 @virtual
-async def test_nothing_is_written_once_the_transport_closes(twin: Twin) -> None:
-    with behind(twin) as (pump, theirs):
+async def test_nothing_is_written_once_the_transport_closes(twin: Twin, transparent: bool) -> None:
+    with behind(twin, transparent=transparent) as (pump, theirs):
         pump.transport.closing = True
         for size in SIZES:
             if size < _readable.GATHER_FROM:
@@ -184,6 +191,24 @@ def test_the_sockets_of_loops_are_written_to(new_loop: Callable[[], asyncio.Abst
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(test())
+
+
+async def test_asyncio_shows_what_waits() -> None:
+    """If it doesn't any more, nothing breaks; but it takes longer to ask."""
+    seen: asyncio.Future[tuple[bool, int]] = asyncio.get_running_loop().create_future()
+
+    async def handler(connection: ServerConnection) -> None:
+        before = connection._transparent
+        connection.transport.write(bytes(2**24))
+        seen.set_result((before, len(connection.transport._buffer)))  # type: ignore[attr-defined]
+        connection.abort()
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        with socket.create_connection(next(iter(server.sockets)).getsockname()) as peer:
+            peer.sendall(request())
+            transparent, waiting = await seen
+    assert transparent
+    assert waiting > 0
 
 
 async def test_those_below_tls_are_not() -> None:

@@ -769,6 +769,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("take"), st.just(None)),
     st.tuples(st.just("send"), st.sampled_from(MESSAGES)),
     st.tuples(st.just("put"), st.sampled_from([b"\x81\x01p", b"\x82" + b"q" * 200])),
+    st.tuples(st.just("write"), st.sampled_from([b"", b"\x89\x00", b"HTTP/1.1 101 Switching Protocols"])),
     st.tuples(st.just("drainers"), st.booleans()),
     st.tuples(st.just("uncork"), st.just(None)),
 )
@@ -786,6 +787,8 @@ def apply(pump: Any, operation: str, argument: Any) -> object:
         return pump._send_now(argument, None)
     elif operation == "put":
         return pump._put(argument, 300)
+    elif operation == "write":
+        return pump._write_out(argument)
     elif operation == "drainers":
         pump._drainers = deque() if argument else None
     elif operation == "uncork":
@@ -842,6 +845,25 @@ async def test_bytes_that_cannot_have_been_read(twin: Twin) -> None:
             pump.buffer_updated(size)
     with pytest.raises(TypeError):
         pump.buffer_updated("x")
+
+
+@virtual
+@every_twin
+async def test_nothing_is_written_once_the_connection_is_over(twin: Twin) -> None:
+    for lost, closing in ((True, False), (False, True)):
+        pump = make(twin)
+        pump._write_out(b"before")
+        pump._lost, pump.transport.closing = lost, closing
+        pump._write_out(b"after")
+        assert pump.transport.data == [b"before"]
+        assert pump._bytes_sent == 6
+
+
+@virtual
+@compiled_twin
+async def test_only_bytes_are_written(twin: Twin) -> None:
+    with pytest.raises(TypeError, match="what is written must be bytes, not str"):
+        make(twin)._write_out("text")
 
 
 @virtual

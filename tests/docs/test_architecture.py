@@ -53,6 +53,7 @@ NEIGHBOURS = {
     ("auth", "legacy.auth"),
     ("_decoded", "_failures"),
     ("asyncio._broadcast", "asyncio._loops"),
+    ("asyncio._broadcast", "asyncio._readable"),
     ("asyncio._broadcast", "asyncio.connection"),
     ("asyncio.client", "asyncio._proxy"),
     ("asyncio.client", "asyncio.connection"),

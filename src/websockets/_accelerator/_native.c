@@ -41,6 +41,8 @@ add_names(State *state)
         {&state->name_hold_rest, "_hold_rest"},
         {&state->name_write_error, "_write_error"},
         {&state->name_get_write_buffer_size, "get_write_buffer_size"},
+        {&state->name_buffer, "_buffer"},
+        {&state->name_closing, "_closing"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

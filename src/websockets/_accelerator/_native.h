@@ -38,7 +38,7 @@ typedef struct {
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
-    PyObject *name_get_write_buffer_size;
+    PyObject *name_get_write_buffer_size, *name_buffer, *name_closing;
 } State;
 
 State *state_of_module(PyObject *module);

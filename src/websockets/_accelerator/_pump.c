@@ -610,7 +610,7 @@ typedef struct {
     unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;
     long long saved_sent;
     int burst;
-    char streaming, muted, quick, plain, client, lost, backstop;
+    char streaming, muted, quick, plain, client, lost, backstop, transparent;
 } Pump;
 
 static PyObject *
@@ -990,7 +990,8 @@ lies_ready(const Frame *frame)
 static int
 is_closing(Pump *self)
 {
-    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
+    PyObject *answer = self->transparent ? PyObject_GetAttr(self->transport, self->state->name_closing)
+                                         : PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
     int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
 
     Py_XDECREF(answer);
@@ -999,13 +1000,22 @@ is_closing(Pump *self)
 
 #ifdef HAS_DESCRIPTORS
 
-/* How many bytes wait in the transport; -1 for an exception. */
+/* How much waits in the transport; -1 for an exception. */
 static Py_ssize_t
 count_waiting(Pump *self)
 {
-    PyObject *answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_get_write_buffer_size);
-    Py_ssize_t waiting = answer == NULL ? -1 : PyLong_AsSsize_t(answer);
+    PyObject *answer;
+    Py_ssize_t waiting;
 
+    if (self->transparent) {
+        /* All that matters is whether it is empty. */
+        answer = PyObject_GetAttr(self->transport, self->state->name_buffer);
+        waiting = answer == NULL ? -1 : PyObject_Size(answer);
+    }
+    else {
+        answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_get_write_buffer_size);
+        waiting = answer == NULL ? -1 : PyLong_AsSsize_t(answer);
+    }
     Py_XDECREF(answer);
     return waiting;
 }
@@ -1274,6 +1284,18 @@ Pump_hold(Pump *self, PyObject *const *args, Py_ssize_t count)
 }
 
 GUARDED_FAST(Pump, Pump_hold)
+
+static PyObject *
+Pump_write_out(Pump *self, PyObject *data)
+{
+    if (!PyBytes_Check(data)) {
+        PyErr_Format(PyExc_TypeError, "what is written must be bytes, not %s", Py_TYPE(data)->tp_name);
+        return NULL;
+    }
+    return write_bytes(self, data) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+GUARDED_ONE(Pump, Pump_write_out)
 
 /* Send a large message in two pieces, without copying it. */
 static int
@@ -1837,6 +1859,7 @@ static PyMethodDef Pump_methods[] = {
     {"_send_now", (PyCFunction)(void (*)(void))Pump_send_now_guarded, METH_FASTCALL, send_now_doc},
     {"_put", (PyCFunction)(void (*)(void))Pump_put_guarded, METH_FASTCALL, put_doc},
     {"_hold", (PyCFunction)(void (*)(void))Pump_hold_guarded, METH_FASTCALL, hold_doc},
+    {"_write_out", (PyCFunction)Pump_write_out_guarded, METH_O, "Write frames."},
     {"_take_corked", (PyCFunction)Pump_take_corked_guarded, METH_NOARGS, "Take out the frames that were held back."},
     {NULL},
 };
@@ -1896,12 +1919,13 @@ set_receiver(Pump *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->waiter_type);
 }
 
-/* A descriptor belongs to its transport. */
+/* What is known of a transport isn't true of another. */
 static int
 set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 {
     Py_BEGIN_CRITICAL_SECTION(self);
     self->descriptor = -1;
+    self->transparent = 0;
     Py_XSETREF(self->transport, Py_XNewRef(value));
     Py_END_CRITICAL_SECTION();
     return 0;
@@ -1940,6 +1964,7 @@ static PyMemberDef Pump_members[] = {
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
     {"_descriptor", T_INT, offsetof(Pump, descriptor), 0, NULL},
+    {"_transparent", T_BOOL, offsetof(Pump, transparent), 0, NULL},
     {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
     {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},
     {"_messages_sent", T_ULONGLONG, offsetof(Pump, messages_sent), 0, NULL},

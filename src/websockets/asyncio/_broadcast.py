@@ -15,6 +15,7 @@ from ..exceptions import ConcurrencyError
 from ..frames import CloseCode
 from ..typing import DataLike
 from ._loops import LoopState
+from ._readable import SLOW
 from .connection import Connection
 
 __all__ = ["broadcast"]
@@ -82,14 +83,16 @@ def broadcast(
             if when_slow is not None and _is_slow(connection, max_buffered):
                 when_slow(connection)
                 continue
-            if connection._life.continuing:
-                raise ConcurrencyError(FRAGMENTED)
-            frame = prepared._frame(connection.protocol)
             if shared is not connection._shared:
                 shared = connection._shared
                 hold = shared.begin_broadcast()
+            if not hold and connection._send_now(prepared, None) != SLOW:
+                continue
+            if connection._life.continuing:
+                raise ConcurrencyError(FRAGMENTED)
+            frame = prepared._frame(connection.protocol)
             if hold:
-                connection._shared.hold(connection, frame, size)
+                shared.hold(connection, frame, size)
             else:
                 connection._put(frame, size)
         except ConcurrencyError as exc:

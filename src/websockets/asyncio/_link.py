@@ -40,6 +40,9 @@ CROWD = 500
 # Where loops have the transports whose bytes go to a socket as they are: a subclass may be anything.
 _BARE = {"asyncio.selector_events", "uvloop.loop"}
 
+# What such a transport of asyncio keeps in ``_buffer``, up to Python 3.11 and since then: empty while nothing waits.
+_BUFFERS = bytearray, deque
+
 # One object serves all the connections of a server.
 _timing = functools.lru_cache(maxsize=64)(Timing)
 
@@ -144,6 +147,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
         self._descriptor = _descriptor_of(transport)
+        self._transparent = self._descriptor >= 0 and _is_transparent(transport)
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
     def _receive_data(self, data: BytesLike) -> None:
@@ -325,12 +329,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         writes = self.protocol.data_to_send()
         if self._corked:
             writes.insert(0, self._take_corked())
+        if len(writes) == 1 and writes[0]:
+            self._write_out(writes[0])
+            return
         if not writes or self._lost or self.transport.is_closing():
             return
         self._bytes_sent += sum(map(len, writes))
-        if len(writes) == 1 and writes[0]:
-            self.transport.write(writes[0])
-        elif writes[-1]:
+        if writes[-1]:
             self._write_all(writes)
         else:
             self._write_last(writes)
@@ -417,6 +422,11 @@ def _descriptor_of(transport: asyncio.Transport) -> int:
         return -1
     sock = transport.get_extra_info("socket")
     return -1 if sock is None else cast(int, sock.fileno())
+
+
+def _is_transparent(transport: asyncio.Transport) -> bool:
+    """Whether a transport shows in attributes whether something waits there, and whether it is closing."""
+    return isinstance(getattr(transport, "_buffer", None), _BUFFERS) and getattr(transport, "_closing", None) is False
 
 
 def _waiting(transport: asyncio.WriteTransport) -> int:

@@ -153,7 +153,15 @@ class Waiter:
 class _Numbers:
     """Numbers that every connection has: the table of names of other attributes is full."""
 
-    __slots__ = ("_bytes_received", "_bytes_sent", "_descriptor", "_messages_sent", "_payload_sent", "_saved_sent")
+    __slots__ = (
+        "_bytes_received",
+        "_bytes_sent",
+        "_descriptor",
+        "_messages_sent",
+        "_payload_sent",
+        "_saved_sent",
+        "_transparent",
+    )
 
     _bytes_received: int
     _bytes_sent: int
@@ -161,11 +169,12 @@ class _Numbers:
     _messages_sent: int
     _payload_sent: int
     _saved_sent: int
+    _transparent: bool
 
     def __new__(cls, *_arguments: object, **_options: object) -> Self:
         self = super().__new__(cls)
         self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
-        self._descriptor = -1
+        self._descriptor, self._transparent = -1, False
         return self
 
 
@@ -195,6 +204,8 @@ class Pump(_Numbers):
         _lost: whether the TCP connection is over.
         _descriptor: of the socket, if the compiled twin may write there itself while nothing waits in the transport; -1
             if not, as for a transport that is assigned anew.
+        _transparent: whether the attributes ``_buffer`` and ``_closing`` of the transport tell what others are asked:
+            looking is quicker than calling.
         _write_error: why the kernel took nothing from the compiled twin; the transport then hears of it, but not why.
         _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
         _messages_sent: messages in one frame, _payload_sent: the bytes of their payloads, _saved_sent: how many of them
@@ -344,6 +355,7 @@ class Pump(_Numbers):
         self._corked += len(frame)
 
     def _write_out(self, frames: bytes) -> None:
+        """Write frames, unless the connection is over."""
         if not self._lost and not self.transport.is_closing():
             self._bytes_sent += len(frames)
             self.transport.write(frames)
