@@ -92,7 +92,7 @@ def broadcast(
                 raise ConcurrencyError(FRAGMENTED)
             frame = prepared._frame(connection.protocol)
             if hold:
-                shared.hold(connection, frame, size)
+                connection._shared.hold(connection, frame, size)
             else:
                 connection._put(frame, size)
         except ConcurrencyError as exc:
