@@ -19,6 +19,7 @@ from core._twins import TWINS
 from robustness.worlds import LOOPS
 from websockets.asyncio import _readable
 from websockets.asyncio._link import _descriptor_of
+from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 from websockets.testing import connected_pair
@@ -211,6 +212,16 @@ async def test_asyncio_shows_what_waits() -> None:
     assert waiting > 0
 
 
+def anonymous() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of a server without a certificate, and of a client that needs none."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in server, client:
+        context.set_ciphers("aNULL:@SECLEVEL=0")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return server, client
+
+
 async def test_those_below_tls_are_not() -> None:
     loop = asyncio.get_running_loop()
     made: asyncio.Future[Any] = loop.create_future()
@@ -219,13 +230,7 @@ async def test_those_below_tls_are_not() -> None:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             made.set_result(transport)
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ciphers("aNULL:@SECLEVEL=0")  # without a certificate
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    client.set_ciphers("aNULL:@SECLEVEL=0")
-    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    context, client = anonymous()
     server = await loop.create_server(Refusing, "127.0.0.1", 0, ssl=context)
     async with server:
         host, port = server.sockets[0].getsockname()
@@ -234,6 +239,29 @@ async def test_those_below_tls_are_not() -> None:
             assert end.get_extra_info("socket").fileno() >= 0
             assert _descriptor_of(end) == -1
             end.abort()
+
+
+async def test_tls_brings_what_it_read() -> None:
+    """It would take longer to fill the buffer of the loop; and nothing else is any different."""
+    protocols: list[asyncio.BaseProtocol] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        protocols.append(connection.transport.get_protocol())
+        async for data in connection:
+            await connection.send(data)
+
+    context, trusting = anonymous()
+    async with serve(handler, "127.0.0.1", 0, ssl=context) as server:
+        host, port = next(iter(server.sockets)).getsockname()
+        async with connect(f"wss://{host}:{port}/", ssl=trusting, proxy=None, max_size=None) as client:
+            protocols.append(client.transport.get_protocol())
+            for size in (0, 100, 100_000, 2**20 - 1):
+                await client.send(bytes(size))
+                assert await client.recv() == bytes(size)
+            assert await (await client.ping()) >= 0
+        assert client.close_code == 1000
+    assert len(protocols) == 2
+    assert not any(isinstance(protocol, asyncio.BufferedProtocol) for protocol in protocols)
 
 
 async def test_those_of_others_are_not() -> None:

@@ -40,6 +40,9 @@ CROWD = 500
 # Where loops have the transports whose bytes go to a socket as they are: a subclass may be anything.
 _BARE = {"asyncio.selector_events", "uvloop.loop"}
 
+# Where asyncio's transports for TLS are.
+_TLS = "asyncio.sslproto"
+
 # What such a transport of asyncio keeps in ``_buffer``, up to Python 3.11 and since then: empty while nothing waits.
 _BUFFERS = bytearray, deque
 
@@ -148,6 +151,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self.transport = transport = cast(asyncio.Transport, transport)
         self._descriptor = _descriptor_of(transport)
         self._transparent = self._descriptor >= 0 and _is_transparent(transport)
+        if type(transport).__module__ == _TLS:
+            transport.set_protocol(_Stream(self))
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
     def _receive_data(self, data: BytesLike) -> None:
@@ -414,6 +419,21 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _uncork(self) -> None:
         self._backstop = False
         self._flush()
+
+
+class _Stream(asyncio.Protocol):
+    """What asyncio's TLS calls in place of a connection: to fill our buffer costs it more than to bring its own.
+
+    Parameters:
+        link: the connection.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.data_received = link.data_received  # type: ignore[method-assign]
+        self.eof_received = link.eof_received  # type: ignore[method-assign]
+        self.pause_writing = link.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = link.resume_writing  # type: ignore[method-assign]
+        self.connection_lost = link.connection_lost  # type: ignore[method-assign]
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:
