@@ -9,12 +9,11 @@ from typing import Final
 
 from ._accelerator import FrameDecoder, build_frame
 from ._failures import InvalidText
+from .extensions._deflate import FIN, RSV1
 from .typing import Data
 
 __all__ = ["Account"]
 
-_FIN: Final = 0x80
-_RSV1: Final = 0x40
 _TEXT: Final = 0x1
 
 
@@ -40,7 +39,7 @@ class Account:
             InvalidText: what there is of a message in fragments isn't UTF-8.
             UnicodeDecodeError: a message in one frame isn't.
         """
-        final = head >= _FIN
+        final = head >= FIN
         self.size = 0 if final else self.size + len(payload)
         if self.opcode & 0x0F != _TEXT:
             return payload
@@ -50,7 +49,7 @@ class Account:
         if head & 0x0F or self.checker is None:
             # A decoder of plain frames knows how to check text in pieces.
             self.checker = FrameDecoder(False, 0, -1, -1, False)
-        self.checker.feed(build_frame(head & ~_RSV1, payload, None))
+        self.checker.feed(build_frame(head & ~RSV1, payload, None))
         if self.checker.failure is not None:
             raise InvalidText(self.checker.failure[1])
         return payload

@@ -14,8 +14,9 @@ import sys
 from ._accelerator import Encoded, build_frame, new_mask
 from ._lifecycle import Side
 from ._messages import encode_message
+from .extensions._deflate import FIN
 from .extensions.permessage_deflate import PerMessageDeflate
-from .protocol import FIN, Protocol
+from .protocol import Protocol
 from .typing import BytesLike, DataLike
 
 __all__ = ["PreparedMessage", "prepare"]

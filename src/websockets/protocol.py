@@ -27,6 +27,7 @@ from .exceptions import (
     ProtocolError,
     TooManyFragments,
 )
+from .extensions._deflate import FIN, RSV1
 from .extensions.base import Extension, decode_through, encode_through
 from .extensions.permessage_deflate import PerMessageDeflate
 from .frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode
@@ -46,8 +47,6 @@ Sink = Callable[[int, Data], None]
 SEND_EOF: Final = b""
 """In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
 
-FIN: Final = 0x80
-RSV1: Final = 0x40
 # First bytes of messages in one frame, uncompressed.
 WHOLE: Final = (FIN | 1, FIN | 2)
 

@@ -100,7 +100,7 @@ def test_s25_memory_is_flat_beyond_the_limit(loop: str) -> None:
     with victim(loop, max_connections=100) as process:
         before = process.status("VmRSS")
         sizes = asyncio.run(attack(process))
-        # A few KiB each the first time. The allocator takes a MiB now and then until it has enough; 2000 connections
+        # A few KiB each the first time. The allocator takes a MiB now and then until it has enough; 1000 connections
         # that stayed would take more.
         assert sizes[0] - before < 8 * 1024
         assert sizes[-1] - sizes[1] < 4 * 1024

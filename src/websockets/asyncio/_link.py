@@ -152,7 +152,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._descriptor = _descriptor_of(transport)
         self._transparent = self._descriptor >= 0 and _is_transparent(transport)
         if type(transport).__module__ == _TLS:
-            transport.set_protocol(_Stream(self))
+            transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
     def _receive_data(self, data: BytesLike) -> None:
@@ -421,19 +421,19 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._flush()
 
 
-class _Stream(asyncio.Protocol):
+class _Stream:
     """What asyncio's TLS calls in place of a connection: to fill our buffer costs it more than to bring its own.
 
     Parameters:
         link: the connection.
     """
 
+    __slots__ = ("connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing")
+
     def __init__(self, link: Link) -> None:
-        self.data_received = link.data_received  # type: ignore[method-assign]
-        self.eof_received = link.eof_received  # type: ignore[method-assign]
-        self.pause_writing = link.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = link.resume_writing  # type: ignore[method-assign]
-        self.connection_lost = link.connection_lost  # type: ignore[method-assign]
+        self.data_received, self.eof_received = link.data_received, link.eof_received
+        self.connection_lost = link.connection_lost
+        self.pause_writing, self.resume_writing = link.pause_writing, link.resume_writing
 
 
 def _descriptor_of(transport: asyncio.Transport) -> int:

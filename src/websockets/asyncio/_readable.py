@@ -27,7 +27,8 @@ from .._accelerator import Encoded, FrameDecoder, Queue, build_frame, build_head
 from .._lifecycle import Lifecycle
 from .._messages import MISSING, Missing, encode_message
 from .._statistics import payload_length
-from ..protocol import FIN, Protocol
+from ..extensions._deflate import FIN
+from ..protocol import Protocol
 from ..typing import BytesLike, Data
 
 __all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
