@@ -50,5 +50,5 @@ def explain(exc: Exception) -> tuple[int, str]:
 
 def closed(rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None) -> ConnectionClosed:
     """The exception for whoever uses a connection after it closed with these Close frames."""
-    ok = all(close is not None and close.code in OK_CLOSE_CODES for close in (rcvd, sent))
+    ok = rcvd is not None and sent is not None and rcvd.code in OK_CLOSE_CODES and sent.code in OK_CLOSE_CODES
     return (ConnectionClosedOK if ok else ConnectionClosedError)(rcvd, sent, rcvd_then_sent)

@@ -103,6 +103,12 @@ class Session:
         return self.protocol.state is State.CLOSED
 
     @property
+    def restless(self) -> bool:
+        """Whether anything happened beyond messages arriving, so that :meth:`attend` must be called."""
+        protocol = self.protocol
+        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
+
+    @property
     def due_at(self) -> float:
         """When :meth:`ring` must be called; infinity for never."""
         return min(self.alarm_at, self.idle_at)
@@ -120,24 +126,26 @@ class Session:
         """Take in what a read gave; nothing refers to ``data`` afterwards.
 
         Returns:
-            Whether anything happened beyond messages arriving, so that :meth:`attend` must be called.
+            Whether it is :attr:`restless` now.
         """
         protocol = self.protocol
         if protocol._life.receiving is _RECEIVING:
             protocol._receive_frames(data)
         else:
             protocol.receive_data(data)
-        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
+        return self.restless
 
     def receive_frames(self, frames: list[Any]) -> bool:
         """As :meth:`receive_data`, for a read that went through the decoder already."""
-        protocol = self.protocol
-        protocol._take_frames(frames)
-        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
+        self.protocol._take_frames(frames)
+        return self.restless
 
     def receive_eof(self) -> None:
         """Take in the end of the stream."""
         self.protocol.receive_eof()
+        if self.alarm is Alarm.CLOSING:
+            # It goes on as before, in the time that it has left.
+            self._known = self.protocol._life.state
 
     def connection_lost(self, exc: Exception | None) -> list[Any]:
         """Take in that the TCP connection is over, for a cause if there is one.
@@ -236,7 +244,7 @@ class Session:
             The pings that were answered and that somebody waits for.
         """
         answered: list[Answered] = []
-        for event in self.protocol.events_received():
+        for event in self.protocol.events_received() if self.protocol.events else ():
             if isinstance(event, Frame):
                 if event.opcode is Opcode.PONG:
                     answered += self._acknowledge(bytes(event.data), now)
@@ -274,9 +282,10 @@ class Session:
     def _set_alarm(self, now: float) -> None:
         """Wait for what the state calls for."""
         protocol = self.protocol
-        state = self._known = protocol.state
+        state = self._known = protocol._life.state
         # A peer that ends the stream may have left something to be written that it will never read.
-        if protocol.close_expected() or (state is State.CLOSED and not self._lost):
+        closing = not self._lost if state is State.CLOSED else protocol.close_expected()
+        if closing:
             if self.alarm is not Alarm.CLOSING:
                 self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
         elif protocol._held is not None:

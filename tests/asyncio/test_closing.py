@@ -6,12 +6,14 @@ import asyncio
 import gc
 import logging
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side, State
 from websockets.testing import connected_pair
@@ -62,6 +64,47 @@ async def test_client_waits_for_the_server_to_end_the_tcp_connection() -> None:
         peer.raw.eof()
         await connection.wait_closed()
         assert peer.raw.ended == "eof"
+
+
+class Remembering(ServerConnection):
+    """A class of the application that has something to do when the connection is over."""
+
+    order: ClassVar[list[str]] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.order.append("connection_lost")
+
+
+@pytest.mark.parametrize(
+    ("cls", "expected"),
+    [
+        pytest.param(ServerConnection, ["recv", "after the call"], id="at once"),
+        pytest.param(Remembering, ["connection_lost", "after the call", "recv"], id="not before a class of the user"),
+    ],
+)
+@virtual
+async def test_who_waits_for_a_message_goes_on_when_the_connection_ends(
+    cls: type[ServerConnection], expected: list[str]
+) -> None:
+    order = Remembering.order
+    order.clear()
+
+    async def receive(connection: Connection) -> None:
+        with pytest.raises(ConnectionClosedError):
+            await connection.recv()
+        order.append("recv")
+
+    def end(connection: Connection) -> None:
+        connection.connection_lost(None)
+        order.append("after the call")
+
+    async with open_end(Side.SERVER, create_connection=cls) as (connection, _):
+        task = asyncio.create_task(receive(connection))
+        await idle()
+        asyncio.get_running_loop().call_soon(end, connection)
+        await task
+        assert order == expected
 
 
 @pytest.mark.scenario(63, 77)

@@ -43,6 +43,9 @@ _BARE = {"asyncio.selector_events", "uvloop.loop"}
 # Where asyncio's transports for TLS are.
 _TLS = "asyncio.sslproto"
 
+# Where the methods are that no program has put in the place of ours.
+_OURS = __name__.partition(".")[0] + "."
+
 # What such a transport of asyncio keeps in ``_buffer``, up to Python 3.11 and since then: empty while nothing waits.
 _BUFFERS = bytearray, deque
 
@@ -95,14 +98,15 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------------- closing
 
     def _start_closing(self, code: int, reason: str = "", timeout: float | None = None) -> None:
+        if self._lost:
+            return
         self._session.close(code, reason)
         if timeout is not None:
             self._session.limit_closing(timeout, self.loop.time())
         self._choose_path()
-        if not self._lost:
-            # The Close of the peer must be seen, also when nobody reads messages any more.
-            self._resume_reading()
-            self._attend()
+        # The Close of the peer must be seen, also when nobody reads messages any more.
+        self._resume_reading()
+        self._attend()
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
@@ -266,7 +270,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
         self._take_rest()
         self._session.receive_eof()
-        self._attend()
+        if self._session.restless:
+            self._attend()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
@@ -281,13 +286,21 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._entry is not None:
             self._shared.cancel(self._entry)
             self._entry = None
-        self._attend()
+        if self._session.restless:
+            self._attend()
+        else:
+            self._choose_path()
         for waiter in waiters:
             _reject(waiter, self._session.close_exc())
-        self._wake_receiver()
         self._wake_drainers()
         if self._closing is not None and not self._closing.done():
             self._closing.set_result(None)
+        if self._receiver is not None:
+            # A class may have more to do before tasks see that the connection is over.
+            if type(self).connection_lost.__module__.startswith(_OURS):
+                self._receiver.resume()
+            else:
+                self._receiver.wake()
 
     def pause_writing(self) -> None:
         """Called by the loop: too much waits to be sent."""
@@ -324,7 +337,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         for waiter, latency in self._session.attend(self.loop.time()):
             if not waiter.done():
                 waiter.set_result(latency)
-        self._flush()
+        if self.protocol.writes or self._corked:
+            self._flush()
         if not self._lost:
             self._schedule()
         self._choose_path()
@@ -334,16 +348,17 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         writes = self.protocol.data_to_send()
         if self._corked:
             writes.insert(0, self._take_corked())
-        if len(writes) == 1 and writes[0]:
+        # An empty item is the last there can be: the end of what we send.
+        last = bool(writes) and not writes[-1]
+        if last:
+            del writes[-1]
+        if len(writes) == 1:
             self._write_out(writes[0])
-            return
-        if not writes or self._lost or self.transport.is_closing():
-            return
-        self._bytes_sent += sum(map(len, writes))
-        if writes[-1]:
+        elif writes and not self._lost and not self.transport.is_closing():
+            self._bytes_sent += sum(map(len, writes))
             self._write_all(writes)
-        else:
-            self._write_last(writes)
+        if last and not self._lost and not self.transport.is_closing():
+            self._half_close()
 
     def _write_pieces(self, header: bytes, payload: BytesLike) -> None:
         """Write a large frame."""
@@ -362,12 +377,6 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._drainers is None and self.transport.get_write_buffer_size():
             # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
             self.transport.set_write_buffer_limits(*write_marks(self._write_limit))
-
-    def _write_last(self, writes: list[bytes]) -> None:
-        # An empty item is the last there can be: the end of what we send.
-        if before := b"".join(writes):
-            self.transport.write(before)
-        self._half_close()
 
     def _half_close(self) -> None:
         """End the sending side; where that can't be done alone, as with TLS, end the connection."""
@@ -411,10 +420,6 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             # A large message that is still leaving. To the KiB: pings that wait make no difference.
             self.buffered_amount >> 10,
         )
-
-    def _wake_receiver(self) -> None:
-        if self._receiver is not None:
-            self._receiver.wake()
 
     def _uncork(self) -> None:
         self._backstop = False

@@ -350,7 +350,7 @@ class Server:
         await connection.wait_closed()
 
     def _handle(self, connection: ServerConnection) -> Awaitable[None]:
-        handler = cast(Callable[..., Awaitable[None]], self.handler)
+        handler = cast("Callable[..., Awaitable[None]]", self.handler)
         if self._options.takes_path:
             assert connection.request is not None
             return handler(connection, connection.request.path)

@@ -68,7 +68,7 @@ class _Negotiation(ServerProtocol):
         return connection
 
     def process_origin(self, headers: Headers) -> Origin | None:
-        return self._hooks.process_origin(headers, cast(Sequence[Origin | None] | None, self.origins))
+        return self._hooks.process_origin(headers, cast("Sequence[Origin | None] | None", self.origins))
 
     def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
         return self._hooks.process_extensions(headers, self.available_extensions)
@@ -166,9 +166,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
         """Called by a server of today, as a ``create_connection``: take over its options."""
         options = self._options = server._options
-        self.ws_handler = cast(Callable[..., Awaitable[Any]], server.handler)
+        self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
         self.ws_server = _ServerOfToday(server, protocol)
-        self.origins = cast(Sequence[Origin | None] | None, protocol.origins)
+        self.origins = cast("Sequence[Origin | None] | None", protocol.origins)
         self.available_extensions = protocol.available_extensions
         self.available_subprotocols = protocol.available_subprotocols
         self.server_header, self.open_timeout = options.server_header, options.open_timeout
@@ -374,8 +374,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         response: Any = self._process_request(path, request_headers)
         if not inspect.isawaitable(response):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
-            return cast(HTTPResponse | None, response)
-        return cast(HTTPResponse | None, await response)
+            return cast("HTTPResponse | None", response)
+        return cast("HTTPResponse | None", await response)
 
     @staticmethod
     def process_origin(headers: Headers, origins: Sequence[Origin | None] | None = None) -> Origin | None:
