@@ -19,13 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.cases import Job, echo
 from bench.children import processors
-from bench.contenders import OURS, Contender
+from bench.contenders import BARE, OURS, Contender
 from bench.load import opened
 from bench.measure import FIRST_IDLE, measure, settled, start, used, warm_up
 from bench.streams import Poll, allow_many_files
 from bench.wire import Traffic
 
 CONTENDER = Contender(OURS, OURS, "websockets", sys.executable)
+# What the kernel and the loop do with bytes: what grows there grows everywhere.
+BELOW = Contender(BARE, "bare protocol", BARE, sys.executable)
 SMALL = 256
 MASK = bytes(4)
 
@@ -92,14 +94,18 @@ def main() -> None:
     for count in options.connections:
         memory, cpu = connections(count, options.seconds)
         print(f"| {count:,} | {memory:.2f} | {cpu:.1f} |", flush=True)
-    print("\n| size, KiB | CPU of a message, us | of a KiB, us |\n| ---: | ---: | ---: |")
+    print("\n| size, KiB | CPU of a message, us | of a KiB, us | of a KiB, without a library |")
+    print("| ---: | ---: | ---: | ---: |")
     for exponent in options.exponents:
         case, size = echo("server", 2**exponent), 2 ** (exponent - 10)
-        rounds = [
-            measure(CONTENDER, case, "asyncio", options.seconds / 5, sys.executable) for _ in range(options.rounds)
-        ]
-        cost = statistics.median(round_.cost for round_ in rounds)
-        print(f"| {size:,} | {cost:,.1f} | {cost / size:.2f} |", flush=True)
+        cost, below = (
+            statistics.median(
+                measure(contender, case, "asyncio", options.seconds / 5, sys.executable).cost
+                for _ in range(options.rounds)
+            )
+            for contender in (CONTENDER, BELOW)
+        )
+        print(f"| {size:,} | {cost:,.1f} | {cost / size:.2f} | {below / size:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

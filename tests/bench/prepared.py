@@ -1,15 +1,18 @@
 """What one message to many costs for each of them: ``python tests/bench/prepared.py --help``.
 
-Charter: compares ``send`` of a message, ``send`` of a ``PreparedMessage``, and ``broadcast``, by the CPU time of the
-server's process, over real sockets whose other ends read and throw away. Each round does all of them in turn.
+Charter: compares ``send`` of a message, ``send`` of a ``PreparedMessage``, ``broadcast``, and for messages that aren't
+compressed the system call that all of them make, by the CPU time of the server's process, over real sockets whose other
+ends read and throw away. Each round does all of them in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import multiprocessing
+import os
 import select
 import socket
 import statistics
@@ -19,6 +22,7 @@ from multiprocessing.connection import Connection as Pipe
 
 from websockets import PreparedMessage
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.frames import Frame, Opcode
 
 REQUEST = (
     "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -47,11 +51,24 @@ async def everybody_prepared(connections: list[ServerConnection], message: str) 
     broadcast(connections, PreparedMessage(message))
 
 
+@functools.cache
+def descriptor(connection: ServerConnection) -> int:
+    number: int = connection.transport.get_extra_info("socket").fileno()
+    return number
+
+
+async def kernel(connections: list[ServerConnection], message: str) -> None:
+    frame = Frame(Opcode.TEXT, message.encode()).serialize(mask=False)
+    for connection in connections:
+        os.write(descriptor(connection), frame)
+
+
 WAYS: dict[str, Send] = {
     "send": each,
     "send prepared": prepared,
     "broadcast": everybody,
     "broadcast prepared": everybody_prepared,
+    "system call": kernel,
 }
 
 
@@ -116,14 +133,16 @@ async def measure(count: int, rounds: int, deflate: bool) -> None:
         connections = list(server.connections)
         for name, message in MESSAGES.items():
             times = 30 if len(message) < 5000 else 10
-            figures: dict[str, list[float]] = {way: [] for way in WAYS}
+            ways = {way: send for way, send in WAYS.items() if send is not kernel or not deflate}
+            figures: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(rounds):
-                for way, send in WAYS.items():
+                for way, send in ways.items():
                     figures[way].append(await timed(send, connections, message, times))
             medians = {way: statistics.median(values) for way, values in figures.items()}
             print(f"| {'compressed' if deflate else 'plain'}, {name} |", end="")
-            for median in medians.values():
-                print(f" {median:.1f} ({median / medians['send']:.2f}) |", end="")
+            for way in WAYS:
+                cell = f"{medians[way]:.1f} ({medians[way] / medians['send']:.2f})" if way in ways else "–"
+                print(f" {cell} |", end="")
             print(flush=True)
         server.close(timeout=0.5)
 

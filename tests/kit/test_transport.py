@@ -55,7 +55,7 @@ async def test_bytes_like_objects_pass(world: World) -> None:
 async def test_writing_text_is_an_error(world: World) -> None:
     a, b = Plain(), Plain()
     left, _ = await world.connect(a, b)
-    with pytest.raises(TypeError, match="must be a bytes-like object, not 'str'"):
+    with pytest.raises(TypeError, match="must be a bytes.*, not 'str'"):
         left.write("text")  # type: ignore[arg-type]
     assert not left.is_closing()
 

@@ -17,9 +17,10 @@ import pytest
 from _kit import advance, idle, request, steps, virtual, wire
 from _kit.ends import open_end
 from robustness.worlds import LOOPS, both_sides, each_loop, echo, greet, now, port_of, real_client, until
+from websockets import PreparedMessage
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side
 
@@ -378,6 +379,8 @@ async def test_s84_no_exception_goes_unretrieved(caplog: pytest.LogCaptureFixtur
 def test_s85_loops_in_threads(loop: str) -> None:
     """Connections of different loops share nothing that a thread could trip over."""
     failures: list[BaseException] = []
+    text = "é" * 70_000
+    shared = PreparedMessage(text)
 
     async def main() -> None:
         async with serve(echo, "127.0.0.1", 0) as server:
@@ -385,6 +388,10 @@ def test_s85_loops_in_threads(loop: str) -> None:
                 for number in range(100):
                     await client.send(str(number) * 100)
                     assert await client.recv() == str(number) * 100
+                # What was prepared is for all of them.
+                broadcast(server.connections, shared)
+                await client.send(shared)
+                assert [await client.recv(), await client.recv()] == [text, text]
             await greet(f"ws://127.0.0.1:{port_of(server)}/")
 
     def run() -> None:

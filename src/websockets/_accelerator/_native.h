@@ -21,6 +21,47 @@
 #define Py_END_CRITICAL_SECTION() }
 #endif
 
+/* Where there is no GIL, an object is locked while a call into it lasts, though not while its thread waits for something.
+   Such a call may run a task, which calls the same object: a lock within its own lock takes Python 3.13 some forty rounds
+   of giving way to other threads, so it is written down who holds it. That may be overwritten while the thread waits; at
+   worst it takes the long way then. */
+#ifdef Py_GIL_DISABLED
+#define HOLDER uintptr_t holder;
+#define LOCK(object)                                                                                                     \
+    {                                                                                                                    \
+        PyCriticalSection section_;                                                                                      \
+        int locked_ = lock_object(&section_, (PyObject *)(object), &(object)->holder);
+#define UNLOCK(object)                                                                                                   \
+        unlock_object(&section_, &(object)->holder, locked_);                                                            \
+    }
+
+static inline int
+lock_object(PyCriticalSection *section, PyObject *object, uintptr_t *holder)
+{
+    uintptr_t thread = (uintptr_t)PyThread_get_thread_ident();
+
+    if (_Py_atomic_load_uintptr_relaxed(holder) == thread) {
+        return 0;
+    }
+    PyCriticalSection_Begin(section, object);
+    _Py_atomic_store_uintptr_relaxed(holder, thread);
+    return 1;
+}
+
+static inline void
+unlock_object(PyCriticalSection *section, uintptr_t *holder, int locked)
+{
+    if (locked) {
+        _Py_atomic_store_uintptr_relaxed(holder, 0);
+        PyCriticalSection_End(section);
+    }
+}
+#else
+#define HOLDER
+#define LOCK(object) {
+#define UNLOCK(object) }
+#endif
+
 enum { FIN = 0x80, RSV = 0x70, RSV1 = 0x40, CONTROL = 0x08, OPCODE = 0x0F };
 enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PONG = 10 };
 

@@ -36,16 +36,16 @@ enum { SLOW, SENT, FULL };
 
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
 
-/* A method as Python sees it: where there is no GIL, the object is locked meanwhile, but not while the thread waits. A
-   connection is for one thread; whoever uses it from another may get confused answers, and shall get no crash. */
+/* A method as Python sees it. A connection is for one thread; whoever uses it from another may get confused answers, and
+   shall get no crash. */
 #define GUARDED(name, parameters, arguments)                                                                             \
     static PyObject *name##_guarded parameters                                                                           \
     {                                                                                                                    \
         PyObject *result;                                                                                                \
                                                                                                                          \
-        Py_BEGIN_CRITICAL_SECTION(self);                                                                                 \
+        LOCK(self)                                                                                                       \
         result = name arguments;                                                                                         \
-        Py_END_CRITICAL_SECTION();                                                                                       \
+        UNLOCK(self)                                                                                                     \
         return result;                                                                                                   \
     }
 #define GUARDED_ONE(Type, name) GUARDED(name, (Type * self, PyObject *argument), (self, argument))
@@ -58,6 +58,7 @@ enum { PENDING, DONE, CANCELLED };
 
 typedef struct {
     PyObject_HEAD
+    HOLDER
     PyObject *loop, *callback, *context, *message;
     char blocking, state;
 } Waiter;
@@ -576,8 +577,10 @@ read_buffer(PyObject *module, PyObject *argument)
     if (size < 0 || size > PY_SSIZE_T_MAX - ALIGNMENT) {
         return PyErr_Format(PyExc_ValueError, "a buffer can't have %zd bytes", size);
     }
-    owner = PyByteArray_FromStringAndSize(NULL, size + ALIGNMENT);
-    if (owner == NULL) {
+    /* In two steps: where memory runs out in one, Python lets go of an object with members that were never set. */
+    owner = PyByteArray_FromStringAndSize(NULL, 0);
+    if (owner == NULL || PyByteArray_Resize(owner, size + ALIGNMENT) < 0) {
+        Py_XDECREF(owner);
         return NULL;
     }
     data = PyByteArray_AS_STRING(owner);
@@ -595,6 +598,7 @@ static PyMethodDef pump_functions[] = {
 
 typedef struct {
     PyObject_HEAD
+    HOLDER
     State *state;
     PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer, *pack, *inflate;
     Queue *queue;
@@ -1651,13 +1655,16 @@ receive_step(Receive *self, PyObject *value, PyObject **result)
 static PySendResult
 Receive_am_send(Receive *self, PyObject *value, PyObject **result)
 {
-    PyObject *pump = Py_XNewRef(self->pump);
+    Pump *pump = (Pump *)Py_XNewRef(self->pump);
     PySendResult how;
 
-    Py_BEGIN_CRITICAL_SECTION(pump == NULL ? (PyObject *)self : pump);
+    if (pump == NULL) {
+        return receive_step(self, value, result);
+    }
+    LOCK(pump)
     how = receive_step(self, value, result);
-    Py_END_CRITICAL_SECTION();
-    Py_XDECREF(pump);
+    UNLOCK(pump)
+    Py_DECREF(pump);
     return how;
 }
 
@@ -1885,9 +1892,9 @@ set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
         PyErr_Format(PyExc_TypeError, "expected %s or None, not %s", type->tp_name, Py_TYPE(value)->tp_name);
         return -1;
     }
-    Py_BEGIN_CRITICAL_SECTION(self);
+    LOCK(self)
     Py_XSETREF(*place, IS_SET(value) ? Py_NewRef(value) : NULL);
-    Py_END_CRITICAL_SECTION();
+    UNLOCK(self)
     return 0;
 }
 
@@ -1923,11 +1930,11 @@ set_receiver(Pump *self, PyObject *value, void *offset)
 static int
 set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 {
-    Py_BEGIN_CRITICAL_SECTION(self);
+    LOCK(self)
     self->descriptor = -1;
     self->transparent = 0;
     Py_XSETREF(self->transport, Py_XNewRef(value));
-    Py_END_CRITICAL_SECTION();
+    UNLOCK(self)
     return 0;
 }
 
