@@ -108,6 +108,26 @@ async def test_what_the_socket_and_the_transport_get_is_the_stream(
     assert decoded(stream, masked=client) == [item if isinstance(item, str) else bytes(item) for item in sent]
 
 
+@every_twin
+@pytest.mark.parametrize("size", [2**18 - 14, 2**18 - 13, 2**18, 2**20, 3 * 2**20 + 1])
+@virtual
+async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
+    """However many of them the kernel takes, and where in one it stops, the mask goes on where it was."""
+    payload = (bytes(range(251)) * (size // 251 + 1))[:size]
+    with behind(twin, client=True) as (pump, _), socket.create_server(("127.0.0.1", 0)) as listening:
+        # TCP has room for several; a pair of sockets for less than one.
+        with socket.create_connection(listening.getsockname()) as ours, listening.accept()[0] as theirs:
+            ours.setblocking(False)
+            pump.transport = Behind(ours)
+            pump._descriptor = ours.fileno()
+            pump._send_now(payload, None)
+            waiting = b"".join(pump.transport.waiting)
+            stream, whole = bytearray(), size + 14
+            while len(stream) < whole - len(waiting):
+                stream += theirs.recv(2**20)
+    assert decoded(bytes(stream) + waiting, masked=True) == [payload]
+
+
 @pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
 @pytest.mark.parametrize("transparent", [False, True], ids=["asked", "seen"])
 @virtual

@@ -22,6 +22,8 @@
 #define GATHER_FROM ((Py_ssize_t)1 << 18)
 /* Up to so many bytes, a copy costs less than telling the kernel of two pieces. */
 enum { SMALL = 1 << 11 };
+/* So much of a large payload is masked at once: the second level of a processor's cache has room for it. */
+#define PIECE ((Py_ssize_t)1 << 18)
 /* So many bytes are written at once, however many messages wait. */
 #define CORK_LIMIT ((Py_ssize_t)1 << 16)
 /* After so many messages without a wait, the other tasks of the loop get their turn. */
@@ -965,22 +967,19 @@ typedef struct {
     PyObject *owner; /* what the payload is a part of, if that can't change; else NULL */
 } Frame;
 
+/* Lay out so many bytes of a frame, from one of them on. */
 static void
-lay_out(uint8_t *p, const Frame *frame)
+lay_out(uint8_t *p, const Frame *frame, Py_ssize_t from, Py_ssize_t size)
 {
-    memcpy(p, frame->header, frame->length);
-    copy_unmasked(p + frame->length, frame->payload, frame->size, frame->mask, 0);
-}
-
-static PyObject *
-laid_out(const Frame *frame)
-{
-    PyObject *whole = PyBytes_FromStringAndSize(NULL, frame->length + frame->size);
-
-    if (whole != NULL) {
-        lay_out((uint8_t *)PyBytes_AS_STRING(whole), frame);
+    if (from < frame->length) {
+        Py_ssize_t part = frame->length - from < size ? frame->length - from : size;
+        memcpy(p, frame->header + from, part);
+        p += part;
+        size -= part;
+        from = frame->length;
     }
-    return whole;
+    from -= frame->length;
+    copy_unmasked(p, frame->payload + from, size, frame->mask, from);
 }
 
 /* Whether the bytes of a frame lie somewhere, in one piece or two, and stay there. */
@@ -1040,6 +1039,32 @@ note_failure(Pump *self, int number)
     return failed ? -1 : 0;
 }
 
+/* Mask a frame piece by piece, each of which stays in the cache of the processor until it is sent, as long as the kernel
+   takes them whole. Return how many bytes it took; -1 for an exception. */
+static Py_ssize_t
+send_masked(Pump *self, const Frame *frame)
+{
+    Py_ssize_t size = frame->length + frame->size, done = 0, piece, sent;
+    uint8_t *copy = PyMem_Malloc(size < PIECE ? size : PIECE);
+    int number;
+
+    if (copy == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    do {
+        piece = size - done < PIECE ? size - done : PIECE;
+        lay_out(copy, frame, done, piece);
+        Py_BEGIN_ALLOW_THREADS
+        sent = send(self->descriptor, copy, (size_t)piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        number = errno;
+        Py_END_ALLOW_THREADS
+        done += sent < 0 ? 0 : sent;
+    } while (sent == piece && done < size);
+    PyMem_Free(copy);
+    return sent < 0 && note_failure(self, number) < 0 ? -1 : done;
+}
+
 /* Give a frame to the kernel, as the transport would do, if nothing waits there that comes first. Return how many bytes
    were taken; -1 for an exception. */
 static Py_ssize_t
@@ -1060,7 +1085,10 @@ send_straight(Pump *self, const Frame *frame)
         return sent < 0 ? -1 : 0;
     }
     if (size <= SMALL) {
-        lay_out(copy, frame);
+        lay_out(copy, frame, 0, size);
+    }
+    else if (frame->mask != NULL) {
+        return send_masked(self, frame);
     }
     Py_BEGIN_ALLOW_THREADS
     sent = size <= SMALL ? send(self->descriptor, copy, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -1084,21 +1112,20 @@ send_straight(Pump *Py_UNUSED(self), const Frame *Py_UNUSED(frame))
 static PyObject *
 rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
 {
-    PyObject *whole, *rest;
+    Py_ssize_t left = frame->length + frame->size - sent;
+    PyObject *rest;
 
     if (sent >= frame->length && lies_ready(frame)) {
         sent -= frame->length;
         if (sent == 0 && PyBytes_CheckExact(frame->owner)) {
             return Py_NewRef(frame->owner);
         }
-        return view_of(self->state, frame->owner, (void *)(frame->payload + sent), frame->size - sent, 1);
+        return view_of(self->state, frame->owner, (void *)(frame->payload + sent), left, 1);
     }
-    whole = laid_out(frame);
-    if (whole == NULL || sent == 0) {
-        return whole;
+    rest = PyBytes_FromStringAndSize(NULL, left);
+    if (rest != NULL) {
+        lay_out((uint8_t *)PyBytes_AS_STRING(rest), frame, sent, left);
     }
-    rest = PyBytes_FromStringAndSize(PyBytes_AS_STRING(whole) + sent, PyBytes_GET_SIZE(whole) - sent);
-    Py_DECREF(whole);
     return rest;
 }
 
@@ -1178,19 +1205,13 @@ put(Pump *self, const Frame *frame)
     uint8_t *p;
 
     if (!hold && self->corked == 0) {
-        if (size <= SMALL || lies_ready(frame)) {
-            return write_out(self, frame);
-        }
-        PyObject *whole = laid_out(frame);
-        int failed = whole == NULL || write_bytes(self, whole) < 0;
-        Py_XDECREF(whole);
-        return failed ? -1 : 0;
+        return write_out(self, frame);
     }
     p = cork_room(self, size);
     if (p == NULL) {
         return -1;
     }
-    lay_out(p, frame);
+    lay_out(p, frame, 0, size);
     self->corked += size;
     return hold && self->corked <= CORK_LIMIT ? set_backstop(self) : flush_cork(self);
 }
