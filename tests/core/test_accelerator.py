@@ -150,8 +150,9 @@ def test_decode_undoes_encode(frame: tuple[int, bool, int], rsv: int, mask: byte
         assert verdict.frames[-2:] == [head, payload]
 
 
-@given(data=st.binary(max_size=70), mask=MASKS)
-def test_mask_is_what_the_naive_one_is(data: bytes, mask: bytes) -> None:
+@given(data=st.binary(max_size=70), times=st.sampled_from([1, 100]), mask=MASKS)
+def test_mask_is_what_the_naive_one_is(data: bytes, times: int, mask: bytes) -> None:
+    data *= times
     for twin in TWINS.values():
         masked = twin.apply_mask(data, mask)
         assert masked == wire.xor(data, mask)
@@ -167,7 +168,10 @@ def test_payload_of_any_kind(twin: Any, kind: Callable[[bytes], Any]) -> None:
     # RFC 6455 section 5.7.
     assert twin.build_frame(0x81, kind(b"Hello"), b"\x37\xfa\x21\x3d") == bytes.fromhex("818537fa213d7f9f4d5158")
     assert decode(twin, Rules(), [kind(b"\x82\x05hello")]) == Verdict([0x82, b"hello"], None, False)
+    large = kind(bytes(range(256)) * 32)
+    assert twin.apply_mask(large, b"\x01\x02\x03\x04") == wire.xor(bytes(large), b"\x01\x02\x03\x04")
     assert payload == b"hello"
+    assert large == bytes(range(256)) * 32
 
 
 # ------------------------------------------------------------------------------------------------------ frames, tables

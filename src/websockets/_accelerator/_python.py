@@ -11,6 +11,7 @@ refused by its header, and text by its first wrong byte, even while the rest of 
 from __future__ import annotations
 
 import codecs
+import functools
 import os
 import struct
 import threading
@@ -34,6 +35,8 @@ Buffer = bytes | bytearray | memoryview
 
 _LENGTH_16: Final = struct.Struct(">BBH").pack
 _LENGTH_64: Final = struct.Struct(">BBQ").pack
+# From so many bytes on, masking goes by lanes.
+_LANES_FROM: Final = 4096
 _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
 # What reserved bits a decoder lets through: none, RSV1 where a message begins, or all of them anywhere.
@@ -43,9 +46,25 @@ RSV_NONE, RSV_COMPRESSED, RSV_ANY = 0x00, 0x40, 0x70
 def apply_mask(data: Buffer, mask: bytes) -> bytes:
     """Mask or unmask ``data`` with the four bytes of ``mask`` (RFC 6455 section 5.3)."""
     size = len(data)
+    if size >= _LANES_FROM:
+        return _mask_lanes(data, mask)
     # One XOR of two big integers is the fastest way that needs nothing but the language.
     key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
     return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
+
+
+def _mask_lanes(data: Buffer, mask: bytes) -> bytes:
+    """Do the same with every fourth byte at a time: making large integers of bytes takes longer than this."""
+    masked = bytearray(data)
+    for lane in range(4):
+        masked[lane::4] = masked[lane::4].translate(_xor_table(mask[lane]))
+    return bytes(masked)
+
+
+@functools.cache
+def _xor_table(key: int) -> bytes:
+    """What becomes of each byte."""
+    return bytes(byte ^ key for byte in range(256))
 
 
 def build_header(head: int, size: int) -> bytes:
