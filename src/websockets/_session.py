@@ -284,8 +284,7 @@ class Session:
         protocol = self.protocol
         state = self._known = protocol._life.state
         # A peer that ends the stream may have left something to be written that it will never read.
-        closing = not self._lost if state is State.CLOSED else protocol.close_expected()
-        if closing:
+        if not self._lost if state is State.CLOSED else protocol.close_expected():
             if self.alarm is not Alarm.CLOSING:
                 self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
         elif protocol._held is not None:

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
-from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._deprecated import names_of_old
 from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
@@ -501,24 +501,14 @@ def _checked_key(request: Request) -> str:
         raise InvalidProtocol(request.protocol)
     # Who asks for no upgrade at all learns that first: browsers and health checks come here by mistake.
     check_upgrade(headers)
-    names = headers._by_name()
-    key = names.get("sec-websocket-key")
-    if (
-        isinstance(names.get("host"), str)
-        and (isinstance(key, str) and _KEY.fullmatch(key))
-        and names.get("sec-websocket-version") == VERSION
-    ):
-        return key
-    _refuse_headers(headers)
-
-
-def _refuse_headers(headers: Headers) -> NoReturn:
-    """Say what is wrong first among the headers that every opening handshake has."""
     single_value(headers, "Host")
     key = single_value(headers, "Sec-WebSocket-Key")
     if _KEY.fullmatch(key) is None:
         raise InvalidHeaderValue("Sec-WebSocket-Key", key)
-    raise _UnsupportedVersion("Sec-WebSocket-Version", single_value(headers, "Sec-WebSocket-Version"))
+    version = single_value(headers, "Sec-WebSocket-Version")
+    if version != VERSION:
+        raise _UnsupportedVersion("Sec-WebSocket-Version", version)
+    return key
 
 
 def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:

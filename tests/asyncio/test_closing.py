@@ -76,11 +76,21 @@ class Remembering(ServerConnection):
         self.order.append("connection_lost")
 
 
+class Nameless(Remembering):
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+
+
+# As of a function that was made by exec().
+Nameless.connection_lost.__module__ = None  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("cls", "expected"),
     [
         pytest.param(ServerConnection, ["recv", "after the call"], id="at once"),
         pytest.param(Remembering, ["connection_lost", "after the call", "recv"], id="not before a class of the user"),
+        pytest.param(Nameless, ["connection_lost", "after the call", "recv"], id="nor before one without a module"),
     ],
 )
 @virtual

@@ -118,6 +118,7 @@ async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
         # TCP has room for several; a pair of sockets for less than one.
         with socket.create_connection(listening.getsockname()) as ours, listening.accept()[0] as theirs:
             ours.setblocking(False)
+            theirs.settimeout(60)  # what never comes must not be waited for
             pump.transport = Behind(ours)
             pump._descriptor = ours.fileno()
             pump._send_now(payload, None)

@@ -23,8 +23,9 @@
 
 /* Where there is no GIL, an object is locked while a call into it lasts, though not while its thread waits for something.
    Such a call may run a task, which calls the same object: a lock within its own lock takes Python 3.13 some forty rounds
-   of giving way to other threads, so it is written down who holds it. That may be overwritten while the thread waits; at
-   worst it takes the long way then. */
+   of giving way to other threads, so it is written down who holds it. Others may write there while the thread waits; then
+   a call within takes the long way. And Python lets go of a lock in favour of another object's: a call that comes back
+   from there, to an object that a second thread uses against the rules, goes unlocked. */
 #ifdef Py_GIL_DISABLED
 #define HOLDER uintptr_t holder;
 #define LOCK(object)                                                                                                     \

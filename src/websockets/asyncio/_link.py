@@ -297,7 +297,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._closing.set_result(None)
         if self._receiver is not None:
             # A class may have more to do before tasks see that the connection is over.
-            if type(self).connection_lost.__module__.startswith(_OURS):
+            if (type(self).connection_lost.__module__ or "").startswith(_OURS):
                 self._receiver.resume()
             else:
                 self._receiver.wake()
