@@ -1,13 +1,24 @@
-"""What the compiled twin writes to a socket without the transport: nobody could tell, but for the time it takes."""
+"""What the compiled twin writes to a socket without the transport, and what it must never write.
+
+Nobody could tell that it does, but for the time it takes: whatever would keep the transport from writing, or change
+what it writes, keeps the twin from it, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+import tempfile
+from asyncio import selector_events
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,62 +28,60 @@ from hypothesis import strategies as st
 from _kit import request, virtual
 from core._twins import TWINS
 from robustness.worlds import LOOPS
-from websockets.asyncio import _readable
-from websockets.asyncio._link import _descriptor_of
+from websockets.asyncio import _internals, _readable
+from websockets.asyncio._internals import socket_behind
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosedError
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.testing import connected_pair
 
-from .test_pump import PATHS, Twin, every_twin, make
+from .test_pump import Twin, compiled_twin, every_twin, make
 
 # From the sizes whose frames are copied to those that the kernel takes in many pieces.
-SIZES = [0, 1, 125, 126, 2000, 2040, 2041, 2042, 2043, 2044, 2045, 5000, 65535, 65536, 300_000, 2**20]
+SIZES = [0, 1, 125, 126, 2000, 2040, 2041, 2042, 2043, 2044, 2045, 5000, 16384, 65535, 65536, 300_000, 2**20]
+
+LARGE = b"y" * 2**20
 
 
-class Behind:
-    """A transport in front of a socket, which keeps what is written to it."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.waiting: list[bytes] = []
-        self._buffer = self.waiting
-        self.closing = False
-
-    def write(self, data: Any) -> None:
-        self.waiting.append(bytes(data))
-
-    @property
-    def _closing(self) -> bool:
-        return self.closing
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def get_write_buffer_size(self) -> int:
-        return sum(map(len, self.waiting))
+async def transport_of(sock: socket.socket) -> Any:
+    """A transport of the running loop, which nobody reads from."""
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=sock)
+    transport.pause_reading()
+    return transport
 
 
-@contextlib.contextmanager
-def behind(twin: Twin, *, client: bool = False, transparent: bool = False) -> Iterator[tuple[Any, socket.socket]]:
-    """A pump, and the other end of its socket, which holds little; whether its transport shows what waits there."""
+@contextlib.asynccontextmanager
+async def behind(twin: Twin, *, client: bool = False) -> AsyncIterator[tuple[Any, socket.socket]]:
+    """A pump on a transport of asyncio, and the other end of its socket, which holds little."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for sock in ours, theirs:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
         pump = make(twin, client=client)
-        pump.transport = Behind(ours)
-        pump._descriptor, pump._transparent = ours.fileno(), transparent
-        yield pump, theirs
+        type(pump)._write_pieces = lambda self, header, payload: self.transport.writelines([header, payload])
+        pump.transport = await transport_of(ours)
+        pump._socket = socket_behind(pump.transport)
+        assert pump._socket is ours
+        try:
+            yield pump, theirs
+        finally:
+            pump.transport.abort()
+            await asyncio.sleep(0)
 
 
 def arrived(theirs: socket.socket) -> bytes:
     pieces = []
-    with contextlib.suppress(BlockingIOError):
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
         while piece := theirs.recv(2**20):
             pieces.append(piece)
     return b"".join(pieces)
+
+
+def waiting(transport: Any) -> bytes:
+    """What waits in a transport of asyncio."""
+    buffer = transport._buffer
+    return bytes(buffer) if isinstance(buffer, bytearray) else b"".join(map(bytes, buffer))
 
 
 def decoded(data: bytes, *, masked: bool) -> list[Any]:
@@ -90,124 +99,509 @@ def message(kind: str, size: int) -> Any:
     return {"bytes": bytes, "bytearray": bytearray, "view": memoryview}[kind](b"y" * size)
 
 
+# ------------------------------------------------------------------------------------------------- what is on the wire
+
 kinds = st.sampled_from(["text", "wide text", "bytes", "bytearray", "view"])
 
 
 @every_twin
-@given(st.lists(st.tuples(kinds, st.sampled_from(SIZES)), max_size=5), st.booleans(), st.booleans())
-@virtual
-async def test_what_the_socket_and_the_transport_get_is_the_stream(
-    twin: Twin, plan: list[tuple[str, int]], client: bool, transparent: bool
+@given(st.lists(st.tuples(kinds, st.sampled_from(SIZES)), max_size=5), st.booleans())
+def test_what_the_socket_and_the_transport_get_is_the_stream(
+    twin: Twin, plan: list[tuple[str, int]], client: bool
 ) -> None:
     """The transport gets what the socket doesn't take, and everything after that."""
     sent = [message(kind, size) for kind, size in plan]
-    with behind(twin, client=client, transparent=transparent) as (pump, theirs):
-        for item in sent:
-            assert pump._send_now(item, None) == _readable.SENT
-        stream = arrived(theirs) + b"".join(pump.transport.waiting)
+
+    async def send() -> bytes:
+        async with behind(twin, client=client) as (pump, theirs):
+            for item in sent:
+                assert pump._send_now(item, None) == _readable.SENT
+            return arrived(theirs) + waiting(pump.transport)
+
+    stream = asyncio.run(send())
     assert decoded(stream, masked=client) == [item if isinstance(item, str) else bytes(item) for item in sent]
 
 
 @every_twin
 @pytest.mark.parametrize("size", [2**18 - 14, 2**18 - 13, 2**18, 2**20, 3 * 2**20 + 1])
-@virtual
 async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
     """However many of them the kernel takes, and where in one it stops, the mask goes on where it was."""
     payload = (bytes(range(251)) * (size // 251 + 1))[:size]
-    with behind(twin, client=True) as (pump, _), socket.create_server(("127.0.0.1", 0)) as listening:
-        # TCP has room for several; a pair of sockets for less than one.
+    # TCP has room for several; a pair of sockets for less than one.
+    with socket.create_server(("127.0.0.1", 0)) as listening:
         with socket.create_connection(listening.getsockname()) as ours, listening.accept()[0] as theirs:
-            ours.setblocking(False)
             theirs.settimeout(60)  # what never comes must not be waited for
-            pump.transport = Behind(ours)
-            pump._descriptor = ours.fileno()
+            pump = make(twin, client=True)
+            pump.transport = await transport_of(ours)
+            pump._socket = socket_behind(pump.transport)
             pump._send_now(payload, None)
-            waiting = b"".join(pump.transport.waiting)
-            stream, whole = bytearray(), size + 14
-            while len(stream) < whole - len(waiting):
+            stream, rest, whole = bytearray(), waiting(pump.transport), size + 14
+            while len(stream) < whole - len(rest):
                 stream += theirs.recv(2**20)
-    assert decoded(bytes(stream) + waiting, masked=True) == [payload]
+            pump.transport.abort()
+            await asyncio.sleep(0)
+    assert decoded(bytes(stream) + rest, masked=True) == [payload]
 
 
-@pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
-@pytest.mark.parametrize("transparent", [False, True], ids=["asked", "seen"])
-@virtual
-async def test_what_waits_comes_first(transparent: bool) -> None:
-    with behind(PATHS["native"], transparent=transparent) as (pump, theirs):
+@compiled_twin
+async def test_what_waits_comes_first(twin: Twin) -> None:
+    async with behind(twin) as (pump, theirs):
         pump._send_now("one", None)
-        assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x03one", [])
-        pump.transport.write(b"before")
+        assert (arrived(theirs), waiting(pump.transport)) == (b"\x81\x03one", b"")
+        pump.transport.write(LARGE)
+        stream = arrived(theirs)
         pump._send_now("two", None)
-        pump._send_now(bytes(2**20), None)
+        pump._send_now(LARGE, None)
         pump._put(b"\x81\x01x", 1)
-        assert arrived(theirs) == b""
-        waiting = b"".join(pump.transport.waiting)
-        assert waiting.startswith(b"before\x81\x03two\x82")
-        assert waiting.endswith(bytes(2**20) + b"\x81\x01x")
-        pump.transport.waiting.clear()
-        pump._put(b"\x81\x01y", 1)
-        assert (arrived(theirs), pump.transport.waiting) == (b"\x81\x01y", [])
+        stream += arrived(theirs) + waiting(pump.transport)
+        assert stream == LARGE + b"\x81\x03two" + b"\x82\x7f" + len(LARGE).to_bytes(8, "big") + LARGE + b"\x81\x01x"
 
 
-@pytest.mark.parametrize("transparent", [False, True], ids=["asked", "seen"])
 @every_twin
-@virtual
-async def test_nothing_is_written_once_the_transport_closes(twin: Twin, transparent: bool) -> None:
-    with behind(twin, transparent=transparent) as (pump, theirs):
-        pump.transport.closing = True
+async def test_nothing_is_written_once_the_transport_closes(twin: Twin) -> None:
+    async with behind(twin) as (pump, theirs):
+        pump.transport.close()
         for size in SIZES:
             if size < _readable.GATHER_FROM:
                 pump._send_now(bytes(size), None)
-        assert (arrived(theirs), pump.transport.waiting, pump._bytes_sent) == (b"", [], 0)
+        assert (arrived(theirs), waiting(pump.transport), pump._bytes_sent) == (b"", b"", 0)
 
 
 @every_twin
-@virtual
-async def test_a_descriptor_goes_with_its_transport(twin: Twin) -> None:
-    with behind(twin) as (pump, theirs):
-        pump.transport = Behind(pump.transport.sock)
-        pump._send_now("text", None)
-        assert (arrived(theirs), pump.transport.waiting) == (b"", [b"\x81\x04text"])
+async def test_a_socket_goes_with_its_transport(twin: Twin) -> None:
+    async with behind(twin) as (pump, theirs):
+        first, ours = pump.transport, pump._socket
+        pump.transport = other = await transport_of(socket.create_server(("127.0.0.1", 0)))
+        if not isinstance(pump, _readable.Pump):
+            assert pump._socket is None
+        assert ours is not None
+        assert arrived(theirs) == b""
+        pump.transport = first
+        other.abort()
 
 
-@pytest.mark.skipif("native" not in PATHS, reason="the compiled twin wasn't built")
-@virtual
-async def test_what_the_kernel_says_only_once_is_kept() -> None:
-    with behind(PATHS["native"]) as (pump, theirs):
-        theirs.close()
-        pump._send_now("text", None)
-        assert isinstance(pump._write_error, BrokenPipeError)
-        # It is for the transport to find out, too, and to end the connection.
-        assert pump.transport.waiting == [b"\x81\x04text"]
+# ----------------------------------------------------------------------------------------------- somebody else's socket
 
 
-async def test_a_reset_is_told_as_what_it_was() -> None:
-    failure: asyncio.Future[ConnectionClosedError] = asyncio.get_running_loop().create_future()
+class Strangers:
+    """Sockets that get the numbers of others which were closed, and must not get anything else."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def take(self, number: int) -> None:
+        """Open sockets until one has this number."""
+        while not any(sock.fileno() == number for pair in self.pairs for sock in pair):
+            self.pairs.append(socket.socketpair())
+
+    def close(self) -> bytes:
+        """What any of them got."""
+        got = bytearray()
+        for sock in (sock for pair in self.pairs for sock in pair):
+            sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                got += sock.recv(2**20)
+        for pair in self.pairs:
+            for sock in pair:
+                sock.close()
+        return bytes(got)
+
+
+ENDS: dict[str, Callable[[socket.socket], object]] = {
+    "closed": socket.socket.close,
+    "detached": lambda sock: os.close(sock.detach()),
+}
+
+
+@every_twin
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("size", [10, 5000, 2**18])
+async def test_what_somebody_else_owns_by_now_is_not_written_to(
+    twin: Twin, end: Callable[[socket.socket], object], size: int
+) -> None:
+    strangers = Strangers()
+    async with behind(twin) as (pump, _):
+        ours = pump._socket
+        number = ours.fileno()
+        end(ours)
+        strangers.take(number)
+        with contextlib.suppress(OSError):
+            pump._send_now(bytes(size), None)
+            pump._send_now("more", None)
+        assert pump.transport.is_closing()
+        selector_of_running_loop_forgets(number)
+    assert strangers.close() == b""
+
+
+def selector_of_running_loop_forgets(number: int) -> None:
+    """The loop still watches a number that a socket had when it was closed behind its back."""
+    with contextlib.suppress(Exception):
+        asyncio.get_running_loop()._selector.unregister(number)  # type: ignore[attr-defined]
+
+
+# uvloop keeps a number, and with it what was detached; but nothing is closed below it.
+@pytest.mark.parametrize(("loop", "end"), [("asyncio", "closed"), ("asyncio", "detached"), ("uvloop", "closed")])
+def test_a_socket_that_its_owner_closed(loop: str, end: str) -> None:
+    """``connect(sock=sock)``, and the caller closes ``sock``: the connection ends; nobody else hears of it."""
+    if loop not in LOOPS:
+        pytest.skip("there is no uvloop here")
+    strangers = Strangers()
+
+    async def test() -> None:
+        async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0) as server:
+            address = next(iter(server.sockets)).getsockname()
+            with socket.create_connection(address) as sock:
+                client = await connect("ws://localhost/", sock=sock, proxy=None, compression=None)
+                number = sock.fileno()
+                ENDS[end](sock)
+            if loop == "asyncio":
+                strangers.take(number)
+                with contextlib.suppress(ConnectionClosedError):
+                    for _ in range(3):
+                        await client.send("secret")
+                        await asyncio.sleep(0)
+                with pytest.raises(ConnectionClosedError) as raised:
+                    await client.recv()
+                assert isinstance(raised.value.__cause__, OSError)
+                selector_of_running_loop_forgets(number)
+            else:
+                await client.send("for the server")
+            client.transport.abort()
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(test())
+    assert strangers.close() == b""
+
+
+@every_twin
+def test_a_transport_that_was_collected(twin: Twin) -> None:
+    """It closes its socket without being told to close."""
+    strangers = Strangers()
+
+    async def test() -> None:
+        async with behind(twin) as (pump, _):
+            number = pump._socket.fileno()
+            with pytest.warns(ResourceWarning):
+                pump.transport.__del__()
+            strangers.take(number)
+            assert not pump.transport.is_closing()
+            with contextlib.suppress(OSError):
+                pump._send_now("secret", None)
+            selector_of_running_loop_forgets(number)
+
+    asyncio.run(test())
+    assert strangers.close() == b""
+
+
+CLOSED_LOOP = """
+import asyncio, os, socket, sys
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+
+async def opened():
+    server = await serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0)
+    uri = "ws://127.0.0.1:%d/" % next(iter(server.sockets)).getsockname()[1]
+    return server, await connect(uri, proxy=None, compression=None)
+
+if {loop!r} == "uvloop":
+    import uvloop
+    loop = uvloop.new_event_loop()
+else:
+    loop = asyncio.new_event_loop()
+server, client = loop.run_until_complete(opened())
+numbers = [connection.transport.get_extra_info("socket").fileno() for connection in [client, *server.connections]]
+loop.close()
+pairs = [socket.socketpair() for _ in range(20)]
+reused = [number for number in numbers if any(sock.fileno() == number for pair in pairs for sock in pair)]
+for _ in range(3):
+    try:
+        client.send("secret").send(None)
+    except (StopIteration, Exception):
+        pass
+for pair in pairs:
+    for sock in pair:
+        sock.setblocking(False)
+        try:
+            print("a stranger got", sock.recv(100))
+        except BlockingIOError:
+            pass
+print("done", len(reused) if {loop!r} == "uvloop" else 2, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_that_was_closed(loop: str) -> None:
+    """With a connection open: uvloop closes its sockets, and what is sent then goes to nobody else."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CLOSED_LOOP.format(loop=loop)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("done 2\n", "")
+
+
+# ------------------------------------------------------------------------------------------ who has the transport's ear
+
+
+@every_twin
+@pytest.mark.parametrize("size", [4, 5000, 2**18])
+@pytest.mark.parametrize("where", ["instance", "class"])
+async def test_who_replaces_write_sees_everything(
+    twin: Twin, size: int, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    def write(*arguments: Any) -> None:
+        data = arguments[-1]
+        seen.append(b"".join(map(bytes, data)) if isinstance(data, list) else bytes(data))
+
+    async with behind(twin) as (pump, theirs):
+        for name in ("write", "writelines"):
+            monkeypatch.setattr(pump.transport if where == "instance" else type(pump.transport), name, write)
+        pump._send_now(bytes(size), None)
+        pump._write_out(b"\x8a\x00")
+        pump._put(b"\x81\x01x", 1)
+        assert arrived(theirs) == b""
+        assert decoded(b"".join(seen), masked=False) == [bytes(size), b"", "x"]
+        monkeypatch.undo()
+        pump._send_now("again", None)
+        assert arrived(theirs) == b"\x81\x05again"
+
+
+@every_twin
+@pytest.mark.parametrize("name", ["write", "writelines"])
+async def test_who_replaces_one_of_them_sees_what_it_is_for(
+    twin: Twin, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large frame of a server is written in pieces."""
+    seen: list[Any] = []
+    async with behind(twin) as (pump, theirs):
+        monkeypatch.setattr(pump.transport, name, seen.append)
+        pump._send_now(LARGE, None)
+        assert [type(item) for item in seen] == ([] if name == "write" else [list])
+        if name == "writelines":
+            assert arrived(theirs) == b""
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
+def test_a_program_that_watches_what_is_written(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """``connection.transport.write = f``, where transports have attributes: messages, pongs, broadcasts, Close."""
+    seen: list[bytes] = []
 
     async def handler(connection: ServerConnection) -> None:
-        # Nobody else runs meanwhile: the connection learns of it by writing.
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.close()
+        transport: Any = connection.transport
+        write = transport.write
+
+        def watch(data: Any) -> None:
+            seen.append(bytes(data))
+            write(data)
+
+        try:
+            transport.write = watch
+        except AttributeError:
+            return
         await connection.send("text")
+        await connection.send(bytes(3000))
+        broadcast([connection], "all")
+        assert await connection.recv() == "last"
+
+    async def test() -> None:
+        async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+            host, port = next(iter(server.sockets)).getsockname()
+            async with connect(f"ws://{host}:{port}/", proxy=None, compression=None) as client:
+                with contextlib.suppress(ConnectionClosed):
+                    await client.ping(b"?")
+                    await client.send("last")
+                    await client.wait_closed()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(test())
+    if new_loop is LOOPS["asyncio"]:
+        assert decoded(b"".join(seen), masked=False) == ["text", bytes(3000), "all", b"?", b"\x03\xe8"]
+
+
+async def test_a_file_that_is_being_sent() -> None:
+    """asyncio's ``write()`` refuses meanwhile; no frame gets into the middle of the file."""
+    content = os.urandom(2**22)
+    refused: list[str] = []
+    done = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        with tempfile.TemporaryFile() as file:
+            file.write(content)
+            file.seek(0)
+            sending = asyncio.create_task(asyncio.get_running_loop().sendfile(connection.transport, file))
+            await asyncio.sleep(0)
+            while not sending.done():
+                with pytest.raises(RuntimeError, match="sendfile is in progress") as raised:
+                    await connection.send("text")
+                refused.append(str(raised.value))
+                with pytest.raises(RuntimeError, match="sendfile is in progress"):
+                    await connection.ping()
+                broadcast([connection], "all")
+                reading.set()
+                await asyncio.sleep(0.001)
+            await sending
+        await connection.send("after")
+        done.set()
+        await connection.wait_closed()
+
+    def read() -> bytes:
+        got = bytearray()
+        while not got.endswith(b"\x81\x05after"):
+            got += peer.recv(2**16)
+        return bytes(got)
+
+    reading = asyncio.Event()
+    async with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        peer = socket.create_connection(next(iter(server.sockets)).getsockname())
+        peer.sendall(request())
+        await reading.wait()
+        got = await asyncio.to_thread(read)
+        await done.wait()
+        peer.close()
+    assert refused
+    _, _, rest = got.partition(b"\r\n\r\n")
+    assert rest == content + b"\x81\x05after"
+
+
+# ----------------------------------------------------------------------------------------------------- writes that fail
+
+
+def reset(peer: socket.socket) -> None:
+    """End a connection so that the next write of the other end fails."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+
+
+@compiled_twin
+@pytest.mark.parametrize("size", [4, 5000, 2**18])
+async def test_after_a_failed_write_the_transport_is_aborted(twin: Twin, size: int) -> None:
+    """It isn't asked to write the same again: it would hear less, and a signal might end the program."""
+    async with behind(twin) as (pump, theirs):
+        wrote: list[object] = []
+        theirs.close()
+        pump._send_now(bytes(size), None)
+        assert pump.transport.is_closing()
+        assert isinstance(pump._write_error, BrokenPipeError)
+        assert pump._torn
+        pump.transport._closing = False
+        pump.transport.write = wrote.append
+        pump._send_now("more", None)
+        pump._write_out(b"\x8a\x00")
+        assert wrote == []
+
+
+@pytest.mark.parametrize("kind", ["server", "client"])
+async def test_a_reset_is_told_as_what_it_was(kind: str) -> None:
+    async def use(connection: Any) -> None:
+        # Nobody else runs meanwhile: the connection learns of it by writing.
+        reset(peer)
+        await connection.send("text")
+        await connection.send("more")
         with pytest.raises(ConnectionClosedError) as raised:
             await connection.recv()
         failure.set_result(raised.value)
 
-    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
-        peer = socket.create_connection(next(iter(server.sockets)).getsockname())
-        peer.sendall(request())
-        closed = await failure
+    failure: asyncio.Future[ConnectionClosedError] = asyncio.get_running_loop().create_future()
+    if kind == "server":
+        async with serve(use, "127.0.0.1", 0, compression=None) as server:
+            peer = socket.create_connection(next(iter(server.sockets)).getsockname())
+            peer.sendall(request())
+            closed = await failure
+    else:
+        async with serve(lambda connection: connection.wait_closed(), "127.0.0.1", 0) as server:
+            address = next(iter(server.sockets)).getsockname()
+            async with connect(f"ws://{address[0]}:{address[1]}/", proxy=None, compression=None) as client:
+                (connection,) = server.connections
+                # The same socket, by another number.
+                theirs = connection.transport.get_extra_info("socket")
+                peer = socket.socket(fileno=os.dup(theirs.fileno()))
+                connection.transport.abort()
+                await asyncio.sleep(0)
+                await use(client)
+            closed = await failure
     assert isinstance(closed.__cause__, ConnectionResetError)
     assert closed.rcvd is None
 
 
+DEADLY = """
+import asyncio, signal, socket, struct, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+sys.path[:0] = {path!r}
+from _kit import request
+from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
+
+async def handler(connection):
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    for _ in range(3):
+        await connection.send({message})
+    try:
+        await connection.recv()
+    except ConnectionClosed:
+        done.set_result(None)
+
+async def main():
+    global peer, done
+    done = asyncio.get_running_loop().create_future()
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        peer = socket.create_connection(next(iter(server.sockets)).getsockname())
+        peer.sendall(request())
+        await done
+    print("lives")
+
+if {loop!r} == "uvloop":
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("message", ["'text'", "bytes(5000)", "bytes(2**20)"])
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="there is no such signal")
+def test_sigpipe_at_its_default(loop: str, message: str) -> None:
+    """Programs that embed Python leave it so; the peer resets, and the program goes on."""
+    code = DEADLY.format(path=[str(Path(__file__).parents[1])], message=message, loop=loop)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("lives\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("heard", "told"),
+    [(None, InterruptedError), (ConnectionResetError(), ConnectionResetError)],
+    ids=["nothing", "a reset"],
+)
+@virtual
+async def test_it_is_told_where_the_transport_heard_nothing(heard: Exception | None, told: type[Exception]) -> None:
+    async with connected_pair() as (_, connection):
+        connection._write_error = InterruptedError()
+        connection.transport.set_protocol(asyncio.Protocol())
+        connection.transport.abort()
+        connection.connection_lost(heard)
+        with pytest.raises(ConnectionClosedError) as raised:
+            await connection.recv()
+    assert type(raised.value.__cause__) is told
+
+
+# ------------------------------------------------------------------------------------------------------ whose sockets
+
+
 @pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
-def test_the_sockets_of_loops_are_written_to(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_whose_sockets_are_written_to(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Those of asyncio's transports; uvloop's gain nothing by it."""
+
     async def test() -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-            assert _descriptor_of(transport) == ours.fileno()
+            transport = await transport_of(ours)
+            assert socket_behind(transport) is (ours if new_loop is LOOPS["asyncio"] else None)
             transport.abort()
             await asyncio.sleep(0)
 
@@ -215,22 +609,55 @@ def test_the_sockets_of_loops_are_written_to(new_loop: Callable[[], asyncio.Abst
         runner.run(test())
 
 
-async def test_asyncio_shows_what_waits() -> None:
-    """If it doesn't any more, nothing breaks; but it takes longer to ask."""
-    seen: asyncio.Future[tuple[bool, int]] = asyncio.get_running_loop().create_future()
+async def with_transport(look: Callable[[Any], object]) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        transport = await transport_of(ours)
+        assert socket_behind(transport) is ours
+        look(transport)
+        transport.abort()
+        await asyncio.sleep(0)
 
-    async def handler(connection: ServerConnection) -> None:
-        before = connection._transparent
-        connection.transport.write(bytes(2**24))
-        seen.set_result((before, len(connection.transport._buffer)))  # type: ignore[attr-defined]
-        connection.abort()
 
-    async with serve(handler, "127.0.0.1", 0) as server:
-        with socket.create_connection(next(iter(server.sockets)).getsockname()) as peer:
-            peer.sendall(request())
-            transparent, waiting = await seen
-    assert transparent
-    assert waiting > 0
+@pytest.mark.parametrize("name", ["_buffer", "_closing", "_empty_waiter", "_extra"])
+async def test_a_release_of_asyncio_that_is_made_otherwise(name: str) -> None:
+    """Where something isn't as it was, everything goes through the transport."""
+
+    def look(transport: Any) -> None:
+        kept = getattr(transport, name)
+        setattr(transport, name, {} if name == "_extra" else "otherwise")
+        assert socket_behind(transport) is None
+        setattr(transport, name, kept)
+
+    await with_transport(look)
+
+
+async def test_methods_that_are_not_asyncios(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody put their own in the place of asyncio's before the library was imported."""
+
+    def look(transport: Any) -> None:
+        assert None not in _internals.OWN_METHODS
+        monkeypatch.setattr(selector_events._SelectorSocketTransport, "write", print)  # type: ignore[attr-defined]
+        assert _internals._of(type(transport), "write", selector_events) is None
+        monkeypatch.undo()
+        monkeypatch.setattr(_internals, "OWN_METHODS", (None, None))
+        assert socket_behind(transport) is None
+        monkeypatch.undo()
+
+    await with_transport(look)
+
+
+async def test_sockets_of_a_class_of_somebodys() -> None:
+    class Watched(socket.socket):
+        pass
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        watched = Watched(fileno=ours.detach())
+        transport = await transport_of(watched)
+        assert socket_behind(transport) is None
+        transport.abort()
+        await asyncio.sleep(0)
 
 
 def anonymous() -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -258,7 +685,7 @@ async def test_those_below_tls_are_not() -> None:
         transport, _ = await loop.create_connection(asyncio.Protocol, host, port, ssl=client)
         for end in transport, await made:
             assert end.get_extra_info("socket").fileno() >= 0
-            assert _descriptor_of(end) == -1
+            assert socket_behind(end) is None
             end.abort()
 
 
@@ -287,32 +714,12 @@ async def test_tls_brings_what_it_read() -> None:
 
 async def test_those_of_others_are_not() -> None:
     """Whoever derives from a transport may want to see what is written."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
 
+    def look(transport: Any) -> None:
         class Watched(type(transport)):  # type: ignore[misc]
             pass
 
         transport.__class__ = Watched
-        assert _descriptor_of(transport) == -1
-        transport.abort()
-        await asyncio.sleep(0)
+        assert socket_behind(transport) is None
 
-
-@pytest.mark.parametrize(
-    ("heard", "told"),
-    [(None, EOFError), (ConnectionResetError(), ConnectionResetError), (BrokenPipeError(), InterruptedError)],
-    ids=["the end", "a reset", "a broken pipe"],
-)
-@virtual
-async def test_it_is_told_only_where_the_transport_cannot_know(heard: Exception | None, told: type[Exception]) -> None:
-    """What passed, such as a lack of memory in the kernel, isn't why the connection ended later."""
-    async with connected_pair() as (_, connection):
-        connection._write_error = InterruptedError()
-        connection.transport.set_protocol(asyncio.Protocol())
-        connection.transport.abort()
-        connection.connection_lost(heard)
-        with pytest.raises(ConnectionClosedError) as raised:
-            await connection.recv()
-    assert type(raised.value.__cause__) is told
+    await with_transport(look)

@@ -29,8 +29,8 @@ FLOORS: dict[int, str] = {
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._link asyncio._loops asyncio._proxy asyncio._pump asyncio._readable "
-        "asyncio._serving"
+        "asyncio._auth asyncio._broadcast asyncio._internals asyncio._link asyncio._loops asyncio._proxy asyncio._pump "
+        "asyncio._readable asyncio._serving"
     ),
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
@@ -60,10 +60,14 @@ NEIGHBOURS = {
     ("asyncio.connection", "asyncio._link"),
     ("asyncio.connection", "asyncio._pump"),
     ("asyncio.connection", "asyncio._readable"),
+    ("asyncio._link", "asyncio._internals"),
     ("asyncio._link", "asyncio._loops"),
     ("asyncio._link", "asyncio._pump"),
     ("asyncio._link", "asyncio._readable"),
+    ("asyncio._loops", "asyncio._internals"),
+    ("asyncio._pump", "asyncio._internals"),
     ("asyncio._pump", "asyncio._readable"),
+    ("asyncio._readable", "asyncio._internals"),
     ("asyncio.router", "asyncio.server"),
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),

@@ -69,9 +69,9 @@ DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 # Twins.
 
 
-# What can't be swapped while the library is loaded: a queue belongs to the class that connections are derived from. The
+# What can't be swapped while the library is loaded: queues and buffers belong to the class of all connections. The
 # suite runs with WEBSOCKETS_ACCELERATOR=python too, where that is the readable one.
-FIXED = {"TWIN", "Queue"}
+FIXED = {"TWIN", "Queue", "read_buffer"}
 
 
 def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:

@@ -548,23 +548,12 @@ start_payload(Decoder *self, const Header *header, Py_ssize_t available)
     return 0;
 }
 
-/* Give the payload under way another capacity. Somebody may still have a view of where it was read into: then that stays
-   as it is, and belongs to them. On failure the payload is gone, and the exception ends the connection. */
+/* Give the payload under way another capacity. If that fails, the exception ends the connection. */
 static int
 resize_payload(Decoder *self, Py_ssize_t capacity)
 {
-    int text = PyUnicode_Check(self->payload);
-    PyObject *payload;
-
-    if (Py_REFCNT(self->payload) == 1) {
-        return text ? PyUnicode_Resize(&self->payload, capacity) : _PyBytes_Resize(&self->payload, capacity);
-    }
-    payload = text ? PyUnicode_New(capacity, 127) : PyBytes_FromStringAndSize(NULL, capacity);
-    if (payload != NULL) {
-        memcpy(text ? PyUnicode_DATA(payload) : PyBytes_AS_STRING(payload), payload_data(self), self->filled);
-    }
-    Py_SETREF(self->payload, payload);
-    return payload == NULL ? -1 : 0;
+    return PyUnicode_Check(self->payload) ? PyUnicode_Resize(&self->payload, capacity)
+                                          : _PyBytes_Resize(&self->payload, capacity);
 }
 
 /* Make room for more of the payload under way. */
@@ -599,7 +588,7 @@ finish_payload(Decoder *self, Output *output)
     return give(self, self->head, payload, self->filled, output);
 }
 
-/* Another piece of the payload under way, for which there is room; it may be in its place already. */
+/* Another piece of the payload under way, for which there is room. */
 static int
 add_piece(Decoder *self, const uint8_t *p, Py_ssize_t piece, Output *output)
 {
@@ -632,53 +621,6 @@ read_payload(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
         return -1;
     }
     return add_piece(self, p, piece, output) < 0 ? -1 : piece;
-}
-
-/* A large payload may be read to where it belongs. Its buffer grows with what has arrived, not with what is announced:
-   who sends little gets little memory. */
-enum { PLACE_FROM = 1 << 16, PLACE_LEAST = 1 << 18 };
-
-PyObject *
-decoder_place(Decoder *self, uint8_t **place, Py_ssize_t *size)
-{
-    PyObject *payload = NULL;
-    Py_ssize_t room, least, before;
-    uint64_t left;
-
-    *size = 0;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    left = self->size - (uint64_t)self->filled;
-    if (self->payload != NULL && self->filled >= PLACE_FROM && left >= PLACE_FROM) {
-        room = self->filled > PLACE_LEAST ? self->filled : PLACE_LEAST;
-        /* A little that would be left would take a read of its own. */
-        if ((uint64_t)room + PLACE_FROM > left) {
-            room = (Py_ssize_t)left;
-        }
-        /* A payload that grows may move, and then it is no longer aligned. */
-        least = room < PLACE_LEAST ? room : PLACE_LEAST;
-        if (payload_capacity(self) - self->filled >= least || make_room(self, room) == 0) {
-            *place = payload_data(self) + self->filled;
-            before = BEFORE_ALIGNED(*place);
-            *size = before ? before : payload_capacity(self) - self->filled;
-            payload = before ? NULL : Py_NewRef(self->payload);
-        }
-    }
-    Py_END_CRITICAL_SECTION();
-    return payload;
-}
-
-int
-decoder_placed(Decoder *self, PyObject *payload, Py_ssize_t n, Output *output)
-{
-    int failed = 0;
-
-    Py_BEGIN_CRITICAL_SECTION(self);
-    self->heard = 1;
-    if (self->payload == payload && n <= payload_capacity(self) - self->filled) {
-        failed = add_piece(self, payload_data(self) + self->filled, n, output) < 0;
-    }
-    Py_END_CRITICAL_SECTION();
-    return failed ? -1 : 0;
 }
 
 /* What follows a header: the whole payload, or its beginning. Return how many bytes were used. */

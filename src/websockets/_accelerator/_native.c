@@ -40,9 +40,12 @@ add_names(State *state)
         {&state->name_receive_data, "_receive_data"},
         {&state->name_hold_rest, "_hold_rest"},
         {&state->name_write_error, "_write_error"},
-        {&state->name_get_write_buffer_size, "get_write_buffer_size"},
         {&state->name_buffer, "_buffer"},
         {&state->name_closing, "_closing"},
+        {&state->name_empty_waiter, "_empty_waiter"},
+        {&state->name_writelines, "writelines"},
+        {&state->name_abort, "abort"},
+        {&state->name_run_until_complete, "run_until_complete"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

@@ -12,6 +12,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -77,10 +78,13 @@ typedef struct {
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
     PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
+    PyObject *plain_loops, *write, *writelines, *fileno; /* NULL until the front-end tells */
+    PyObject *raise_it;
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
-    PyObject *name_get_write_buffer_size, *name_buffer, *name_closing;
+    PyObject *name_buffer, *name_closing, *name_empty_waiter, *name_writelines, *name_abort;
+    PyObject *name_run_until_complete;
 } State;
 
 State *state_of_module(PyObject *module);
@@ -151,17 +155,6 @@ typedef struct {
 
 /* Take in at most n bytes. Return -1 for an exception, else 0. */
 int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
-
-/* Kernels copy to such addresses up to twice as fast as to others. */
-enum { ALIGNMENT = 64 };
-#define BEFORE_ALIGNED(address) (-(uintptr_t)(address) & (ALIGNMENT - 1))
-
-/* Where the rest of a large payload may be read into, and how much of it: return the object that has it, a new
-   reference; NULL if there is no such payload, or for an exception. It is NULL too where the place isn't aligned; size
-   is then how many bytes are missing to that. */
-PyObject *decoder_place(Decoder *decoder, uint8_t **place, Py_ssize_t *size);
-/* Take in n bytes that were read there. Return -1 for an exception, else 0. */
-int decoder_placed(Decoder *decoder, PyObject *payload, Py_ssize_t n, Output *output);
 
 /* Copy n bytes, unmasked if there is a mask, whose first byte to use is the one at shift. dst may be src. Return
    whether a byte has its high bit set: text without one needs no further check. */

@@ -1,5 +1,8 @@
 /* The path of a message between a transport and a task: read, queue, wait, send, write.
 
+   Any call into Python may run anything: a signal handler, a finaliser, a transport written by somebody else. So whatever
+   crosses such a call is owned here, and what was read from an object before the call is read again after it.
+
    asyncio/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
    messages: what the loop and the kernel need for one takes some thirty microseconds, and each step of ours in Python
    would add a third of one to it. So this file holds the straight way, and whatever isn't on it is a call of a method
@@ -19,9 +22,11 @@
 #endif
 
 /* From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. */
-#define GATHER_FROM ((Py_ssize_t)1 << 18)
+#define GATHER_FROM ((Py_ssize_t)1 << 15)
 /* Up to so many bytes, a copy costs less than telling the kernel of two pieces. */
 enum { SMALL = 1 << 11 };
+/* Up to so many bytes, the kernel is quicker than another thread would be in taking its turn. */
+enum { QUICK = 1 << 14 };
 /* So much of a large payload is masked at once: the second level of a processor's cache has room for it. */
 #define PIECE ((Py_ssize_t)1 << 18)
 /* So many bytes are written at once, however many messages wait. */
@@ -120,34 +125,66 @@ Waiter_dealloc(Waiter *self)
     Py_DECREF(type);
 }
 
-/* Have the loop resume the task in its next turn. */
+/* Call loop.call_soon(callback, argument), or call_soon(callback) if that is NULL, with a context if there is one. */
+static int
+call_soon(State *state, PyObject *loop, PyObject *callback, PyObject *argument, PyObject *context)
+{
+    PyObject *arguments[] = {loop, callback, argument, NULL}, *names = NULL, *result = NULL;
+    size_t count = argument == NULL ? 2 : 3;
+
+    if (context != NULL) {
+        names = PyTuple_Pack(1, state->name_context);
+        if (names == NULL) {
+            return -1;
+        }
+        arguments[count] = context;
+    }
+    result = PyObject_VectorcallMethod(state->name_call_soon, arguments, count, names);
+    Py_XDECREF(names);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Have the loop resume the task in its next turn. If that fails, the task can still be resumed. */
 static int
 waiter_call_soon(Waiter *self)
 {
     State *state = PyType_GetModuleState(Py_TYPE(self));
-    PyObject *callback = self->callback, *result;
+    PyObject *callback = self->callback, *context, *loop;
+    int failed;
 
     if (callback == NULL) {
         return 0;
     }
     self->callback = NULL;
-    PyObject *arguments[] = {self->loop, callback, (PyObject *)self, IS_SET(self->context) ? self->context : Py_None};
-    PyObject *names = PyTuple_Pack(1, state->name_context);
-    result = names == NULL ? NULL : PyObject_VectorcallMethod(state->name_call_soon, arguments, 3, names);
-    Py_XDECREF(names);
+    context = Py_NewRef(IS_SET(self->context) ? self->context : Py_None);
+    loop = Py_NewRef(self->loop);
+    failed = call_soon(state, loop, callback, (PyObject *)self, context) < 0;
+    if (failed && self->callback == NULL) {
+        self->callback = Py_NewRef(callback);
+    }
+    Py_DECREF(loop);
+    Py_DECREF(context);
     Py_DECREF(callback);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return failed ? -1 : 0;
+}
+
+/* End the wait in one of two ways. If the loop takes no more calls, it hasn't ended. */
+static int
+waiter_end(Waiter *self, char how)
+{
+    self->state = how;
+    if (waiter_call_soon(self) < 0) {
+        self->state = PENDING;
+        return -1;
+    }
+    return 0;
 }
 
 static int
 waiter_wake(Waiter *self)
 {
-    if (self->state != PENDING) {
-        return 0;
-    }
-    self->state = DONE;
-    return waiter_call_soon(self);
+    return self->state == PENDING ? waiter_end(self, DONE) : 0;
 }
 
 /* Whether a task of this loop is running; -1 for an exception. */
@@ -174,41 +211,122 @@ task_is_running(State *state, PyObject *loop)
     return task != Py_None;
 }
 
+/* Whether a loop runs one thing after the other, and never from within a read: see PLAIN_LOOPS in _readable.py. */
+static int
+is_plain_loop(State *state, PyObject *loop)
+{
+    PyObject *run = PyObject_GetAttr((PyObject *)Py_TYPE(loop), state->name_run_until_complete);
+    int plain;
+
+    if (run == NULL) {
+        PyErr_Clear(); /* whatever it is, it is none that we know */
+        return 0;
+    }
+    plain = state->plain_loops == NULL ? 0 : PySet_Contains(state->plain_loops, run);
+    Py_DECREF(run);
+    if (plain < 0) {
+        PyErr_Clear();
+    }
+    return plain > 0;
+}
+
+/* Whether the task may go on at once, and not in the next turn of the loop; -1 for an exception. */
+static int
+may_resume(Waiter *self)
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *loop;
+    int running;
+
+    if (self->callback == NULL || self->context == NULL || !PyContext_CheckExact(self->context)) {
+        return 0;
+    }
+    loop = Py_NewRef(self->loop);
+    running = is_plain_loop(state, loop) ? task_is_running(state, loop) : 1;
+    Py_DECREF(loop);
+    return running < 0 ? -1 : !running;
+}
+
+/* The task raised what is to end the program. Some loops keep what is raised in a read; none keeps what a call raises. And
+   the rest of the read isn't lost. Return -1 if it can't be done, or needn't, with the exception. */
+static int
+raise_soon(Waiter *self)
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *type, *exc, *traceback, *loop, *callback;
+    int failed;
+
+    if (!PyErr_ExceptionMatches(PyExc_SystemExit) && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return -1;
+    }
+    PyErr_Fetch(&type, &exc, &traceback);
+    PyErr_NormalizeException(&type, &exc, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exc, traceback);
+    }
+    loop = Py_NewRef(self->loop);
+    callback = Py_XNewRef(state->raise_it);
+    failed = callback == NULL || call_soon(state, loop, callback, exc, NULL) < 0;
+    Py_XDECREF(callback);
+    Py_DECREF(loop);
+    if (failed) {
+        PyErr_Restore(type, exc, traceback);
+        return -1;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(exc);
+    Py_XDECREF(traceback);
+    return 0;
+}
+
+/* Run the callback in its context. Where that is entered already, the next turn of the loop has to do. */
+static int
+waiter_run(Waiter *self)
+{
+    PyObject *context = Py_NewRef(self->context), *callback, *result;
+
+    if (PyContext_Enter(context) < 0) {
+        PyErr_Clear();
+        Py_DECREF(context);
+        return waiter_end(self, DONE);
+    }
+    self->state = DONE;
+    callback = self->callback;
+    self->callback = NULL;
+    Py_INCREF(self);
+    result = PyObject_CallOneArg(callback, (PyObject *)self);
+    if (PyContext_Exit(context) < 0) {
+        Py_CLEAR(result);
+    }
+    Py_DECREF(callback);
+    Py_DECREF(context);
+    if (result == NULL && raise_soon(self) < 0) {
+        Py_DECREF(self);
+        return -1;
+    }
+    Py_XDECREF(result);
+    Py_DECREF(self);
+    return 0;
+}
+
 /* End the wait; the task goes on before this returns, unless another task is running. The caller must be done with
    whatever it does: the task may call anything again. */
 static int
 waiter_resume(Waiter *self)
 {
-    PyObject *callback, *context, *result;
-    int running;
+    int at_once;
 
     if (self->state != PENDING) {
         return 0;
     }
-    if (self->callback == NULL || self->context == NULL || !PyContext_CheckExact(self->context)) {
-        return waiter_wake(self);
+    at_once = may_resume(self);
+    if (at_once < 0) {
+        return -1;
     }
-    running = task_is_running(PyType_GetModuleState(Py_TYPE(self)), self->loop);
-    if (running != 0) {
-        return running < 0 ? -1 : waiter_wake(self);
+    if (!at_once || self->state != PENDING || self->callback == NULL) {
+        return waiter_wake(self); /* asking may have run anything */
     }
-    self->state = DONE;
-    callback = self->callback;
-    self->callback = NULL;
-    context = Py_NewRef(self->context);
-    result = NULL;
-    if (PyContext_Enter(context) == 0) {
-        Py_INCREF(self);
-        result = PyObject_CallOneArg(callback, (PyObject *)self);
-        Py_DECREF(self);
-        if (PyContext_Exit(context) < 0) {
-            Py_CLEAR(result);
-        }
-    }
-    Py_DECREF(context);
-    Py_DECREF(callback);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return waiter_run(self);
 }
 
 static PyObject *
@@ -265,8 +383,10 @@ GUARDED(Waiter_add_done_callback, (Waiter * self, PyObject *const *args, Py_ssiz
 static PyObject *
 Waiter_remove_done_callback(Waiter *self, PyObject *callback)
 {
-    int same = self->callback == NULL ? 0 : PyObject_RichCompareBool(self->callback, callback, Py_EQ);
+    PyObject *own = Py_XNewRef(self->callback);
+    int same = own == NULL ? 0 : PyObject_RichCompareBool(own, callback, Py_EQ);
 
+    Py_XDECREF(own);
     if (same < 0) {
         return NULL;
     }
@@ -291,9 +411,8 @@ Waiter_cancel(Waiter *self, PyObject *args, PyObject *kwargs)
     if (self->state != PENDING) {
         Py_RETURN_FALSE;
     }
-    self->state = CANCELLED;
     Py_XSETREF(self->message, Py_NewRef(message));
-    if (waiter_call_soon(self) < 0) {
+    if (waiter_end(self, CANCELLED) < 0) {
         return NULL;
     }
     Py_RETURN_TRUE;
@@ -337,7 +456,8 @@ waiter_check(Waiter *self)
         PyErr_SetString(type, "result is not ready");
     }
     else if (IS_SET(self->message)) {
-        PyObject *exc = PyObject_CallOneArg(type, self->message);
+        PyObject *message = Py_NewRef(self->message), *exc = PyObject_CallOneArg(type, message);
+        Py_DECREF(message);
         if (exc != NULL) {
             PyErr_SetObject(type, exc);
             Py_DECREF(exc);
@@ -424,7 +544,8 @@ static PyType_Spec Waiter_spec = {
 
 /* ------------------------------------------------------------------------------------------------------------ span */
 
-/* Bytes inside another object: those of a str in ASCII, to be written without a copy, or of a payload that is being read. */
+/* Bytes inside another object: those of a str in ASCII, to be written without a copy; or where all connections of a loop are
+   read to, which looks like a memoryview that nobody can release. */
 typedef struct {
     PyObject_HEAD
     PyObject *owner;
@@ -437,6 +558,36 @@ static int
 Span_getbuffer(Span *self, Py_buffer *view, int flags)
 {
     return PyBuffer_FillInfo(view, (PyObject *)self, self->data, self->size, self->readonly, flags);
+}
+
+static Py_ssize_t
+Span_length(Span *self)
+{
+    return self->size;
+}
+
+static PyObject *
+Span_subscript(Span *self, PyObject *key)
+{
+    PyObject *view = PyMemoryView_FromObject((PyObject *)self);
+    PyObject *part = view == NULL ? NULL : PyObject_GetItem(view, key);
+
+    Py_XDECREF(view);
+    return part;
+}
+
+static int
+Span_ass_subscript(Span *self, PyObject *key, PyObject *value)
+{
+    PyObject *view = PyMemoryView_FromObject((PyObject *)self);
+    int failed;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "cannot delete memory");
+    }
+    failed = view == NULL || value == NULL || PyObject_SetItem(view, key, value) < 0;
+    Py_XDECREF(view);
+    return failed ? -1 : 0;
 }
 
 static void
@@ -453,6 +604,9 @@ static PyType_Slot Span_slots[] = {
     {Py_tp_doc, "Bytes inside another object."},
     {Py_tp_dealloc, Span_dealloc},
     {Py_bf_getbuffer, Span_getbuffer},
+    {Py_mp_length, Span_length},
+    {Py_mp_subscript, Span_subscript},
+    {Py_mp_ass_subscript, Span_ass_subscript},
     {0, NULL},
 };
 
@@ -463,22 +617,28 @@ static PyType_Spec Span_spec = {
     .slots = Span_slots,
 };
 
-/* A memoryview of bytes that live as long as their owner. */
-static PyObject *
-view_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly)
+static Span *
+span_of(State *state, PyObject *owner, void *data, Py_ssize_t size, int readonly)
 {
     Span *span = (Span *)state->span_type->tp_alloc(state->span_type, 0);
-    PyObject *view;
 
-    if (span == NULL) {
-        return NULL;
+    if (span != NULL) {
+        span->owner = Py_NewRef(owner);
+        span->data = data;
+        span->size = size;
+        span->readonly = (char)readonly;
     }
-    span->owner = Py_NewRef(owner);
-    span->data = data;
-    span->size = size;
-    span->readonly = (char)readonly;
-    view = PyMemoryView_FromObject((PyObject *)span);
-    Py_DECREF(span);
+    return span;
+}
+
+/* A memoryview of bytes that live as long as their owner and never change. */
+static PyObject *
+view_of(State *state, PyObject *owner, const void *data, Py_ssize_t size)
+{
+    Span *span = span_of(state, owner, (void *)data, size, 1);
+    PyObject *view = span == NULL ? NULL : PyMemoryView_FromObject((PyObject *)span);
+
+    Py_XDECREF(span);
     return view;
 }
 
@@ -562,15 +722,20 @@ static PyType_Spec SendingHalf_spec = {
 
 /* ---------------------------------------------------------------------------------------------------------- buffer */
 
+/* Kernels copy to such addresses up to twice as fast as to others. */
+enum { ALIGNMENT = 64 };
+#define BEFORE_ALIGNED(address) (-(uintptr_t)(address) & (ALIGNMENT - 1))
+
 PyDoc_STRVAR(read_buffer_doc,
 "read_buffer($module, size, /)\n--\n\n"
-"A view of so many bytes, for a loop to read into.");
+"So many bytes, for a loop to read into.");
 
 static PyObject *
 read_buffer(PyObject *module, PyObject *argument)
 {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
-    PyObject *owner, *view;
+    PyObject *owner;
+    Span *span;
     char *data;
 
     if (size == -1 && PyErr_Occurred()) {
@@ -586,13 +751,59 @@ read_buffer(PyObject *module, PyObject *argument)
         return NULL;
     }
     data = PyByteArray_AS_STRING(owner);
-    view = view_of(state_of_module(module), owner, data + BEFORE_ALIGNED(data), size, 0);
+    span = span_of(state_of_module(module), owner, data + BEFORE_ALIGNED(data), size, 0);
     Py_DECREF(owner);
-    return view;
+    return (PyObject *)span;
+}
+
+PyDoc_STRVAR(know_plain_loops_doc,
+"know_plain_loops($module, methods, /)\n--\n\n"
+"From now on, tasks go on inside a read where the loop's run_until_complete() is in this set.");
+
+static PyObject *
+know_plain_loops(PyObject *module, PyObject *methods)
+{
+    if (!PyAnySet_Check(methods)) {
+        return PyErr_Format(PyExc_TypeError, "methods must be a set, not %s", Py_TYPE(methods)->tp_name);
+    }
+    Py_XSETREF(state_of_module(module)->plain_loops, Py_NewRef(methods));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(know_transport_doc,
+"know_transport($module, write, writelines, fileno, /)\n--\n\n"
+"From now on, a frame may go to a socket where two functions are the methods of its transport; fileno() is the socket's.");
+
+static PyObject *
+know_transport(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    State *state = state_of_module(module);
+
+    if (count != 3) {
+        return PyErr_Format(PyExc_TypeError, "know_transport expected 3 arguments, got %zd", count);
+    }
+    Py_XSETREF(state->write, Py_NewRef(args[0]));
+    Py_XSETREF(state->writelines, Py_NewRef(args[1]));
+    Py_XSETREF(state->fileno, Py_NewRef(args[2]));
+    Py_RETURN_NONE;
+}
+
+/* What a loop calls for raise_soon(). */
+static PyObject *
+raise_it(PyObject *Py_UNUSED(module), PyObject *exc)
+{
+    if (!PyExceptionInstance_Check(exc)) {
+        return PyErr_Format(PyExc_TypeError, "%s isn't an exception", Py_TYPE(exc)->tp_name);
+    }
+    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    return NULL;
 }
 
 static PyMethodDef pump_functions[] = {
     {"read_buffer", read_buffer, METH_O, read_buffer_doc},
+    {"know_plain_loops", know_plain_loops, METH_O, know_plain_loops_doc},
+    {"know_transport", (PyCFunction)(void (*)(void))know_transport, METH_FASTCALL, know_transport_doc},
+    {"_raise", raise_it, METH_O, "Raise an exception."},
     {NULL},
 };
 
@@ -602,21 +813,22 @@ typedef struct {
     PyObject_HEAD
     HOLDER
     State *state;
-    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *buffer, *pack, *inflate;
+    PyObject *protocol, *loop, *transport, *life, *may_send, *drainers, *send_lock, *pack, *inflate;
+    PyObject *socket; /* where frames may go without the transport; NULL if nowhere */
     Queue *queue;
     Decoder *decoder;
     Waiter *receiver;
-    PyObject *place;   /* what the loop was told to read into, if it isn't the buffer: the payload under way */
+    Span *buffer;
     PyObject *cork;    /* bytes with room to grow: frames that wait for the answers to other messages of the same read */
     Py_ssize_t corked; /* how much of it is filled */
     Py_ssize_t high;
-    int descriptor; /* of the socket, if what is written may go there without the transport; else -1 */
     /* For statistics: bytes read and given to the transport; messages sent, the bytes of their frames' payloads, and how
        many of them compression saved. */
     unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;
     long long saved_sent;
     int burst;
-    char streaming, muted, quick, plain, client, lost, backstop, transparent;
+    char streaming, muted, quick, plain, client, lost, backstop;
+    char torn; /* whether a part of a frame may be out that can't be completed: nothing may follow it */
 } Pump;
 
 static PyObject *
@@ -633,7 +845,6 @@ Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     self->pack = Py_NewRef(Py_None);
     self->inflate = Py_NewRef(Py_None);
     self->high = PY_SSIZE_T_MAX;
-    self->descriptor = -1;
     return (PyObject *)self;
 }
 
@@ -654,7 +865,7 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
     Py_VISIT(self->queue);
     Py_VISIT(self->decoder);
     Py_VISIT(self->receiver);
-    Py_VISIT(self->place);
+    Py_VISIT(self->socket);
     return 0;
 }
 
@@ -674,7 +885,7 @@ Pump_clear(Pump *self)
     Py_CLEAR(self->queue);
     Py_CLEAR(self->decoder);
     Py_CLEAR(self->receiver);
-    Py_CLEAR(self->place);
+    Py_CLEAR(self->socket);
     Py_CLEAR(self->cork);
     self->corked = 0;
     return 0;
@@ -720,43 +931,14 @@ unprepared(const char *what)
 
 /* What was received. */
 
-/* The buffer; but if so many bytes are missing until a place is aligned, such a part of it that it will be. */
-static PyObject *
-buffer_until_aligned(Pump *self, Py_ssize_t missing)
-{
-    Py_buffer *buffer = PyMemoryView_GET_BUFFER(self->buffer);
-
-    if (missing == 0 || buffer->len < 2 * ALIGNMENT) {
-        return Py_NewRef(self->buffer);
-    }
-    missing += (buffer->len - missing) / ALIGNMENT * ALIGNMENT;
-    return view_of(self->state, self->buffer, buffer->buf, missing, 0);
-}
-
 static PyObject *
 Pump_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
 {
-    uint8_t *place;
-    Py_ssize_t size;
-    PyObject *view;
-
     if (self->buffer == NULL) {
         unprepared("_buffer");
         return NULL;
     }
-    Py_CLEAR(self->place);
-    if (self->decoder == NULL || self->decoder->payload == NULL) {
-        return Py_NewRef(self->buffer);
-    }
-    self->place = decoder_place(self->decoder, &place, &size);
-    if (self->place == NULL) {
-        return PyErr_Occurred() ? NULL : buffer_until_aligned(self, size);
-    }
-    view = view_of(self->state, self->place, place, size, 0);
-    if (view == NULL) {
-        Py_CLEAR(self->place);
-    }
-    return view;
+    return Py_NewRef(self->buffer);
 }
 
 GUARDED_ONE(Pump, Pump_get_buffer)
@@ -793,30 +975,28 @@ Pump_deliver(Pump *self, PyObject *Py_UNUSED(unused))
 
 GUARDED_ONE(Pump, Pump_deliver)
 
-/* What was read, from data or into its place. */
+/* Take in what was read, for which the caller has to see to it that it stays. */
 static int
-receive(Pump *self, const uint8_t *data, Py_ssize_t size, PyObject *place)
+receive(Pump *self, const uint8_t *data, Py_ssize_t size)
 {
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
-    Output output = {.queue = self->queue, .inflate = IS_SET(self->inflate) ? self->inflate : NULL,
-                     .frames_left = CROWD, .bytes_left = INFLATED};
+    Queue *queue = (Queue *)Py_NewRef(self->queue);
+    PyObject *inflate = IS_SET(self->inflate) ? Py_NewRef(self->inflate) : NULL;
+    Output output = {.queue = queue, .inflate = inflate, .frames_left = CROWD, .bytes_left = INFLATED};
     int failed, refused = decoder->failure != NULL;
     PyObject *rest = NULL;
 
     self->bytes_received += (size_t)size;
-    if (place != NULL) {
-        failed = decoder_placed(decoder, place, size, &output) < 0;
-    }
-    else {
-        failed = decoder_feed(decoder, data, size, &output) < 0;
-        if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
-            /* Taken out of the shared buffer before anything else runs. */
-            rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
-            failed = rest == NULL;
-        }
+    failed = decoder_feed(decoder, data, size, &output) < 0;
+    if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
+        /* Taken out of the shared buffer before anything else runs. */
+        rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
+        failed = rest == NULL;
     }
     refused = output.failed || (!refused && decoder->failure != NULL);
     Py_DECREF(decoder);
+    Py_DECREF(queue);
+    Py_XDECREF(inflate);
     if (!failed && (output.frames != NULL || refused)) {
         if (output.frames == NULL) {
             output.frames = PyList_New(0);
@@ -838,28 +1018,27 @@ static PyObject *
 Pump_buffer_updated(Pump *self, PyObject *argument)
 {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
-    PyObject *place, *data;
+    PyObject *data;
+    Span *buffer;
     int failed;
 
     if (size == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (self->buffer == NULL || size < 0 || (self->place == NULL && size > PyMemoryView_GET_BUFFER(self->buffer)->len)) {
+    if (self->buffer == NULL || size < 0 || size > self->buffer->size) {
         return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
     }
-    place = self->place;
-    self->place = NULL;
+    buffer = (Span *)Py_NewRef(self->buffer);
     if (self->decoder != NULL && self->queue != NULL) {
-        failed = receive(self, PyMemoryView_GET_BUFFER(self->buffer)->buf, size, place) < 0;
+        failed = receive(self, buffer->data, size) < 0;
     }
     else {
-        /* What went to a place of its own belongs to a connection that has been given up on since. */
-        self->bytes_received += place != NULL ? (size_t)size : 0;
-        data = place != NULL ? PyBytes_FromStringAndSize(NULL, 0) : PySequence_GetSlice(self->buffer, 0, size);
+        /* A class may keep what it sees, and the buffer is for the next read of any connection. */
+        data = PyBytes_FromStringAndSize(buffer->data, size);
         failed = data == NULL || call_with((PyObject *)self, self->state->name_data_received, data) < 0;
         Py_XDECREF(data);
     }
-    Py_XDECREF(place);
+    Py_DECREF(buffer);
     if (failed) {
         return NULL;
     }
@@ -879,7 +1058,7 @@ Pump_data_received(Pump *self, PyObject *data)
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
-        failed = receive(self, view.buf, view.len, NULL) < 0;
+        failed = receive(self, view.buf, view.len) < 0;
         PyBuffer_Release(&view);
     }
     else {
@@ -917,7 +1096,38 @@ take(Pump *self)
 
 /* What is sent. */
 
-/* Make room behind the frames that wait, and return where; NULL for an exception. */
+/* What should be on the wire isn't, or not whole, and the exception is set: nothing may follow, so the connection ends.
+   Return -1. */
+static int
+tear(Pump *self, PyObject *transport)
+{
+    PyObject *type, *exc, *traceback;
+
+    self->torn = 1;
+    PyErr_Fetch(&type, &exc, &traceback);
+    if (call(transport, self->state->name_abort) < 0) {
+        PyErr_Clear(); /* the next write tries again */
+    }
+    PyErr_Restore(type, exc, traceback);
+    return -1;
+}
+
+/* The same, for the transport that there is now, unless it was done already. */
+static int
+tear_off(Pump *self)
+{
+    PyObject *transport = self->lost || self->torn ? NULL : Py_XNewRef(self->transport);
+
+    self->torn = 1;
+    if (transport != NULL) {
+        (void)tear(self, transport);
+        Py_DECREF(transport);
+    }
+    return -1;
+}
+
+/* Make room behind the frames that wait, and return where; NULL for an exception. Frames that were promised to be sent and
+   are lost for want of memory end the connection. */
 static uint8_t *
 cork_room(Pump *self, Py_ssize_t size)
 {
@@ -937,6 +1147,7 @@ cork_room(Pump *self, Py_ssize_t size)
         capacity = PyBytes_GET_SIZE(self->cork) * 2;
         if (_PyBytes_Resize(&self->cork, needed > capacity ? needed : capacity) < 0) {
             self->corked = 0;
+            (void)tear_off(self);
         }
     }
     return self->cork == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(self->cork) + self->corked;
@@ -952,6 +1163,7 @@ take_cork(Pump *self)
     self->cork = NULL;
     self->corked = 0;
     if (frames != NULL && _PyBytes_Resize(&frames, size) < 0) {
+        (void)tear_off(self);
         return NULL;
     }
     return frames;
@@ -991,10 +1203,10 @@ lies_ready(const Frame *frame)
 
 /* Whether the transport takes no more; -1 for an exception. */
 static int
-is_closing(Pump *self)
+is_closing(Pump *self, PyObject *transport)
 {
-    PyObject *answer = self->transparent ? PyObject_GetAttr(self->transport, self->state->name_closing)
-                                         : PyObject_CallMethodNoArgs(self->transport, self->state->name_is_closing);
+    PyObject *answer = self->socket != NULL ? PyObject_GetAttr(transport, self->state->name_closing)
+                                            : PyObject_CallMethodNoArgs(transport, self->state->name_is_closing);
     int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
 
     Py_XDECREF(answer);
@@ -1003,105 +1215,176 @@ is_closing(Pump *self)
 
 #ifdef HAS_DESCRIPTORS
 
-/* How much waits in the transport; -1 for an exception. */
-static Py_ssize_t
-count_waiting(Pump *self)
+/* Whether an attribute is this object; -1 for an exception. */
+static int
+attribute_is(PyObject *object, PyObject *name, PyObject *expected)
 {
-    PyObject *answer;
-    Py_ssize_t waiting;
+    PyObject *value = PyObject_GetAttr(object, name);
 
-    if (self->transparent) {
-        /* All that matters is whether it is empty. */
-        answer = PyObject_GetAttr(self->transport, self->state->name_buffer);
-        waiting = answer == NULL ? -1 : PyObject_Size(answer);
-    }
-    else {
-        answer = PyObject_CallMethodNoArgs(self->transport, self->state->name_get_write_buffer_size);
-        waiting = answer == NULL ? -1 : PyLong_AsSsize_t(answer);
-    }
-    Py_XDECREF(answer);
-    return waiting;
+    Py_XDECREF(value);
+    return value == NULL ? -1 : value == expected;
 }
 
-/* Why the kernel takes nothing, unless it will later. It tells only once; the transport, when it tries, hears less. */
+/* Whether a method of the transport is the one that it was made with; -1 for an exception. */
 static int
-note_failure(Pump *self, int number)
+is_own_method(PyObject *transport, PyObject *name, PyObject *function)
 {
-    PyObject *exc;
+    PyObject *method = PyObject_GetAttr(transport, name);
+    int own;
+
+    if (method == NULL) {
+        return -1;
+    }
+    own = PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == function && PyMethod_GET_SELF(method) == transport;
+    Py_DECREF(method);
+    return own;
+}
+
+/* Whether write() of the transport would do nothing but give a frame to the kernel: nothing waits there, no file is being
+   sent, and nobody has put something else in its place. Return -1 for an exception. */
+static int
+would_just_send(Pump *self, PyObject *transport, int in_pieces)
+{
+    State *state = self->state;
+    PyObject *waiting = PyObject_GetAttr(transport, state->name_buffer);
+    Py_ssize_t size = waiting == NULL ? -1 : PyObject_Size(waiting);
+    int answer;
+
+    Py_XDECREF(waiting);
+    if (size != 0) {
+        return size < 0 ? -1 : 0;
+    }
+    answer = attribute_is(transport, state->name_empty_waiter, Py_None);
+    if (answer == 1) {
+        answer = is_own_method(transport, state->name_write, state->write);
+    }
+    if (answer == 1 && in_pieces) {
+        answer = is_own_method(transport, state->name_writelines, state->writelines);
+    }
+    return answer;
+}
+
+/* The descriptor that the socket has now: somebody may have closed it, and its number be that of a stranger's. Return -1
+   if it has none, or for an exception. */
+static int
+descriptor_of(Pump *self, PyObject *sock)
+{
+    PyObject *number = PyObject_CallOneArg(self->state->fileno, sock);
+    long descriptor = number == NULL ? -1 : PyLong_AsLong(number);
+
+    Py_XDECREF(number);
+    return 0 <= descriptor && descriptor <= INT_MAX ? (int)descriptor : -1;
+}
+
+/* The kernel took nothing of a frame. If it will later, return 0. Else the connection is over, as after a write of the
+   transport that failed; the transport must not try again: it would not hear why, and a signal might end the program.
+   Return all of the frame, as there is nothing left to do with it; -1 for an exception. */
+static Py_ssize_t
+failed_to_send(Pump *self, PyObject *transport, const Frame *frame, int number)
+{
+    PyObject *type, *exc, *traceback;
     int failed;
 
     if (number == EAGAIN || number == EWOULDBLOCK || number == EINTR) {
         return 0;
     }
-    exc = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
-    failed = exc == NULL || PyObject_SetAttr((PyObject *)self, self->state->name_write_error, exc) < 0;
+    self->torn = 1;
+    errno = number;
+    PyErr_SetFromErrno(PyExc_OSError);
+    PyErr_Fetch(&type, &exc, &traceback);
+    PyErr_NormalizeException(&type, &exc, &traceback);
+    failed = PyObject_SetAttr((PyObject *)self, self->state->name_write_error, exc) < 0;
+    Py_XDECREF(type);
     Py_XDECREF(exc);
-    return failed ? -1 : 0;
+    Py_XDECREF(traceback);
+    return failed || call(transport, self->state->name_abort) < 0 ? -1 : frame->length + frame->size;
 }
 
-/* Mask a frame piece by piece, each of which stays in the cache of the processor until it is sent, as long as the kernel
-   takes them whole. Return how many bytes it took; -1 for an exception. */
+/* Lay out a frame and send it; a large one piece by piece, each of which stays in the cache of the processor until it is
+   sent, as long as the kernel takes them whole. Return how many bytes it took, and what it said if it refused the last of them. */
 static Py_ssize_t
-send_masked(Pump *self, const Frame *frame)
+send_copy(int descriptor, const Frame *frame, uint8_t *copy, int *number)
 {
     Py_ssize_t size = frame->length + frame->size, done = 0, piece, sent;
-    uint8_t *copy = PyMem_Malloc(size < PIECE ? size : PIECE);
-    int number;
 
-    if (copy == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
     do {
         piece = size - done < PIECE ? size - done : PIECE;
         lay_out(copy, frame, done, piece);
-        Py_BEGIN_ALLOW_THREADS
-        sent = send(self->descriptor, copy, (size_t)piece, MSG_DONTWAIT | MSG_NOSIGNAL);
-        number = errno;
-        Py_END_ALLOW_THREADS
+        sent = send(descriptor, copy, (size_t)piece, MSG_DONTWAIT | MSG_NOSIGNAL);
+        *number = sent < 0 ? errno : 0;
         done += sent < 0 ? 0 : sent;
     } while (sent == piece && done < size);
-    PyMem_Free(copy);
-    return sent < 0 && note_failure(self, number) < 0 ? -1 : done;
+    return done;
 }
 
-/* Give a frame to the kernel, as the transport would do, if nothing waits there that comes first. Return how many bytes
-   were taken; -1 for an exception. */
+/* Give a frame to the kernel. Return how many bytes it took; -1 for an exception, after which the connection must end. */
 static Py_ssize_t
-send_straight(Pump *self, const Frame *frame)
+send_to(Pump *self, PyObject *transport, int descriptor, const Frame *frame)
 {
-    uint8_t copy[SMALL];
+    uint8_t small[SMALL], *copy = small;
+    const int ready = frame->length == 0 && frame->mask == NULL;
     struct iovec pieces[2] = {{(void *)frame->header, (size_t)frame->length},
                               {(void *)frame->payload, (size_t)frame->size}};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
     Py_ssize_t size = frame->length + frame->size, sent;
-    int number;
+    int number = 0;
 
-    if (self->descriptor < 0 || size == 0) {
-        return 0;
+    if (size > SMALL && frame->mask != NULL) {
+        copy = PyMem_Malloc(size < PIECE ? size : PIECE);
+        if (copy == NULL) {
+            return 0; /* with less memory it may do */
+        }
     }
-    sent = count_waiting(self);
-    if (sent != 0) {
-        return sent < 0 ? -1 : 0;
+    /* As long as this thread has the interpreter to itself, nobody can close the socket. While the kernel takes what is
+       larger, others have their turn; that is as safe as sock.send(). */
+    PyThreadState *thread = size > QUICK ? PyEval_SaveThread() : NULL;
+    if (ready) {
+        sent = send(descriptor, frame->payload, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        number = sent < 0 ? errno : 0;
     }
-    if (size <= SMALL) {
-        lay_out(copy, frame, 0, size);
+    else if (size > SMALL && frame->mask == NULL) {
+        sent = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        number = sent < 0 ? errno : 0;
     }
-    else if (frame->mask != NULL) {
-        return send_masked(self, frame);
+    else {
+        sent = send_copy(descriptor, frame, copy, &number);
     }
-    Py_BEGIN_ALLOW_THREADS
-    sent = size <= SMALL ? send(self->descriptor, copy, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL)
-                         : sendmsg(self->descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    number = errno;
-    Py_END_ALLOW_THREADS
-    return sent < 0 ? note_failure(self, number) : sent;
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
+    }
+    if (copy != small) {
+        PyMem_Free(copy);
+    }
+    return sent > 0 || number == 0 ? sent : failed_to_send(self, transport, frame, number);
+}
+
+/* Give a frame to the kernel, where the transport would do no more than that. Return how many bytes were taken; -1 for an
+   exception, after which the connection must end. */
+static Py_ssize_t
+send_straight(Pump *self, PyObject *transport, const Frame *frame, int in_pieces)
+{
+    PyObject *sock = Py_XNewRef(self->socket);
+    Py_ssize_t sent = 0;
+    int descriptor = -1;
+
+    if (sock != NULL && self->state->fileno != NULL && would_just_send(self, transport, in_pieces) == 1) {
+        descriptor = descriptor_of(self, sock);
+    }
+    if (descriptor >= 0) {
+        sent = send_to(self, transport, descriptor, frame);
+    }
+    else if (PyErr_Occurred()) {
+        PyErr_Clear(); /* what can't be seen to be right is left to the transport */
+    }
+    Py_XDECREF(sock);
+    return sent;
 }
 
 #else
 
 static Py_ssize_t
-send_straight(Pump *Py_UNUSED(self), const Frame *Py_UNUSED(frame))
+send_straight(Pump *Py_UNUSED(self), PyObject *Py_UNUSED(transport), const Frame *Py_UNUSED(frame),
+              int Py_UNUSED(in_pieces))
 {
     return 0;
 }
@@ -1120,7 +1403,7 @@ rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
         if (sent == 0 && PyBytes_CheckExact(frame->owner)) {
             return Py_NewRef(frame->owner);
         }
-        return view_of(self->state, frame->owner, (void *)(frame->payload + sent), left, 1);
+        return view_of(self->state, frame->owner, frame->payload + sent, left);
     }
     rest = PyBytes_FromStringAndSize(NULL, left);
     if (rest != NULL) {
@@ -1129,29 +1412,76 @@ rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
     return rest;
 }
 
+/* Have the class in Python write a large frame in two pieces, without a copy. */
+static int
+write_pieces(Pump *self, const Frame *frame)
+{
+    PyObject *header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length), *result = NULL;
+    PyObject *payload = view_of(self->state, frame->owner, frame->payload, frame->size);
+
+    if (header != NULL && payload != NULL) {
+        PyObject *arguments[] = {(PyObject *)self, header, payload};
+        result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
+    }
+    Py_XDECREF(header);
+    Py_XDECREF(payload);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Give the transport what the kernel didn't take of a frame. */
+static int
+write_rest(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
+{
+    PyObject *rest = rest_of(self, frame, sent);
+    int failed = rest == NULL || call_with(transport, self->state->name_write, rest) < 0, refused;
+
+    Py_XDECREF(rest);
+    if (!failed) {
+        return 0;
+    }
+    /* Transports say so when they take nothing. Messages that are compressed refer to each other, so none may be missing. */
+    refused = sent == 0 && !IS_SET(self->pack) && (rest == NULL || PyErr_ExceptionMatches(PyExc_RuntimeError));
+    return refused ? -1 : tear(self, transport);
+}
+
+static int
+write_to(Pump *self, PyObject *transport, const Frame *frame)
+{
+    Py_ssize_t size = frame->length + frame->size, sent;
+    int in_pieces = frame->length > 0 && frame->size >= GATHER_FROM && lies_ready(frame);
+    int closing = is_closing(self, transport);
+
+    if (closing != 0) {
+        return closing < 0 ? -1 : 0;
+    }
+    if (self->torn) {
+        return call(transport, self->state->name_abort);
+    }
+    sent = send_straight(self, transport, frame, in_pieces);
+    if (sent == 0 && in_pieces) {
+        return write_pieces(self, frame); /* which counts them */
+    }
+    self->bytes_sent += (size_t)size;
+    if (sent < 0) {
+        return tear(self, transport);
+    }
+    return sent == size ? 0 : write_rest(self, transport, frame, sent);
+}
+
 /* Write a frame, unless the transport takes no more. */
 static int
 write_out(Pump *self, const Frame *frame)
 {
-    Py_ssize_t size = frame->length + frame->size, sent;
-    PyObject *rest;
-    int closing, failed;
+    PyObject *transport;
+    int failed;
 
-    if (self->lost || self->transport == NULL) {
+    if (self->lost || self->transport == NULL || frame->length + frame->size == 0) {
         return 0;
     }
-    closing = is_closing(self);
-    if (closing != 0) {
-        return closing < 0 ? -1 : 0;
-    }
-    self->bytes_sent += (size_t)size;
-    sent = send_straight(self, frame);
-    if (sent < 0 || sent == size) {
-        return sent < 0 ? -1 : 0;
-    }
-    rest = rest_of(self, frame, sent);
-    failed = rest == NULL || call_with(self->transport, self->state->name_write, rest) < 0;
-    Py_XDECREF(rest);
+    transport = Py_NewRef(self->transport);
+    failed = write_to(self, transport, frame) < 0;
+    Py_DECREF(transport);
     return failed ? -1 : 0;
 }
 
@@ -1175,24 +1505,26 @@ flush_cork(Pump *self)
     }
     failed = write_bytes(self, frames) < 0;
     Py_DECREF(frames);
-    return failed ? -1 : 0;
+    return failed ? tear_off(self) : 0; /* they count as sent already */
 }
 
-/* See to it that what waits is written in the next turn of the loop, whatever happens. */
+/* See to it that what waits is written in the next turn of the loop, whatever happens. Return whether it will be. */
 static int
 set_backstop(Pump *self)
 {
-    PyObject *callback;
-    int failed;
+    PyObject *loop, *callback;
 
-    if (self->backstop) {
-        return 0;
+    if (!self->backstop) {
+        loop = Py_XNewRef(self->loop);
+        callback = loop == NULL ? NULL : PyObject_GetAttr((PyObject *)self, self->state->name_uncork);
+        self->backstop = callback != NULL && call_soon(self->state, loop, callback, NULL, NULL) == 0;
+        Py_XDECREF(callback);
+        Py_XDECREF(loop);
+        if (PyErr_Occurred()) {
+            PyErr_Clear(); /* then it is written at once */
+        }
     }
-    callback = PyObject_GetAttr((PyObject *)self, self->state->name_uncork);
-    failed = callback == NULL || call_with(self->loop, self->state->name_call_soon, callback) < 0;
-    Py_XDECREF(callback);
-    self->backstop = !failed;
-    return failed ? -1 : 0;
+    return self->backstop;
 }
 
 /* Send a frame: hold it back while more received messages wait, as their answers can share a write, and write it
@@ -1213,7 +1545,7 @@ put(Pump *self, const Frame *frame)
     }
     lay_out(p, frame, 0, size);
     self->corked += size;
-    return hold && self->corked <= CORK_LIMIT ? set_backstop(self) : flush_cork(self);
+    return hold && self->corked <= CORK_LIMIT && set_backstop(self) ? 0 : flush_cork(self);
 }
 
 static PyObject *
@@ -1322,30 +1654,6 @@ Pump_write_out(Pump *self, PyObject *data)
 
 GUARDED_ONE(Pump, Pump_write_out)
 
-/* Send a large message in two pieces, without copying it. */
-static int
-gather(Pump *self, const Frame *frame)
-{
-    PyObject *header, *payload, *result = NULL;
-
-    if (self->corked && flush_cork(self) < 0) {
-        return -1;
-    }
-    if (self->descriptor >= 0) {
-        return write_out(self, frame);
-    }
-    header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length);
-    payload = view_of(self->state, frame->owner, (void *)frame->payload, frame->size, 1);
-    if (header != NULL && payload != NULL) {
-        PyObject *arguments[] = {(PyObject *)self, header, payload};
-        result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
-    }
-    Py_XDECREF(header);
-    Py_XDECREF(payload);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 /* Send a frame; its payload is a part of owner, which can't change, if that isn't NULL. */
 static PyObject *
 send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size, PyObject *owner)
@@ -1362,7 +1670,11 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size, PyO
     frame.length = write_header(frame.header, head, size, frame.mask);
     self->messages_sent++;
     self->payload_sent += (size_t)size;
-    return answer(self, (size >= GATHER_FROM && lies_ready(&frame) ? gather(self, &frame) : put(self, &frame)) < 0);
+    if (size < GATHER_FROM || !lies_ready(&frame)) {
+        return answer(self, put(self, &frame) < 0);
+    }
+    /* In two pieces, without a copy; so it can't be held back. */
+    return answer(self, (self->corked && flush_cork(self) < 0) || write_out(self, &frame) < 0);
 }
 
 /* Send a frame with a payload in bytes. */
@@ -1379,8 +1691,9 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
     PyObject *number = PyLong_FromLong(head), *packed = NULL, *result;
 
     if (number != NULL) {
-        PyObject *arguments[] = {number, payload};
-        packed = PyObject_Vectorcall(self->pack, arguments, 2, NULL);
+        PyObject *arguments[] = {number, payload}, *pack = Py_NewRef(self->pack);
+        packed = PyObject_Vectorcall(pack, arguments, 2, NULL);
+        Py_DECREF(pack);
         Py_DECREF(number);
     }
     if (packed == NULL) {
@@ -1401,6 +1714,9 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
         }
     }
     Py_DECREF(packed);
+    if (result == NULL) {
+        (void)tear_off(self); /* what is compressed later may refer to this */
+    }
     return result;
 }
 
@@ -1408,6 +1724,21 @@ static PyObject *
 send_bytes(Pump *self, uint8_t head, PyObject *payload)
 {
     return IS_SET(self->pack) ? send_packed(self, head, payload) : send_frame(self, head, payload);
+}
+
+/* Send an array of bytes, which other threads must not resize as long as it is looked at. */
+static PyObject *
+send_array(Pump *self, uint8_t head, PyObject *array)
+{
+    PyObject *result;
+    Py_buffer view;
+
+    if (PyObject_GetBuffer(array, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    result = send_payload(self, head, view.buf, view.len, NULL);
+    PyBuffer_Release(&view);
+    return result;
 }
 
 static PyObject *
@@ -1468,17 +1799,12 @@ static PyObject *
 Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *message;
-    int open;
 
     if (count != 2) {
         return PyErr_Format(PyExc_TypeError, "_send_now expected 2 arguments, got %zd", count);
     }
     message = args[0];
-    open = may_send(self);
-    if (open < 0) {
-        return NULL;
-    }
-    if (open) {
+    if (may_send(self)) {
         if (PyUnicode_Check(message)) {
             return send_text(self, FIN | (args[1] == Py_False ? BINARY : TEXT), message);
         }
@@ -1491,7 +1817,7 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
             return send_bytes(self, head, message);
         }
         if (PyByteArray_Check(message) && !IS_SET(self->pack)) {
-            return send_payload(self, head, PyByteArray_AS_STRING(message), PyByteArray_GET_SIZE(message), NULL);
+            return send_array(self, head, message);
         }
         if (PyByteArray_Check(message) || PyMemoryView_Check(message)) {
             /* A view may have any shape; the wire has one. */
@@ -1922,7 +2248,7 @@ set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
 static int
 set_buffer(Pump *self, PyObject *value, void *offset)
 {
-    return set_typed(self, value, offset, &PyMemoryView_Type);
+    return set_typed(self, value, offset, self->state->span_type);
 }
 
 static int
@@ -1947,13 +2273,18 @@ set_receiver(Pump *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->waiter_type);
 }
 
+static int
+set_socket(Pump *self, PyObject *value, void *offset)
+{
+    return set_typed(self, value, offset, &PyBaseObject_Type);
+}
+
 /* What is known of a transport isn't true of another. */
 static int
 set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 {
     LOCK(self)
-    self->descriptor = -1;
-    self->transparent = 0;
+    Py_CLEAR(self->socket);
     Py_XSETREF(self->transport, Py_XNewRef(value));
     UNLOCK(self)
     return 0;
@@ -1977,6 +2308,7 @@ static PyGetSetDef Pump_getset[] = {
     {"_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
     {"_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
     {"_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(Pump, receiver)},
+    {"_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(Pump, socket)},
     {NULL},
 };
 
@@ -1991,8 +2323,7 @@ static PyMemberDef Pump_members[] = {
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
-    {"_descriptor", T_INT, offsetof(Pump, descriptor), 0, NULL},
-    {"_transparent", T_BOOL, offsetof(Pump, transparent), 0, NULL},
+    {"_torn", T_BOOL, offsetof(Pump, torn), 0, NULL},
     {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
     {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},
     {"_messages_sent", T_ULONGLONG, offsetof(Pump, messages_sent), 0, NULL},
@@ -2051,5 +2382,9 @@ add_pump(PyObject *module, State *state)
             return -1;
         }
     }
-    return PyModule_AddFunctions(module, pump_functions);
+    if (PyModule_AddFunctions(module, pump_functions) < 0) {
+        return -1;
+    }
+    state->raise_it = PyObject_GetAttrString(module, "_raise");
+    return state->raise_it == NULL ? -1 : 0;
 }

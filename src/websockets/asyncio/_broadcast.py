@@ -75,19 +75,23 @@ def broadcast(
     when_slow, size = _WHEN_SLOW[on_slow], prepared._size
     failures: list[Exception] = []
     shared: LoopState | None = None
-    hold = False
+    hold = straight = False
     for connection in connections:
-        if connection._life.state is not _OPEN:
-            continue
+        if shared is not connection._shared:
+            shared = connection._shared
+            hold = shared.begin_broadcast()
+            straight = not hold and when_slow is None
         try:
-            if when_slow is not None and _is_slow(connection, max_buffered):
-                when_slow(connection)
+            if straight and connection._send_now(prepared, None) != SLOW:
                 continue
-            if shared is not connection._shared:
-                shared = connection._shared
-                hold = shared.begin_broadcast()
-            if not hold and connection._send_now(prepared, None) != SLOW:
+            if connection._life.state is not _OPEN:
                 continue
+            if when_slow is not None:
+                if _is_slow(connection, max_buffered):
+                    when_slow(connection)
+                    continue
+                if not hold and connection._send_now(prepared, None) != SLOW:
+                    continue
             if connection._life.continuing:
                 raise ConcurrencyError(FRAGMENTED)
             frame = prepared._frame(connection.protocol)

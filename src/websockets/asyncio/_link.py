@@ -14,7 +14,7 @@ import contextlib
 import functools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from .._face import Face
@@ -26,6 +26,7 @@ from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
+from ._internals import brings_bytes, socket_behind, waiting_bytes
 from ._loops import Ringing, loop_state
 from ._pump import Pump
 from ._readable import GATHER_FROM
@@ -37,17 +38,8 @@ __all__ = ["Link"]
 PORTION = 2**12
 CROWD = 500
 
-# Where loops have the transports whose bytes go to a socket as they are: a subclass may be anything.
-_BARE = {"asyncio.selector_events", "uvloop.loop"}
-
-# Where asyncio's transports for TLS are.
-_TLS = "asyncio.sslproto"
-
 # Where the methods are that no program has put in the place of ours.
 _OURS = __name__.partition(".")[0] + "."
-
-# What such a transport of asyncio keeps in ``_buffer``, up to Python 3.11 and since then: empty while nothing waits.
-_BUFFERS = bytearray, deque
 
 # One object serves all the connections of a server.
 _timing = functools.lru_cache(maxsize=64)(Timing)
@@ -63,7 +55,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _rest: bytes = b""  # what was read and not yet taken in
     _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
-    _write_error: OSError | None = None
+    _write_error: Exception | None = None
 
     def __init__(
         self,
@@ -153,9 +145,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
-        self._descriptor = _descriptor_of(transport)
-        self._transparent = self._descriptor >= 0 and _is_transparent(transport)
-        if type(transport).__module__ == _TLS:
+        self._socket = socket_behind(transport)
+        if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
 
@@ -275,9 +266,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
-        if isinstance(exc, BrokenPipeError):
-            # The kernel says what happened only once.
-            exc = self._write_error or exc
+        # The transport heard nothing of a write that failed, but that it is over.
+        exc = exc or self._write_error
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
@@ -328,7 +318,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     @property
     def buffered_amount(self) -> int:
         """Bytes of frames that wait to be sent: accepted, and not yet given to the operating system."""
-        return 0 if self._lost else self._corked + _waiting(self.transport)
+        return 0 if self._lost else self._corked + waiting_bytes(self.transport)
 
     # -------------------------------------------------------------------------------------------------- what follows
 
@@ -345,6 +335,16 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what was held back, and what the session has to say."""
+        held = self._corked
+        try:
+            self._write_owed()
+        except BaseException as exc:
+            # What was held back counts as sent already.
+            if held or not isinstance(exc, RuntimeError):
+                self._tear()
+            raise
+
+    def _write_owed(self) -> None:
         writes = self.protocol.data_to_send()
         if self._corked:
             writes.insert(0, self._take_corked())
@@ -371,12 +371,31 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _write_all(self, writes: Sequence[BytesLike]) -> None:
         # Copying large payloads costs more than a call with several pieces; with TLS each piece would be a record.
         if len(writes[-1]) < GATHER_FROM or self.transport.get_extra_info("sslcontext") is not None:
-            self.transport.write(b"".join(writes))
+            self._give(self.transport.write, b"".join(writes))
             return
-        self.transport.writelines(writes)
+        self._give(self.transport.writelines, writes)
         if self._drainers is None and self.transport.get_write_buffer_size():
             # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
             self.transport.set_write_buffer_limits(*write_marks(self._write_limit))
+
+    def _give(self, write: Callable[[Any], None], data: object) -> None:
+        """Have the transport write. If that fails, nothing may follow what may be a part of a frame."""
+        if self._torn:
+            self.transport.abort()
+            return
+        try:
+            write(data)
+        except BaseException as exc:
+            # With this one transports say that they take nothing. But messages that are compressed refer to each other.
+            if not isinstance(exc, RuntimeError) or self._pack is not None:
+                self._tear()
+            raise
+
+    def _tear(self) -> None:
+        """End the connection: what should be on the wire isn't, or not whole, so nothing may follow."""
+        self._torn = True
+        if not self._lost:
+            self.transport.abort()
 
     def _half_close(self) -> None:
         """End the sending side; where that can't be done alone, as with TLS, end the connection."""
@@ -439,26 +458,6 @@ class _Stream:
         self.data_received, self.eof_received = link.data_received, link.eof_received
         self.connection_lost = link.connection_lost
         self.pause_writing, self.resume_writing = link.pause_writing, link.resume_writing
-
-
-def _descriptor_of(transport: asyncio.Transport) -> int:
-    """The descriptor of the socket below a transport that does no more than write there; -1 for all others."""
-    if type(transport).__module__ not in _BARE or transport.get_extra_info("sslcontext") is not None:
-        return -1
-    sock = transport.get_extra_info("socket")
-    return -1 if sock is None else cast(int, sock.fileno())
-
-
-def _is_transparent(transport: asyncio.Transport) -> bool:
-    """Whether a transport shows in attributes whether something waits there, and whether it is closing."""
-    return isinstance(getattr(transport, "_buffer", None), _BUFFERS) and getattr(transport, "_closing", None) is False
-
-
-def _waiting(transport: asyncio.WriteTransport) -> int:
-    """Bytes that a transport holds; those that it holds for TLS, and those that TLS gave to the transport below it."""
-    # No part of the interface of transports leads to the one below; where there is no such way, its part is missing.
-    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-    return transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
 
 
 def _reject(waiter: asyncio.Future[Any], exc: Exception) -> None:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from .._accelerator import read_buffer
 from .._timers import Agenda, Entry
+from ._internals import note_loop
 
 __all__ = ["LoopState", "Ringing", "loop_state"]
 
@@ -153,5 +154,6 @@ def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
     """What the connections of ``loop`` share."""
     state = _states.get(loop)
     if state is None:
+        note_loop(loop)
         state = _states[loop] = LoopState(loop)
     return state

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from socket import socket
 from typing import TYPE_CHECKING
 
 from .._accelerator import TWIN
+from ._internals import OWN_METHODS, PLAIN_LOOPS
 from ._readable import FULL, SENT, SLOW
 
 __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
@@ -15,4 +17,8 @@ __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 if TYPE_CHECKING or TWIN == "python":
     from ._readable import Messages, Pump, Waiter
 else:
+    from .._accelerator import _native
     from .._accelerator._native import Messages, Pump, Waiter
+
+    _native.know_plain_loops(PLAIN_LOOPS)
+    _native.know_transport(*OWN_METHODS, socket.fileno)

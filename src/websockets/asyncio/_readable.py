@@ -18,6 +18,7 @@ whoever reads the last of them writes, and otherwise the next turn of the loop d
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -30,6 +31,7 @@ from .._statistics import payload_length
 from ..extensions._deflate import FIN
 from ..protocol import Protocol
 from ..typing import BytesLike, Data
+from ._internals import PLAIN_LOOPS
 
 __all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 
@@ -40,7 +42,7 @@ BURST: Final = 256
 CORK_LIMIT: Final = 2**16
 
 # From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
-GATHER_FROM: Final = 2**18
+GATHER_FROM: Final = 2**15
 
 # What came of an attempt to send: it takes more than there is here; done; done, and the transport has enough for now.
 SLOW, SENT, FULL = range(3)
@@ -96,8 +98,8 @@ class Waiter:
         """Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."""
         if self._state != _PENDING:
             return False
-        self._state, self._message = _CANCELLED, msg
-        self._call_soon()
+        self._message = msg
+        self._end(_CANCELLED)
         return True
 
     def done(self) -> bool:
@@ -124,31 +126,59 @@ class Waiter:
         """As :meth:`result`: there is never another exception."""
         self.result()
 
+    def _end(self, how: int) -> None:
+        """End the wait. If the loop takes no more calls, it hasn't ended."""
+        self._state = how
+        try:
+            self._call_soon()
+        except BaseException:
+            self._state = _PENDING
+            raise
+
     def _call_soon(self) -> None:
-        callback, self._callback = self._callback, None
+        callback = self._callback
         if callback is not None:
             self._loop.call_soon(callback, self, context=self._context)
+            self._callback = None
 
     # -------------------------------------------------------------------------------------------- what connections call
 
     def wake(self) -> None:
         """End the wait; the task goes on in the next turn of the loop."""
         if self._state == _PENDING:
-            self._state = _DONE
-            self._call_soon()
+            self._end(_DONE)
 
     def resume(self) -> None:
-        """End the wait; the task goes on before this returns, unless another task is running.
+        """End the wait; the task goes on before this returns, unless another one runs or the loop may be re-entered.
 
-        The caller must be done with whatever it does: the task may call it again.
+        The caller must be done with whatever it does: the task may call it again. What a task raises to end the program
+        leaves the loop in its next turn: some loops keep what is raised in a read, and the rest of it would be lost.
         """
-        callback, context = self._callback, self._context
-        if callback is None or context is None or asyncio.current_task(self._loop) is not None:
+        context = self._context
+        if self._state != _PENDING or self._callback is None or context is None or not self._may_run():
             self.wake()
-        else:
-            # Whoever ends the wait takes the callback: there is none unless it lasts.
-            self._state, self._callback = _DONE, None
-            context.run(callback, self)
+            return
+        try:
+            context.run(self._run)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            self._loop.call_soon(_raise, exc)
+        except RuntimeError:
+            # The context is entered already; a task raises nothing here.
+            self.wake()
+
+    def _may_run(self) -> bool:
+        plain = type(self._loop).run_until_complete in PLAIN_LOOPS
+        return plain and asyncio.current_task(self._loop) is None
+
+    def _run(self) -> None:
+        callback = self._callback
+        assert callback is not None
+        self._state, self._callback = _DONE, None
+        callback(self)
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc
 
 
 class _Numbers:
@@ -157,25 +187,25 @@ class _Numbers:
     __slots__ = (
         "_bytes_received",
         "_bytes_sent",
-        "_descriptor",
         "_messages_sent",
         "_payload_sent",
         "_saved_sent",
-        "_transparent",
+        "_socket",
+        "_torn",
     )
 
     _bytes_received: int
     _bytes_sent: int
-    _descriptor: int
     _messages_sent: int
     _payload_sent: int
     _saved_sent: int
-    _transparent: bool
+    _socket: socket.socket | None
+    _torn: bool
 
     def __new__(cls, *_arguments: object, **_options: object) -> Self:
         self = super().__new__(cls)
         self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
-        self._descriptor, self._transparent = -1, False
+        self._socket, self._torn = None, False
         return self
 
 
@@ -203,11 +233,10 @@ class Pump(_Numbers):
             if that fails the connection. The compiled twin calls it while it feeds the decoder; or None.
         _client: whether frames are masked.
         _lost: whether the TCP connection is over.
-        _descriptor: of the socket, if the compiled twin may write there itself while nothing waits in the transport; -1
-            if not, as for a transport that is assigned anew.
-        _transparent: whether the attributes ``_buffer`` and ``_closing`` of the transport tell what others are asked:
-            looking is quicker than calling.
-        _write_error: why the kernel took nothing from the compiled twin; the transport then hears of it, but not why.
+        _socket: where the compiled twin may write itself, whenever the transport would do no more than that; None if
+            nowhere, as for a transport that is assigned anew.
+        _torn: whether what is on the wire can't be completed, so that nothing may follow.
+        _write_error: why writing failed.
         _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
         _messages_sent: messages in one frame, _payload_sent: the bytes of their payloads, _saved_sent: how many of them
             compression saved.
@@ -238,7 +267,7 @@ class Pump(_Numbers):
     _plain: bool = False
     _client: bool = False
     _lost: bool = False
-    _write_error: OSError | None = None
+    _write_error: Exception | None = None
 
     if TYPE_CHECKING:
         # What the class has that connections use.
@@ -250,16 +279,17 @@ class Pump(_Numbers):
         def _receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
         def _write_pieces(self, header: bytes, payload: bytes) -> None: ...
         def _uncork(self) -> None: ...
+        def _give(self, write: Callable[[Any], None], data: object) -> None: ...
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the loop: where to read into."""
-        return self._buffer
+        """Called by the loop: where to read into. Each caller gets a view of its own, which it may release."""
+        return memoryview(self._buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the loop: so much was read. What it holds is taken out before any other code runs."""
-        self.data_received(self._buffer[:nbytes])
+        """Called by the loop: so much was read. It is taken out: the next read of any connection goes there, too."""
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: BytesLike) -> None:
         """Called by loops that bring what they read along, or by a class that wants to see what is read."""
@@ -359,7 +389,7 @@ class Pump(_Numbers):
         """Write frames, unless the connection is over."""
         if not self._lost and not self.transport.is_closing():
             self._bytes_sent += len(frames)
-            self.transport.write(frames)
+            self._give(self.transport.write, frames)
 
     def _set_backstop(self) -> None:
         if not self._backstop:
@@ -368,8 +398,9 @@ class Pump(_Numbers):
 
     def _take_corked(self) -> bytes:
         """Take out the frames that were held back."""
-        frames, self._cork, self._corked = self._cork, None, 0
-        return b"".join(frames or ())
+        frames = b"".join(self._cork or ())
+        self._cork, self._corked = None, 0
+        return frames
 
 
 class Messages:

@@ -337,6 +337,9 @@ class Server:
 
     async def _run(self, connection: ServerConnection) -> None:
         """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
+        if connection.loop.get_task_factory() is not None:
+            # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
+            await asyncio.sleep(0)
         if connection.protocol._unanswered is None or await connection._open(self._options):
             failed = False
             try:

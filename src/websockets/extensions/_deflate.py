@@ -288,8 +288,13 @@ class PerMessageDeflate(Extension):
         if compressor is None:
             compressor = zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
             self._compressor = compressor
-        start = compressor.compress(data)
-        end = compressor.flush(zlib.Z_SYNC_FLUSH)
+        try:
+            start = compressor.compress(data)
+            end = compressor.flush(zlib.Z_SYNC_FLUSH)
+        except BaseException:
+            # It has seen what the peer never will, as without memory: nothing that comes may refer to it.
+            self._compressor = None
+            raise
         if not fin:
             return start + end
         if self.local_no_context_takeover:

@@ -1,0 +1,81 @@
+"""The insides of asyncio and uvloop that we look at: all that leans on more than their documentation.
+
+May know: names that asyncio and uvloop may change in any release. Must not know: connections.
+
+Each function looks whether things are as they were when this was written, and says so. Where they aren't, whoever asks
+goes the documented way, which costs time and nothing else. The table in ``docs/architecture.md`` lists them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from asyncio import base_events, selector_events, transports
+from collections import deque
+from types import FunctionType, ModuleType
+
+__all__ = ["OWN_METHODS", "PLAIN_LOOPS", "brings_bytes", "note_loop", "socket_behind", "waiting_bytes"]
+
+
+def _of(owner: object, name: str, *modules: ModuleType) -> object:
+    """A method as one of these modules defines it; None if somebody has put another one in its place."""
+    method = getattr(owner, name, None)
+    own = isinstance(method, FunctionType) and any(method.__globals__ is vars(module) for module in modules)
+    return method if own else None
+
+
+# ------------------------------------------------------------------------------------------------------------- loops
+
+PLAIN_LOOPS: set[object] = {_of(asyncio.BaseEventLoop, "run_until_complete", base_events)} - {None}
+"""The methods ``run_until_complete`` of loops which run one callback after the other, and none within another one.
+
+Whatever makes a loop re-entrant, such as nest_asyncio, replaces that method. In such a loop a task may wait for a read,
+so it can't be resumed inside a read.
+"""
+
+
+def note_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Add the loop to :data:`PLAIN_LOOPS` if it is one of uvloop's, which is not imported for this."""
+    uvloop = getattr(sys.modules.get("uvloop.loop"), "Loop", None)
+    method = getattr(uvloop, "run_until_complete", None)
+    if method is not None and type(loop).run_until_complete is method:
+        PLAIN_LOOPS.add(method)
+
+
+# -------------------------------------------------------------------------------------------------------- transports
+
+# The transport of asyncio's loops for sockets without TLS; no other has been seen to do nothing but write.
+_TRANSPORT = getattr(selector_events, "_SelectorSocketTransport", None)
+
+OWN_METHODS = tuple(_of(_TRANSPORT, name, selector_events, transports) for name in ("write", "writelines"))
+"""Its methods ``write`` and ``writelines``; None for one that isn't its own."""
+
+# What it keeps in ``_buffer``, up to Python 3.11 and since then: empty while nothing waits.
+_BUFFERS = bytearray, deque
+
+
+def socket_behind(transport: asyncio.BaseTransport) -> socket.socket | None:
+    """The socket that a transport writes to, if its ``write()`` does nothing else while nothing waits; else None."""
+    if type(transport) is not _TRANSPORT or None in OWN_METHODS:
+        return None
+    as_known = (
+        isinstance(getattr(transport, "_buffer", None), _BUFFERS)
+        and getattr(transport, "_closing", None) is False
+        and getattr(transport, "_empty_waiter", False) is None
+    )
+    # What get_extra_info() gives stands in front of the socket itself.
+    sock = getattr(transport.get_extra_info("socket"), "_sock", None)
+    return sock if as_known and type(sock) is socket.socket else None
+
+
+def brings_bytes(transport: asyncio.BaseTransport) -> bool:
+    """Whether it costs a transport more to fill a buffer of ours than to bring its own: so it is with asyncio's TLS."""
+    return type(transport).__module__ == "asyncio.sslproto"
+
+
+def waiting_bytes(transport: asyncio.WriteTransport) -> int:
+    """Bytes that a transport holds; those that it holds for TLS, and those that TLS gave to the transport below it."""
+    # No part of the interface of transports leads to the one below; where there is no such way, its part is missing.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return transport.get_write_buffer_size() + (0 if below is None else below.get_write_buffer_size())
