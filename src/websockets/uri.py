@@ -36,8 +36,7 @@ is_port = re.compile(r"[0-9]*+").fullmatch
 is_reg_name = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=]++").fullmatch
 is_zone = re.compile(r"[A-Za-z0-9\-._~%]++").fullmatch
 
-# What would break the request line, and is an attack or a mistake wherever it stands. The standard library would drop
-# some of these characters, and so make another URI of it.
+# Control characters would break the request line, and have no place in a host or a password either.
 find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 # RFC 3986 section 2.2: gen-delims and sub-delims, which must not be percent-encoded when an IRI becomes a URI.
@@ -166,7 +165,7 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
         raise ValueError("username provided without password")
     # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
     username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
-    (username + password).encode("utf-8", "surrogateescape")  # raises here what else would be raised on connecting
+    (username + password).encode("utf-8", "surrogateescape")  # to fail now, and not while connecting
     if ":" in username:
         raise ValueError("username must not contain a colon")  # RFC 7617 section 2
     return username, password

@@ -260,8 +260,8 @@ class WebSocketCommonProtocol(Connection):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
-        # In the legacy API, a closed connection says so whatever the message is; and an iterable that fails before its
-        # first item, or has a first item that can't be sent, has begun nothing.
+        # In the legacy API, send() raises ConnectionClosed whatever the message is. And an iterable that fails before
+        # its first item, or whose first item can't be sent, leaves the connection open.
         await self.ensure_open()
         begun = await begin(message)
         if begun is not None:
@@ -386,7 +386,7 @@ async def begin(message: object) -> Iterable[object] | AsyncIterable[object] | N
         An iterable of the same items; None if there are none.
 
     Raises:
-        TypeError: ``message`` is no such thing, or its first item can't be sent.
+        TypeError: ``message`` isn't one, or its first item can't be sent.
     """
     refuse_mapping(message)
     if isinstance(message, AsyncIterable):

@@ -77,7 +77,7 @@ class WebSocketServer(Server):
             await super().serve_forever()
         finally:
             self._serves_forever = False
-        # As asyncio's servers do, whose method this once called.
+        # asyncio's own servers end in this way, and programs for the legacy API catch it.
         raise asyncio.CancelledError
 
     def wrap(self, server: asyncio.Server) -> None:
