@@ -1,4 +1,4 @@
-"""Decisions on the way to an open connection: where a redirect leads, and how long to wait before another attempt.
+"""Decisions on the way to an open connection: redirects, delays between attempts, what the log says of a failure.
 
 May know: URIs, responses, errors, delays. Must not know: how connecting or waiting is done; ``now`` is an argument.
 """
@@ -8,15 +8,25 @@ from __future__ import annotations
 import datetime
 import email.utils
 import os
+import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from .datastructures import Headers, HeadersLike
-from .exceptions import InvalidStatus, InvalidURI, SecurityError
+from .exceptions import InvalidStatus, InvalidURI, SecurityError, printable
 from .uri import WebSocketURI, find_control, hide_credentials, parse_uri
 
-__all__ = ["MAX_REDIRECTS", "Backoff", "GiveUp", "redirect_location", "redirected", "retry_after"]
+__all__ = [
+    "MAX_REDIRECTS",
+    "Backoff",
+    "GiveUp",
+    "describe",
+    "redirect_location",
+    "redirected",
+    "resolve_location",
+    "retry_after",
+]
 
 MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
 
@@ -40,12 +50,24 @@ def redirect_location(exc: Exception, uri: str) -> str | None:
     locations = exc.response.headers.get_all("Location")
     if len(locations) != 1:
         return None
-    (location,) = locations
+    return resolve_location(locations[0], uri)
+
+
+def resolve_location(location: str, uri: str) -> str:
+    """Return the URI that a ``Location`` means (RFC 3986 section 5).
+
+    Parameters:
+        location: a URI, or a reference relative to ``uri``.
+        uri: where the request went.
+
+    Raises:
+        InvalidURI: ``location`` is neither.
+    """
     # The standard library would drop some of these, and so make another URI of what the server sent.
     if control := find_control(location):
         raise InvalidURI(hide_credentials(location), f"{control.group()!r} is not allowed")
     try:
-        target: str = urllib.parse.urljoin(uri, location)
+        target: str = urllib.parse.urljoin(uri.strip(), location)
     except ValueError as error:
         raise InvalidURI(hide_credentials(location), str(error)) from error
     return target
@@ -118,6 +140,12 @@ def retry_after(exc: Exception, now: float) -> float:
         return max(date.timestamp() - now, 0)
     except (ValueError, OverflowError):
         return 0
+
+
+def describe(exc: BaseException) -> str:
+    """Return the class and the text of an exception, on one line, for the log."""
+    # Many errors of the network have no text, or one that says nothing without the class.
+    return printable(traceback.format_exception_only(exc)[0].strip())
 
 
 class GiveUp(Exception):

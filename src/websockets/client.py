@@ -80,6 +80,8 @@ class ClientProtocol(Protocol):
         self.key = base64.b64encode(secrets.token_bytes(16)).decode()
 
     _parser: ResponseParser | None = None
+    # What reads the response.
+    _new_parser: type[ResponseParser] = ResponseParser
 
     # ------------------------------------------------------------------------------------------ tell: the application
 
@@ -139,7 +141,7 @@ class ClientProtocol(Protocol):
     # ---------------------------------------------------------------------------------------------- tell: the network
 
     def _receive_opening(self, data: BytesLike) -> None:
-        parser = self._parser = self._parser or ResponseParser()
+        parser = self._parser = self._parser or self._new_parser()
         try:
             response = parser.feed(data)
         except StatusLineTooLong as exc:
@@ -154,7 +156,7 @@ class ClientProtocol(Protocol):
                     self.receive_data(parser.rest)
 
     def _receive_opening_eof(self) -> None:
-        parser, self._parser = self._parser or ResponseParser(), None
+        parser, self._parser = self._parser or self._new_parser(), None
         try:
             # The end of the stream is the end of a body that didn't say how long it is.
             self._take_response(parser.eof())

@@ -487,6 +487,14 @@ class ResponseParser:
         return _EndlessBody()
 
 
+class ResponseHeadParser(ResponseParser):
+    """Reads one response without its body, of which ``rest`` has the beginning."""
+
+    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
+        """Return a reader for no body, whatever the headers say of it."""
+        return _SizedBody(0)
+
+
 def _read_status_line(line: bytes) -> tuple[int, str]:
     """Return status and reason (RFC 9112 section 4)."""
     start = _read_tunnel_status_line(line)

@@ -36,11 +36,14 @@ is_port = re.compile(r"[0-9]*+").fullmatch
 is_reg_name = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=]++").fullmatch
 is_zone = re.compile(r"[A-Za-z0-9\-._~%]++").fullmatch
 
-# What may not be in a URI and would break the request line: everything up to the blank, and DEL.
-find_control = re.compile(r"[\x00-\x20\x7f]").search
+# Control characters would break the request line, and have no place in a host or a password either.
+find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 # RFC 3986 section 2.2: gen-delims and sub-delims, which must not be percent-encoded when an IRI becomes a URI.
 DELIMITERS = ":/?#[]@" + "!$&'()*+,;="
+
+# RFC 3986 section 2.1: a percent sign that doesn't begin a pct-encoded octet.
+stray_percent = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # RFC 1035 section 2.3.4. This also bounds the work of IDNA, which grows faster than its input.
 MAX_HOST_LENGTH = 255
@@ -95,8 +98,9 @@ def hide_credentials(uri: str) -> str:
 def parse_uri(uri: str) -> WebSocketURI:
     """Return the parts of a WebSocket URI (RFC 6455 section 3).
 
-    If there is any character outside ASCII, *uri* is taken as an IRI: its host is converted with IDNA 2003, its path
-    and query are percent-encoded (RFC 3987 section 3.1). Credentials are percent-decoded, and must have both parts.
+    If there is a blank or any character outside ASCII, *uri* is taken as an IRI: its host is converted with IDNA 2003;
+    its path and query are percent-encoded, except what is encoded already (RFC 3987 section 3.1). Credentials are
+    percent-decoded, and must have both parts.
 
     Parameters:
         uri: the URI; blanks around it do not count.
@@ -123,7 +127,8 @@ def _parsed(uri: str, parse: Callable[[str], T], invalid: Callable[[str, str], E
 
 def _parse_uri(uri: str) -> WebSocketURI:
     """Do what :func:`parse_uri` does, and raise ValueError with what is wrong."""
-    scheme, authority, path, query, fragment = _split_uri(uri.strip())
+    uri = uri.strip()
+    scheme, authority, path, query, fragment = _split_uri(uri)
     if scheme not in ("ws", "wss"):
         raise ValueError("scheme isn't ws or wss")
     if fragment:
@@ -131,7 +136,7 @@ def _parse_uri(uri: str) -> WebSocketURI:
     user_info, at, host_port = authority.rpartition("@")
     username, password = _parse_user_info(user_info) if at else (None, None)
     host, port = _parse_host_port(host_port)
-    if not uri.isascii():
+    if not uri.isascii() or " " in uri:
         path, query = _percent_encode(path), _percent_encode(query)
     secure = scheme == "wss"
     return WebSocketURI(secure, host, port or (443 if secure else 80), path, query, username, password)
@@ -140,7 +145,7 @@ def _parse_uri(uri: str) -> WebSocketURI:
 def _split_uri(uri: str) -> tuple[str, str, str, str, str]:
     """Return scheme, authority, path, query and fragment; what lacks is empty (RFC 3986 section 3)."""
     if find_control(uri):
-        raise ValueError("it contains a blank or a control character")
+        raise ValueError("it contains a control character")
     # hier-part [ "?" query ] [ "#" fragment ]
     uri, _, fragment = uri.partition("#")
     uri, _, query = uri.partition("?")
@@ -160,6 +165,7 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
         raise ValueError("username provided without password")
     # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
     username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
+    (username + password).encode("utf-8", "surrogateescape")  # to fail now, and not while connecting
     if ":" in username:
         raise ValueError("username must not contain a colon")  # RFC 7617 section 2
     return username, password
@@ -212,4 +218,4 @@ def _parse_port(port: str) -> int:
 
 def _percent_encode(part: str) -> str:
     """Return a path or query of an IRI as in a URI (RFC 3987 section 3.1)."""
-    return quote(part, safe=DELIMITERS)
+    return quote(stray_percent.sub("%25", part), safe=DELIMITERS + "%")

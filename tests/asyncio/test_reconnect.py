@@ -192,13 +192,13 @@ async def reset(peer: RawPeer, asked: Asked) -> None:
 
 RETRIED: list[tuple[str, Answer, float, str]] = [
     *(
-        (f"status {status}", refuse(status), 0, f"server rejected WebSocket connection: HTTP {status}")
+        (f"status {status}", refuse(status), 0, f"InvalidStatus: server rejected WebSocket connection: HTTP {status}")
         for status in (429, 500, 502, 503, 504)
     ),
-    ("end of the stream", b"", 0, "did not receive a valid HTTP response"),
-    ("half a response", wire.response()[:-2], 0, "did not receive a valid HTTP response"),
-    ("reset", reset, 0, "did not receive a valid HTTP response"),
-    ("silence", hang, 10, "timed out during opening handshake"),
+    ("end of the stream", b"", 0, "InvalidMessage: did not receive a valid HTTP response"),
+    ("half a response", wire.response()[:-2], 0, "InvalidMessage: did not receive a valid HTTP response"),
+    ("reset", reset, 0, "InvalidMessage: did not receive a valid HTTP response"),
+    ("silence", hang, 10, "TimeoutError: timed out during opening handshake"),
 ]
 
 
@@ -210,7 +210,8 @@ async def test_tried_again(answer: Answer, took: float, text: str, caplog: pytes
         (connection,) = await visit(web, 1, reconnect_delays=series(3))
         assert connection.response is not None
         assert web.times == [0, took + 3]
-    assert messages(caplog) == [f"connect failed; reconnecting in 3.0 seconds: {text}"]
+    (line,) = messages(caplog)
+    assert line.replace("websockets.exceptions.", "") == f"connect failed; reconnecting in 3.0 seconds: {text}"
 
 
 async def wrong_accept(peer: RawPeer, asked: Asked) -> None:
@@ -478,15 +479,57 @@ async def test_process_exception_gives_another_exception() -> None:
     assert isinstance(error.__cause__, InvalidStatus)
 
 
-@virtual
-async def test_process_exception_raises() -> None:
-    def process(exc: Exception) -> Exception | None:
-        raise LookupError("mine")
+def raise_plainly(exc: Exception) -> Exception | None:
+    raise LookupError("mine")
 
+
+def raise_without_cause(exc: Exception) -> Exception | None:
+    raise LookupError("mine") from None
+
+
+def raise_with_a_cause(exc: Exception) -> Exception | None:
+    raise LookupError("mine") from KeyError("other")
+
+
+def raise_after_a_failure(exc: Exception) -> Exception | None:
+    try:
+        raise KeyError("other")
+    except KeyError:
+        raise LookupError("mine")  # noqa: B904
+
+
+@pytest.mark.parametrize(
+    "process", [raise_plainly, raise_without_cause, raise_with_a_cause, raise_after_a_failure], ids=lambda f: f.__name__
+)
+@virtual
+async def test_process_exception_raises(process: Callable[[Exception], Exception | None]) -> None:
     async with site([refuse(503)]) as web:
         with pytest.raises(LookupError, match="mine") as caught:
             await visit(web, 1, process_exception=process)
-    assert isinstance(caught.value.__context__, InvalidStatus)
+        assert len(web.asked) == 1
+    assert isinstance(caught.value.__cause__, InvalidStatus)
+
+
+@virtual
+async def test_process_exception_raises_what_it_was_given() -> None:
+    def process(exc: Exception) -> Exception | None:
+        raise exc
+
+    async with site([refuse(503)]) as web:
+        with pytest.raises(InvalidStatus) as caught:
+            await visit(web, 1, process_exception=process)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@virtual
+async def test_process_exception_cancels() -> None:
+    def process(exc: Exception) -> Exception | None:
+        raise asyncio.CancelledError("mine")
+
+    async with site([refuse(503)]) as web:
+        with pytest.raises(asyncio.CancelledError, match="mine") as caught:
+            await visit(web, 1, process_exception=process)
+    assert caught.value.__cause__ is None
 
 
 @virtual

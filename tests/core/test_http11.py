@@ -33,6 +33,7 @@ from websockets.http11 import (
     Request,
     RequestParser,
     Response,
+    ResponseHeadParser,
     ResponseParser,
 )
 from websockets.version import version
@@ -430,6 +431,27 @@ def test_response(data: bytes, response: Response) -> None:
 @pytest.mark.parametrize(("data", "response"), TUNNELS)
 def test_response_of_a_proxy(data: bytes, response: Response) -> None:
     check_in_any_chunking(lambda: ResponseParser(proxy=True), data, response)
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"HTTP/1.1 401 x\r\n\r\n", b"a body of any length"),
+        (b"HTTP/1.1 401 x\r\nContent-Length: 5\r\n\r\n", b"some"),
+        (b"HTTP/1.1 401 x\r\nContent-Length: what\r\n\r\n", b""),
+        (b"HTTP/1.1 401 x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", b"5\r\n"),
+        (f"HTTP/1.1 302 x\r\nContent-Length: {MAX_BODY_SIZE + 1}\r\n\r\n".encode(), b"some"),
+        (b"HTTP/1.1 101 x\r\n\r\n", b"frames"),
+    ],
+)
+def test_response_without_its_body(head: bytes, body: bytes) -> None:
+    whole = ResponseHeadParser()
+    response = whole.feed(head + body)
+    assert response is not None
+    assert (response.status_code, response.body, whole.rest) == (int(head[9:12]), b"", body)
+    byte_by_byte = ResponseHeadParser()
+    assert [byte_by_byte.feed(bytes([byte])) for byte in head] == [None] * (len(head) - 1) + [response]
+    assert byte_by_byte.rest == b""
 
 
 @pytest.mark.parametrize(("data", "response"), CANONICAL_RESPONSES)

@@ -15,7 +15,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from websockets import _opening
-from websockets._opening import Backoff, GiveUp, redirect_location, redirected, retry_after
+from websockets._opening import (
+    Backoff,
+    GiveUp,
+    describe,
+    redirect_location,
+    redirected,
+    resolve_location,
+    retry_after,
+)
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, SecurityError
 from websockets.http11 import Response
@@ -56,6 +64,8 @@ LOCATIONS = [
     ("?y", "ws://example.com:8000/path/page?y"),
     ("//other.com/x", "ws://other.com/x"),
     ("", URI),
+    ("/a b?c d", "ws://example.com:8000/a b?c d"),
+    ("ws://us er:p w@other.com/", "ws://us er:p w@other.com/"),
 ]
 
 
@@ -91,14 +101,24 @@ def test_what_is_no_redirect(exc: Exception) -> None:
         ("ws://user:secret@[::1:bad/", "ws://***@[::1:bad/ isn't a valid URI: Invalid IPv6 URL"),
         ("/a\tb", "/a\\tb isn't a valid URI: '\\t' is not allowed"),
         ("w\ts://other.com/", "w\\ts://other.com/ isn't a valid URI: '\\t' is not allowed"),
-        ("/a b", "/a b isn't a valid URI: ' ' is not allowed"),
-        ("ws://user:sec ret@other.com/", "ws://***@other.com/ isn't a valid URI: ' ' is not allowed"),
+        ("ws://user:sec\tret@other.com/", "ws://***@other.com/ isn't a valid URI: '\\t' is not allowed"),
     ],
 )
 def test_location_that_is_no_uri(location: str, error: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         redirect_location(refusal(302, ("Location", location)), URI)
     assert str(caught.value) == error
+
+
+@pytest.mark.parametrize("control", ["\0", "\t", "\n", "\r", "\x1f", "\x7f"])
+def test_location_with_a_control_character(control: str) -> None:
+    # A program can say where to go, too.
+    with pytest.raises(InvalidURI, match="is not allowed$"):
+        resolve_location(f"/a{control}b", URI)
+
+
+def test_location_relative_to_a_uri_between_blanks() -> None:
+    assert resolve_location("?y", " ws://example.com/a b ") == "ws://example.com/a b?y"
 
 
 # ---------------------------------------------------------------------------------------------- what may be told there
@@ -368,3 +388,35 @@ def test_each_series_is_new() -> None:
     assert made == []
     assert [backoff.after_failure(), backoff.after_connection(9), backoff.after_failure()] == [1, 0, 2]
     assert made == [0, 1]
+
+
+# -------------------------------------------------------------------------------------------------------------- the log
+
+
+class Nested:
+    class Refused(Exception):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("exc", "text"),
+    [
+        (TimeoutError(), "TimeoutError"),
+        (TimeoutError("timed out"), "TimeoutError: timed out"),
+        (ConnectionRefusedError(111, "no"), "ConnectionRefusedError: [Errno 111] no"),
+        (refusal(503), "websockets.exceptions.InvalidStatus: server rejected WebSocket connection: HTTP 503"),
+        (Nested.Refused("é"), f"{__name__}.Nested.Refused: é"),
+        (ExceptionGroup("many", [OSError(), OSError()]), "ExceptionGroup: many (2 sub-exceptions)"),
+        # A line of the log stays one.
+        (OSError("first\r\nsecond\x1b[0m"), "OSError: first\\r\\nsecond\\x1b[0m"),
+    ],
+    ids=repr,
+)
+def test_describe(exc: Exception, text: str) -> None:
+    assert describe(exc) == text
+
+
+def test_describe_leaves_out_notes() -> None:
+    exc = OSError("no")
+    exc.add_note("note")
+    assert describe(exc) == "OSError: no"

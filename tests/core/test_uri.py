@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, hide_credentials, parse_uri
 
+CONTROLS = "/%C2%85%E3%80%80%E2%80%A8b"
+ENCODED_ONCE = "/%C3%A9?%c3%A9=%C3%AB"
+STRAY = "/%252%20%25%C3%A9%25"
+
 
 @pytest.mark.parametrize(
     ("uri", "parsed", "resource_name"),
@@ -59,8 +63,24 @@ from websockets.uri import WebSocketURI, hide_credentials, parse_uri
             WebSocketURI(False, "localhost", 80, "/%C3%A9", "%C3%AA=%C3%AB"),
             "/%C3%A9?%C3%AA=%C3%AB",
         ),
-        ("ws://localhost/é[!]%20", WebSocketURI(False, "localhost", 80, "/%C3%A9[!]%2520", ""), "/%C3%A9[!]%2520"),
+        ("ws://localhost/é[!]<", WebSocketURI(False, "localhost", 80, "/%C3%A9[!]%3C", ""), "/%C3%A9[!]%3C"),
         ("ws://u:é@localhost/", WebSocketURI(False, "localhost", 80, "/", "", "u", "é"), "/"),
+        ("ws://localhost/\x85\u3000\u2028b", WebSocketURI(False, "localhost", 80, CONTROLS, ""), CONTROLS),
+        # Blanks.
+        ("ws://localhost/a b", WebSocketURI(False, "localhost", 80, "/a%20b", ""), "/a%20b"),
+        ("ws://localhost?a b#", WebSocketURI(False, "localhost", 80, "", "a%20b"), "/?a%20b"),
+        (
+            "ws://localhost/?name=José García",
+            WebSocketURI(False, "localhost", 80, "/", "name=Jos%C3%A9%20Garc%C3%ADa"),
+            "/?name=Jos%C3%A9%20Garc%C3%ADa",
+        ),
+        ("ws://us er:p%20w é@localhost/", WebSocketURI(False, "localhost", 80, "/", "", "us er", "p w é"), "/"),
+        # What is encoded already stays as it is; a percent sign that encodes nothing doesn't.
+        ("ws://localhost/é%20 b", WebSocketURI(False, "localhost", 80, "/%C3%A9%20%20b", ""), "/%C3%A9%20%20b"),
+        ("ws://localhost/é?%c3%A9=ë", WebSocketURI(False, "localhost", 80, "/%C3%A9", "%c3%A9=%C3%AB"), ENCODED_ONCE),
+        ("ws://é.fr/%20", WebSocketURI(False, "xn--9ca.fr", 80, "/%20", ""), "/%20"),
+        ("ws://localhost/100% é", WebSocketURI(False, "localhost", 80, "/100%25%20%C3%A9", ""), "/100%25%20%C3%A9"),
+        ("ws://localhost/%2 %é%", WebSocketURI(False, "localhost", 80, "/%252%20%25%C3%A9%25", ""), STRAY),
     ],
 )
 def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
@@ -75,7 +95,7 @@ def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
         ("localhost", "scheme isn't ws or wss"),
         ("//localhost/", "scheme isn't ws or wss"),
         ("http://localhost/", "scheme isn't ws or wss"),
-        ("ws ://localhost/", "it contains a blank or a control character"),
+        ("ws ://localhost/", "scheme isn't ws or wss"),
         ("ws:localhost", "hostname isn't provided"),
         ("ws:/localhost", "hostname isn't provided"),
         ("ws://", "hostname isn't provided"),
@@ -106,6 +126,12 @@ def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
         ("ws://[::1%a<b]/", "zone of the IPv6 address is malformed"),
         ("ws://a\\b/", "hostname has characters that aren't allowed"),
         ("ws://a<b/", "hostname has characters that aren't allowed"),
+        ("ws://local host/", "hostname has characters that aren't allowed"),
+        ("ws:// localhost/", "hostname has characters that aren't allowed"),
+        ("ws://é b/", "hostname has characters that aren't allowed"),
+        ("ws://localhost:80 /", "port isn't a number"),
+        ("ws://[::1 ]/", "address in brackets isn't an IPv6 address"),
+        ("ws://localhost/a#b c", "fragment identifier is meaningless"),
         ("ws://a℀b/", "hostname has characters that aren't allowed"),
         ("ws://" + "a" * 256 + "/", "hostname has 256 characters, more than 255"),
         ("ws://é..fr/", "characters outside ASCII can't be encoded"),
@@ -113,12 +139,13 @@ def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
         ("ws://\ud800/", "characters outside ASCII can't be encoded"),
         ("ws://localhost/\ud800", "characters outside ASCII can't be encoded"),
         # What would break the request line or the Host header.
-        ("ws://local host/", "it contains a blank or a control character"),
-        ("ws://localhost/a b", "it contains a blank or a control character"),
-        ("ws://localhost/\r\nHost: evil", "it contains a blank or a control character"),
-        ("ws://localhost\t/", "it contains a blank or a control character"),
-        ("ws://localhost/?\0", "it contains a blank or a control character"),
-        ("ws://localhost/\x7f", "it contains a blank or a control character"),
+        ("ws://localhost/\r\nHost: evil", "it contains a control character"),
+        ("ws://localhost/é \r\nHost: evil", "it contains a control character"),
+        ("ws://localhost\t/", "it contains a control character"),
+        ("ws://localhost/a\tb", "it contains a control character"),
+        ("ws://localhost/?\0", "it contains a control character"),
+        ("ws://localhost/\x1f b", "it contains a control character"),
+        ("ws://localhost/\x7f", "it contains a control character"),
     ],
 )
 def test_invalid(uri: str, msg: str) -> None:
@@ -147,7 +174,9 @@ def test_not_a_string(uri: Any) -> None:
         ("ws://secret/ret:x@localhost/#f", "ws://***@localhost/#f", "fragment identifier is meaningless"),
         ("ws://user:secret@[::1:bad/", "ws://***@[::1:bad/", "host or port is malformed"),
         ("ws://user:secret@\ud800/", "ws://***@\ud800/", "characters outside ASCII can't be encoded"),
-        ("ws://user:sec\nret@localhost/", "ws://***@localhost/", "it contains a blank or a control character"),
+        ("ws://user:sec\nret@localhost/", "ws://***@localhost/", "it contains a control character"),
+        ("ws://user:secret\ud800@localhost/", "ws://***@localhost/", "characters outside ASCII can't be encoded"),
+        ("ws://user:sec ret@local host/", "ws://***@local host/", "hostname has characters that aren't allowed"),
         ("http://user:secret@localhost/", "http://***@localhost/", "scheme isn't ws or wss"),
         ("user:secret@localhost", "***@localhost", "scheme isn't ws or wss"),
     ],

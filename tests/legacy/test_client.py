@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import warnings
 from typing import Any
 
@@ -86,6 +88,57 @@ async def test_request() -> None:
         assert asked.headers["Sec-WebSocket-Protocol"] == ["a, b"]
         assert asked.headers["Sec-WebSocket-Extensions"] == ["permessage-deflate; client_max_window_bits"]
         assert asked.headers["User-Agent"] == ["me"]
+
+
+@virtual
+async def test_headers_that_a_connection_was_given() -> None:
+    made: list[dict[str, Any]] = []
+
+    class Noting(WebSocketClientProtocol):
+        def __init__(self, **kwargs: Any) -> None:
+            made.append(kwargs)
+            super().__init__(**kwargs)
+
+    headers = {"X-One": "1"}
+    async with site([let_in]) as web:
+        async with connect(web.uri(), create_protocol=Noting, extra_headers=headers, user_agent_header="me") as client:
+            assert client.extra_headers is headers
+            assert client.user_agent_header == "me"
+        assert client.extra_headers is headers
+        async with connect(web.uri(), create_protocol=Noting) as client:
+            assert (client.extra_headers, client.user_agent_header) == (None, USER_AGENT)
+    assert [(kwargs["extra_headers"], kwargs["user_agent_header"]) for kwargs in made] == [
+        (headers, "me"),
+        (None, USER_AGENT),
+    ]
+
+
+@pytest.mark.parametrize("headers", [None, {"X-Given": "1"}])
+@virtual
+async def test_headers_that_a_class_chooses(headers: Any) -> None:
+    class Choosing(WebSocketClientProtocol):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.extra_headers = {"X-Own": "2"}
+            self.user_agent_header = "mine"
+
+    async with site([let_in]) as web:
+        async with connect(web.uri(), create_protocol=Choosing, extra_headers=headers):
+            pass
+        asked = web.asked[0].headers
+        assert (asked.get("X-Given"), asked["X-Own"], asked["User-Agent"]) == (None, ["2"], ["mine"])
+
+
+@virtual
+async def test_credentials_stay_with_their_origin() -> None:
+    secrets = {"Authorization": "secret", "X": "kept"}
+    async with site([let_in], "other", 80) as other:
+        async with site([redirect("ws://other/")], port=80) as web:
+            async with connect("ws://localhost/", extra_headers=secrets) as client:
+                assert client.extra_headers == Headers({"X": "kept"})
+        assert "Authorization" in web.asked[0].headers
+        assert "Authorization" not in other.asked[0].headers
+        assert other.asked[0].headers["X"] == ["kept"]
 
 
 @virtual
@@ -175,6 +228,68 @@ async def test_refusal() -> None:
         assert caught.value.headers["X-Why"] == "because"
 
 
+def keep_open(data: bytes) -> Answer:
+    """An answer after which the server leaves the connection open, and says no more."""
+
+    async def answer(peer: Any, asked: Any) -> None:
+        await peer.send(data)
+        with contextlib.suppress(ConnectionResetError):
+            await peer.read_until_eof()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\r\n",
+        b"\r\nthe beginning",
+        b"Content-Length: 10\r\n\r\nabc",
+        b"Content-Length: 99999999999\r\n\r\n",
+        b"Content-Length: what\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        b"\r\n" + b"x" * 2_000_000,
+    ],
+    ids=lambda rest: rest[:40].decode(),
+)
+@virtual
+async def test_refusal_whose_body_does_not_end(rest: bytes) -> None:
+    async with site([keep_open(b"HTTP/1.1 401 Unauthorized\r\nX-Why: because\r\n" + rest)]) as web:
+        before = asyncio.get_running_loop().time()
+        with pytest.raises(InvalidStatusCode) as caught:
+            await connect(web.uri())
+        assert asyncio.get_running_loop().time() == before
+        assert (caught.value.status_code, caught.value.headers["X-Why"]) == (401, "because")
+
+
+@virtual
+async def test_redirect_whose_body_does_not_end() -> None:
+    answers: dict[str, Answer] = {
+        "/a": keep_open(b"HTTP/1.1 302 Found\r\nLocation: /b c\r\n\r\nsome text"),
+        "/b%20c": keep_open(b"HTTP/1.1 301 Moved\r\nContent-Length: 9\r\nLocation: /d\r\n\r\n"),
+        "/d": let_in,
+    }
+    async with site(answers) as web:
+        async with connect(web.uri("/a")) as client:
+            assert client.path == "/d"
+        assert web.times == [0, 0, 0]
+
+
+@virtual
+async def test_head_of_a_refusal_in_pieces() -> None:
+    async def answer(peer: Any, asked: Any) -> None:
+        for piece in (b"HTTP/1.1 4", b"03 Forbidden\r\nX", b"-Why: because\r", b"\n\r\n", b"Forbidden"):
+            await peer.send(piece)
+            await asyncio.sleep(1)
+
+    async with site([answer]) as web:
+        with pytest.raises(InvalidStatusCode) as caught:
+            await connect(web.uri())
+        assert caught.value.headers["X-Why"] == "because"
+        assert asyncio.get_running_loop().time() - web.asked[0].time == pytest.approx(3)
+
+
 @virtual
 async def test_what_is_no_answer() -> None:
     async def hang_up(peer: Any, asked: Any) -> None:
@@ -209,9 +324,20 @@ async def test_redirect_to_nowhere() -> None:
     async with site([redirect("http://example.com/")]) as web:
         with pytest.raises(InvalidURI, match="http://example.com/"):
             await connect(web.uri())
-    async with site([redirect("/a\tb")]) as web:
-        with pytest.raises(InvalidURI, match="not allowed"):
-            await connect(web.uri())
+    for location, text in (("/a\tb", "not allowed"), ("ws://a b/", "hostname"), ("ws://[::1/", "Invalid IPv6 URL")):
+        async with site([redirect(location)]) as web:
+            with pytest.raises(InvalidURI, match=text):
+                await connect(web.uri())
+            assert len(web.asked) == 1
+
+
+@virtual
+async def test_uri_with_blanks() -> None:
+    async with site({"/a%20b?c%20%C3%A9": redirect("?d e"), "/a%20b?d%20e": let_in}) as web:
+        async with connect(web.uri("/a b?c é")) as client:
+            assert client.path == "/a%20b?d%20e"
+        with pytest.raises(InvalidURI, match="control character"):
+            connect(web.uri("/a\r\nb"))
 
 
 @virtual
@@ -340,6 +466,22 @@ async def test_connecting_again_after_anything() -> None:
             await client.wait_closed()
             break
         assert web.times == [0, 0, 2, 6, 11]
+
+
+@virtual
+async def test_failed_attempts_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    class Quick(Connect):
+        BACKOFF_INITIAL = 0.0
+
+    caplog.set_level(logging.INFO, "websockets.client")
+    async with site([refuse(404), let_in]) as web:
+        async for _ in Quick(web.uri()):
+            break
+        await idle()
+    assert [record.getMessage() for record in caplog.records] == [
+        "connect failed; reconnecting in 0.0 seconds: "
+        "websockets.legacy.exceptions.InvalidStatusCode: server rejected WebSocket connection: HTTP 404"
+    ]
 
 
 def test_delays_by_default() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,6 +48,58 @@ async def opened(**options: Any) -> AsyncIterator[tuple[WebSocketServerProtocol,
 
 
 # -------------------------------------------------------------------------------------------------------------- members
+
+
+def closes(connection: WebSocketCommonProtocol) -> tuple[Close | None, Close | None, bool | None]:
+    return connection.close_rcvd, connection.close_sent, connection.close_rcvd_then_sent
+
+
+@virtual
+async def test_closes() -> None:
+    async with opened() as (websocket, peer):
+        assert closes(websocket) == (None, None, None)
+        await peer.send(wire.close(1001, "bye", mask=True))
+        await websocket.wait_closed()
+        assert closes(websocket) == (Close(1001, "bye"), Close(1001, "bye"), True)
+    async with opened() as (websocket, peer):
+        closing = asyncio.create_task(websocket.close(3000, "go"))
+        await idle()
+        assert closes(websocket) == (None, Close(3000, "go"), None)
+        await peer.send(wire.close(1000, mask=True))
+        await closing
+        assert closes(websocket) == (Close(1000, ""), Close(3000, "go"), False)
+    async with opened() as (websocket, peer):
+        peer.reset()
+        await websocket.wait_closed()
+        assert closes(websocket) == (None, None, None)
+
+
+@virtual
+async def test_closes_of_a_client() -> None:
+    async def say_goodbye(websocket: WebSocketServerProtocol) -> None:
+        await websocket.close(1001, "bye")
+
+    async with serve(say_goodbye, "localhost", 0) as server, connect(uri_of(server)) as client:
+        await client.wait_closed()
+        assert closes(client) == (Close(1001, "bye"), Close(1001, "bye"), True)
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+@virtual
+async def test_debug(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(level, "websockets.server")
+    async with opened() as (websocket, _):
+        assert websocket.debug is (level == logging.DEBUG)
+
+
+@virtual
+async def test_debug_that_a_class_sets() -> None:
+    class Talkative(WebSocketServerProtocol):
+        def connection_open(self) -> None:
+            self.debug = True
+
+    async with opened(create_protocol=Talkative) as (websocket, _):
+        assert websocket.debug is True
 
 
 @virtual
@@ -231,6 +284,183 @@ async def test_seeing_bytes() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- sending
+
+
+class Broken(Exception):
+    pass
+
+
+async def later(*items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+def fail_first() -> Iterator[str]:
+    raise Broken
+    yield ""
+
+
+async def fail_first_later() -> AsyncIterator[str]:
+    raise Broken
+    yield ""
+
+
+async def bad_first() -> AsyncIterator[Any]:
+    yield 1
+
+
+class FailingIterable:
+    def __iter__(self) -> Iterator[str]:
+        raise Broken
+
+
+class FailingAsyncIterable:
+    def __aiter__(self) -> AsyncIterator[str]:
+        raise Broken
+
+
+NOTHING_BEGUN: list[tuple[Callable[[], Any], type[Exception]]] = [
+    (fail_first, Broken),
+    (fail_first_later, Broken),
+    (FailingIterable, Broken),
+    (FailingAsyncIterable, Broken),
+    (lambda: [1], TypeError),
+    (lambda: [None, "a"], TypeError),
+    (lambda: [["a"]], TypeError),
+    (bad_first, TypeError),
+    (dict, TypeError),
+    (lambda: 5, TypeError),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), NOTHING_BEGUN)
+@virtual
+async def test_iterable_that_fails_at_once(make: Callable[[], Any], expected: type[Exception]) -> None:
+    async with opened() as (websocket, peer):
+        with pytest.raises(expected):
+            await websocket.send(make())
+        assert websocket.open
+        await websocket.send("next")
+        assert (await peer.read_frame()).payload == b"next"
+
+
+@pytest.mark.parametrize("make", [list, tuple, lambda: iter(()), lambda: later()])
+@virtual
+async def test_iterable_without_items(make: Callable[[], Any]) -> None:
+    async with opened() as (websocket, peer):
+        await websocket.send(make())
+        await websocket.send("next")
+        assert (await peer.read_frame()).payload == b"next"
+
+
+async def fail_second() -> AsyncIterator[str]:
+    yield "a"
+    raise Broken
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: ["a", 1], TypeError),
+        (lambda: ["a", b"b"], TypeError),
+        (lambda: later("a", 1), TypeError),
+        (fail_second, Broken),
+    ],
+)
+@virtual
+async def test_iterable_that_fails_later(make: Callable[[], Any], expected: type[Exception]) -> None:
+    async with opened() as (websocket, peer):
+        with pytest.raises(expected):
+            await websocket.send(make())
+        assert websocket.close_sent == Close(1011, "error in fragmented message")
+        row = await peer.read_frame()
+        assert (row.payload, row.fin) == (b"a", False)
+
+
+@pytest.mark.parametrize("make", [lambda: iter(["a", "b"]), lambda: later("a", "b")])
+@virtual
+async def test_iterable_that_succeeds(make: Callable[[], Any]) -> None:
+    async with opened() as (websocket, peer):
+        await websocket.send(make())
+        rows = [await peer.read_frame() for _ in range(3)]
+        assert [(row.opcode, row.payload, row.fin) for row in rows] == [
+            (wire.TEXT, b"a", False),
+            (wire.CONT, b"b", False),
+            (wire.CONT, b"", True),
+        ]
+
+
+@virtual
+async def test_message_before_a_first_item_that_comes_late() -> None:
+    begin, proceed = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[str]:
+        await begin.wait()
+        yield "a"
+        await proceed.wait()
+        yield "b"
+
+    async with opened() as (websocket, peer):
+        slowly = asyncio.create_task(websocket.send(slow()))
+        await idle()
+        await websocket.send("before")
+        begin.set()
+        await idle()
+        after = asyncio.create_task(websocket.send("after"))
+        await idle()
+        assert not after.done()
+        proceed.set()
+        await asyncio.gather(slowly, after)
+        assert [(await peer.read_frame()).payload for _ in range(5)] == [b"before", b"a", b"b", b"", b"after"]
+
+
+@virtual
+async def test_cancelled_before_the_first_item() -> None:
+    async def never() -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield "a"
+
+    async with opened() as (websocket, peer):
+        sending = asyncio.create_task(websocket.send(never()))
+        await idle()
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert (sending.cancelled(), websocket.open) == (True, True)
+        await websocket.send("next")
+        assert (await peer.read_frame()).payload == b"next"
+
+
+@virtual
+async def test_closed_while_the_first_item_is_awaited() -> None:
+    begin = asyncio.Event()
+
+    async def slow() -> AsyncIterator[str]:
+        await begin.wait()
+        yield "a"
+
+    async with opened() as (websocket, peer):
+        sending = asyncio.create_task(websocket.send(slow()))
+        await idle()
+        await peer.send(wire.close(1000, mask=True))
+        await websocket.wait_closed()
+        begin.set()
+        with pytest.raises(ConnectionClosedOK):
+            await sending
+
+
+@pytest.mark.parametrize(
+    "make", [list, dict, lambda: 5, lambda: ["a"], lambda: later("a"), *(make for make, _ in NOTHING_BEGUN)]
+)
+@virtual
+async def test_iterable_for_a_closed_connection(make: Callable[[], Any]) -> None:
+    async with opened() as (websocket, peer):
+        await peer.send(wire.close(1000, mask=True))
+        await websocket.wait_closed()
+        with pytest.raises(ConnectionClosedOK):
+            await websocket.send(make())
+
+
+# ------------------------------------------------------------------------------------------------------ frames by hand
 
 
 @virtual

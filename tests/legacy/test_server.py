@@ -603,6 +603,67 @@ async def test_extra_headers() -> None:
         await leave(peer)
 
 
+# What is in the request, and the status of the answer.
+ORIGINS: list[tuple[list[str | None], str | None, str]] = [
+    ([""], None, "101 Switching Protocols"),
+    ([""], "", "403 Forbidden"),
+    ([""], "http://here", "403 Forbidden"),
+    ([None], None, "101 Switching Protocols"),
+    ([None], "", "403 Forbidden"),
+    (["http://here", ""], None, "101 Switching Protocols"),
+    (["http://here", ""], "http://here", "101 Switching Protocols"),
+    (["http://here", ""], "", "403 Forbidden"),
+    (["http://here"], None, "403 Forbidden"),
+    ([], None, "403 Forbidden"),
+]
+
+
+@pytest.mark.parametrize(("origins", "origin", "status"), ORIGINS)
+@pytest.mark.filterwarnings("ignore:use None instead:DeprecationWarning")
+@virtual
+async def test_no_origin(origins: Any, origin: str | None, status: str) -> None:
+    async with serving(origins=origins) as server:
+        peer = await reach(server)
+        await peer.send(request(headers={"Origin": origin}))
+        assert (await peer.read_until()).split(b"\r\n")[0] == f"HTTP/1.1 {status}".encode()
+        peer.reset()
+
+
+@virtual
+async def test_no_origin_as_it_was_said_once() -> None:
+    origins: Any = ["", "http://here"]
+    with pytest.warns(DeprecationWarning, match="^use None instead of '' in origins$") as caught:
+        serve(echo, "localhost", 0, origins=origins)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(DeprecationWarning, match="^use None instead of '' in origins$") as caught:
+        connection = WebSocketServerProtocol(echo, WebSocketServer(), origins=origins)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert connection.origins == [None, "http://here"]
+
+
+@virtual
+async def test_origin_of_a_connection() -> None:
+    seen: list[Any] = []
+
+    class Hooked(WebSocketServerProtocol):
+        async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
+            seen.append(self.origin)
+            return await super().process_request(path, request_headers)
+
+        def process_subprotocol(self, headers: Headers, available_subprotocols: Any) -> Subprotocol | None:
+            seen.append(self.origin)
+            return super().process_subprotocol(headers, available_subprotocols)
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        seen.append(websocket.origin)
+        await echo(websocket)
+
+    async with serving(handler, create_protocol=Hooked) as server:
+        for origin in ("http://here", "", None):
+            await leave(await enter(server, request(headers={"Origin": origin})))
+    assert seen == [None, "http://here", "http://here", None, "", "", None, None, None]
+
+
 @virtual
 async def test_origins() -> None:
     async with serving(origins=["http://here"]) as server:
@@ -712,6 +773,41 @@ async def test_serving_until_cancelled() -> None:
         assert server.is_serving()
         assert server.get_loop() is asyncio.get_running_loop()
         forever.cancel()
+        await asyncio.wait([forever])
+        assert forever.cancelled()
+        assert not server.is_serving()
+        with pytest.raises(RuntimeError, match="the server is closed"):
+            await server.serve_forever()
+
+
+@virtual
+async def test_serving_until_closed() -> None:
+    async with serving() as server:
+        forever = asyncio.create_task(server.serve_forever())
+        async with connect(uri_of(server)) as client:
+            server.close()
+            await client.wait_closed()
+            assert client.close_code == 1001
+        # As where a program awaits it: an exception, though nobody cancelled the task.
+        with pytest.raises(asyncio.CancelledError):
+            await forever
+        assert forever.cancelling() == 0
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="the server is closed"):
+                await server.serve_forever()
+
+
+@virtual
+async def test_serving_for_ever_twice_at_once() -> None:
+    async with serving() as server:
+        forever = asyncio.create_task(server.serve_forever())
+        await idle()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=r"^server .* is already being awaited on serve_forever\(\)$"):
+                await server.serve_forever()
+        assert server.is_serving()
+        assert not forever.done()
+        server.close()
         await asyncio.wait([forever])
         assert forever.cancelled()
 

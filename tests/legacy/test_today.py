@@ -252,7 +252,7 @@ class Client(WebSocketClientProtocol):
 
 @virtual
 async def test_client() -> None:
-    answers: dict[str, Answer] = {"/": let_in, "/moved": redirect("/"), "/gone": refuse(410)}
+    answers: dict[str, Answer] = {"/": let_in, "/moved": redirect("/"), "/gone": refuse(410, body=b"long ago")}
     async with site(answers) as web:
 
         def connecting(path: str) -> websockets.connect:
@@ -273,6 +273,7 @@ async def test_client() -> None:
         with pytest.raises(InvalidStatus) as caught:
             await connecting("/gone")
         assert caught.value.response.status_code == 410
+        assert caught.value.response.body == b"long ago"
         assert web.targets == ["/", "/moved", "/", "/gone"]
         assert all(asked.headers["Origin"] == ["null"] for asked in web.asked)
 

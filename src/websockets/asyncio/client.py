@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from .._layout import share_names
-from .._opening import MAX_REDIRECTS, Backoff, GiveUp, redirect_location, redirected, retry_after
+from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
 from .._options import (
     check_tls,
     checked_subprotocols,
@@ -144,7 +144,7 @@ class connect:
             the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
             ``socks4://``, the last four with python-socks. It isn't used with Unix sockets or ``sock``.
         process_exception: ``f(exc)``, called when an attempt fails in an iteration: None to try again, or the exception
-            to raise.
+            to raise. Any exception but ``exc`` itself, returned or raised, has ``exc`` as its cause.
         open_timeout: seconds that connecting may take, redirects included; None for no limit.
         ping_interval, ping_timeout, close_timeout: times of a connection in seconds; see
             :class:`~websockets.asyncio.connection.Connection`.
@@ -364,7 +364,10 @@ class connect:
 
     async def _wait_after(self, exc: Exception, delays: Backoff) -> None:
         """Wait before another attempt, or raise."""
-        fatal = self.process_exception(exc)
+        try:
+            fatal = self.process_exception(exc)
+        except Exception as raised:
+            fatal = raised
         if fatal is exc:
             raise exc
         if fatal is not None:
@@ -373,7 +376,7 @@ class connect:
             delay = delays.after_failure(retry_after(exc, time.time()))
         except GiveUp:
             raise exc from exc.__cause__
-        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, exc)
+        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, describe(exc))
         await asyncio.sleep(delay)
 
 

@@ -68,7 +68,9 @@ class _Negotiation(ServerProtocol):
         return connection
 
     def process_origin(self, headers: Headers) -> Origin | None:
-        return self._hooks.process_origin(headers, cast("Sequence[Origin | None] | None", self.origins))
+        hooks = self._hooks
+        hooks.origin = hooks.process_origin(headers, cast("Sequence[Origin | None] | None", self.origins))
+        return hooks.origin
 
     def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
         return self._hooks.process_extensions(headers, self.available_extensions)
@@ -111,7 +113,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             connection and the path of the request.
         ws_server: what keeps account of connections; it has ``register``, ``unregister`` and ``is_serving``.
         logger: where to log; ``websockets.server`` by default.
-        origins: acceptable origins; None among them for no ``Origin`` header.
+        origins: acceptable origins; None among them for no ``Origin`` header, and "" for the same, deprecated.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         extra_headers: headers to add to the response, or a function that makes them.
@@ -126,6 +128,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     side = "server"
 
     ws_server: Any
+    origin: Origin | None = None
     _options = _NO_OPTIONS
 
     def __init__(
@@ -147,7 +150,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         # Before anything that may be overridden is called: programs look at these there.
         self.ws_handler: Callable[..., Awaitable[Any]] = ws_handler
         self.ws_server = ws_server
-        self.origins = origins
+        self.origins = accepted_origins(origins)
         self.available_extensions = extensions
         self.available_subprotocols = subprotocols
         self.extra_headers = extra_headers
@@ -453,6 +456,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if not common:
             return None
         return min(common, key=lambda each: client_subprotocols.index(each) + server_subprotocols.index(each))
+
+
+def accepted_origins(origins: Sequence[Origin | None] | None) -> Sequence[Origin | None] | None:
+    """Return ``origins`` with None for "", which once meant no ``Origin`` header."""
+    if origins is None or "" not in origins:
+        return origins
+    warnings.warn("use None instead of '' in origins", DeprecationWarning, stacklevel=3)
+    return [origin or None for origin in origins]
 
 
 def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str, request_headers: Headers) -> None:

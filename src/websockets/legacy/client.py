@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import functools
 import os
-import urllib.parse
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
-from .._opening import redirect_location
+from .._opening import redirect_location, resolve_location
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidMessage, InvalidStatus
+from ..exceptions import InvalidMessage, InvalidStatus, InvalidURI
 from ..extensions.base import ClientExtensionFactory, Extension
-from ..http11 import USER_AGENT, Request
+from ..http11 import USER_AGENT, Request, ResponseHeadParser
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from .exceptions import InvalidStatusCode, RedirectHandshake
@@ -71,6 +70,8 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     is_client = True
     side = "client"
 
+    _given_headers: HeadersLike | None = None
+
     def __init__(
         self,
         protocol: ClientProtocol | None = None,
@@ -99,17 +100,25 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
         protocol = _Negotiation(self._uri, max_size=max_size, logger=logger)
         protocol.connection = weakref.ref(self)
+        if not self._by_today:
+            # The exceptions of the legacy API have no body; waiting for one would only delay them.
+            protocol._new_parser = ResponseHeadParser
         return protocol
 
     async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
-        self.user_agent_header = user_agent_header
+        if self._by_today:
+            self.user_agent_header = user_agent_header
+        # A class may have chosen other headers than it was given; and a redirect may have taken some away.
+        replaced = self._by_today or self.extra_headers is self._given_headers
+        if replaced and additional_headers is not None:
+            self.extra_headers = additional_headers
         try:
             await self.handshake(
                 self._uri,
                 origin=self.origin,
                 available_extensions=self.available_extensions,
                 available_subprotocols=self.available_subprotocols,
-                extra_headers=self.extra_headers if additional_headers is None else additional_headers,
+                extra_headers=self.extra_headers,
             )
         except (InvalidStatusCode, RedirectHandshake) as exc:
             # Who connects in the way of today expects the exceptions of today.
@@ -294,6 +303,8 @@ class Connect(_connect):
             "max_queue": max_queue,
             "read_limit": read_limit,
             "write_limit": write_limit,
+            "extra_headers": extra_headers,
+            "user_agent_header": user_agent_header,
             **recv_of_old(kwargs),
         }
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
@@ -335,7 +346,12 @@ class Connect(_connect):
         Returns:
             The URI to go on with; or the exception to raise.
         """
-        return urllib.parse.urljoin(self.uri, exc.uri) if isinstance(exc, RedirectHandshake) else exc
+        if not isinstance(exc, RedirectHandshake):
+            return exc
+        try:
+            return resolve_location(exc.uri, self.uri)
+        except InvalidURI as error:
+            return error
 
     if TYPE_CHECKING:
         # As those of today, with a connection of old.
@@ -370,6 +386,7 @@ def _make_connection(
         **options,
     )
     connection._uri = uri
+    connection._given_headers = options["extra_headers"]
     return connection
 
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any, Final, TypeVar
 
+from .._messages import MISSING, encode_item, refuse_mapping
 from ..asyncio.connection import Connection, _Messages
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
@@ -137,6 +139,7 @@ class WebSocketCommonProtocol(Connection):
             write_limit=write_limit,
             idle_timeout=idle_timeout,
         )
+        self.debug = self.protocol.debug
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,6 +202,21 @@ class WebSocketCommonProtocol(Connection):
         """The extensions that were negotiated."""
         return self.protocol.extensions
 
+    @property
+    def close_rcvd(self) -> Close | None:
+        """The Close that the peer sent; None if it sent none."""
+        return self.protocol.close_rcvd
+
+    @property
+    def close_sent(self) -> Close | None:
+        """The Close that was sent to the peer; None if none was."""
+        return self.protocol.close_sent
+
+    @property
+    def close_rcvd_then_sent(self) -> bool | None:
+        """Whether the peer sent its Close first; None until both have sent one."""
+        return self.protocol.close_rcvd_then_sent
+
     # ------------------------------------------------------------------------------------------------------------ hooks
 
     def connection_open(self) -> None:
@@ -240,6 +258,14 @@ class WebSocketCommonProtocol(Connection):
         return message if decode is None else await self._convert(message, decode)
 
     # ---------------------------------------------------------------------------------------------------------- sending
+
+    async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
+        # In the legacy API, send() raises ConnectionClosed whatever the message is. And an iterable that fails before
+        # its first item, or whose first item can't be sent, leaves the connection open.
+        await self.ensure_open()
+        begun = await begin(message)
+        if begun is not None:
+            await super()._send_fragments(begun, text, compress)
 
     async def ensure_open(self) -> None:
         """Return if the connection is open.
@@ -348,6 +374,41 @@ class WebSocketCommonProtocol(Connection):
     def connection_closed_exc(self) -> ConnectionClosed:
         """What whoever uses the connection after its end gets raised; today ``close_exc``."""
         return self.close_exc
+
+
+async def begin(message: object) -> Iterable[object] | AsyncIterable[object] | None:
+    """Take the first item of an iterable, and check it.
+
+    Parameters:
+        message: an iterable, or an asynchronous one.
+
+    Returns:
+        An iterable of the same items; None if there are none.
+
+    Raises:
+        TypeError: ``message`` isn't one, or its first item can't be sent.
+    """
+    refuse_mapping(message)
+    if isinstance(message, AsyncIterable):
+        later = aiter(message)
+        first = await anext(later, MISSING)
+        items: Iterable[object] | AsyncIterable[object] = _chain(first, later)
+    elif isinstance(message, Iterable):
+        rest = iter(message)
+        first = next(rest, MISSING)
+        items = itertools.chain((first,), rest)
+    else:
+        raise TypeError("data must be str, bytes, iterable, or async iterable")
+    if first is MISSING:
+        return None
+    encode_item(first, None)
+    return items
+
+
+async def _chain(first: object, rest: AsyncIterator[object]) -> AsyncIterator[object]:
+    yield first
+    async for item in rest:
+        yield item
 
 
 def closing_time(close_timeout: float | None, timeout: float | None) -> float:

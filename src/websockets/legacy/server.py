@@ -27,6 +27,7 @@ from ._server_side import (
     ProcessRequest,
     SelectSubprotocol,
     WebSocketServerProtocol,
+    accepted_origins,
 )
 from ._server_side import HTTPResponse as HTTPResponse
 from .exceptions import AbortHandshake as AbortHandshake
@@ -58,6 +59,26 @@ class WebSocketServer(Server):
     def unregister(self, protocol: WebSocketServerProtocol) -> None:
         """Called by a connection when it is over."""
         self._forget(protocol)
+
+    _serves_forever = False
+
+    async def serve_forever(self) -> None:
+        """Accept connections until this task is cancelled or the server is closed.
+
+        Raises:
+            CancelledError: the task was cancelled, which closes the server; or :meth:`close` was called, and the server
+                is closed.
+            RuntimeError: the server was closed before, or another task waits here already.
+        """
+        if self._serves_forever:
+            raise RuntimeError(f"server {self.server!r} is already being awaited on serve_forever()")
+        self._serves_forever = True
+        try:
+            await super().serve_forever()
+        finally:
+            self._serves_forever = False
+        # asyncio's own servers end in this way, and programs for the legacy API catch it.
+        raise asyncio.CancelledError
 
     def wrap(self, server: asyncio.Server) -> None:
         """Take over a listening server, whose connections register here.
@@ -100,7 +121,7 @@ class Serve:
         create_protocol: class or factory of connections, called like :class:`WebSocketServerProtocol`.
         logger: where to log; ``websockets.server`` by default.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
-        origins: acceptable origins; None among them for no ``Origin`` header.
+        origins: acceptable origins; None among them for no ``Origin`` header, and "" for the same, deprecated.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
         extra_headers: headers to add to the response, or ``f(path, request_headers)`` that makes them.
@@ -155,7 +176,7 @@ class Serve:
         place = {} if kwargs.pop("unix", False) else {"host": host, "port": port}
         connection_options = {
             "logger": server.logger,
-            "origins": origins,
+            "origins": accepted_origins(origins),
             "extensions": server_extensions(extensions, compression),
             "subprotocols": checked_subprotocols(subprotocols),
             "extra_headers": extra_headers,
