@@ -178,17 +178,16 @@ class Session:
         Raises:
             ConcurrencyError: a ping with this payload waits for its pong.
             ProtocolError: the payload is too long.
-            InvalidState: the connection isn't open or closing.
+            TypeError: it is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close was sent.
         """
+        payload = None if data is None else control_payload(data)
+        self._check_open()
         pings = self._pings = self._pings if self._pings is not None else {}
-        if data is None:
+        if payload in pings:
+            raise ConcurrencyError("already waiting for a pong with the same data")
+        while payload is None or payload in pings:
             payload = secrets.token_bytes(4)
-            while payload in pings:
-                payload = secrets.token_bytes(4)
-        else:
-            payload = control_payload(data)
-            if payload in pings:
-                raise ConcurrencyError("already waiting for a pong with the same data")
         self.protocol.send_ping(payload)
         pings[payload] = _Ping(waiter, now)
 
@@ -197,9 +196,18 @@ class Session:
 
         Raises:
             ProtocolError: the payload is too long.
-            InvalidState: the connection isn't open or closing.
+            TypeError: it is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close was sent.
         """
-        self.protocol.send_pong(control_payload(data))
+        payload = control_payload(data)
+        self._check_open()
+        self.protocol.send_pong(payload)
+
+    def _check_open(self) -> None:
+        """The protocol could send pings and pongs after a Close; whoever waits for an answer would wait in vain."""
+        state = self.protocol.state
+        if state is not State.OPEN:
+            raise InvalidState(f"connection is {state.name.lower()}")
 
     def close(self, code: int | None, reason: str) -> None:
         """Start the closing handshake unless it has begun; messages that nobody will read stop being kept.
