@@ -20,7 +20,7 @@ from ._messages import Inbox
 from ._timers import Alarm
 from .datastructures import Headers
 from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
-from .frames import CloseCode, Frame, Opcode
+from .frames import CloseCode, Frame, Opcode, check_close, serialize_close
 from .http11 import Request, Response
 from .typing import BytesLike
 
@@ -213,9 +213,13 @@ class Session:
         """Start the closing handshake unless it has begun; messages that nobody will read stop being kept.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent.
+            ProtocolError: the code or the reason can't be sent; nothing has changed then.
+            TypeError: the code isn't an ``int``, or the reason isn't a ``str``; likewise, and in any state.
         """
         protocol = self.protocol
+        reason = check_close(CloseCode.NO_STATUS_RCVD if code is None else code, reason)
+        if protocol.state is State.OPEN:
+            serialize_close(code, reason)
         self.inbox.discarding = True
         protocol._keep = None
         protocol.release_failure()

@@ -97,10 +97,10 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
-    def _start_closing(self, code: int, reason: str = "", timeout: float | None = None) -> None:
+    def _start_closing(self, code: int | None, reason: str = "", timeout: float | None = None) -> None:
+        self._session.close(code, reason)
         if self._lost:
             return
-        self._session.close(code, reason)
         if timeout is not None:
             self._session.limit_closing(timeout, self.loop.time())
         self._choose_path()
@@ -234,6 +234,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if inbox.high is not None:
             # The compiled twin counts messages: it must ask after each read while one of them has several frames.
             self._high = inbox.high if inbox.count == len(inbox.items) else 0
+        if self._life.receiving is not Receiving.OPEN:
+            return
         # Who waits for a message that isn't whole needs the rest of it.
         if inbox.full and not inbox.discarding and not self._muted and (self._receiver is None or inbox.ready):
             self._mute(True)
@@ -341,6 +343,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._flush()
         if not self._lost:
             self._schedule()
+        if self._muted and self._life.receiving is Receiving.DEAF and self._drainers is None:
+            # Nothing is kept any more, and the end must be seen; but who doesn't read our Close doesn't answer it.
+            self._resume_reading()
         self._choose_path()
 
     def _flush(self) -> None:
