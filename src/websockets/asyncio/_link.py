@@ -166,10 +166,15 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         messages wait, others have their turn before the rest.
         """
         self._bytes_received += len(data)
-        if self._rest:
+        if self._muted and self._session.listening:
+            self._overhear(data)
+        elif self._rest:
             # With TLS, more may come although reading pauses.
             self._rest += data
-            return
+        else:
+            self._take_in_portions(data)
+
+    def _take_in_portions(self, data: BytesLike) -> None:
         size, end = PORTION, len(data)
         if end <= size:
             self._take_in(data)
@@ -244,7 +249,27 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _mute(self, muted: bool) -> None:
         # The session must know, too: who doesn't listen can't complain of silence.
-        self._muted = self._session.muted = muted
+        self._muted = muted
+        self._session.mute(muted)
+
+    def _overhear(self, data: BytesLike) -> None:
+        """Take in what was read although reading is paused, or put it aside."""
+        if self._session.overhear(len(data), bool(self._rest)):
+            self._take_in_portions(data)
+        else:
+            self._rest += data
+        if self._muted:
+            self._listen()
+
+    def _listen(self) -> None:
+        """While reading is paused: read all the same for as long as the session listens for a sign of life."""
+        # Such reads take the detour by way of _overhear().
+        self._choose_path()
+        if not self._lost and not self.transport.is_closing():
+            if self._session.listening:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
 
     def _drained(self) -> None:
         """A message was read while reading pauses."""
@@ -262,6 +287,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         straight = (
             self._quick and not self._rest and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
         )
+        straight = straight and not self._session.listening
         # A class may want to see what is read.
         straight = straight and type(self).data_received is Pump.data_received
         self._decoder = protocol._decoder if straight else None
@@ -414,6 +440,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._abort()
         else:
             self._attend()
+            if self._muted:
+                self._listen()
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""
