@@ -20,7 +20,7 @@ from ._messages import Inbox
 from ._timers import Alarm
 from .datastructures import Headers
 from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
-from .frames import CloseCode, Frame, Opcode
+from .frames import CloseCode, Frame, Opcode, check_close, serialize_close
 from .http11 import Request, Response
 from .typing import BytesLike
 
@@ -37,6 +37,12 @@ LOOKS: Final = 4
 
 # A look that comes so much too late, in seconds, or by the time between two looks, tells that the loop stood still.
 STALL: Final = 0.1
+
+# While reading is paused, a little is read between a keepalive ping and its pong, to see if the peer lives. It must
+# not pile up. This many reads that bring messages are taken in. After them there is one read for each ping, kept as it
+# came, up to this many bytes. Then nothing is read any more.
+SPARE_READS: Final = 4
+SPARE_BYTES: Final = 2**18
 
 
 class Timing(NamedTuple):
@@ -86,6 +92,13 @@ class Session:
     alarm_at: float = math.inf
     _pings: dict[bytes, _Ping] | None = None
     muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
+    listening: bool = False  # whether it must read all the same, for a sign of life
+    _overheard: bool = False  # whether that gave one
+    # While reading is paused: how many frames waited before the last read, how many reads brought messages, how many
+    # bytes the front-end keeps as they came.
+    _waiting: int = 0
+    _grown: int = 0
+    _kept: int = 0
     _known: State | None = None
     _keepalive_started: float | None = None
     # When to look whether data passed, what there was then, and when it is known to have passed. Nothing happens on the
@@ -172,23 +185,46 @@ class Session:
 
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
+    def mute(self, muted: bool) -> None:
+        """Take in whether the front-end stopped reading, as nobody asks for what was received."""
+        self.muted, self.listening = muted, False
+        self._waiting, self._grown, self._kept = self.inbox.count, 0, 0
+
+    def overhear(self, size: int, in_line: bool) -> bool:
+        """Take in that a read gave something though reading is paused: a sign of life.
+
+        Parameters:
+            size: how many bytes it gave.
+            in_line: whether the front-end keeps bytes of earlier reads, which come first.
+
+        Returns:
+            Whether the bytes may be taken in; else the front-end keeps them as they came until it goes on reading.
+        """
+        self._overheard = True
+        before, self._waiting = self._waiting, self.inbox.count
+        self._grown += self._waiting > before
+        # There may be more than one read before the pong; but in bytes that are kept as they came it can't be seen.
+        self.listening = not in_line and self._grown < SPARE_READS
+        if not self.listening:
+            self._kept += size
+        return self.listening
+
     def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
         """Send a ping; the waiter comes back from :meth:`attend` with the answer, or from :meth:`connection_lost`.
 
         Raises:
             ConcurrencyError: a ping with this payload waits for its pong.
             ProtocolError: the payload is too long.
-            InvalidState: the connection isn't open or closing.
+            TypeError: it is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close was sent.
         """
+        payload = None if data is None else control_payload(data)
+        self._check_open()
         pings = self._pings = self._pings if self._pings is not None else {}
-        if data is None:
+        if payload in pings:
+            raise ConcurrencyError("already waiting for a pong with the same data")
+        while payload is None or payload in pings:
             payload = secrets.token_bytes(4)
-            while payload in pings:
-                payload = secrets.token_bytes(4)
-        else:
-            payload = control_payload(data)
-            if payload in pings:
-                raise ConcurrencyError("already waiting for a pong with the same data")
         self.protocol.send_ping(payload)
         pings[payload] = _Ping(waiter, now)
 
@@ -197,17 +233,30 @@ class Session:
 
         Raises:
             ProtocolError: the payload is too long.
-            InvalidState: the connection isn't open or closing.
+            TypeError: it is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close was sent.
         """
-        self.protocol.send_pong(control_payload(data))
+        payload = control_payload(data)
+        self._check_open()
+        self.protocol.send_pong(payload)
+
+    def _check_open(self) -> None:
+        """The protocol could send pings and pongs after a Close; whoever waits for an answer would wait in vain."""
+        state = self.protocol.state
+        if state is not State.OPEN:
+            raise InvalidState(f"connection is {state.name.lower()}")
 
     def close(self, code: int | None, reason: str) -> None:
         """Start the closing handshake unless it has begun; messages that nobody will read stop being kept.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent.
+            ProtocolError: the code or the reason can't be sent; nothing has changed then.
+            TypeError: the code isn't an ``int``, or the reason isn't a ``str``; likewise, and in any state.
         """
         protocol = self.protocol
+        reason = check_close(CloseCode.NO_STATUS_RCVD if code is None else code, reason)
+        if protocol.state is State.OPEN:
+            serialize_close(code, reason)
         self.inbox.discarding = True
         protocol._keep = None
         protocol.release_failure()
@@ -267,7 +316,8 @@ class Session:
             earlier = next(iter(pings))
             ping = pings.pop(earlier)
             if ping.waiter is None:
-                self._alive(ping.sent_at, now)
+                self._log("% received keepalive pong")
+                self._expect_no_pong(ping.sent_at, now)
             else:
                 answered.append(Answered(ping.waiter, now - ping.sent_at))
         return answered
@@ -376,49 +426,55 @@ class Session:
         except InvalidState:  # somebody ended the connection through its protocol
             self._set_alarm(now)
             return
-        if self.protocol.debug:
-            self.protocol.logger.debug("% sent keepalive ping")
+        self._log("% sent keepalive ping")
         if self.timing.ping_timeout is None:
             self._wait(Alarm.PING, self.timing.ping_interval, now)
         else:
             self._wait(Alarm.PONG, self.timing.ping_timeout, now)
+            # If the peer takes nothing any more, the ping doesn't reach it, either.
+            self.listening = self.muted and not self.protocol._hold_pongs and self._kept < SPARE_BYTES
 
     def _check_keepalive(self, now: float) -> None:
         """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen."""
         timeout = self.timing.ping_timeout
         assert timeout is not None
         late = now - self.alarm_at
-        # Who doesn't listen can't complain of silence, unless the other one doesn't either.
-        if self._hear() or (self.muted and not self.protocol._hold_pongs):
-            self._forget_keepalive()
-            self._alive(self.alarm_at - timeout, now)
+        if self._hear():
+            self._spare("% received data since keepalive ping", timeout, now)
+        elif self.muted and not self.listening and not self.protocol._hold_pongs:
+            # Who doesn't listen can't complain of silence, unless the other one doesn't either.
+            self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)
         elif late > timeout:
             self.protocol.logger.info("event loop stalled for %.1f seconds; waiting longer for keepalive pong", late)
             self._wait(Alarm.PONG, timeout, now)
         else:
-            if self.protocol.debug:
-                self.protocol.logger.debug("- timed out waiting for keepalive pong")
+            self._log("- timed out waiting for keepalive pong")
             cause = TimeoutError("timed out while waiting for keepalive pong")
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
 
     def _hear(self) -> bool:
         """Whether anything arrived since this was last called."""
+        heard, self._overheard = self._overheard, False
         decoder = self.protocol._decoder
-        if decoder is None:
-            return False
-        heard, decoder.heard = decoder.heard, False
+        if decoder is not None and decoder.heard:
+            heard, decoder.heard = True, False
         return heard
 
-    def _forget_keepalive(self) -> None:
-        """Pings of ours that will never be answered must not pile up."""
+    def _spare(self, why: str, timeout: float, now: float) -> None:
+        """Go on without the pong that is due; pings that will never be answered must not pile up."""
+        self._log(why)
         for payload in [payload for payload, ping in (self._pings or {}).items() if ping.waiter is None]:
             assert self._pings is not None
             del self._pings[payload]
+        self._expect_no_pong(self.alarm_at - timeout, now)
 
-    def _alive(self, sent_at: float, now: float) -> None:
-        """The peer gave a sign of life after the ping of ``sent_at``: the next one is due an interval later."""
+    def _log(self, line: str) -> None:
         if self.protocol.debug:
-            self.protocol.logger.debug("% received keepalive pong")
+            self.protocol.logger.debug(line)
+
+    def _expect_no_pong(self, sent_at: float, now: float) -> None:
+        """The pong to the ping of ``sent_at`` isn't waited for any more: the next ping is due an interval later."""
+        self.listening = False
         if self.alarm is Alarm.PONG:
             interval = self.timing.ping_interval
             assert interval is not None

@@ -153,6 +153,47 @@ class Close:
             raise ProtocolError("invalid status code")
 
 
+def check_close(code: object, reason: object) -> str:
+    """Refuse what can't be a close code or a reason, whatever its value.
+
+    Returns:
+        The reason; "" for None.
+
+    Raises:
+        TypeError: the code isn't an ``int``, or the reason isn't a ``str``.
+    """
+    if isinstance(code, bool) or not isinstance(code, int):
+        raise TypeError(f"code must be an int, not {type(code).__name__}: {code!r}")
+    if reason is None:
+        return ""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a str, not {type(reason).__name__}: {reason!r}")
+    return reason
+
+
+def serialize_close(code: int | None, reason: str | None) -> tuple[Close, bytes]:
+    """The Close that a user asks for, and its payload.
+
+    Parameters:
+        code: close code; None for a Close without one.
+        reason: text for humans; None for none.
+
+    Raises:
+        ProtocolError: the code may not be sent, the reason is too long, or there is a reason without a code.
+        TypeError: the code isn't an ``int``, or the reason isn't a ``str``.
+    """
+    close = Close(CloseCode.NO_STATUS_RCVD if code is None else code, "")
+    close.reason = check_close(close.code, reason)
+    if code is None:
+        if close.reason:
+            raise ProtocolError("cannot send a reason without a code")
+        return close, b""
+    payload = close.serialize()
+    if len(payload) > MAX_CONTROL_PAYLOAD:
+        raise ProtocolError("control frame too long")
+    return close, payload
+
+
 @dataclasses.dataclass(slots=True)
 class Frame:
     """One WebSocket frame (RFC 6455 section 5.2), unmasked.

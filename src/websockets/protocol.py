@@ -30,7 +30,7 @@ from .exceptions import (
 from .extensions._deflate import FIN, RSV1
 from .extensions.base import Extension, decode_through, encode_through
 from .extensions.permessage_deflate import PerMessageDeflate
-from .frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode
+from .frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, check_close, serialize_close
 from .http11 import Request, Response
 from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
@@ -371,7 +371,8 @@ class Protocol:
             # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
             self.logger.error("parser failed", exc_info=exc)
         code, reason = explain(exc)
-        if self._hold_failure is not None and self._hold_failure():
+        # Once our Close is out, nobody waits for messages that came before the failure.
+        if self._hold_failure is not None and self._life.sending is _SENDING and self._hold_failure():
             self._held = exc, code, reason
             return
         self.parser_exc = exc
@@ -500,17 +501,10 @@ class Protocol:
 
         Raises:
             ProtocolError: the code may not be sent, the reason is too long, or there is a reason without a code.
+            TypeError: the code isn't an ``int``, or the reason isn't a ``str``.
             InvalidState: a Close was sent before, or the connection isn't open.
         """
-        if code is None:
-            if reason:
-                raise ProtocolError("cannot send a reason without a code")
-            close, payload = Close(CloseCode.NO_STATUS_RCVD, ""), b""
-        else:
-            close = Close(code, reason)
-            payload = close.serialize()
-        self._check_control(payload)
-        self._send_close(close, payload)
+        self._send_close(*serialize_close(code, reason))
 
     def _send_close(self, close: Close, payload: bytes) -> None:
         self._life.sent(Send.CLOSE)
@@ -521,6 +515,7 @@ class Protocol:
         self.writes.append(self._encode(Opcode.CLOSE, payload))
         if self.debug:
             self._log_state()
+        self.release_failure()
 
     def send_ping(self, data: BytesLike) -> None:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -566,7 +561,9 @@ class Protocol:
 
         Raises:
             ProtocolError: the code may not be sent.
+            TypeError: the code isn't an ``int``, or the reason isn't a ``str``.
         """
+        reason = check_close(code, reason)
         life = self._life
         if code == CloseCode.ABNORMAL_CLOSURE and life.sending in (Sending.OPEN, Sending.SHUT):
             # A code that never travels: the TCP connection is lost, or about to be cut.

@@ -14,7 +14,7 @@ from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, PayloadTooBig, ProtocolError
 from websockets.protocol import Side, State
 from websockets.testing import connected_pair
 
@@ -252,17 +252,63 @@ BAD_CLOSES: list[tuple[tuple[Any, ...], str]] = [
     ((999,), "^invalid status code$"),
     ((1006,), "^invalid status code$"),
     ((1000, "x" * 124), "^control frame too long$"),
+    ((None, "x"), "^cannot send a reason without a code$"),
+]
+
+CLOSES_OF_WRONG_TYPES: list[tuple[tuple[Any, ...], str]] = [
+    (("1000",), "^code must be an int, not str: '1000'$"),
+    ((1000.0,), "^code must be an int, not float: 1000.0$"),
+    ((True,), "^code must be an int, not bool: True$"),
+    ((b"\x03\xe8",), "^code must be an int, not bytes: "),
+    ((1000, b"x"), "^reason must be a str, not bytes: b'x'$"),
+    ((1000, 5), "^reason must be a str, not int: 5$"),
+    ((None, b""), "^reason must be a str, not bytes: b''$"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "text"), BAD_CLOSES)
+@both_sides
+@pytest.mark.parametrize(("arguments", "text"), [*BAD_CLOSES, *CLOSES_OF_WRONG_TYPES])
 @virtual
-async def test_bad_close(arguments: Any, text: str) -> None:
-    async with open_end(Side.SERVER) as (connection, peer):
-        with pytest.raises(ProtocolError, match=text):
+async def test_bad_close(side: Side, arguments: Any, text: str) -> None:
+    """It leaves the connection as it was, both ways."""
+    async with open_end(side, max_queue=1) as (connection, peer):
+        with pytest.raises((ProtocolError, TypeError), match=text):
             await connection.close(*arguments)
         await connection.send("intact")
         await peer.expect(wire.TEXT, b"intact")
+        for index in range(5):
+            await peer.text(str(index))
+        await idle()
+        assert [await connection.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(("arguments", "text"), CLOSES_OF_WRONG_TYPES)
+@virtual
+async def test_closing_with_wrong_types_fails_in_any_state(arguments: Any, text: str) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        for _ in range(2):
+            with pytest.raises(TypeError, match=text):
+                await connection.close(*arguments)
+            await peer.finish(1000) if not closing.done() else None
+            await closing
+        # What can't be sent matters to nobody any more.
+        await connection.close(999)
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("arguments", "payload"),
+    [((1000, None), b"\x03\xe8"), ((None,), b""), ((None, None), b""), ((None, ""), b"")],
+)
+@virtual
+async def test_close_without_a_reason_or_a_code(side: Side, arguments: Any, payload: bytes) -> None:
+    async with open_end(side) as (connection, peer):
+        closing = asyncio.create_task(connection.close(*arguments))
+        await peer.expect(wire.CLOSE, payload)
+        await peer.finish(1000)
+        await closing
 
 
 @both_sides
@@ -284,6 +330,89 @@ async def test_leaving_the_context(side: Side, raised: Exception | None) -> None
         else:
             with pytest.raises(ZeroDivisionError):
                 await task
+
+
+VIOLATIONS: dict[str, tuple[int, bytes, type[Exception]]] = {
+    "code that never travels": (wire.CLOSE, b"\x03\xed", ProtocolError),
+    "invalid opcode": (3, b"", ProtocolError),
+    "text that isn't UTF-8": (wire.TEXT, b"\xff", ProtocolError),
+    "too big": (wire.BINARY, bytes(101), PayloadTooBig),
+}
+
+
+@both_sides
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["close", "shutdown", "idle"])
+@pytest.mark.parametrize(("opcode", "payload", "kind"), VIOLATIONS.values(), ids=VIOLATIONS)
+@virtual
+async def test_a_violation_after_our_close_ends_it_at_once(
+    side: Side, when: str, how: str, opcode: int, payload: bytes, kind: type[Exception]
+) -> None:
+    """Nobody waits for the messages before it any more, read or not."""
+    options = {"max_size": 100, "close_timeout": None, "ping_interval": None}
+    if how == "idle":
+        options["idle_timeout"] = 60
+    async with open_end(side, **options) as (connection, peer):
+        if when == "before" and how != "idle":
+            await peer.text("unread")
+            await idle()
+        if how == "idle":
+            await asyncio.sleep(90)
+            closing = asyncio.create_task(connection.wait_closed())
+        elif how == "shutdown" and side is Side.SERVER:
+            connection.server.close()  # type: ignore[attr-defined]
+            closing = asyncio.create_task(connection.wait_closed())
+        else:
+            closing = asyncio.create_task(connection.close())
+        assert (await peer.frame()).opcode == wire.CLOSE
+        start = now()
+        if when == "after" or how == "idle":
+            await peer.text("unread")
+        await peer.send(opcode, payload)
+        if side is Side.SERVER:
+            assert await peer.raw.read_until_eof() == b""
+        else:
+            await idle()
+            assert isinstance(connection.protocol.parser_exc, kind)
+        peer.raw.close()
+        await closing
+        assert now() == start
+        assert await connection.recv() == "unread"
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.recv()
+        assert isinstance(caught.value.__cause__, kind)
+
+
+@both_sides
+@virtual
+async def test_giving_up_while_reading_is_paused(side: Side) -> None:
+    """The end of the peer must be seen, though nobody asks for messages."""
+    async with open_end(side, max_queue=1) as (connection, peer):
+        for index in range(4):
+            await peer.text(str(index))
+        await idle()
+        assert not connection.transport.is_reading()
+        start = now()
+        with pytest.raises(TypeError):
+            await connection.send(["first", 2])  # type: ignore[list-item]
+        assert (await peer.frame()).payload == b"first"
+        await peer.expect_close(1011, "error in fragmented message")
+        await peer.finish(1011)
+        await connection.wait_closed()
+        assert now() == start
+
+
+@both_sides
+@virtual
+async def test_the_end_of_the_peer_is_seen_while_reading_is_paused(side: Side) -> None:
+    """A full queue holds up messages, of which there are no more after a Close."""
+    async with open_end(side, max_queue=1) as (connection, peer):
+        start = now()
+        await peer.raw.send(b"".join(wire.text(str(index), mask=peer.mask) for index in range(4)))
+        await peer.finish(1000)
+        await connection.wait_closed()
+        assert now() == start
+        assert [await connection.recv() for _ in range(4)] == ["0", "1", "2", "3"]
 
 
 @both_sides

@@ -9,6 +9,8 @@ import pytest
 
 from _kit import VirtualLoop, idle, virtual, wire
 from _kit.ends import FramePeer, open_end
+from websockets._session import SPARE_BYTES
+from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side, State
 
@@ -102,20 +104,244 @@ async def test_peer_that_stops_reading_is_dropped_while_send_is_blocked(side: Si
         assert now() - start == pytest.approx(50, abs=0.1)
 
 
+# ---------------------------------------------------------------------------------------------- while reading is paused
+
+
+async def fill(connection: Connection, peer: FramePeer, count: int = 5) -> list[str]:
+    """Send messages for which nobody asks, until reading is paused."""
+    messages = [str(index) for index in range(count)]
+    await peer.raw.send(b"".join(wire.text(message, mask=peer.mask) for message in messages))
+    await idle()
+    assert not connection.transport.is_reading()
+    return messages
+
+
 @both_sides
 @virtual
-async def test_who_does_not_listen_cannot_complain_of_silence(side: Side) -> None:
-    """Reading is paused as nobody calls recv(): the pongs of the peer can't be seen, and it isn't dropped."""
+async def test_a_live_peer_is_spared_while_reading_is_paused(side: Side) -> None:
+    """Its pongs are seen, for however long nobody calls recv(), and leave nothing behind."""
     async with open_end(side, max_queue=2) as (connection, peer):
+        messages = await fill(connection, peer)
+        for index in range(100):
+            messages.append(f"more {index}")
+            await peer.text(messages[-1])
         times = list[float]()
-        task = asyncio.create_task(answer_pings(peer, times))
-        for index in range(5):
-            await peer.text(str(index))
-        await asyncio.sleep(500)
+        task = asyncio.create_task(answer_pings(peer, times, delay=1.5))
+        await asyncio.sleep(50_010)
         assert connection.state is State.OPEN
-        assert [await connection.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
+        assert len(times) > 2000
+        assert connection.latency == pytest.approx(1.5)
+        assert not connection._rest
+        assert not connection.transport.is_reading()
+        await peer.text("last")
+        assert [await connection.recv() for _ in range(106)] == [*messages, "last"]
         task.cancel()
         await asyncio.wait([task])
+
+
+@pytest.mark.scenario(61)
+@both_sides
+@pytest.mark.parametrize("count", [5, 500, 20_000])
+@pytest.mark.parametrize("sends", [False, True])
+@virtual
+async def test_a_silent_peer_is_dropped_while_reading_is_paused(side: Side, count: int, sends: bool) -> None:
+    async with open_end(side, max_queue=2) as (connection, peer):
+        messages = await fill(connection, peer, count)
+        start = now()
+
+        async def send() -> None:
+            while True:
+                await connection.send("tick")
+                await asyncio.sleep(1)
+
+        sending = asyncio.create_task(send()) if sends else None
+        await connection.wait_closed()
+        # What the kernel had counts as life once.
+        assert now() - start == pytest.approx(50 if count < 20_000 else 70, abs=1.1)
+        if sending is not None:
+            with pytest.raises(ConnectionClosedError):
+                await sending
+        # What was put aside isn't taken in any more.
+        waiting = connection._session.inbox.count
+        assert waiting >= min(count, 300)
+        assert [await connection.recv() for _ in range(waiting)] == messages[:waiting]
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.recv()
+        assert str(caught.value.__cause__) == "timed out while waiting for keepalive pong"
+
+
+@both_sides
+@virtual
+async def test_a_peer_that_falls_silent_later(side: Side) -> None:
+    async with open_end(side, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        for _ in range(5):
+            ping = await peer.frame()
+            await peer.send(wire.PONG, ping.payload)
+        start = now()
+        await connection.wait_closed()
+        assert now() - start == pytest.approx(50, abs=0.1)
+
+
+@both_sides
+@virtual
+async def test_a_peer_that_sends_messages_for_which_nobody_asks(side: Side) -> None:
+    """They are signs of life; a few of them are taken in, and the others wait as they came: none is lost."""
+    async with open_end(side, max_queue=2) as (connection, peer):
+        messages = await fill(connection, peer)
+        for index in range(200):
+            messages.append(f"message {index}")
+            await peer.text(messages[-1])
+            await asyncio.sleep(20)
+        assert connection.state is State.OPEN
+        assert connection._session.inbox.count < 15
+        assert connection._rest
+        assert [await connection.recv() for _ in messages] == messages
+        assert connection.transport.is_reading()
+
+
+@pytest.mark.scenario(59)
+@both_sides
+@pytest.mark.parametrize("payload", [b"", b"x" * 1000], ids=len)
+@virtual
+async def test_a_flood_for_which_nobody_asks_is_bounded(side: Side, payload: bytes) -> None:
+    """Looking for signs of life doesn't take in more and more; who is no longer looked at is spared."""
+    async with open_end(side, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        data = wire.binary(payload, mask=peer.mask)
+
+        async def flood() -> None:
+            while True:
+                await peer.raw.send(data * 100)
+
+        task = asyncio.create_task(flood())
+        await asyncio.sleep(5000)
+        assert connection.state is State.OPEN
+        taken, kept = connection._bytes_received, len(connection._rest)
+        assert kept < SPARE_BYTES + 2**18
+        await asyncio.sleep(5000)
+        assert connection.state is State.OPEN
+        assert (connection._bytes_received, len(connection._rest)) == (taken, kept)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@both_sides
+@virtual
+async def test_bytes_of_an_earlier_read_come_first(side: Side) -> None:
+    """A read that was too much at once was put aside: what arrives while reading is paused joins it."""
+    async with open_end(side, max_queue=2) as (connection, peer):
+        crowd = [str(index) for index in range(3000)]
+        await peer.raw.send(wire.ping(mask=peer.mask) + b"".join(wire.text(text, mask=peer.mask) for text in crowd))
+        await idle()
+        assert connection._rest
+        kept = len(connection._rest)
+        await asyncio.sleep(15)
+        await peer.text("last")
+        await asyncio.sleep(15)
+        assert len(connection._rest) > kept
+        assert [await connection.recv() for _ in range(3001)] == [*crowd, "last"]
+
+
+@both_sides
+@pytest.mark.parametrize("how", ["eof", "reset", "close"])
+@virtual
+async def test_the_end_of_a_peer_is_seen_while_reading_is_paused(side: Side, how: str) -> None:
+    async with open_end(side, max_queue=2) as (connection, peer):
+        messages = await fill(connection, peer)
+        start = now()
+        await asyncio.sleep(5)
+        if how == "close":
+            await peer.finish(1000)
+        else:
+            getattr(peer.raw, how)()
+        await connection.wait_closed()
+        assert now() - start <= 20.1
+        assert connection.close_code == (1000 if how == "close" else 1006)
+        assert [await connection.recv() for _ in messages] == messages
+
+
+@both_sides
+@virtual
+async def test_reading_goes_on_while_a_sign_of_life_is_looked_for(side: Side) -> None:
+    async with open_end(side, max_queue=2) as (connection, peer):
+        messages = await fill(connection, peer)
+        ping = await peer.frame()
+        assert [await connection.recv() for _ in messages] == messages
+        await fill(connection, peer)
+        assert [await connection.recv() for _ in messages] == messages
+        await peer.send(wire.PONG, ping.payload)
+        await asyncio.sleep(15)
+        assert connection.state is State.OPEN
+        await peer.text("after")
+        assert await connection.recv() == "after"
+
+
+@both_sides
+@virtual
+async def test_closing_while_a_sign_of_life_is_looked_for(side: Side) -> None:
+    async with open_end(side, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        assert (await peer.frame()).opcode == wire.PING
+        start = now()
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        await peer.finish(1000)
+        await closing
+        assert now() == start
+
+
+@virtual
+async def test_a_transport_that_closes_is_not_asked_for_a_sign_of_life() -> None:
+    async with open_end(Side.SERVER, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        await asyncio.sleep(19)
+        connection.transport.is_closing = lambda: True  # type: ignore[method-assign]
+        await asyncio.sleep(2)
+        assert not connection.transport.is_reading()
+        # A transport with TLS may bring what it had decrypted before.
+        connection.data_received(wire.text("late", mask=True))
+        assert connection._session.inbox.count == 6
+
+
+@both_sides
+@pytest.mark.parametrize("answer", ["pong", "message", None])
+@virtual
+async def test_log_while_reading_is_paused(side: Side, answer: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    """It tells what happened, and nothing else."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with open_end(side, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        ping = await peer.frame()
+        if answer == "pong":
+            await peer.send(wire.PONG, ping.payload)
+        elif answer == "message":
+            await peer.text("alive")
+        await asyncio.sleep(20.1)
+        assert connection.state is (State.CLOSING if answer is None else State.OPEN)
+    lines = [line for line in caplog.messages if line[0] in "%-"]
+    assert (
+        lines[1]
+        == {
+            "pong": "% received keepalive pong",
+            "message": "% received data since keepalive ping",
+            None: "- timed out waiting for keepalive pong",
+        }[answer]
+    )
+    assert lines.count("% received keepalive pong") == (answer == "pong")
+
+
+@virtual
+async def test_who_does_not_listen_cannot_complain_of_silence(caplog: pytest.LogCaptureFixture) -> None:
+    """Once nothing more is read, the pongs of the peer can't be seen, and it isn't dropped."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with open_end(Side.SERVER, max_queue=2) as (connection, peer):
+        await fill(connection, peer)
+        connection._session._kept = SPARE_BYTES
+        await asyncio.sleep(500)
+        assert connection.state is State.OPEN
+    lines = {line for line in caplog.messages if line[0] in "%-"}
+    assert lines == {"% sent keepalive ping", "% reading is paused; not waiting for keepalive pong"}
 
 
 @both_sides

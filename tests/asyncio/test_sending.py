@@ -11,6 +11,7 @@ import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
+from websockets import PreparedMessage
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side
 from websockets.testing import connected_pair
@@ -96,7 +97,6 @@ BAD_ITEMS: list[tuple[Any, type[Exception], str, int]] = [
     (lambda: ["a", b"b"], TypeError, "^iterable must contain uniform types$", 1),
     (lambda: [b"a", "b"], TypeError, "^iterable must contain uniform types$", 1),
     (lambda: ["a", 1], TypeError, "^iterable must contain bytes or str$", 1),
-    (lambda: [1], TypeError, "^iterable must contain bytes or str$", 0),
     (lambda: failing("a"), ZeroDivisionError, "^of the user$", 1),
     (lambda: generate("a", b"b"), TypeError, "^iterable must contain uniform types$", 1),
 ]
@@ -118,7 +118,158 @@ async def test_bad_item(side: Side, make: Any, kind: type[Exception], text: str,
         assert type(caught.value.__cause__) is kind
 
 
+class Items:
+    """An iterator, sync or async, that notes what is asked of it."""
+
+    def __init__(self, *items: Any) -> None:
+        self.asked: list[str] = []
+        self._items = list(items)
+
+    def _next(self, end: type[Exception]) -> Any:
+        self.asked.append("next")
+        item = self._items.pop(0) if self._items else end
+        if isinstance(item, type) and issubclass(item, BaseException):
+            raise item("of the user")
+        return item
+
+
+class Each(Items):
+    def __iter__(self) -> Each:
+        self.asked.append("iter")
+        return self
+
+    def __next__(self) -> Any:
+        return self._next(StopIteration)
+
+
+class AsyncEach(Items):
+    def __aiter__(self) -> AsyncEach:
+        self.asked.append("iter")
+        return self
+
+    async def __anext__(self) -> Any:
+        await asyncio.sleep(0)
+        return self._next(StopAsyncIteration)
+
+
+@both_sides
+@pytest.mark.parametrize("cls", [Each, AsyncEach])
+@pytest.mark.parametrize("item", [ZeroDivisionError, asyncio.CancelledError, 1, None, ["nested"]], ids=str)
+@virtual
+async def test_what_fails_before_its_first_item_has_begun_nothing(side: Side, cls: Any, item: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        expected = item if isinstance(item, type) else TypeError
+        with pytest.raises(expected, match="^(of the user|iterable must contain bytes or str)$"):
+            await connection.send(cls(item))
+        await connection.send(cls("int", "act"))
+        assert [(await peer.frame()).payload for _ in range(3)] == [b"int", b"act", b""]
+
+
+@both_sides
+@pytest.mark.parametrize("cls", [Each, AsyncEach])
+@virtual
+async def test_a_closed_connection_asks_nothing_of_an_iterable(side: Side, cls: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        items = cls("a", "b")
+        early = asyncio.create_task(connection.send(items))
+        await idle()
+        assert not early.done()
+        await peer.finish(1000)
+        await closing
+        for sending in (early, connection.send(items)):
+            with pytest.raises(ConnectionClosedOK):
+                await sending
+        assert "next" not in items.asked
+
+
 # ---------------------------------------------------------------------------------------------------------- concurrency
+
+
+@both_sides
+@virtual
+async def test_a_message_may_depend_on_the_answer_to_another(side: Side) -> None:
+    """The turn is taken when the first item is there: until then, other messages pass."""
+    async with open_end(side) as (connection, peer):
+
+        async def relay() -> AsyncIterator[Any]:
+            yield await connection.recv()
+
+        relaying = asyncio.create_task(connection.send(relay()))
+        await steps(3)
+        await connection.send("question")
+        await connection.send(["an", "other"])
+        await peer.expect(wire.TEXT, b"question")
+        assert [(await peer.frame()).payload for _ in range(3)] == [b"an", b"other", b""]
+        await peer.text("answer")
+        await relaying
+        assert [(await peer.frame()).payload for _ in range(2)] == [b"answer", b""]
+
+
+@both_sides
+@pytest.mark.parametrize("item", ["late", 1, None], ids=str)
+@virtual
+async def test_a_connection_that_closes_before_the_first_item(side: Side, item: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        gate = asyncio.Event()
+
+        async def late() -> AsyncIterator[Any]:
+            await gate.wait()
+            if item is not None:
+                yield item
+
+        sending = asyncio.create_task(connection.send(late()))
+        await steps(3)
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        await peer.finish(1000)
+        await closing
+        gate.set()
+        if item is None:
+            await sending
+        else:
+            with pytest.raises(ConnectionClosedOK if item == "late" else TypeError):
+                await sending
+        assert peer.raw.unread == b""
+
+
+@both_sides
+@pytest.mark.parametrize("end", ["cancel", "close", "go on"])
+@virtual
+async def test_a_message_whose_first_item_waits_in_line(side: Side, end: str) -> None:
+    async with open_end(side) as (connection, peer):
+        gate = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[str]:
+            yield "first"
+            await gate.wait()
+
+        sending = asyncio.create_task(connection.send(slowly()))
+        await steps(5)
+        waiting = asyncio.create_task(connection.send(generate("second")))
+        await steps(5)
+        assert (await peer.frame()).payload == b"first"
+        assert peer.raw.unread == b""
+        if end == "close":
+            closing = asyncio.create_task(connection.close())
+            await peer.expect_close(1011, "close during fragmented message")
+            gate.set()
+            await peer.finish(1011)
+            await closing
+            results = await asyncio.gather(sending, waiting, return_exceptions=True)
+            assert [type(result) for result in results] == [ConnectionClosedError] * 2
+            assert peer.raw.unread == b""
+            return
+        if end == "cancel":
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        gate.set()
+        await sending
+        await asyncio.wait([waiting])
+        await connection.send("after")
+        expected = [b""] + [b"second", b""] * (end == "go on") + [b"after"]
+        assert [(await peer.frame()).payload for _ in expected] == expected
 
 
 @pytest.mark.scenario(79)
@@ -135,6 +286,8 @@ async def test_other_messages_wait_for_a_fragmented_one(side: Side) -> None:
 
         tasks = [asyncio.create_task(connection.send(slowly(name))) for name in ("a", "b")]
         await steps(3)
+        gates[0].set()
+        await steps(3)
         tasks.append(asyncio.create_task(connection.send("plain")))
         await steps(3)
         pinged = await connection.ping(b"between")
@@ -143,8 +296,8 @@ async def test_other_messages_wait_for_a_fragmented_one(side: Side) -> None:
             await steps(3)
         await asyncio.gather(*tasks)
         rows = [await peer.frame() for _ in range(10)]
-        assert rows[0].opcode == wire.PING
-        assert [(row.opcode, row.payload) for row in rows[1:]] == [
+        assert rows.pop(1).opcode == wire.PING
+        assert [(row.opcode, row.payload) for row in rows] == [
             *((1, b"a"), (0, b"a"), (0, b"a"), (0, b"")),
             *((1, b"b"), (0, b"b"), (0, b"b"), (0, b"")),
             (1, b"plain"),
@@ -469,31 +622,52 @@ async def test_closing_rejects_pending_pings(side: Side) -> None:
             await awaited
 
 
+LATE_CALLS: dict[str, Any] = {
+    "send": lambda connection: connection.send("late"),
+    "fragments": lambda connection: connection.send(["late"]),
+    "prepared": lambda connection: connection.send(PreparedMessage("late")),
+    "ping": lambda connection: connection.ping(),
+    "ping under way": lambda connection: connection.ping(b"early"),
+    "long ping": lambda connection: connection.ping(bytes(126)),
+    "pong": lambda connection: connection.pong(),
+    "long pong": lambda connection: connection.pong(bytes(126)),
+}
+
+
 @both_sides
-@pytest.mark.parametrize("call", ["send", "ping", "pong", "fragments"])
+@pytest.mark.parametrize("call", LATE_CALLS.values(), ids=LATE_CALLS)
 @virtual
-async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: str) -> None:
+async def test_calls_on_a_closing_connection_wait_for_its_end(side: Side, call: Any) -> None:
     async with open_end(side) as (connection, peer):
+        await connection.ping(b"early")
+        await peer.expect(wire.PING, b"early")
         closing = asyncio.create_task(connection.close())
         await steps(2)
-        calls: dict[str, Any] = {
-            "send": lambda: connection.send("late"),
-            "ping": connection.ping,
-            "pong": connection.pong,
-            "fragments": lambda: connection.send(["late"]),
-        }
-        task = asyncio.create_task(calls[call]())
+        task = asyncio.create_task(call(connection))
         await idle()
+        assert not task.done()
+        # Answers are owed as long as the peer may ask.
+        await peer.send(wire.PING, b"still there?")
         await peer.expect_close(1000)
+        await peer.expect(wire.PONG, b"still there?")
         await peer.finish(1000)
         await closing
-        if call in ("ping", "pong"):  # still legal after Close
-            await asyncio.wait([task])
+        for late in (task, call(connection)):
             with pytest.raises(ConnectionClosedOK):
-                await calls[call]()
-        else:
-            with pytest.raises(ConnectionClosedOK):
-                await task
+                await late
+        assert peer.raw.unread == b""
+
+
+@pytest.mark.parametrize("name", ["ping", "pong"])
+@virtual
+async def test_bad_pings_are_refused_in_any_state(name: str) -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        closing = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        with pytest.raises(TypeError, match="^data must be str or bytes-like$"):
+            await getattr(connection, name)(5)
+        await peer.finish(1000)
+        await closing
 
 
 @virtual

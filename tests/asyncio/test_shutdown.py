@@ -237,6 +237,8 @@ async def test_close_at_any_step_of_the_opening(hooks: bool) -> None:
         ({"code": 1012}, b"\x03\xf4"),
         ({"code": 1012, "reason": "restart"}, b"\x03\xf4restart"),
         ({"reason": "x" * 123}, GOING_AWAY + b"x" * 123),
+        ({"reason": None}, GOING_AWAY),
+        ({"code": None}, b""),
     ],
 )
 @virtual
@@ -252,12 +254,19 @@ async def test_close_open_connections(arguments: Any, payload: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [({"code": 1006}, "invalid status code"), ({"reason": "x" * 124}, "control frame too long")],
+    [
+        ({"code": 1006}, "invalid status code"),
+        ({"reason": "x" * 124}, "control frame too long"),
+        ({"code": None, "reason": "x"}, "cannot send a reason without a code"),
+        ({"code": "1001"}, "code must be an int, not str: '1001'"),
+        ({"code": True}, "code must be an int, not bool: True"),
+        ({"reason": b"x"}, "reason must be a str, not bytes: b'x'"),
+    ],
 )
 @virtual
 async def test_close_code_that_cannot_be_sent(arguments: Any, error: str) -> None:
     async with serving() as server:
-        with pytest.raises(ProtocolError, match=error):
+        with pytest.raises((ProtocolError, TypeError), match=error):
             server.close(**arguments)
         assert server.is_serving()
 

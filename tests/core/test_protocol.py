@@ -368,6 +368,24 @@ def test_the_end_of_the_stream_while_a_failure_is_held_back() -> None:
     assert protocol.close_sent == Close(1002, "invalid opcode")
 
 
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", ["send_close", "fail"])
+def test_once_our_close_is_out_no_failure_is_held_back(side: Side, when: str, method: str) -> None:
+    protocol, mask = Protocol(side), peer_masks(side)
+    protocol._hold_failure = lambda: True
+    bad = wire.text("before", mask=mask) + wire.frame(3, mask=mask)
+    if when == "before":
+        protocol.receive_data(bad)
+        assert protocol.parser_exc is None
+    getattr(protocol, method)(1000)
+    if when == "after":
+        protocol.receive_data(bad)
+    # Who has given up doesn't look any more.
+    assert isinstance(protocol.parser_exc, ProtocolError) is not (method == "fail" and when == "after")
+    assert sent(protocol) == [(wire.CLOSE, close_payload(1000)), *([None] if side is Side.SERVER else [])]
+
+
 WRONG_STATE: list[tuple[State, str, tuple[Any, ...]]] = [
     *((state, "send_text", (b"",)) for state in (State.CONNECTING, State.CLOSING, State.CLOSED)),
     *((state, "send_binary", (b"",)) for state in (State.CONNECTING, State.CLOSING, State.CLOSED)),
@@ -404,6 +422,38 @@ def test_bad_close(arguments: Any, text: str) -> None:
     with pytest.raises(ProtocolError, match=f"^{text}$"):
         protocol.send_close(*arguments)
     assert protocol.state is State.OPEN
+
+
+CLOSES_OF_WRONG_TYPES: list[tuple[tuple[Any, ...], str]] = [
+    (("1000",), "code must be an int, not str: '1000'"),
+    ((1000.0, ""), "code must be an int, not float: 1000.0"),
+    ((True,), "code must be an int, not bool: True"),
+    ((1000, b"x"), "reason must be a str, not bytes: b'x'"),
+    ((1000, 0), "reason must be a str, not int: 0"),
+]
+
+
+@pytest.mark.parametrize("method", ["send_close", "fail"])
+@pytest.mark.parametrize(("arguments", "text"), CLOSES_OF_WRONG_TYPES)
+def test_closing_with_wrong_types(method: str, arguments: Any, text: str) -> None:
+    protocol = Protocol(Side.SERVER)
+    with pytest.raises(TypeError, match=f"^{text}$"):
+        getattr(protocol, method)(*arguments)
+    assert protocol.state is State.OPEN
+    assert protocol.data_to_send() == []
+
+
+def test_fail_needs_a_code() -> None:
+    with pytest.raises(TypeError, match="^code must be an int, not NoneType: None$"):
+        Protocol(Side.SERVER).fail(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["send_close", "fail"])
+def test_closing_without_a_reason(method: str) -> None:
+    protocol = Protocol(Side.SERVER)
+    getattr(protocol, method)(1000, None)
+    assert protocol.close_sent == Close(1000, "")
+    assert sent(protocol)[0] == (wire.CLOSE, close_payload(1000))
 
 
 def test_control_frame_too_long() -> None:

@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
@@ -277,6 +278,74 @@ async def test_s60_peer_that_floods_and_does_not_read_is_dropped(twin: str) -> N
         attacking.cancel()
         await asyncio.wait([attacking])
         assert dropped
+
+
+def contexts(tls: bool) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """For a server without a certificate, and a client that needs none; no TLS at all if there is to be none."""
+    if not tls:
+        return None, None
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in server, client:
+        context.set_ciphers("aNULL:@SECLEVEL=0")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return server, client
+
+
+@scenario(61)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@each_loop
+async def test_s61_silence_is_noticed_while_reading_is_paused(tls: bool) -> None:
+    """The program doesn't ask for messages, and the peer answers no ping any more."""
+    ended: list[ConnectionClosed] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        for number in range(5):
+            assert await connection.recv() == str(number)
+        try:
+            await connection.recv()
+        except ConnectionClosed as exc:
+            ended.append(exc)
+
+    server_tls, client_tls = contexts(tls)
+    options: dict[str, Any] = {"ping_interval": 0.05, "ping_timeout": 0.05, "close_timeout": 0.05, "max_queue": 2}
+    async with serve(handler, "127.0.0.1", 0, ssl=server_tls, **options) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server), ssl=client_tls)
+        writer.write(request() + b"".join(wire.text(str(number), mask=True) for number in range(5)))
+        await until(lambda: ended)
+        assert str(ended[0].__cause__) == "timed out while waiting for keepalive pong"
+        writer.transport.abort()
+        del reader
+
+
+@scenario(61)
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@each_loop
+async def test_s61_a_live_peer_is_spared_while_reading_is_paused(tls: bool) -> None:
+    """Each ping is sent after the pong to the one before it was seen, as none is given up on so soon."""
+    reading = asyncio.Event()
+    connections: list[ServerConnection] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        connections.append(connection)
+        await reading.wait()
+        async for message in connection:
+            await connection.send(message)
+
+    server_tls, client_tls = contexts(tls)
+    options: dict[str, Any] = {"ping_interval": 0.01, "ping_timeout": 60, "max_queue": 2}
+    async with serve(handler, "127.0.0.1", 0, ssl=server_tls, **options) as server:
+        scheme = "wss" if tls else "ws"
+        async with connect(f"{scheme}://127.0.0.1:{port_of(server)}/", ssl=client_tls, proxy=None) as client:
+            for number in range(5):
+                await client.send(str(number))
+            await until(lambda: connections and connections[0]._muted)
+            before = connections[0].statistics.pings_sent
+            await until(lambda: connections[0].statistics.pings_sent >= before + 5)
+            assert connections[0]._muted
+            reading.set()
+            assert [await client.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
 
 
 @scenario(62)

@@ -89,10 +89,10 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
-    def _start_closing(self, code: int, reason: str = "", timeout: float | None = None) -> None:
+    def _start_closing(self, code: int | None, reason: str = "", timeout: float | None = None) -> None:
+        self._session.close(code, reason)
         if self._lost:
             return
-        self._session.close(code, reason)
         if timeout is not None:
             self._session.limit_closing(timeout, self.loop.time())
         self._choose_path()
@@ -157,10 +157,15 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         messages wait, others have their turn before the rest.
         """
         self._bytes_received += len(data)
-        if self._rest:
+        if self._muted and self._session.listening:
+            self._overhear(data)
+        elif self._rest:
             # With TLS, more may come although reading pauses.
             self._rest += data
-            return
+        else:
+            self._take_in_portions(data)
+
+    def _take_in_portions(self, data: BytesLike) -> None:
         size, end = PORTION, len(data)
         if end <= size:
             self._take_in(data)
@@ -225,6 +230,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if inbox.high is not None:
             # The compiled twin counts messages: it must ask after each read while one of them has several frames.
             self._high = inbox.high if inbox.count == len(inbox.items) else 0
+        if self._life.receiving is not Receiving.OPEN:
+            return
         # Who waits for a message that isn't whole needs the rest of it.
         if inbox.full and not inbox.discarding and not self._muted and (self._receiver is None or inbox.ready):
             self._mute(True)
@@ -233,7 +240,27 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _mute(self, muted: bool) -> None:
         # The session must know, too: who doesn't listen can't complain of silence.
-        self._muted = self._session.muted = muted
+        self._muted = muted
+        self._session.mute(muted)
+
+    def _overhear(self, data: BytesLike) -> None:
+        """Take in what was read although reading is paused, or put it aside."""
+        if self._session.overhear(len(data), bool(self._rest)):
+            self._take_in_portions(data)
+        else:
+            self._rest += data
+        if self._muted:
+            self._listen()
+
+    def _listen(self) -> None:
+        """While reading is paused: read all the same for as long as the session listens for a sign of life."""
+        # Such reads take the detour by way of _overhear().
+        self._choose_path()
+        if not self._lost and not self.transport.is_closing():
+            if self._session.listening:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
 
     def _drained(self) -> None:
         """A message was read while reading pauses."""
@@ -251,6 +278,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         straight = (
             self._quick and not self._rest and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
         )
+        straight = straight and not self._session.listening
         # A class may want to see what is read.
         straight = straight and type(self).data_received is Pump.data_received
         self._decoder = protocol._decoder if straight else None
@@ -331,6 +359,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._flush()
         if not self._lost:
             self._schedule()
+        if self._muted and self._life.receiving is Receiving.DEAF and self._drainers is None:
+            # Nothing is kept any more, and the end must be seen; but who doesn't read our Close doesn't answer it.
+            self._resume_reading()
         self._choose_path()
 
     def _flush(self) -> None:
@@ -428,6 +459,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._abort()
         else:
             self._attend()
+            if self._muted:
+                self._listen()
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from .._capacity import CROWDED, Capacity
 from .._options import checked_seconds
 from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
-from ..frames import Close, CloseCode, Frame, Opcode
+from ..frames import CloseCode, serialize_close
 from ..protocol import State
 from ..server import refusal_reason
 from ..typing import LoggerLike
@@ -89,7 +89,7 @@ class Server:
         self._closed: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
-        self._farewell = Close(CloseCode.GOING_AWAY, "")
+        self._farewell: tuple[int | None, str] = CloseCode.GOING_AWAY, ""
         self._limit: asyncio.TimerHandle | None = None
         self._overdue: asyncio.Future[None] | None = None
 
@@ -144,23 +144,25 @@ class Server:
 
         Raises:
             ProtocolError: the code or the reason can't be sent; nothing is closed then.
-            TypeError: ``timeout`` isn't a number.
+            TypeError: the code isn't an ``int``, the reason isn't a ``str``, or ``timeout`` isn't a number.
             ValueError: it is negative.
         """
         checked_seconds("timeout", timeout, zero=True)
+        serialize_close(code, reason)
         if self._closing and timeout is None:
             return
         # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
         loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
         if not self._closing:
-            self._start_closing(loop, close_connections, Close(code, reason))
+            self._start_closing(loop, close_connections, code, reason)
         if timeout is not None:
             self._set_limit(loop, timeout)
 
-    def _start_closing(self, loop: asyncio.AbstractEventLoop, close_connections: bool, close: Close) -> None:
-        Frame(Opcode.CLOSE, close.serialize()).check()
+    def _start_closing(
+        self, loop: asyncio.AbstractEventLoop, close_connections: bool, code: int | None, reason: str
+    ) -> None:
         self._closing = True
-        self._farewell = close
+        self._farewell = code, reason
         self.logger.info("server closing")
         if self.server is not None:
             self.server.close()
@@ -168,7 +170,7 @@ class Server:
             if connection.state is State.CONNECTING:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(close.code, close.reason)
+                connection._start_closing(code, reason)
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
         if self._close_called is not None:
@@ -218,7 +220,7 @@ class Server:
     def _cut_off(self) -> None:
         """End what goes on, without waiting for anybody."""
         for connection in list(self._all):
-            connection._cut_off(self._farewell)
+            connection._cut_off(*self._farewell)
         # Clients in the middle of a TLS handshake, where asyncio offers a way.
         abort_clients = getattr(self.server, "abort_clients", None)
         if abort_clients is not None:

@@ -250,7 +250,7 @@ class Connection(Link):
         """Send a message (RFC 6455 section 6.1), and wait while too much waits to be sent.
 
         A ``str`` becomes a text message, bytes a binary one. The items of an iterable, all of one type, become the
-        fragments of one message; other messages wait until it is complete.
+        fragments of one message; from its first item on, other messages wait until it is complete.
 
         Parameters:
             message: the message; one that is sent to many connections may be a
@@ -260,7 +260,7 @@ class Connection(Link):
                 only where permessage-deflate was negotiated.
 
         Raises:
-            ConnectionClosed: the connection is closed.
+            ConnectionClosed: the connection is closed; then nothing is asked of an iterable.
             TypeError: the message, or an item of it, has no type that can be sent.
         """
         sent = self._send_now(message, text) if compress is None else SLOW
@@ -307,34 +307,42 @@ class Connection(Link):
                 self.protocol.send_continuation(payload, fin)
         except InvalidState:
             await self._raise_closed()
-        self._flush()
+        await self._flush_and_drain()
 
     async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
         refuse_mapping(message)
         if isinstance(message, AsyncIterable):
-            items = message
+            items = aiter(message)
         elif isinstance(message, Iterable):
             items = _each(message)
         else:
             raise TypeError("data must be str, bytes, iterable, or async iterable")
-        async with self._sender():
-            await self._send_items(items, text, compress)
-
-    async def _send_items(self, items: AsyncIterable[object], text: bool | None, compress: bool | None) -> None:
-        kind: bool | None = None
+        if self._life.sending is not self._may_send:
+            # The iterable may wait for what never comes.
+            await self._raise_closed()
         try:
-            async for item in items:
-                first = kind is None
-                kind, payload = encode_item(item, kind)
-                opcode = OPCODE_TEXT if (kind if text is None else text) else OPCODE_BINARY
-                await self._send_fragment(opcode if first else 0, payload, False, compress)
-                if self._drainers is not None:
-                    await self._drain()
-            if kind is not None:
-                await self._send_fragment(0, b"", True, compress)
+            # Until the first item is there nothing has begun, and other messages pass.
+            first = await anext(items)
+        except StopAsyncIteration:
+            return
+        kind, payload = encode_item(first, None)
+        opcode = OPCODE_TEXT if (kind if text is None else text) else OPCODE_BINARY
+        async with self._sender():
+            await self._send_items(opcode, payload, items, kind, compress)
+
+    async def _send_items(
+        self, opcode: int, payload: BytesLike, rest: AsyncIterator[object], kind: bool, compress: bool | None
+    ) -> None:
+        """Send a message whose first fragment is there: ``kind`` tells whether that is a ``str``."""
+        try:
+            await self._send_fragment(opcode, payload, False, compress)
+            async for item in rest:
+                _, payload = encode_item(item, kind)
+                await self._send_fragment(0, payload, False, compress)
+            await self._send_fragment(0, b"", True, compress)
         except BaseException as exc:
-            # Cancelled before the first fragment, nothing was promised to the peer.
-            if self._life.continuing or isinstance(exc, Exception):
+            # Without the rest, the peer can't make anything of what it got.
+            if self._life.continuing:
                 self._session.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", _as_cause(exc))
                 self._attend()
             raise
@@ -413,9 +421,9 @@ class Connection(Link):
             timeout: seconds that closing may take, from now on; None for the ``close_timeout`` of the connection.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent.
-            TypeError: the timeout isn't a number.
-            ValueError: it is negative.
+            ProtocolError: the code or the reason can't be sent; the connection stays as it is.
+            TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
+            ValueError: the timeout is negative.
         """
         checked_seconds("timeout", timeout, zero=True)
         self._start_closing(code, reason, timeout)

@@ -34,7 +34,7 @@ from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
-from ..frames import Close, CloseCode
+from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
 from ..server import BROKEN, ServerProtocol, refusal_reason
@@ -294,13 +294,13 @@ class ServerConnection(Connection):
             self.protocol.send_response(self._shut())
             self._attend()
 
-    def _cut_off(self, farewell: Close) -> None:
+    def _cut_off(self, code: int | None, reason: str) -> None:
         """The server can't wait any longer."""
         if self._task is not None:
             self._task.cancel()
         if self.protocol.state is State.OPEN and not self._lost:
             # There may be time to say why, though none to hear the answer.
-            self._start_closing(farewell.code, farewell.reason)
+            self._start_closing(code, reason)
         super()._abort()
 
     def _never_asked(self) -> str:
