@@ -203,8 +203,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.transport.pause_reading()
 
     def _half_close(self) -> None:
-        if self._asking:
-            # Frameworks write answers of their own, which a transport that is closing swallows.
+        if self._asking or self.protocol.state is State.CONNECTING:
+            # Nothing was opened, so nothing is left to wait for. Frameworks write answers of their own, at any time: a
+            # transport that is closing ignores them, and one that is half-closed raises.
             self.transport.close()
         else:
             super()._half_close()
