@@ -627,6 +627,39 @@ async def test_refusals(data: bytes, status: str) -> None:
         assert (await ask(server, data)).status == status
 
 
+@virtual
+async def test_headers_beyond_ascii() -> None:
+    """Received bytes can be had back, and what is sent is in UTF-8: frameworks rely on it."""
+    seen: list[Any] = []
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        assert websocket.request is not None
+        seen.extend([websocket.request_headers["X-Name"], websocket.request.headers["X-Name"]])
+        seen.append(websocket.response_headers["X-Answer"])
+
+    def answer(path: str, request_headers: Headers) -> Headers:
+        seen.append(request_headers["X-Name"])
+        return Headers({"X-Answer": "né"})
+
+    async with serving(handler, extra_headers=answer) as server:
+        peer = await reach(server)
+        await peer.send(request(headers={"X-Name": "né".encode() + b"\xff"}))
+        assert b"\r\nX-Answer: n\xc3\xa9\r\n" in await peer.read_until()
+        await leave(peer)
+    name = "n\udcc3\udca9\udcff"
+    assert seen == [name, name, name, "né"]
+    assert name.encode("ascii", "surrogateescape") == b"n\xc3\xa9\xff"
+
+
+@virtual
+async def test_a_refusal_with_headers_beyond_ascii() -> None:
+    async def decline(path: str, request_headers: Headers) -> HTTPResponse:
+        return HTTPStatus.FORBIDDEN, {"X-Why": "né"}, b""
+
+    async with serving(process_request=decline) as server:
+        assert (await ask(server, request())).headers["X-Why"] == ["n\xc3\xa9"]
+
+
 async def refuse(path: str, request_headers: Headers) -> HTTPResponse:
     return HTTPStatus.FORBIDDEN, {}, b"no"
 

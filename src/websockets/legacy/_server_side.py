@@ -27,7 +27,7 @@ from ..protocol import State
 from ..server import ServerProtocol, _switch
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
-from .protocol import WebSocketCommonProtocol
+from .protocol import WebSocketCommonProtocol, headers_received, headers_to_send
 
 __all__ = [
     "HTTPResponse",
@@ -194,6 +194,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _take_request(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
+        if not isinstance(self.ws_server, _ServerOfToday):
+            request.headers = headers_received(request.headers)
         self._session.request = request
         self._task = self.loop.create_task(self.handler())
         self._task.add_done_callback(self._ran)
@@ -356,6 +358,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         """
         status = HTTPStatus(status)
         self.response_headers = headers
+        if not isinstance(self.ws_server, _ServerOfToday):
+            headers = headers_to_send(headers)
         self._answer(Response(status.value, status.phrase, headers, body or b""))
 
     # ------------------------------------------------------------------------------------------------------------ hooks

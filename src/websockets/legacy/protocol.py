@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
 from ..asyncio.connection import Connection, _Messages
+from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode, Opcode
@@ -348,6 +349,36 @@ class WebSocketCommonProtocol(Connection):
     def connection_closed_exc(self) -> ConnectionClosed:
         """What whoever uses the connection after its end gets raised; today ``close_exc``."""
         return self.close_exc
+
+
+def headers_received(headers: Headers) -> Headers:
+    """Return received headers as the legacy API shows them: each byte beyond ASCII is a surrogate.
+
+    Parameters:
+        headers: headers as they are today, where each byte is a character of ISO-8859-1.
+
+    Returns:
+        A copy, or ``headers`` itself if it is all ASCII.
+    """
+    return _recoded(headers, lambda value: value.encode("iso-8859-1").decode("ascii", "surrogateescape"))
+
+
+def headers_to_send(headers: Headers) -> Headers:
+    """Return headers such that they are sent in UTF-8, as the legacy API sends them.
+
+    Parameters:
+        headers: headers of a program.
+
+    Returns:
+        A copy in which each byte to send is a character of ISO-8859-1, or ``headers`` itself if it is all ASCII.
+    """
+    return _recoded(headers, lambda value: value.encode("utf-8", "surrogateescape").decode("iso-8859-1"))
+
+
+def _recoded(headers: Headers, recode: Callable[[str], str]) -> Headers:
+    if str(headers).isascii():
+        return headers
+    return Headers._from_pairs([(name, recode(value)) for name, value in headers.raw_items()])
 
 
 def closing_time(close_timeout: float | None, timeout: float | None) -> float:
