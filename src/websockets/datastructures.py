@@ -145,6 +145,13 @@ class Headers(MutableMapping[str, str]):
         headers._index = None
         return headers
 
+    @classmethod
+    def _from_pairs(cls, pairs: list[tuple[str, str]]) -> Self:
+        """Wrap pairs of name and value that need no check."""
+        headers = cls()
+        headers._pairs = pairs
+        return headers
+
     def _fields(self) -> list[tuple[str, str]]:
         """Return all pairs of name and value."""
         if self._pairs is not None:

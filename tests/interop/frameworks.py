@@ -49,14 +49,29 @@ def frameworks_environment(cache: Path) -> Path:
     return python
 
 
-def install_frameworks(temporary: Path) -> Path:
-    """Return the interpreter of an environment with the frameworks and our package."""
-    python = frameworks_environment(Path(os.environ.get("INTEROP_CACHE") or temporary).resolve())
+def build_package(temporary: Path) -> Path:
+    """Return a wheel of our package."""
     # A copy, because building leaves files behind.
     source = temporary / "source"
     source.mkdir()
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, source / name)
-    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", source, timeout=INSTALL_TIMEOUT)
+    pip = (sys.executable, "-m", "pip")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", temporary / "dist", source, timeout=INSTALL_TIMEOUT)
+    (wheel,) = (temporary / "dist").iterdir()
+    return wheel
+
+
+def install_frameworks(cache: Path, wheel: Path) -> Path:
+    """Return the interpreter of an environment with the frameworks and our package."""
+    python = frameworks_environment(cache)
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel, timeout=INSTALL_TIMEOUT)
     return python
+
+
+def unpack_package(wheel: Path, folder: Path) -> Path:
+    """Install our package in a folder, to be put in front of what an environment has; return the folder."""
+    pip = (sys.executable, "-m", "pip")
+    run(*pip, "install", "--quiet", "--no-deps", "--target", folder, wheel, timeout=INSTALL_TIMEOUT)
+    return folder

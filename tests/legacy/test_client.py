@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from _kit import idle, virtual, wire
+from _kit import RawPeer, idle, virtual, wire
 from _kit.asking import uri_of
-from _kit.site import Answer, let_in, let_in_and_close, redirect, refuse, site
+from _kit.site import Answer, Asked, let_in, let_in_and_close, redirect, refuse, site
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidMessage, InvalidURI, NegotiationError, SecurityError
 from websockets.http11 import USER_AGENT
@@ -288,6 +288,27 @@ async def test_head_of_a_refusal_in_pieces() -> None:
             await connect(web.uri())
         assert caught.value.headers["X-Why"] == "because"
         assert asyncio.get_running_loop().time() - web.asked[0].time == pytest.approx(3)
+
+
+@virtual
+async def test_headers_beyond_ascii() -> None:
+    """What is sent is in UTF-8, and received bytes can be had back."""
+    name = {"X-Name": "né".encode() + b"\xff"}
+    asked: list[str] = []
+
+    async def let_in_with_name(peer: RawPeer, question: Asked) -> None:
+        asked.extend(question.headers["X-Mine"])
+        await peer.send(wire.response(key=question.headers["Sec-WebSocket-Key"][0], headers=name))
+
+    async with site([let_in_with_name, refuse(403, name)]) as web:
+        client = await connect(web.uri(), extra_headers={"X-Mine": "né"})
+        await client.wait_closed()
+        assert client.request_headers["X-Mine"] == "né"
+        assert client.response_headers["X-Name"].encode("ascii", "surrogateescape") == b"n\xc3\xa9\xff"
+        with pytest.raises(InvalidStatusCode) as caught:
+            await connect(web.uri())
+        assert caught.value.headers["X-Name"] == "n\udcc3\udca9\udcff"
+    assert asked == ["n\xc3\xa9"]
 
 
 @virtual

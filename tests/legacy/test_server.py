@@ -688,6 +688,107 @@ async def test_refusals(data: bytes, status: str) -> None:
         assert (await ask(server, data)).status == status
 
 
+@virtual
+async def test_headers_beyond_ascii() -> None:
+    """Received bytes can be had back, and what is sent is in UTF-8: frameworks rely on it."""
+    seen: list[Any] = []
+
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        assert websocket.request is not None
+        seen.extend([websocket.request_headers["X-Name"], websocket.request.headers["X-Name"]])
+        seen.append(websocket.response_headers["X-Answer"])
+
+    def answer(path: str, request_headers: Headers) -> Headers:
+        seen.append(request_headers["X-Name"])
+        return Headers({"X-Answer": "né"})
+
+    async with serving(handler, extra_headers=answer) as server:
+        peer = await reach(server)
+        await peer.send(request(headers={"X-Name": "né".encode() + b"\xff"}))
+        assert b"\r\nX-Answer: n\xc3\xa9\r\n" in await peer.read_until()
+        await leave(peer)
+    name = "n\udcc3\udca9\udcff"
+    assert seen == [name, name, name, "né"]
+    assert name.encode("ascii", "surrogateescape") == b"n\xc3\xa9\xff"
+
+
+@virtual
+async def test_a_refusal_with_headers_beyond_ascii() -> None:
+    async def decline(path: str, request_headers: Headers) -> HTTPResponse:
+        return HTTPStatus.FORBIDDEN, {"X-Why": "né"}, b""
+
+    async with serving(process_request=decline) as server:
+        assert (await ask(server, request())).headers["X-Why"] == ["n\xc3\xa9"]
+
+
+async def refuse(path: str, request_headers: Headers) -> HTTPResponse:
+    return HTTPStatus.FORBIDDEN, {}, b"no"
+
+
+async def fail(path: str, request_headers: Headers) -> None:
+    raise KeyError("oops")
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "status"),
+    [
+        (b"rubbish\r\n\r\n", {}, b"400 "),
+        (request(headers={"Upgrade": None}), {}, b"426 "),
+        (request(), {"process_request": refuse}, b"403 "),
+        (request(), {"process_request": fail}, b"500 "),
+        (request(), {"origins": ["http://here"]}, b"403 "),
+    ],
+)
+@virtual
+async def test_a_refused_client_may_stay(data: bytes, options: dict[str, Any], status: bytes) -> None:
+    """The TCP connection ends with the refusal, even if the client keeps its side open."""
+    connections: list[WebSocketServerProtocol] = []
+
+    class Noted(WebSocketServerProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            connections.append(self)
+
+    async with serving(create_protocol=Noted, close_timeout=60, **options) as server:
+        peer = await reach(server)
+        await peer.send(data)
+        assert (await peer.read_until_eof()).startswith(b"HTTP/1.1 " + status)
+        (connection,) = connections
+        assert connection.transport.is_closing()
+        # As uvicorn does when it shuts down.
+        connection.transport.write(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+        await idle()
+        assert not server.websockets
+        peer.close()
+
+
+@virtual
+async def test_a_refused_client_gets_all_of_the_refusal() -> None:
+    body = bytes(10_000_000)
+
+    async def explain(path: str, request_headers: Headers) -> HTTPResponse:
+        return HTTPStatus.FORBIDDEN, {}, body
+
+    async with serving(process_request=explain) as server:
+        assert (await ask(server, request())).body == body
+
+
+@virtual
+async def test_a_refused_client_that_does_not_read() -> None:
+    async def explain(path: str, request_headers: Headers) -> HTTPResponse:
+        return HTTPStatus.FORBIDDEN, {}, bytes(10_000_000)
+
+    async with serving(process_request=explain, close_timeout=5) as server:
+        peer = await reach(server)
+        peer.stop_reading()
+        await peer.send(request())
+        await advance(4)
+        assert len(server.websockets) == 1
+        await advance(7)
+        assert not server.websockets
+        peer.close()
+
+
 # ------------------------------------------------------------------------------------------------- handlers, shutdown
 
 

@@ -70,6 +70,23 @@ async def serving(handler: Any = echo, **options: Any) -> AsyncIterator[Server]:
 # ------------------------------------------------------------------------------------------------------------- servers
 
 
+@virtual
+async def test_headers_beyond_ascii() -> None:
+    """Programs of today have ISO-8859-1 for both directions, whatever class the connections are of."""
+    seen: list[str] = []
+
+    def decline(connection: Any, request: Any) -> Any:
+        seen.append(request.headers["X-Name"])
+        return connection.respond(403, "", headers={"X-Why": "né"})
+
+    async with serving(process_request=decline) as server:
+        with pytest.raises(InvalidStatus) as caught:
+            await websockets.connect(
+                uri_of(server), additional_headers={"X-Name": "né"}, create_connection=WebSocketClientProtocol
+            )
+    assert (seen, caught.value.response.headers["X-Why"]) == (["né"], "né")
+
+
 @pytest.mark.parametrize("create_protocol", [Derived, factory, functools.partial(Derived, color="blue")])
 @virtual
 async def test_server(create_protocol: Any) -> None:

@@ -27,7 +27,7 @@ from ..protocol import State
 from ..server import ServerProtocol, _switch
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
-from .protocol import WebSocketCommonProtocol
+from .protocol import WebSocketCommonProtocol, headers_received, headers_to_send
 
 __all__ = [
     "HTTPResponse",
@@ -197,6 +197,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _take_request(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
+        if not isinstance(self.ws_server, _ServerOfToday):
+            request.headers = headers_received(request.headers)
         self._session.request = request
         self._task = self.loop.create_task(self.handler())
         self._task.add_done_callback(self._ran)
@@ -206,8 +208,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.transport.pause_reading()
 
     def _half_close(self) -> None:
-        if self._asking:
-            # Frameworks write answers of their own, which a transport that is closing swallows.
+        if self._asking or self.protocol.state is State.CONNECTING:
+            # Nothing was opened, so nothing is left to wait for. Frameworks write answers of their own, at any time: a
+            # transport that is closing ignores them, and one that is half-closed raises.
             self.transport.close()
         else:
             super()._half_close()
@@ -358,6 +361,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         """
         status = HTTPStatus(status)
         self.response_headers = headers
+        if not isinstance(self.ws_server, _ServerOfToday):
+            headers = headers_to_send(headers)
         self._answer(Response(status.value, status.phrase, headers, body or b""))
 
     # ------------------------------------------------------------------------------------------------------------ hooks

@@ -26,7 +26,14 @@ from ..http11 import USER_AGENT, Request, ResponseHeadParser
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from .exceptions import InvalidStatusCode, RedirectHandshake
-from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
+from .protocol import (
+    WebSocketCommonProtocol,
+    chosen_class,
+    closing_time,
+    headers_received,
+    headers_to_send,
+    recv_of_old,
+)
 
 __all__ = ["WebSocketClientProtocol", "connect", "unix_connect"]
 
@@ -168,7 +175,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         """
         self.path = path
         self.request_headers = headers
-        self._ask(Request(path, headers))
+        self._ask(Request(path, headers if self._by_today else headers_to_send(headers)))
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
@@ -182,8 +189,9 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         await self._hear()
         if self.response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
-        self.response_headers = self.response.headers
-        return self.response.status_code, self.response.headers
+        headers = self.response.headers
+        self.response_headers = headers if self._by_today else headers_received(headers)
+        return self.response.status_code, self.response_headers
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 
@@ -232,7 +240,7 @@ def _of_old(exc: Exception) -> Exception:
     location = redirect_location(exc, "")
     if location is not None:
         return RedirectHandshake(location)
-    return InvalidStatusCode(exc.response.status_code, exc.response.headers)
+    return InvalidStatusCode(exc.response.status_code, headers_received(exc.response.headers))
 
 
 class Connect(_connect):

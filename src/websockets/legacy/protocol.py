@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import warnings
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
-from .._messages import MISSING, encode_item, refuse_mapping
 from ..asyncio.connection import Connection, _Messages
+from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode, Opcode
@@ -260,12 +259,9 @@ class WebSocketCommonProtocol(Connection):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
-        # In the legacy API, send() raises ConnectionClosed whatever the message is. And an iterable that fails before
-        # its first item, or whose first item can't be sent, leaves the connection open.
+        # In the legacy API, send() raises ConnectionClosed whatever the message is.
         await self.ensure_open()
-        begun = await begin(message)
-        if begun is not None:
-            await super()._send_fragments(begun, text, compress)
+        await super()._send_fragments(message, text, compress)
 
     async def ensure_open(self) -> None:
         """Return if the connection is open.
@@ -376,39 +372,34 @@ class WebSocketCommonProtocol(Connection):
         return self.close_exc
 
 
-async def begin(message: object) -> Iterable[object] | AsyncIterable[object] | None:
-    """Take the first item of an iterable, and check it.
+def headers_received(headers: Headers) -> Headers:
+    """Return received headers as the legacy API shows them: each byte beyond ASCII is a surrogate.
 
     Parameters:
-        message: an iterable, or an asynchronous one.
+        headers: headers as they are today, where each byte is a character of ISO-8859-1.
 
     Returns:
-        An iterable of the same items; None if there are none.
-
-    Raises:
-        TypeError: ``message`` isn't one, or its first item can't be sent.
+        A copy, or ``headers`` itself if it is all ASCII.
     """
-    refuse_mapping(message)
-    if isinstance(message, AsyncIterable):
-        later = aiter(message)
-        first = await anext(later, MISSING)
-        items: Iterable[object] | AsyncIterable[object] = _chain(first, later)
-    elif isinstance(message, Iterable):
-        rest = iter(message)
-        first = next(rest, MISSING)
-        items = itertools.chain((first,), rest)
-    else:
-        raise TypeError("data must be str, bytes, iterable, or async iterable")
-    if first is MISSING:
-        return None
-    encode_item(first, None)
-    return items
+    return _recoded(headers, lambda value: value.encode("iso-8859-1").decode("ascii", "surrogateescape"))
 
 
-async def _chain(first: object, rest: AsyncIterator[object]) -> AsyncIterator[object]:
-    yield first
-    async for item in rest:
-        yield item
+def headers_to_send(headers: Headers) -> Headers:
+    """Return headers such that they are sent in UTF-8, as the legacy API sends them.
+
+    Parameters:
+        headers: headers of a program.
+
+    Returns:
+        A copy in which each byte to send is a character of ISO-8859-1, or ``headers`` itself if it is all ASCII.
+    """
+    return _recoded(headers, lambda value: value.encode("utf-8", "surrogateescape").decode("iso-8859-1"))
+
+
+def _recoded(headers: Headers, recode: Callable[[str], str]) -> Headers:
+    if str(headers).isascii():
+        return headers
+    return Headers._from_pairs([(name, recode(value)) for name, value in headers.raw_items()])
 
 
 def closing_time(close_timeout: float | None, timeout: float | None) -> float:

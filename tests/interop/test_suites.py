@@ -1,0 +1,33 @@
+"""The test suites of frameworks that were written for the published package, on ours.
+
+Charter: says which suites, and how they are run; what must hold is that no test fails that passes with the published
+package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import websockets.version
+from interop.suites import REPORT, compare, install_suite, version_of
+
+# The newest release, whichever it is; and the last one whose tests use the legacy protocol, of websockets 13: what that
+# has is deprecated in 17.4, and a warning would fail the test.
+SUITES = {
+    "uvicorn": ("uvicorn", []),
+    "uvicorn-0.49": ("uvicorn==0.49.*", ["-W", "ignore::DeprecationWarning"]),
+}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suite(name: str, cache: Path, package: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    requirement, options = SUITES[name]
+    suite = install_suite("uvicorn", requirement, cache)
+    assert version_of(suite, package) == websockets.version.version
+    worse = compare(suite, package, options, tmp_path, pytestconfig.stash[REPORT])
+    if worse:
+        tests = "\n".join(worse)
+        (output,) = set(worse.values())
+        pytest.fail(f"{output}\n{suite.name} with our package fails:\n{tests}", pytrace=False)
