@@ -6,10 +6,14 @@ Hypothesis runs the same examples each time, so that a red test stays red.
 The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
 Tests that are marked ``scenario`` are counted by the numbers of their scenarios, in the last lines of a run.
+
+``WEBSOCKETS_TEST_TASKS=eager`` has each loop of asyncio run tasks as soon as they are made, and ``python`` has tasks and
+futures in Python instead of C: programs may choose either.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -25,6 +29,27 @@ settings.register_profile("thorough", settings.get_profile("suite"), max_example
 settings.register_profile("brief", settings.get_profile("suite"), max_examples=USUAL // 4)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+
+def choose_tasks(kind: str) -> None:
+    """Have every loop of asyncio use tasks of this kind."""
+    if kind == "python":
+        asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask  # type: ignore[misc,attr-defined]
+        asyncio.Future = asyncio.futures.Future = asyncio.futures._PyFuture  # type: ignore[misc,attr-defined]
+    elif kind == "eager":
+        initialize = asyncio.BaseEventLoop.__init__
+
+        def __init__(self: asyncio.BaseEventLoop) -> None:
+            initialize(self)
+            self.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
+
+        asyncio.BaseEventLoop.__init__ = __init__  # type: ignore[method-assign]
+    elif kind:
+        raise pytest.UsageError(f"WEBSOCKETS_TEST_TASKS must be 'eager' or 'python', not {kind!r}")
+
+
+choose_tasks(os.environ.get("WEBSOCKETS_TEST_TASKS", ""))
 
 # A shell has what runs in the background ignore Ctrl-C. So would the commands do that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

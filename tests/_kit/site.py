@@ -146,7 +146,8 @@ async def site(
 
     async def accept() -> None:
         while True:
-            conversations.append(asyncio.create_task(result.converse(await listener.peer())))
+            peer = await listener.peer()
+            conversations.append(asyncio.create_task(result.converse(peer)))
 
     accepting = asyncio.create_task(accept())
     try:

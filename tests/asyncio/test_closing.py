@@ -493,7 +493,8 @@ async def test_reset(side: Side) -> None:
 async def test_cancelling_close(side: Side, stage: str) -> None:
     """Cancelled or not, a close() that began goes on, within its deadline."""
     async with open_end(side, close_timeout=2) as (connection, peer):
-        task = asyncio.create_task(connection.close())
+        # Never an eager task, which could not be cancelled before it begins.
+        task = asyncio.Task(connection.close())
         await steps(0 if stage == "before" else 3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -596,8 +597,8 @@ async def test_abort_wakes_everybody(side: Side) -> None:
         peer.raw.stop_reading()
         waiting = [
             asyncio.create_task(connection.recv()),
-            asyncio.create_task(_send_for_ever(connection)),
             asyncio.ensure_future(await connection.ping()),
+            asyncio.create_task(_send_for_ever(connection)),
             asyncio.create_task(connection.wait_closed()),
         ]
         await idle()

@@ -375,12 +375,13 @@ async def test_who_replaces_write_sees_everything(
 async def test_who_replaces_one_of_them_sees_what_it_is_for(
     twin: Twin, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large frame of a server is written in pieces."""
+    """A large frame of a server is written in pieces, which older releases of asyncio join."""
     seen: list[Any] = []
     async with behind(twin) as (pump, theirs):
         monkeypatch.setattr(pump.transport, name, seen.append)
         pump._send_now(LARGE, None)
-        assert [type(item) for item in seen] == ([] if name == "write" else [list])
+        joined = [bytes] if sys.version_info < (3, 12) else []
+        assert [type(item) for item in seen] == (joined if name == "write" else [list])
         if name == "writelines":
             assert arrived(theirs) == b""
         monkeypatch.undo()
