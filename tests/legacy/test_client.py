@@ -127,7 +127,7 @@ async def test_arguments_of_old() -> None:
 @virtual
 async def test_recv_of_old() -> None:
     async with site([let_in_and_close(1011)]) as web:
-        with pytest.warns(DeprecationWarning, match="legacy_recv is deprecated"):
+        with pytest.warns(DeprecationWarning, match=r"^legacy_recv is deprecated$"):
             client = await connect(web.uri(), legacy_recv=True)
         assert await client.recv() is None
         assert client.close_code == 1011
