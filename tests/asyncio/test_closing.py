@@ -212,6 +212,29 @@ async def test_closing_with_a_full_queue_takes_a_round_trip(side: Side) -> None:
         assert got == ["0", "1", "2", "3", "4"]
 
 
+@both_sides
+@pytest.mark.parametrize("fragmented", [False, True], ids=["whole", "fragments"])
+@pytest.mark.parametrize("size", [1, 3000], ids=["tiny", "larger"])
+@virtual
+async def test_what_comes_after_our_close_is_not_kept_without_a_limit(side: Side, fragmented: bool, size: int) -> None:
+    """Nobody is going to read it, and reading goes on for the sake of the Close."""
+    async with open_end(side, max_queue=4) as (connection, peer):
+        await peer.text("before")
+        await idle()
+        task = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        for _ in range(200):
+            await peer.text("x" * size, fin=not fragmented)
+            if fragmented:
+                await peer.send(wire.CONT, b"y")
+        await idle()
+        assert connection._session.inbox.count <= 6
+        await peer.finish()
+        await task
+        assert connection.close_code == 1000
+        assert await connection.recv() == "before"
+
+
 @pytest.mark.scenario(80)
 @both_sides
 @virtual
