@@ -370,6 +370,36 @@ async def test_half_closing_where_the_transport_cannot(caplog: pytest.LogCapture
 
 
 @both_sides
+@pytest.mark.parametrize("reads", [False, True], ids=["afterwards", "at once"])
+@virtual
+async def test_why_a_connection_ended_is_not_how(side: Side, reads: bool) -> None:
+    """What the peer did wrong is the cause, and not that it broke off then."""
+    async with open_end(side) as (connection, peer):
+        receiving = asyncio.create_task(connection.recv()) if reads else None
+        await steps(2)
+        await peer.send(0x3)
+        await peer.expect_close(1002, "invalid opcode")
+        peer.raw.reset()
+        await connection.wait_closed()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await (receiving or connection.recv())
+        assert isinstance(caught.value.__cause__, ProtocolError)
+        assert str(caught.value.__cause__) == "invalid opcode"
+
+
+@both_sides
+@virtual
+async def test_who_gave_up_says_why_though_the_peer_breaks_off(side: Side) -> None:
+    async with open_end(side, ping_interval=5, ping_timeout=5) as (connection, peer):
+        assert (await peer.frame()).opcode == wire.PING
+        await peer.expect_close(1011, "keepalive ping timeout")
+        peer.raw.reset()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.recv()
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+@both_sides
 @virtual
 async def test_reset(side: Side) -> None:
     async with open_end(side) as (connection, peer):

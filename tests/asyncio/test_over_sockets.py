@@ -294,3 +294,20 @@ async def test_answers_to_a_flood_wait_for_a_peer_that_does_not_read(side: Side)
         connection.abort()
         with pytest.raises(ConnectionClosedError):
             await answering
+
+
+@each_layer
+@both_sides
+@each_loop
+async def test_all_that_waits_is_in_buffered_amount(tls: bool, side: Side) -> None:
+    """With TLS, most of it is in another transport below."""
+    async with socket_end(side, tls=tls, room=2**12) as (connection, peer):
+        assert connection.buffered_amount == 0
+        sending = [asyncio.create_task(connection.send(bytes(2**18))) for _ in range(4)]
+        await steps(20)
+        # uvloop doesn't tell what that one holds.
+        unseen = 2**18 if tls and type(connection.loop).__module__.startswith("uvloop") else 0
+        assert 2**20 - 2**17 - unseen < connection.buffered_amount < 2**20 + 2**15
+        await peer.expect(*[(wire.BINARY, bytes(2**18))] * 4)
+        await asyncio.gather(*sending)
+        assert connection.buffered_amount == 0
