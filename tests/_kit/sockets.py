@@ -26,10 +26,10 @@ from .wire import Row
 __all__ = ["SocketPeer", "anonymous_tls", "socket_end"]
 
 # Seconds for which a peer waits for bytes: more than a healthy run needs.
-PATIENCE = 10
+PATIENCE = 30
 
 # Seconds in which the kernel carries bytes from one end to the other, however busy the machine is.
-MOMENT = 2
+MOMENT = 5
 
 
 class SocketPeer:
@@ -175,7 +175,7 @@ async def socket_end(
         options: for ``serve`` or ``connect``; no compression, no keepalive, and no limit for messages, unless asked
             for.
     """
-    options = {"compression": None, "max_size": None, "close_timeout": 1, "ping_interval": None, **options}
+    options = {"compression": None, "max_size": None, "close_timeout": 60, "ping_interval": None, **options}
     opener = _open_server if side is Side.SERVER else _open_client
     async with opener(tls, room, options) as (connection, peer):
         try:

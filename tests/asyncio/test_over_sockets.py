@@ -236,6 +236,10 @@ async def test_send_waits_above_one_limit_until_the_other(side: Side, limits: tu
             sent += 1
             # The kernel may still have room for more.
             await steps(20)
+            if connection.buffered_amount <= low:
+                # It has just been told to go on.
+                await steps(3)
+                assert sending.done()
             if not sending.done():
                 break
             assert connection.buffered_amount <= high
