@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -447,8 +448,12 @@ async def test_slow_clients_are_skipped(max_buffered: int | None, caplog: pytest
         # Each time that the count has doubled, there is a line.
         lines = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
         assert len(lines) == skipped.bit_length()
-        assert lines[0].startswith("skipped broadcast: too slow, ")
-        assert lines[0].endswith(" bytes wait; 1 skipped until now")
+        for number, line in enumerate(lines):
+            text = rf"skipped broadcast: too slow, (\d+) bytes wait; {2**number} skipped until now"
+            told = re.fullmatch(text, line)
+            assert told is not None, line
+            assert limit < int(told[1]) <= limit + 10_004
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
         # Once it reads again, it gets messages again.
         peers[-1].resume_reading()
         await idle()
@@ -467,7 +472,11 @@ async def test_slow_clients_are_closed(caplog: pytest.LogCaptureFixture) -> None
             await idle()
         assert slow.state is State.CLOSING
         assert slow.buffered_amount <= 60_100
-        assert any(line.startswith("closing connection: too slow, ") for line in caplog.messages)
+        (told,) = [record for record in caplog.records if record.getMessage().startswith("closing connection")]
+        waiting = re.fullmatch(r"closing connection: too slow, (\d+) bytes wait", told.getMessage())
+        assert waiting is not None, told
+        assert 50_000 < int(waiting[1]) <= 60_004
+        assert told.levelname == "INFO"
         peers[-1].resume_reading()
         frames = await received(peers[-1])
         assert frames[-1] == (wire.CLOSE, (1008).to_bytes(2, "big") + b"too slow")

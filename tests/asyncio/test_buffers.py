@@ -40,6 +40,34 @@ async def test_reading_pauses_and_resumes(side: Side, max_queue: Any, high: int,
 
 
 @both_sides
+@pytest.mark.parametrize("read", ["recv", "decoded", "iteration", "recv_streaming"])
+@pytest.mark.parametrize("fragmented", [False, True], ids=["whole", "fragments"])
+@virtual
+async def test_reading_resumes_whichever_way_messages_are_read(side: Side, fragmented: bool, read: str) -> None:
+    """As soon as few enough wait, and not only when somebody waits for more."""
+    frames = 2 if fragmented else 1
+    async with open_end(side, max_queue=(8, 4)) as (connection, peer):
+        whole = wire.text("ab", mask=peer.mask)
+        pieces = wire.text("a", fin=False, mask=peer.mask) + wire.cont("b", mask=peer.mask)
+        # All in one read, so that none of it is left in the kernel.
+        await peer.raw.send((pieces if fragmented else whole) * (10 // frames))
+        await idle()
+        waiting = 10
+        while waiting:
+            assert connection.transport.is_reading() is (waiting <= 4)
+            if read == "recv":
+                assert await connection.recv() == "ab"
+            elif read == "decoded":
+                assert await connection.recv(decode=False) == b"ab"
+            elif read == "iteration":
+                assert await anext(aiter(connection)) == "ab"
+            else:
+                assert "".join([piece async for piece in connection.recv_streaming(decode=True)]) == "ab"
+            waiting -= frames
+        assert connection.transport.is_reading()
+
+
+@both_sides
 @virtual
 async def test_a_message_in_fragments_counts_by_its_frames(side: Side) -> None:
     async with open_end(side, max_queue=4) as (connection, peer):

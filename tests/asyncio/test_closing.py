@@ -212,6 +212,29 @@ async def test_closing_with_a_full_queue_takes_a_round_trip(side: Side) -> None:
         assert got == ["0", "1", "2", "3", "4"]
 
 
+@both_sides
+@pytest.mark.parametrize("fragmented", [False, True], ids=["whole", "fragments"])
+@pytest.mark.parametrize("size", [1, 3000], ids=["tiny", "larger"])
+@virtual
+async def test_what_comes_after_our_close_is_not_kept_without_a_limit(side: Side, fragmented: bool, size: int) -> None:
+    """Nobody is going to read it, and reading goes on for the sake of the Close."""
+    async with open_end(side, max_queue=4) as (connection, peer):
+        await peer.text("before")
+        await idle()
+        task = asyncio.create_task(connection.close())
+        await peer.expect_close(1000)
+        for _ in range(200):
+            await peer.text("x" * size, fin=not fragmented)
+            if fragmented:
+                await peer.send(wire.CONT, b"y")
+        await idle()
+        assert connection._session.inbox.count <= 6
+        await peer.finish()
+        await task
+        assert connection.close_code == 1000
+        assert await connection.recv() == "before"
+
+
 @pytest.mark.scenario(80)
 @both_sides
 @virtual
@@ -473,6 +496,36 @@ async def test_half_closing_where_the_transport_cannot(caplog: pytest.LogCapture
         assert peer.raw.ended == "eof"
     assert "x closing TCP connection" in caplog.messages
     assert "x half-closing TCP connection" not in caplog.messages
+
+
+@both_sides
+@pytest.mark.parametrize("reads", [False, True], ids=["afterwards", "at once"])
+@virtual
+async def test_why_a_connection_ended_is_not_how(side: Side, reads: bool) -> None:
+    """What the peer did wrong is the cause, and not that it broke off then."""
+    async with open_end(side) as (connection, peer):
+        receiving = asyncio.create_task(connection.recv()) if reads else None
+        await steps(2)
+        await peer.send(0x3)
+        await peer.expect_close(1002, "invalid opcode")
+        peer.raw.reset()
+        await connection.wait_closed()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await (receiving or connection.recv())
+        assert isinstance(caught.value.__cause__, ProtocolError)
+        assert str(caught.value.__cause__) == "invalid opcode"
+
+
+@both_sides
+@virtual
+async def test_who_gave_up_says_why_though_the_peer_breaks_off(side: Side) -> None:
+    async with open_end(side, ping_interval=5, ping_timeout=5) as (connection, peer):
+        assert (await peer.frame()).opcode == wire.PING
+        await peer.expect_close(1011, "keepalive ping timeout")
+        peer.raw.reset()
+        with pytest.raises(ConnectionClosedError) as caught:
+            await connection.recv()
+        assert isinstance(caught.value.__cause__, TimeoutError)
 
 
 @both_sides

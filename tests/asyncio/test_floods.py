@@ -68,6 +68,24 @@ async def test_reading_pauses_until_the_rest_is_in() -> None:
         assert await connection.recv() == "after"
 
 
+@pytest.mark.parametrize("detour", [False, True], ids=["straight", "detour"])
+@virtual
+async def test_the_rest_waits_while_too_many_messages_do(detour: bool) -> None:
+    """Whether others had their turn or not."""
+    texts = [str(number) for number in range(3000)]
+    fragmented = [wire.text(text, fin=False, mask=MASK) + wire.cont(b"", mask=MASK) for text in texts]
+    async with open_end(Side.SERVER, max_queue=4) as (connection, _):
+        if not detour:
+            connection.data_received(wire.text("first", mask=MASK))
+            assert await connection.recv() == "first"
+        connection.data_received(b"".join(fragmented))
+        taken_in = connection._session.inbox.count
+        assert 4 < taken_in <= 1000
+        await idle()
+        assert connection._session.inbox.count == taken_in
+        assert [await connection.recv() for _ in texts] == texts
+
+
 @pytest.mark.parametrize("how", ["reset", "abort", "close"])
 @virtual
 async def test_a_connection_that_ends_while_others_have_their_turn(how: str) -> None:

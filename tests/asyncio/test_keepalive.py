@@ -91,6 +91,38 @@ async def test_any_byte_counts_as_life(side: Side) -> None:
         assert len(connection._session._pings or {}) <= 1
 
 
+# Of a payload of a MiB: where reads stop, from a few bytes to more than a buffer for reading takes.
+CUTS: dict[str, list[int]] = {
+    "even": list(range(2**16, 2**20, 2**16)),
+    "tiny": [1, 9, 10, 13, 14, 15, 16],
+    "growing": [2**power for power in range(1, 20)],
+    "large": [2**19, 2**19 + 1, 2**20 - 1],
+    "shrinking": [2**20 - 2**power for power in range(19, 0, -1)],
+}
+
+
+@both_sides
+@pytest.mark.parametrize("opcode", [wire.TEXT, wire.BINARY], ids=["text", "binary"])
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+@virtual
+async def test_any_part_of_a_large_payload_counts_as_life(side: Side, opcode: int, cuts: list[int]) -> None:
+    """Each comes just in time, and nothing else does: no pong is ever sent."""
+    payload = b"x" * 2**20
+    async with open_end(side, max_size=None) as (connection, peer):
+        receiving = asyncio.create_task(connection.recv(decode=False))
+        data = wire.frame(opcode, payload, mask=peer.mask)
+        for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+            assert (await peer.frame()).opcode == wire.PING
+            await asyncio.sleep(19.9)
+            await peer.raw.send(data[begin:end])
+            await asyncio.sleep(0.05)
+            assert connection.state is State.OPEN
+        assert await receiving == payload
+        # And silence after that is silence.
+        assert (await peer.frame()).opcode == wire.PING
+        await peer.expect_close(1011, "keepalive ping timeout")
+
+
 @pytest.mark.scenario(60)
 @both_sides
 @virtual

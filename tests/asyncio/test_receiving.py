@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from _kit import steps, virtual, wire
+from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
+from websockets.asyncio._readable import BURST
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side, State
 from websockets.testing import connected_pair
@@ -161,6 +162,24 @@ async def test_leaving_a_stream_discards_the_rest(side: Side, leave: Any, rest_a
         assert await (receiving or connection.recv()) == "next"
 
 
+@both_sides
+@virtual
+async def test_the_rest_of_a_message_that_was_left_is_not_kept(side: Side) -> None:
+    """It neither takes memory nor counts for ``max_queue``, however long it is."""
+    async with open_end(side, max_queue=4) as (connection, peer):
+        await peer.text("one", fin=False)
+        await idle()
+        await _leave_by_aclose(connection)
+        for _ in range(50):
+            await peer.send(wire.CONT, b"x" * 1000, fin=False)
+        await idle()
+        assert connection.transport.is_reading()
+        assert (connection._session.inbox.count, connection._session.inbox._current) == (0, None)
+        await peer.send(wire.CONT, b"end")
+        await peer.text("next")
+        assert await connection.recv() == "next"
+
+
 @virtual
 async def test_cancelling_a_stream_before_its_message_loses_nothing() -> None:
     async with open_end(Side.CLIENT) as (connection, peer):
@@ -249,6 +268,99 @@ async def test_only_one_receiver(running: str, second: str) -> None:
             await receive(second)
         await peer.text("message")
         assert await task == "message"
+
+
+RECEIVING: dict[str, Any] = {
+    "recv": lambda connection: connection.recv(),
+    "recv as bytes": lambda connection: connection.recv(decode=False),
+    "iteration": lambda connection: anext(aiter(connection)),
+    "recv_streaming": lambda connection: anext(connection.recv_streaming()),
+}
+each_receiver = pytest.mark.parametrize(("name", "receive"), RECEIVING.items(), ids=RECEIVING)
+
+
+def refusal(name: str) -> str:
+    """What a second receiver is told."""
+    called = name if name == "recv_streaming" else "recv"
+    return f"^cannot call {called} while another coroutine is already running recv or recv_streaming$"
+
+
+@pytest.mark.scenario(79)
+@each_receiver
+@pytest.mark.parametrize("first", ["whole", "fragments", "the rest to come"])
+@both_sides
+@virtual
+async def test_nobody_else_receives_while_a_stream_is_read(side: Side, first: str, name: str, receive: Any) -> None:
+    """More messages are there already, and nobody waits for anything."""
+    async with open_end(side) as (connection, peer):
+        await peer.text("one", fin=first == "whole")
+        if first == "fragments":
+            await peer.send(wire.CONT, b"two")
+            await peer.text("next")
+        elif first == "whole":
+            await peer.text("next")
+        await idle()
+        fragments = connection.recv_streaming()
+        assert await anext(fragments) == "one"
+        with pytest.raises(ConcurrencyError, match=refusal(name)):
+            await receive(connection)
+        if first == "the rest to come":
+            await peer.send(wire.CONT, b"two")
+            await peer.text("next")
+            await idle()
+            with pytest.raises(ConcurrencyError, match=refusal(name)):
+                await receive(connection)
+        assert [fragment async for fragment in fragments] == ([] if first == "whole" else ["two"])
+        # Then it is free for others, and nothing was lost.
+        assert await receive(connection) in ("next", b"next")
+
+
+@pytest.mark.scenario(79)
+@each_receiver
+@pytest.mark.parametrize("more", [0, 1, 44, 344])
+@both_sides
+@virtual
+async def test_nobody_else_receives_in_the_pause_after_a_burst(side: Side, more: int, name: str, receive: Any) -> None:
+    """Others have their turn, but not at receiving: whoever reads messages goes on in their order."""
+    texts = [str(number) for number in range(BURST + more)]
+    async with open_end(side, max_queue=None) as (connection, peer):
+        await peer.raw.send(b"".join(wire.text(text, mask=peer.mask) for text in texts))
+        await idle()
+        got: list[Any] = []
+
+        async def read() -> None:
+            while True:
+                got.append(await connection.recv())
+
+        reading = asyncio.create_task(read())
+        second = asyncio.ensure_future(receive(connection))
+        await steps(1)
+        assert got == texts[:BURST]
+        with pytest.raises(ConcurrencyError, match=refusal(name)):
+            await second
+        await idle()
+        assert got == texts
+        # What arrives now is for the one who waited.
+        await peer.text("next")
+        await idle()
+        assert got == [*texts, "next"]
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+@both_sides
+@virtual
+async def test_a_read_in_the_pause_after_a_burst_resumes_nobody(side: Side) -> None:
+    async with open_end(side, max_queue=None) as (connection, peer):
+        for number in range(BURST):
+            await peer.text(str(number))
+        await idle()
+        for number in range(BURST):
+            assert await connection.recv() == str(number)
+        receiving = asyncio.create_task(connection.recv())
+        await steps(1)
+        await peer.text("next")
+        assert await receiving == "next"
 
 
 # -------------------------------------------------------------------------------------------------------------- closing
@@ -410,6 +522,28 @@ async def test_closing_does_not_wait_for_a_failure_held_back(side: Side) -> None
 
 
 # ------------------------------------------------------------------------------------------------------------ fairness
+
+
+@both_sides
+@virtual
+async def test_others_have_one_turn_after_each_burst(side: Side) -> None:
+    async with open_end(side, max_queue=None) as (connection, peer):
+        count = 4 * BURST
+        await peer.raw.send(wire.text("x", mask=peer.mask) * count)
+        await idle()
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for _ in range(count):
+            await connection.recv()
+        assert turns == 3
+        task.cancel()
 
 
 @pytest.mark.scenario(58)

@@ -24,6 +24,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
     ConnectionClosedError,
+    InvalidState,
     InvalidStatus,
     NegotiationError,
 )
@@ -227,6 +228,30 @@ async def test_frames_before_the_answer() -> None:
         go.set()
         await peer.read_until()
         assert [(await peer.read_frame()).payload for _ in range(2)] == [b"one", b"two"]
+        await leave(peer)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda connection: connection.send("early"),
+        lambda connection: connection.ping(),
+        lambda connection: connection.pong(),
+    ],
+    ids=["send", "ping", "pong"],
+)
+@virtual
+async def test_nothing_is_sent_before_the_answer(call: Any) -> None:
+    """Who tries is told at once, and doesn't wait for an end that nothing brings about."""
+
+    async def process_request(connection: ServerConnection, request: Request) -> None:
+        with pytest.raises(InvalidState, match=r"^connection is connecting$"):
+            await call(connection)
+
+    async with serving(process_request=process_request) as server:
+        peer = await reach(server)
+        await peer.send(request())
+        assert (await peer.read_until()).startswith(b"HTTP/1.1 101 ")
         await leave(peer)
 
 

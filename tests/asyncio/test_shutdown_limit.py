@@ -141,6 +141,75 @@ async def test_connections_that_may_stay_are_told_before_they_are_cut_off() -> N
         peer.close()
 
 
+# What a program does that lets connections end by themselves first, and what they are told then.
+FIRST_CALLS: dict[str, tuple[dict[str, Any], bytes]] = {
+    "stay": ({"close_connections": False}, GOING_AWAY),
+    "stay, with a code": ({"close_connections": False, "code": 1012}, b"\x03\xf4"),
+    "stay, with a reason": ({"close_connections": False, "code": 4000, "reason": "moving"}, b"\x0f\xa0moving"),
+    "code": ({"code": 1012}, b"\x03\xf4"),
+    "code and reason": ({"code": 1012, "reason": "restart"}, b"\x03\xf4restart"),
+}
+
+
+@pytest.mark.parametrize("second", [{}, {"code": 1013, "reason": "other"}, {"close_connections": False}], ids=str)
+@pytest.mark.parametrize(("first", "payload"), FIRST_CALLS.values(), ids=FIRST_CALLS)
+@virtual
+async def test_limit_after_a_close_without_one(
+    first: dict[str, Any], payload: bytes, second: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first call says what connections are told, and the second only until when."""
+    caplog.set_level(logging.INFO, LOGGER)
+    async with serving(forever) as server:
+        peers = [await enter(server) for _ in range(2)]
+        staying = not first.get("close_connections", True)
+        caplog.clear()
+        server.close(**first)
+        await advance(100)
+        assert len(server.connections) == (2 if staying else 0)
+        server.close(timeout=7, **second)
+        await advance(6.9)
+        # Who may stay isn't told before the time is over, and everybody else was told at once.
+        assert [bool(peer.unread) for peer in peers] == [not staying] * 2
+        assert not any(peer.link.server.closed for peer in peers)
+        assert len(server._all) == 2
+        assert await closed_after(server) == pytest.approx(0.1, abs=0.02)
+        await idle()
+        for peer in peers:
+            rows, rest = wire.parse(peer.unread)
+            assert ([(row.opcode, row.payload) for row in rows], rest) == ([(wire.CLOSE, payload)], b"")
+            assert peer.link.server.closed
+            peer.close()
+        server.close()
+        await server.wait_closed()
+    assert caplog.messages == ["server closing", "connection closed", "connection closed", "server closed"]
+
+
+@virtual
+async def test_those_who_leave_before_the_limit_are_told_nothing() -> None:
+    ended: list[float] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+        ended.append(now())
+
+    async with serving(handler) as server:
+        peer = await enter(server)
+        start = now()
+        server.close(close_connections=False, code=1012)
+        server.close(timeout=60)
+        await advance(30)
+        # It is served as before.
+        await peer.send(wire.text("still here", mask=True))
+        assert (await peer.read_frame()).payload == b"still here"
+        await peer.send(wire.close(1000, mask=True))
+        assert (await peer.read_frame()).payload == b"\x03\xe8"
+        peer.close()
+        await server.wait_closed()
+        assert now() - start == pytest.approx(30, abs=0.02)
+        assert ended == [now()]
+
+
 @virtual
 async def test_hook_that_never_answers(caplog: pytest.LogCaptureFixture) -> None:
     async def hook(*_: Any) -> None:

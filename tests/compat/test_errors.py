@@ -603,7 +603,7 @@ def test_deprecated_attributes() -> None:
         (ConnectionClosedError(Close(1011, "oops"), None, None), 1011, "oops"),
         (ConnectionClosedError(None, None, None), 1006, ""),
     ]:
-        with pytest.warns(DeprecationWarning, match=r"^ConnectionClosed\.code is deprecated"):
-            assert exc.code == code
-        with pytest.warns(DeprecationWarning, match=r"^ConnectionClosed\.reason is deprecated"):
-            assert exc.reason == reason
+        for name, value in (("code", code), ("reason", reason)):
+            text = f"ConnectionClosed.{name} is deprecated; use Protocol.close_{name} or ConnectionClosed.rcvd.{name}"
+            with pytest.warns(DeprecationWarning, match=f"^{text}$"):
+                assert getattr(exc, name) == value

@@ -214,13 +214,16 @@ def test_names_of_today_come_first() -> None:
     assert websockets.broadcast is not import_module("websockets.legacy.server").broadcast
 
 
+INSTEAD = "docs/legacy.md says what to use instead"
+
+
 @pytest.mark.parametrize(
     ("statement", "text"),
     [
-        ("import websockets.legacy", "websockets.legacy is deprecated"),
-        ("import websockets.legacy.server", "websockets.legacy is deprecated"),
-        ("from websockets.legacy.client import connect", "websockets.legacy is deprecated"),
-        ("import websockets.auth", "websockets.auth, an alias for websockets.legacy.auth, is deprecated"),
+        ("import websockets.legacy", f"websockets.legacy is deprecated; {INSTEAD}"),
+        ("import websockets.legacy.server", f"websockets.legacy is deprecated; {INSTEAD}"),
+        ("from websockets.legacy.client import connect", f"websockets.legacy is deprecated; {INSTEAD}"),
+        ("import websockets.auth", f"websockets.auth, an alias for websockets.legacy.auth, is deprecated; {INSTEAD}"),
         ("from websockets import WebSocketServerProtocol", "websockets.WebSocketServerProtocol is deprecated"),
         ("from websockets.client import connect", "websockets.client.connect is deprecated"),
     ],
@@ -228,7 +231,7 @@ def test_names_of_today_come_first() -> None:
 def test_importing_what_is_old_warns(statement: str, text: str) -> None:
     program = f"import warnings\nwarnings.simplefilter('always')\nimport websockets\n{statement}\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert f"<string>:4: DeprecationWarning: {text}" in done.stderr
+    assert f"<string>:4: DeprecationWarning: {text}\n" in done.stderr
 
 
 def test_nothing_loads_the_legacy_api_unasked() -> None:

@@ -312,7 +312,8 @@ def test_deprecated_exception_of_a_response() -> None:
     client = told(asked(), [response(404, {"Content-Length": "0"})])
     (event,) = client.events_received()
     assert isinstance(event, Response)
-    with pytest.deprecated_call():
+    text = "Response.exception is deprecated; use ClientProtocol.handshake_exc instead"
+    with pytest.warns(DeprecationWarning, match=f"^{text}$"):
         assert event.exception is client.handshake_exc
 
 

@@ -167,13 +167,19 @@ def test_connection_closed_keeps_both_close_frames() -> None:
     assert (exc.rcvd, exc.sent, exc.rcvd_then_sent) == (CLOSE, BOO, False)
 
 
+def deprecated(name: str) -> str:
+    """What is said of an attribute of old."""
+    text = f"ConnectionClosed.{name} is deprecated; use Protocol.close_{name} or ConnectionClosed.rcvd.{name}"
+    return f"^{re.escape(text)}$"
+
+
 @pytest.mark.parametrize(("rcvd", "code", "reason"), [(BOO, 1011, "boo"), (None, 1006, "")])
 def test_code_and_reason_are_deprecated(rcvd: Close | None, code: int, reason: str) -> None:
     exc = ConnectionClosed(rcvd, CLOSE)
-    with pytest.warns(DeprecationWarning, match=r"^ConnectionClosed\.code is deprecated") as caught:
+    with pytest.warns(DeprecationWarning, match=deprecated("code")) as caught:
         assert exc.code == code
     assert caught[0].filename == __file__
-    with pytest.warns(DeprecationWarning, match=r"^ConnectionClosed\.reason is deprecated") as caught:
+    with pytest.warns(DeprecationWarning, match=deprecated("reason")) as caught:
         assert exc.reason == reason
     assert caught[0].filename == __file__
 
@@ -194,7 +200,8 @@ def test_payload_too_big_adds_earlier_frames_once_known() -> None:
 
 
 def test_payload_too_big_accepts_a_text_and_warns() -> None:
-    with pytest.warns(DeprecationWarning, match=r"^PayloadTooBig\(message\) is deprecated") as caught:
+    text = "PayloadTooBig(message) is deprecated; change to PayloadTooBig(size, max_size)"
+    with pytest.warns(DeprecationWarning, match=f"^{re.escape(text)}$") as caught:
         exc = PayloadTooBig("over the top")
     assert caught[0].filename == __file__
     exc.set_current_size(3)

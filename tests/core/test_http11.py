@@ -607,10 +607,12 @@ def test_exception_is_deprecated() -> None:
     exc = EOFError()
     request = Request("/", Headers(), _exception=exc)
     response = Response(404, "", Headers(), _exception=exc)
-    with pytest.warns(DeprecationWarning, match=r"Request\.exception.*ServerProtocol\.handshake_exc") as caught:
+    text = r"^Request\.exception is deprecated; use ServerProtocol\.handshake_exc instead$"
+    with pytest.warns(DeprecationWarning, match=text) as caught:
         assert request.exception is exc
     assert caught[0].filename == __file__
-    with pytest.warns(DeprecationWarning, match=r"Response\.exception.*ClientProtocol\.handshake_exc") as caught:
+    text = r"^Response\.exception is deprecated; use ClientProtocol\.handshake_exc instead$"
+    with pytest.warns(DeprecationWarning, match=text) as caught:
         assert response.exception is exc
     assert caught[0].filename == __file__
 

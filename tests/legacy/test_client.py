@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import warnings
 from typing import Any
@@ -14,7 +15,7 @@ from _kit import RawPeer, idle, virtual, wire
 from _kit.asking import uri_of
 from _kit.site import Answer, Asked, let_in, let_in_and_close, redirect, refuse, site
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidMessage, InvalidURI, NegotiationError, SecurityError
+from websockets.exceptions import ConnectionClosedError, InvalidMessage, InvalidURI, NegotiationError, SecurityError
 from websockets.http11 import USER_AGENT
 from websockets.legacy.client import Connect, WebSocketClientProtocol, connect
 from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
@@ -178,7 +179,7 @@ async def test_arguments_of_old() -> None:
 @virtual
 async def test_recv_of_old() -> None:
     async with site([let_in_and_close(1011)]) as web:
-        with pytest.warns(DeprecationWarning, match="legacy_recv is deprecated"):
+        with pytest.warns(DeprecationWarning, match=r"^legacy_recv is deprecated$"):
             client = await connect(web.uri(), legacy_recv=True)
         assert await client.recv() is None
         assert client.close_code == 1011
@@ -193,6 +194,120 @@ def test_options_are_checked_at_once() -> None:
         connect("ws://localhost", compression="zip")
     with pytest.raises(TypeError, match="subprotocols must be a list"):
         connect("ws://localhost", subprotocols="chat")  # type: ignore[arg-type]
+
+
+DEFAULTS: dict[str, Any] = {
+    "create_protocol": None,
+    "logger": None,
+    "compression": "deflate",
+    "origin": None,
+    "extensions": None,
+    "subprotocols": None,
+    "extra_headers": None,
+    "user_agent_header": USER_AGENT,
+    "open_timeout": 10,
+    "ping_interval": 20,
+    "ping_timeout": 20,
+    "close_timeout": None,
+    "max_size": 2**20,
+    "max_queue": 2**5,
+    "read_limit": 2**16,
+    "write_limit": 2**16,
+}
+
+
+def test_defaults() -> None:
+    """They are those of releases before 14.0, and differ from today's."""
+    parameters = inspect.signature(connect).parameters.values()
+    keyword_only = [parameter for parameter in parameters if parameter.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert {parameter.name: parameter.default for parameter in keyword_only} == DEFAULTS
+
+
+class Told(WebSocketClientProtocol):
+    """A connection that keeps what it was told."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.options = kwargs
+        super().__init__(*args, **kwargs)
+
+
+def told(client: WebSocketClientProtocol) -> dict[str, Any]:
+    """The options of a connection that say how it is to work."""
+    assert isinstance(client, Told)
+    names = ["ping_interval", "ping_timeout", "close_timeout", "max_size", "max_queue", "read_limit", "write_limit"]
+    return {name: client.options[name] for name in names}
+
+
+@virtual
+async def test_options_of_a_connection() -> None:
+    async with site([let_in]) as web:
+        async with connect(web.uri(), create_protocol=Told) as client:
+            assert told(client) == {
+                "ping_interval": 20,
+                "ping_timeout": 20,
+                "close_timeout": 10,
+                "max_size": 2**20,
+                "max_queue": 32,
+                "read_limit": 2**16,
+                "write_limit": 2**16,
+            }
+        options: dict[str, Any] = {
+            "ping_interval": 1,
+            "ping_timeout": 2,
+            "close_timeout": 3,
+            "max_size": 4,
+            "max_queue": 5,
+            "read_limit": 6,
+            "write_limit": 7,
+        }
+        async with connect(web.uri(), create_protocol=Told, **options) as client:
+            assert told(client) == options
+            assert {name: getattr(client, name) for name in options} == options
+
+
+@virtual
+async def test_limits_of_a_connection_take_effect() -> None:
+    async with site([let_in]) as web:
+        async with connect(web.uri()) as client:
+            assert client.transport.get_write_buffer_limits() == (2**14, 2**16)
+            assert (client._session.inbox.high, client._session.inbox.low) == (32, 8)
+            assert client._session.timing == (20, 20, 10, None)
+        async with connect(web.uri(), write_limit=1000, max_queue=4, ping_interval=1, ping_timeout=2) as client:
+            assert client.transport.get_write_buffer_limits() == (250, 1000)
+            assert (client._session.inbox.high, client._session.inbox.low) == (4, 1)
+            assert client._session.timing == (1, 2, 10, None)
+
+
+@virtual
+async def test_messages_that_are_too_large() -> None:
+    async def send(websocket: WebSocketServerProtocol) -> None:
+        await websocket.send(bytes(2**20))
+        await websocket.send(bytes(2**20 + 1))
+
+    async with serve(send, "localhost", 0, compression=None) as server:
+        async with connect(uri_of(server)) as client:
+            assert await client.recv() == bytes(2**20)
+            with pytest.raises(ConnectionClosedError, match="1009"):
+                await client.recv()
+        async with connect(uri_of(server), max_size=None) as client:
+            assert [len(await client.recv()) for _ in range(2)] == [2**20, 2**20 + 1]
+
+
+@virtual
+async def test_logger(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with site([let_in]) as web:
+        async with connect(web.uri(), logger=logging.getLogger("mine")) as client:
+            client.logger.info("hello")
+        async with connect(web.uri()) as client:
+            client.logger.info("good day")
+    said = {record.getMessage(): record.name for record in caplog.records if record.levelname == "INFO"}
+    assert said == {"hello": "mine", "good day": "websockets.client"}
+    # What the connection says itself goes the same way.
+    for name in ("mine", "websockets.client"):
+        lines = [record.getMessage() for record in caplog.records if record.name == name]
+        assert "> GET / HTTP/1.1" in lines
+        assert "= connection is CLOSED" in lines
 
 
 @virtual

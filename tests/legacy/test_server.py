@@ -211,7 +211,7 @@ async def test_own_keeper_of_connections() -> None:
         await echo(websocket)
 
     def factory() -> WebSocketServerProtocol:
-        with pytest.warns(DeprecationWarning, match="remove second argument"):
+        with pytest.warns(DeprecationWarning, match=r"^remove second argument of ws_handler$"):
             return WebSocketServerProtocol(handler, keeper, server_header=None)
 
     keeper = Keeper()
@@ -513,7 +513,7 @@ async def test_hooks_of_the_handshake() -> None:
     async def handler(websocket: WebSocketServerProtocol, path: str) -> None:
         calls.append(f"ws_handler {path}")
 
-    with pytest.warns(DeprecationWarning, match="remove second argument"):
+    with pytest.warns(DeprecationWarning, match=r"^remove second argument of ws_handler$"):
         server = await serve(handler, "localhost", 0, create_protocol=Hooked, subprotocols=[A])
     async with server:
         async with connect(uri_of(server), subprotocols=[B, A], compression="deflate") as client:

@@ -184,6 +184,32 @@ async def test_s49_bad_data(payload: bytes, side: Side, twin: str) -> None:
         assert type(caught.value.__cause__).__module__.startswith("websockets.")
 
 
+@scenario(49)
+@each_twin
+@both_sides
+@pytest.mark.parametrize("together", [False, True], ids=["reads of their own", "one read"])
+@virtual
+async def test_s49_nothing_counts_after_bad_data(together: bool, side: Side, twin: str) -> None:
+    """Even if the end waits for a message that arrived before to be read."""
+    async with deflated_end(side) as (connection, peer):
+        data = [
+            wire.text("good", mask=peer.mask),
+            wire.binary(b"hello world", rsv=4, mask=peer.mask),
+            wire.text("too late", mask=peer.mask),
+            wire.ping(b"too late", mask=peer.mask),
+        ]
+        for each in [b"".join(data)] if together else data:
+            await peer.raw.send(each)
+            await idle()
+        assert await connection.recv() == "good"
+        receiving = asyncio.create_task(connection.recv())
+        close = await peer.frame()
+        assert (close.opcode, int.from_bytes(close.payload[:2])) == (wire.CLOSE, 1002)
+        await peer.finish(1002)
+        with pytest.raises(ConnectionClosedError):
+            await receiving
+
+
 @scenario(50)
 @each_twin
 @both_sides
