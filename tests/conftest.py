@@ -7,8 +7,8 @@ The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
 Tests that are marked ``scenario`` are counted by the numbers of their scenarios, in the last lines of a run.
 
-``WEBSOCKETS_TEST_TASKS=eager`` has each loop of asyncio run tasks as soon as they are made, and ``python`` has tasks and
-futures in Python instead of C: programs may choose either.
+``WEBSOCKETS_TEST_TASKS=eager`` has each loop of asyncio run tasks as soon as they are made, and ``python`` has tasks
+and futures in Python instead of C: programs may choose either.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -31,7 +32,6 @@ settings.register_profile("long", derandomize=False, deadline=None, max_examples
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
-
 def choose_tasks(kind: str) -> None:
     """Have every loop of asyncio use tasks of this kind."""
     if kind == "python":
@@ -40,7 +40,7 @@ def choose_tasks(kind: str) -> None:
     elif kind == "eager":
         initialize = asyncio.BaseEventLoop.__init__
 
-        def __init__(self: asyncio.BaseEventLoop) -> None:
+        def __init__(self: Any) -> None:
             initialize(self)
             self.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]
 
