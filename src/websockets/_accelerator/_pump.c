@@ -1201,11 +1201,12 @@ lies_ready(const Frame *frame)
     return frame->mask == NULL && frame->owner != NULL;
 }
 
-/* Whether the transport takes no more; -1 for an exception. */
+/* Whether the transport takes no more; -1 for an exception. One whose socket we write to is of a class that we know, and
+   has its attributes where objects usually have them. */
 static int
 is_closing(Pump *self, PyObject *transport)
 {
-    PyObject *answer = self->socket != NULL ? PyObject_GetAttr(transport, self->state->name_closing)
+    PyObject *answer = self->socket != NULL ? PyObject_GenericGetAttr(transport, self->state->name_closing)
                                             : PyObject_CallMethodNoArgs(transport, self->state->name_is_closing);
     int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
 
@@ -1219,7 +1220,7 @@ is_closing(Pump *self, PyObject *transport)
 static int
 attribute_is(PyObject *object, PyObject *name, PyObject *expected)
 {
-    PyObject *value = PyObject_GetAttr(object, name);
+    PyObject *value = PyObject_GenericGetAttr(object, name);
 
     Py_XDECREF(value);
     return value == NULL ? -1 : value == expected;
@@ -1229,7 +1230,7 @@ attribute_is(PyObject *object, PyObject *name, PyObject *expected)
 static int
 is_own_method(PyObject *transport, PyObject *name, PyObject *function)
 {
-    PyObject *method = PyObject_GetAttr(transport, name);
+    PyObject *method = PyObject_GenericGetAttr(transport, name);
     int own;
 
     if (method == NULL) {
@@ -1246,7 +1247,7 @@ static int
 would_just_send(Pump *self, PyObject *transport, int in_pieces)
 {
     State *state = self->state;
-    PyObject *waiting = PyObject_GetAttr(transport, state->name_buffer);
+    PyObject *waiting = PyObject_GenericGetAttr(transport, state->name_buffer);
     Py_ssize_t size = waiting == NULL ? -1 : PyObject_Size(waiting);
     int answer;
 
@@ -1816,6 +1817,9 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
         if (PyBytes_Check(message)) {
             return send_bytes(self, head, message);
         }
+        if (PyObject_TypeCheck(message, self->state->encoded_type)) {
+            return send_encoded(self, (Encoded *)message, args[1]);
+        }
         if (PyByteArray_Check(message) && !IS_SET(self->pack)) {
             return send_array(self, head, message);
         }
@@ -1825,9 +1829,6 @@ Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
             PyObject *result = payload == NULL ? NULL : send_bytes(self, head, payload);
             Py_XDECREF(payload);
             return result;
-        }
-        if (PyObject_TypeCheck(message, self->state->encoded_type)) {
-            return send_encoded(self, (Encoded *)message, args[1]);
         }
     }
     return PyLong_FromLong(SLOW);

@@ -82,8 +82,8 @@ def broadcast(
             hold = shared.begin_broadcast()
             straight = not hold and when_slow is None
         try:
-            if straight and connection._send_now(prepared, None) != SLOW:
-                continue
+            if straight and connection._send_now(prepared, None):
+                continue  # it isn't SLOW, which is 0
             if connection._life.state is not _OPEN:
                 continue
             if when_slow is not None:
