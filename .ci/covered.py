@@ -24,6 +24,7 @@ PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 # What need not pass through everything: it would take a multiple of its time under coverage.py, and adds nothing to it.
 UNMEASURED = [f"tests/{name}" for name in ("docs", "examples", "robustness", "bench_tests", "fuzz", "soak")]
 UNMEASURED += [
+    "tests/asyncio/test_memory.py",  # memory would run out in what measures
     "tests/compat/test_rules.py::test_rule_04_a_million_fragments_of_a_byte_arrive",
     "tests/compat/test_rules.py::test_rule_04_fragments_cost_little_more_than_their_bytes",
 ]

@@ -89,7 +89,7 @@ class PreparedMessage(Encoded):
         if made is None:
             head, payload = deflate._pack_alone(self._opcode | FIN, self._payload)
             made = self._compressed[deflate._kind] = head, payload, build_frame(head, payload, None)
-        deflate._sent_alone()
+        deflate._start_anew()
         head, payload, frame = made
         return build_frame(head, payload, new_mask()) if protocol.side is Side.CLIENT else frame
 

@@ -449,7 +449,12 @@ class Protocol:
     def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None) -> None:
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
-        self.writes.append(self._count().sent(self._encode(opcode, data, fin, compress), len(data), fin))
+        frame = self._encode(opcode, data, fin, compress)
+        try:
+            self.writes.append(self._count().sent(frame, len(data), fin))
+        except BaseException:
+            self._lose_message()
+            raise
         self._life.continuing = not fin
 
     def _count(self) -> Tally:
@@ -485,12 +490,21 @@ class Protocol:
             self._log_frame(">", head, data)
         if self.extensions and self._deflate is None:
             self._find_deflate()
+        try:
+            if self._deflate is not None:
+                head, data = self._deflate.pack(head, data, compress)
+            elif self.extensions:
+                frame = encode_through(self.extensions, Frame.from_head(head, data))
+                head, data = frame.head, frame.data
+            return build_frame(head, data, new_mask() if self.side is _CLIENT else None)
+        except BaseException:
+            self._lose_message()
+            raise
+
+    def _lose_message(self) -> None:
+        """What may have been compressed won't be sent: nothing may refer to it."""
         if self._deflate is not None:
-            head, data = self._deflate.pack(head, data, compress)
-        elif self.extensions:
-            frame = encode_through(self.extensions, Frame.from_head(head, data))
-            head, data = frame.head, frame.data
-        return build_frame(head, data, new_mask() if self.side is _CLIENT else None)
+            self._deflate._start_anew()
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Start the closing handshake (RFC 6455 section 7.1.2), or give the peer's Close its answer.

@@ -677,3 +677,58 @@ async def test_abort_while_closing(side: Side) -> None:
         await closing
         assert now() == started
         assert connection.close_code == 1006
+
+
+# --------------------------------------------------------------------------------------------- writes that are refused
+
+
+def refuse_once(connection: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the transport say, the next time, that it takes nothing."""
+    write = connection.transport.write
+
+    def refuse(data: bytes) -> None:
+        monkeypatch.setattr(connection.transport, "write", write)
+        raise RuntimeError("not now")
+
+    monkeypatch.setattr(connection.transport, "write", refuse)
+
+
+@both_sides
+@virtual
+async def test_a_close_that_the_transport_refuses(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is lost, and the peer doesn't answer it; but closing that has begun has a limit."""
+    async with open_end(side, close_timeout=2) as (connection, _):
+        started = now()
+        refuse_once(connection, monkeypatch)
+        with pytest.raises(RuntimeError, match="not now"):
+            await connection.close()
+        await connection.wait_closed()
+        assert now() == started + 2
+
+
+@both_sides
+@virtual
+async def test_a_keepalive_ping_that_the_transport_refuses(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent peer is noticed all the same."""
+    async with open_end(side, ping_interval=1, ping_timeout=2, close_timeout=1) as (connection, _):
+        loop = asyncio.get_running_loop()
+        reported: list[Any] = []
+        loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+        refuse_once(connection, monkeypatch)
+        await connection.wait_closed()
+        assert [type(exc) for exc in reported] == [RuntimeError]
+        with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
+            await connection.recv()
+
+
+@both_sides
+@virtual
+async def test_abort_in_any_case(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    async with open_end(side) as (connection, _):
+        monkeypatch.setattr(connection._session, "fail", fail, raising=False)
+        with pytest.raises(MemoryError):
+            connection.abort()
+        await connection.wait_closed()

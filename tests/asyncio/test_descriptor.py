@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _kit import request, virtual
+from _kit import request, virtual, wire
 from core._twins import TWINS
 from robustness.worlds import LOOPS
 from websockets.asyncio import _internals, _readable
@@ -589,6 +589,27 @@ async def test_it_is_told_where_the_transport_heard_nothing(heard: Exception | N
         with pytest.raises(ConnectionClosedError) as raised:
             await connection.recv()
     assert type(raised.value.__cause__) is told
+
+
+async def test_a_stream_that_the_program_ended() -> None:
+    """``write()`` refuses then, and the connection stays: the peer may still send."""
+    heard: list[object] = []
+
+    async def handler(connection: ServerConnection) -> None:
+        connection.transport.write_eof()
+        with pytest.raises(RuntimeError, match="after write_eof"):
+            await connection.send("text")
+        peer.sendall(wire.frame(1, b"question", mask=b"abcd"))
+        heard.append(await connection.recv())
+        connection.abort()
+        done.set()
+
+    done = asyncio.Event()
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        with socket.create_connection(next(iter(server.sockets)).getsockname()) as peer:
+            peer.sendall(request())
+            await done.wait()
+    assert heard == ["question"]
 
 
 # ------------------------------------------------------------------------------------------------------ whose sockets

@@ -20,6 +20,7 @@ import pytest
 
 from _kit import virtual, wire
 from robustness.worlds import LOOPS
+from websockets._accelerator import _python
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.client import ClientProtocol
@@ -282,6 +283,9 @@ async def test_send_without_memory(kind: str, role: str, compression: str | None
     """Whichever allocation fails: the wire is whole, or the connection is gone."""
     if compression is not None and not kind.startswith(("text", "bytes", "large array")):
         return
+    for byte in range(256):
+        # The interpreter's cache of results crashes where this is made without memory.
+        _python._xor_table(byte)
     allocations, message = Allocations(), MESSAGES[kind]
     payload = message.encode() if isinstance(message, str) else bytes(message)
     failures = gone = 0
@@ -297,6 +301,8 @@ async def test_send_without_memory(kind: str, role: str, compression: str | None
             gone += closing
             before = arrived(theirs)
             if not closing:
+                # What is compressed later may refer to it, if it was sent.
+                connection._send_now(message, None)
                 connection._send_now("after", None)
             stream = before + arrived(theirs) + (b"" if closing else waiting(connection.transport))
             check(stream, payload, closing, error is None)
@@ -315,7 +321,7 @@ def check(stream: bytes, payload: bytes, closing: bool, sent: bool) -> None:
     if closing:
         assert got in ([], [payload])
     else:
-        assert (got, rest) == ([payload, b"after"] if sent or len(got) == 2 else [b"after"], b"")
+        assert (got, rest) == ([payload] * (2 if sent or len(got) == 3 else 1) + [b"after"], b"")
 
 
 async def established(sock: socket.socket, role: str, compression: str | None) -> Any:

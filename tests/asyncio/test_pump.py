@@ -132,6 +132,9 @@ def make(twin: Twin, *, client: bool = False) -> Any:
         def _give(self, write: Any, data: Any) -> None:
             write(data)
 
+        def _tear(self) -> None:
+            self.asked.append("tear")
+
         def _uncork(self) -> None:
             self.asked.append("uncork")
             self._backstop = False

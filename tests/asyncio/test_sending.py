@@ -13,7 +13,7 @@ from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
 from websockets import PreparedMessage
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, ProtocolError
-from websockets.protocol import Side
+from websockets.protocol import Side, State
 from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
@@ -753,3 +753,98 @@ async def test_compress_where_nothing_is_compressed(compress: bool) -> None:
         await connection.send(["a", "b"], compress=compress)
         await peer.expect(wire.TEXT, b"a" * 200)
         assert [(await peer.frame()).payload for _ in range(3)] == [b"a", b"b", b""]
+
+
+# ------------------------------------------------------------------------------------------- what happens in between
+
+
+class Ending:
+    """A value whose truth ends the connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __bool__(self) -> bool:
+        self.connection._start_closing(1000)
+        return True
+
+
+@pytest.mark.parametrize("message", ["late", b"late"])
+@both_sides
+@virtual
+async def test_nothing_follows_a_close_that_an_argument_sends(side: Side, message: Any) -> None:
+    async with open_end(side) as (connection, peer):
+        sending = asyncio.create_task(connection.send(message, text=Ending(connection)))
+        await peer.expect_close(1000)
+        await peer.close(1000)
+        with pytest.raises(ConnectionClosedOK):
+            await sending
+
+
+@pytest.mark.parametrize("end", [0, 1])
+@virtual
+async def test_nothing_follows_a_close_that_compressing_sends(end: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As out of a signal handler."""
+    async with connected_pair(compression="deflate") as pair:
+        connection, peer = pair[end], pair[1 - end]
+        deflate = connection.protocol.extensions[0]
+        pack = type(deflate).pack
+
+        def close_and_pack(self: Any, *arguments: Any) -> Any:
+            if connection.state is State.OPEN:
+                connection._start_closing(1000)
+            return pack(self, *arguments)
+
+        monkeypatch.setattr(type(deflate), "pack", close_and_pack)
+        connection._choose_path()
+        with pytest.raises(ConnectionClosedOK):
+            await connection.send("late" * 100)
+        with pytest.raises(ConnectionClosedOK):
+            await peer.recv()
+        assert peer.protocol.parser_exc is None
+
+
+@both_sides
+@virtual
+async def test_a_last_fragment_that_is_not_written(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever interrupts it, such as a signal handler that raises: nothing else may come first."""
+    async with open_end(side) as (connection, peer):
+        flushed = 0
+        flush_and_drain = connection._flush_and_drain
+
+        async def interrupted() -> None:
+            nonlocal flushed
+            flushed += 1
+            if flushed == 3:
+                raise InterruptedError
+            await flush_and_drain()
+
+        monkeypatch.setattr(connection, "_flush_and_drain", interrupted, raising=False)
+        with pytest.raises(InterruptedError):
+            await connection.send(["one", "two"])
+        assert connection.state is State.CLOSING
+        assert [(await peer.frame()).payload for _ in range(3)] == [b"one", b"two", b""]
+        await peer.expect_close(1011, "error in fragmented message")
+
+
+@virtual
+async def test_nothing_follows_a_frame_that_is_torn() -> None:
+    """As often as aborting fails, the next write tries again; once the connection is over there is nothing to do."""
+    async with connected_pair() as (client, server):
+        client._torn = True
+        await client.send("text")
+        await client.wait_closed()
+        client._tear()
+        with pytest.raises(ConnectionClosedError):
+            await server.recv()
+        server._torn = True
+        server._write_all([b"late"])
+
+
+@virtual
+async def test_a_large_frame_that_follows_one_that_is_torn() -> None:
+    async with connected_pair() as (client, server):
+        server._torn = True
+        server._write_all([b"header", bytes(2**20)])
+        with pytest.raises(ConnectionClosedError):
+            await client.recv()

@@ -45,6 +45,24 @@ class Transport:
         pass
 
 
+class Talkative(Transport):
+    """A transport that sends something when it is aborted."""
+
+    pump: Any = None
+
+    def abort(self) -> None:
+        pump, self.pump = self.pump, None
+        if pump is not None:
+            pump._send_now(b"farewell" * 75, None)
+
+
+def talkative() -> Any:
+    pump = make(messages=2, corked=bytes(5000))
+    pump.transport = Talkative()
+    pump.transport.pump = pump
+    return pump
+
+
 class Loop:
     def call_soon(self, *arguments: object, context: object = None) -> None:
         pass
@@ -160,6 +178,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._send_now("text", None)),
     "put": (lambda: make(messages=1), lambda pump: pump._put(FRAME, 500)),
     "hold": (lambda: make(corked=b"corked"), lambda pump: pump._hold(FRAME, 500)),
+    "a cork that grows": (talkative, lambda pump: pump._send_now(bytes(25_000), None)),
     "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._take_corked()),
 }
 CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}

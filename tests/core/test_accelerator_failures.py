@@ -419,6 +419,61 @@ async def test_a_transport_that_reads_while_it_is_written_to() -> None:
     assert pump.transport.data == [b"\x82\x06answer"]
 
 
+@pytest.mark.parametrize("end", ["close", "throw"])
+@virtual
+async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
+    """As out of a finaliser: what was closed stays so."""
+    pump = make(_muted=True)
+
+    def slowly(self: Any, iterating: bool) -> Any:
+        awaited.close()
+        return iter([1])
+
+    type(pump)._receive_slowly = slowly
+    awaited = pump._next()
+    with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
+        awaited.send(None)
+    if end == "close":
+        awaited.close()
+    else:
+        with pytest.raises(ValueError, match="why"):
+            awaited.throw(ValueError("why"))
+
+
+@virtual
+async def test_a_transport_that_closes_what_is_awaited() -> None:
+    """Nobody waits then; whoever comes next may wait."""
+    pump = make()
+    hold(pump, b"answer")
+    awaited = pump._next()
+    pump.transport.on_write = lambda: awaited.close()
+    with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
+        awaited.send(None)
+    assert pump._receiver is None
+    assert pump.transport.data == [b"\x82\x06answer"]
+
+
+@virtual
+async def test_a_prepared_message_without_its_frame() -> None:
+    pump = make(_queue=waiting("a"))
+    message = native.Encoded()
+    message._plain = b""
+    assert pump._send_now(message, None) != SLOW
+    assert pump._send_now("text", None) != SLOW
+    assert pump.transport.data == [b"\x81\x04text"]
+
+
+@virtual
+async def test_compressing_that_ends_the_connection() -> None:
+    def pack(head: int, payload: bytes) -> tuple[int, bytes]:
+        pump._life.sending = Sending.SHUT
+        return head, payload
+
+    pump = make(_pack=pack)
+    assert pump._send_now("text", None) == SLOW
+    assert pump.transport.data == []
+
+
 # -------------------------------------------------------------------------------------------------------- out of memory
 
 

@@ -1328,3 +1328,51 @@ def test_the_package_exports_the_interface() -> None:
         assert getattr(websockets.extensions, name) is getattr(websockets.extensions.base, name)
     for named in (PerMessageDeflate, ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory):
         assert named.name == "permessage-deflate"
+
+
+# ----------------------------------------------------------------------------------------------------- interruptions
+
+
+class Interrupted:
+    """A compressor during whose work something else happens, as when a signal handler runs."""
+
+    def __init__(self, compressor: Any, happen: Callable[[], object]) -> None:
+        self.compressor, self.happen = compressor, happen
+
+    def compress(self, data: Any) -> bytes:
+        made: bytes = self.compressor.compress(data)
+        happen, self.happen = self.happen, int
+        happen()
+        return made
+
+    def flush(self, mode: int) -> bytes:
+        made: bytes = self.compressor.flush(mode)
+        return made
+
+
+@pytest.mark.parametrize("what", ["a message", "one compressed alone", "an exception"])
+def test_something_happens_while_a_message_is_compressed(what: str) -> None:
+    """The peer gets what was sent meanwhile first, and can inflate everything."""
+    ours, theirs = PerMessageDeflate(False, False, 15, 15), PerMessageDeflate(False, False, 15, 15)
+    text = b"so it goes, and so it went " * 10
+    wire = [ours.compress(text)]
+
+    def happen() -> None:
+        if what == "a message":
+            wire.append(ours.compress(text + b"meanwhile"))
+        elif what == "one compressed alone":
+            wire.append(ours._pack_alone(0x81, text + b"meanwhile")[1])
+            ours._start_anew()
+        else:
+            raise InterruptedError
+
+    ours._compressor = Interrupted(ours._compressor, happen)  # type: ignore[assignment]
+    expected = [text, text + b"meanwhile", text + b"interrupted", text + b"after"]
+    if what == "an exception":
+        with pytest.raises(InterruptedError):
+            ours.compress(text + b"interrupted")
+        del expected[1:3]
+    else:
+        wire.append(ours.compress(text + b"interrupted"))
+    wire.append(ours.compress(text + b"after"))
+    assert [theirs.decompress(data) for data in wire] == expected

@@ -43,6 +43,7 @@ add_names(State *state)
         {&state->name_buffer, "_buffer"},
         {&state->name_closing, "_closing"},
         {&state->name_empty_waiter, "_empty_waiter"},
+        {&state->name_eof, "_eof"},
         {&state->name_writelines, "writelines"},
         {&state->name_abort, "abort"},
         {&state->name_run_until_complete, "run_until_complete"},

@@ -83,7 +83,7 @@ typedef struct {
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
-    PyObject *name_buffer, *name_closing, *name_empty_waiter, *name_writelines, *name_abort;
+    PyObject *name_buffer, *name_closing, *name_empty_waiter, *name_eof, *name_writelines, *name_abort;
     PyObject *name_run_until_complete;
 } State;
 

@@ -215,14 +215,16 @@ task_is_running(State *state, PyObject *loop)
 static int
 is_plain_loop(State *state, PyObject *loop)
 {
-    PyObject *run = PyObject_GetAttr((PyObject *)Py_TYPE(loop), state->name_run_until_complete);
+    PyObject *run = PyObject_GetAttr((PyObject *)Py_TYPE(loop), state->name_run_until_complete), *loops;
     int plain;
 
     if (run == NULL) {
         PyErr_Clear(); /* whatever it is, it is none that we know */
         return 0;
     }
-    plain = state->plain_loops == NULL ? 0 : PySet_Contains(state->plain_loops, run);
+    loops = Py_XNewRef(state->plain_loops);
+    plain = loops == NULL ? 0 : PySet_Contains(loops, run);
+    Py_XDECREF(loops);
     Py_DECREF(run);
     if (plain < 0) {
         PyErr_Clear();
@@ -1140,7 +1142,7 @@ cork_room(Pump *self, Py_ssize_t size)
     if (self->cork == NULL) {
         /* Answers to a burst are often alike: with some luck all of them fit. */
         Py_ssize_t others = self->queue == NULL ? 0 : self->queue->count;
-        capacity = others < CORK_LIMIT / size ? (others + 1) * size : size;
+        capacity = size > 0 && others < CORK_LIMIT / size ? (others + 1) * size : size;
         self->cork = PyBytes_FromStringAndSize(NULL, capacity);
     }
     else if (needed > PyBytes_GET_SIZE(self->cork)) {
@@ -1148,6 +1150,7 @@ cork_room(Pump *self, Py_ssize_t size)
         if (_PyBytes_Resize(&self->cork, needed > capacity ? needed : capacity) < 0) {
             self->corked = 0;
             (void)tear_off(self);
+            return NULL; /* whatever a transport did when it was aborted */
         }
     }
     return self->cork == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(self->cork) + self->corked;
@@ -1201,13 +1204,11 @@ lies_ready(const Frame *frame)
     return frame->mask == NULL && frame->owner != NULL;
 }
 
-/* Whether the transport takes no more; -1 for an exception. One whose socket we write to is of a class that we know, and
-   has its attributes where objects usually have them. */
+/* Whether the transport takes no more; -1 for an exception. */
 static int
 is_closing(Pump *self, PyObject *transport)
 {
-    PyObject *answer = self->socket != NULL ? PyObject_GenericGetAttr(transport, self->state->name_closing)
-                                            : PyObject_CallMethodNoArgs(transport, self->state->name_is_closing);
+    PyObject *answer = PyObject_CallMethodNoArgs(transport, self->state->name_is_closing);
     int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
 
     Py_XDECREF(answer);
@@ -1216,7 +1217,8 @@ is_closing(Pump *self, PyObject *transport)
 
 #ifdef HAS_DESCRIPTORS
 
-/* Whether an attribute is this object; -1 for an exception. */
+/* Whether an attribute is this object; -1 for an exception. What we write to ourselves is of a class that we know, and has
+   its attributes where objects usually have them. */
 static int
 attribute_is(PyObject *object, PyObject *name, PyObject *expected)
 {
@@ -1241,10 +1243,21 @@ is_own_method(PyObject *transport, PyObject *name, PyObject *function)
     return own;
 }
 
-/* Whether write() of the transport would do nothing but give a frame to the kernel: nothing waits there, no file is being
-   sent, and nobody has put something else in its place. Return -1 for an exception. */
+/* Whether nobody has put something else in the place of the methods of the transport; -1 for an exception. */
 static int
-would_just_send(Pump *self, PyObject *transport, int in_pieces)
+is_unmodified(Pump *self, PyObject *transport, int in_pieces)
+{
+    State *state = self->state;
+    int own = is_own_method(transport, state->name_write, state->write);
+
+    return own == 1 && in_pieces ? is_own_method(transport, state->name_writelines, state->writelines) : own;
+}
+
+/* Whether the transport would do nothing but give a frame to the kernel: it isn't closing, nothing waits there, no file is
+   being sent. Return -1 for an exception. Nothing here makes an object that the collector knows of, so no finaliser runs
+   between these looks and the write. */
+static int
+would_just_send(Pump *self, PyObject *transport)
 {
     State *state = self->state;
     PyObject *waiting = PyObject_GenericGetAttr(transport, state->name_buffer);
@@ -1255,14 +1268,8 @@ would_just_send(Pump *self, PyObject *transport, int in_pieces)
     if (size != 0) {
         return size < 0 ? -1 : 0;
     }
-    answer = attribute_is(transport, state->name_empty_waiter, Py_None);
-    if (answer == 1) {
-        answer = is_own_method(transport, state->name_write, state->write);
-    }
-    if (answer == 1 && in_pieces) {
-        answer = is_own_method(transport, state->name_writelines, state->writelines);
-    }
-    return answer;
+    answer = attribute_is(transport, state->name_closing, Py_False);
+    return answer == 1 ? attribute_is(transport, state->name_empty_waiter, Py_None) : answer;
 }
 
 /* The descriptor that the socket has now: somebody may have closed it, and its number be that of a stranger's. Return -1
@@ -1270,24 +1277,29 @@ would_just_send(Pump *self, PyObject *transport, int in_pieces)
 static int
 descriptor_of(Pump *self, PyObject *sock)
 {
-    PyObject *number = PyObject_CallOneArg(self->state->fileno, sock);
+    PyObject *fileno = Py_NewRef(self->state->fileno), *number = PyObject_CallOneArg(fileno, sock);
     long descriptor = number == NULL ? -1 : PyLong_AsLong(number);
 
     Py_XDECREF(number);
+    Py_DECREF(fileno);
     return 0 <= descriptor && descriptor <= INT_MAX ? (int)descriptor : -1;
 }
 
-/* The kernel took nothing of a frame. If it will later, return 0. Else the connection is over, as after a write of the
-   transport that failed; the transport must not try again: it would not hear why, and a signal might end the program.
-   Return all of the frame, as there is nothing left to do with it; -1 for an exception. */
+/* The kernel refused to take more of a frame than what it took. If it may take the rest later, return that. Else the
+   connection is over, as after a write of the transport that failed; the transport must not try again: it would not hear
+   why, and a signal might end the program. Return all of the frame, as there is nothing left to do with it; -1 for an
+   exception. */
 static Py_ssize_t
-failed_to_send(Pump *self, PyObject *transport, const Frame *frame, int number)
+failed_to_send(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent, int number)
 {
     PyObject *type, *exc, *traceback;
     int failed;
 
     if (number == EAGAIN || number == EWOULDBLOCK || number == EINTR) {
-        return 0;
+        return sent;
+    }
+    if (number == EPIPE && attribute_is(transport, self->state->name_eof, Py_True) == 1) {
+        return sent; /* the program ended the stream: that nothing may follow, the transport says without trying */
     }
     self->torn = 1;
     errno = number;
@@ -1350,13 +1362,14 @@ send_to(Pump *self, PyObject *transport, int descriptor, const Frame *frame)
     else {
         sent = send_copy(descriptor, frame, copy, &number);
     }
+    sent = sent < 0 ? 0 : sent;
     if (thread != NULL) {
         PyEval_RestoreThread(thread);
     }
     if (copy != small) {
         PyMem_Free(copy);
     }
-    return sent > 0 || number == 0 ? sent : failed_to_send(self, transport, frame, number);
+    return number == 0 ? sent : failed_to_send(self, transport, frame, sent, number);
 }
 
 /* Give a frame to the kernel, where the transport would do no more than that. Return how many bytes were taken; -1 for an
@@ -1364,11 +1377,14 @@ send_to(Pump *self, PyObject *transport, int descriptor, const Frame *frame)
 static Py_ssize_t
 send_straight(Pump *self, PyObject *transport, const Frame *frame, int in_pieces)
 {
-    PyObject *sock = Py_XNewRef(self->socket);
+    PyObject *sock = self->state->fileno == NULL ? NULL : Py_XNewRef(self->socket);
     Py_ssize_t sent = 0;
     int descriptor = -1;
 
-    if (sock != NULL && self->state->fileno != NULL && would_just_send(self, transport, in_pieces) == 1) {
+    if (sock == NULL) {
+        return 0;
+    }
+    if (is_unmodified(self, transport, in_pieces) == 1 && would_just_send(self, transport) == 1) {
         descriptor = descriptor_of(self, sock);
     }
     if (descriptor >= 0) {
@@ -1377,7 +1393,7 @@ send_straight(Pump *self, PyObject *transport, const Frame *frame, int in_pieces
     else if (PyErr_Occurred()) {
         PyErr_Clear(); /* what can't be seen to be right is left to the transport */
     }
-    Py_XDECREF(sock);
+    Py_DECREF(sock);
     return sent;
 }
 
@@ -1449,17 +1465,22 @@ write_rest(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
 static int
 write_to(Pump *self, PyObject *transport, const Frame *frame)
 {
-    Py_ssize_t size = frame->length + frame->size, sent;
+    Py_ssize_t size = frame->length + frame->size, sent = 0;
     int in_pieces = frame->length > 0 && frame->size >= GATHER_FROM && lies_ready(frame);
-    int closing = is_closing(self, transport);
+    int closing = 0;
 
+    if (!self->torn) {
+        sent = send_straight(self, transport, frame, in_pieces);
+    }
+    if (sent == 0) {
+        closing = is_closing(self, transport);
+    }
     if (closing != 0) {
         return closing < 0 ? -1 : 0;
     }
-    if (self->torn) {
+    if (self->torn && sent == 0) {
         return call(transport, self->state->name_abort);
     }
-    sent = send_straight(self, transport, frame, in_pieces);
     if (sent == 0 && in_pieces) {
         return write_pieces(self, frame); /* which counts them */
     }
@@ -1537,7 +1558,7 @@ put(Pump *self, const Frame *frame)
     Py_ssize_t size = frame->length + frame->size;
     uint8_t *p;
 
-    if (!hold && self->corked == 0) {
+    if ((!hold && self->corked == 0) || self->torn) {
         return write_out(self, frame);
     }
     p = cork_room(self, size);
@@ -1547,6 +1568,15 @@ put(Pump *self, const Frame *frame)
     lay_out(p, frame, 0, size);
     self->corked += size;
     return hold && self->corked <= CORK_LIMIT && set_backstop(self) ? 0 : flush_cork(self);
+}
+
+/* A message isn't sent. If it may be a compressed one, others may refer to it, and so the connection ends. */
+static void
+unsent(Pump *self)
+{
+    if (IS_SET(self->pack)) {
+        (void)tear_off(self);
+    }
 }
 
 static PyObject *
@@ -1614,7 +1644,11 @@ Pump_put(Pump *self, PyObject *const *args, Py_ssize_t count)
     if (given_frame(self, args, count, &length) == NULL) {
         return NULL;
     }
-    return answer(self, put_bytes(self, args[0]) < 0);
+    if (put_bytes(self, args[0]) < 0) {
+        unsent(self);
+        return NULL;
+    }
+    return answer(self, 0);
 }
 
 GUARDED_FAST(Pump, Pump_put)
@@ -1628,9 +1662,14 @@ Pump_hold(Pump *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t length;
     const uint8_t *frame = given_frame(self, args, count, &length);
-    uint8_t *p = frame == NULL ? NULL : cork_room(self, length);
+    uint8_t *p;
 
+    if (frame == NULL) {
+        return NULL;
+    }
+    p = cork_room(self, length);
     if (p == NULL) {
+        unsent(self);
         return NULL;
     }
     memcpy(p, frame, length);
@@ -1685,6 +1724,17 @@ send_frame(Pump *self, uint8_t head, PyObject *payload)
     return send_payload(self, head, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload);
 }
 
+/* Whether a message may be sent at once, as far as the connection is concerned. */
+static int
+may_send(Pump *self)
+{
+    SendingHalf *life = (SendingHalf *)self->life;
+
+    return self->plain && life != NULL && self->protocol != NULL && !IS_SET(self->send_lock)
+        && PyObject_TypeCheck(life, self->state->sending_half_type) && life->sending == self->may_send
+        && !life->continuing;
+}
+
 /* Send a message after it was compressed, or found not to be worth it. */
 static PyObject *
 send_packed(Pump *self, uint8_t head, PyObject *payload)
@@ -1698,11 +1748,15 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
         Py_DECREF(number);
     }
     if (packed == NULL) {
+        unsent(self);
         return NULL;
     }
     if (!PyTuple_Check(packed) || PyTuple_GET_SIZE(packed) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(packed, 1))) {
         PyErr_SetString(PyExc_TypeError, "_pack must return the first byte of a frame and its payload in bytes");
         result = NULL;
+    }
+    else if (!may_send(self)) {
+        result = PyLong_FromLong(SLOW); /* compressing may have run anything */
     }
     else {
         long packed_head = PyLong_AsLong(PyTuple_GET_ITEM(packed, 0));
@@ -1716,7 +1770,7 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
     }
     Py_DECREF(packed);
     if (result == NULL) {
-        (void)tear_off(self); /* what is compressed later may refer to this */
+        unsent(self);
     }
     return result;
 }
@@ -1781,17 +1835,6 @@ send_encoded(Pump *self, Encoded *message, PyObject *text)
     return result;
 }
 
-/* Whether a message may be sent at once, as far as the connection is concerned. */
-static int
-may_send(Pump *self)
-{
-    SendingHalf *life = (SendingHalf *)self->life;
-
-    return self->plain && life != NULL && self->protocol != NULL && !IS_SET(self->send_lock)
-        && PyObject_TypeCheck(life, self->state->sending_half_type) && life->sending == self->may_send
-        && !life->continuing;
-}
-
 PyDoc_STRVAR(send_now_doc,
 "_send_now($self, message, text, /)\n--\n\n"
 "Send a message if nothing stands in the way of sending it at once, in one frame.");
@@ -1800,18 +1843,19 @@ static PyObject *
 Pump_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *message;
+    int wanted;
 
     if (count != 2) {
         return PyErr_Format(PyExc_TypeError, "_send_now expected 2 arguments, got %zd", count);
     }
     message = args[0];
+    wanted = args[1] == Py_None ? 0 : PyObject_IsTrue(args[1]);
+    if (wanted < 0) {
+        return NULL;
+    }
     if (may_send(self)) {
         if (PyUnicode_Check(message)) {
             return send_text(self, FIN | (args[1] == Py_False ? BINARY : TEXT), message);
-        }
-        int wanted = args[1] == Py_None ? 0 : PyObject_IsTrue(args[1]);
-        if (wanted < 0) {
-            return NULL;
         }
         uint8_t head = FIN | (wanted ? TEXT : BINARY);
         if (PyBytes_Check(message)) {
@@ -1917,29 +1961,50 @@ Receive_dealloc(Receive *self)
     Py_DECREF(type);
 }
 
+/* Raise that this is over: somebody closed it, maybe in the very call that it made. Return -1. */
+static int
+is_over(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "cannot reuse what was awaited");
+    return -1;
+}
+
+/* Whether nothing stands in the way of waiting for a read. */
+static int
+may_wait(const Pump *pump)
+{
+    return pump->quick && !pump->muted && pump->receiver == NULL && !pump->streaming && pump->burst < BURST
+        && pump->queue != NULL && pump->queue->count == 0 && pump->loop != NULL;
+}
+
 /* Wait for a read. Return 1 if it waits, 0 if that takes more than there is here, -1 for an exception. */
 static int
-start_wait(Receive *self)
+start_wait(Receive *self, Pump *pump)
 {
-    Pump *pump = self->pump;
+    PyObject *loop;
+    Waiter *waiter;
 
-    if (!pump->quick || pump->muted || pump->receiver != NULL || pump->streaming || pump->burst >= BURST ||
-        pump->queue == NULL || pump->queue->count || pump->loop == NULL) {
+    if (!may_wait(pump)) {
         return 0;
     }
     if (pump->corked && flush_cork(pump) < 0) {
         return -1;
     }
-    if (pump->receiver != NULL || pump->queue == NULL || pump->queue->count) {
-        return 0; /* a transport may do anything in write() */
+    loop = Py_XNewRef(pump->loop);
+    waiter = loop == NULL ? NULL : waiter_new(pump->state->waiter_type, loop);
+    Py_XDECREF(loop);
+    if (waiter == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    /* A transport may do anything in write(), and so may a finaliser. */
+    if (self->pump == NULL || !may_wait(pump)) {
+        Py_DECREF(waiter);
+        return self->pump == NULL ? is_over() : 0;
     }
     pump->burst = 0;
-    self->waiter = waiter_new(pump->state->waiter_type, pump->loop);
-    if (self->waiter == NULL) {
-        return -1;
-    }
-    self->waiter->blocking = 1;
-    pump->receiver = (Waiter *)Py_NewRef(self->waiter);
+    waiter->blocking = 1;
+    pump->receiver = (Waiter *)Py_NewRef(waiter);
+    Py_XSETREF(self->waiter, waiter);
     return 1;
 }
 
@@ -1956,6 +2021,7 @@ delegate(Receive *self, PyObject *value, PyObject **result)
     return how;
 }
 
+/* The caller owns the pump. */
 static PySendResult
 receive_step(Receive *self, PyObject *value, PyObject **result)
 {
@@ -1968,7 +2034,7 @@ receive_step(Receive *self, PyObject *value, PyObject **result)
         return delegate(self, value, result);
     }
     if (pump == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "cannot reuse what was awaited");
+        (void)is_over();
         return PYGEN_ERROR;
     }
     if (self->waiter != NULL) {
@@ -1984,15 +2050,20 @@ receive_step(Receive *self, PyObject *value, PyObject **result)
         Receive_clear(self);
         return PYGEN_RETURN;
     }
-    waits = PyErr_Occurred() ? -1 : start_wait(self);
+    waits = PyErr_Occurred() ? -1 : start_wait(self, pump);
     if (waits == 1) {
         *result = Py_NewRef(self->waiter);
         return PYGEN_NEXT;
     }
     if (waits == 0) {
-        self->inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly,
-                                                self->iterating ? Py_True : Py_False);
-        if (self->inner != NULL) {
+        PyObject *inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly,
+                                                    self->iterating ? Py_True : Py_False);
+        if (inner != NULL && self->pump == NULL) {
+            (void)is_over();
+            Py_CLEAR(inner);
+        }
+        if (inner != NULL) {
+            Py_XSETREF(self->inner, inner);
             return delegate(self, Py_None, result);
         }
     }
@@ -2046,6 +2117,7 @@ Receive_next(Receive *self)
 static PyObject *
 Receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count)
 {
+    State *state = PyType_GetModuleState(Py_TYPE(self));
     PyObject *result;
 
     if (count < 1 || count > 3) {
@@ -2054,7 +2126,7 @@ Receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count)
     if (self->inner != NULL) {
         PyObject *inner = Py_NewRef(self->inner);
         PyObject *arguments[] = {inner, args[0], count > 1 ? args[1] : NULL, count > 2 ? args[2] : NULL};
-        result = PyObject_VectorcallMethod(self->pump->state->name_throw, arguments, count + 1, NULL);
+        result = PyObject_VectorcallMethod(state->name_throw, arguments, count + 1, NULL);
         Py_DECREF(inner);
         if (result == NULL) {
             Receive_clear(self);
@@ -2078,10 +2150,11 @@ Receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count)
 static PyObject *
 Receive_close(Receive *self, PyObject *Py_UNUSED(unused))
 {
+    State *state = PyType_GetModuleState(Py_TYPE(self));
     PyObject *inner = Py_XNewRef(self->inner), *result = Py_NewRef(Py_None);
 
     if (inner != NULL) {
-        Py_SETREF(result, PyObject_CallMethodNoArgs(inner, self->pump->state->name_close));
+        Py_SETREF(result, PyObject_CallMethodNoArgs(inner, state->name_close));
         Py_DECREF(inner);
     }
     Receive_clear(self);

@@ -92,7 +92,7 @@ def broadcast(
                     continue
                 if not hold and connection._send_now(prepared, None) != SLOW:
                     continue
-            if connection._life.continuing:
+            if connection._life.continuing or connection._send_lock is not None:
                 raise ConcurrencyError(FRAGMENTED)
             frame = prepared._frame(connection.protocol)
             if hold:

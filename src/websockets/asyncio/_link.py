@@ -90,15 +90,19 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     # ---------------------------------------------------------------------------------------------------------- closing
 
     def _start_closing(self, code: int | None, reason: str = "", timeout: float | None = None) -> None:
-        self._session.close(code, reason)
-        if self._lost:
-            return
-        if timeout is not None:
-            self._session.limit_closing(timeout, self.loop.time())
-        self._choose_path()
-        # The Close of the peer must be seen, also when nobody reads messages any more.
-        self._resume_reading()
-        self._attend()
+        try:
+            self._session.close(code, reason)
+            if self._lost:
+                return
+            if timeout is not None:
+                self._session.limit_closing(timeout, self.loop.time())
+            self._choose_path()
+            # The Close of the peer must be seen, also when nobody reads messages any more.
+            self._resume_reading()
+        finally:
+            # Whatever fails, such as memory: closing that has begun has a limit.
+            if not self._lost:
+                self._attend()
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
@@ -107,8 +111,17 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         lost connection, and so it does here: the close code is 1006. It has no effect on a connection that is closed.
         """
         if not self._lost:
-            self._session.fail(CloseCode.ABNORMAL_CLOSURE, "", ConnectionAbortedError("connection was aborted"))
-            self._abort()
+            try:
+                self._session.fail(CloseCode.ABNORMAL_CLOSURE, "", ConnectionAbortedError("connection was aborted"))
+            finally:
+                self._abort()
+            self._attend()
+
+    def _fail(self, code: int, reason: str, cause: Exception) -> None:
+        """Give up on the connection."""
+        try:
+            self._session.fail(code, reason, cause)
+        finally:
             self._attend()
 
     async def wait_closed(self) -> None:
@@ -355,10 +368,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         for waiter, latency in self._session.attend(self.loop.time()):
             if not waiter.done():
                 waiter.set_result(latency)
-        if self.protocol.writes or self._corked:
-            self._flush()
-        if not self._lost:
-            self._schedule()
+        try:
+            if self.protocol.writes or self._corked:
+                self._flush()
+        finally:
+            if not self._lost:
+                self._schedule()
         if self._muted and self._life.receiving is Receiving.DEAF and self._drainers is None:
             # Nothing is kept any more, and the end must be seen; but who doesn't read our Close doesn't answer it.
             self._resume_reading()

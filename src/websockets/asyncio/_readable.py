@@ -280,6 +280,7 @@ class Pump(_Numbers):
         def _write_pieces(self, header: bytes, payload: bytes) -> None: ...
         def _uncork(self) -> None: ...
         def _give(self, write: Callable[[Any], None], data: object) -> None: ...
+        def _tear(self) -> None: ...
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
@@ -327,9 +328,8 @@ class Pump(_Numbers):
 
     def _send_now(self, message: object, text: bool | None) -> int:
         """Send a message if nothing stands in the way of sending it at once, in one frame."""
-        if not self._plain or self._send_lock is not None or self._life.sending is not self._may_send:
-            return SLOW
-        if self._life.continuing:
+        text = text if text is None else bool(text)  # which may run anything
+        if not self._sends_at_once():
             return SLOW
         if isinstance(message, Encoded):
             return self._send_encoded(message) if text is None else SLOW
@@ -337,9 +337,23 @@ class Pump(_Numbers):
         if encoded is None:
             return SLOW
         head, payload = encoded[0] | FIN, encoded[1]
-        size = len(payload)
-        if self._pack is not None:
-            head, payload = self._pack(head, payload)
+        if self._pack is None:
+            return self._send_frame(head, payload, len(payload))
+        try:
+            packed_head, packed = self._pack(head, payload)
+            # Compressing may have run anything, too.
+            return self._send_frame(packed_head, packed, len(payload)) if self._sends_at_once() else SLOW
+        except BaseException:
+            self._tear()
+            raise
+
+    def _sends_at_once(self) -> bool:
+        """Whether a message may be sent at once, as far as the connection is concerned."""
+        life = self._life
+        return self._plain and self._send_lock is None and life.sending is self._may_send and not life.continuing
+
+    def _send_frame(self, head: int, payload: BytesLike, size: int) -> int:
+        """Send a frame for a message of ``size`` bytes."""
         if self._client:
             return self._put(build_frame(head, payload, new_mask()), size)
         if len(payload) < GATHER_FROM or type(payload) is not bytes:

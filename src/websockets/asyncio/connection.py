@@ -234,8 +234,7 @@ class Connection(Link):
             return converter(decode)(message)
         except UnicodeDecodeError as exc:
             # Text was checked when it arrived: this is a binary message that the user takes for text.
-            self._session.fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}", exc)
-            self._attend()
+            self._fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}", exc)
             await self._raise_closed()
 
     # ---------------------------------------------------------------------------------------------------------- sending
@@ -341,10 +340,9 @@ class Connection(Link):
                 await self._send_fragment(0, payload, False, compress)
             await self._send_fragment(0, b"", True, compress)
         except BaseException as exc:
-            # Without the rest, the peer can't make anything of what it got.
-            if self._life.continuing:
-                self._session.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", _as_cause(exc))
-                self._attend()
+            # Without the rest, which may wait to be written, the peer can't make anything of what it got.
+            if self._life.continuing or self.protocol.writes:
+                self._fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", _as_cause(exc))
             raise
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:

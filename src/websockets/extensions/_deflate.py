@@ -116,6 +116,7 @@ class PerMessageDeflate(Extension):
         "_compressed",
         "_compressor",
         "_decompressor",
+        "_made",
         "_finished",
         "_kind_known",
         "_packing",
@@ -169,6 +170,7 @@ class PerMessageDeflate(Extension):
     def release(self) -> None:
         """Forget all that was compressed and inflated, and free the memory. To be called when the connection closes."""
         self._compressor: zlib._Compress | None = None
+        self._made = 0  # how often anything was made of it, or of another compressor
         self._decompressor: zlib._Decompress | None = None
         # Whether the message that is being received has bytes after which its tail belongs.
         self._pending = False
@@ -239,13 +241,17 @@ class PerMessageDeflate(Extension):
 
     def _pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
         """Compress an unfragmented message so that any connection of this kind may send it."""
-        compressor = zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
+        compressor = self._new_compressor()
         start = compressor.compress(data)
         return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
 
-    def _sent_alone(self) -> None:
-        """A message that was compressed alone was sent: what comes next must not refer to what came before it."""
+    def _start_anew(self) -> None:
+        """What is compressed next must not refer to what came before it.
+
+        As after a message that was compressed alone, or after one that was compressed and can't be sent.
+        """
         self._compressor = None
+        self._made += 1
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
         """Inflate a data frame of a compressed message; leave any other frame as it is (RFC 7692 section 6.2).
@@ -284,21 +290,18 @@ class PerMessageDeflate(Extension):
         Returns:
             The payload to send.
         """
-        compressor = self._compressor
-        if compressor is None:
-            compressor = zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
+        # The compressor is taken away while it works. If it doesn't get to its end, it has seen what the peer never will:
+        # then it doesn't come back. If a signal handler sends something meanwhile, the peer gets that first: then it
+        # doesn't come back, either, and what it made can't be inflated.
+        made = -1
+        while made != self._made:
+            made, compressor, self._compressor = self._made, self._compressor or self._new_compressor(), None
+            start, end = compressor.compress(data), compressor.flush(zlib.Z_SYNC_FLUSH)
+        self._made += 1
+        if not fin or not self.local_no_context_takeover:
             self._compressor = compressor
-        try:
-            start = compressor.compress(data)
-            end = compressor.flush(zlib.Z_SYNC_FLUSH)
-        except BaseException:
-            # It has seen what the peer never will, as without memory: nothing that comes may refer to it.
-            self._compressor = None
-            raise
         if not fin:
             return start + end
-        if self.local_no_context_takeover:
-            self._compressor = None
         # The flush gives the whole tail: what came before needn't be copied to cut it off. There is one even if nothing
         # came since the flush before: an empty message is a byte (section 7.2.3.6).
         return start + end[: -len(TAIL)]
@@ -396,6 +399,9 @@ class PerMessageDeflate(Extension):
             raise TruncatedMessage
 
     # Blocks with BFINAL, see above.
+
+    def _new_compressor(self) -> zlib._Compress:
+        return zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
 
     def _new_decompressor(self) -> zlib._Decompress:
         # Some peers use 9 bits when told 8, as zlib itself once did.
