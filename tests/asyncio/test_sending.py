@@ -774,7 +774,8 @@ class Ending:
 @virtual
 async def test_nothing_follows_a_close_that_an_argument_sends(side: Side, message: Any) -> None:
     async with open_end(side) as (connection, peer):
-        sending = asyncio.create_task(connection.send(message, text=Ending(connection)))
+        ending: Any = Ending(connection)
+        sending = asyncio.create_task(connection.send(message, text=ending))
         await peer.expect_close(1000)
         await peer.close(1000)
         with pytest.raises(ConnectionClosedOK):
@@ -787,7 +788,7 @@ async def test_nothing_follows_a_close_that_compressing_sends(end: int, monkeypa
     """As out of a signal handler."""
     async with connected_pair(compression="deflate") as pair:
         connection, peer = pair[end], pair[1 - end]
-        deflate = connection.protocol.extensions[0]
+        deflate: Any = connection.protocol.extensions[0]
         pack = type(deflate).pack
 
         def close_and_pack(self: Any, *arguments: Any) -> Any:

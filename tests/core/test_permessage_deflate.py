@@ -1361,7 +1361,7 @@ def test_something_happens_while_a_message_is_compressed(what: str) -> None:
         if what == "a message":
             wire.append(ours.compress(text + b"meanwhile"))
         elif what == "one compressed alone":
-            wire.append(ours._pack_alone(0x81, text + b"meanwhile")[1])
+            wire.append(bytes(ours._pack_alone(0x81, text + b"meanwhile")[1]))
             ours._start_anew()
         else:
             raise InterruptedError

@@ -116,9 +116,9 @@ class PerMessageDeflate(Extension):
         "_compressed",
         "_compressor",
         "_decompressor",
-        "_made",
         "_finished",
         "_kind_known",
+        "_made",
         "_packing",
         "_pending",
         "_window",
@@ -290,13 +290,13 @@ class PerMessageDeflate(Extension):
         Returns:
             The payload to send.
         """
-        # The compressor is taken away while it works. If it doesn't get to its end, it has seen what the peer never will:
-        # then it doesn't come back. If a signal handler sends something meanwhile, the peer gets that first: then it
-        # doesn't come back, either, and what it made can't be inflated.
-        made = -1
-        while made != self._made:
+        # The compressor is taken away while it works. If it fails, it doesn't come back: it has seen what the peer never
+        # will. If a signal handler sends something in the meantime, the peer gets that first: then all is made anew.
+        while True:
             made, compressor, self._compressor = self._made, self._compressor or self._new_compressor(), None
             start, end = compressor.compress(data), compressor.flush(zlib.Z_SYNC_FLUSH)
+            if made == self._made:
+                break
         self._made += 1
         if not fin or not self.local_no_context_takeover:
             self._compressor = compressor
