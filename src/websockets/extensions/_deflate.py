@@ -290,8 +290,8 @@ class PerMessageDeflate(Extension):
         Returns:
             The payload to send.
         """
-        # The compressor is taken away while it works. If it fails, it doesn't come back: it has seen what the peer never
-        # will. If a signal handler sends something in the meantime, the peer gets that first: then all is made anew.
+        # The compressor is taken away while it works. If it fails, it doesn't come back: it has seen what the peer will
+        # never see. If a signal handler sends something in the meantime, the peer gets that first: all is made anew.
         while True:
             made, compressor, self._compressor = self._made, self._compressor or self._new_compressor(), None
             start, end = compressor.compress(data), compressor.flush(zlib.Z_SYNC_FLUSH)
