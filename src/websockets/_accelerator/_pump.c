@@ -211,7 +211,7 @@ task_is_running(State *state, PyObject *loop)
     return task != Py_None;
 }
 
-/* Whether a loop runs one thing after the other, and never from within a read: see PLAIN_LOOPS in _readable.py. */
+/* Whether a loop runs one thing after the other, and never from within a read: see PLAIN_LOOPS in asyncio/_internals.py. */
 static int
 is_plain_loop(State *state, PyObject *loop)
 {
@@ -1314,7 +1314,8 @@ failed_to_send(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t s
 }
 
 /* Lay out a frame and send it; a large one piece by piece, each of which stays in the cache of the processor until it is
-   sent, as long as the kernel takes them whole. Return how many bytes it took, and what it said if it refused the last of them. */
+   sent, as long as the kernel takes them whole. Return how many bytes it took, and what it said if it refused the last
+   of them. */
 static Py_ssize_t
 send_copy(int descriptor, const Frame *frame, uint8_t *copy, int *number)
 {
