@@ -276,7 +276,8 @@ async def test_a_loop_that_nobody_knows() -> None:
 @virtual
 async def test_a_loop_that_cannot_tell_its_task() -> None:
     """Then the wait isn't over."""
-    twin, called = loaded_again(), []
+    twin = loaded_again()
+    called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
     pump = make(twin)
     waiter = pump._receiver = twin.Waiter(pump.loop)
@@ -291,7 +292,8 @@ async def test_a_loop_that_cannot_tell_its_task() -> None:
 @virtual
 async def test_tasks_that_nobody_told_of() -> None:
     """Then the wait is over in the next turn of the loop."""
-    twin, called = loaded_again(), []
+    twin = loaded_again()
+    called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
     pump = make(twin)
     waiter = pump._receiver = twin.Waiter(pump.loop)

@@ -978,7 +978,11 @@ deliver(Pump *self, Py_ssize_t allowed)
     }
     if (self->receiver != NULL) {
         Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
-        int failed = waiter_resume(receiver) < 0;
+        int failed;
+
+        LOCK(receiver)
+        failed = waiter_resume(receiver) < 0;
+        UNLOCK(receiver)
         Py_DECREF(receiver);
         if (failed) {
             return -1;
@@ -1104,12 +1108,16 @@ take(Pump *self)
 {
     Queue *queue = self->queue;
     PyObject *message;
+    int whole;
 
     if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
         return NULL;
     }
-    message = QUEUE_FIRST(queue);
-    if (!PyUnicode_CheckExact(message) && !PyBytes_CheckExact(message)) {
+    Py_BEGIN_CRITICAL_SECTION(queue);
+    message = queue->count ? QUEUE_FIRST(queue) : NULL;
+    whole = message != NULL && (PyUnicode_CheckExact(message) || PyBytes_CheckExact(message));
+    Py_END_CRITICAL_SECTION();
+    if (!whole) {
         return NULL;
     }
     message = queue_shift(queue);
@@ -1916,8 +1924,15 @@ Receive_traverse(Receive *self, visitproc visit, void *arg)
 static void
 end_wait(Receive *self)
 {
-    if (self->waiter != NULL && self->pump != NULL && self->pump->receiver == self->waiter) {
-        Py_CLEAR(self->pump->receiver);
+    Pump *pump = (Pump *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
+
+    if (pump != NULL) {
+        LOCK(pump) /* a task that is cancelled comes here without it */
+        if (pump->receiver == self->waiter) {
+            Py_CLEAR(pump->receiver);
+        }
+        UNLOCK(pump)
+        Py_DECREF(pump);
     }
     Py_CLEAR(self->waiter);
 }

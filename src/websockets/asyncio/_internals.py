@@ -15,7 +15,7 @@ from asyncio import base_events, selector_events, tasks, transports
 from collections import deque
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 __all__ = [
     "OWN_METHODS",
@@ -57,8 +57,10 @@ def note_loop(loop: asyncio.AbstractEventLoop) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- tasks
 
-# The function of asyncio's in C, where there is one: programs that use tasks in Python may have replaced the public name.
-current_task: Callable[[asyncio.AbstractEventLoop], object] = getattr(tasks, "_c_current_task", asyncio.current_task)
+_CurrentTask: TypeAlias = Callable[[asyncio.AbstractEventLoop], object]
+
+# The function in C, where there is one: programs that use tasks in Python may have replaced the public name.
+current_task: _CurrentTask = getattr(tasks, "_c_current_task", asyncio.current_task)
 
 _running: object = getattr(tasks, "_current_tasks", None)
 
