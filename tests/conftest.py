@@ -17,6 +17,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -35,8 +36,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 def choose_tasks(kind: str) -> None:
     """Have every loop of asyncio use tasks of this kind."""
     if kind == "python":
+        # From Python 3.14 on, asyncio's functions in C don't know tasks in Python, and those for Python go with them.
+        for name in [name for name in vars(asyncio.tasks) if name.startswith("_py_")]:
+            for public in (name.removeprefix("_py"), name.removeprefix("_py_")):
+                for module in (asyncio.tasks, asyncio):
+                    if hasattr(module, public):
+                        setattr(module, public, getattr(asyncio.tasks, name))
         asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask  # type: ignore[misc,attr-defined]
         asyncio.Future = asyncio.futures.Future = asyncio.futures._PyFuture  # type: ignore[misc,attr-defined]
+        if sys.version_info >= (3, 12):
+            factory = asyncio.create_eager_task_factory(asyncio.Task)
+            asyncio.eager_task_factory = asyncio.tasks.eager_task_factory = factory
     elif kind == "eager":
         initialize = asyncio.BaseEventLoop.__init__
 

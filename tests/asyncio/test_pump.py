@@ -22,7 +22,7 @@ from core._twins import TWINS
 from websockets._accelerator import Encoded
 from websockets._lifecycle import Sending
 from websockets.asyncio import _readable
-from websockets.asyncio._internals import OWN_METHODS, PLAIN_LOOPS
+from websockets.asyncio._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
 
 # What is sent in two pieces.
 LARGE = _readable.GATHER_FROM
@@ -60,6 +60,7 @@ PATHS = {
 if "native" in TWINS:
     # The library tells only the twin that it uses.
     TWINS["native"].know_plain_loops(PLAIN_LOOPS)
+    TWINS["native"].know_tasks(current_task, RUNNING_TASKS)
     TWINS["native"].know_transport(*OWN_METHODS, socket.socket.fileno)
 
 # Skipped without a compiled twin; whether it must be there is for tests/core/test_accelerator_choice.py to say.

@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 
 from _kit import request, steps, virtual
+from core._twins import TWINS
 from robustness.worlds import DEFLATE, LOOPS
 from websockets.asyncio import _internals
-from websockets.asyncio._internals import PLAIN_LOOPS, note_loop
+from websockets.asyncio._internals import PLAIN_LOOPS, RUNNING_TASKS, current_task, note_loop
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from .test_descriptor import anonymous
-from .test_pump import Twin, every_twin
+from .test_pump import PATHS, Twin, every_twin
 
 each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
 
@@ -274,6 +275,34 @@ def test_where_tasks_go_on_in_a_read(twin: Twin, monkeypatch: pytest.MonkeyPatch
     assert not run(asyncio.SelectorEventLoop)
     monkeypatch.undo()
     assert run(asyncio.SelectorEventLoop)
+
+
+@every_twin
+@virtual
+async def test_a_task_that_asyncio_does_not_tell_of(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python 3.14 on, its function in C doesn't know of tasks in Python; earlier ones are made not to."""
+    tells = lambda loop: None  # noqa: E731
+    monkeypatch.setattr(_internals, "current_task", tells)
+    if twin is PATHS.get("native"):
+        TWINS["native"].know_tasks(tells, RUNNING_TASKS)
+    loop = asyncio.get_running_loop()
+    waiter = twin.waiter(loop)
+
+    async def wait() -> None:
+        await waiter
+
+    async def end() -> bool:
+        waiter.resume()
+        return waiting.done()
+
+    waiting = loop.create_task(wait())
+    await asyncio.sleep(0)
+    try:
+        assert not await asyncio.tasks._PyTask(end(), loop=loop)  # type: ignore[attr-defined]
+        await waiting
+    finally:
+        if twin is PATHS.get("native"):
+            TWINS["native"].know_tasks(current_task, RUNNING_TASKS)
 
 
 def test_loops_that_are_known() -> None:

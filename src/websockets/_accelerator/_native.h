@@ -77,8 +77,7 @@ typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
-    PyObject *current_task;   /* NULL until a task is resumed: importing asyncio takes time, and not everybody needs it */
-    PyObject *plain_loops, *write, *writelines, *fileno; /* NULL until the front-end tells */
+    PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until the front-end tells */
     PyObject *raise_it;
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;

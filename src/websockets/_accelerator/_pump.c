@@ -187,21 +187,19 @@ waiter_wake(Waiter *self)
     return self->state == PENDING ? waiter_end(self, DONE) : 0;
 }
 
-/* Whether a task of this loop is running; -1 for an exception. */
+/* Whether a task of this loop is running, be it in C or in Python; -1 for an exception. */
 static int
 task_is_running(State *state, PyObject *loop)
 {
     PyObject *task;
+    int running;
 
-    if (state->current_task == NULL) {
-        PyObject *asyncio = PyImport_ImportModule("asyncio");
-        if (asyncio != NULL) {
-            state->current_task = PyObject_GetAttrString(asyncio, "current_task");
-            Py_DECREF(asyncio);
-        }
-        if (state->current_task == NULL) {
-            return -1;
-        }
+    if (state->current_task == NULL || state->running_tasks == NULL) {
+        return 1; /* for all we know */
+    }
+    running = PyDict_Contains(state->running_tasks, loop);
+    if (running != 0) {
+        return running;
     }
     task = PyObject_CallOneArg(state->current_task, loop);
     if (task == NULL) {
@@ -758,6 +756,15 @@ read_buffer(PyObject *module, PyObject *argument)
     return (PyObject *)span;
 }
 
+/* What the front-end tells. What it told before is never let go of: another thread may be looking at it. */
+static void
+know(PyObject **place, PyObject *value)
+{
+    if (*place != value) {
+        *place = Py_NewRef(value);
+    }
+}
+
 PyDoc_STRVAR(know_plain_loops_doc,
 "know_plain_loops($module, methods, /)\n--\n\n"
 "From now on, tasks go on inside a read where the loop's run_until_complete() is in this set.");
@@ -768,7 +775,25 @@ know_plain_loops(PyObject *module, PyObject *methods)
     if (!PyAnySet_Check(methods)) {
         return PyErr_Format(PyExc_TypeError, "methods must be a set, not %s", Py_TYPE(methods)->tp_name);
     }
-    Py_XSETREF(state_of_module(module)->plain_loops, Py_NewRef(methods));
+    know(&state_of_module(module)->plain_loops, methods);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(know_tasks_doc,
+"know_tasks($module, current_task, running, /)\n--\n\n"
+"From now on, a task runs where current_task(loop) gives one, or the loop is in the dict of those in Python that run.");
+
+static PyObject *
+know_tasks(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    State *state = state_of_module(module);
+
+    if (count != 2 || !PyDict_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "know_tasks expected a function and a dict");
+        return NULL;
+    }
+    know(&state->current_task, args[0]);
+    know(&state->running_tasks, args[1]);
     Py_RETURN_NONE;
 }
 
@@ -784,9 +809,9 @@ know_transport(PyObject *module, PyObject *const *args, Py_ssize_t count)
     if (count != 3) {
         return PyErr_Format(PyExc_TypeError, "know_transport expected 3 arguments, got %zd", count);
     }
-    Py_XSETREF(state->write, Py_NewRef(args[0]));
-    Py_XSETREF(state->writelines, Py_NewRef(args[1]));
-    Py_XSETREF(state->fileno, Py_NewRef(args[2]));
+    know(&state->write, args[0]);
+    know(&state->writelines, args[1]);
+    know(&state->fileno, args[2]);
     Py_RETURN_NONE;
 }
 
@@ -804,6 +829,7 @@ raise_it(PyObject *Py_UNUSED(module), PyObject *exc)
 static PyMethodDef pump_functions[] = {
     {"read_buffer", read_buffer, METH_O, read_buffer_doc},
     {"know_plain_loops", know_plain_loops, METH_O, know_plain_loops_doc},
+    {"know_tasks", (PyCFunction)(void (*)(void))know_tasks, METH_FASTCALL, know_tasks_doc},
     {"know_transport", (PyCFunction)(void (*)(void))know_transport, METH_FASTCALL, know_transport_doc},
     {"_raise", raise_it, METH_O, "Raise an exception."},
     {NULL},
@@ -954,7 +980,11 @@ deliver(Pump *self, Py_ssize_t allowed)
     }
     if (self->receiver != NULL) {
         Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
-        int failed = waiter_resume(receiver) < 0;
+        int failed;
+
+        LOCK(receiver)
+        failed = waiter_resume(receiver) < 0;
+        UNLOCK(receiver)
         Py_DECREF(receiver);
         if (failed) {
             return -1;
@@ -1080,12 +1110,16 @@ take(Pump *self)
 {
     Queue *queue = self->queue;
     PyObject *message;
+    int whole;
 
     if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
         return NULL;
     }
-    message = QUEUE_FIRST(queue);
-    if (!PyUnicode_CheckExact(message) && !PyBytes_CheckExact(message)) {
+    Py_BEGIN_CRITICAL_SECTION(queue);
+    message = queue->count ? QUEUE_FIRST(queue) : NULL;
+    whole = message != NULL && (PyUnicode_CheckExact(message) || PyBytes_CheckExact(message));
+    Py_END_CRITICAL_SECTION();
+    if (!whole) {
         return NULL;
     }
     message = queue_shift(queue);
@@ -1936,8 +1970,15 @@ Receive_traverse(Receive *self, visitproc visit, void *arg)
 static void
 end_wait(Receive *self)
 {
-    if (self->waiter != NULL && self->pump != NULL && self->pump->receiver == self->waiter) {
-        Py_CLEAR(self->pump->receiver);
+    Pump *pump = (Pump *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
+
+    if (pump != NULL) {
+        LOCK(pump) /* a task that is cancelled comes here without it */
+        if (pump->receiver == self->waiter) {
+            Py_CLEAR(pump->receiver);
+        }
+        UNLOCK(pump)
+        Py_DECREF(pump);
     }
     Py_CLEAR(self->waiter);
 }

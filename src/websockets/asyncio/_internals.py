@@ -11,11 +11,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from asyncio import base_events, selector_events, transports
+from asyncio import base_events, selector_events, tasks, transports
 from collections import deque
+from collections.abc import Callable
 from types import FunctionType, ModuleType
+from typing import Any, TypeAlias
 
-__all__ = ["OWN_METHODS", "PLAIN_LOOPS", "brings_bytes", "note_loop", "socket_behind", "waiting_bytes"]
+__all__ = [
+    "OWN_METHODS",
+    "PLAIN_LOOPS",
+    "RUNNING_TASKS",
+    "brings_bytes",
+    "current_task",
+    "note_loop",
+    "socket_behind",
+    "task_runs",
+    "waiting_bytes",
+]
 
 
 def _of(owner: object, name: str, *modules: ModuleType) -> object:
@@ -41,6 +53,25 @@ def note_loop(loop: asyncio.AbstractEventLoop) -> None:
     method = getattr(uvloop, "run_until_complete", None)
     if method is not None and type(loop).run_until_complete is method:
         PLAIN_LOOPS.add(method)
+
+
+# ------------------------------------------------------------------------------------------------------------- tasks
+
+_CurrentTask: TypeAlias = Callable[[asyncio.AbstractEventLoop], object]
+
+# The function in C, where there is one: programs that use tasks in Python may have replaced the public name.
+current_task: _CurrentTask = getattr(tasks, "_c_current_task", asyncio.current_task)
+
+_running: object = getattr(tasks, "_current_tasks", None)
+
+RUNNING_TASKS: dict[Any, Any] = _running if isinstance(_running, dict) else {}
+"""The tasks that run, by their loops. From Python 3.14 on these are only tasks in Python, which :func:`current_task`
+doesn't know then."""
+
+
+def task_runs(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a task of this loop runs, be it in C or in Python."""
+    return loop in RUNNING_TASKS or current_task(loop) is not None
 
 
 # -------------------------------------------------------------------------------------------------------- transports

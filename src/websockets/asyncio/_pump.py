@@ -9,7 +9,7 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 from .._accelerator import TWIN
-from ._internals import OWN_METHODS, PLAIN_LOOPS
+from ._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
 from ._readable import FULL, SENT, SLOW
 
 __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
@@ -21,4 +21,5 @@ else:
     from .._accelerator._native import Messages, Pump, Waiter
 
     _native.know_plain_loops(PLAIN_LOOPS)
+    _native.know_tasks(current_task, RUNNING_TASKS)
     _native.know_transport(*OWN_METHODS, socket.fileno)

@@ -31,7 +31,7 @@ from .._statistics import payload_length
 from ..extensions._deflate import FIN
 from ..protocol import Protocol
 from ..typing import BytesLike, Data
-from ._internals import PLAIN_LOOPS
+from ._internals import PLAIN_LOOPS, task_runs
 
 __all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 
@@ -168,7 +168,7 @@ class Waiter:
 
     def _may_run(self) -> bool:
         plain = type(self._loop).run_until_complete in PLAIN_LOOPS
-        return plain and asyncio.current_task(self._loop) is None
+        return plain and not task_runs(self._loop)
 
     def _run(self) -> None:
         callback = self._callback
