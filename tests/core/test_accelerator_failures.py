@@ -484,6 +484,24 @@ async def test_a_transport_that_closes_what_is_awaited() -> None:
 
 
 @virtual
+async def test_a_decoder_that_is_fed_while_it_is_fed() -> None:
+    """By what inflates a message: it is refused, and nothing is mixed up."""
+    refused: list[str] = []
+
+    def inflate(head: int, payload: bytes) -> str:
+        try:
+            pump.data_received(b"\x81\x05inner")
+        except RuntimeError as exc:
+            refused.append(str(exc))
+        return f"inflated {payload.decode()}"
+
+    pump = make(_decoder=native.FrameDecoder(False, 0x40, -1, -1, True), _inflate=inflate, _high=9)
+    pump.data_received(b"\xc1\x01a" + b"\x81\x01b")
+    assert [pump._queue.popleft() for _ in range(2)] == ["inflated a", "b"]
+    assert refused == ["the decoder is being fed already"]
+
+
+@virtual
 async def test_a_prepared_message_without_its_frame() -> None:
     pump = make(_queue=waiting("a"))
     message = native.Encoded()

@@ -704,8 +704,16 @@ decoder_feed(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     int failed;
 
     Py_BEGIN_CRITICAL_SECTION(self);
-    self->heard = 1;
-    failed = parse(self, p, n, output) < 0;
+    if (self->feeding) {
+        /* By what inflates a message, or by a thread that got the lock while this one waited for another. */
+        PyErr_SetString(PyExc_RuntimeError, "the decoder is being fed already");
+        failed = 1;
+    }
+    else {
+        self->feeding = self->heard = 1;
+        failed = parse(self, p, n, output) < 0;
+        self->feeding = 0;
+    }
     Py_END_CRITICAL_SECTION();
     return failed ? -1 : 0;
 }

@@ -135,7 +135,7 @@ typedef struct {
     uint8_t opcode; /* first byte, without FIN, of the message under way; 0 between messages */
     uint8_t reserved;
     uint8_t masked, text;
-    char ended, heard;
+    char ended, heard, feeding;
     uint8_t checking; /* whether utf8 holds the state of a text under way */
     uint8_t beyond_ascii; /* whether the payload under way has such bytes */
 } Decoder;
@@ -152,7 +152,7 @@ typedef struct {
     Py_ssize_t used; /* how much was taken in */
 } Output;
 
-/* Take in at most n bytes. Return -1 for an exception, else 0. */
+/* Take in at most n bytes. Return -1 for an exception, else 0. It can't be called again before it has returned. */
 int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
 
 /* Copy n bytes, unmasked if there is a mask, whose first byte to use is the one at shift. dst may be src. Return
