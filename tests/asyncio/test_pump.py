@@ -795,6 +795,22 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
     asyncio.run(compare())
 
 
+@virtual
+@every_twin
+async def test_compressing_that_fails_ends_the_connection(twin: Twin) -> None:
+    """What was compressed, and what refers to it, is out of step."""
+
+    def fail(head: int, payload: bytes) -> tuple[int, bytes]:
+        raise LookupError
+
+    pump = make(twin)
+    pump._pack = fail
+    with pytest.raises(LookupError):
+        pump._send_now("text", None)
+    assert "tear" in pump.asked or pump._torn
+    assert pump.transport.data == []
+
+
 # ---------------------------------------------------------------------------------------------------------- compiled
 
 

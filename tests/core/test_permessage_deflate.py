@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import websockets.extensions
+from _kit import wire
 from websockets.exceptions import (
     DuplicateParameter,
     InvalidParameterName,
@@ -36,6 +37,8 @@ from websockets.extensions.permessage_deflate import (
     enable_server_permessage_deflate,
 )
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 TAIL = b"\x00\x00\xff\xff"
 CUT_OFF = "compressed message is cut off in the middle of a block"
@@ -1376,3 +1379,41 @@ def test_something_happens_while_a_message_is_compressed(what: str) -> None:
         wire.append(ours.compress(text + b"interrupted"))
     wire.append(ours.compress(text + b"after"))
     assert [theirs.decompress(data) for data in wire] == expected
+
+
+class Full(list[bytes]):
+    """A list that takes nothing more, as without memory."""
+
+    def append(self, item: bytes) -> None:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("where", ["frame", "list"])
+def test_a_message_that_was_compressed_and_is_not_sent(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one doesn't refer to it: the peer never saw it."""
+    ours, theirs = ServerProtocol(state=State.OPEN), PerMessageDeflate(False, False, 15, 15)
+    ours.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    lost = b"so it goes, and so it went " * 10
+
+    def fail(*arguments: object) -> bytes:
+        raise MemoryError
+
+    if where == "frame":
+        monkeypatch.setattr("websockets.protocol.build_frame", fail)
+    else:
+        ours.writes = Full()
+    with pytest.raises(MemoryError):
+        ours.send_text(lost)
+    monkeypatch.undo()
+    ours.writes = []
+    ours.send_text(lost + b"again")
+    (frame,) = ours.data_to_send()
+    (row,), _ = wire.parse(frame)
+    assert theirs.decompress(row.payload) == lost + b"again"
+
+
+def test_a_message_that_is_not_sent_without_compression() -> None:
+    ours = ServerProtocol(state=State.OPEN)
+    ours.writes = Full()
+    with pytest.raises(MemoryError):
+        ours.send_text(b"text")
