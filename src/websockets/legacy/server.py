@@ -66,8 +66,8 @@ class WebSocketServer(Server):
         """Accept connections until this task is cancelled or the server is closed.
 
         Raises:
-            asyncio.CancelledError: the task was cancelled, which closes the server; or :meth:`close` was called, and the server
-                is closed.
+            asyncio.CancelledError: the task was cancelled, which closes the server; or :meth:`close` was called,
+                and the server is closed.
             RuntimeError: the server was closed before, or another task waits here already.
         """
         if self._serves_forever:
