@@ -91,6 +91,8 @@ class Session:
     alarm: Alarm | None = None
     alarm_at: float = math.inf
     _pings: dict[bytes, _Ping] | None = None
+    taken: int = 0  # bytes that the network took, as the front-end tells before it rings
+    _taken_before: int = 0  # when the last keepalive ping was sent
     muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
     listening: bool = False  # whether it must read all the same, for a sign of life
     _overheard: bool = False  # whether that gave one
@@ -427,6 +429,7 @@ class Session:
             self._set_alarm(now)
             return
         self._log("% sent keepalive ping")
+        self._taken_before = self.taken
         if self.timing.ping_timeout is None:
             self._wait(Alarm.PING, self.timing.ping_interval, now)
         else:
@@ -441,6 +444,9 @@ class Session:
         late = now - self.alarm_at
         if self._hear():
             self._spare("% received data since keepalive ping", timeout, now)
+        elif self.muted and self.protocol._hold_pongs and self.taken > self._taken_before:
+            # It takes what we send, slowly, and may not have come to the ping yet.
+            self._spare("% sent data since keepalive ping", timeout, now)
         elif self.muted and not self.listening and not self.protocol._hold_pongs:
             # Who doesn't listen can't complain of silence, unless the other one doesn't either.
             self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
+import string
 from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import quote, unquote
@@ -127,7 +128,7 @@ def _parsed(uri: str, parse: Callable[[str], T], invalid: Callable[[str, str], E
 
 def _parse_uri(uri: str) -> WebSocketURI:
     """Do what :func:`parse_uri` does, and raise ValueError with what is wrong."""
-    uri = uri.strip()
+    uri = uri.strip(string.whitespace)  # others belong to the path
     scheme, authority, path, query, fragment = _split_uri(uri)
     if scheme not in ("ws", "wss"):
         raise ValueError("scheme isn't ws or wss")

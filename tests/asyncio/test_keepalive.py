@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -457,3 +458,58 @@ async def test_one_timer_serves_many_connections() -> None:
     async with open_end(Side.CLIENT), open_end(Side.CLIENT), open_end(Side.SERVER):
         scheduled = [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
         assert len(scheduled) == 1
+
+
+async def send_for_ever(connection: Any) -> None:
+    while True:
+        await connection.send(bytes(20_000))
+        await asyncio.sleep(0.001)
+
+
+async def pause_both(connection: Any, peer: Any) -> asyncio.Task[None]:
+    """Pause both directions: more messages than the queue takes, and more sent than the peer reads."""
+    for _ in range(5):
+        await peer.text("x")
+    await idle()
+    assert connection._muted
+    peer.raw.stop_reading()
+    sending = asyncio.create_task(send_for_ever(connection))
+    await asyncio.sleep(0.1)
+    assert connection._drainers is not None
+    return sending
+
+
+@both_sides
+@virtual
+async def test_a_peer_that_reads_slowly_lives(side: Side) -> None:
+    """Though it hasn't come to the ping yet, and the handler does nothing but send."""
+    async with open_end(side, max_queue=2, ping_interval=1, ping_timeout=1) as (connection, peer):
+        sending = await pause_both(connection, peer)
+        for _ in range(20):
+            await asyncio.sleep(0.2)
+            peer.raw.resume_reading()
+            await idle()
+            peer.raw.stop_reading()
+            await asyncio.sleep(0.05)
+            assert connection._drainers is not None
+        assert connection.state is State.OPEN
+        # Now it reads nothing any more.
+        with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
+            await sending
+
+
+@both_sides
+@virtual
+async def test_closing_goes_on_when_the_peer_reads_again(side: Side) -> None:
+    """The connection failed while both directions were paused; then the peer reads, and answers our Close."""
+    async with open_end(side, max_queue=2, ping_interval=1, ping_timeout=1, close_timeout=None) as (connection, peer):
+        sending = await pause_both(connection, peer)
+        await asyncio.sleep(5)
+        assert connection.state is State.CLOSING
+        peer.raw.resume_reading()
+        while (await peer.frame()).opcode != 8:
+            pass
+        await peer.close(1011)
+        peer.raw.eof()
+        with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
+            await asyncio.wait_for(sending, 1)

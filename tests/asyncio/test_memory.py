@@ -87,6 +87,27 @@ async def echo(connection: ServerConnection) -> None:
         await connection.send(message)
 
 
+@virtual
+async def test_a_class_that_sees_what_is_read_sees_it_once() -> None:
+    """Though a part of it is put aside while too many messages wait."""
+    read: list[bytes] = []
+
+    class WatchingClient(ClientConnection):
+        def data_received(self, data: Any) -> None:
+            read.append(data)
+            super().data_received(data)
+
+    def make(protocol: Any, *server: Any, **options: Any) -> Any:
+        return (ServerConnection if server else WatchingClient)(protocol, *server, **options)
+
+    async with connected_pair(create_connection=make, max_queue=4, compression=None) as (client, server):
+        for number in range(3000):
+            await server.send(f"message {number}")
+        for number in range(3000):
+            assert await client.recv() == f"message {number}"
+        assert b"".join(read).count(b"message") == 3000
+
+
 @every_twin
 @virtual
 async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:

@@ -797,6 +797,21 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
 
 @virtual
 @every_twin
+async def test_without_a_turn_of_the_loop_nothing_is_held_back(twin: Twin) -> None:
+    class Loop:
+        def call_soon(self, *arguments: object) -> None:
+            raise MemoryError
+
+    pump = make(twin)
+    pump.loop = Loop()
+    pump._queue.append("question")
+    for _ in range(2):
+        pump._send_now("a", None)
+    assert (pump.transport.data, pump._corked) == ([b"\x81\x01a", b"\x81\x01a"], 0)
+
+
+@virtual
+@every_twin
 async def test_compressing_that_fails_ends_the_connection(twin: Twin) -> None:
     """What was compressed, and what refers to it, is out of step."""
 

@@ -66,7 +66,8 @@ STRAY = "/%252%20%25%C3%A9%25"
         ("ws://localhost/é[!]<", WebSocketURI(False, "localhost", 80, "/%C3%A9[!]%3C", ""), "/%C3%A9[!]%3C"),
         ("ws://u:é@localhost/", WebSocketURI(False, "localhost", 80, "/", "", "u", "é"), "/"),
         ("ws://localhost/\x85\u3000\u2028b", WebSocketURI(False, "localhost", 80, CONTROLS, ""), CONTROLS),
-        # Blanks.
+        # Blanks: those of ASCII around it don't belong to it.
+        ("ws://localhost/\u00a0", WebSocketURI(False, "localhost", 80, "/%C2%A0", ""), "/%C2%A0"),
         ("ws://localhost/a b", WebSocketURI(False, "localhost", 80, "/a%20b", ""), "/a%20b"),
         ("ws://localhost?a b#", WebSocketURI(False, "localhost", 80, "", "a%20b"), "/?a%20b"),
         (

@@ -856,6 +856,7 @@ typedef struct {
     long long saved_sent;
     int burst;
     char streaming, muted, quick, plain, client, lost, backstop;
+    char gathers; /* whether the transport may be given a frame in pieces */
     char torn; /* whether a part of a frame may be out that can't be completed: nothing may follow it */
 } Pump;
 
@@ -1464,19 +1465,53 @@ rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
     return rest;
 }
 
-/* Have the class in Python write a large frame in two pieces, without a copy. */
+/* The transport raised when it was to write, after so much of the frame was out. With RuntimeError transports say that they
+   took nothing; but messages that are compressed refer to each other, so none may be missing. Return -1. */
 static int
-write_pieces(Pump *self, const Frame *frame)
+after_failed_write(Pump *self, PyObject *transport, Py_ssize_t sent)
 {
-    PyObject *header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length), *result = NULL;
-    PyObject *payload = view_of(self->state, frame->owner, frame->payload, frame->size);
+    int refused = sent == 0 && !IS_SET(self->pack) && PyErr_ExceptionMatches(PyExc_RuntimeError);
 
-    if (header != NULL && payload != NULL) {
+    return refused ? -1 : tear(self, transport);
+}
+
+/* The payload of a frame, without a copy. */
+static PyObject *
+payload_of(Pump *self, const Frame *frame)
+{
+    PyObject *owner = frame->owner;
+
+    if (PyBytes_CheckExact(owner) && PyBytes_GET_SIZE(owner) == frame->size) {
+        return Py_NewRef(owner);
+    }
+    return view_of(self->state, owner, frame->payload, frame->size);
+}
+
+/* Write a large frame in two pieces, without a copy: have the transport do it, or else the class in Python, which knows what
+   other transports need. */
+static int
+write_pieces(Pump *self, PyObject *transport, const Frame *frame)
+{
+    PyObject *header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length), *pieces = NULL;
+    PyObject *payload = payload_of(self, frame), *result = NULL;
+
+    if (header != NULL && payload != NULL && self->gathers) {
+        pieces = PyTuple_Pack(2, header, payload);
+    }
+    if (pieces != NULL) {
+        self->bytes_sent += (size_t)(frame->length + frame->size);
+        result = PyObject_CallMethodOneArg(transport, self->state->name_writelines, pieces);
+        if (result == NULL) {
+            (void)after_failed_write(self, transport, 0);
+        }
+    }
+    else if (header != NULL && payload != NULL && !PyErr_Occurred()) {
         PyObject *arguments[] = {(PyObject *)self, header, payload};
         result = PyObject_VectorcallMethod(self->state->name_write_pieces, arguments, 3, NULL);
     }
     Py_XDECREF(header);
     Py_XDECREF(payload);
+    Py_XDECREF(pieces);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -1486,15 +1521,14 @@ static int
 write_rest(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
 {
     PyObject *rest = rest_of(self, frame, sent);
-    int failed = rest == NULL || call_with(transport, self->state->name_write, rest) < 0, refused;
+    int failed;
 
-    Py_XDECREF(rest);
-    if (!failed) {
-        return 0;
+    if (rest == NULL) {
+        return sent > 0 || IS_SET(self->pack) ? tear(self, transport) : -1;
     }
-    /* Transports say so when they take nothing. Messages that are compressed refer to each other, so none may be missing. */
-    refused = sent == 0 && !IS_SET(self->pack) && (rest == NULL || PyErr_ExceptionMatches(PyExc_RuntimeError));
-    return refused ? -1 : tear(self, transport);
+    failed = call_with(transport, self->state->name_write, rest) < 0;
+    Py_DECREF(rest);
+    return failed ? after_failed_write(self, transport, sent) : 0;
 }
 
 static int
@@ -1517,7 +1551,7 @@ write_to(Pump *self, PyObject *transport, const Frame *frame)
         return call(transport, self->state->name_abort);
     }
     if (sent == 0 && in_pieces) {
-        return write_pieces(self, frame); /* which counts them */
+        return write_pieces(self, transport, frame); /* which counts them */
     }
     self->bytes_sent += (size_t)size;
     if (sent < 0) {
@@ -2401,6 +2435,7 @@ set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 {
     LOCK(self)
     Py_CLEAR(self->socket);
+    self->gathers = 0;
     Py_XSETREF(self->transport, Py_XNewRef(value));
     UNLOCK(self)
     return 0;
@@ -2439,6 +2474,7 @@ static PyMemberDef Pump_members[] = {
     {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
     {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
     {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
+    {"_gathers", T_BOOL, offsetof(Pump, gathers), 0, NULL},
     {"_torn", T_BOOL, offsetof(Pump, torn), 0, NULL},
     {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
     {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},

@@ -25,6 +25,7 @@ __all__ = [
     "current_task",
     "note_loop",
     "socket_behind",
+    "takes_pieces",
     "task_runs",
     "waiting_bytes",
 ]
@@ -98,6 +99,11 @@ def socket_behind(transport: asyncio.BaseTransport) -> socket.socket | None:
     # What get_extra_info() gives stands in front of the socket itself.
     sock = getattr(transport.get_extra_info("socket"), "_sock", None)
     return sock if as_known and type(sock) is socket.socket else None
+
+
+def takes_pieces(transport: asyncio.BaseTransport) -> bool:
+    """Whether ``writelines()`` of a transport copies nothing and looks at the limits: as uvloop's, without TLS."""
+    return type(transport).__module__ == "uvloop.loop" and transport.get_extra_info("sslcontext") is None
 
 
 def brings_bytes(transport: asyncio.BaseTransport) -> bool:

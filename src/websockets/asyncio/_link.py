@@ -26,7 +26,7 @@ from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
-from ._internals import brings_bytes, socket_behind, waiting_bytes
+from ._internals import brings_bytes, socket_behind, takes_pieces, waiting_bytes
 from ._loops import Ringing, loop_state
 from ._pump import Pump
 from ._readable import GATHER_FROM
@@ -99,10 +99,11 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._choose_path()
             # The Close of the peer must be seen, also when nobody reads messages any more.
             self._resume_reading()
-        finally:
-            # Whatever fails, such as memory: closing that has begun has a limit.
-            if not self._lost:
-                self._attend()
+            self._attend()
+        except MemoryError:
+            # There may be no Close on its way, and no limit: then it ends at once.
+            self._abort()
+            raise
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
@@ -121,8 +122,10 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Give up on the connection."""
         try:
             self._session.fail(code, reason, cause)
-        finally:
             self._attend()
+        except MemoryError:
+            self._abort()
+            raise
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed: the closing handshake is over and the TCP connection too."""
@@ -158,7 +161,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
-        self._socket = socket_behind(transport)
+        self._socket, self._gathers = socket_behind(transport), takes_pieces(transport)
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*write_marks(self._write_limit))
@@ -228,7 +231,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if rest:
             self._choose_path()
             self._bytes_received -= len(rest)  # they were counted
-            self.data_received(rest)
+            # A class has seen it already.
+            super().data_received(rest)
         if not (self._muted or self._resting or self._lost or self.transport.is_closing()):
             self.transport.resume_reading()
 
@@ -343,6 +347,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._wake_drainers()
         self._session.writing(possible=True)
         self._flush()
+        if self._life.receiving is Receiving.DEAF:
+            # Now that our Close is on its way, the answer must be seen.
+            self._resume_reading()
 
     def _wake_drainers(self) -> None:
         drainers, self._drainers = self._drainers, None
@@ -468,6 +475,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _ring(self, now: float) -> None:
         self._entry = None
         session = self._session
+        session.taken = self._bytes_sent - self.buffered_amount
         if now < session.due_at:
             self._schedule()
         elif session.ring(now, self._traffic() if now >= session.idle_at else ()):

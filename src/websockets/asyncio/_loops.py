@@ -85,14 +85,16 @@ class LoopState:
             self._timer = None
 
     def _start(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         when = self._agenda.next()
         loop = self._loop()
+        before, timer, timer_at = self._timer, None, 0.0
         if when is not None and loop is not None:
-            self._timer_at = max(when, self._last + GRANULARITY)
-            self._timer = loop.call_at(self._timer_at, self._ring)
+            timer_at = max(when, self._last + GRANULARITY)
+            timer = loop.call_at(timer_at, self._ring)
+        # If that failed, there is still the one from before.
+        self._timer, self._timer_at = timer, timer_at
+        if before is not None:
+            before.cancel()
 
     def _ring(self) -> None:
         self._timer = None

@@ -18,6 +18,7 @@ whoever reads the last of them writes, and otherwise the next turn of the loop d
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -187,6 +188,7 @@ class _Numbers:
     __slots__ = (
         "_bytes_received",
         "_bytes_sent",
+        "_gathers",
         "_messages_sent",
         "_payload_sent",
         "_saved_sent",
@@ -196,6 +198,7 @@ class _Numbers:
 
     _bytes_received: int
     _bytes_sent: int
+    _gathers: bool
     _messages_sent: int
     _payload_sent: int
     _saved_sent: int
@@ -205,7 +208,7 @@ class _Numbers:
     def __new__(cls, *_arguments: object, **_options: object) -> Self:
         self = super().__new__(cls)
         self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
-        self._socket, self._torn = None, False
+        self._socket, self._torn, self._gathers = None, False, False
         return self
 
 
@@ -235,6 +238,7 @@ class Pump(_Numbers):
         _lost: whether the TCP connection is over.
         _socket: where the compiled twin may write itself, whenever the transport would do no more than that; None if
             nowhere, as for a transport that is assigned anew.
+        _gathers: whether the compiled twin may give the transport a frame in pieces itself.
         _torn: whether what is on the wire can't be completed, so that nothing may follow.
         _write_error: why writing failed.
         _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
@@ -380,8 +384,7 @@ class Pump(_Numbers):
         hold = self._queue and self._drainers is None
         if hold or self._corked:
             self._append(frame)
-            if hold and self._corked <= CORK_LIMIT:
-                self._set_backstop()
+            if hold and self._corked <= CORK_LIMIT and self._set_backstop():
                 return SENT
             frame = self._take_corked()
         self._write_out(frame)
@@ -405,10 +408,13 @@ class Pump(_Numbers):
             self._bytes_sent += len(frames)
             self._give(self.transport.write, frames)
 
-    def _set_backstop(self) -> None:
+    def _set_backstop(self) -> bool:
+        """See to it that what waits is written in the next turn of the loop; return whether it will be."""
         if not self._backstop:
-            self._backstop = True
-            self.loop.call_soon(self._uncork)
+            with contextlib.suppress(Exception):  # then it is written at once
+                self.loop.call_soon(self._uncork)
+                self._backstop = True
+        return self._backstop
 
     def _take_corked(self) -> bytes:
         """Take out the frames that were held back."""
