@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -731,4 +732,27 @@ async def test_abort_in_any_case(side: Side, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(connection._session, "fail", fail, raising=False)
         with pytest.raises(MemoryError):
             connection.abort()
+        await connection.wait_closed()
+
+
+END: dict[str, Callable[[Any], None]] = {
+    "close": lambda connection: connection._start_closing(1000),
+    "fail": lambda connection: connection._fail(1011, "why", ConnectionAbortedError()),
+}
+
+
+@pytest.mark.parametrize("method", END)
+@both_sides
+@virtual
+async def test_without_memory_closing_ends_at_once(side: Side, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be no Close on its way then, and no limit."""
+
+    def run_out(*arguments: object) -> None:
+        raise MemoryError
+
+    async with open_end(side, close_timeout=None) as (connection, _):
+        monkeypatch.setattr(connection._session, method, run_out, raising=False)
+        with pytest.raises(MemoryError):
+            END[method](connection)
+        monkeypatch.undo()
         await connection.wait_closed()
