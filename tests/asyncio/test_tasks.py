@@ -346,6 +346,30 @@ async def test_a_context_that_is_entered_already(twin: Twin) -> None:
     assert seen == [False]
 
 
+@every_twin
+@virtual
+async def test_a_callback_that_fails(twin: Twin) -> None:
+    """That isn't taken for a context that is entered already: whoever read hears of it."""
+
+    def fail(waiter: Any) -> None:
+        raise RuntimeError("no way")
+
+    loop = asyncio.get_running_loop()
+    waiter = twin.waiter(loop)
+    waiter.add_done_callback(fail, context=contextvars.copy_context())
+    raised: list[str] = []
+
+    def read() -> None:
+        try:
+            waiter.resume()
+        except RuntimeError as exc:
+            raised.append(str(exc))
+
+    loop.call_soon(read)
+    await steps(2)
+    assert raised == ["no way"]
+
+
 class Refusing:
     """A loop whose ``call_soon`` fails for a while, as without memory."""
 

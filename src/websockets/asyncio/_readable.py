@@ -164,7 +164,9 @@ class Waiter:
         except (SystemExit, KeyboardInterrupt) as exc:
             self._loop.call_soon(_raise, exc)
         except RuntimeError:
-            # The context is entered already; a task raises nothing here.
+            if self._state != _PENDING:
+                raise
+            # The context is entered already.
             self.wake()
 
     def _may_run(self) -> bool:
