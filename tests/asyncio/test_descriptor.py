@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _kit import request, virtual, wire
+from _kit.sockets import anonymous_tls
 from core._twins import TWINS
 from robustness.worlds import LOOPS
 from websockets.asyncio import _internals, _readable
@@ -682,16 +682,6 @@ async def test_sockets_of_a_class_of_somebodys() -> None:
         await asyncio.sleep(0)
 
 
-def anonymous() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Contexts of a server without a certificate, and of a client that needs none."""
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    for context in server, client:
-        context.set_ciphers("aNULL:@SECLEVEL=0")
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-    return server, client
-
-
 async def test_those_below_tls_are_not() -> None:
     loop = asyncio.get_running_loop()
     made: asyncio.Future[Any] = loop.create_future()
@@ -700,7 +690,7 @@ async def test_those_below_tls_are_not() -> None:
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             made.set_result(transport)
 
-    context, client = anonymous()
+    context, client = anonymous_tls()
     server = await loop.create_server(Refusing, "127.0.0.1", 0, ssl=context)
     async with server:
         host, port = server.sockets[0].getsockname()
@@ -720,7 +710,7 @@ async def test_tls_brings_what_it_read() -> None:
         async for data in connection:
             await connection.send(data)
 
-    context, trusting = anonymous()
+    context, trusting = anonymous_tls()
     async with serve(handler, "127.0.0.1", 0, ssl=context) as server:
         host, port = next(iter(server.sockets)).getsockname()
         async with connect(f"wss://{host}:{port}/", ssl=trusting, proxy=None, max_size=None) as client:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from _kit import virtual, wire
+from _kit.sockets import anonymous_tls
 from robustness.worlds import LOOPS
 from websockets._accelerator import _python
 from websockets.asyncio.client import ClientConnection, connect
@@ -31,7 +32,7 @@ from websockets.server import ServerProtocol
 from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
-from .test_descriptor import anonymous, arrived, behind, waiting
+from .test_descriptor import arrived, behind, waiting
 from .test_pump import Twin, every_twin, make
 
 each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
@@ -57,7 +58,7 @@ def test_a_class_that_sees_what_is_read_gets_bytes(
     new_loop: Callable[[], asyncio.AbstractEventLoop], tls: bool
 ) -> None:
     """They stay as they are, though all connections of a loop are read into the same buffer."""
-    context, trusting = anonymous() if tls else (None, None)
+    context, trusting = anonymous_tls() if tls else (None, None)
 
     async def test() -> None:
         async with serve(echo, "127.0.0.1", 0, ssl=context, create_connection=Watching, compression=None) as server:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from _kit import request, steps, virtual
+from _kit.sockets import anonymous_tls
 from core._twins import TWINS
 from robustness.worlds import DEFLATE, LOOPS
 from websockets.asyncio import _internals
@@ -24,7 +25,6 @@ from websockets.asyncio._internals import PLAIN_LOOPS, RUNNING_TASKS, current_ta
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from .test_descriptor import anonymous
 from .test_pump import PATHS, Twin, every_twin
 
 each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
@@ -34,7 +34,7 @@ each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
 ENDING = """
 import asyncio, ssl, sys
 sys.path[:0] = {path!r}
-from asyncio_tests import anonymous
+from asyncio_tests import anonymous_tls
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import serve, unix_serve
 
@@ -53,7 +53,7 @@ async def talk(ws):
     await ws.wait_closed()
 
 async def main():
-    tls, trusting = anonymous() if where == "tls" else (None, None)
+    tls, trusting = anonymous_tls() if where == "tls" else (None, None)
     handler, use = (talk, quit_on_message) if where in ("client", "task") else (quit_on_message, talk)
     if where == "unix":
         serving = unix_serve(handler, {socket!r})
@@ -94,7 +94,7 @@ def test_what_ends_a_program_leaves_the_loop(loop: str, where: str, kind: str, t
     if where == "unix" and not hasattr(socket, "AF_UNIX"):
         pytest.skip("there are no Unix sockets here")
     (tmp_path / "asyncio_tests.py").write_text(
-        "from __future__ import annotations\nimport ssl\n" + inspect.getsource(anonymous), "utf-8"
+        "from __future__ import annotations\nimport ssl\n" + inspect.getsource(anonymous_tls), "utf-8"
     )
     code = ENDING.format(path=[str(tmp_path)], where=where, loop=loop, kind=kind, socket=str(tmp_path / "socket"))
     done = subprocess.run(
