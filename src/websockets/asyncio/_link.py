@@ -479,11 +479,19 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if now < session.due_at:
             self._schedule()
         elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
-            self._abort()
+            self._end_now()
         else:
             self._attend()
             if self._muted:
                 self._listen()
+
+    def _end_now(self) -> None:
+        """Abort the TCP connection; a last Close goes to the network if there is room for it."""
+        try:
+            if self._session.restless:
+                self._attend()
+        finally:
+            self._abort()
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""
