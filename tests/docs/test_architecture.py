@@ -23,9 +23,9 @@ SOURCE = ROOT / "src" / "websockets"
 FLOORS: dict[int, str] = {
     8: (
         "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
-        "cli._screen cli._serve cli._status cli._talk cli._target cli._workers connection legacy legacy.auth "
-        "legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server legacy._server_side "
-        "testing testing._ends testing._link testing._loop testing._network testing._transport"
+        "cli._screen cli._serve cli._signals cli._status cli._talk cli._target cli._workers connection legacy "
+        "legacy.auth legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server "
+        "legacy._server_side testing testing._ends testing._link testing._loop testing._network testing._transport"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
@@ -88,6 +88,7 @@ NEIGHBOURS = {
     ("cli._client", "cli._format"),
     ("cli._client", "cli._ping"),
     ("cli._client", "cli._screen"),
+    ("cli._client", "cli._signals"),
     ("cli._client", "cli._status"),
     ("cli._client", "cli._talk"),
     ("cli._client", "cli._target"),
@@ -107,6 +108,7 @@ NEIGHBOURS = {
     ("cli._talk", "cli._status"),
     ("cli._talk", "cli._target"),
     ("cli._target", "cli._status"),
+    ("cli._workers", "cli._signals"),
     ("cli._workers", "cli._status"),
     ("client", "protocol"),
     ("extensions", "extensions.base"),
