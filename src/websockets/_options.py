@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ._capacity import Capacity
@@ -16,9 +16,10 @@ from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from .headers import validate_subprotocols
 from .typing import HostsLike, Subprotocol
-from .uri import WebSocketURI
+from .uri import WebSocketURI, tls_name
 
 __all__ = [
+    "check_dialing",
     "check_tls",
     "checked_capacity",
     "checked_hosts",
@@ -176,6 +177,29 @@ def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeo
     return {**{name: time for name, time in times.items() if time is not None}, **arguments}
 
 
+def check_dialing(arguments: Mapping[str, Any]) -> None:
+    """Hold what says how to reach a host to what makes sense: ``host``, ``happy_eyeballs_delay`` and ``interleave``.
+
+    Raises:
+        TypeError: one is of a wrong type.
+        ValueError: one makes no sense.
+    """
+    checked_seconds("happy_eyeballs_delay", arguments.get("happy_eyeballs_delay"), zero=True)
+    interleave = arguments.get("interleave")
+    if interleave is not None:
+        if isinstance(interleave, bool) or not isinstance(interleave, int):
+            raise TypeError(f"interleave must be a whole number or None, not {interleave!r}")
+        if interleave < 0:
+            raise ValueError(f"interleave must be positive or equal to zero: {interleave}")
+    host = arguments.get("host")
+    if isinstance(host, str):
+        # That is how it is looked up.
+        try:
+            host.encode("idna")
+        except UnicodeError as exc:
+            raise ValueError(f"host must be the name or the address of a host, not {host!r}: {exc}") from None
+
+
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:
     """Hold ``ssl`` to what the URI says.
 
@@ -200,7 +224,7 @@ def connection_arguments(uri: WebSocketURI, arguments: dict[str, Any]) -> dict[s
     defaults: dict[str, Any] = {} if places_itself else {"host": uri.host, "port": uri.port}
     if uri.secure:
         defaults["ssl"] = True
-        defaults["server_hostname"] = uri.host
+        defaults["server_hostname"] = tls_name(uri.host)
     return {**defaults, **arguments}
 
 

@@ -25,6 +25,7 @@ from websockets.exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     InvalidUpgrade,
     InvalidURI,
@@ -695,6 +696,44 @@ async def test_target_of_a_uri_that_is_an_iri(target: str, sent: str) -> None:
 def test_uri_with_a_control_character(uri: str, control: str) -> None:
     with pytest.raises(InvalidURI, match="it contains a control character$"):
         connect(uri.format(control))
+
+
+# Names for which Python's resolver has nothing but a UnicodeError.
+NO_NAMES = ["a..b", ".invalid", "a..", ".", "a" * 64, "a。。b", "é" * 63]
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+def test_host_that_no_resolver_takes(host: str) -> None:
+    with pytest.raises(InvalidURI, match=r"hostname|outside ASCII"):
+        connect(f"ws://{host}/")
+    with pytest.raises(ValueError, match="^host must be the name or the address of a host, not "):
+        connect("ws://localhost/", host=host)
+
+
+@pytest.mark.parametrize("host", [host for host in NO_NAMES if host.isascii()])
+@virtual
+async def test_redirect_to_a_host_that_no_resolver_takes(host: str) -> None:
+    async with site([redirect(f"ws://{host}/"), redirect(f"//{host}/")]) as web:
+        for _ in range(2):
+            with pytest.raises(InvalidURI, match="hostname has"):
+                await connect(web.uri())
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+@virtual
+async def test_proxy_that_no_resolver_takes(host: str) -> None:
+    for scheme in ("http", "https", "socks5h"):
+        with pytest.raises(InvalidProxy, match=r"hostname|outside ASCII"):
+            await connect("ws://localhost/", proxy=f"{scheme}://{host}:8080")
+
+
+@virtual
+async def test_redirects_keep_a_zone() -> None:
+    running_loop().network.hosts["fe80::1%eth0"] = ["127.0.0.1"]
+    async with site({"/a": redirect("/b"), "/b": let_in}, port=8000) as web:
+        async with connect("ws://[fe80::1%25eth0]:8000/a") as connection:
+            assert connection.protocol.uri.host == "fe80::1%eth0"
+        assert [request.headers["Host"] for request in web.asked] == [["[fe80::1]:8000"]] * 2
 
 
 @virtual

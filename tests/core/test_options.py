@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from websockets._options import (
+    check_dialing,
     check_tls,
     checked_hosts,
     checked_seconds,
@@ -210,6 +211,57 @@ def test_connection_arguments(scheme: str, arguments: dict[str, Any], expected: 
     before = dict(arguments)
     assert connection_arguments(parse_uri(f"{scheme}://example.com:8000/"), arguments) == expected
     assert arguments == before
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("example.com.", "example.com"),
+        ("[fe80::1%25eth0]", "fe80::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_name_that_tls_checks(host: str, name: str) -> None:
+    uri = parse_uri(f"wss://{host}/")
+    # The resolver gets it all.
+    assert connection_arguments(uri, {}) == {"host": uri.host, "port": 443, "ssl": True, "server_hostname": name}
+    assert connection_arguments(uri, {"server_hostname": "a."})["server_hostname"] == "a."
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"happy_eyeballs_delay": None, "interleave": None, "host": None},
+        {"happy_eyeballs_delay": 0, "interleave": 0, "host": "localhost."},
+        {"happy_eyeballs_delay": 0.1, "interleave": 2, "host": "bücher.example"},
+        {"host": b"localhost"},
+        {"host": "fe80::1%eth0"},
+    ],
+)
+def test_dialing(arguments: dict[str, Any]) -> None:
+    check_dialing(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        ({"happy_eyeballs_delay": "1"}, TypeError, "happy_eyeballs_delay must be a number of seconds or None, not '1'"),
+        ({"happy_eyeballs_delay": -1}, ValueError, "happy_eyeballs_delay must be positive or equal to zero: -1"),
+        ({"interleave": 1.0}, TypeError, "interleave must be a whole number or None, not 1.0"),
+        ({"interleave": True}, TypeError, "interleave must be a whole number or None, not True"),
+        ({"interleave": -1}, ValueError, "interleave must be positive or equal to zero: -1"),
+        ({"host": "a..b"}, ValueError, "host must be the name or the address of a host, not 'a..b': "),
+        ({"host": "a" * 64}, ValueError, "host must be the name or the address of a host, not 'aaa"),
+        ({"host": ".é"}, ValueError, "host must be the name or the address of a host, not '.é': "),
+    ],
+)
+def test_dialing_that_makes_no_sense(arguments: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind) as raised:
+        check_dialing(arguments)
+    assert str(raised.value).startswith(text)
+    assert type(raised.value) is kind
 
 
 # ------------------------------------------------------------------------------------------------------- callers of old

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..exceptions import ProxyError
 from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
-from ..uri import WebSocketURI
+from ..uri import WebSocketURI, tls_name
+from ._dial import open_connection
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -140,7 +141,7 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
     if proxy.scheme == "https":
         if "ssl" in given and given["ssl"] is None:
             raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
-        return {"ssl": True, "server_hostname": proxy.host, **given}
+        return {"ssl": True, "server_hostname": tls_name(proxy.host), **given}
     if given.get("ssl") is not None:
         article = "an" if proxy.scheme == "http" else "a"
         raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
@@ -155,7 +156,7 @@ async def _open_tunnel(request: bytes | None, to_proxy: Arguments, factory: Call
     # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
     # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(request), **to_proxy)
     try:
         await tunnel.answered
         secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from .._layout import share_names
 from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
 from .._options import (
+    check_dialing,
     check_tls,
     checked_subprotocols,
     client_extensions,
@@ -34,6 +35,7 @@ from ..http11 import USER_AGENT, Request
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI, parse_uri
+from ._dial import open_connection
 from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
@@ -121,7 +123,7 @@ share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
@@ -201,6 +203,7 @@ class connect:
         self.uri = uri
         self._uri = parse_uri(uri)
         check_tls(self._uri, kwargs)
+        check_dialing(kwargs)
         self.additional_headers: HeadersLike | None = headers
         self.user_agent_header = user_agent_header
         self.proxy: str | Literal[True] | None = proxy
@@ -306,7 +309,7 @@ class connect:
         if kwargs.pop("unix", False):
             _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await streams.create_connection(factory, **kwargs)
+            _, connection = await open_connection(streams, factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses
