@@ -16,7 +16,7 @@ from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from .headers import validate_subprotocols
 from .typing import HostsLike, Subprotocol
-from .uri import WebSocketURI, tls_name
+from .uri import WebSocketURI, lookup_name, tls_name
 
 __all__ = [
     "check_dialing",
@@ -221,7 +221,7 @@ def connection_arguments(uri: WebSocketURI, arguments: dict[str, Any]) -> dict[s
         arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
     """
     places_itself = arguments.get("unix") or arguments.get("sock") is not None
-    defaults: dict[str, Any] = {} if places_itself else {"host": uri.host, "port": uri.port}
+    defaults: dict[str, Any] = {} if places_itself else {"host": lookup_name(uri.host), "port": uri.port}
     if uri.secure:
         defaults["ssl"] = True
         defaults["server_hostname"] = tls_name(uri.host)

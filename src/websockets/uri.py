@@ -226,6 +226,18 @@ def _parse_address(literal: str) -> str:
     return host
 
 
+def lookup_name(host: str) -> str:
+    """Return the name to look up for *host*, which is *host* itself but for one.
+
+    With a dot at its end, ``localhost`` is this machine all the same (RFC 6761 section 6.3), but many resolvers ask the
+    network for it, in vain.
+
+    Parameters:
+        host: name or address, as :class:`WebSocketURI` has it.
+    """
+    return "localhost" if host == "localhost." else host
+
+
 def tls_name(host: str) -> str:
     """Return the name that a server must prove in TLS: *host* without the dot at its end, and without a zone.
 

@@ -229,6 +229,11 @@ def test_name_that_tls_checks(host: str, name: str) -> None:
     assert connection_arguments(uri, {"server_hostname": "a."})["server_hostname"] == "a."
 
 
+def test_localhost_is_this_machine_also_with_a_dot() -> None:
+    arguments = connection_arguments(parse_uri("wss://localhost.:8000/"), {})
+    assert arguments == {"host": "localhost", "port": 8000, "ssl": True, "server_hostname": "localhost"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

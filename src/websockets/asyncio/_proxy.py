@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..exceptions import ProxyError
 from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
-from ..uri import WebSocketURI, tls_name
+from ..uri import WebSocketURI, lookup_name, tls_name
 from ._dial import open_connection
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ async def connect_through(
             sock = await _connect_socks(proxy, end, to_proxy)
             return await _open_tunnel(None, {"sock": sock}, factory, to_server)
         request = build_connect_request(proxy, end, user_agent)
-        return await _open_tunnel(request, {"host": proxy.host, "port": proxy.port, **to_proxy}, factory, to_server)
+        return await _open_tunnel(
+            request, {"host": lookup_name(proxy.host), "port": proxy.port, **to_proxy}, factory, to_server
+        )
     except BaseException as exc:
         # Otherwise nobody would know that the address which can't be reached isn't the server's.
         exc.add_note(f"The connection to {end.host} port {end.port} goes through the proxy {proxy}")
