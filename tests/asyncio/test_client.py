@@ -220,6 +220,8 @@ async def test_header_that_breaks_the_line() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- options
 
+QUEUE = "must be a number of frames, 0 or more, a pair of such, or None for no limit"
+
 BAD_OPTIONS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("http://localhost/", {}, InvalidURI, "http://localhost/ isn't a valid URI: scheme isn't ws or wss"),
     ("ws://", {}, InvalidURI, "ws:// isn't a valid URI: hostname isn't provided"),
@@ -229,7 +231,7 @@ BAD_OPTIONS: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("ws://localhost/", {"compression": "gzip"}, ValueError, "unsupported compression: gzip"),
     ("ws://localhost/", {"subprotocols": "chat"}, TypeError, "subprotocols must be a list, not a str"),
     ("ws://localhost/", {"subprotocols": ["a b"]}, ValueError, "invalid subprotocol: a b"),
-    ("ws://localhost/", {"max_queue": -1}, ValueError, "low must be positive or equal to zero: -1"),
+    ("ws://localhost/", {"max_queue": -1}, ValueError, f"max_queue {QUEUE}, not -1"),
 ]
 
 
@@ -360,13 +362,16 @@ def plain_text(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @pytest.mark.scenario(75)
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({}, {"ssl": True, "server_hostname": "localhost"}),
         ({"ssl": True}, {"ssl": True, "server_hostname": "localhost"}),
-        ({"ssl": "context"}, {"ssl": "context", "server_hostname": "localhost"}),
+        ({"ssl": CONTEXT}, {"ssl": CONTEXT, "server_hostname": "localhost"}),
         ({"server_hostname": "other"}, {"ssl": True, "server_hostname": "other"}),
         ({"host": "127.0.0.1"}, {"ssl": True, "server_hostname": "localhost", "host": "127.0.0.1"}),
     ],
@@ -706,8 +711,22 @@ NO_NAMES = ["a..b", ".invalid", "a..", ".", "a" * 64, "a。。b", "é" * 63]
 def test_host_that_no_resolver_takes(host: str) -> None:
     with pytest.raises(InvalidURI, match=r"hostname|outside ASCII"):
         connect(f"ws://{host}/")
-    with pytest.raises(ValueError, match="^host must be the name or the address of a host, not "):
+    with pytest.raises(ValueError, match="^host must be a host: a str, not '.*': .*label"):
         connect("ws://localhost/", host=host)
+    with pytest.raises(ValueError, match="^local_addr must be a pair of a host and a port, or None, not .*: .*label"):
+        connect("ws://localhost/", local_addr=(host, 0))
+
+
+def test_hosts_that_resolvers_take() -> None:
+    for host in (None, "localhost.", "bücher.example", b"localhost", "fe80::1%eth0", "0.0.0.0"):
+        connect("ws://localhost/", host=host)
+        connect("ws://localhost/", local_addr=None if host is None else (host, 0))
+    connect("ws://localhost/", happy_eyeballs_delay=0, interleave=0)
+    connect("ws://localhost/", happy_eyeballs_delay=None, interleave=None)
+    with pytest.raises(ValueError, match="^happy_eyeballs_delay must be a number of seconds, 0 or more"):
+        connect("ws://localhost/", happy_eyeballs_delay=-1)
+    with pytest.raises(TypeError, match="^interleave must be a whole number, 0 or more"):
+        connect("ws://localhost/", interleave=1.5)
 
 
 @pytest.mark.parametrize("host", [host for host in NO_NAMES if host.isascii()])

@@ -49,6 +49,9 @@ class FakeSocket:
     def setblocking(self, flag: bool) -> None:
         self.blocking = flag
 
+    def fileno(self) -> int:
+        return -1
+
     def bind(self, address: Any) -> None:
         if address[0] in system.taken:
             raise OSError(errno.EADDRINUSE, "Address already in use")
@@ -483,7 +486,10 @@ async def test_a_socket_that_the_loop_did_not_take_is_closed() -> None:
         with pytest.raises(ZeroDivisionError):
             await connect(URI, proxy=None, create_connection=crash)
         with pytest.raises(TypeError, match="nonsense"):
-            await connect(URI, proxy=None, nonsense=1)
+            await _dial.open_connection(
+                asyncio.get_running_loop(), asyncio.Protocol, host="example.com", port=PORT, nonsense=1
+            )
+        assert len(system.sockets) == 4
         assert system.open_sockets == 0
 
 
