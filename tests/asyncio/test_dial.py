@@ -408,6 +408,9 @@ async def test_addresses_and_names_with_one_address_are_left_to_the_loop() -> No
         assert system.told[1:] == [{"host": V4, "port": PORT}]
         assert await check(host=V4, port=PORT, local_addr=("127.0.0.1", 5)) == V4
         assert system.told[2:] == [{"host": V4, "port": PORT, "local_addr": ("127.0.0.1", 5)}]
+        network().hosts[b"bytes"] = [V4]
+        assert await check(host=b"bytes") == V4
+        assert system.told.pop() == {"host": b"bytes", "port": PORT}
         sock = await network().open(V4, PORT)
         fake = FakeSocket(socket.AF_INET, 1, 6)
         fake.memory = sock
