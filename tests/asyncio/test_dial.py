@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 import ssl
 import sys
@@ -101,8 +102,10 @@ class System:
                     found.append((socket.AF_INET, type, 6, "", (ip, port)))
             return found
 
-        async def sock_connect(sock: FakeSocket, address: tuple[str, int]) -> None:
+        async def sock_connect(sock: FakeSocket, address: tuple[Any, ...]) -> None:
             ip = address[0]
+            # Windows knows the family of an address by the number of its parts.
+            assert len(address) == (4 if ":" in ip else 2)
             self.attempts.append((round(now() - START, 6), ip))
             assert not sock.blocking
             if ip in self.faults:
@@ -198,6 +201,21 @@ async def test_broken_first_address_costs_a_quarter_of_a_second() -> None:
         # The one that was given up is closed, and of the right kind.
         assert [sock.family for sock in system.sockets] == [socket.AF_INET6, socket.AF_INET]
         assert system.sockets[0].closed
+
+
+@virtual
+async def test_an_iteration_goes_on_where_the_first_address_is_broken() -> None:
+    async with reachable(V6, V4):
+        system.faults[V6] = never
+        opened = 0
+        async for client in connect(URI, proxy=None, reconnect_delays=lambda: itertools.repeat(0.0)):
+            assert client.remote_address[0] == V4
+            await client.close()
+            opened += 1
+            if opened == 3:
+                break
+        assert now() - START == 0.75
+        assert system.open_sockets == 0
 
 
 @virtual

@@ -57,7 +57,7 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
             found = await _look_up(streams, (host, arguments.get("port")), arguments)
             if len(found) > 1 or pace.all_errors:
                 return await _connect_to(streams, factory, found, pace, arguments)
-            arguments["host"], arguments["port"] = _place(found[0])
+            arguments["host"], arguments["port"] = _place(found[0])[:2]
     opened: tuple[asyncio.Transport, P] = await streams.create_connection(factory, **arguments)
     return opened
 
@@ -86,12 +86,11 @@ async def _look_up(
     return found
 
 
-def _place(info: _Info) -> tuple[str, int]:
-    """The host and the port of an address, so that loops need not look it up again, nor lose the zone."""
+def _place(info: _Info) -> tuple[Any, ...]:
+    """An address with the zone, if it is IPv6 and has one, in its host: uvloop looks at nothing but host and port."""
     host, port, *more = info[4]
-    # That is the last of the four parts of an IPv6 address.
     zone = more[1] if len(more) > 1 and "%" not in host else 0
-    return f"{host}%{zone}" if zone else host, port
+    return f"{host}%{zone}" if zone else host, port, *more
 
 
 async def _connect_to(

@@ -161,6 +161,8 @@ class Network:
     ) -> MemorySocket:
         """Connect a socket, for :func:`~websockets.asyncio.client.connect` and others that take ``sock``.
 
+        If the name has several addresses, they are tried as RFC 8305 says, 0.25 seconds apart.
+
         Parameters:
             host: name or IP address.
             port: port.
