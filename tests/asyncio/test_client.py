@@ -25,6 +25,7 @@ from websockets.exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     InvalidUpgrade,
     InvalidURI,
@@ -700,6 +701,58 @@ async def test_target_of_a_uri_that_is_an_iri(target: str, sent: str) -> None:
 def test_uri_with_a_control_character(uri: str, control: str) -> None:
     with pytest.raises(InvalidURI, match="it contains a control character$"):
         connect(uri.format(control))
+
+
+# Names for which Python's resolver has nothing but a UnicodeError.
+NO_NAMES = ["a..b", ".invalid", "a..", ".", "a" * 64, "a。。b", "é" * 63]
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+def test_host_that_no_resolver_takes(host: str) -> None:
+    with pytest.raises(InvalidURI, match=r"hostname|outside ASCII"):
+        connect(f"ws://{host}/")
+    with pytest.raises(ValueError, match="^host must be a host: a str, not '.*': .*label"):
+        connect("ws://localhost/", host=host)
+    with pytest.raises(ValueError, match="^local_addr must be a pair of a host and a port, or None, not .*: .*label"):
+        connect("ws://localhost/", local_addr=(host, 0))
+
+
+def test_hosts_that_resolvers_take() -> None:
+    for host in (None, "localhost.", "bücher.example", b"localhost", "fe80::1%eth0", "0.0.0.0"):
+        connect("ws://localhost/", host=host)
+        connect("ws://localhost/", local_addr=None if host is None else (host, 0))
+    connect("ws://localhost/", happy_eyeballs_delay=0, interleave=0)
+    connect("ws://localhost/", happy_eyeballs_delay=None, interleave=None)
+    with pytest.raises(ValueError, match="^happy_eyeballs_delay must be a number of seconds, 0 or more"):
+        connect("ws://localhost/", happy_eyeballs_delay=-1)
+    with pytest.raises(TypeError, match="^interleave must be a whole number, 0 or more"):
+        connect("ws://localhost/", interleave=1.5)
+
+
+@pytest.mark.parametrize("host", [host for host in NO_NAMES if host.isascii()])
+@virtual
+async def test_redirect_to_a_host_that_no_resolver_takes(host: str) -> None:
+    async with site([redirect(f"ws://{host}/"), redirect(f"//{host}/")]) as web:
+        for _ in range(2):
+            with pytest.raises(InvalidURI, match="hostname has"):
+                await connect(web.uri())
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+@virtual
+async def test_proxy_that_no_resolver_takes(host: str) -> None:
+    for scheme in ("http", "https", "socks5h"):
+        with pytest.raises(InvalidProxy, match=r"hostname|outside ASCII"):
+            await connect("ws://localhost/", proxy=f"{scheme}://{host}:8080")
+
+
+@virtual
+async def test_redirects_keep_a_zone() -> None:
+    running_loop().network.hosts["fe80::1%eth0"] = ["127.0.0.1"]
+    async with site({"/a": redirect("/b"), "/b": let_in}, port=8000) as web:
+        async with connect("ws://[fe80::1%25eth0]:8000/a") as connection:
+            assert connection.protocol.uri.host == "fe80::1%eth0"
+        assert [request.headers["Host"] for request in web.asked] == [["[fe80::1]:8000"]] * 2
 
 
 @virtual

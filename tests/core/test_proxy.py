@@ -90,6 +90,9 @@ def test_valid(uri: str, parsed: Proxy, shown: str) -> None:
         ("http://[::1", "host or port is malformed"),
         ("http://a b", "hostname has characters that aren't allowed"),
         ("http://proxy\r\nA: b", "it contains a control character"),
+        ("http://a..b:8080", "hostname has an empty label"),
+        ("socks5h://.invalid", "hostname has an empty label"),
+        ("https://" + "a" * 64, "hostname has a label of 64 characters, more than 63"),
         ("http://é..fr", "characters outside ASCII can't be encoded"),
         ("http://proxy/path", "path is meaningless"),
         ("http://proxy//", "path is meaningless"),
@@ -249,6 +252,7 @@ def test_the_system_is_asked_for_exceptions(uri: str, asked: str, monkeypatch: p
         ("[::2]", False),
         ("[::ffff:128.0.0.1]", False),
         ("[fe80::1%eth0]", False),
+        ("[::1%25lo]", True),
     ],
 )
 def test_loopback(host: str, loopback: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ FLOORS: dict[int, str] = {
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._internals asyncio._link asyncio._loops asyncio._proxy asyncio._pump "
-        "asyncio._readable asyncio._serving"
+        "asyncio._auth asyncio._broadcast asyncio._dial asyncio._internals asyncio._link asyncio._loops asyncio._proxy "
+        "asyncio._pump asyncio._readable asyncio._serving"
     ),
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _allowed _checks",
+    3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _happy_eyeballs _allowed _checks",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
     1: "frames http11 headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
@@ -59,16 +59,19 @@ NEIGHBOURS = {
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio._readable"),
     ("asyncio._broadcast", "asyncio.connection"),
+    ("asyncio.client", "asyncio._dial"),
     ("asyncio.client", "asyncio._proxy"),
     ("asyncio.client", "asyncio.connection"),
     ("asyncio.connection", "asyncio._link"),
     ("asyncio.connection", "asyncio._pump"),
     ("asyncio.connection", "asyncio._readable"),
+    ("asyncio._dial", "asyncio._internals"),
     ("asyncio._link", "asyncio._internals"),
     ("asyncio._link", "asyncio._loops"),
     ("asyncio._link", "asyncio._pump"),
     ("asyncio._link", "asyncio._readable"),
     ("asyncio._loops", "asyncio._internals"),
+    ("asyncio._proxy", "asyncio._dial"),
     ("asyncio._pump", "asyncio._internals"),
     ("asyncio._pump", "asyncio._readable"),
     ("asyncio._readable", "asyncio._internals"),

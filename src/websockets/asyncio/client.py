@@ -26,6 +26,7 @@ from ..http11 import USER_AGENT, Request
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
+from ._dial import open_connection
 from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
@@ -115,7 +116,7 @@ share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
@@ -151,14 +152,20 @@ class connect:
         idle_timeout: seconds without data after which the connection is closed with 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
-            ``port`` to connect elsewhere than the URI says... With a proxy, those about TLS apply to the server, while
+            ``port`` to connect elsewhere than the URI says, ``family``, ``local_addr``... When a name has several
+            addresses, they are tried as RFC 8305 says, on any loop: ``happy_eyeballs_delay`` is the time in seconds
+            after which another one is tried while the one before doesn't answer, 0.25 by default; None to try the next
+            one only when the one before has failed. ``interleave`` is how many addresses of the first family come
+            before families take turns, 1 by default; ``all_errors=True`` has a failure be an :exc:`ExceptionGroup`.
+            ``server_hostname`` is the host of the URI by default, without a dot at its end (RFC 6066 section 3) and
+            without a zone. With a proxy, those about TLS apply to the server, while
             ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
             apply to an ``https://`` proxy; the others, to the TCP connection to the proxy.
 
     Raises:
         InvalidURI: ``uri`` isn't a WebSocket URI.
         InvalidProxy: ``proxy``, or what the system says, isn't the URI of a proxy.
-        OSError: the TCP connection fails.
+        OSError: the name isn't known, or the TCP connection fails, for each of its addresses.
         InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
         TimeoutError: it takes too long.
         TypeError: an option has a wrong type, or nobody takes it.
@@ -288,7 +295,7 @@ class connect:
         if kwargs.pop("unix", False):
             _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await streams.create_connection(factory, **kwargs)
+            _, connection = await open_connection(streams, factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses
