@@ -89,7 +89,7 @@ UNASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bits out of all range": ({"Sec-WebSocket-Extensions": f"permessage-deflate; server_max_window_bits={10**30}"}, {}),
     "bits below range": ({"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=7"}, {}),
     "bits with a zero": ({"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=08"}, {}),
-    "bits of ours": ({"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=8"}, {}),
+    "bits of ours": ({"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=7"}, {}),
     "subprotocol": ({"Sec-WebSocket-Protocol": "chat"}, {}),
     "another subprotocol": ({"Sec-WebSocket-Protocol": "x"}, {"subprotocols": ["chat"]}),
     "subprotocol in another case": ({"Sec-WebSocket-Protocol": "CHAT"}, {"subprotocols": ["chat"]}),
