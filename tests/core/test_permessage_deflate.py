@@ -316,7 +316,7 @@ def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
 def strictly(payload: bytes, bits: int) -> bytes:
     """Inflate in a window of exactly so many bits.
 
-    zlib looks at its window only for what isn't in the output that it is writing: a byte at a time, it has nothing else.
+    zlib looks at its window only for what isn't in the output that it writes. A byte at a time, it has nothing else.
     """
     stream = zlib.decompressobj(-bits)
     content = [stream.decompress(payload, 1)]

@@ -177,24 +177,27 @@ ENDLESS: dict[str, tuple[bytes, bytes, int, type[Exception]]] = {
     "status line": (b"HTTP/1.1 101 ", b"a", MAX_LINE_LENGTH, InvalidHandshake),
     "header": (wire.response()[:-2] + b"a: ", b"b", MAX_LINE_LENGTH, InvalidMessage),
     "headers": (wire.response()[:-2], b"a: b\r\n", MAX_NUM_HEADERS * 6, InvalidMessage),
-    "body": (wire.response(500), b"a", MAX_BODY_SIZE, InvalidMessage),
+    "body": (wire.response(500), b"a", MAX_BODY_SIZE, InvalidStatus),
+    "announced body": (wire.response(500, {"Content-Length": "9" * 18}), b"a", MAX_BODY_SIZE, InvalidStatus),
+    "interim responses": (b"", wire.response(103), 16 * len(wire.response(103)), InvalidMessage),
+    "folded header": (wire.response()[:-2] + b"a: b\r\n", b" \r\n", MAX_LINE_LENGTH, InvalidMessage),
     "chunks": (
         wire.response(500, {"Transfer-Encoding": "chunked"}),
         b"8\r\n12345678\r\n",
         MAX_BODY_SIZE * 13 // 8,
-        InvalidMessage,
+        InvalidStatus,
     ),
     "chunk extension": (
         wire.response(500, {"Transfer-Encoding": "chunked"}) + b"1;",
         b"a",
         MAX_LINE_LENGTH,
-        InvalidMessage,
+        InvalidStatus,
     ),
     "trailers": (
         wire.response(500, {"Transfer-Encoding": "chunked"}) + b"0\r\n",
         b"a: b\r\n",
         MAX_NUM_HEADERS * 6,
-        InvalidMessage,
+        InvalidStatus,
     ),
 }
 
@@ -232,7 +235,10 @@ async def test_s71_endless_answers(start: bytes, more: bytes, most: int, kind: t
         ("/a b", SecurityError),
         ("ws://local host/", InvalidURI),
         ("/a\tb", InvalidURI),
-        ("", SecurityError),
+        ("", InvalidHeader),
+        ("#a", SecurityError),
+        ("http://localhost:0/", OSError),
+        ("/\xff", SecurityError),
     ],
 )
 @virtual

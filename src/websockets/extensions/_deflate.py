@@ -43,8 +43,8 @@ FIN, RSV1 = 0x80, 0x40
 # Window sizes, as powers of two of bytes (RFC 7692 section 7.1.2).
 MIN_BITS, MAX_BITS = 8, 15
 
-# The least that zlib makes. It compresses for a window of 8 bits all the same: of any window it leaves the last 262 bytes
-# alone, in which a longest match and the search for the next one must fit. Of 512 bytes that are 250, which fit in 256.
+# The least that zlib makes. It compresses for a window of 8 bits all the same: of any window it leaves the last 262
+# bytes alone, where a longest match and the search for the next one must fit. Of 512 bytes it uses 250, and 256 do.
 MIN_ZLIB_BITS = 9
 
 
