@@ -7,7 +7,9 @@ import contextlib
 import multiprocessing
 import os
 import re
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -219,6 +221,30 @@ async def test_s71_endless_answers(start: bytes, more: bytes, most: int, kind: t
     await refuses(send, kind)
     # What was given to the kernel before the client hung up is on top.
     assert sent < most + 3 * 65_536 + 1000 * len(more)
+
+
+@scenario(71)
+@each_loop
+@pytest.mark.parametrize("end", ["silence", "stream", "reset"])
+async def test_s71_a_refusal_without_the_end_of_its_body(end: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.0 503\r\nContent-Length: 100\r\n\r\nbecause")
+        await writer.drain()
+        if end == "silence":
+            await reader.read()
+        elif end == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(InvalidStatus, match="HTTP 503$") as caught:
+            await connect(f"ws://127.0.0.1:{port}/", proxy=None, open_timeout=0.1 if end == "silence" else 10)
+        assert caught.value.response.body == b"because"
+        assert isinstance(caught.value.__cause__, TimeoutError if end == "silence" else EOFError)
 
 
 # --------------------------------------------------------------------------------------------------------- redirects
