@@ -531,10 +531,9 @@ class ResponseParser:
         Raises:
             EOFError: if the response is not complete. Where its body is what lacks, :meth:`cut` has it.
         """
-        if self._response is None:
+        if self._response is None or self._body is None:
             self._head.eof()
-        if self._body is not None:
-            self._body.eof()
+        self._body.eof()
         return self._complete(self._response)
 
     def cut(self) -> Response | None:
