@@ -24,6 +24,7 @@ from websockets.exceptions import (
     InvalidProxyMessage,
     InvalidProxyStatus,
     ProxyError,
+    SecurityError,
     StatusLineTooLong,
     TooManyHeaders,
 )
@@ -385,7 +386,8 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 2000 OK\r\n", ValueError, "invalid HTTP status line: HTTP/1.1 2000 OK"),
         (b"\x05\xff", ValueError, r"invalid character in HTTP status line: \x05"),
         (HEAD + b"a\r\n", ValueError, "invalid HTTP header line: a"),
-        (HEAD + b"a: b\r\n c\r\n", ValueError, "unsupported folding of HTTP header line:  c"),
+        (HEAD + b" c: d\r\n", ValueError, "unsupported folding of HTTP header line:  c: d"),
+        (b"HTTP/1.1 100 x\r\n\r\n" * 17, SecurityError, "number of interim responses exceeds limit of 16"),
         (HEAD + b"a b: c\r\n", ValueError, "invalid HTTP header name: a b"),
         (
             b"HTTP/1.1 200 " + b"x" * MAX_LINE_LENGTH,

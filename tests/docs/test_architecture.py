@@ -37,7 +37,7 @@ FLOORS: dict[int, str] = {
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _happy_eyeballs _allowed _checks",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 headers uri datastructures _statistics",
+    1: "frames http11 _bodies headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
@@ -124,6 +124,7 @@ NEIGHBOURS = {
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
     ("exceptions", "_deprecated"),
+    ("http11", "_bodies"),
     ("http11", "datastructures"),
     ("legacy.auth", "legacy._server_side"),
     ("legacy.client", "legacy.exceptions"),

@@ -16,13 +16,22 @@ from types import TracebackType
 from typing import Any, Literal
 
 from .._layout import share_names
-from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
+from .._opening import (
+    MAX_REDIRECTS,
+    Backoff,
+    GiveUp,
+    describe,
+    is_redirect,
+    redirect_location,
+    redirected,
+    retry_after,
+)
 from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
 from ..client import ClientProtocol, backoff, process_exception
 from ..datastructures import HeadersLike
-from ..exceptions import InvalidURI, SecurityError
+from ..exceptions import InvalidHeader, InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
-from ..http11 import USER_AGENT, Request
+from ..http11 import USER_AGENT, Request, ResponseParser
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
@@ -87,8 +96,13 @@ class ClientConnection(Connection):
 
     def _ask(self, request: Request) -> None:
         self._session.request = request
+        self.protocol._parser = self._new_parser()
         self.protocol.send_request(request)
         self._attend()
+
+    def _new_parser(self) -> ResponseParser:
+        """What reads the response. Who follows a redirect doesn't wait for its body, which may never end."""
+        return ResponseParser(enough=is_redirect)
 
     async def _hear(self) -> None:
         """Wait for the response, be it none."""
@@ -226,20 +240,23 @@ class connect:
     async def connect(self) -> ClientConnection:
         """Connect, following redirects; see the class for what it raises."""
         limit = asyncio.timeout(self.open_timeout)
+        refusals: list[Exception] = []
         try:
             async with limit:
-                return await self._follow_redirects()
+                return await self._follow_redirects(refusals)
         except TimeoutError as exc:
             # The operating system has time-outs of its own, which say what they are.
-            if limit.expired():
-                raise TimeoutError("timed out during opening handshake") from exc
-            raise
+            if not limit.expired():
+                raise
+            if refusals:
+                raise refusals[0] from exc
+            raise TimeoutError("timed out during opening handshake") from exc
 
-    async def _follow_redirects(self) -> ClientConnection:
+    async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
         location, uri, headers = self.uri, self._uri, self.additional_headers
         for _ in range(MAX_REDIRECTS):
             try:
-                return await self._attempt(uri, headers)
+                return await self._attempt(uri, headers, refusals)
             except Exception as exc:
                 target = self._redirect(exc, location)
                 if target is exc:
@@ -270,14 +287,19 @@ class connect:
         """
         try:
             return redirect_location(exc, self.uri) or exc
-        except InvalidURI as error:
+        except (InvalidURI, InvalidHeader) as error:
             return error
 
-    async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
+    async def _attempt(
+        self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
+    ) -> ClientConnection:
+        """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
         connection = await self._create_connection(uri)
         try:
             await connection._open(headers, self.user_agent_header)
         except BaseException:
+            if refusal := connection.protocol._wait_no_longer():
+                refusals.append(refusal)
             connection._abort()
             raise
         return connection
