@@ -312,6 +312,9 @@ RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 # time to live expired (RFC 1928 section 6); and the only one that SOCKS 4 has for all of these.
 RETRIED_REPLIES: Final = frozenset({1, 3, 4, 5, 6, 91})
 
+# What python-socks says when the proxy closes the connection; each of its releases has another class for it.
+SOCKS_ENDED: Final = "Connection closed unexpectedly"
+
 
 def backoff(
     initial_delay: float = BACKOFF_INITIAL_DELAY,
@@ -364,14 +367,8 @@ def process_exception(exc: Exception) -> Exception | None:
 
 
 def _may_pass(exc: BaseException | None) -> bool:
-    """Whether SOCKS failed because the proxy closed the connection, or with a reply that may be another later.
-
-    python-socks isn't needed to know its errors: the reply is ``error_code``, and the end of the stream is the cause.
-    """
-    if exc is None:
-        return False
-    ended = type(exc.__cause__).__name__ == "IncompleteReadError"
-    return ended or getattr(exc, "error_code", None) in RETRIED_REPLIES
+    """Whether python-socks, which isn't needed for this, failed as the proxy closed the connection or has trouble."""
+    return getattr(exc, "error_code", None) in RETRIED_REPLIES or str(exc) == SOCKS_ENDED
 
 
 # Names of old. Type checkers must not take this for a promise that any name exists.

@@ -11,11 +11,10 @@ import contextlib
 import functools
 import logging
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from .._layout import share_names
 from .._opening import (
@@ -371,7 +370,6 @@ class _Connections:
     def __init__(self, connecting: connect) -> None:
         self._connecting = connecting
         self._delays = Backoff(connecting.reconnect_delays)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: ClientConnection | None = None
         self._opened = 0.0
         self._over = self._running = False
@@ -398,20 +396,15 @@ class _Connections:
             await self._leave()
 
     def __del__(self) -> None:
-        if self._connection is not None and self._loop is not None:
-            # This may be any thread, and the end of the program.
+        if self._connection is not None:
+            # Any thread may collect this, and the loop may be closed.
             with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_start_closing, self._connection)
+                self._connection.loop.call_soon_threadsafe(_start_closing, self._connection)
 
     @contextlib.contextmanager
     def _run(self) -> Iterator[None]:
         if self._running:
             raise RuntimeError("this iteration over connect() is waiting in another task")
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            # As with a generator, the loop waits until this is closed if the program ends while it is in use.
-            if (begin := sys.get_asyncgen_hooks().firstiter) is not None:
-                begin(cast(Any, self))
         self._running = True
         try:
             yield
