@@ -216,7 +216,7 @@ async def test_iteration_that_has_ended_gives_no_more() -> None:
 @virtual
 async def test_one_task_at_a_time() -> None:
     waiting = iteration("ws://nowhere/", reconnect_delays=lambda: itertools.repeat(1.0))
-    task = asyncio.create_task(cast("Coroutine[Any, Any, ClientConnection]", anext(waiting)))
+    task = asyncio.create_task(anext(waiting))
     await idle()
     text = "^this iteration over connect\\(\\) is waiting in another task$"
     with pytest.raises(RuntimeError, match=text):

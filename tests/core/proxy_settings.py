@@ -1,9 +1,9 @@
 """Settings of the system beside targets: which proxy ours, curl 7.88.1 and httpx 0.28.1 take.
 
 The columns of curl and httpx were measured with a proxy that notes what it is asked; ``tests/interop`` measures that of
-curl again. Ours is what 17.4 does, wherever it does something; where it is an error there, or ignored, ours is what
-either of them does, as far as that makes sense. Both have no ``ws://``, so theirs stands for ``http://`` and
-``https://``.
+curl again. Where 17.4 takes a proxy or makes an exception, so do we. Where it raises an error or knows nothing of a
+setting, ours is what either of the others does, as far as that makes sense. Neither of them has ``ws://``, so theirs
+stands for ``http://`` and ``https://``.
 
 A proxy is written as its scheme and the credentials that it gets.
 """
@@ -17,7 +17,7 @@ HERE = "HERE"
 ELSEWHERE = "http://localhost:1"
 
 Environment = dict[str, str]
-Outcome = tuple[str, str]
+Outcome = tuple[str, ...]
 
 # Environment variables; the proxy that we take for ws:// and wss://; those of curl and httpx for http:// and https://.
 SETTINGS: list[tuple[Environment, Outcome, Outcome, Outcome]] = [

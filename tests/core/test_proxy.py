@@ -243,7 +243,7 @@ def outcome(proxy: Proxy | None) -> str:
 
 
 @pytest.mark.parametrize(("variables", "ours"), [row[:2] for row in proxy_settings.SETTINGS])
-def test_table_of_settings(variables: dict[str, str], ours: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_of_settings(variables: dict[str, str], ours: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     here = {name: value.replace(proxy_settings.HERE, "proxy:3128") for name, value in variables.items()}
     set_environment(monkeypatch, here)
     for uri, expected in zip((PLAIN, SECURE), ours, strict=True):
