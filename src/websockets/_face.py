@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._lifecycle import State
+from ._options import checked_seconds
 from ._statistics import NOTHING, Statistics
 from .http11 import Request, Response
 from .typing import LoggerLike, Subprotocol
@@ -25,7 +26,7 @@ __all__ = ["Face"]
 
 
 class Face:
-    """What users may ask of a connection at any time; nothing here has an effect or waits."""
+    """What users may ask of a connection at any time, and the times that they may change; nothing here waits."""
 
     if TYPE_CHECKING:
         protocol: Protocol
@@ -38,6 +39,7 @@ class Face:
         _saved_sent: int
 
         def _address(self, name: str) -> Any: ...
+        def _set_time(self, name: str, seconds: float | None) -> None: ...
 
     @property
     def id(self) -> uuid.UUID:
@@ -125,6 +127,42 @@ class Face:
     def close_reason(self) -> str | None:
         """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
         return self.protocol.close_reason
+
+    @property
+    def ping_interval(self) -> float | None:
+        """Seconds between keepalive pings, None for no keepalive. When it is set, the next ping is due that much later.
+
+        A value that isn't a positive number or None raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_interval
+
+    @ping_interval.setter
+    def ping_interval(self, seconds: float | None) -> None:
+        self._set_time("ping_interval", checked_seconds("ping_interval", seconds))
+
+    @property
+    def ping_timeout(self) -> float | None:
+        """Seconds to wait for a sign of life after a keepalive ping, None to never give up. It may be set at any time.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_timeout
+
+    @ping_timeout.setter
+    def ping_timeout(self, seconds: float | None) -> None:
+        self._set_time("ping_timeout", checked_seconds("ping_timeout", seconds, zero=True))
+
+    @property
+    def close_timeout(self) -> float | None:
+        """Seconds that closing may take, None for no limit. When it is set, it counts from the next :meth:`close` on.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.close_timeout
+
+    @close_timeout.setter
+    def close_timeout(self, seconds: float | None) -> None:
+        self._set_time("close_timeout", checked_seconds("close_timeout", seconds, zero=True))
 
     @property
     def close_exc(self) -> ConnectionClosed:

@@ -486,6 +486,37 @@ async def test_serve_forever_until_cancelled(caplog: pytest.LogCaptureFixture) -
 
 
 @virtual
+async def test_connections_and_tasks_of_a_server() -> None:
+    running: list[asyncio.Task[Any] | None] = []
+    going_on = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        running.append(asyncio.current_task())
+        await connection.wait_closed()
+        await going_on.wait()
+
+    async with serving(handler) as server:
+        assert server.all_connections == server.handler_tasks == set()
+        opening = await reach(server)
+        assert server.all_connections == server.handler_tasks == set()
+        peer = await enter(server)
+        await idle()
+        (connection,) = server.all_connections
+        assert server.connections == {connection}
+        assert server.handler_tasks == {*running}
+        peer.reset()
+        await idle()
+        # It is closed, and its handler goes on.
+        assert server.connections == set()
+        assert server.all_connections == {connection}
+        assert server.handler_tasks == {*running}
+        going_on.set()
+        await idle()
+        assert server.all_connections == server.handler_tasks == set()
+        opening.reset()
+
+
+@virtual
 async def test_serve_forever_cancelled_twice() -> None:
     async def handler(connection: ServerConnection) -> None:
         await asyncio.sleep(100)

@@ -33,12 +33,15 @@ SNAPSHOT = Path(__file__).with_name("public_api.json")
 
 # Names that programs rely on, although no module exports them.
 UNEXPORTED = {
+    "websockets.asyncio.client": "process_exception",
     "websockets.client": "ClientConnection backoff process_exception",
     "websockets.datastructures": "SupportsKeysAndGetItem",
+    "websockets.http11": "RequestParser ResponseParser",
     "websockets.legacy.exceptions": "AbortHandshake InvalidStatusCode RedirectHandshake",
     "websockets.protocol": "Event",
     "websockets.server": "ServerConnection",
     "websockets.typing": "BytesLike DataLike",
+    "websockets.utils": "generate_key",
 }
 
 # Methods with underscores that programs call, by operators and statements.

@@ -128,6 +128,43 @@ async def test_members_of_a_connection() -> None:
 
 
 @virtual
+async def test_members_that_a_program_sets() -> None:
+    async with opened(ping_interval=None) as (websocket, peer):
+        websocket.ping_interval, websocket.ping_timeout, websocket.close_timeout = 5, 7, 3
+        assert (websocket.ping_interval, websocket.ping_timeout, websocket.close_timeout) == (5, 7, 3)
+        start = asyncio.get_running_loop().time()
+        assert (await peer.read_frame()).opcode == wire.PING
+        assert (await peer.read_frame()).opcode == wire.CLOSE
+        waiter = websocket.connection_lost_waiter
+        assert not waiter.done()
+        await asyncio.shield(waiter)
+        assert asyncio.get_running_loop().time() - start == pytest.approx(15, abs=0.1)
+    with pytest.raises(ValueError, match=r"^close_timeout must be positive or equal to zero: -1$"):
+        websocket.close_timeout = -1
+
+
+@virtual
+async def test_max_size_that_a_program_sets() -> None:
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        await websocket.recv()
+        await websocket.send("x" * 1000)
+        await websocket.wait_closed()
+
+    async with serve(handler, "localhost", 0) as server:
+        for size in (None, 1000, 999):
+            client = await connect(uri_of(server), max_size=1)
+            client.max_size = size
+            assert client.max_size == size
+            await client.send("now")
+            if size == 999:
+                with pytest.raises(ConnectionClosedError, match="1009"):
+                    await client.recv()
+            else:
+                assert len(await client.recv()) == 1000
+            await client.close()
+
+
+@virtual
 async def test_addresses_of_old() -> None:
     seen: list[WebSocketServerProtocol] = []
 

@@ -13,8 +13,9 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from .._deprecated import names_of_old
 from .._layout import share_names
 from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
 from .._options import (
@@ -26,7 +27,8 @@ from .._options import (
     queue_marks,
     renamed_argument,
 )
-from ..client import ClientProtocol, backoff, process_exception
+from ..client import ClientProtocol, backoff
+from ..client import process_exception as process_exception
 from ..datastructures import HeadersLike
 from ..exceptions import InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
@@ -37,7 +39,7 @@ from ..uri import WebSocketURI, parse_uri
 from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
-__all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
+__all__ = ["ClientConnection", "connect", "unix_connect"]
 
 
 class ClientConnection(Connection):
@@ -199,7 +201,7 @@ class connect:
         headers: Any = renamed_argument(kwargs, "extra_headers", "additional_headers", additional_headers)
         queue_marks(max_queue)  # a mistake shows now, and not when the connection is made
         self.uri = uri
-        self._uri = parse_uri(uri)
+        self.ws_uri = self._uri = parse_uri(uri)
         check_tls(self._uri, kwargs)
         self.additional_headers: HeadersLike | None = headers
         self.user_agent_header = user_agent_header
@@ -208,7 +210,7 @@ class connect:
         self.open_timeout = open_timeout
         self.reconnect_delays = reconnect_delays
         self.logger = logging.getLogger("websockets.client") if logger is None else logger
-        self.connection_kwargs = kwargs
+        self.create_connection_kwargs = kwargs
         self._protocol = functools.partial(
             ClientProtocol,
             origin=origin,
@@ -226,11 +228,11 @@ class connect:
             write_limit=write_limit,
             **idle_option(idle_timeout),
         )
-        self.connection: ClientConnection | None = None
-        self._entered = False
 
     # What makes the TCP connection, if not the loop: a network in memory, in tests.
     _streams: Any = None
+    connection: ClientConnection | None = None
+    _entered = False
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -257,8 +259,8 @@ class connect:
                     raise
                 if isinstance(target, Exception):
                     raise target from target.__cause__ or exc
-                uri, headers = redirected(target, uri, self.connection_kwargs, headers)
-                check_tls(uri, self.connection_kwargs)
+                uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
+                check_tls(uri, self.create_connection_kwargs)
                 location = target
         raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
 
@@ -285,7 +287,8 @@ class connect:
             return error
 
     async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
-        connection = await self._create_connection(uri)
+        self.ws_uri = uri
+        connection = await self.open_tcp_connection()
         try:
             await connection._open(headers, self.user_agent_header)
         except BaseException:
@@ -293,12 +296,19 @@ class connect:
             raise
         return connection
 
-    async def _create_connection(self, uri: WebSocketURI) -> ClientConnection:
+    async def open_tcp_connection(self) -> ClientConnection:
+        """Open a TCP connection, through a proxy if there is one, without the opening handshake. May be overridden.
+
+        Returns:
+            The connection, in the state CONNECTING.
+        """
+        uri = self.ws_uri
+
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
 
         streams = self._streams or asyncio.get_running_loop()
-        kwargs = connection_arguments(uri, self.connection_kwargs)
+        kwargs = connection_arguments(uri, self.create_connection_kwargs)
         proxy = await choose_proxy(self.proxy, uri, kwargs)
         if proxy is not None:
             return await connect_through(proxy, uri, factory, kwargs, self.user_agent_header)
@@ -319,7 +329,8 @@ class connect:
             raise RuntimeError("connect() isn't reentrant")
         self._entered = True
         try:
-            self.connection = await self.connect()
+            # A class may have a way of its own to be awaited.
+            self.connection = await self
         except BaseException:
             self._entered = False
             raise
@@ -330,7 +341,8 @@ class connect:
     ) -> None:
         connection, self.connection = self.connection, None
         self._entered = False
-        assert connection is not None
+        if connection is None:
+            raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
 
     async def __aiter__(self) -> AsyncIterator[ClientConnection]:
@@ -343,7 +355,7 @@ class connect:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection = await self.connect()
+                connection = await self
             except Exception as exc:
                 await self._wait_after(exc, delays)
                 continue
@@ -391,3 +403,8 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
     return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
+from .._deprecated import names_of_old
 from .._messages import (
     MISSING,
     OPCODE_BINARY,
@@ -444,3 +445,8 @@ async def _each(items: Iterable[object]) -> AsyncIterator[object]:
 
 def _as_cause(exc: BaseException) -> Exception:
     return exc if isinstance(exc, Exception) else ConnectionAbortedError("sending a fragmented message was cancelled")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

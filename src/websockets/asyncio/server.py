@@ -15,9 +15,10 @@ import os
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._capacity import RETRY_AFTER, Capacity
+from .._deprecated import names_of_old
 from .._layout import share_names
 from .._options import (
     checked_capacity,
@@ -507,3 +508,8 @@ def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = N
         **kwargs: as for :func:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
     return serve(handler, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

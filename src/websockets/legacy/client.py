@@ -12,9 +12,10 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
+from .._deprecated import names_of_old
 from .._opening import redirect_location, resolve_location
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
@@ -326,9 +327,9 @@ class Connect(_connect):
             compression=compression,
             additional_headers=extra_headers,
             user_agent_header=user_agent_header,
-            process_exception=_try_again,
+            process_exception=self.process_exception,
             open_timeout=open_timeout,
-            reconnect_delays=self._delays,
+            reconnect_delays=self.reconnect_delays,
             max_size=max_size,
             max_queue=max_queue,
             logger=logger,
@@ -336,13 +337,14 @@ class Connect(_connect):
         )
         self._connection = functools.partial(_make_connection, create_protocol, connection_options)
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # In the legacy API, how a block ended was nobody's business on the other side.
-        await super().__aexit__(None, None, None)
+    # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
 
-    def _delays(self) -> Iterator[float]:
+    @staticmethod
+    def process_exception(exc: Exception) -> None:
+        """Nothing ends an iteration: in the legacy API, everything is worth another attempt."""
+
+    def reconnect_delays(self) -> Iterator[float]:
+        """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -361,21 +363,31 @@ class Connect(_connect):
         except InvalidURI as error:
             return error
 
+    protocol: WebSocketClientProtocol
+    """The connection, once there is one."""
+
+    def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
+        # Classes override one or the other.
+        return self.__await_impl__().__await__()
+
+    async def __await_impl__(self) -> WebSocketClientProtocol:
+        """Connect; for a class that has an ``__await__`` of its own."""
+        self.protocol = await self.connect()
+        return self.protocol
+
+    async def __aenter__(self) -> WebSocketClientProtocol:
+        return await self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In the legacy API, how a block ended was nobody's business on the other side.
+        await self.protocol.close()
+
     if TYPE_CHECKING:
         # As those of today, with a connection of old.
         async def connect(self) -> WebSocketClientProtocol: ...
-        def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]: ...
-        async def __aenter__(self) -> WebSocketClientProtocol: ...
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
-
-    @property
-    def protocol(self) -> WebSocketClientProtocol | None:
-        """The connection, in an ``async with`` block."""
-        return cast(WebSocketClientProtocol | None, self.connection)
-
-
-def _try_again(exc: Exception) -> None:
-    """In the legacy API, everything is worth another attempt."""
 
 
 def _make_connection(
@@ -412,3 +424,8 @@ def unix_connect(
         **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
     """
     return connect(uri=uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

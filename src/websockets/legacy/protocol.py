@@ -14,8 +14,9 @@ import asyncio
 import inspect
 import warnings
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .._deprecated import names_of_old
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
@@ -40,7 +41,6 @@ GONE: Final = {
     "close_connection": _CLOSE,
     "close_connection_task": _CLOSE,
     "close_transport": "call transport.close() or transport.abort()",
-    "connection_lost_waiter": "await wait_closed()",
     "keepalive_ping": _KEEPALIVE,
     "keepalive_ping_task": _KEEPALIVE,
     "messages": _READ,
@@ -118,10 +118,6 @@ class WebSocketCommonProtocol(Connection):
             warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
         if loop is not None:
             warnings.warn("remove loop argument", DeprecationWarning, stacklevel=2)
-        self.ping_interval = ping_interval
-        self.ping_timeout = ping_timeout
-        self.close_timeout = closing_time(close_timeout, timeout)
-        self.max_size = max_size
         self.max_queue = max_queue
         self.read_limit = read_limit
         self.write_limit = write_limit
@@ -133,7 +129,7 @@ class WebSocketCommonProtocol(Connection):
             self._make_protocol(max_size, logger),
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
-            close_timeout=self.close_timeout,
+            close_timeout=closing_time(close_timeout, timeout),
             max_queue=max_queue,
             write_limit=write_limit,
             idle_timeout=idle_timeout,
@@ -163,6 +159,16 @@ class WebSocketCommonProtocol(Connection):
         return None if transport is None else transport.get_extra_info(name)
 
     # ----------------------------------------------------------------------------------------------------------- asking
+
+    @property
+    def max_size(self) -> Any:
+        """Limit of incoming messages in bytes, None for no limit. When it is set, it counts from the next frame on."""
+        message, fragment = self.protocol.max_message_size, self.protocol.max_fragment_size
+        return message if fragment is None else (message, fragment)
+
+    @max_size.setter
+    def max_size(self, size: int | None) -> None:
+        self.protocol.max_message_size = size
 
     @property
     def host(self) -> str | None:
@@ -424,3 +430,8 @@ def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.pop("loop", None) is not None:
         warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)
     return {"legacy_recv": True} if arguments.pop("legacy_recv", False) else {}
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)
