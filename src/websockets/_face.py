@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import uuid
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from ._lifecycle import State
 from ._options import checked_seconds
@@ -22,7 +23,30 @@ if TYPE_CHECKING:
     from .exceptions import ConnectionClosed
     from .protocol import Protocol
 
-__all__ = ["Face"]
+__all__ = ["Face", "assignable"]
+
+
+T = TypeVar("T")
+
+
+class assignable(Generic[T]):
+    """A property which an object may have for itself: what a program assigns comes first, and nobody else looks at it.
+
+    Parameters:
+        fget: the method that gets it.
+    """
+
+    def __init__(self, fget: Callable[[Any], T]) -> None:
+        self.fget = fget
+        self.__doc__ = fget.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self | T:
+        return self if instance is None else self.fget(instance)
 
 
 class Face:
@@ -41,7 +65,7 @@ class Face:
         def _address(self, name: str) -> Any: ...
         def _set_time(self, name: str, seconds: float | None) -> None: ...
 
-    @property
+    @assignable
     def id(self) -> uuid.UUID:
         """Unique identifier of the connection, for logs."""
         return self.protocol.id
@@ -58,24 +82,27 @@ class Face:
     def logger(self, logger: LoggerLike) -> None:
         self._logger = logger
 
-    @property
+    @assignable
     def request(self) -> Request | None:
         """The request of the opening handshake; None before there is one."""
         return self._session.request
 
-    @property
+    @assignable
     def response(self) -> Response | None:
         """The response of the opening handshake; None before there is one."""
         return self._session.response
 
-    @property
+    @assignable
     def latency(self) -> float:
         """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
         return self._session.latency
 
-    @property
+    @assignable
     def statistics(self) -> Statistics:
         """What was sent and received until now; a snapshot."""
+        return self._counted()
+
+    def _counted(self) -> Statistics:
         protocol = self.protocol
         tally, decoder = protocol._tally or NOTHING, protocol._decoder
         messages, encoded = protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)

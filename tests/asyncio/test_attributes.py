@@ -255,6 +255,28 @@ async def test_a_class_that_reads_close_timeout_when_it_closes() -> None:
     assert told == [4, 4]
 
 
+# ------------------------------------------------------------------------------------------------ a program's own names
+
+
+@pytest.mark.parametrize("name", ["id", "request", "response", "latency", "statistics"])
+@both_sides
+@virtual
+async def test_names_that_a_program_uses_for_itself(side: Side, name: str) -> None:
+    """Such as an id of its own, for the user; the library keeps what it needs."""
+    async with open_end(side, idle_timeout=5, ping_interval=None) as (connection, peer):
+        assert getattr(connection, name) is not None
+        setattr(connection, name, "mine")
+        assert getattr(connection, name) == "mine"
+        await peer.text("hello")
+        assert await connection.recv() == "hello"
+        await peer.expect_close(1001, "idle timeout")
+        await peer.finish(1001)
+        await connection.wait_closed()
+        assert getattr(connection, name) == "mine"
+        delattr(connection, name)
+        assert getattr(connection, name) != "mine"
+
+
 # --------------------------------------------------------------------------------------------------- limits of messages
 
 

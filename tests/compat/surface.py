@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import websockets
+from websockets._face import assignable
 from websockets.asyncio import _pump, _readable
 from websockets.version import version
 
@@ -159,7 +160,7 @@ def describe_members(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def describe_member(cls: type, name: str, value: Any) -> str:
-    if isinstance(value, property):
+    if isinstance(value, property | assignable):
         assert value.fget is not None
         return f"property{signature(value.fget)}"
     if isinstance(value, classmethod | staticmethod):

@@ -101,9 +101,9 @@ async def test_classes_that_have_their_own_way_to_be_awaited() -> None:
         await client.close()
         assert again.ways == ["__await__"] * 3
         async with Waiting(uri_of(server)) as client:
-            assert client.waited  # type: ignore[attr-defined]
+            assert client.waited
         client = await Waiting(uri_of(server))
-        assert client.waited  # type: ignore[attr-defined]
+        assert client.waited
         await client.close()
 
 
@@ -526,6 +526,17 @@ async def test_redirects() -> None:
         assert web.targets == ["/a", "/b", "/c?d"]
         with pytest.raises(SecurityError, match="more than 10 redirects"):
             await connect(web.uri("/loop"))
+
+
+@virtual
+async def test_a_class_with_fewer_redirects() -> None:
+    class Few(Connect):
+        MAX_REDIRECTS_ALLOWED = 3
+
+    async with site({"/": redirect("/")}) as web:
+        with pytest.raises(SecurityError, match="more than 3 redirects"):
+            await Few(web.uri())
+        assert web.targets == ["/"] * 3
 
 
 @virtual

@@ -28,6 +28,7 @@ from websockets.legacy.client import WebSocketClientProtocol, connect
 from websockets.legacy.protocol import GONE, UNCALLED, WebSocketCommonProtocol
 from websockets.legacy.server import WebSocketServerProtocol, serve
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 
 
 @asynccontextmanager
@@ -141,6 +142,26 @@ async def test_members_that_a_program_sets() -> None:
         assert asyncio.get_running_loop().time() - start == pytest.approx(15, abs=0.1)
     with pytest.raises(ValueError, match=r"^close_timeout must be positive or equal to zero: -1$"):
         websocket.close_timeout = -1
+
+
+@virtual
+async def test_names_that_a_class_uses_for_itself() -> None:
+    class Own(WebSocketServerProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.id, self.request, self.response = 1, 2, 3  # type: ignore[assignment]
+            super().__init__(*args, **kwargs)
+
+        def connection_open(self) -> None:
+            self.subprotocol, self.extensions = Subprotocol("mine"), []
+
+    async def handler(websocket: Any, path: str) -> None:
+        assert (websocket.id, websocket.request, websocket.response) == (1, 2, 3)
+        await websocket.send(f"{path} {websocket.subprotocol} {websocket.extensions}")
+
+    with pytest.warns(DeprecationWarning, match="remove second argument"):
+        serving = serve(handler, "localhost", 0, create_protocol=Own)
+    async with serving as server, connect(uri_of(server, "/a"), compression=None) as client:
+        assert await client.recv() == "/a mine []"
 
 
 @virtual

@@ -508,7 +508,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""
-        seen, decoder = self.statistics, self.protocol._decoder
+        seen, decoder = self._counted(), self.protocol._decoder
         return (
             *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
             # A large frame that is still arriving: no other can be in between.

@@ -170,7 +170,7 @@ class Server:
             if connection.state is State.CONNECTING:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
+                connection._close_for_server(code, reason)
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
 
@@ -374,8 +374,9 @@ class Server:
     def _handle(self, connection: ServerConnection) -> Awaitable[None]:
         handler = cast("Callable[..., Awaitable[None]]", self.handler)
         if self._options.takes_path:
-            assert connection.request is not None
-            return handler(connection, connection.request.path)
+            request = connection._session.request
+            assert request is not None
+            return handler(connection, request.path)
         return handler(connection)
 
 

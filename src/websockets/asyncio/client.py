@@ -250,7 +250,7 @@ class connect:
 
     async def _follow_redirects(self) -> ClientConnection:
         location, uri, headers = self.uri, self._uri, self.additional_headers
-        for _ in range(MAX_REDIRECTS):
+        for _ in range(self._redirects()):
             try:
                 return await self._attempt(uri, headers)
             except Exception as exc:
@@ -262,7 +262,11 @@ class connect:
                 uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
                 check_tls(uri, self.create_connection_kwargs)
                 location = target
-        raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+        raise SecurityError(f"more than {self._redirects()} redirects")
+
+    def _redirects(self) -> int:
+        """How many attempts there may be, redirects included."""
+        return MAX_REDIRECTS
 
     def _redirect(self, exc: Exception, location: str) -> Exception | str:
         # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.

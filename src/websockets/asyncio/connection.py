@@ -66,7 +66,8 @@ class Connection(Link):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close(CloseCode.NORMAL_CLOSURE if exc_type is None else CloseCode.INTERNAL_ERROR)
+        # A class may have a close() without parameters.
+        await (self.close() if exc_type is None else self.close(CloseCode.INTERNAL_ERROR))
 
     def __aiter__(self) -> AsyncIterator[Data]:
         """Messages, until the connection closes normally.

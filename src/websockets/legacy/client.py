@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
 from .._deprecated import names_of_old
-from .._opening import redirect_location, resolve_location
+from .._opening import MAX_REDIRECTS, redirect_location, resolve_location
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
@@ -188,11 +188,12 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             InvalidMessage: there is none.
         """
         await self._hear()
-        if self.response is None:
+        response = self._session.response
+        if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
-        headers = self.response.headers
+        headers = response.headers
         self.response_headers = headers if self._by_today else headers_received(headers)
-        return self.response.status_code, self.response_headers
+        return response.status_code, self.response_headers
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 
@@ -277,6 +278,7 @@ class Connect(_connect):
         ValueError: options contradict each other or the URI.
     """
 
+    MAX_REDIRECTS_ALLOWED: int = MAX_REDIRECTS
     BACKOFF_INITIAL: float = _client.BACKOFF_INITIAL_DELAY
     BACKOFF_MIN: float = _client.BACKOFF_MIN_DELAY
     BACKOFF_MAX: float = _client.BACKOFF_MAX_DELAY
@@ -346,6 +348,9 @@ class Connect(_connect):
     def reconnect_delays(self) -> Iterator[float]:
         """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
+
+    def _redirects(self) -> int:
+        return self.MAX_REDIRECTS_ALLOWED
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Whether a failed attempt is a redirect to follow.

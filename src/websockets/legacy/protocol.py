@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._deprecated import names_of_old
@@ -23,7 +23,7 @@ from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode, Opcode
 from ..protocol import Protocol, Side, State
-from ..typing import Data, LoggerLike
+from ..typing import Data, LoggerLike, Subprotocol
 
 __all__ = ["WebSocketCommonProtocol"]
 
@@ -203,9 +203,22 @@ class WebSocketCommonProtocol(Connection):
         return self.protocol.state is State.CLOSED
 
     @property
+    def subprotocol(self) -> Subprotocol | None:
+        """The subprotocol that was negotiated; a class that has its own opening handshake may set it."""
+        return self.protocol.subprotocol
+
+    @subprotocol.setter
+    def subprotocol(self, subprotocol: Subprotocol | None) -> None:
+        self.protocol.subprotocol = subprotocol
+
+    @property
     def extensions(self) -> list[Extension]:
-        """The extensions that were negotiated."""
+        """The extensions that were negotiated; a class that has its own opening handshake may set them."""
         return self.protocol.extensions
+
+    @extensions.setter
+    def extensions(self, extensions: Sequence[Extension]) -> None:
+        self.protocol.extensions = list(extensions)
 
     @property
     def close_rcvd(self) -> Close | None:
