@@ -49,6 +49,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
         "protocol": "CONNECTING=State.CONNECTING Event",
         "proxy": "Proxy get_proxy parse_proxy prepare_connect_request=build_connect_request",
         "typing": "PathLike",
+        "uri": "parse_uri",
     },
     "asyncio.connection": {
         "asyncio.server": "broadcast",

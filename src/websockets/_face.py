@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from ._allowed import check
 from ._lifecycle import State
-from ._options import checked_seconds
 from ._statistics import NOTHING, Statistics
 from .http11 import Request, Response
 from .typing import LoggerLike, Subprotocol
@@ -165,7 +165,7 @@ class Face:
 
     @ping_interval.setter
     def ping_interval(self, seconds: float | None) -> None:
-        self._set_time("ping_interval", checked_seconds("ping_interval", seconds))
+        self._set_time("ping_interval", check("ping_interval", seconds))
 
     @property
     def ping_timeout(self) -> float | None:
@@ -177,7 +177,7 @@ class Face:
 
     @ping_timeout.setter
     def ping_timeout(self, seconds: float | None) -> None:
-        self._set_time("ping_timeout", checked_seconds("ping_timeout", seconds, zero=True))
+        self._set_time("ping_timeout", check("ping_timeout", seconds))
 
     @property
     def close_timeout(self) -> float | None:
@@ -189,7 +189,7 @@ class Face:
 
     @close_timeout.setter
     def close_timeout(self, seconds: float | None) -> None:
-        self._set_time("close_timeout", checked_seconds("close_timeout", seconds, zero=True))
+        self._set_time("close_timeout", check("close_timeout", seconds))
 
     @property
     def close_exc(self) -> ConnectionClosed:

@@ -304,6 +304,14 @@ def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
     return is_text, encoded[1]
 
 
+def _checked(name: str, size: int | None) -> int | None:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise TypeError(f"{name} must be a number of bytes, or None for no limit, not {size!r}")
+    if size is not None and size < 0:
+        raise ValueError(f"{name} must be a number of bytes, or None for no limit, not {size}")
+    return size
+
+
 def as_limit(size: int | None) -> int:
     """A limit in bytes as the decoder takes it: -1 for none; what is beyond any payload limits nothing."""
     return -1 if size is None else min(size, MAX_PAYLOAD)
@@ -324,7 +332,7 @@ class Limits:
 
     @max_message_size.setter
     def max_message_size(self, size: int | None) -> None:
-        self._max_message_size = size
+        self._max_message_size = _checked("max_message_size", size)
         if self._decoder is not None:
             self._decoder.max_message = as_limit(size)
 
@@ -335,6 +343,6 @@ class Limits:
 
     @max_fragment_size.setter
     def max_fragment_size(self, size: int | None) -> None:
-        self._max_fragment_size = size
+        self._max_fragment_size = _checked("max_fragment_size", size)
         if self._decoder is not None:
             self._decoder.max_fragment = as_limit(size)

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .._allowed import LEGACY_CONNECTION, check_all
 from .._deprecated import names_of_old
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
@@ -118,6 +119,7 @@ class WebSocketCommonProtocol(Connection):
             warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
         if loop is not None:
             warnings.warn("remove loop argument", DeprecationWarning, stacklevel=2)
+        check_all(locals(), LEGACY_CONNECTION)
         self.max_queue = max_queue
         self.read_limit = read_limit
         self.write_limit = write_limit
