@@ -14,13 +14,14 @@ import os
 import re
 import urllib.request
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from ._deprecated import names_of_old
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
-from .http11 import Request, ResponseParser, _Body, _SizedBody
+from .http11 import Request, ResponseHeadParser
 from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
@@ -324,13 +325,6 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
     return Request(authority, headers, "CONNECT").serialize()
 
 
-class _HeadParser(ResponseParser):
-    """Reads a response and leaves its body: a refusal is one, even if the page that explains it never ends."""
-
-    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
-        return _SizedBody(0)
-
-
 class ConnectReader:
     """Reads the answer to a request for a tunnel, under the limits of an opening handshake.
 
@@ -339,7 +333,8 @@ class ConnectReader:
     """
 
     def __init__(self) -> None:
-        self._parser = _HeadParser(proxy=True)
+        # A refusal is one, even if the page that explains it never ends.
+        self._parser = ResponseHeadParser(proxy=True)
         self.rest = b""
 
     def feed(self, data: bytes) -> bool:
@@ -377,3 +372,8 @@ class ConnectReader:
 
 def _invalid_message() -> InvalidProxyMessage:
     return InvalidProxyMessage("did not receive a valid HTTP response from proxy")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -35,7 +35,8 @@ from ..proxy import (
     find_proxy,
     parse_proxy,
 )
-from ..uri import WebSocketURI
+from ..uri import WebSocketURI, lookup_name, tls_name
+from ._dial import open_connection
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -131,7 +132,7 @@ async def connect_through(
         sock = await _connect_socks(proxy, route.end, to_proxy)
         return await _open_tunnel(route, None, {"sock": sock}, factory, to_server)
     request = build_connect_request(proxy, route.end, user_agent)
-    to_proxy |= {"host": proxy.host, "port": proxy.port}
+    to_proxy |= {"host": lookup_name(proxy.host), "port": proxy.port}
     return await _open_tunnel(route, request, to_proxy, factory, to_server)
 
 
@@ -144,7 +145,7 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
     if proxy.scheme == "https":
         if "ssl" in given and given["ssl"] is None:
             raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
-        return {"ssl": True, "server_hostname": proxy.host, **given}
+        return {"ssl": True, "server_hostname": tls_name(proxy.host), **given}
     if given.get("ssl") is not None:
         article = "an" if proxy.scheme == "http" else "a"
         raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
@@ -161,7 +162,7 @@ async def _open_tunnel(
     # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
     # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(request), **to_proxy)
     try:
         route.stage = ASKING
         await tunnel.answered
