@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from .._allowed import CLOSE, check
 from .._capacity import CROWDED, Capacity
+from .._checks import awaited
 from .._options import ServerOptions
 from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import CloseCode, serialize_close
@@ -337,8 +338,8 @@ class Server:
         handler = cast("Callable[..., Awaitable[None]]", self.handler)
         if self._options.takes_path:
             assert connection.request is not None
-            return handler(connection, connection.request.path)
-        return handler(connection)
+            return awaited(handler, handler(connection, connection.request.path))
+        return awaited(handler, handler(connection))
 
 
 def _name(listening: socket.socket) -> str:

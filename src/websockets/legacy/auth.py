@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, cast
 
+from .._allowed import LEGACY_BASIC_AUTH, check_all
 from .._auth import Credentials, Unauthorized, claimed, credentials_checker
 from ..datastructures import Headers
 from ..headers import build_www_authenticate_basic
@@ -90,5 +91,6 @@ def basic_auth_protocol_factory(
         ValueError: there must be either ``credentials`` or ``check_credentials``.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
+    check_all(locals(), LEGACY_BASIC_AUTH)
     check = cast(CheckCredentials, credentials_checker(credentials, check_credentials))
     return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)

@@ -181,13 +181,13 @@ class Serve:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
         legacy_recv = recv_of_old(kwargs)
-        origins = accepted_origins(origins)
         given = locals()
         secure = kwargs.get("ssl") is not None
         check_all(given, LEGACY_SERVE)
+        given["origins"] = accepted_origins(given["origins"])
         if create_protocol is WebSocketServerProtocol:
             # Nobody compares them in another way.
-            check("origins", origins, SERVE)
+            check("origins", given["origins"], SERVE)
         listening = listening_arguments("serve", given, LEGACY_SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], compression)
