@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Mapping, MutableMapping
+import operator
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from . import _checks as c
@@ -290,27 +291,43 @@ def check_all(given: MutableMapping[str, Any], *takers: str) -> None:
         TypeError: one has a wrong type.
         ValueError: one is none of those that are allowed.
     """
-    for name, option in table(*takers).items():
-        value = given.get(name, option.default)
-        if value is not option.default:
-            given[name] = option.checked(value)
+    options, defaults, values_of = _rows(*takers)
+    try:
+        values = values_of(given)
+    except KeyError:
+        values = tuple(given.get(option.name, option.default) for option in options)
+    for option, default, value in zip(options, defaults, values, strict=True):
+        # Nearly all are the default, often the same object.
+        if value is not default and (type(value) is not int or value != default):
+            given[option.name] = option.checked(value)
 
 
-def check_keywords(who: str, names: Iterable[str], *takers: str) -> None:
-    """Refuse keyword arguments that nobody takes.
+@functools.lru_cache(maxsize=64)
+def _rows(*takers: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Rows with something to check, of which there are several, their defaults, and what finds their values."""
+    options = [option for option in table(*takers).values() if option.check is not c.anything]
+    return options, [option.default for option in options], operator.itemgetter(*(option.name for option in options))
+
+
+def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: str) -> None:
+    """Check keyword arguments that go on to the event loop, and put the values to use in their place.
 
     Parameters:
         who: the function that was called.
-        names: names of its keyword arguments.
-        takers: who takes them.
+        given: its keyword arguments.
+        taker: the same function, as the table names it.
+        loop: the method of the loop.
 
     Raises:
-        TypeError: there is one that nobody takes; it says which one may have been meant.
+        TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
+        ValueError: one is none of those that are allowed.
     """
-    known = table(*takers)
-    for name in names:
-        if name not in known:
-            raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{_hint(name, known)}")
+    ours, passed_on = table(taker), table(loop)
+    for name in given:
+        option = passed_on.get(name) or ours.get(name)
+        if option is None:
+            raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{_hint(name, {**ours, **passed_on})}")
+        given[name] = option.checked(given[name])
 
 
 def _hint(name: str, known: Mapping[str, Option]) -> str:

@@ -292,6 +292,8 @@ def _closed(coroutine: types.CoroutineType[Any, Any, Any]) -> str:
 
 def plain_function(value: Any) -> Any:
     """Anything that can be called where nobody waits for what it gives."""
+    if type(value) is types.FunctionType and not value.__code__.co_flags & inspect.CO_COROUTINE:
+        return value  # nearly always
     if inspect.iscoroutinefunction(function(value)):
         raise Unfit(TypeError)
     return value
@@ -346,7 +348,7 @@ def path(value: Any) -> Any:
     """The path of a Unix socket."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise Unfit(TypeError)
-    return value
+    return os.fspath(value)
 
 
 def host(value: Any) -> Any:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from werkzeug.routing import Map
@@ -85,16 +86,20 @@ def _listen(serve: Callable[..., Any], options: dict[str, Any]) -> Any:
 # How each front-end is called with options. Hosts and ports are for TCP only.
 CALLS: dict[str, Call] = {
     "connect": lambda options: client.connect(**{"uri": "ws://localhost", **options}),
-    "unix_connect": lambda options: client.unix_connect("/run/server", **options),
+    "unix_connect": lambda options: client.unix_connect(options.pop("path", "/run/server"), **options),
     "serve": functools.partial(_listen, server.serve),
-    "unix_serve": lambda options: server.unix_serve(options.pop("handler", echo), "/run/server", **options),
+    "unix_serve": lambda options: server.unix_serve(
+        options.pop("handler", echo), options.pop("path", "/run/server"), **options
+    ),
     "route": lambda options: router.route(**{"url_map": Map(), "host": "localhost", "port": 0, **options}),
-    "unix_route": lambda options: router.unix_route(options.pop("url_map", Map()), "/run/server", **options),
+    "unix_route": lambda options: router.unix_route(
+        options.pop("url_map", Map()), options.pop("path", "/run/server"), **options
+    ),
     "legacy connect": lambda options: legacy_client.connect(**{"uri": "ws://localhost", **options}),
-    "legacy unix_connect": lambda options: legacy_client.unix_connect("/run/server", **options),
+    "legacy unix_connect": lambda options: legacy_client.unix_connect(options.pop("path", "/run/server"), **options),
     "legacy serve": functools.partial(_listen, legacy_server.serve),
     "legacy unix_serve": lambda options: legacy_server.unix_serve(
-        options.pop("ws_handler", echo), "/run/server", **options
+        options.pop("ws_handler", echo), options.pop("path", "/run/server"), **options
     ),
     "Protocol": lambda options: Protocol(Side.SERVER, **options),
     "ClientProtocol": lambda options: ClientProtocol(parse_uri("ws://localhost/"), **options),
@@ -359,6 +364,8 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(("serve", "route"), "port", [80], TypeError, f"port {PORT} [80]"),
     Wrong(("serve", "legacy serve"), "host", 5, TypeError, f"host {LISTEN} 5"),
     Wrong(("serve", "legacy serve"), "host", ["localhost", 80], TypeError, f"host {LISTEN} ['localhost', 80]"),
+    Wrong(("unix_connect", "unix_serve", "unix_route", "legacy unix_connect", "legacy unix_serve"), "path", 5,
+          TypeError, "path must be the path of a Unix socket, or None, not 5"),
     Wrong(CLIENTS, "sock", "x", TypeError, "sock must be a socket, or None, not 'x'"),
     Wrong(("unix_connect", "unix_serve", "legacy unix_serve"), "sock", Made(io.BytesIO), ValueError,
           "path is incompatible with sock"),
@@ -465,7 +472,7 @@ RIGHT: tuple[Right, ...] = tuple(
         (SERVE, "hosts", [None, "localhost", ["localhost", "[::1]"], re.compile("x")]),
         (CLIENTS, "extensions", [None, [], (), [ClientPerMessageDeflateFactory()]]),
         (SERVERS, "extensions", [None, [], (), [ServerPerMessageDeflateFactory()]]),
-        (ALL, "compression", [None, "deflate"]),
+        (ALL, "compression", [None, "deflate", "deflated"[:-1]]),
         (ALL, "subprotocols", [None, [], ["chat"], ("a", "b")]),
         (CONNECT, "additional_headers", [None, {}, {"X": "x", "Y": 5}, [("X", "x")], (["X", "x"],), [], ["Xy"]]),
         (LEGACY_SERVE, "extra_headers", [None, {"X": "x"}, lambda path, headers: {"X": "x"}]),
@@ -488,6 +495,7 @@ RIGHT: tuple[Right, ...] = tuple(
         (("connect",), "local_addr", [None, ("localhost", 0), ["localhost", 0]]),
         (("connect", "serve"), "family", [socket.AF_INET, 0]),
         (SERVERS, "start_serving", [True, False, 1]),
+        (("unix_connect", "unix_serve"), "path", [None, "/run/a", b"/run/a", PurePath("/run/a")]),
         (("unix_serve",), "unix", [True]),
         (("serve", "connect"), "unix", [False, 0]),
         (PROTOCOLS, "state", [State.OPEN]),

@@ -231,4 +231,4 @@ def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None 
         path: path of the socket; None if ``sock`` is given.
         **kwargs: as for :class:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
-    return serve(ws_handler, path=None if path is None else os.fspath(path), unix=True, **kwargs)
+    return serve(ws_handler, path=path, unix=True, **kwargs)
