@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
-from .http11 import Request, ResponseParser, _Body, _SizedBody
+from .http11 import Request, ResponseHeadParser
 from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
@@ -168,13 +168,6 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
     return Request(authority, headers, "CONNECT").serialize()
 
 
-class _HeadParser(ResponseParser):
-    """Reads a response and leaves its body: a refusal is one, even if the page that explains it never ends."""
-
-    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
-        return _SizedBody(0)
-
-
 class ConnectReader:
     """Reads the answer to a request for a tunnel, under the limits of an opening handshake.
 
@@ -183,7 +176,8 @@ class ConnectReader:
     """
 
     def __init__(self) -> None:
-        self._parser = _HeadParser(proxy=True)
+        # A refusal is one, even if the page that explains it never ends.
+        self._parser = ResponseHeadParser(proxy=True)
         self.rest = b""
 
     def feed(self, data: bytes) -> bool:

@@ -24,6 +24,7 @@ from websockets.exceptions import (
     InvalidProxyMessage,
     InvalidProxyStatus,
     ProxyError,
+    SecurityError,
     StatusLineTooLong,
     TooManyHeaders,
 )
@@ -90,6 +91,9 @@ def test_valid(uri: str, parsed: Proxy, shown: str) -> None:
         ("http://[::1", "host or port is malformed"),
         ("http://a b", "hostname has characters that aren't allowed"),
         ("http://proxy\r\nA: b", "it contains a control character"),
+        ("http://a..b:8080", "hostname has an empty label"),
+        ("socks5h://.invalid", "hostname has an empty label"),
+        ("https://" + "a" * 64, "hostname has a label of 64 characters, more than 63"),
         ("http://é..fr", "characters outside ASCII can't be encoded"),
         ("http://proxy/path", "path is meaningless"),
         ("http://proxy//", "path is meaningless"),
@@ -249,6 +253,7 @@ def test_the_system_is_asked_for_exceptions(uri: str, asked: str, monkeypatch: p
         ("[::2]", False),
         ("[::ffff:128.0.0.1]", False),
         ("[fe80::1%eth0]", False),
+        ("[::1%25lo]", True),
     ],
 )
 def test_loopback(host: str, loopback: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +386,8 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 2000 OK\r\n", ValueError, "invalid HTTP status line: HTTP/1.1 2000 OK"),
         (b"\x05\xff", ValueError, r"invalid character in HTTP status line: \x05"),
         (HEAD + b"a\r\n", ValueError, "invalid HTTP header line: a"),
-        (HEAD + b"a: b\r\n c\r\n", ValueError, "unsupported folding of HTTP header line:  c"),
+        (HEAD + b" c: d\r\n", ValueError, "unsupported folding of HTTP header line:  c: d"),
+        (b"HTTP/1.1 100 x\r\n\r\n" * 17, SecurityError, "number of interim responses exceeds limit of 16"),
         (HEAD + b"a b: c\r\n", ValueError, "invalid HTTP header name: a b"),
         (
             b"HTTP/1.1 200 " + b"x" * MAX_LINE_LENGTH,

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..exceptions import ProxyError
 from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
-from ..uri import WebSocketURI
+from ..uri import WebSocketURI, lookup_name, tls_name
+from ._dial import open_connection
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -124,7 +125,9 @@ async def connect_through(
             sock = await _connect_socks(proxy, end, to_proxy)
             return await _open_tunnel(None, {"sock": sock}, factory, to_server)
         request = build_connect_request(proxy, end, user_agent)
-        return await _open_tunnel(request, {"host": proxy.host, "port": proxy.port, **to_proxy}, factory, to_server)
+        return await _open_tunnel(
+            request, {"host": lookup_name(proxy.host), "port": proxy.port, **to_proxy}, factory, to_server
+        )
     except BaseException as exc:
         # Otherwise nobody would know that the address which can't be reached isn't the server's.
         exc.add_note(f"The connection to {end.host} port {end.port} goes through the proxy {proxy}")
@@ -140,7 +143,7 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
     if proxy.scheme == "https":
         if "ssl" in given and given["ssl"] is None:
             raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
-        return {"ssl": True, "server_hostname": proxy.host, **given}
+        return {"ssl": True, "server_hostname": tls_name(proxy.host), **given}
     if given.get("ssl") is not None:
         article = "an" if proxy.scheme == "http" else "a"
         raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
@@ -155,7 +158,7 @@ async def _open_tunnel(request: bytes | None, to_proxy: Arguments, factory: Call
     # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
     # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(request), **to_proxy)
     try:
         await tunnel.answered
         secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)

@@ -16,16 +16,26 @@ from types import TracebackType
 from typing import Any, Literal
 
 from .._layout import share_names
-from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
+from .._opening import (
+    MAX_REDIRECTS,
+    Backoff,
+    GiveUp,
+    describe,
+    is_redirect,
+    redirect_location,
+    redirected,
+    retry_after,
+)
 from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
 from ..client import ClientProtocol, backoff, process_exception
 from ..datastructures import HeadersLike
-from ..exceptions import InvalidURI, SecurityError
+from ..exceptions import InvalidHeader, InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
-from ..http11 import USER_AGENT, Request
+from ..http11 import USER_AGENT, Request, ResponseParser
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
+from ._dial import open_connection
 from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
@@ -86,8 +96,13 @@ class ClientConnection(Connection):
 
     def _ask(self, request: Request) -> None:
         self._session.request = request
+        self.protocol._parser = self._new_parser()
         self.protocol.send_request(request)
         self._attend()
+
+    def _new_parser(self) -> ResponseParser:
+        """What reads the response. Who follows a redirect doesn't wait for its body, which may never end."""
+        return ResponseParser(enough=is_redirect)
 
     async def _hear(self) -> None:
         """Wait for the response, be it none."""
@@ -115,7 +130,7 @@ share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
@@ -151,14 +166,20 @@ class connect:
         idle_timeout: seconds without data after which the connection is closed with 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
-            ``port`` to connect elsewhere than the URI says... With a proxy, those about TLS apply to the server, while
+            ``port`` to connect elsewhere than the URI says, ``family``, ``local_addr``... When a name has several
+            addresses, they are tried as RFC 8305 says, on any loop: ``happy_eyeballs_delay`` is the time in seconds
+            after which another one is tried while the one before doesn't answer, 0.25 by default; None to try the next
+            one only when the one before has failed. ``interleave`` is how many addresses of the first family come
+            before families take turns, 1 by default; ``all_errors=True`` has a failure be an :exc:`ExceptionGroup`.
+            ``server_hostname`` is the host of the URI by default, without a dot at its end (RFC 6066 section 3) and
+            without a zone. With a proxy, those about TLS apply to the server, while
             ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
             apply to an ``https://`` proxy; the others, to the TCP connection to the proxy.
 
     Raises:
         InvalidURI: ``uri`` isn't a WebSocket URI.
         InvalidProxy: ``proxy``, or what the system says, isn't the URI of a proxy.
-        OSError: the TCP connection fails.
+        OSError: the name isn't known, or the TCP connection fails, for each of its addresses.
         InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
         TimeoutError: it takes too long.
         TypeError: an option has a wrong type, or nobody takes it.
@@ -219,20 +240,23 @@ class connect:
     async def connect(self) -> ClientConnection:
         """Connect, following redirects; see the class for what it raises."""
         limit = asyncio.timeout(self.open_timeout)
+        refusals: list[Exception] = []
         try:
             async with limit:
-                return await self._follow_redirects()
+                return await self._follow_redirects(refusals)
         except TimeoutError as exc:
             # The operating system has time-outs of its own, which say what they are.
-            if limit.expired():
-                raise TimeoutError("timed out during opening handshake") from exc
-            raise
+            if not limit.expired():
+                raise
+            if refusals:
+                raise refusals[0] from exc
+            raise TimeoutError("timed out during opening handshake") from exc
 
-    async def _follow_redirects(self) -> ClientConnection:
+    async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
         location, uri, headers = self.uri, self._uri, self.additional_headers
         for _ in range(MAX_REDIRECTS):
             try:
-                return await self._attempt(uri, headers)
+                return await self._attempt(uri, headers, refusals)
             except Exception as exc:
                 target = self._redirect(exc, location)
                 if target is exc:
@@ -263,14 +287,19 @@ class connect:
         """
         try:
             return redirect_location(exc, self.uri) or exc
-        except InvalidURI as error:
+        except (InvalidURI, InvalidHeader) as error:
             return error
 
-    async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
+    async def _attempt(
+        self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
+    ) -> ClientConnection:
+        """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
         connection = await self._create_connection(uri)
         try:
             await connection._open(headers, self.user_agent_header)
         except BaseException:
+            if refusal := connection.protocol._wait_no_longer():
+                refusals.append(refusal)
             connection._abort()
             raise
         return connection
@@ -288,7 +317,7 @@ class connect:
         if kwargs.pop("unix", False):
             _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await streams.create_connection(factory, **kwargs)
+            _, connection = await open_connection(streams, factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses
