@@ -8,7 +8,6 @@ A front-end gives its parameters, as ``locals()`` has them at the beginning of `
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import warnings
@@ -49,15 +48,16 @@ T = TypeVar("T")
 
 Arguments = dict[str, Any]
 
+NO_ARGUMENTS: Arguments = {}  # nobody changes it
+
 # What goes to each connection, and what goes to its protocol.
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
-OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size")
-OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size")
+OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
+OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """What ``connect()`` was told.
+class ClientOptions(NamedTuple):
+    """What ``connect()`` was told; it doesn't change.
 
     Attributes:
         uri: where to connect.
@@ -104,6 +104,8 @@ class ClientOptions:
         if given["proxy"] not in (None, True) and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         return cls(
             uri=uri,
             open_timeout=given["open_timeout"],
@@ -115,8 +117,7 @@ class ClientOptions:
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS}
-            | {"logger": logger if given["logger"] is None else given["logger"]},
+            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
         )
 
     @property
@@ -150,15 +151,13 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
     loop = allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT
     check_all(given, taker)
     check_keywords(who, arguments, taker, loop)
-    check_all(arguments, loop)
     check_place(arguments, arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """What ``serve()`` was told; one object serves all connections.
+class ServerOptions(NamedTuple):
+    """What ``serve()`` was told; one object serves all connections, and doesn't change.
 
     Attributes:
         handler: what is called with each connection.
@@ -184,9 +183,9 @@ class ServerOptions:
     server_header: str | None = None
     capacity: Capacity[Any] | None = None
     create_connection: Callable[..., Any] | None = None
-    arguments: Arguments = dataclasses.field(default_factory=dict)
-    of_connection: Arguments = dataclasses.field(default_factory=dict)
-    of_protocol: Arguments = dataclasses.field(default_factory=dict)
+    arguments: Arguments = NO_ARGUMENTS
+    of_connection: Arguments = NO_ARGUMENTS
+    of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -206,6 +205,8 @@ class ServerOptions:
         arguments = listening_arguments("serve", given, allowed.SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         limits = given["max_connections"], given["max_connections_per_host"]
         return cls(
             handler=given["handler"],
@@ -220,8 +221,7 @@ class ServerOptions:
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS}
-            | {"logger": logger if given["logger"] is None else given["logger"]},
+            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS},
         )
 
     @property
@@ -251,7 +251,6 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
     unix = arguments.pop("unix", "path" in arguments)
     loop = allowed.UNIX_SERVER if unix else allowed.TCP_SERVER
     check_keywords(who, arguments, taker, loop)
-    check_all(arguments, loop)
     place = {"path": arguments.pop("path", None)} if unix else {"host": given["host"], "port": given["port"]}
     check_place(place, arguments.get("sock"))
     return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}

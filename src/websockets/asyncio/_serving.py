@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from .._allowed import CLOSE, check
 from .._capacity import CROWDED, Capacity
+from .._checks import awaited
 from .._options import ServerOptions
 from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import CloseCode, serialize_close
@@ -355,8 +356,8 @@ class Server:
         if self._options.takes_path:
             request = connection._session.request
             assert request is not None
-            return handler(connection, request.path)
-        return handler(connection)
+            return awaited(handler, handler(connection, request.path))
+        return awaited(handler, handler(connection))
 
 
 def socket_name(listening: socket.socket) -> str:

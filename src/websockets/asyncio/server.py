@@ -478,7 +478,7 @@ def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = N
         path: path of the socket; None if ``sock`` is given.
         **kwargs: as for :func:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
-    return serve(handler, path=None if path is None else os.fspath(path), **kwargs)
+    return serve(handler, path=path, **kwargs)
 
 
 # Names of old.
