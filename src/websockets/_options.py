@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ._capacity import Capacity
 from ._handshake import HostNames
+from ._proxy_protocol import TrustedProxies
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from .headers import validate_subprotocols
@@ -22,6 +23,7 @@ __all__ = [
     "check_tls",
     "checked_capacity",
     "checked_hosts",
+    "checked_proxy_protocol",
     "checked_seconds",
     "checked_subprotocols",
     "client_extensions",
@@ -31,6 +33,7 @@ __all__ = [
     "renamed_argument",
     "server_extensions",
     "takes_path",
+    "tls_after_header",
     "tls_times",
     "write_marks",
 ]
@@ -168,12 +171,40 @@ def checked_hosts(hosts: HostsLike | None) -> HostNames | None:
     return None if hosts is None else HostNames.of(hosts)
 
 
+def checked_proxy_protocol(proxy_protocol: Iterable[str] | None) -> TrustedProxies | None:
+    """The proxies that send a header of the PROXY protocol; None without it.
+
+    Raises:
+        TypeError: they aren't strings, or not several.
+        ValueError: there are none, or one is neither an address nor a network.
+    """
+    return None if proxy_protocol is None else TrustedProxies.of(proxy_protocol)
+
+
 def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:
     """Arguments of a listening socket, with the limits of TLS handshakes that follow from those of WebSocket's."""
     if arguments.get("ssl") is None:
         return arguments
     times = {"ssl_handshake_timeout": open_timeout, "ssl_shutdown_timeout": close_timeout}
     return {**{name: time for name, time in times.items() if time is not None}, **arguments}
+
+
+def tls_after_header(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Take TLS out of the arguments of a listening socket, as it starts behind a header of the PROXY protocol.
+
+    Returns:
+        Arguments for ``start_tls()``; None without TLS.
+
+    Raises:
+        TypeError: ``ssl`` isn't a context.
+    """
+    if arguments.get("ssl") is None:
+        return None
+    context = arguments.pop("ssl")
+    if isinstance(context, bool):
+        raise TypeError(f"ssl must be an SSLContext or None, not {context!r}")
+    times = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+    return {"sslcontext": context, **{name: arguments.pop(name) for name in times if name in arguments}}
 
 
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:

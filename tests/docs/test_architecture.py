@@ -29,15 +29,15 @@ FLOORS: dict[int, str] = {
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._internals asyncio._link asyncio._loops asyncio._proxy asyncio._pump "
-        "asyncio._readable asyncio._serving"
+        "asyncio._auth asyncio._broadcast asyncio._internals asyncio._link asyncio._loops asyncio._proxy "
+        "asyncio._proxy_protocol asyncio._pump asyncio._readable asyncio._serving"
     ),
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 headers uri datastructures _statistics",
+    1: "frames http11 headers uri datastructures _statistics _proxy_protocol",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
@@ -68,9 +68,11 @@ NEIGHBOURS = {
     ("asyncio._pump", "asyncio._internals"),
     ("asyncio._pump", "asyncio._readable"),
     ("asyncio._readable", "asyncio._internals"),
+    ("asyncio._proxy_protocol", "asyncio._serving"),
     ("asyncio.router", "asyncio.server"),
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),
+    ("asyncio.server", "asyncio._proxy_protocol"),
     ("asyncio.server", "asyncio._serving"),
     ("asyncio.server", "asyncio.connection"),
     ("cli", "cli._arguments"),
@@ -115,6 +117,7 @@ NEIGHBOURS = {
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
     ("exceptions", "_deprecated"),
+    ("http11", "_proxy_protocol"),
     ("http11", "datastructures"),
     ("legacy.auth", "legacy._server_side"),
     ("legacy.client", "legacy.exceptions"),

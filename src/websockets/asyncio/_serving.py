@@ -23,9 +23,10 @@ from ..server import refusal_reason
 from ..typing import LoggerLike
 
 if TYPE_CHECKING:
+    from ._proxy_protocol import Arrival
     from .server import Handler, ProcessRequest, ProcessResponse, ServerConnection
 
-__all__ = ["Options", "Server"]
+__all__ = ["Options", "Server", "shown_address"]
 
 # A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
 # up, or may take a cancellation for something else.
@@ -83,6 +84,8 @@ class Server:
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
+        # Those that a proxy may have passed on, as long as that isn't known.
+        self._arriving: set[Arrival] = set()
         self._tally = ServerTally()
         self._closing = False
         self._close_called: asyncio.Future[None] | None = None
@@ -109,7 +112,7 @@ class Server:
     def _take(self, server: asyncio.Server) -> None:
         self.server = server
         for listening in server.sockets:
-            self.logger.info("server listening on %s", _name(listening))
+            self.logger.info("server listening on %s", shown_address(listening.getsockname()))
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -171,6 +174,8 @@ class Server:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
                 connection._start_closing(code, reason)
+        for arrival in list(self._arriving):
+            arrival.refuse("server is shutting down")
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
         if self._close_called is not None:
@@ -362,10 +367,9 @@ class Server:
         return handler(connection)
 
 
-def _name(listening: socket.socket) -> str:
-    """How the address of a listening socket looks in the log."""
-    address = listening.getsockname()
+def shown_address(address: Any) -> str:
+    """How the address of a socket looks in the log; that of a Unix socket is a path, mostly empty for clients."""
     if isinstance(address, str | bytes):
-        return os.fsdecode(address)
+        return os.fsdecode(address) or "a Unix socket"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

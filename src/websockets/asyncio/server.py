@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .._capacity import RETRY_AFTER, Capacity
@@ -22,14 +22,17 @@ from .._layout import share_names
 from .._options import (
     checked_capacity,
     checked_hosts,
+    checked_proxy_protocol,
     checked_subprotocols,
     idle_option,
     queue_marks,
     renamed_argument,
     server_extensions,
     takes_path,
+    tls_after_header,
     tls_times,
 )
+from .._proxy_protocol import TrustedProxies
 from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed
@@ -41,6 +44,7 @@ from ..server import BROKEN, ServerProtocol, refusal_reason
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
+from ._proxy_protocol import Arrival
 from ._serving import Options, Server
 from .connection import Connection
 
@@ -369,6 +373,7 @@ def serve(
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
     idle_timeout: float | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -407,9 +412,15 @@ def serve(
             no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
             handshake, to its end and that of its handler.
         max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
-            not for servers behind a proxy, where all have the address of the proxy. Unix sockets have no host.
+            not for servers behind a proxy without ``proxy_protocol``, where all have the address of the proxy. Unix
+            sockets have no host.
         idle_timeout: seconds without data after which a connection is closed with 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
+        proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
+            such as ``["10.0.0.0/8", "::1"]``; "unix:" stands for whoever connects to a Unix socket. Then only they may
+            connect; a header is required, within ``open_timeout``; and ``remote_address`` and ``local_address`` are
+            what it says. All other connections are closed without an answer. With ``ssl``, TLS begins behind the
+            header. None for no header.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
@@ -442,6 +453,7 @@ def serve(
             **idle_option(idle_timeout),
         ),
         checked_capacity(max_connections, max_connections_per_host),
+        checked_proxy_protocol(proxy_protocol),
         {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
     )
 
@@ -454,9 +466,11 @@ def _serve(
     select_subprotocol: SelectSubprotocol | None,
     create_connection: Callable[..., ServerConnection],
     capacity: Capacity[ServerConnection] | None,
+    proxies: TrustedProxies | None,
     listening: dict[str, Any],
 ) -> Server:
     """The server, from options that are grouped by who needs them."""
+    tls = None if proxies is None else tls_after_header(listening)
 
     async def create_server(server: Server) -> asyncio.Server:
         def factory() -> ServerConnection:
@@ -466,12 +480,13 @@ def _serve(
                 protocol._select = _selector(connection, select_subprotocol)
             return connection
 
+        first = factory if proxies is None else functools.partial(Arrival, server, factory, proxies, tls)
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
         if "path" in listening:
-            made = await streams.create_unix_server(factory, **listening)
+            made = await streams.create_unix_server(first, **listening)
         else:
-            made = await streams.create_server(factory, **listening)
+            made = await streams.create_server(first, **listening)
         return made
 
     server = Server(create_server, handler, logger)
