@@ -154,6 +154,22 @@ async def test_health_checks_leave_nothing_behind(caplog: pytest.LogCaptureFixtu
 
 
 @virtual
+async def test_peer_that_is_gone_before_it_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    """The kernel has no address of it any more."""
+    caplog.set_level(logging.INFO, "websockets.server")
+    async with serving() as (site, server):
+        caplog.clear()
+        peer = await reach(server)
+        peer.link.server.getpeername = lambda: None  # type: ignore[method-assign,assignment,return-value]
+        await idle()
+        assert peer.ended is not None
+        assert server.statistics.refused == {"client gone": 1}
+        assert caplog.messages == []
+        peer.close()
+    assert site.ends == []
+
+
+@virtual
 async def test_what_is_no_header(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as (site, server):
         text = await refused(server, request(), caplog)

@@ -64,10 +64,14 @@ class Arrival(asyncio.BufferedProtocol):
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = cast(asyncio.Transport, transport)
         self._server._arriving.add(self)
-        if self._server._closing:
+        peer = transport.get_extra_info("peername")
+        if peer is None:
+            # It is gone already, as after the plain health check of a proxy.
+            self.transport.abort()
+        elif self._server._closing:
             # It was accepted just before the server stopped listening.
             self.refuse("server is shutting down")
-        elif transport.get_extra_info("peername") not in self._proxies:
+        elif peer not in self._proxies:
             self.refuse("not a trusted proxy", "its address isn't in proxy_protocol")
         elif (timeout := self._server._options.open_timeout) is not None:
             text = f"no complete PROXY protocol header within {timeout} s"

@@ -372,4 +372,4 @@ def shown_address(address: Any) -> str:
     if isinstance(address, str | bytes):
         return os.fsdecode(address) or "a Unix socket"
     host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
