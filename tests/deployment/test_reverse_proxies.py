@@ -408,7 +408,7 @@ async def test_address_of_the_client(name: str, tmp_path: Path) -> None:
 
 @each_proxy
 async def test_names_and_headers(name: str, tmp_path: Path) -> None:
-    """The server sees the name that the client used; the client sees one Server header, and the upgrade."""
+    """The server sees the name that the client used; the client sees the upgrade, and who serves it."""
     async with serving(hosts=["localhost"]) as site:
         with in_front(name, tmp_path, site.ports) as proxy:
             async with await proxy.connect("/names") as client:
@@ -416,10 +416,20 @@ async def test_names_and_headers(name: str, tmp_path: Path) -> None:
                 headers = client.response.headers
                 assert headers["Upgrade"].lower() == "websocket"
                 assert headers["Connection"].lower() == "upgrade"
-                assert len(headers.get_all("Server")) == 1
+                # Caddy adds its own, nginx replaces that of the server.
+                assert len(headers.get_all("Server")) == (2 if name == "caddy" else 1)
             server = site.connections["/names"]
             assert server.request is not None
             assert server.request.headers["Host"] == proxy.uri.partition("//")[2]
+
+
+async def test_one_server_header_with_caddy(tmp_path: Path) -> None:
+    """Caddy adds its own to that of the server."""
+    async with serving(server_header=None) as site:
+        with in_front("caddy", tmp_path, site.ports) as proxy:
+            async with await proxy.connect() as client:
+                assert client.response is not None
+                assert client.response.headers.get_all("Server") == ["Caddy"]
 
 
 @each_proxy
