@@ -328,7 +328,7 @@ def test_mistakes_show_at_once(option: Any, error: type[Exception], text: str) -
     with pytest.raises(error) as raised:
         serve(Site().echo, "localhost", 0, proxy_protocol=option)
     assert str(raised.value) == text
-    with pytest.raises(TypeError, match="^ssl must be an SSLContext or None, not True$"):
+    with pytest.raises(TypeError, match="^ssl must be an ssl.SSLContext, or None, not True$"):
         serve(Site().echo, "localhost", 0, proxy_protocol=PROXY, ssl=True)
 
 

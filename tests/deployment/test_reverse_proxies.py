@@ -165,8 +165,8 @@ def lighttpd(folder: Path, port: int, ports: tuple[int, int], silence: int) -> I
 def varnish(folder: Path, port: int, ports: tuple[int, int], silence: int) -> Iterator[tuple[Running, Path]]:
     """Run Varnish, which has no TLS."""
     config = adapted("varnish/default.vcl", folder, _8765=ports[0], _8766=ports[1])
-    place = ["-n", folder / "varnish", "-a", f"127.0.0.1:{port}", "-f", config]
-    command = [program("varnishd"), "-F", "-j", "none", *place, "-p", f"pipe_timeout={silence}"]
+    place = "-n", str(folder / "varnish"), "-a", f"127.0.0.1:{port}", "-f", str(config)
+    command = program("varnishd"), "-F", "-j", "none", *place, "-p", f"pipe_timeout={silence}"
     with running(*command, port=port, cwd=folder) as run:
         yield run, config
 
