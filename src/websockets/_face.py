@@ -95,7 +95,10 @@ class Face:
 
     @property
     def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket."""
+        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket.
+
+        It stays what it was when the connection is over.
+        """
         return self._end("sockname")
 
     @property

@@ -368,7 +368,7 @@ class Session:
             traffic: if it is :attr:`idle_at`, numbers that change when data pass, either way; at first, zeros.
 
         Returns:
-            Whether the TCP connection must be aborted.
+            Whether the TCP connection must be aborted. What is to be written is offered to the network before that.
         """
         if now >= self.idle_at:
             self._check_idle(now, traffic)
@@ -378,7 +378,7 @@ class Session:
             case Alarm.PING:
                 self._send_keepalive(now)
             case Alarm.PONG:
-                self._check_keepalive(now)
+                return self._check_keepalive(now)
             case Alarm.FAILURE:
                 self.protocol.release_failure()
             case Alarm.CLOSING:
@@ -439,8 +439,12 @@ class Session:
             # If the peer takes nothing any more, the ping doesn't reach it, either.
             self.listening = self.muted and not self.protocol._hold_pongs and self._kept < SPARE_BYTES
 
-    def _check_keepalive(self, now: float) -> None:
-        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen."""
+    def _check_keepalive(self, now: float) -> bool:
+        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen.
+
+        Returns:
+            Whether it is dead. Then waiting for it to answer our Close would gain nothing.
+        """
         timeout = self.timing.ping_timeout
         assert timeout is not None
         late = now - self.alarm_at
@@ -459,6 +463,8 @@ class Session:
             self._log("- timed out waiting for keepalive pong")
             cause = TimeoutError("timed out while waiting for keepalive pong")
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
+            return True
+        return False
 
     def _hear(self) -> bool:
         """Whether anything arrived since this was last called."""

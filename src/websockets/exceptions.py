@@ -292,7 +292,7 @@ class InvalidStatus(InvalidHandshake):
     """The server did not answer with 101 (RFC 6455 section 4.1).
 
     Parameters:
-        response: the answer, with its body.
+        response: the answer, with its body. If only a part of that came, or could be read, the cause says why.
     """
 
     def __init__(self, response: Response) -> None:

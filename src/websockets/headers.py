@@ -191,13 +191,14 @@ def build_host(host: str, port: int, secure: bool, *, always_include_port: bool 
     """Return the value of a ``Host`` header (RFC 9110 section 7.2).
 
     Parameters:
-        host: name or address; an IPv6 address gets its brackets.
+        host: name or address; an IPv6 address gets its brackets, and loses its zone, which means nothing to others
+            (RFC 6874 section 4).
         port: number of the port.
         secure: whether the connection uses TLS, which decides what the default port is.
         always_include_port: whether to write the port even if it is the default.
     """
     if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
+        host = f"[{host.partition('%')[0]}]"
     if always_include_port or port != (443 if secure else 80):
         return f"{host}:{port}"
     return host

@@ -8,7 +8,6 @@ import io
 import multiprocessing
 import pickle
 import shutil
-import signal
 import socket
 import ssl
 import sys
@@ -293,13 +292,19 @@ def test_workers_need_a_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
         check_workers(options("--workers", "2"))
 
 
-def test_worker_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+def test_worker_that_cannot_listen() -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(SystemExit, match="^3$"):
             serve_in_worker(Service("echo", "127.0.0.1", taken.getsockname()[1]), theirs)
         assert ours.recv().startswith("Can't listen: ")
+
+
+def test_worker_that_can_tell_nobody_where_it_listens() -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    ours.close()
+    with theirs, pytest.raises(SystemExit, match="^3$"):
+        serve_in_worker(Service("echo", "127.0.0.1", 0), theirs)
 
 
 def test_two_places() -> None:

@@ -568,13 +568,15 @@ MALFORMED = [
 ]
 
 DEFLATE_OFFERS = [
-    ("permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-    ("x-unknown, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-    ("permessage-deflate, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
+    ("permessage-deflate", "permessage-deflate"),
+    ("x-unknown, permessage-deflate", "permessage-deflate"),
+    ("permessage-deflate, permessage-deflate", "permessage-deflate"),
     (
         "permessage-deflate; client_max_window_bits, permessage-deflate",
-        "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+        "permessage-deflate; client_max_window_bits=12",
     ),
+    ("permessage-deflate; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=12"),
+    ("permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=8"),
     *(
         (
             f"permessage-deflate; {wrong}, permessage-deflate; server_max_window_bits=10",

@@ -15,7 +15,14 @@ from _kit import RawPeer, idle, virtual, wire
 from _kit.asking import uri_of
 from _kit.site import Answer, Asked, let_in, let_in_and_close, redirect, refuse, site
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosedError, InvalidMessage, InvalidURI, NegotiationError, SecurityError
+from websockets.exceptions import (
+    ConnectionClosedError,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidURI,
+    NegotiationError,
+    SecurityError,
+)
 from websockets.http11 import USER_AGENT
 from websockets.legacy.client import Connect, WebSocketClientProtocol, connect
 from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
@@ -457,14 +464,34 @@ async def test_redirects() -> None:
 
 @virtual
 async def test_redirect_to_nowhere() -> None:
-    async with site([redirect("http://example.com/")]) as web:
-        with pytest.raises(InvalidURI, match="http://example.com/"):
-            await connect(web.uri())
-    for location, text in (("/a\tb", "not allowed"), ("ws://a b/", "hostname"), ("ws://[::1/", "Invalid IPv6 URL")):
+    for location, text in (
+        ("ftp://example.com/", "ftp://example.com/"),
+        ("/a\tb", "not allowed"),
+        ("ws://a b/", "hostname"),
+        ("ws://[::1/", "Invalid IPv6 URL"),
+        ("ws://caf\xe9/", "UTF-8"),
+    ):
         async with site([redirect(location)]) as web:
             with pytest.raises(InvalidURI, match=text):
                 await connect(web.uri())
             assert len(web.asked) == 1
+    async with site([redirect("")]) as web:
+        with pytest.raises(InvalidHeader, match="^empty Location header$"):
+            await connect(web.uri())
+
+
+@virtual
+async def test_redirects_as_servers_write_them() -> None:
+    answers: dict[str, Answer] = {
+        "/a": redirect("/caf\xc3\xa9#top"),
+        "/caf%C3%A9": redirect("http://localhost:8000/caf\xe9 %C3%A9"),
+        "/caf%E9%20%C3%A9": keep_open(b"HTTP/1.1 103 x\r\n\r\nHTTP/1.0 302\r\nLocation:\r\n /d\r\n\r\nsome text"),
+        "/d": let_in,
+    }
+    async with site(answers, port=8000) as web:
+        async with connect(web.uri("/a")) as client:
+            assert client.path == "/d"
+        assert web.targets == list(answers)
 
 
 @virtual

@@ -52,6 +52,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
     _write_error: Exception | None = None
+    _addresses: tuple[Any, Any] | None = None  # ours and the peer's, once the transport can't be asked any more
 
     def __init__(
         self,
@@ -82,7 +83,14 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             protocol.logger = self.logger
 
     def _address(self, name: str) -> Any:
-        return self.transport.get_extra_info(name)
+        if self._addresses is None:
+            return self.transport.get_extra_info(name)
+        return self._addresses[name == "peername"]
+
+    def _keep_addresses(self) -> None:
+        # Some transports tell of the end of a connection that they never told of.
+        if self._addresses is None and hasattr(self, "transport"):
+            self._addresses = self._address("sockname"), self._address("peername")
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
@@ -162,6 +170,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._write_limit)
+        if transport.get_extra_info("sslcontext") is not None:
+            # TLS has left the socket by the time it tells that the connection is over.
+            self._keep_addresses()
 
     def _receive_data(self, data: BytesLike) -> None:
         """Take in what a read gave; whoever waits for a message goes on before this returns.
@@ -313,6 +324,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
+        self._keep_addresses()
         waiters = self._session.connection_lost(exc)
         self._lost = True
         if self._entry is not None:
@@ -476,11 +488,19 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if now < session.due_at:
             self._schedule()
         elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
-            self._abort()
+            self._end_now()
         else:
             self._attend()
             if self._muted:
                 self._listen()
+
+    def _end_now(self) -> None:
+        """Abort the TCP connection; a last Close goes to the network if there is room for it."""
+        try:
+            if self._session.restless:
+                self._attend()
+        finally:
+            self._abort()
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""

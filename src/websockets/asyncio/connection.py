@@ -47,7 +47,8 @@ class Connection(Link):
     Parameters:
         protocol: sans-I/O connection.
         ping_interval: seconds between keepalive pings; None for no keepalive.
-        ping_timeout: seconds to wait for a sign of life after such a ping; None to never give up.
+        ping_timeout: seconds to wait for a sign of life after such a ping; None to never give up. Then a Close with
+            1011 is sent, and the TCP connection ends at once.
         close_timeout: seconds that closing may take before the TCP connection is aborted; None for no limit.
         max_queue: number of frames received and not yet read above which reading pauses, and, as the second item of a
             tuple, the number at which it resumes; None for no limit.

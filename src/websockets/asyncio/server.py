@@ -329,7 +329,7 @@ share_names(
     ServerConnection,
     "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task", "_beyond",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 

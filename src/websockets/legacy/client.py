@@ -22,9 +22,9 @@ from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidMessage, InvalidStatus, InvalidURI
+from ..exceptions import InvalidHeader, InvalidMessage, InvalidStatus, InvalidURI
 from ..extensions.base import ClientExtensionFactory, Extension
-from ..http11 import USER_AGENT, Request, ResponseHeadParser
+from ..http11 import USER_AGENT, Request, ResponseHeadParser, ResponseParser
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from .exceptions import InvalidStatusCode, RedirectHandshake
@@ -115,10 +115,11 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
         protocol = _Negotiation(self._uri, max_size=max_size, logger=logger)
         protocol.connection = weakref.ref(self)
-        if not self._by_today:
-            # The exceptions of the legacy API have no body; waiting for one would only delay them.
-            protocol._new_parser = ResponseHeadParser
         return protocol
+
+    def _new_parser(self) -> ResponseParser:
+        # The exceptions of the legacy API have no body; waiting for one would only delay them.
+        return super()._new_parser() if self._by_today else ResponseHeadParser()
 
     async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
         if self._by_today:
@@ -360,7 +361,7 @@ class Connect(_connect):
             return exc
         try:
             return resolve_location(exc.uri, self.uri)
-        except InvalidURI as error:
+        except (InvalidURI, InvalidHeader) as error:
             return error
 
     if TYPE_CHECKING:

@@ -161,8 +161,7 @@ class WebSocketCommonProtocol(Connection):
 
     def _address(self, name: str) -> Any:
         # Asked for before there is a connection, the answer was None.
-        transport: asyncio.Transport | None = getattr(self, "transport", None)
-        return None if transport is None else transport.get_extra_info(name)
+        return None if getattr(self, "transport", None) is None else super()._address(name)
 
     # ----------------------------------------------------------------------------------------------------------- asking
 
