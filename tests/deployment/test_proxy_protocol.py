@@ -26,6 +26,8 @@ defaults
     timeout client  30s
     timeout server  30s
     timeout tunnel  75s
+    # Otherwise it is the time between two checks, which is too short on a busy machine.
+    timeout check   30s
 
 frontend websocket
     bind 127.0.0.1:{port}
