@@ -336,7 +336,7 @@ class ClientProtocol(Protocol):
 share_names(
     ClientProtocol,
     # Made with the protocol.
-    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
@@ -435,4 +435,4 @@ def _may_pass(exc: BaseException | None) -> bool:
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__, "WebSocketClientProtocol", "connect", "unix_connect")
+    __getattr__ = names_of_old(__name__)

@@ -14,9 +14,10 @@ import os
 import re
 import urllib.request
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from ._deprecated import names_of_old
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
@@ -371,3 +372,8 @@ class ConnectReader:
 
 def _invalid_message() -> InvalidProxyMessage:
     return InvalidProxyMessage("did not receive a valid HTTP response from proxy")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

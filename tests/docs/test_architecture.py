@@ -24,8 +24,9 @@ FLOORS: dict[int, str] = {
     8: (
         "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
         "cli._screen cli._serve cli._signals cli._status cli._talk cli._target cli._workers connection legacy "
-        "legacy.auth legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server "
-        "legacy._server_side testing testing._ends testing._link testing._loop testing._network testing._transport"
+        "legacy.auth legacy.client legacy.exceptions legacy.framing legacy.handshake legacy.http legacy.protocol "
+        "legacy.server legacy._server_side testing testing._ends testing._link testing._loop testing._network "
+        "testing._transport utils"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
@@ -129,6 +130,7 @@ NEIGHBOURS = {
     ("http11", "_bodies"),
     ("http11", "_proxy_protocol"),
     ("http11", "datastructures"),
+    ("http11", "uri"),
     ("legacy.auth", "legacy._server_side"),
     ("legacy.client", "legacy.exceptions"),
     ("legacy.client", "legacy.protocol"),

@@ -14,8 +14,9 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from .._deprecated import names_of_old
 from .._layout import share_names
 from .._opening import (
     MAX_REDIRECTS,
@@ -29,7 +30,8 @@ from .._opening import (
     timed_out,
 )
 from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
-from ..client import ClientProtocol, backoff, process_exception
+from ..client import ClientProtocol, backoff
+from ..client import process_exception as process_exception
 from ..datastructures import HeadersLike
 from ..exceptions import InvalidHeader, InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
@@ -43,7 +45,7 @@ from ._dial import open_connection
 from ._proxy import choose_route, connect_through, without_proxy
 from .connection import Connection
 
-__all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
+__all__ = ["ClientConnection", "connect", "unix_connect"]
 
 _process_exception = process_exception
 
@@ -220,7 +222,7 @@ class connect:
         additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
         options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
         self.uri = uri
-        self._uri = options.uri
+        self.ws_uri = self._uri = options.uri
         self.additional_headers: HeadersLike | None = options.additional_headers
         self.user_agent_header = options.user_agent_header
         self.proxy: str | Literal[True] | None = options.proxy
@@ -228,16 +230,18 @@ class connect:
         self.open_timeout = options.open_timeout
         self.reconnect_delays = options.reconnect_delays or backoff
         self.logger = options.logger
-        self.connection_kwargs = options.arguments
+        self.create_connection_kwargs = options.arguments
         self._protocol = options.protocol
+        # What names the proxy in the error of an attempt through one.
+        self._way = contextlib.ExitStack()
         self._connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
             options.create_connection or ClientConnection, **options.of_connection
         )
-        self.connection: ClientConnection | None = None
-        self._entered = False
 
     # What makes the TCP connection, if not the loop: a network in memory, in tests.
     _streams: Any = None
+    connection: ClientConnection | None = None
+    _entered = False
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -258,7 +262,7 @@ class connect:
 
     async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
         location, uri, headers = self.uri, self._uri, self.additional_headers
-        for _ in range(MAX_REDIRECTS):
+        for _ in range(self._redirects()):
             try:
                 return await self._attempt(uri, headers, refusals)
             except Exception as exc:
@@ -267,10 +271,14 @@ class connect:
                     raise
                 if isinstance(target, Exception):
                     raise target from target.__cause__ or exc
-                uri, headers = redirected(target, uri, self.connection_kwargs, headers)
-                check_tls(uri, self.connection_kwargs)
+                uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
+                check_tls(uri, self.create_connection_kwargs)
                 location = target
-        raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+        raise SecurityError(f"more than {self._redirects()} redirects")
+
+    def _redirects(self) -> int:
+        """How many attempts there may be, redirects included."""
+        return MAX_REDIRECTS
 
     def _redirect(self, exc: Exception, location: str) -> Exception | str:
         # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.
@@ -298,10 +306,9 @@ class connect:
         self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
     ) -> ClientConnection:
         """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
-        kwargs = connection_arguments(uri, self.connection_kwargs)
-        route = await choose_route(self.proxy, uri, kwargs)
-        with route or contextlib.nullcontext():
-            connection = await self._create_connection(uri, route, kwargs)
+        self.ws_uri = uri
+        with contextlib.ExitStack() as self._way:
+            connection = await self.open_tcp_connection()
             try:
                 await connection._open(headers, self.user_agent_header)
             except BaseException:
@@ -311,14 +318,22 @@ class connect:
                 raise
         return connection
 
-    async def _create_connection(
-        self, uri: WebSocketURI, route: Route | None, kwargs: dict[str, Any]
-    ) -> ClientConnection:
+    async def open_tcp_connection(self) -> ClientConnection:
+        """Open a TCP connection, through a proxy if there is one, without the opening handshake. May be overridden.
+
+        Returns:
+            The connection, in the state CONNECTING.
+        """
+        uri = self.ws_uri
+
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
 
         streams = self._streams or asyncio.get_running_loop()
+        kwargs = connection_arguments(uri, self.create_connection_kwargs)
+        route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
+            self._way.enter_context(route)
             return await connect_through(route, factory, kwargs, self.user_agent_header)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
@@ -337,7 +352,8 @@ class connect:
             raise RuntimeError("connect() isn't reentrant")
         self._entered = True
         try:
-            self.connection = await self.connect()
+            # A class may have a way of its own to be awaited.
+            self.connection = await self
         except BaseException:
             self._entered = False
             raise
@@ -348,7 +364,8 @@ class connect:
     ) -> None:
         connection, self.connection = self.connection, None
         self._entered = False
-        assert connection is not None
+        if connection is None:
+            raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
 
     def __aiter__(self) -> AsyncIterator[ClientConnection]:
@@ -417,7 +434,7 @@ class _Connections:
     async def _connect(self) -> ClientConnection:
         while True:
             try:
-                self._connection = await self._connecting.connect()
+                self._connection = await self._connecting
             except Exception as exc:
                 await self._wait_after(exc)
             else:
@@ -480,3 +497,8 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
     return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)
