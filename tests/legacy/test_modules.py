@@ -214,7 +214,7 @@ def test_masks() -> None:
     for data in (b"abcde", bytearray(b"abcde"), memoryview(b"abcde")):
         for mask in (b"1234", bytearray(b"1234")):
             assert utils.apply_mask(data, mask) == b"PPPPT"
-    with pytest.raises(ValueError, match="4 bytes"):
+    with pytest.raises(ValueError, match=r"^mask must contain 4 bytes, not 3$"):
         utils.apply_mask(b"abcde", b"123")
 
 

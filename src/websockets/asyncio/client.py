@@ -496,7 +496,7 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     """
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
-    return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+    return connect(uri, unix=True, path=path, **kwargs)
 
 
 # Names of old.
