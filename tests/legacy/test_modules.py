@@ -199,6 +199,11 @@ async def test_limits_that_a_program_sets_while_it_runs() -> None:
         assert (await ask(server, request())).status == "431 Request Header Fields Too Large"
 
 
+def test_other_names_of_that_module_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legacy_http, "read_request", None)
+    assert not hasattr(http11, "read_request")
+
+
 # -------------------------------------------------------------------------------------------------------------- helpers
 
 
