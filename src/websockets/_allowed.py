@@ -191,6 +191,8 @@ OPTIONS: Final = (
            "a whole number, 1 or more, or None for no limit"),
     Option("max_connections_per_host", (SERVE,), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
+    Option("proxy_protocol", (SERVE,), None, optional(c.proxies),
+           'a list of addresses and networks of proxies, and "unix:", or None'),
     Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
 

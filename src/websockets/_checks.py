@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from ._handshake import SECRET_HEADERS, HostNames
 from ._lifecycle import State
+from ._proxy_protocol import TrustedProxies
 from .datastructures import Headers, is_value
 from .exceptions import InvalidHeader, InvalidHeaderValue, printable
 from .headers import validate_subprotocols
@@ -450,6 +451,11 @@ def _is_sent(origin: str | re.Pattern[str] | None) -> bool:
 def host_names(value: Any) -> HostNames:
     """Names that a server answers to."""
     return HostNames.of(value)
+
+
+def proxies(value: Any) -> TrustedProxies:
+    """Addresses and networks of proxies."""
+    return TrustedProxies.of(value)
 
 
 # -------------------------------------------------------------------------------------------------- connection handlers

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from .datastructures import Headers, HeadersLike
-from .exceptions import InvalidHeader, InvalidStatus, InvalidURI, SecurityError, printable
+from .exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
 from .http11 import Response
 from .uri import WebSocketURI, find_control, hide_credentials, parse_uri
 
@@ -29,6 +29,7 @@ __all__ = [
     "redirected",
     "resolve_location",
     "retry_after",
+    "timed_out",
 ]
 
 MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
@@ -158,13 +159,13 @@ def _without_credentials(headers: HeadersLike | None) -> HeadersLike | None:
 
 
 def retry_after(exc: Exception, now: float) -> float:
-    """The seconds that a server asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
+    """The seconds that a server or a proxy asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
 
     Parameters:
         exc: what ended the attempt.
         now: seconds since the epoch, as the header may give a date.
     """
-    if not isinstance(exc, InvalidStatus) or exc.response.status_code not in (429, 503):
+    if not isinstance(exc, (InvalidStatus, InvalidProxyStatus)) or exc.response.status_code not in (429, 503):
         return 0
     values = exc.response.headers.get_all("Retry-After")
     if len(values) != 1:
@@ -182,10 +183,27 @@ def retry_after(exc: Exception, now: float) -> float:
         return 0
 
 
+def timed_out(exc: TimeoutError) -> TimeoutError:
+    """Return the error that connecting took too long, to be raised.
+
+    Parameters:
+        exc: what the time limit raised; what it interrupted is its cause, and may have notes.
+    """
+    error = TimeoutError("timed out during opening handshake")
+    for note in _notes(exc.__cause__):
+        error.add_note(note)
+    return error
+
+
 def describe(exc: BaseException) -> str:
-    """Return the class and the text of an exception, on one line, for the log."""
+    """Return the class, the text and the notes of an exception, on one line, for the log."""
     # Many errors of the network have no text, or one that says nothing without the class.
-    return printable(traceback.format_exception_only(exc)[0].strip())
+    text = traceback.format_exception_only(exc)[0].strip()
+    return printable(" ".join([text, *(f"({note})" for note in _notes(exc))]))
+
+
+def _notes(exc: BaseException | None) -> list[str]:
+    return list(getattr(exc, "__notes__", ()))
 
 
 class GiveUp(Exception):

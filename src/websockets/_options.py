@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from . import _allowed as allowed
 from ._allowed import check_all, check_keywords
 from ._capacity import Capacity
+from ._proxy_protocol import TrustedProxies
 from ._session import Timing
 from .client import ClientProtocol
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
@@ -40,6 +41,7 @@ __all__ = [
     "renamed_argument",
     "server_extensions",
     "takes_path",
+    "tls_after_header",
     "tls_times",
     "write_marks",
 ]
@@ -167,6 +169,8 @@ class ServerOptions(NamedTuple):
         asks: whether the user has to be asked for an answer, which may take its time.
         server_header: of the response.
         capacity: what keeps the server to its limits; None if there are none.
+        proxies: who sends a header of the PROXY protocol; None if nobody does.
+        tls: of the method of the loop that starts TLS behind such a header; None without header or TLS.
         create_connection: what makes connections; None for the class of the front-end.
         arguments: of the method of the loop that makes the listening server.
         of_connection: of ``create_connection``.
@@ -182,6 +186,8 @@ class ServerOptions(NamedTuple):
     asks: bool = False
     server_header: str | None = None
     capacity: Capacity[Any] | None = None
+    proxies: TrustedProxies | None = None
+    tls: Arguments | None = None
     create_connection: Callable[..., Any] | None = None
     arguments: Arguments = NO_ARGUMENTS
     of_connection: Arguments = NO_ARGUMENTS
@@ -218,6 +224,8 @@ class ServerOptions(NamedTuple):
             asks=given["process_request"] is not None or given["process_response"] is not None,
             server_header=given["server_header"],
             capacity=None if limits == (None, None) else Capacity(*limits),
+            proxies=given["proxy_protocol"],
+            tls=None if given["proxy_protocol"] is None else tls_after_header(arguments),
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
@@ -356,6 +364,18 @@ def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeo
     times = {"ssl_handshake_timeout": open_timeout, "ssl_shutdown_timeout": close_timeout}
     # Loops refuse zero. Then they may take the time that they take by default: WebSocket's limit comes before.
     return {**{name: time for name, time in times.items() if time}, **arguments}
+
+
+def tls_after_header(arguments: Arguments) -> Arguments | None:
+    """Take TLS out of the arguments of a listening socket, as it starts behind a header of the PROXY protocol.
+
+    Returns:
+        Arguments for ``start_tls()``; None without TLS.
+    """
+    if arguments.get("ssl") is None:
+        return None
+    times = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+    return {"sslcontext": arguments.pop("ssl"), **{name: arguments.pop(name) for name in times if name in arguments}}
 
 
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:

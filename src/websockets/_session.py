@@ -25,6 +25,7 @@ from .http11 import Request, Response
 from .typing import BytesLike
 
 if TYPE_CHECKING:
+    from ._proxy_protocol import Addresses
     from .protocol import Protocol
 
 __all__ = ["Answered", "Session", "Timing"]
@@ -109,6 +110,7 @@ class Session:
     _traffic: tuple[int, ...] | None = None
     _active_at: float = 0.0
     _lost: bool = False  # whether the TCP connection is over
+    proxied: Addresses | None = None  # both ends of the connection that a proxy passes on
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -186,6 +188,27 @@ class Session:
             protocol.send_pong(owed)
 
     # ------------------------------------------------------------------------------ tell: wishes of the application
+
+    def set_time(self, name: str, seconds: float | None, now: float) -> None:
+        """Change one of the times of the connection; :attr:`due_at` may be earlier afterwards.
+
+        The next keepalive ping is due an interval from now, and the pong that is waited for has the new time since its
+        ping. A closing handshake that began goes on in the time that it was given.
+
+        Parameters:
+            name: which one of :class:`Timing`: ``ping_interval``, ``ping_timeout`` or ``close_timeout``.
+            seconds: the time; None for "never".
+            now: the time now.
+        """
+        before, self.timing = self.timing.ping_timeout, self.timing._replace(**{name: seconds})
+        if name == "ping_interval" and self._known is State.OPEN and self.alarm in (None, Alarm.PING):
+            self._wait(Alarm.PING, seconds, now)
+        elif name == "ping_timeout" and self.alarm is Alarm.PONG and before is not None:
+            sent_at = self.alarm_at - before
+            if seconds is None:
+                self._expect_no_pong(sent_at, now)
+            else:
+                self.alarm_at = sent_at + seconds
 
     def mute(self, muted: bool) -> None:
         """Take in whether the front-end stopped reading, as nobody asks for what was received."""
@@ -488,9 +511,8 @@ class Session:
         """The pong to the ping of ``sent_at`` isn't waited for any more: the next ping is due an interval later."""
         self.listening = False
         if self.alarm is Alarm.PONG:
-            interval = self.timing.ping_interval
-            assert interval is not None
-            self.alarm, self.alarm_at = Alarm.PING, max(sent_at + interval, now)
+            self._wait(Alarm.PING, self.timing.ping_interval, sent_at)
+            self.alarm_at = max(self.alarm_at, now)
 
 
 def control_payload(data: BytesLike | str) -> bytes:

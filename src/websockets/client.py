@@ -1,7 +1,7 @@
 """The client's side of the opening handshake, without I/O: RFC 6455 section 4.1. And when to try again.
 
 May know: what a request says, what its response must say, which failures are worth another attempt and after how long.
-Must not know: sockets, time, redirects, proxies.
+Must not know: sockets, time, redirects, how to reach a proxy.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from .exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
     InvalidStatus,
     NegotiationError,
+    ProxyError,
     StatusLineTooLong,
     printable,
 )
@@ -333,7 +336,7 @@ class ClientProtocol(Protocol):
 share_names(
     ClientProtocol,
     # Made with the protocol.
-    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
@@ -367,6 +370,13 @@ BACKOFF_FACTOR: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618
 # Refusals that a server may take back: too many requests, or trouble of its own or of what stands in front of it.
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
+# Replies of a SOCKS proxy that may be others later: general failure, network or host unreachable, connection refused,
+# time to live expired (RFC 1928 section 6); and the only one that SOCKS 4 has for all of these.
+RETRIED_REPLIES: Final = frozenset({1, 3, 4, 5, 6, 91})
+
+# What python-socks says when the proxy closes the connection; each of its releases has another class for it.
+SOCKS_ENDED: Final = "Connection closed unexpectedly"
+
 
 def backoff(
     initial_delay: float = BACKOFF_INITIAL_DELAY,
@@ -397,7 +407,7 @@ def process_exception(exc: Exception) -> Exception | None:
     """Whether to try again after a failed attempt to connect; the default of ``connect(process_exception=...)``.
 
     Network errors, timeouts and refusals that may pass are worth another attempt; a certificate that isn't trusted, or
-    a refusal that will be repeated, isn't.
+    a refusal that will be repeated, isn't. The same holds for a proxy.
 
     Parameters:
         exc: what ended the attempt.
@@ -409,13 +419,20 @@ def process_exception(exc: Exception) -> Exception | None:
         return exc
     if isinstance(exc, OSError):  # TimeoutError is one
         return None
-    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, EOFError):
+    if isinstance(exc, (InvalidMessage, InvalidProxyMessage)) and isinstance(exc.__cause__, EOFError):
         return None
-    if isinstance(exc, InvalidStatus) and exc.response.status_code in RETRIED_STATUSES:
+    if isinstance(exc, (InvalidStatus, InvalidProxyStatus)) and exc.response.status_code in RETRIED_STATUSES:
+        return None
+    if isinstance(exc, ProxyError) and _may_pass(exc.__cause__):
         return None
     return exc
 
 
+def _may_pass(exc: BaseException | None) -> bool:
+    """Whether python-socks, which isn't needed for this, failed as the proxy closed the connection or has trouble."""
+    return getattr(exc, "error_code", None) in RETRIED_REPLIES or str(exc) == SOCKS_ENDED
+
+
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__, "WebSocketClientProtocol", "connect", "unix_connect")
+    __getattr__ = names_of_old(__name__)

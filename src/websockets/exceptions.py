@@ -488,6 +488,4 @@ class ConcurrencyError(WebSocketException, RuntimeError):
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(
-        __name__, "AbortHandshake", "InvalidStatusCode", "RedirectHandshake", "WebSocketProtocolError"
-    )
+    __getattr__ = names_of_old(__name__)

@@ -13,8 +13,9 @@ import binascii
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from ._deprecated import names_of_old
 from .datastructures import TCHAR, is_token
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue, printable
 from .typing import (
@@ -368,3 +369,8 @@ def build_authorization_basic(username: str, password: str) -> str:
         raise ValueError("username must not contain a colon")
     credentials = f"{username}:{password}".encode("utf-8", "surrogateescape")
     return "Basic " + base64.b64encode(credentials).decode()
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
+from ._proxy_protocol import SIGNATURE, UnexpectedProxyHeader
 from .datastructures import TCHAR, Headers
 from .exceptions import (
     HeaderLineTooLong,
@@ -30,9 +31,10 @@ from .exceptions import (
     printable,
 )
 from .typing import BytesLike
+from .uri import TARGET, split_target
 from .version import version
 
-__all__ = ["SERVER", "USER_AGENT", "Request", "RequestParser", "Response", "ResponseParser"]
+__all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
 
 # Bytes in a line, its CRLF included; headers in a request or response; bytes in the body of a response.
 MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
@@ -67,12 +69,11 @@ match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n"
 # input matches nothing, as it takes one more byte to tell.
 find_line_end = re.compile(rb"\r\n|[\x00-\x08\n-\x0c\x0e-\x1f\x7f]|\r(?=[^\n])").search
 
-# RFC 9112 section 3, with targets in origin-form only:
-#   request-line   = method SP request-target SP HTTP-version
-#   method         = token
-#   request-target = absolute-path [ "?" query ]
-is_request_line = re.compile(rf"({TCHAR}++) (/[!-~]*+) (HTTP/1\.[01])".encode()).fullmatch
-is_target = re.compile(rb"/[!-~]*+").fullmatch
+# RFC 9112 section 3:
+#   request-line = method SP request-target SP HTTP-version
+#   method       = token
+is_request_line = re.compile(rf"({TCHAR}++) ({TARGET}) (HTTP/1\.[01])".encode()).fullmatch
+is_target = re.compile(TARGET.encode()).fullmatch
 HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
 # All of a request, as nearly every client sends it. Any other goes piece by piece through what stands above.
@@ -374,12 +375,19 @@ class RequestParser:
                 _refuse_body(headers)
                 self.rest = data[match.end() :]
                 return Request(match[1].decode(), headers)
+            if data.startswith(SIGNATURE):
+                raise UnexpectedProxyHeader
         head = self._reader().feed(data)
         if head is None:
             return None
-        (method, path, protocol), headers = head
+        (method, target, protocol), headers = head
         _refuse_body(headers)
         self.rest = self._reader().rest
+        authority, path = split_target(target)
+        # RFC 9112 section 3.2.2. A Host that is missing, or repeated, is for the opening handshake to refuse.
+        if authority is not None and len(headers.get_all("Host")) == 1:
+            fields = [(name, authority if name.lower() == "host" else value) for name, value in headers.raw_items()]
+            headers = Headers._from_pairs(fields)
         return Request(path, headers, method, protocol)
 
     def _reader(self) -> _HeadReader[tuple[str, str, str]]:
@@ -407,6 +415,8 @@ def _read_request_line(line: bytes) -> tuple[str, str, str]:
 
 def _malformed_request_line(line: bytes) -> ValueError:
     """Return an error that tells why *line* is no request line."""
+    if line.startswith(b"PROXY "):
+        return UnexpectedProxyHeader()
     parts = line.split(b" ")
     if len(parts) != 3:
         return ValueError(f"invalid HTTP request line: {_shown(line)}")
@@ -414,7 +424,8 @@ def _malformed_request_line(line: bytes) -> ValueError:
     if protocol not in HTTP_VERSIONS:
         return ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_shown(protocol)}")
     if not is_target(target):
-        return ValueError(f"invalid HTTP request target; expected a path in visible ASCII: {_shown(target)}")
+        expected = "a path, or a URI of HTTP or WebSocket, in visible ASCII"
+        return ValueError(f"invalid HTTP request target; expected {expected}: {_shown(target)}")
     return ValueError(f"invalid HTTP method: {_shown(method)}")
 
 

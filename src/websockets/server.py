@@ -19,6 +19,7 @@ from ._deprecated import names_of_old
 from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
+from ._proxy_protocol import UnexpectedProxyHeader
 from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,
@@ -230,6 +231,9 @@ class ServerProtocol(Protocol):
     def _answer_garbage(self, exc: Exception) -> None:
         """Refuse what never became a request; nobody else will."""
         self._parser = None
+        if isinstance(exc.__cause__, UnexpectedProxyHeader):
+            # Nobody sees the answer but a proxy, and those behind it can do nothing about it.
+            self.logger.info("opening handshake failed: %s", exc.__cause__)
         self.send_response(self._refuse_request(exc))
 
     # ------------------------------------------------------------------------------------------ tell: the application
@@ -503,7 +507,7 @@ class ServerProtocol(Protocol):
 share_names(
     ServerProtocol,
     # Made with the protocol.
-    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
@@ -598,6 +602,4 @@ def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(
-        __name__, "WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"
-    )
+    __getattr__ = names_of_old(__name__)

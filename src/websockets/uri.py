@@ -16,9 +16,10 @@ import ipaddress
 import re
 import string
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
+from ._deprecated import names_of_old
 from .exceptions import InvalidURI
 
 __all__ = ["WebSocketURI", "parse_uri"]
@@ -263,3 +264,29 @@ def _parse_port(port: str) -> int:
 def _percent_encode(part: str) -> str:
     """Return a path or query of an IRI as in a URI (RFC 3987 section 3.1)."""
     return quote(stray_percent.sub("%25", part), safe=DELIMITERS + "%")
+
+
+# RFC 9112 section 3.2, with targets in origin-form, or in absolute-form if the scheme leads to a server of WebSocket:
+#   request-target = absolute-path [ "?" query ] / scheme "://" host [ ":" port ] path-abempty [ "?" query ]
+# RFC 9110 section 4.2.4: user information in there is an error.
+AUTHORITY = r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]++)(?::[0-9]*+)?+"
+TARGET = rf"(?:/[!-~]*+|(?i:https?|wss?)://{AUTHORITY}(?:[/?][!-~]*+)?+)"
+split_absolute_target = re.compile(rf"[A-Za-z]++://({AUTHORITY})(.*+)").fullmatch
+
+
+def split_target(target: str) -> tuple[str | None, str]:
+    """Split the target of a request, which is a :data:`TARGET` (RFC 9112 section 3.2).
+
+    Returns:
+        The host with its port, None if the target is just a path; and the path with its query.
+    """
+    match = split_absolute_target(target)
+    if match is None:
+        return None, target
+    authority, path = match.groups()
+    return authority, path if path.startswith("/") else f"/{path}"
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

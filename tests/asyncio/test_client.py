@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -111,6 +111,61 @@ async def test_one_at_a_time() -> None:
             assert first.state is State.OPEN
         async with connecting as second:
             assert second is not first
+
+
+@virtual
+async def test_leaving_what_was_not_entered() -> None:
+    async with site([let_in]) as web:
+        connecting = connect(web.uri())
+        for _ in range(2):
+            with pytest.raises(AttributeError, match=r"^connect\(\) has no connection: it is left without"):
+                await connecting.__aexit__(None, None, None)
+            async with connecting:
+                pass
+
+
+@virtual
+async def test_a_class_with_its_own_way_to_be_awaited() -> None:
+    class Counting(connect):
+        count = 0
+
+        def __await__(self) -> Generator[Any, None, ClientConnection]:
+            self.count += 1
+            return super().__await__()
+
+    async with site([let_in_and_close()]) as web:
+        connecting = Counting(web.uri())
+        await (await connecting).close()
+        async with connecting:
+            pass
+        async for connection in connecting:
+            await connection.close()
+            break
+        assert connecting.count == 3
+
+
+@virtual
+async def test_opening_a_tcp_connection() -> None:
+    """A class may do something to each TCP connection before the opening handshake, redirects included."""
+
+    class Marking(connect):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.opened: list[tuple[str, State]] = []
+
+        async def open_tcp_connection(self) -> ClientConnection:
+            connection = await super().open_tcp_connection()
+            self.opened.append((self.ws_uri.path, connection.state))
+            return connection
+
+    async with site({"/a": redirect("/b"), "/b": let_in}) as web:
+        connecting = Marking(web.uri("/a"))
+        async with connecting:
+            assert connecting.opened == [("/a", State.CONNECTING), ("/b", State.CONNECTING)]
+        async with connecting:
+            assert [path for path, _ in connecting.opened] == ["/a", "/b"] * 2
+    connecting = Marking("ws://localhost/", family=0)
+    assert connecting.create_connection_kwargs == {"family": 0}
 
 
 @virtual

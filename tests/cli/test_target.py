@@ -88,13 +88,13 @@ def test_unix_socket() -> None:
     assert (found.unix, found.uri) == ("/run/socket", "ws://host/path")
     connecting = found.connect(open_timeout=1)
     assert (connecting.uri, connecting.open_timeout) == ("ws://host/path", 1)
-    assert connecting.connection_kwargs == {"path": "/run/socket", "unix": True}
+    assert connecting.create_connection_kwargs == {"path": "/run/socket", "unix": True}
 
 
 def test_tcp() -> None:
     connecting = target("-H", "A: b", "ws://host/").connect(max_queue=None)
     assert connecting.additional_headers == [("A", "b")]
-    assert connecting.connection_kwargs == {}
+    assert connecting.create_connection_kwargs == {}
 
 
 # ------------------------------------------------------------------------------------------------------- URIs, statuses

@@ -118,7 +118,27 @@ REQUESTS = [
     (b"GET / HTTP/1.1\r\nA:\r\nB: \r\n\r\n", Request("/", Headers(A="", B=""))),
     (b"GET / HTTP/1.1\r\nA: \t b \t\r\nB:\t:c \r\n\r\n", Request("/", Headers(A="b", B=":c"))),
     (b"GET / HTTP/1.1\r\nA: b \r\n\r\n", Request("/", Headers(A="b"))),
+    # Targets in absolute-form (RFC 9112 section 3.2.2): the host counts, and not the Host header.
+    *(
+        (f"GET {target} HTTP/1.1\r\nA: b\r\nhost: other\r\n\r\n".encode(), Request(path, Headers(A="b", host=host)))
+        for target, path, host in [
+            ("http://h/chat", "/chat", "h"),
+            ("http://h:8765/chat?a=http://i/", "/chat?a=http://i/", "h:8765"),
+            ("https://example.com", "/", "example.com"),
+            ("ws://example.com?a", "/?a", "example.com"),
+            ("wss://[::1]:8765//b", "//b", "[::1]:8765"),
+            ("WSS://EXAMPLE.com:/%20", "/%20", "EXAMPLE.com:"),
+            ("HtTp://1.2.3.4/", "/", "1.2.3.4"),
+        ]
+    ),
+    (b"POST http://h HTTP/1.0\r\n\r\n", Request("/", Headers(), "POST", "HTTP/1.0")),
+    (
+        b"GET ws://h/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        Request("/a", Headers([("Host", "a"), ("Host", "b")])),
+    ),
 ]
+
+NO_TARGET = "invalid HTTP request target; expected a path, or a URI of HTTP or WebSocket, in visible ASCII"
 
 REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     # The request line.
@@ -136,11 +156,21 @@ REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     (b"G(T / HTTP/1.1\r\n", "invalid HTTP method: G(T"),
     (b"G\xe9T / HTTP/1.1\r\n", "invalid HTTP method: G\xe9T"),
     (b" / HTTP/1.1\r\n", "invalid HTTP method: "),
-    (b"GET * HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: *"),
-    (b"GET a HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: a"),
-    (b"GET http://h/ HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: http://h/"),
-    (b"GET /\xe9 HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: /\xe9"),
-    (b"GET /\t HTTP/1.1\r\n", r"invalid HTTP request target; expected a path in visible ASCII: /\t"),
+    (b"GET * HTTP/1.1\r\n", f"{NO_TARGET}: *"),
+    (b"GET a HTTP/1.1\r\n", f"{NO_TARGET}: a"),
+    (b"GET /\xe9 HTTP/1.1\r\n", f"{NO_TARGET}: /\xe9"),
+    (b"GET /\t HTTP/1.1\r\n", rf"{NO_TARGET}: /\t"),
+    (b"CONNECT h:80 HTTP/1.1\r\n", f"{NO_TARGET}: h:80"),
+    (b"GET ftp://h/ HTTP/1.1\r\n", f"{NO_TARGET}: ftp://h/"),
+    (b"GET http:/h/ HTTP/1.1\r\n", f"{NO_TARGET}: http:/h/"),
+    (b"GET http:///a HTTP/1.1\r\n", f"{NO_TARGET}: http:///a"),
+    (b"GET http://:80/ HTTP/1.1\r\n", f"{NO_TARGET}: http://:80/"),
+    (b"GET http://u@h/ HTTP/1.1\r\n", f"{NO_TARGET}: http://u@h/"),
+    (b"GET http://h:8x/ HTTP/1.1\r\n", f"{NO_TARGET}: http://h:8x/"),
+    (b"GET http://h#a HTTP/1.1\r\n", f"{NO_TARGET}: http://h#a"),
+    (b"GET http://[::1/ HTTP/1.1\r\n", f"{NO_TARGET}: http://[::1/"),
+    (b"GET http://h/\xe9 HTTP/1.1\r\n", f"{NO_TARGET}: http://h/\xe9"),
+    (b"GET http://\xe9/ HTTP/1.1\r\n", f"{NO_TARGET}: http://\xe9/"),
     # Control characters, told as soon as they are seen.
     (b"\x16\x03\x01\x02", r"invalid character in HTTP request line: \x16"),
     (b"GET /\0", r"invalid character in HTTP request line: GET /\x00"),

@@ -23,9 +23,17 @@ from websockets._opening import (
     redirected,
     resolve_location,
     retry_after,
+    timed_out,
 )
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake, InvalidHeader, InvalidStatus, InvalidURI, SecurityError
+from websockets.exceptions import (
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    SecurityError,
+)
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
@@ -276,7 +284,10 @@ DATES = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("value", "delay"), [("0", 0), ("5", 5), ("120", 120), ("007", 7), ("9" * 5000, 999_999_999)])
 def test_retry_after_seconds(status: int, value: str, delay: float) -> None:
-    assert retry_after(refusal(status, ("Retry-After", value)), MOMENT) == delay
+    exc = refusal(status, ("Retry-After", value))
+    assert retry_after(exc, MOMENT) == delay
+    # Said by a proxy, it means the same.
+    assert retry_after(InvalidProxyStatus(exc.response), MOMENT) == delay
 
 
 @pytest.fixture
@@ -449,7 +460,20 @@ def test_describe(exc: Exception, text: str) -> None:
     assert describe(exc) == text
 
 
-def test_describe_leaves_out_notes() -> None:
+def test_describe_adds_notes() -> None:
     exc = OSError("no")
-    exc.add_note("note")
-    assert describe(exc) == "OSError: no"
+    exc.add_note("first\nline")
+    exc.add_note("second")
+    assert describe(exc) == "OSError: no (first\\nline) (second)"
+
+
+def test_time_out_keeps_the_notes_of_what_it_interrupted() -> None:
+    interrupted = LookupError()
+    limit = TimeoutError()
+    assert not hasattr(timed_out(limit), "__notes__")
+    limit.__cause__ = interrupted
+    assert not hasattr(timed_out(limit), "__notes__")
+    interrupted.add_note("first")
+    interrupted.add_note("second")
+    error = timed_out(limit)
+    assert (str(error), error.__notes__) == ("timed out during opening handshake", ["first", "second"])

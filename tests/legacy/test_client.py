@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -58,6 +59,78 @@ async def test_three_uses() -> None:
             assert await client.recv() == "three"
             break
         await idle()
+
+
+class SetUpLate(Connect):
+    """As classes that open the TCP connection themselves do it: nothing is set up before somebody waits."""
+
+    ways: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ways = []
+        self.arguments = args, kwargs
+
+    def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
+        return self._set_up().__await__()
+
+    async def _set_up(self) -> WebSocketClientProtocol:
+        self.ways.append("__await__")
+        arguments, options = self.arguments
+        super().__init__(*arguments, **options)
+        return await self.__await_impl__()
+
+
+class Waiting(Connect):
+    """A class that overrides the other part."""
+
+    async def __await_impl__(self) -> WebSocketClientProtocol:
+        websocket = await super().__await_impl__()
+        websocket.waited = True  # type: ignore[attr-defined]
+        return websocket
+
+
+@virtual
+async def test_classes_that_have_their_own_way_to_be_awaited() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        connecting = SetUpLate(uri_of(server), max_size=5)
+        client = await connecting
+        assert (client.max_size, connecting.protocol) == (5, client)
+        await client.close()
+        async with SetUpLate(uri_of(server)) as client:
+            await client.send("two")
+            assert await client.recv() == "two"
+        assert client.close_code == 1000
+        again = SetUpLate(uri_of(server))
+        async for client in again:
+            assert client.open
+            if len(again.ways) == 3:
+                break
+        await client.close()
+        assert again.ways == ["__await__"] * 3
+        async with Waiting(uri_of(server)) as client:
+            assert client.waited
+        client = await Waiting(uri_of(server))
+        assert client.waited
+        await client.close()
+
+
+@virtual
+async def test_one_object_for_several_connections() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        connecting = connect(uri_of(server))
+        async with connecting as first:
+            async with connecting as second:
+                assert connecting.protocol is second
+            assert second.closed
+        # The last one is what it closes.
+        assert first.open
+        await first.close()
+
+
+@virtual
+async def test_leaving_what_was_not_entered() -> None:
+    with pytest.raises(AttributeError, match=r"^'Connect' object has no attribute 'protocol'$"):
+        await connect("ws://localhost").__aexit__(None, None, None)
 
 
 @virtual
@@ -460,6 +533,17 @@ async def test_redirects() -> None:
         assert web.targets == ["/a", "/b", "/c?d"]
         with pytest.raises(SecurityError, match="more than 10 redirects"):
             await connect(web.uri("/loop"))
+
+
+@virtual
+async def test_a_class_with_fewer_redirects() -> None:
+    class Few(Connect):
+        MAX_REDIRECTS_ALLOWED = 3
+
+    async with site({"/": redirect("/")}) as web:
+        with pytest.raises(SecurityError, match="more than 3 redirects"):
+            await Few(web.uri())
+        assert web.targets == ["/"] * 3
 
 
 @virtual

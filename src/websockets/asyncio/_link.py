@@ -48,6 +48,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _logger: LoggerLike | None = None
     _entry: Entry[Ringing] | None = None
     _closing: asyncio.Future[None] | None = None
+    _lost_waiter: asyncio.Future[None] | None = None
     _rest: bytes = b""  # what was read and not yet taken in
     _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
@@ -91,6 +92,11 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         # Some transports tell of the end of a connection that they never told of.
         if self._addresses is None and hasattr(self, "transport"):
             self._addresses = self._address("sockname"), self._address("peername")
+
+    def _set_time(self, name: str, seconds: float | None) -> None:
+        self._session.set_time(name, seconds, self.loop.time())
+        if not self._lost:
+            self._schedule()
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
@@ -140,6 +146,20 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._closing = self.loop.create_future()
         # Many may wait; one that is cancelled must not wake the others.
         await asyncio.shield(self._closing)
+
+    @property
+    def connection_lost_waiter(self) -> asyncio.Future[None]:
+        """A future that is done when the TCP connection is over; :meth:`wait_closed` waits for the same.
+
+        Whoever is cancelled while waiting for a future cancels it, for all who have it; :func:`asyncio.shield` prevents
+        that.
+        """
+        waiter = self._lost_waiter
+        if waiter is None or waiter.cancelled():
+            waiter = self._lost_waiter = self.loop.create_future()
+            if self._lost:
+                waiter.set_result(None)
+        return waiter
 
     async def _raise_closed(self) -> NoReturn:
         """Tell the user that the connection is closed, once it is and the reason is known.
@@ -337,8 +357,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         for waiter in waiters:
             _reject(waiter, self._session.close_exc())
         self._wake_drainers()
-        if self._closing is not None and not self._closing.done():
-            self._closing.set_result(None)
+        for future in (self._closing, self._lost_waiter):
+            if future is not None and not future.done():
+                future.set_result(None)
         if self._receiver is not None:
             # A class may have more to do before tasks see that the connection is over.
             if (type(self).connection_lost.__module__ or "").startswith(_OURS):
@@ -504,7 +525,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""
-        seen, decoder = self.statistics, self.protocol._decoder
+        seen, decoder = self._counted(), self.protocol._decoder
         return (
             *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
             # A large frame that is still arriving: no other can be in between.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -25,9 +25,10 @@ from ..server import refusal_reason
 from ..typing import LoggerLike
 
 if TYPE_CHECKING:
+    from ._proxy_protocol import Arrival
     from .server import Handler, ServerConnection
 
-__all__ = ["Server"]
+__all__ = ["Server", "shown_address", "socket_name"]
 
 # A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
 # up, or may take a cancellation for something else.
@@ -63,10 +64,12 @@ class Server:
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
+        # Those that a proxy may have passed on, as long as that isn't known.
+        self._arriving: set[Arrival] = set()
         self._tally = ServerTally()
         self._closing = False
-        self._close_called: asyncio.Future[None] | None = None
         self._closed: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
         self._farewell: tuple[int | None, str] = CloseCode.GOING_AWAY, ""
@@ -89,7 +92,7 @@ class Server:
     def _take(self, server: asyncio.Server) -> None:
         self.server = server
         for listening in server.sockets:
-            self.logger.info("server listening on %s", _name(listening))
+            self.logger.info("server listening on %s", socket_name(listening))
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -150,11 +153,11 @@ class Server:
             if connection.state is State.CONNECTING:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
+                connection._close_for_server(code, reason)
+        for arrival in list(self._arriving):
+            arrival.refuse("server is shutting down")
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
-        if self._close_called is not None:
-            self._close_called.set_result(None)
 
     def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
@@ -166,12 +169,15 @@ class Server:
             self._limit.cancel()
         self._limit = loop.call_at(when, overdue.set_result, None)
 
-    async def _wait_for_close(self) -> None:
-        if self._close_called is None:
-            self._close_called = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._close_called)
-
     async def _finish(self, overdue: asyncio.Future[None]) -> None:
+        """Wait until everything has ended, and then wake those who wait for that."""
+        try:
+            await self._finish_in_time(overdue)
+        finally:
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+
+    async def _finish_in_time(self, overdue: asyncio.Future[None]) -> None:
         """Wait until everything has ended; when the limit has passed, see to it that it does."""
         ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
         await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
@@ -219,10 +225,14 @@ class Server:
 
         If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
         """
-        if self._closed is None:
-            await self._wait_for_close()
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
+        if self._closed is None or not self._closed.done():
+            # All wait for the same, and go on in the order in which they came: a task that waits from the start has
+            # ended when a program leaves ``async with serve(...)``.
+            if self._over is None:
+                self._over = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._over)
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -236,8 +246,9 @@ class Server:
 
     async def serve_forever(self) -> None:
         """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
-        await self.start_serving()
         try:
+            # asyncio lets others run in there, so it may be cancelled there.
+            await self.start_serving()
             await self.wait_closed()
         except asyncio.CancelledError:
             self.close()
@@ -264,9 +275,20 @@ class Server:
         return self._tally.snapshot(len(self.connections), counted)
 
     @property
-    def sockets(self) -> Iterable[socket.socket]:
-        """The listening sockets."""
-        return self._listening.sockets
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets; none once the server is closed."""
+        # uvloop gives a list.
+        return tuple(self._listening.sockets)
+
+    @property
+    def all_connections(self) -> set[ServerConnection]:
+        """The connections from the opening handshake to the end of the handler; a new set each time."""
+        return {connection for connection in self._all if connection.state is not State.CONNECTING}
+
+    @property
+    def handler_tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks that run handlers, each from the request of its connection on; a new set each time."""
+        return {connection._task for connection in self._all if connection._task is not None}
 
     def is_serving(self) -> bool:
         """Whether connections are accepted."""
@@ -337,15 +359,20 @@ class Server:
     def _handle(self, connection: ServerConnection) -> Awaitable[None]:
         handler = cast("Callable[..., Awaitable[None]]", self.handler)
         if self._options.takes_path:
-            assert connection.request is not None
-            return awaited(handler, handler(connection, connection.request.path))
+            request = connection._session.request
+            assert request is not None
+            return awaited(handler, handler(connection, request.path))
         return awaited(handler, handler(connection))
 
 
-def _name(listening: socket.socket) -> str:
+def socket_name(listening: socket.socket) -> str:
     """How the address of a listening socket looks in the log."""
-    address = listening.getsockname()
+    return shown_address(listening.getsockname())
+
+
+def shown_address(address: Any) -> str:
+    """How the address of a socket looks in the log; that of a Unix socket is a path, mostly empty for clients."""
     if isinstance(address, str | bytes):
-        return os.fsdecode(address)
+        return os.fsdecode(address) or "a Unix socket"
     host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 from .._allowed import CLOSE, check
+from .._deprecated import names_of_old
 from .._messages import (
     MISSING,
     OPCODE_BINARY,
@@ -66,7 +67,8 @@ class Connection(Link):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close(CloseCode.NORMAL_CLOSURE if exc_type is None else CloseCode.INTERNAL_ERROR)
+        # A class may have a close() without parameters.
+        await (self.close() if exc_type is None else self.close(CloseCode.INTERNAL_ERROR))
 
     def __aiter__(self) -> AsyncIterator[Data]:
         """Messages, until the connection closes normally.
@@ -444,3 +446,8 @@ async def _each(items: Iterable[object]) -> AsyncIterator[object]:
 
 def _as_cause(exc: BaseException) -> Exception:
     return exc if isinstance(exc, Exception) else ConnectionAbortedError("sending a fragmented message was cancelled")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

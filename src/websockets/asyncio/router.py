@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .._allowed import ROUTE, check_all
 from .._checks import awaited
+from .._deprecated import names_of_old
 from .._routing import Routes, require_werkzeug, url_scheme
 from ..http11 import Request, Response
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
@@ -120,3 +121,8 @@ def _after(process_request: ProcessRequest | None, router: Router) -> ProcessReq
         return router.route_request(connection, request) if response is None else response
 
     return process_and_route
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from .._deprecated import names_of_old
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
 from ..typing import ExtensionParameter
 from ._deflate import (
@@ -368,3 +369,8 @@ def enable_server_permessage_deflate(
             ServerPerMessageDeflateFactory(False, False, DEFAULT_BITS, DEFAULT_BITS, dict(DEFAULT_SETTINGS))
         )
     return factories
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)
