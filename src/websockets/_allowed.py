@@ -324,6 +324,8 @@ def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: 
         TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
         ValueError: one is none of those that are allowed.
     """
+    if not given:
+        return
     ours, passed_on = table(taker), table(loop)
     for name in given:
         option = passed_on.get(name) or ours.get(name)

@@ -270,9 +270,10 @@ def check_place(place: Mapping[str, Any], sock: Any) -> None:
     Raises:
         ValueError: there are two.
     """
-    for name in ("host", "port", "path"):
-        if sock is not None and place.get(name) is not None:
-            raise ValueError(f"{name} is incompatible with sock")
+    if sock is not None:
+        for name in ("host", "port", "path"):
+            if place.get(name) is not None:
+                raise ValueError(f"{name} is incompatible with sock")
 
 
 def check_keepalive(given: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import numbers
 import re
 import socket
@@ -79,7 +80,7 @@ Call = Callable[[dict[str, Any]], Any]
 
 def _listen(serve: Callable[..., Any], options: dict[str, Any]) -> Any:
     handler = options.pop("ws_handler", options.pop("handler", echo))
-    place = {} if "sock" in options else {"host": "localhost", "port": 0}
+    place = {} if options.get("sock") is not None else {"host": "localhost", "port": 0}
     return serve(handler, **{**place, **options})
 
 
@@ -355,7 +356,8 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(CLIENTS, "uri", 5, InvalidURI, "5 isn't a valid URI: it is not a str but int"),
     Wrong(CLIENTS, "uri", "http://localhost/", InvalidURI,
           "http://localhost/ isn't a valid URI: scheme isn't ws or wss"),
-    Wrong(("connect",), "proxy", "x", InvalidProxy, "x isn't a valid proxy: scheme x isn't supported"),
+    Wrong(("connect",), "proxy", "gopher://x", InvalidProxy,
+          "gopher://x isn't a valid proxy: scheme gopher isn't supported"),
     Wrong(("connect",), "proxy", False, InvalidProxy, "False isn't a valid proxy: it is not a str but bool"),
     Wrong(("connect",), "ssl", "cert.pem", ValueError, "ssl argument is incompatible with a ws:// URI"),
     Wrong(("unix_connect", "legacy connect"), "ssl", "cert.pem", TypeError, f"ssl {CONTEXT} 'cert.pem'"),
@@ -499,7 +501,10 @@ RIGHT: tuple[Right, ...] = tuple(
         (("unix_connect",), "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), True]),
         (WITH_HANDLER, "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
         (("route",), "ssl", [None, True, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
-        (("connect",), "local_addr", [None, ("localhost", 0), ["localhost", 0]]),
+        (("connect",), "local_addr", [None, ("localhost", 0), ["localhost", 0], (b"localhost", 0)]),
+        (("connect", "serve", "legacy serve"), "sock", [None, io.BytesIO()]),
+        (("legacy connect",), "proxy", [None, True]),
+        (ALL + PROTOCOLS, "logger", [None, logging.getLogger("x"), logging.LoggerAdapter(logging.getLogger("x"), {})]),
         (("connect", "serve"), "family", [socket.AF_INET, 0]),
         (SERVERS, "start_serving", [True, False, 1]),
         (("unix_connect", "unix_serve"), "path", [None, "/run/a", b"/run/a", PurePath("/run/a")]),
