@@ -38,7 +38,6 @@ from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
 from ..http11 import USER_AGENT, Request, ResponseParser
 from ..protocol import State
-from ..proxy import Route
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from ._dial import open_connection
