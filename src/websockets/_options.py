@@ -319,7 +319,7 @@ def connection_settings(*given: Any) -> Settings:
 
 @functools.lru_cache(maxsize=64)
 def _settings(*values: Any) -> Settings:
-    given = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
+    given: Arguments = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
     check_all(given, allowed.CONNECTION)
     max_queue, write_limit = given.pop("max_queue"), given.pop("write_limit")
     return Settings(Timing(**given), queue_marks(max_queue), write_marks(write_limit))
@@ -407,7 +407,7 @@ def connection_arguments(uri: WebSocketURI, arguments: dict[str, Any]) -> dict[s
     return {**defaults, **arguments}
 
 
-def takes_path(handler: Callable[..., Any]) -> bool:
+def takes_path(handler: Any) -> bool:
     """Whether a connection handler is one of the oldest, which take the path of the request beside the connection."""
     try:
         parameters = inspect.signature(handler).parameters.values()
