@@ -126,6 +126,7 @@ async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
 # -------------------------------------------------------------------------------------------------- what may be resized
 
 
+@needs_selector
 @every_twin
 @pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 @pytest.mark.parametrize("size", [100, 5000, 2**20])
@@ -298,6 +299,7 @@ MESSAGES: dict[str, Any] = {
 }
 
 
+@needs_selector
 @pytest.mark.parametrize("compression", [None, "deflate"])
 @pytest.mark.parametrize("role", ["server", "client"])
 @pytest.mark.parametrize("kind", MESSAGES)

@@ -183,6 +183,7 @@ async def test_serving_until_cancelled() -> None:
     assert len(told) == 1
 
 
+@needs_unix_sockets
 async def test_serving_at_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with Service("echo", None, 0, unix=path).server(screen()[0]) as server:
@@ -281,7 +282,8 @@ def test_what_follows_tls_and_is_no_place() -> None:
         (["--handler", "broadcast"], "the workers don't know of each other's clients: broadcast takes one process"),
     ],
 )
-def test_what_workers_cannot_do(arguments: list[str], text: str) -> None:
+def test_what_workers_cannot_do(monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str) -> None:
+    monkeypatch.setattr(socket, "SO_REUSEPORT", 15, raising=False)
     check_workers(options(*arguments))
     with pytest.raises(UsageError, match=f"^{text}$"):
         check_workers(options("--workers", "2", *arguments))
@@ -293,6 +295,7 @@ def test_workers_need_a_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
         check_workers(options("--workers", "2"))
 
 
+@needs_reuse_port
 def test_worker_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     ours, theirs = multiprocessing.Pipe(duplex=False)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -31,6 +31,12 @@ __all__ = ["Options", "Server"]
 # up, or may take a cancellation for something else.
 CANCELLATIONS: Final = 2
 PATIENCE: Final = 1.0
+
+# Seconds for which asyncio's server is waited for once no connection of ours is left. On Windows, from Python 3.12 on, it
+# waits for ever after a client reset its connection: closing that transport fails before it is counted out.
+GRACE: Final = 1.0
+# Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
+TLS_HANDSHAKE: Final = 60.0
 
 
 class Options:
@@ -53,6 +59,14 @@ class Options:
         self.takes_path = takes_path
         # Whether the user has to be asked for an answer, which may take its time.
         self.asks = process_request is not None or process_response is not None
+
+
+class _Refusal(asyncio.Protocol):
+    """In the place of a connection that could not be made: ends the TCP connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        cast(asyncio.Transport, transport).abort()
 
 
 class Server:
@@ -80,6 +94,9 @@ class Server:
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
         self._options = Options()
+        # Listening sockets that the operating system knows.
+        self._kernel_sockets: list[socket.socket] = []
+        self._grace = GRACE + TLS_HANDSHAKE
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
@@ -108,8 +125,40 @@ class Server:
 
     def _take(self, server: asyncio.Server) -> None:
         self.server = server
+        self._kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
         for listening in server.sockets:
             self.logger.info("server listening on %s", _name(listening))
+
+    def _prepare(
+        self, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
+    ) -> Callable[[], asyncio.BaseProtocol]:
+        """Get ready to listen.
+
+        Parameters:
+            create: makes a connection.
+            listening: the arguments for the loop.
+
+        Returns:
+            ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it,
+            or, on Windows, accept no other client.
+        """
+        if listening.get("ssl") is None:
+            self._grace = GRACE
+        elif (limit := listening.get("ssl_handshake_timeout")) is not None:
+            self._grace = GRACE + limit
+
+        def factory() -> asyncio.BaseProtocol:
+            try:
+                connection = create()
+                if not isinstance(connection, asyncio.BaseProtocol):
+                    raise TypeError(f"what creates connections returned {connection!r}")
+            except (Exception, asyncio.CancelledError) as exc:
+                self._tally.refuse(FAILURE)
+                self.logger.error("creating a connection failed", exc_info=exc)
+                return _Refusal()
+            return connection
+
+        return factory
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -211,8 +260,22 @@ class Server:
         self.logger.info("server closed")
 
     async def _wait_for_ends(self) -> None:
-        if self.server is not None:
-            await self.server.wait_closed()
+        await self._wait_for_connections()
+        while self.server is not None:
+            try:
+                async with asyncio.timeout(self._grace):
+                    await self.server.wait_closed()
+                break
+            except TimeoutError:
+                if not self._all:
+                    self.logger.info("asyncio counts a connection that is over; the server closes without it")
+                    break
+                # It began in the meantime.
+                await self._wait_for_connections()
+        await self._wait_for_connections()
+
+    async def _wait_for_connections(self) -> None:
+        """Wait until no connection of ours is left, and all handlers have ended."""
         if self._all:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
@@ -289,8 +352,12 @@ class Server:
         return self._listening.sockets
 
     def is_serving(self) -> bool:
-        """Whether connections are accepted."""
-        return self._listening.is_serving()
+        """Whether connections are accepted: the server listens, and none of its sockets was closed.
+
+        On Windows, asyncio's loop closes a listening socket for good when it can't accept a connection, for instance
+        because too many files are open.
+        """
+        return self._listening.is_serving() and all(each.fileno() >= 0 for each in self._kernel_sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of the server."""

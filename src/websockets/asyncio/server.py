@@ -468,10 +468,8 @@ def _serve(
 
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
-        if "path" in listening:
-            made = await streams.create_unix_server(factory, **listening)
-        else:
-            made = await streams.create_server(factory, **listening)
+        create = streams.create_unix_server if "path" in listening else streams.create_server
+        made = await create(server._prepare(factory, listening), **listening)
         return made
 
     server = Server(create_server, handler, logger)
