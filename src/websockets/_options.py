@@ -1,32 +1,42 @@
-"""Options of connections, checked once, before anything waits or is opened.
+"""Options of clients, servers and connections, as the front-ends keep them: checked once, before anything is opened.
 
-May know: what users may pass and what it means for the floors below. Must not know: front-ends, sockets.
+May know: the table of options, how they depend on each other, what they mean for the floors below. Must not know:
+front-ends, sockets.
+
+A front-end gives its parameters, as ``locals()`` has them at the beginning of ``connect()`` or ``serve()``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
 
+from . import _allowed as allowed
+from ._allowed import check_all, check_keywords
 from ._capacity import Capacity
-from ._handshake import HostNames
+from ._session import Timing
+from .client import ClientProtocol
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
-from .headers import validate_subprotocols
-from .typing import HostsLike, Subprotocol
-from .uri import WebSocketURI
+from .proxy import parse_proxy
+from .server import ServerProtocol
+from .typing import LoggerLike
+from .uri import WebSocketURI, parse_uri
 
 __all__ = [
+    "ClientOptions",
+    "ServerOptions",
+    "check_client",
+    "check_keepalive",
     "check_tls",
-    "checked_capacity",
-    "checked_hosts",
-    "checked_seconds",
-    "checked_subprotocols",
     "client_extensions",
     "connection_arguments",
-    "idle_option",
+    "connection_settings",
+    "listening_arguments",
     "queue_marks",
     "renamed_argument",
     "server_extensions",
@@ -37,28 +47,288 @@ __all__ = [
 
 T = TypeVar("T")
 
+Arguments = dict[str, Any]
+
+# What goes to each connection, and what goes to its protocol.
+OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
+OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size")
+OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """What ``connect()`` was told.
+
+    Attributes:
+        uri: where to connect.
+        open_timeout: seconds that it may take.
+        proxy: which proxy to use.
+        additional_headers, user_agent_header: of the request.
+        process_exception, reconnect_delays: when to connect again; None for the usual.
+        create_connection: what makes connections; None for the class of the front-end.
+        arguments: of the method of the loop that makes the TCP connection.
+        of_connection: of ``create_connection``.
+        of_protocol: of the protocol of each connection, but its URI.
+    """
+
+    uri: WebSocketURI
+    open_timeout: float | None
+    proxy: Any
+    additional_headers: Any
+    user_agent_header: str | None
+    process_exception: Callable[[Exception], Exception | None] | None
+    reconnect_delays: Callable[[], Iterator[float]] | None
+    create_connection: Callable[..., Any] | None
+    arguments: Arguments
+    of_connection: Arguments
+    of_protocol: Arguments
+
+    @classmethod
+    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+        """Check the parameters of ``connect()``.
+
+        Parameters:
+            given: the parameters; those without a name are in "kwargs".
+            logger: where to log, if "logger" is None.
+
+        Raises:
+            TypeError: an option has a wrong type, or nobody takes it.
+            ValueError: an option has a wrong value, or options contradict each other or the URI.
+            InvalidURI: the URI isn't one.
+            InvalidProxy: ``proxy`` isn't the URI of a proxy.
+        """
+        uri = parse_uri(given["uri"])
+        check_tls(uri, given["kwargs"])
+        arguments = check_client("connect", given, allowed.CONNECT)
+        unused = arguments.get("unix") or arguments.get("sock") is not None
+        if given["proxy"] not in (None, True) and not unused:
+            parse_proxy(given["proxy"])
+        given["extensions"] = client_extensions(given["extensions"], given["compression"])
+        return cls(
+            uri=uri,
+            open_timeout=given["open_timeout"],
+            proxy=given["proxy"],
+            additional_headers=given["additional_headers"],
+            user_agent_header=given["user_agent_header"],
+            process_exception=given["process_exception"],
+            reconnect_delays=given["reconnect_delays"],
+            create_connection=given["create_connection"],
+            arguments=arguments,
+            of_connection=_of_connection(given),
+            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS}
+            | {"logger": logger if given["logger"] is None else given["logger"]},
+        )
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where to log."""
+        logger: LoggerLike = self.of_protocol["logger"]
+        return logger
+
+    def protocol(self, uri: WebSocketURI) -> ClientProtocol:
+        """The protocol of a connection.
+
+        Parameters:
+            uri: where it leads.
+        """
+        return ClientProtocol._of(uri, **self.of_protocol)
+
+
+def check_client(who: str, given: Arguments, taker: str) -> Arguments:
+    """Check the parameters of a client, and return those for the loop.
+
+    Parameters:
+        who: the function that was called.
+        given: its parameters; those without a name are in "kwargs".
+        taker: the same function, as the table of options names it.
+
+    Raises:
+        TypeError: one has a wrong type, or nobody takes it.
+        ValueError: one has a wrong value.
+    """
+    arguments: Arguments = given["kwargs"]
+    loop = allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT
+    check_all(given, taker)
+    check_keywords(who, arguments, taker, loop)
+    check_all(arguments, loop)
+    check_place(arguments, arguments.get("sock"))
+    check_keepalive(given)
+    return arguments
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What ``serve()`` was told; one object serves all connections.
+
+    Attributes:
+        handler: what is called with each connection.
+        takes_path: whether it wants the path of the request, too.
+        open_timeout: seconds that the opening handshake may take.
+        process_request, process_response, select_subprotocol: hooks of the user.
+        asks: whether the user has to be asked for an answer, which may take its time.
+        server_header: of the response.
+        capacity: what keeps the server to its limits; None if there are none.
+        create_connection: what makes connections; None for the class of the front-end.
+        arguments: of the method of the loop that makes the listening server.
+        of_connection: of ``create_connection``.
+        of_protocol: of the protocol of each connection.
+    """
+
+    handler: Any = None
+    takes_path: bool = False
+    open_timeout: float | None = None
+    process_request: Any = None
+    process_response: Any = None
+    select_subprotocol: Any = None
+    asks: bool = False
+    server_header: str | None = None
+    capacity: Capacity[Any] | None = None
+    create_connection: Callable[..., Any] | None = None
+    arguments: Arguments = dataclasses.field(default_factory=dict)
+    of_connection: Arguments = dataclasses.field(default_factory=dict)
+    of_protocol: Arguments = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+        """Check the parameters of ``serve()``.
+
+        Parameters:
+            given: the parameters; those without a name are in "kwargs".
+            logger: where to log, if "logger" is None.
+
+        Raises:
+            TypeError: an option has a wrong type, or nobody takes it.
+            ValueError: an option has a wrong value, or options contradict each other.
+        """
+        check_all(given, allowed.SERVE)
+        if given["handler"] is None and given["process_request"] is None:
+            raise TypeError("handler must be an async function, not None: process_request answers no request")
+        arguments = listening_arguments("serve", given, allowed.SERVE)
+        check_keepalive(given)
+        given["extensions"] = server_extensions(given["extensions"], given["compression"])
+        limits = given["max_connections"], given["max_connections_per_host"]
+        return cls(
+            handler=given["handler"],
+            takes_path=takes_path(given["handler"]),
+            open_timeout=given["open_timeout"],
+            process_request=given["process_request"],
+            process_response=given["process_response"],
+            select_subprotocol=given["select_subprotocol"],
+            asks=given["process_request"] is not None or given["process_response"] is not None,
+            server_header=given["server_header"],
+            capacity=None if limits == (None, None) else Capacity(*limits),
+            create_connection=given["create_connection"],
+            arguments=arguments,
+            of_connection=_of_connection(given),
+            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS}
+            | {"logger": logger if given["logger"] is None else given["logger"]},
+        )
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where to log."""
+        logger: LoggerLike = self.of_protocol["logger"]
+        return logger
+
+    def protocol(self) -> ServerProtocol:
+        """The protocol of a connection."""
+        return ServerProtocol._of(**self.of_protocol)
+
+
+def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
+    """Check what is for the loop among the parameters of a server, and return that.
+
+    Parameters:
+        who: the function that was called.
+        given: its parameters; those without a name are in "kwargs".
+        taker: the same function, as the table of options names it.
+
+    Raises:
+        TypeError: one has a wrong type, or nobody takes it.
+        ValueError: one has a wrong value, or they don't say where to listen.
+    """
+    arguments: Arguments = given["kwargs"]
+    unix = arguments.pop("unix", "path" in arguments)
+    loop = allowed.UNIX_SERVER if unix else allowed.TCP_SERVER
+    check_keywords(who, arguments, taker, loop)
+    check_all(arguments, loop)
+    place = {"path": arguments.pop("path", None)} if unix else {"host": given["host"], "port": given["port"]}
+    check_place(place, arguments.get("sock"))
+    return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}
+
+
+def check_place(place: Mapping[str, Any], sock: Any) -> None:
+    """Hold who connects or listens to one place.
+
+    Raises:
+        ValueError: there are two.
+    """
+    for name in ("host", "port", "path"):
+        if sock is not None and place.get(name) is not None:
+            raise ValueError(f"{name} is incompatible with sock")
+
+
+def check_keepalive(given: Mapping[str, Any]) -> None:
+    """Hold ``ping_timeout`` to ``ping_interval``.
+
+    Raises:
+        ValueError: no answer to a keepalive ping could come in time.
+    """
+    if given["ping_timeout"] == 0 and given["ping_interval"] is not None:
+        raise ValueError("ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon")
+
+
+def _of_connection(given: Mapping[str, Any]) -> Arguments:
+    """What ``create_connection`` is called with; ``idle_timeout`` only if it is used, as not all know of it."""
+    names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
+    return {name: given[name] for name in names}
+
+
+class Settings(NamedTuple):
+    """What a connection needs to know, checked: times, and marks of its buffers."""
+
+    timing: Timing
+    queue: tuple[int | None, int]
+    write: tuple[int | None, int | None]
+
+
+def connection_settings(*given: Any) -> Settings:
+    """Check the parameters of a connection.
+
+    Parameters:
+        *given: :data:`OF_CONNECTIONS` and ``idle_timeout``; one object serves all connections that have the same.
+
+    Raises:
+        TypeError: one has a wrong type.
+        ValueError: one has a wrong value.
+    """
+    try:
+        return _settings(*given)
+    except TypeError:
+        # A list may stand in place of a tuple, but what is kept must not be one. Or the error comes again.
+        return _settings.__wrapped__(*given)
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(*values: Any) -> Settings:
+    given = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
+    check_all(given, allowed.CONNECTION)
+    max_queue, write_limit = given.pop("max_queue"), given.pop("write_limit")
+    return Settings(Timing(**given), queue_marks(max_queue), write_marks(write_limit))
+
 
 def queue_marks(max_queue: int | tuple[int | None, int | None] | None) -> tuple[int | None, int]:
     """The number of frames waiting above which reading pauses, and the one at which it resumes.
 
     Parameters:
         max_queue: the first, or both; the second is a quarter of the first unless given. None for no limit.
-
-    Raises:
-        ValueError: they are negative, or in the wrong order.
     """
     high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
     if high is None:
         if low is None:
             return None, 0
         high = 4 * low
-    if low is None:
-        low = high // 4
-    if low < 0:
-        raise ValueError(f"low must be positive or equal to zero: {low}")
-    if high < low:
-        raise ValueError(f"high must be greater than or equal to low: {high} < {low}")
-    return high, low
+    return high, high // 4 if low is None else low
 
 
 def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int | None]:
@@ -69,103 +339,15 @@ def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int | N
 def server_extensions(
     extensions: Sequence[ServerExtensionFactory] | None, compression: str | None
 ) -> Sequence[ServerExtensionFactory] | None:
-    """The extensions of a server: those given, and compression unless it is among them or turned off.
-
-    Raises:
-        ValueError: ``compression`` is neither "deflate" nor None.
-    """
-    return enable_server_permessage_deflate(extensions) if _deflates(compression) else extensions
+    """The extensions of a server: those given, and compression unless it is among them or turned off."""
+    return extensions if compression is None else enable_server_permessage_deflate(extensions)
 
 
 def client_extensions(
     extensions: Sequence[ClientExtensionFactory] | None, compression: str | None
 ) -> Sequence[ClientExtensionFactory] | None:
-    """The extensions of a client: those given, and compression unless it is among them or turned off.
-
-    Raises:
-        ValueError: ``compression`` is neither "deflate" nor None.
-    """
-    return enable_client_permessage_deflate(extensions) if _deflates(compression) else extensions
-
-
-def _deflates(compression: str | None) -> bool:
-    if compression not in ("deflate", None):
-        raise ValueError(f"unsupported compression: {compression}")
-    return compression is not None
-
-
-def checked_subprotocols(subprotocols: Sequence[Subprotocol] | None) -> Sequence[Subprotocol] | None:
-    """Subprotocols as they were given.
-
-    Raises:
-        TypeError: they aren't a sequence, or they are a string.
-        ValueError: one of them isn't a token of HTTP.
-    """
-    if subprotocols is not None:
-        validate_subprotocols(subprotocols)
-    return subprotocols
-
-
-def checked_seconds(name: str, seconds: float | None, *, zero: bool = False) -> float | None:
-    """A length of time as it was given; None for no limit.
-
-    Parameters:
-        name: the option, for the error.
-        seconds: what was given.
-        zero: whether it may be no time at all.
-
-    Raises:
-        TypeError: it isn't a number.
-        ValueError: it is negative, or zero where that makes no sense, or not a number in the sense of floats.
-    """
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
-    if not (seconds >= 0 if zero else seconds > 0):
-        raise ValueError(f"{name} must be positive{' or equal to zero' if zero else ''}: {seconds}")
-    return seconds
-
-
-def idle_option(idle_timeout: float | None) -> dict[str, Any]:
-    """``idle_timeout`` as an argument for connections; none if it isn't used: who makes them may not know of it.
-
-    Raises:
-        TypeError: it isn't a number.
-        ValueError: it isn't positive.
-    """
-    seconds = checked_seconds("idle_timeout", idle_timeout)
-    return {} if seconds is None else {"idle_timeout": seconds}
-
-
-def checked_capacity(max_connections: int | None, max_connections_per_host: int | None) -> Capacity[Any] | None:
-    """What keeps a server to its limits; None if there are none.
-
-    Raises:
-        TypeError: a limit isn't a whole number.
-        ValueError: it leaves room for nobody.
-    """
-    limits = {"max_connections": max_connections, "max_connections_per_host": max_connections_per_host}
-    for name, limit in limits.items():
-        if limit is None:
-            continue
-        if isinstance(limit, bool) or not isinstance(limit, int):
-            raise TypeError(f"{name} must be a whole number or None, not {limit!r}")
-        if limit < 1:
-            raise ValueError(f"{name} must be at least 1: {limit}")
-    if max_connections is None and max_connections_per_host is None:
-        return None
-    return Capacity(max_connections, max_connections_per_host)
-
-
-def checked_hosts(hosts: HostsLike | None) -> HostNames | None:
-    """The names that a server answers to, ready to be compared; None for any.
-
-    Raises:
-        TypeError: there is something among them that is neither a name nor a pattern.
-        ValueError: there are none, or one can't be the name of a host.
-    """
-    return None if hosts is None else HostNames.of(hosts)
+    """The extensions of a client: those given, and compression unless it is among them or turned off."""
+    return extensions if compression is None else enable_client_permessage_deflate(extensions)
 
 
 def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:
@@ -173,7 +355,8 @@ def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeo
     if arguments.get("ssl") is None:
         return arguments
     times = {"ssl_handshake_timeout": open_timeout, "ssl_shutdown_timeout": close_timeout}
-    return {**{name: time for name, time in times.items() if time is not None}, **arguments}
+    # Loops refuse zero. Then they may take the time that they take by default: WebSocket's limit comes before.
+    return {**{name: time for name, time in times.items() if time}, **arguments}
 
 
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:

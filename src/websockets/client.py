@@ -13,8 +13,9 @@ import secrets
 import ssl
 import warnings
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from ._allowed import CLIENT_PROTOCOL, check_all
 from ._deprecated import names_of_old
 from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
@@ -59,6 +60,10 @@ class ClientProtocol(Protocol):
         max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
             a fragment.
         logger: where to log; ``websockets.client`` by default.
+
+    Raises:
+        TypeError: an option has a wrong type.
+        ValueError: an option has a wrong value.
     """
 
     def __init__(
@@ -72,7 +77,29 @@ class ClientProtocol(Protocol):
         max_size: int | tuple[int | None, int | None] | None = 2**20,
         logger: LoggerLike | None = None,
     ) -> None:
-        super().__init__(Side.CLIENT, state=state, max_size=max_size, logger=logger)
+        given: dict[str, Any] = {"origin": origin, "extensions": extensions, "subprotocols": subprotocols}
+        given |= {"state": state, "max_size": max_size, "logger": logger}
+        check_all(given, CLIENT_PROTOCOL)
+        self._set_up(uri, **given)
+
+    @classmethod
+    def _of(cls, uri: WebSocketURI, **options: Any) -> Self:
+        """A protocol with options that were checked already."""
+        self = cls.__new__(cls)
+        self._set_up(uri, **options)
+        return self
+
+    def _set_up(
+        self,
+        uri: WebSocketURI,
+        origin: Origin | None,
+        extensions: Sequence[ClientExtensionFactory] | None,
+        subprotocols: Sequence[Subprotocol] | None,
+        max_size: int | tuple[int | None, int | None] | None,
+        logger: LoggerLike | None,
+        state: State = State.CONNECTING,
+    ) -> None:
+        Protocol.__init__(self, Side.CLIENT, state=state, max_size=max_size, logger=logger)
         self.uri = uri
         self.origin = origin
         self.available_extensions = extensions

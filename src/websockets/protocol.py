@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._accelerator import FrameDecoder, build_frame, new_mask
+from ._allowed import CLIENT_PROTOCOL, check_all
 from ._decoded import Account
 from ._failures import as_exception, closed, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
@@ -87,6 +88,9 @@ class Protocol:
         max_size: int | tuple[int | None, int | None] | None = 2**20,
         logger: LoggerLike | None = None,
     ) -> None:
+        if type(self) is Protocol:
+            # Those of the two sides check all of their options.
+            check_all({"state": state, "max_size": max_size, "logger": logger}, CLIENT_PROTOCOL)
         if logger is None:
             logger = logging.getLogger(f"websockets.{side.name.lower()}")
         self.logger = logger

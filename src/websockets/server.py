@@ -12,8 +12,9 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from ._allowed import SERVER_PROTOCOL, check_all
 from ._deprecated import names_of_old
 from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
@@ -123,8 +124,8 @@ class ServerProtocol(Protocol):
         logger: where to log; ``websockets.server`` by default.
 
     Raises:
-        ValueError: ``hosts`` has something that can't be the name of a host.
-        TypeError: it has something that is neither a name nor a pattern.
+        TypeError: an option has a wrong type.
+        ValueError: an option has a wrong value.
     """
 
     def __init__(
@@ -139,13 +140,41 @@ class ServerProtocol(Protocol):
         logger: LoggerLike | None = None,
         hosts: HostsLike | None = None,
     ) -> None:
-        super().__init__(Side.SERVER, state=state, max_size=max_size, logger=logger)
+        given: dict[str, Any] = {
+            "origins": origins,
+            "hosts": hosts,
+            "extensions": extensions,
+            "subprotocols": subprotocols,
+        }
+        given |= {"select_subprotocol": select_subprotocol, "state": state, "max_size": max_size, "logger": logger}
+        check_all(given, SERVER_PROTOCOL)
+        self._set_up(**given)
+
+    @classmethod
+    def _of(cls, **options: Any) -> Self:
+        """A protocol with options that were checked already."""
+        self = cls.__new__(cls)
+        self._set_up(**options)
+        return self
+
+    def _set_up(
+        self,
+        origins: Sequence[Origin | re.Pattern[str] | None] | None,
+        extensions: Sequence[ServerExtensionFactory] | None,
+        subprotocols: Sequence[Subprotocol] | None,
+        max_size: int | tuple[int | None, int | None] | None,
+        logger: LoggerLike | None,
+        hosts: HostNames | None = None,
+        select_subprotocol: Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None = None,
+        state: State = State.CONNECTING,
+    ) -> None:
+        Protocol.__init__(self, Side.SERVER, state=state, max_size=max_size, logger=logger)
         self.origins = origins
         self.available_extensions = extensions
         self.available_subprotocols = subprotocols
         self._select = select_subprotocol
         if hosts is not None:
-            self.hosts = HostNames.of(hosts)
+            self.hosts = hosts
 
     hosts: HostNames | None = None
     _parser: RequestParser | None = None

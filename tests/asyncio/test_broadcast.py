@@ -496,7 +496,7 @@ async def test_slow_clients_are_sent_to() -> None:
     ("options", "error"),
     [
         ({"on_slow": "wait"}, "on_slow must be 'send', 'skip' or 'close', not 'wait'"),
-        ({"max_buffered": -1}, "max_buffered must not be negative, not -1"),
+        ({"max_buffered": -1}, "max_buffered must be a number of bytes, 0 or more, or None, not -1"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], error: str) -> None:

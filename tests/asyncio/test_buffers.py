@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -117,16 +118,19 @@ async def test_no_limit(side: Side) -> None:
         assert [await connection.recv() for _ in range(1000)] == [str(index) for index in range(1000)]
 
 
+QUEUE = "max_queue must be a number of frames, 0 or more, a pair of such, or None for no limit"
+
+
 @pytest.mark.parametrize(
     ("max_queue", "text"),
     [
-        ((8, -1), "^low must be positive or equal to zero: -1$"),
-        ((2, 4), "^high must be greater than or equal to low: 2 < 4$"),
+        ((8, -1), f"{QUEUE}, not (8, -1)"),
+        ((2, 4), f"{QUEUE}, not (2, 4): the second is above the first"),
     ],
 )
 @virtual
 async def test_wrong_limits(max_queue: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         Connection(Protocol(Side.SERVER), max_queue=max_queue)
 
 

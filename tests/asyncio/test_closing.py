@@ -619,7 +619,7 @@ async def test_a_deadline_does_not_become_longer(side: Side) -> None:
 @virtual
 async def test_a_negative_deadline() -> None:
     async with open_end(Side.SERVER) as (connection, _):
-        with pytest.raises(ValueError, match="timeout must be positive or equal to zero: -1"):
+        with pytest.raises(ValueError, match=r"^timeout must be a number of seconds, 0 or more, .*, not -1$"):
             await connection.close(timeout=-1)
         assert connection.state is State.OPEN
 

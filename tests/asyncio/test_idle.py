@@ -357,12 +357,15 @@ async def test_factories_that_know_nothing_of_it() -> None:
         pass
 
 
+IDLE = "idle_timeout must be a positive number of seconds, or None for no limit"
+
+
 @pytest.mark.parametrize(
     ("timeout", "kind", "error"),
     [
-        (0, ValueError, "idle_timeout must be positive: 0"),
-        (-1, ValueError, "idle_timeout must be positive: -1"),
-        ("60", TypeError, "idle_timeout must be a number of seconds or None, not '60'"),
+        (0, ValueError, f"{IDLE}, not 0"),
+        (-1, ValueError, f"{IDLE}, not -1"),
+        ("60", TypeError, f"{IDLE}, not '60'"),
     ],
 )
 def test_timeout_that_makes_no_sense(timeout: Any, kind: type[Exception], error: str) -> None:

@@ -801,11 +801,14 @@ async def test_tls_that_contradicts_the_proxy(proxy: str, options: dict[str, Any
     assert running_loop().network.links == []
 
 
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({}, {"ssl": True, "server_hostname": "proxy"}),
-        ({"proxy_ssl": "context"}, {"ssl": "context", "server_hostname": "proxy"}),
+        ({"proxy_ssl": CONTEXT}, {"ssl": CONTEXT, "server_hostname": "proxy"}),
         (
             {"proxy_server_hostname": "other", "proxy_ssl_handshake_timeout": 1, "proxy_ssl_shutdown_timeout": 2},
             {"ssl": True, "server_hostname": "other", "ssl_handshake_timeout": 1, "ssl_shutdown_timeout": 2},

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from _kit import idle, virtual
+from _kit.platforms import needs_reuse_port, needs_unix_sockets
 from cli.commands import PEM
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import serve

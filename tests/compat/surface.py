@@ -15,6 +15,7 @@ import ast
 import enum
 import importlib
 import inspect
+import itertools
 import json
 import pkgutil
 import sys
@@ -171,8 +172,10 @@ def instance_attributes(cls: type) -> Iterator[str]:
     """The public attributes that a constructor sets."""
     if "__init__" not in vars(cls) or "__dataclass_fields__" in vars(cls):
         return
-    tree = ast.parse(textwrap.dedent(inspect.getsource(vars(cls)["__init__"])))
-    for node in ast.walk(tree):
+    # Some leave that to another method, which is called with options that were checked already, too.
+    constructors = [vars(cls)[name] for name in ("__init__", "_set_up") if name in vars(cls)]
+    trees = [ast.parse(textwrap.dedent(inspect.getsource(constructor))) for constructor in constructors]
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and not node.attr.startswith("_"):
             assert isinstance(node.value, ast.Name)
             if node.value.id == "self":

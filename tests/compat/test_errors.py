@@ -19,7 +19,7 @@ from _kit.pair import ProtocolPair
 from _kit.site import Answer, redirect, refuse, site
 from websockets import _messages, exceptions
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers, MultipleValuesError
 from websockets.exceptions import (
@@ -225,7 +225,7 @@ async def ping_too_much() -> None:
 async def connect_while_shutting_down() -> None:
     """What the server notes of a request that comes too late; the client sees a status."""
     seen: list[Exception | None] = []
-    async with serve(None, "localhost", 0) as server:  # type: ignore[arg-type]
+    async with serve(ServerConnection.wait_closed, "localhost", 0) as server:
         peer = await reach(server)
         await idle()
         (connection,) = server._all

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from websockets._capacity import FULL, FULL_FOR_HOST, OUTSIDE, Capacity, host_of
-from websockets._options import checked_capacity
 
 HERE = ("127.0.0.1", 50000)
 THERE = ("10.0.0.1", 50000)
@@ -137,25 +136,3 @@ def test_same_host(one: Any, other: Any, same: bool) -> None:
 @pytest.mark.parametrize("address", ["", "/run/server", b"\0abstract", None, ()])
 def test_no_host(address: Any) -> None:
     assert host_of(address) is None
-
-
-@pytest.mark.parametrize(
-    ("limits", "kind", "error"),
-    [
-        ((0, None), ValueError, "max_connections must be at least 1: 0"),
-        ((None, -1), ValueError, "max_connections_per_host must be at least 1: -1"),
-        ((1.5, None), TypeError, "max_connections must be a whole number or None, not 1.5"),
-        ((1, "2"), TypeError, "max_connections_per_host must be a whole number or None, not '2'"),
-        ((True, None), TypeError, "max_connections must be a whole number or None, not True"),
-    ],
-)
-def test_limits_that_make_no_sense(limits: Any, kind: type[Exception], error: str) -> None:
-    with pytest.raises(kind, match=f"^{error}$"):
-        checked_capacity(*limits)
-
-
-def test_limits() -> None:
-    assert checked_capacity(None, None) is None
-    capacity = checked_capacity(5, 2)
-    assert capacity is not None
-    assert (capacity.total, capacity.per_host) == (5, 2)

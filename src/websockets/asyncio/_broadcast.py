@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Literal
 
+from .._allowed import BROADCAST, check
 from .._lifecycle import State
 from .._prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError
@@ -70,8 +71,8 @@ def broadcast(
         raise TypeError("data must be str or bytes")
     if on_slow not in _WHEN_SLOW:
         raise ValueError(f"on_slow must be 'send', 'skip' or 'close', not {on_slow!r}")
-    if max_buffered is not None and max_buffered < 0:
-        raise ValueError(f"max_buffered must not be negative, not {max_buffered}")
+    if max_buffered is not None:
+        max_buffered = check("max_buffered", max_buffered, BROADCAST)
     when_slow, size = _WHEN_SLOW[on_slow], prepared._size
     failures: list[Exception] = []
     shared: LoopState | None = None

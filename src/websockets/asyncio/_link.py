@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,8 +18,8 @@ from typing import Any, NoReturn, cast
 
 from .._face import Face
 from .._lifecycle import Receiving, Sending, Side, State
-from .._options import queue_marks, write_marks
-from .._session import Session, Timing
+from .._options import connection_settings
+from .._session import Session
 from .._timers import Entry
 from ..exceptions import InvalidState
 from ..frames import CloseCode
@@ -40,9 +39,6 @@ CROWD = 500
 
 # Where the methods are that no program has put in the place of ours.
 _OURS = __name__.partition(".")[0] + "."
-
-# One object serves all the connections of a server.
-_timing = functools.lru_cache(maxsize=64)(Timing)
 
 
 class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
@@ -71,9 +67,10 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self.protocol = protocol
         self.loop = asyncio.get_running_loop()
         self._shared = loop_state(self.loop)
-        self._write_limit = write_limit
-        timing = _timing(ping_interval, ping_timeout, close_timeout, idle_timeout)
-        self._session = Session(protocol, timing, queue_marks(max_queue))
+        timing, queue, self._write_limit = connection_settings(
+            ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout
+        )
+        self._session = Session(protocol, timing, queue)
         self._queue = self._session.inbox.items
         self._buffer = self._shared.buffer
         self._client = protocol.side is Side.CLIENT
@@ -164,7 +161,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._socket, self._gathers = socket_behind(transport), takes_pieces(transport)
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
-        transport.set_write_buffer_limits(*write_marks(self._write_limit))
+        transport.set_write_buffer_limits(*self._write_limit)
 
     def _receive_data(self, data: BytesLike) -> None:
         """Take in what a read gave; whoever waits for a message goes on before this returns.
@@ -430,7 +427,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._give(self.transport.writelines, writes)
         if self._drainers is None and self.transport.get_write_buffer_size():
             # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
-            self.transport.set_write_buffer_limits(*write_marks(self._write_limit))
+            self.transport.set_write_buffer_limits(*self._write_limit)
 
     def _give(self, write: Callable[[Any], None], data: object) -> None:
         """Have the transport write. If that fails, nothing may follow what may be a part of a frame."""

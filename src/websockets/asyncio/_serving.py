@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from .._allowed import CLOSE, check
 from .._capacity import CROWDED, Capacity
-from .._options import checked_seconds
+from .._options import ServerOptions
 from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import CloseCode, serialize_close
 from ..protocol import State
@@ -23,9 +24,9 @@ from ..server import refusal_reason
 from ..typing import LoggerLike
 
 if TYPE_CHECKING:
-    from .server import Handler, ProcessRequest, ProcessResponse, ServerConnection
+    from .server import Handler, ServerConnection
 
-__all__ = ["Options", "Server"]
+__all__ = ["Server"]
 
 # A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
 # up, or may take a cancellation for something else.
@@ -37,28 +38,6 @@ PATIENCE: Final = 1.0
 GRACE: Final = 1.0
 # Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
 TLS_HANDSHAKE: Final = 60.0
-
-
-class Options:
-    """What :func:`serve` was told and its connections need later; one object serves them all."""
-
-    __slots__ = ("asks", "open_timeout", "process_request", "process_response", "server_header", "takes_path")
-
-    def __init__(
-        self,
-        open_timeout: float | None = None,
-        process_request: ProcessRequest | None = None,
-        process_response: ProcessResponse | None = None,
-        server_header: str | None = None,
-        takes_path: bool = False,
-    ) -> None:
-        self.open_timeout = open_timeout
-        self.process_request = process_request
-        self.process_response = process_response
-        self.server_header = server_header
-        self.takes_path = takes_path
-        # Whether the user has to be asked for an answer, which may take its time.
-        self.asks = process_request is not None or process_response is not None
 
 
 class _Refusal(asyncio.Protocol):
@@ -93,7 +72,7 @@ class Server:
         self.handler = handler
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
-        self._options = Options()
+        self._options = ServerOptions()
         # Listening sockets that the operating system knows.
         self._kernel_sockets: list[socket.socket] = []
         self._grace = GRACE + TLS_HANDSHAKE
@@ -196,7 +175,7 @@ class Server:
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or ``timeout`` isn't a number.
             ValueError: it is negative.
         """
-        checked_seconds("timeout", timeout, zero=True)
+        timeout = check("timeout", timeout, CLOSE)
         serialize_close(code, reason)
         if self._closing and timeout is None:
             return

@@ -17,15 +17,7 @@ from typing import Any, Literal
 
 from .._layout import share_names
 from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
-from .._options import (
-    check_tls,
-    checked_subprotocols,
-    client_extensions,
-    connection_arguments,
-    idle_option,
-    queue_marks,
-    renamed_argument,
-)
+from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
 from ..client import ClientProtocol, backoff, process_exception
 from ..datastructures import HeadersLike
 from ..exceptions import InvalidURI, SecurityError
@@ -33,11 +25,13 @@ from ..extensions.base import ClientExtensionFactory
 from ..http11 import USER_AGENT, Request
 from ..protocol import State
 from ..typing import LoggerLike, Origin, Subprotocol
-from ..uri import WebSocketURI, parse_uri
+from ..uri import WebSocketURI
 from ._proxy import choose_proxy, connect_through, without_proxy
 from .connection import Connection
 
 __all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
+
+_process_exception = process_exception
 
 
 class ClientConnection(Connection):
@@ -167,7 +161,8 @@ class connect:
         OSError: the TCP connection fails.
         InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
         TimeoutError: it takes too long.
-        ValueError: options contradict each other or the URI.
+        TypeError: an option has a wrong type, or nobody takes it.
+        ValueError: an option has a wrong value, or options contradict each other or the URI.
     """
 
     def __init__(
@@ -196,35 +191,22 @@ class connect:
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
-        headers: Any = renamed_argument(kwargs, "extra_headers", "additional_headers", additional_headers)
-        queue_marks(max_queue)  # a mistake shows now, and not when the connection is made
+        headers: Any = additional_headers
+        additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
+        options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
         self.uri = uri
-        self._uri = parse_uri(uri)
-        check_tls(self._uri, kwargs)
-        self.additional_headers: HeadersLike | None = headers
-        self.user_agent_header = user_agent_header
-        self.proxy: str | Literal[True] | None = proxy
-        self.process_exception = process_exception
-        self.open_timeout = open_timeout
-        self.reconnect_delays = reconnect_delays
-        self.logger = logging.getLogger("websockets.client") if logger is None else logger
-        self.connection_kwargs = kwargs
-        self._protocol = functools.partial(
-            ClientProtocol,
-            origin=origin,
-            extensions=client_extensions(extensions, compression),
-            subprotocols=checked_subprotocols(subprotocols),
-            max_size=max_size,
-            logger=self.logger,
-        )
+        self._uri = options.uri
+        self.additional_headers: HeadersLike | None = options.additional_headers
+        self.user_agent_header = options.user_agent_header
+        self.proxy: str | Literal[True] | None = options.proxy
+        self.process_exception = options.process_exception or _process_exception
+        self.open_timeout = options.open_timeout
+        self.reconnect_delays = options.reconnect_delays or backoff
+        self.logger = options.logger
+        self.connection_kwargs = options.arguments
+        self._protocol = options.protocol
         self._connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
-            create_connection or ClientConnection,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_queue=max_queue,
-            write_limit=write_limit,
-            **idle_option(idle_timeout),
+            options.create_connection or ClientConnection, **options.of_connection
         )
         self.connection: ClientConnection | None = None
         self._entered = False

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import Literal, Self, overload
 
+from .._allowed import CLOSE, check
 from .._messages import (
     MISSING,
     OPCODE_BINARY,
@@ -22,7 +23,6 @@ from .._messages import (
     fragment_converter,
     refuse_mapping,
 )
-from .._options import checked_seconds
 from .._prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
@@ -423,8 +423,7 @@ class Connection(Link):
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
             ValueError: the timeout is negative.
         """
-        checked_seconds("timeout", timeout, zero=True)
-        self._start_closing(code, reason, timeout)
+        self._start_closing(code, reason, check("timeout", timeout, CLOSE))
         await self.wait_closed()
 
 

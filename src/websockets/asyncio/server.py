@@ -17,19 +17,9 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from .._capacity import RETRY_AFTER, Capacity
+from .._capacity import RETRY_AFTER
 from .._layout import share_names
-from .._options import (
-    checked_capacity,
-    checked_hosts,
-    checked_subprotocols,
-    idle_option,
-    queue_marks,
-    renamed_argument,
-    server_extensions,
-    takes_path,
-    tls_times,
-)
+from .._options import ServerOptions, renamed_argument
 from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed
@@ -41,7 +31,7 @@ from ..server import BROKEN, ServerProtocol, refusal_reason
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
-from ._serving import Options, Server
+from ._serving import Server
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
@@ -197,7 +187,7 @@ class ServerConnection(Connection):
         """The connection is over, and its handler too."""
         self.server._forget(self)
 
-    async def _open(self, options: Options) -> bool:
+    async def _open(self, options: ServerOptions) -> bool:
         """Answer the request; return whether the connection is open."""
         request = self._session.request
         assert request is not None
@@ -414,67 +404,32 @@ def serve(
 
     Raises:
         OSError: it isn't possible to listen there.
-        ValueError: an option has no valid value.
-        TypeError: an option has no valid type.
+        TypeError: an option has a wrong type, or nobody takes it.
+        ValueError: an option has a wrong value, or options contradict each other.
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
-    unix = "path" in kwargs
-    queue_marks(max_queue)  # a mistake shows now, and not in each connection
-    return _serve(
-        handler,
-        Options(open_timeout, process_request, process_response, server_header, takes_path(handler)),
-        logging.getLogger("websockets.server") if logger is None else logger,
-        {
-            "origins": origins,
-            "hosts": checked_hosts(hosts),
-            "extensions": server_extensions(extensions, compression),
-            "subprotocols": checked_subprotocols(subprotocols),
-            "max_size": max_size,
-        },
-        select_subprotocol,
-        functools.partial(
-            create_connection or ServerConnection,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_queue=max_queue,
-            write_limit=write_limit,
-            **idle_option(idle_timeout),
-        ),
-        checked_capacity(max_connections, max_connections_per_host),
-        {**({} if unix else {"host": host, "port": port}), **tls_times(kwargs, open_timeout, close_timeout)},
+    options = ServerOptions.of(locals(), logging.getLogger("websockets.server"))
+    make: Callable[..., ServerConnection] = functools.partial(
+        options.create_connection or ServerConnection, **options.of_connection
     )
-
-
-def _serve(
-    handler: Handler,
-    options: Options,
-    logger: LoggerLike,
-    of_protocol: dict[str, Any],
-    select_subprotocol: SelectSubprotocol | None,
-    create_connection: Callable[..., ServerConnection],
-    capacity: Capacity[ServerConnection] | None,
-    listening: dict[str, Any],
-) -> Server:
-    """The server, from options that are grouped by who needs them."""
 
     async def create_server(server: Server) -> asyncio.Server:
         def factory() -> ServerConnection:
-            protocol = ServerProtocol(logger=logger, **of_protocol)
-            connection = create_connection(protocol, server)
-            if select_subprotocol is not None:
-                protocol._select = _selector(connection, select_subprotocol)
+            protocol = options.protocol()
+            connection = make(protocol, server)
+            if options.select_subprotocol is not None:
+                protocol._select = _selector(connection, options.select_subprotocol)
             return connection
 
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
-        create = streams.create_unix_server if "path" in listening else streams.create_server
-        made = await create(server._prepare(factory, listening), **listening)
+        create = streams.create_unix_server if "path" in options.arguments else streams.create_server
+        made = await create(server._prepare(factory, options.arguments), **options.arguments)
         return made
 
-    server = Server(create_server, handler, logger)
+    server = Server(create_server, handler, options.logger)
     server._options = options
-    server._capacity = capacity
+    server._capacity = options.capacity
     return server
 
 

@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
-from .._options import takes_path
-from ..asyncio._serving import Options
+from .._options import ServerOptions, takes_path
 from ..asyncio.connection import Connection
 from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
@@ -53,7 +52,7 @@ SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Sub
 # Bytes that a client may send before it gets its answer; reading pauses when there are more.
 EARLY_LIMIT = 2**16
 
-_NO_OPTIONS = Options()
+_NO_OPTIONS = ServerOptions()
 
 
 class _Negotiation(ServerProtocol):

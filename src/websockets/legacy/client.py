@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
+from .._allowed import LEGACY_CONNECT
 from .._opening import redirect_location, resolve_location
+from .._options import check_client
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
@@ -36,6 +38,12 @@ from .protocol import (
 )
 
 __all__ = ["WebSocketClientProtocol", "connect", "unix_connect"]
+
+# What goes to each connection.
+OF_CONNECTIONS = (
+    "ping_interval", "ping_timeout", "close_timeout", "max_size", "max_queue", "read_limit", "write_limit",
+    "extra_headers", "user_agent_header",
+)  # fmt: skip
 
 NOWHERE = WebSocketURI(secure=False, host="localhost", port=80, path="", query="")
 
@@ -273,7 +281,8 @@ class Connect(_connect):
         OSError: the TCP connection fails.
         InvalidHandshake: the opening handshake fails.
         TimeoutError: it takes too long.
-        ValueError: options contradict each other or the URI.
+        TypeError: an option has a wrong type, or nobody takes it.
+        ValueError: an option has a wrong value, or options contradict each other or the URI.
     """
 
     BACKOFF_INITIAL: float = _client.BACKOFF_INITIAL_DELAY
@@ -303,19 +312,11 @@ class Connect(_connect):
         write_limit: int = 2**16,
         **kwargs: Any,
     ) -> None:
-        connection_options = {
-            "ping_interval": ping_interval,
-            "ping_timeout": ping_timeout,
-            "close_timeout": closing_time(close_timeout, kwargs.pop("timeout", None)),
-            "max_size": max_size,
-            "max_queue": max_queue,
-            "read_limit": read_limit,
-            "write_limit": write_limit,
-            "extra_headers": extra_headers,
-            "user_agent_header": user_agent_header,
-            **recv_of_old(kwargs),
-        }
+        close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
+        legacy_recv = recv_of_old(kwargs)
+        given = locals()
+        check_client("connect", given, LEGACY_CONNECT)
         # In the legacy API nobody asks the system for a proxy.
         kwargs.setdefault("proxy", None)
         super().__init__(
@@ -334,6 +335,7 @@ class Connect(_connect):
             logger=logger,
             **kwargs,
         )
+        connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
         self._connection = functools.partial(_make_connection, create_protocol, connection_options)
 
     async def __aexit__(

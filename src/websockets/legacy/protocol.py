@@ -16,6 +16,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
+from .._allowed import LEGACY_CONNECTION, check_all
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
@@ -118,6 +119,7 @@ class WebSocketCommonProtocol(Connection):
             warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
         if loop is not None:
             warnings.warn("remove loop argument", DeprecationWarning, stacklevel=2)
+        check_all(locals(), LEGACY_CONNECTION)
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.close_timeout = closing_time(close_timeout, timeout)

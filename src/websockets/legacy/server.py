@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, cast
 
-from .._options import checked_subprotocols, queue_marks, server_extensions, takes_path, tls_times
+from .._allowed import LEGACY_SERVE, SERVE, check, check_all
+from .._options import check_keepalive, listening_arguments, server_extensions, takes_path
 from ..asyncio._broadcast import broadcast as _broadcast
 from ..asyncio.server import Server
 from ..extensions.base import ServerExtensionFactory
@@ -34,6 +35,14 @@ from .exceptions import AbortHandshake as AbortHandshake
 from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
 
 __all__ = ["WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"]
+
+
+# What goes to each connection.
+OF_CONNECTIONS = (
+    "origins", "extensions", "subprotocols", "extra_headers", "server_header", "process_request", "select_subprotocol",
+    "open_timeout", "ping_interval", "ping_timeout", "close_timeout", "max_size", "max_queue", "read_limit",
+    "write_limit",
+)  # fmt: skip
 
 
 class WebSocketServer(Server):
@@ -139,8 +148,8 @@ class Serve:
 
     Raises:
         OSError: it isn't possible to listen there.
-        ValueError: an option has no valid value.
-        TypeError: ``subprotocols`` isn't a sequence.
+        TypeError: an option has a wrong type, or nobody takes it.
+        ValueError: an option has a wrong value, or options contradict each other.
     """
 
     def __init__(
@@ -171,35 +180,23 @@ class Serve:
     ) -> None:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
-        queue_marks(max_queue)  # a mistake shows now, and not in each connection
+        legacy_recv = recv_of_old(kwargs)
+        origins = accepted_origins(origins)
+        given = locals()
+        secure = kwargs.get("ssl") is not None
+        check_all(given, LEGACY_SERVE)
+        if create_protocol is WebSocketServerProtocol:
+            # Nobody compares them in another way.
+            check("origins", origins, SERVE)
+        listening = listening_arguments("serve", given, LEGACY_SERVE)
+        check_keepalive(given)
+        given["extensions"] = server_extensions(given["extensions"], compression)
         self.ws_server = server = WebSocketServer(logging.getLogger("websockets.server") if logger is None else logger)
-        place = {} if kwargs.pop("unix", False) else {"host": host, "port": port}
-        connection_options = {
-            "logger": server.logger,
-            "origins": accepted_origins(origins),
-            "extensions": server_extensions(extensions, compression),
-            "subprotocols": checked_subprotocols(subprotocols),
-            "extra_headers": extra_headers,
-            "server_header": server_header,
-            "process_request": process_request,
-            "select_subprotocol": select_subprotocol,
-            "open_timeout": open_timeout,
-            "ping_interval": ping_interval,
-            "ping_timeout": ping_timeout,
-            "close_timeout": close_timeout,
-            "max_size": max_size,
-            "max_queue": max_queue,
-            "read_limit": read_limit,
-            "write_limit": write_limit,
-            "host": host,
-            "port": port,
-            "secure": kwargs.get("ssl") is not None,
-            **recv_of_old(kwargs),
-        }
+        connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
+        connection_options |= {"logger": server.logger, "host": host, "port": port, "secure": secure}
         if takes_path(ws_handler):
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         factory = functools.partial(create_protocol, ws_handler, server, **connection_options)
-        listening = {**place, **tls_times(kwargs, open_timeout, close_timeout)}
         server._create_server = functools.partial(_listen, factory, listening)
 
     def __await__(self) -> Generator[Any, None, WebSocketServer]:
