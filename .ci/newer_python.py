@@ -3,8 +3,8 @@
     python .ci/newer_python.py VERSION FOLDER SOURCE TEST...
 
 Packages of a newer Debian are unpacked in FOLDER, from the mirror that apt uses already. Nothing is installed on the
-machine: the interpreter runs in a mount namespace of its own, with FOLDER/root as its root. There the source tree SOURCE
-is built with the compiled twin, and pytest runs the TESTs.
+machine: the interpreter runs in a mount namespace of its own, with FOLDER/root as its root. There the source tree
+SOURCE is built with the compiled twin, and pytest runs the TESTs.
 
 Where the interpreter cannot be had, one line says why, and the status is 0. A test that fails, or a package that can't
 be built, is a failure.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from . import typing as typing
     from . import uri as uri
     from . import version as version
+    from ._accelerator import ACCELERATOR as ACCELERATOR
     from ._prepared import PreparedMessage as PreparedMessage
     from ._statistics import Statistics as Statistics
     from .asyncio.client import ClientConnection as ClientConnection
@@ -105,6 +106,7 @@ __version__ = _version
 _HOMES = {
     name: module
     for module, names in {
+        "_accelerator": "ACCELERATOR",
         "_prepared": "PreparedMessage",
         "_statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",

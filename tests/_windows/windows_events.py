@@ -1,8 +1,8 @@
 """asyncio's loops as Windows has them, on another system: a proactor that is made of a selector.
 
-The loop and the transports are asyncio's own: :mod:`asyncio.proactor_events`. What is missing elsewhere is the proactor,
-which in CPython is written for I/O completion ports. This one tries each operation, and if it would have to wait, waits
-until the selector says that it wouldn't. An operation that is over is told in ``select()``, as there.
+The loop and the transports are asyncio's own: :mod:`asyncio.proactor_events`. What is missing elsewhere is the
+proactor, which in CPython is written for I/O completion ports. This one tries each operation, and if it would have to
+wait, waits until the selector says that it wouldn't. An operation that is over is told in ``select()``, as there.
 
 Charter: knows asyncio and sockets. It is imported as ``asyncio.unix_events``; see :mod:`sitecustomize`.
 """
@@ -201,8 +201,14 @@ class Proactor:
         return self.begin(sock, WRITE, step)
 
 
-class ProactorEventLoop(proactor_events.BaseProactorEventLoop):
+# What type checkers know of it isn't all.
+_ProactorLoop: Any = proactor_events.BaseProactorEventLoop
+
+
+class ProactorEventLoop(_ProactorLoop):  # type: ignore[misc]
     """asyncio's loop for a proactor."""
+
+    _self_reading_future: Any
 
     def __init__(self, proactor: Proactor | None = None) -> None:
         super().__init__(Proactor() if proactor is None else proactor)
@@ -233,16 +239,16 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
     def _start(
         self, args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, bufsize: int, **options: Any
     ) -> None:
-        self._proc = subprocess.Popen(
+        self._proc = process = subprocess.Popen(
             args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=bufsize, **options
         )
-        for pipe in (self._proc.stdin, self._proc.stdout, self._proc.stderr):
+        for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 os.set_blocking(pipe.fileno(), False)
-        threading.Thread(target=self._await_end, daemon=True).start()
+        threading.Thread(target=self._await_end, args=(process,), daemon=True).start()
 
-    def _await_end(self) -> None:
-        self._loop.call_soon_threadsafe(self._process_exited, self._proc.wait())
+    def _await_end(self, process: subprocess.Popen[Any]) -> None:
+        self._loop.call_soon_threadsafe(self._process_exited, process.wait())
 
 
 class SelectorEventLoop(selector_events.BaseSelectorEventLoop):
@@ -268,11 +274,9 @@ DefaultEventLoopPolicy = _DefaultEventLoopPolicy = WindowsProactorEventLoopPolic
 EventLoop = ProactorEventLoop
 IocpProactor = Proactor
 
-__all__ = ("SelectorEventLoop", "ProactorEventLoop", "IocpProactor")  # noqa: RUF022  # as asyncio has them
-if sys.version_info >= (3, 13):
-    __all__ += ("EventLoop",)
-if sys.version_info < (3, 14):
-    __all__ += ("DefaultEventLoopPolicy",)
-__all__ += ("WindowsSelectorEventLoopPolicy", "WindowsProactorEventLoopPolicy")
-if sys.version_info >= (3, 14):
-    __all__ += ("_DefaultEventLoopPolicy",)
+# As asyncio has them, in each version.
+_NAMES = ["SelectorEventLoop", "ProactorEventLoop", "IocpProactor"]
+_NAMES += ["WindowsSelectorEventLoopPolicy", "WindowsProactorEventLoopPolicy"]
+_NAMES += ["EventLoop"] if sys.version_info >= (3, 13) else []
+_NAMES += ["_DefaultEventLoopPolicy"] if sys.version_info >= (3, 14) else ["DefaultEventLoopPolicy"]
+__all__ = tuple(_NAMES)

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from _kit import virtual, wire
+from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
 from robustness.worlds import LOOPS
 from websockets._accelerator import _python
@@ -378,6 +379,7 @@ class Unserved(ServerConnection):
         super(ServerConnection, self).connection_lost(exc)
 
 
+@needs_selector
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_receive_without_memory(compression: str | None) -> None:
     """Whichever allocation fails: what was received is whole and in order, or the connection is gone."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from _kit import steps, wire
+from _kit.platforms import PROACTOR
 from _kit.sockets import SocketPeer, socket_end
 from robustness.worlds import both_sides, each_loop, until
 from websockets import PreparedMessage

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from _kit import idle, steps, virtual, wire
+from _kit import idle, run_virtual, steps, virtual, wire
 from _kit.ends import open_end
 from websockets.asyncio._readable import BURST
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
@@ -303,16 +303,120 @@ async def test_nobody_else_receives_while_a_stream_is_read(side: Side, first: st
         fragments = connection.recv_streaming()
         assert await anext(fragments) == "one"
         with pytest.raises(ConcurrencyError, match=refusal(name)):
-            await receive(connection)
+            await asyncio.create_task(receive(connection))
         if first == "the rest to come":
             await peer.send(wire.CONT, b"two")
             await peer.text("next")
             await idle()
             with pytest.raises(ConcurrencyError, match=refusal(name)):
-                await receive(connection)
+                await asyncio.create_task(receive(connection))
         assert [fragment async for fragment in fragments] == ([] if first == "whole" else ["two"])
         # Then it is free for others, and nothing was lost.
         assert await receive(connection) in ("next", b"next")
+
+
+@each_receiver
+@pytest.mark.parametrize("first", ["whole", "fragments", "the rest to come"])
+@pytest.mark.parametrize("later", ["same task", "another task"])
+@both_sides
+@virtual
+async def test_a_stream_that_was_left_and_is_not_collected(
+    side: Side, later: str, first: str, name: str, receive: Any
+) -> None:
+    """As on interpreters that don't count references: the rest is given up, and can't be asked for any more."""
+    async with open_end(side) as (connection, peer):
+        await peer.text("one", fin=first == "whole")
+        kept: list[Any] = []
+
+        async def leave() -> None:
+            kept.append(connection.recv_streaming())
+            async for fragment in kept[0]:
+                assert fragment == "one"
+                break
+
+        if later == "same task":
+            await leave()
+        else:
+            await asyncio.create_task(leave())
+        if first != "whole":
+            await peer.send(wire.CONT, b"two")
+        await peer.text("next")
+        await idle()
+        assert await receive(connection) in ("next", b"next")
+        text = "^cannot go on with recv_streaming after another call of recv or recv_streaming$"
+        with pytest.raises(ConcurrencyError, match=text):
+            await anext(kept[0])
+
+
+@pytest.mark.parametrize("known", [True, False])
+@virtual
+async def test_a_stream_that_was_left_where_references_are_not_counted(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another task receives: what nobody knows any more is collected, what somebody may go on with is not."""
+    monkeypatch.setattr("websockets.asyncio.connection.COUNTS_REFERENCES", False)
+    async with open_end(Side.CLIENT) as (connection, peer):
+        await peer.text("one", fin=False)
+        fragments: Any = connection.recv_streaming()
+        cycle: list[Any] = [fragments]
+        cycle.append(cycle)
+        assert await anext(fragments) == "one"
+        await peer.send(wire.CONT, b"two")
+        await peer.text("next")
+        await idle()
+        receiving = asyncio.create_task(connection.recv())
+        if not known:
+            del fragments, cycle
+            assert await receiving == "next"
+            return
+        with pytest.raises(ConcurrencyError):
+            await receiving
+        assert await anext(fragments) == "two"
+        await fragments.aclose()
+        assert await connection.recv() == "next"
+
+
+@virtual
+async def test_a_stream_ends_as_generators_do() -> None:
+    async with open_end(Side.CLIENT) as (connection, peer):
+        await peer.text("one", fin=False)
+        fragments: Any = connection.recv_streaming()
+        assert await anext(fragments) == "one"
+        with pytest.raises(LookupError, match="^so$"):
+            await fragments.athrow(LookupError("so"))
+        with pytest.raises(StopAsyncIteration):
+            await anext(fragments)
+        with pytest.raises(LookupError, match="^again$"):
+            await fragments.athrow(LookupError, "again")
+        await peer.send(wire.CONT, b"two")
+        await peer.text("next")
+        assert [piece async for piece in connection.recv_streaming()] == ["next"]
+
+
+@virtual
+async def test_two_tasks_read_one_stream() -> None:
+    async with open_end(Side.CLIENT) as (connection, peer):
+        await peer.text("one", fin=False)
+        fragments = connection.recv_streaming()
+        assert await anext(fragments) == "one"
+        waiting = asyncio.ensure_future(anext(fragments))
+        await idle()
+        with pytest.raises(ConcurrencyError, match=refusal("recv_streaming")):
+            await anext(fragments)
+        await peer.send(wire.CONT, b"two")
+        assert await waiting == "two"
+
+
+def test_a_stream_outlives_its_loop() -> None:
+    async def leave() -> Any:
+        async with open_end(Side.CLIENT) as (connection, peer):
+            await peer.text("one", fin=False)
+            fragments = connection.recv_streaming()
+            assert await anext(fragments) == "one"
+            return fragments
+
+    fragments = run_virtual(leave())
+    del fragments
 
 
 @pytest.mark.scenario(79)

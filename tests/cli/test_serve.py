@@ -306,6 +306,12 @@ def test_worker_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ours.recv().startswith("Can't listen: ")
 
 
+def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(UsageError, match="^--unix needs Unix sockets, which Python doesn't have on this system$"):
+        service_of(options("--unix", "/s"), None)
+
+
 def test_two_places() -> None:
     with pytest.raises(UsageError, match="^--unix and a port contradict each other$"):
         service_of(options("--unix", "/s", "80"), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
@@ -33,8 +34,8 @@ __all__ = ["Server"]
 CANCELLATIONS: Final = 2
 PATIENCE: Final = 1.0
 
-# Seconds for which asyncio's server is waited for once no connection of ours is left. On Windows, from Python 3.12 on, it
-# waits for ever after a client reset its connection: closing that transport fails before it is counted out.
+# Seconds for which asyncio's server is waited for once no connection of ours is left. On Windows, from Python 3.12 on,
+# it may wait for ever after a client reset its connection: closing that transport fails before it is counted out.
 GRACE: Final = 1.0
 # Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
 TLS_HANDSHAKE: Final = 60.0
@@ -75,7 +76,9 @@ class Server:
         self._options = ServerOptions()
         # Listening sockets that the operating system knows.
         self._kernel_sockets: list[socket.socket] = []
-        self._grace = GRACE + TLS_HANDSHAKE
+        # How long a client may take for TLS; None if that isn't known. When a client was accepted last.
+        self._tls_limit: float | None = None
+        self._accepted_at = -math.inf
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
@@ -121,12 +124,12 @@ class Server:
             ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it,
             or, on Windows, accept no other client.
         """
-        if listening.get("ssl") is None:
-            self._grace = GRACE
-        elif (limit := listening.get("ssl_handshake_timeout")) is not None:
-            self._grace = GRACE + limit
+        limit = listening.get("ssl_handshake_timeout")
+        self._tls_limit = 0.0 if listening.get("ssl") is None else TLS_HANDSHAKE if limit is None else limit
+        loop = asyncio.get_running_loop()
 
         def factory() -> asyncio.BaseProtocol:
+            self._accepted_at = loop.time()
             try:
                 connection = create()
                 if not isinstance(connection, asyncio.BaseProtocol):
@@ -242,7 +245,7 @@ class Server:
         await self._wait_for_connections()
         while self.server is not None:
             try:
-                async with asyncio.timeout(self._grace):
+                async with asyncio.timeout(self._grace(asyncio.get_running_loop().time())):
                     await self.server.wait_closed()
                 break
             except TimeoutError:
@@ -252,6 +255,12 @@ class Server:
                 # It began in the meantime.
                 await self._wait_for_connections()
         await self._wait_for_connections()
+
+    def _grace(self, now: float) -> float:
+        """Seconds for which a client may still be busy with TLS, and some more."""
+        if self._tls_limit is None:
+            return GRACE + TLS_HANDSHAKE
+        return GRACE + max(self._accepted_at + self._tls_limit - now, 0.0)
 
     async def _wait_for_connections(self) -> None:
         """Wait until no connection of ours is left, and all handlers have ended."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+import gc
+import sys
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Literal, Self, overload
+from typing import Any, Literal, NoReturn, Self, overload
 
 from .._allowed import CLOSE, check
 from .._messages import (
@@ -33,8 +36,113 @@ from ._readable import BURST
 
 __all__ = ["Connection"]
 
-# When a loop over an async generator is left, asyncio closes the generator in a task of its own.
-STEPS_TO_CLOSE_A_GENERATOR = 3
+# Whether an object is collected as soon as nobody refers to it.
+COUNTS_REFERENCES = sys.implementation.name == "cpython"
+
+# What a message in fragments becomes when its reader left early: others wait for so many turns of the loop.
+TURNS_TO_LEAVE = 2
+
+
+class _Fragments(AsyncGenerator[Data, None]):
+    """One message in fragments; what :meth:`Connection.recv_streaming` returns.
+
+    No generator: a loop that is left early doesn't close one, so it ends when it is collected, which may take its time
+    where references aren't counted. The task that read this message, and receives again, takes over from it.
+
+    Parameters:
+        connection: the connection.
+        decode: as for :meth:`Connection.recv`.
+    """
+
+    def __init__(self, connection: Connection, decode: bool | None) -> None:
+        self._connection, self._decode = connection, decode
+        self._begun = self._over = self._given_up = False
+        self._assembly: Assembly | None = None
+        self._convert: Callable[[bytes, bool], Data] | None = None
+        self._reader: asyncio.Task[Any] | None = None
+
+    def __del__(self) -> None:
+        if self._begun and not self._over:
+            connection = self._connection
+            # It may be collected in any thread.
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                connection.loop.call_soon_threadsafe(connection._leave_message, self._assembly)
+
+    @property
+    def _left(self) -> bool:
+        """Whether nobody goes on with this: its reader does something else with the connection, or is over."""
+        reader = self._reader
+        return reader is None or reader.done() or reader is asyncio.current_task()
+
+    async def asend(self, value: None) -> Data:
+        """The next fragment.
+
+        Raises:
+            StopAsyncIteration: there are no more.
+            ConnectionClosed: the connection closed before the message was whole.
+            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already, or took over.
+        """
+        if self._given_up:
+            raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
+        if self._over:
+            raise StopAsyncIteration
+        if self._begun and self._connection._receiver is not None:
+            self._connection._refuse_receiver("recv_streaming")
+        try:
+            piece = await self._next()
+        except BaseException:
+            self._end()
+            raise
+        if piece is None:
+            self._end()
+            raise StopAsyncIteration
+        return piece
+
+    async def _next(self) -> Data | None:
+        """The next fragment; None after the last."""
+        connection, begun = self._connection, self._begun
+        self._reader = asyncio.current_task()
+        if not begun:
+            await self._begin()
+        assembly, inbox = self._assembly, connection._session.inbox
+        if assembly is None or self._convert is None:
+            return None if begun else await connection._convert(inbox.items.popleft(), self._decode)  # type: ignore[arg-type]
+        piece = await connection._next_piece(assembly)
+        return None if piece is None else self._convert(piece, assembly.complete and not assembly.waiting)
+
+    async def _begin(self) -> None:
+        """Wait for the first frame of a message."""
+        connection = self._connection
+        if connection._receiver is not None or connection._streaming:
+            await connection._take_turn("recv_streaming")
+        self._begun = connection._streaming = True
+        connection._fragments = weakref.ref(self)
+        inbox = connection._session.inbox
+        while not inbox.items:
+            await connection._wait_for_frames()
+        first = inbox.items[0]
+        if isinstance(first, Assembly):
+            self._assembly, self._convert = first, fragment_converter(self._decode, first.text)
+
+    def _end(self) -> None:
+        """Give up the rest of the message, if any, and let others receive."""
+        if self._begun and not self._over:
+            self._connection._leave_message(self._assembly)
+        self._over, self._reader = True, None
+
+    def _give_up(self) -> None:
+        """Its reader left early, and receives again."""
+        self._given_up = True
+        self._end()
+
+    async def athrow(self, *exc: Any) -> NoReturn:
+        """End the iteration, with an exception."""
+        self._end()
+        raise exc[0] if isinstance(exc[0], BaseException) else exc[0](*exc[1:2])
+
+    async def aclose(self) -> None:
+        """Give up the rest of the message."""
+        self._end()
 
 
 class Connection(Link):
@@ -56,6 +164,9 @@ class Connection(Link):
         idle_timeout: seconds without data, sent or received, after which the connection is closed with 1001, or up to a
             quarter of them later; pings don't count. None for no limit.
     """
+
+    # A message in fragments that somebody reads; what tells receivers off their straight way is ``_streaming``.
+    _fragments: weakref.ref[_Fragments] | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -140,7 +251,7 @@ class Connection(Link):
     @overload
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
 
-    async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
+    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message in fragments, as they arrive (RFC 6455 section 5.4).
 
         Leaving the iteration early gives up the rest of the message; the next ``recv`` gets the next message.
@@ -155,29 +266,7 @@ class Connection(Link):
             ConnectionClosed: the connection closed before the message was whole.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
-        if self._receiver is not None or self._streaming:
-            await self._take_turn("recv_streaming")
-        self._streaming = True
-        inbox = self._session.inbox
-        assembly: Assembly | None = None
-        try:
-            while not inbox.items:
-                await self._wait_for_frames()
-            first = inbox.items[0]
-            if isinstance(first, Assembly):
-                assembly = first
-                convert = fragment_converter(decode, first.text)
-                while (piece := await self._next_piece(first)) is not None:
-                    yield convert(piece, first.complete and not first.waiting)
-            else:
-                inbox.items.popleft()
-                yield await self._convert(first, decode)
-        finally:
-            if assembly is not None:
-                inbox.release(assembly)
-            self._streaming = False
-            if self._muted:
-                self._drained()
+        return _Fragments(self, decode)
 
     async def _next_piece(self, assembly: Assembly) -> bytes | None:
         """The next fragment of a message; None after the last."""
@@ -187,14 +276,31 @@ class Connection(Link):
         return piece
 
     async def _take_turn(self, name: str) -> None:
-        """Refuse a second receiver; but a stream that was left early may be about to be closed by the loop."""
-        for _ in range(STEPS_TO_CLOSE_A_GENERATOR):
-            if self._receiver is None:
+        """Take over from a message in fragments that was left early; refuse a second receiver."""
+        stream = None if self._receiver is not None or self._fragments is None else self._fragments()
+        if stream is not None and stream._left:
+            stream._give_up()
+        elif stream is not None and not COUNTS_REFERENCES:
+            # Nobody may know it any more.
+            del stream
+            gc.collect()
+        for _ in range(TURNS_TO_LEAVE):
+            if self._receiver is None and self._streaming:
                 await asyncio.sleep(0)
         if self._receiver is not None or self._streaming:
-            raise ConcurrencyError(
-                f"cannot call {name} while another coroutine is already running recv or recv_streaming"
-            )
+            self._refuse_receiver(name)
+
+    def _leave_message(self, assembly: Assembly | None) -> None:
+        """Give up the rest of a message that was read in fragments, if any, and let others receive."""
+        self._fragments = None
+        if assembly is not None:
+            self._session.inbox.release(assembly)
+        self._streaming = False
+        if self._muted:
+            self._drained()
+
+    def _refuse_receiver(self, name: str) -> NoReturn:
+        raise ConcurrencyError(f"cannot call {name} while another coroutine is already running recv or recv_streaming")
 
     def _before_waiting(self) -> None:
         """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.
