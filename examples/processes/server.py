@@ -1,6 +1,6 @@
 """One of several processes that listen on the same port: start it as many times as there are processors.
 
-``python server.py [PORT]``; SIGTERM ends one process in order, and its clients connect again to another.
+``python server.py [PORT]``; SIGTERM or SIGHUP ends one process in order, and its clients connect again to another.
 """
 
 import asyncio
@@ -18,7 +18,9 @@ async def echo(websocket: ServerConnection) -> None:
 
 async def main(port: int) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    # The second comes when the terminal is closed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     # With SO_REUSEPORT, each process has a queue of its own, among which the kernel shares out who connects.
     async with serve(echo, "127.0.0.1", port, reuse_port=True):
         print(f"process {os.getpid()} listens on port {port}", flush=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from . import testing as testing
     from . import typing as typing
     from . import uri as uri
+    from . import utils as utils
     from . import version as version
     from ._accelerator import ACCELERATOR as ACCELERATOR
     from ._prepared import PreparedMessage as PreparedMessage
@@ -131,20 +132,6 @@ _HOMES = {
     for name in names.split()
 }
 
-# Names of old, which warn.
-_OLD = (
-    "AbortHandshake",
-    "BasicAuthWebSocketServerProtocol",
-    "InvalidStatusCode",
-    "RedirectHandshake",
-    "WebSocketClientProtocol",
-    "WebSocketCommonProtocol",
-    "WebSocketProtocolError",
-    "WebSocketServer",
-    "WebSocketServerProtocol",
-    "basic_auth_protocol_factory",
-)
-
 # Modules that are reachable as attributes without being imported first.
 _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
     "asyncio",
@@ -156,12 +143,14 @@ _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
     "proxy",
     "testing",
     "uri",
+    "utils",
     "version",
 }
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES, *_OLD})
+    deprecated = importlib.import_module("._deprecated", __name__).deprecated_names(__name__)
+    return sorted({*globals(), *_HOMES, *_MODULES, *deprecated})
 
 
 # What type checkers know of the public names is above. They must not take this for a promise that any name exists.
@@ -173,10 +162,7 @@ if not TYPE_CHECKING:
             value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
         elif name in _MODULES:
             value = importlib.import_module(f".{name}", __name__)
-        elif name in _OLD:
-            names_of_old = importlib.import_module("._deprecated", __name__).names_of_old
-            return names_of_old(__name__, *_OLD, stacklevel=3)(name)
         else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return importlib.import_module("._deprecated", __name__).names_of_old(__name__, stacklevel=3)(name)
         globals()[name] = value
         return value

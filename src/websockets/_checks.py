@@ -323,9 +323,15 @@ def path(value: Any) -> Any:
 
 
 def host(value: Any) -> Any:
-    """A name or an address."""
+    """A name or an address, which can be looked up."""
     if not isinstance(value, str | bytes):
         raise Unfit(TypeError)
+    if isinstance(value, str):
+        # Resolvers begin so, and have no other error for it.
+        try:
+            value.encode("idna")
+        except UnicodeError as exc:
+            raise Unfit(ValueError, str(exc)) from None
     return value
 
 
@@ -343,6 +349,8 @@ def address(value: Any) -> Any:
     """An address of a socket."""
     if not isinstance(value, tuple | list) or len(value) < 2:
         raise Unfit(TypeError)
+    if isinstance(value[0], str):
+        host(value[0])
     return value
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import uuid
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
+from ._allowed import check
 from ._lifecycle import State
 from ._statistics import NOTHING, Statistics
 from .http11 import Request, Response
@@ -21,11 +23,34 @@ if TYPE_CHECKING:
     from .exceptions import ConnectionClosed
     from .protocol import Protocol
 
-__all__ = ["Face"]
+__all__ = ["Face", "assignable"]
+
+
+T = TypeVar("T")
+
+
+class assignable(Generic[T]):
+    """A property which an object may have for itself: what a program assigns comes first, and nobody else looks at it.
+
+    Parameters:
+        fget: the method that gets it.
+    """
+
+    def __init__(self, fget: Callable[[Any], T]) -> None:
+        self.fget = fget
+        self.__doc__ = fget.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self | T:
+        return self if instance is None else self.fget(instance)
 
 
 class Face:
-    """What users may ask of a connection at any time; nothing here has an effect or waits."""
+    """What users may ask of a connection at any time, and the times that they may change; nothing here waits."""
 
     if TYPE_CHECKING:
         protocol: Protocol
@@ -38,8 +63,9 @@ class Face:
         _saved_sent: int
 
         def _address(self, name: str) -> Any: ...
+        def _set_time(self, name: str, seconds: float | None) -> None: ...
 
-    @property
+    @assignable
     def id(self) -> uuid.UUID:
         """Unique identifier of the connection, for logs."""
         return self.protocol.id
@@ -56,24 +82,27 @@ class Face:
     def logger(self, logger: LoggerLike) -> None:
         self._logger = logger
 
-    @property
+    @assignable
     def request(self) -> Request | None:
         """The request of the opening handshake; None before there is one."""
         return self._session.request
 
-    @property
+    @assignable
     def response(self) -> Response | None:
         """The response of the opening handshake; None before there is one."""
         return self._session.response
 
-    @property
+    @assignable
     def latency(self) -> float:
         """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
         return self._session.latency
 
-    @property
+    @assignable
     def statistics(self) -> Statistics:
         """What was sent and received until now; a snapshot."""
+        return self._counted()
+
+    def _counted(self) -> Statistics:
         protocol = self.protocol
         tally, decoder = protocol._tally or NOTHING, protocol._decoder
         messages, encoded = protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
@@ -95,7 +124,10 @@ class Face:
 
     @property
     def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket."""
+        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket.
+
+        It stays what it was when the connection is over.
+        """
         return self._address("sockname")
 
     @property
@@ -125,6 +157,42 @@ class Face:
     def close_reason(self) -> str | None:
         """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
         return self.protocol.close_reason
+
+    @property
+    def ping_interval(self) -> float | None:
+        """Seconds between keepalive pings, None for no keepalive. When it is set, the next ping is due that much later.
+
+        A value that isn't a positive number or None raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_interval
+
+    @ping_interval.setter
+    def ping_interval(self, seconds: float | None) -> None:
+        self._set_time("ping_interval", check("ping_interval", seconds))
+
+    @property
+    def ping_timeout(self) -> float | None:
+        """Seconds to wait for a sign of life after a keepalive ping, None to never give up. It may be set at any time.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_timeout
+
+    @ping_timeout.setter
+    def ping_timeout(self, seconds: float | None) -> None:
+        self._set_time("ping_timeout", check("ping_timeout", seconds))
+
+    @property
+    def close_timeout(self) -> float | None:
+        """Seconds that closing may take, None for no limit. When it is set, it counts from the next :meth:`close` on.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.close_timeout
+
+    @close_timeout.setter
+    def close_timeout(self, seconds: float | None) -> None:
+        self._set_time("close_timeout", check("close_timeout", seconds))
 
     @property
     def close_exc(self) -> ConnectionClosed:

@@ -1,7 +1,7 @@
 """From fragments to messages and back: RFC 6455 sections 5.4 and 5.6.
 
-May know: what a message is made of, how many may wait, how an iterable becomes fragments. Must not know: the wire,
-closing, time, or who waits for a message.
+May know: what a message is made of, how large it may be, how many may wait, how an iterable becomes fragments. Must not
+know: the wire, closing, time, or who waits for a message.
 
 An :class:`Inbox` holds what was received and not yet asked for. A message in one frame is kept as it is, a ``str`` or
 ``bytes``; only a fragmented one becomes an :class:`Assembly`, which takes its place in the queue with its first
@@ -14,18 +14,35 @@ import codecs
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._accelerator import Queue
 from .exceptions import TooManyFragments
 from .typing import BytesLike, Data
 
-__all__ = ["MISSING", "Assembly", "Decode", "Inbox", "Missing", "converter", "encode_item", "encode_message"]
+if TYPE_CHECKING:
+    from ._accelerator import FrameDecoder
+
+__all__ = [
+    "MISSING",
+    "Assembly",
+    "Decode",
+    "Inbox",
+    "Limits",
+    "Missing",
+    "as_limit",
+    "converter",
+    "encode_item",
+    "encode_message",
+]
 
 OPCODE_TEXT, OPCODE_BINARY = 1, 2
 
 # Memory bounds what fragments cost; their number is limited only where somebody wants it to be.
 MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
+
+# RFC 6455 section 5.2: the highest of the 64 bits of a length is 0.
+MAX_PAYLOAD: Final = 2**63 - 1
 
 # Fragments are joined once this many wait: a flood of tiny ones then costs little more than its bytes.
 MERGE_AFTER = 64
@@ -285,3 +302,47 @@ def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
     if first is not None and is_text is not first:
         raise TypeError("iterable must contain uniform types")
     return is_text, encoded[1]
+
+
+def _checked(name: str, size: int | None) -> int | None:
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise TypeError(f"{name} must be a number of bytes, or None for no limit, not {size!r}")
+    if size is not None and size < 0:
+        raise ValueError(f"{name} must be a number of bytes, or None for no limit, not {size}")
+    return size
+
+
+def as_limit(size: int | None) -> int:
+    """A limit in bytes as the decoder takes it: -1 for none; what is beyond any payload limits nothing."""
+    return -1 if size is None else min(size, MAX_PAYLOAD)
+
+
+class Limits:
+    """How large incoming messages may be: two members of a protocol, which may be changed while it is in use."""
+
+    if TYPE_CHECKING:
+        _decoder: FrameDecoder | None
+        _max_message_size: int | None
+        _max_fragment_size: int | None
+
+    @property
+    def max_message_size(self) -> int | None:
+        """Limit of incoming messages in bytes, None for no limit. When it is set, it counts from the next frame on."""
+        return self._max_message_size
+
+    @max_message_size.setter
+    def max_message_size(self, size: int | None) -> None:
+        self._max_message_size = _checked("max_message_size", size)
+        if self._decoder is not None:
+            self._decoder.max_message = as_limit(size)
+
+    @property
+    def max_fragment_size(self) -> int | None:
+        """Limit of the payload of an incoming frame in bytes, as :attr:`max_message_size`."""
+        return self._max_fragment_size
+
+    @max_fragment_size.setter
+    def max_fragment_size(self, size: int | None) -> None:
+        self._max_fragment_size = _checked("max_fragment_size", size)
+        if self._decoder is not None:
+            self._decoder.max_fragment = as_limit(size)

@@ -8,13 +8,15 @@ from __future__ import annotations
 import datetime
 import email.utils
 import os
+import re
 import traceback
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from .datastructures import Headers, HeadersLike
-from .exceptions import InvalidStatus, InvalidURI, SecurityError, printable
+from .exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
+from .http11 import Response
 from .uri import WebSocketURI, find_control, hide_credentials, parse_uri
 
 __all__ = [
@@ -22,15 +24,23 @@ __all__ = [
     "Backoff",
     "GiveUp",
     "describe",
+    "is_redirect",
     "redirect_location",
     "redirected",
     "resolve_location",
     "retry_after",
+    "timed_out",
 ]
 
 MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
 
 REDIRECT_STATUSES: Final = frozenset({300, 301, 302, 303, 307, 308})
+
+# RFC 3986 section 3: scheme and authority, both of which may be missing.
+match_origin = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*+:)?+(?://[^/?#]*+)?+").match
+
+# Servers know their own addresses as those of pages.
+SCHEMES: Final = {"http": "ws", "https": "wss"}
 
 # What may not be told to another origin than the one it was meant for.
 CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
@@ -39,22 +49,47 @@ CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
 PLACES: Final = ("host", "port", "unix")
 
 
+def is_redirect(response: Response) -> bool:
+    """Whether a response sends us on to another URI (RFC 9110 section 15.4)."""
+    return response.status_code in REDIRECT_STATUSES and len(response.headers.get_all("Location")) == 1
+
+
 def redirect_location(exc: Exception, uri: str) -> str | None:
-    """The URI to which the server sends us on; None if ``exc`` isn't a redirect (RFC 9110 section 15.4).
+    """The URI to which the server sends us on; None if ``exc`` isn't a redirect.
 
     Raises:
         InvalidURI: the server sends us to something that isn't a URI.
+        InvalidHeader: the server doesn't say where to.
     """
-    if not isinstance(exc, InvalidStatus) or exc.response.status_code not in REDIRECT_STATUSES:
+    if not isinstance(exc, InvalidStatus) or not is_redirect(exc.response):
         return None
-    locations = exc.response.headers.get_all("Location")
-    if len(locations) != 1:
-        return None
-    return resolve_location(locations[0], uri)
+    return resolve_location(_in_ascii(exc.response.headers["Location"]), uri)
+
+
+def _in_ascii(location: str) -> str:
+    """A ``Location`` whose bytes outside ASCII, of which each is a character here, are as they may be in a URI.
+
+    Raises:
+        InvalidURI: those in the name of a host aren't UTF-8.
+    """
+    if location.isascii():
+        return location
+    match = match_origin(location)
+    assert match is not None, "it matches nothing, too"
+    try:
+        # What becomes of a name is for IDNA.
+        origin = match[0].encode("iso-8859-1").decode()
+    except UnicodeError as error:
+        raise InvalidURI(hide_credentials(location), "the host isn't UTF-8") from error
+    # In any other place a byte stays that byte, whatever it was meant to be.
+    rest = location[match.end() :].encode("iso-8859-1")
+    return origin + "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest)
 
 
 def resolve_location(location: str, uri: str) -> str:
-    """Return the URI that a ``Location`` means (RFC 3986 section 5).
+    """Return the URI that a ``Location`` means (RFC 3986 section 5, RFC 9110 section 10.2.2).
+
+    Its fragment is dropped, as it is nothing to ask a server for; ``http`` and ``https`` mean ``ws`` and ``wss``.
 
     Parameters:
         location: a URI, or a reference relative to ``uri``.
@@ -62,7 +97,11 @@ def resolve_location(location: str, uri: str) -> str:
 
     Raises:
         InvalidURI: ``location`` is neither.
+        InvalidHeader: it is empty.
     """
+    if not location:
+        # By the letter it means the URI that was asked, which would lead here again.
+        raise InvalidHeader("Location", location)
     # The standard library would drop some of these, and so make another URI of what the server sent.
     if control := find_control(location):
         raise InvalidURI(hide_credentials(location), f"{control.group()!r} is not allowed")
@@ -70,7 +109,9 @@ def resolve_location(location: str, uri: str) -> str:
         target: str = urllib.parse.urljoin(uri.strip(), location)
     except ValueError as error:
         raise InvalidURI(hide_credentials(location), str(error)) from error
-    return target
+    target, _, _ = target.partition("#")
+    scheme, colon, rest = target.partition(":")
+    return SCHEMES.get(scheme.lower(), scheme) + colon + rest
 
 
 def redirected(
@@ -118,13 +159,13 @@ def _without_credentials(headers: HeadersLike | None) -> HeadersLike | None:
 
 
 def retry_after(exc: Exception, now: float) -> float:
-    """The seconds that a server asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
+    """The seconds that a server or a proxy asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
 
     Parameters:
         exc: what ended the attempt.
         now: seconds since the epoch, as the header may give a date.
     """
-    if not isinstance(exc, InvalidStatus) or exc.response.status_code not in (429, 503):
+    if not isinstance(exc, (InvalidStatus, InvalidProxyStatus)) or exc.response.status_code not in (429, 503):
         return 0
     values = exc.response.headers.get_all("Retry-After")
     if len(values) != 1:
@@ -142,10 +183,27 @@ def retry_after(exc: Exception, now: float) -> float:
         return 0
 
 
+def timed_out(exc: TimeoutError) -> TimeoutError:
+    """Return the error that connecting took too long, to be raised.
+
+    Parameters:
+        exc: what the time limit raised; what it interrupted is its cause, and may have notes.
+    """
+    error = TimeoutError("timed out during opening handshake")
+    for note in _notes(exc.__cause__):
+        error.add_note(note)
+    return error
+
+
 def describe(exc: BaseException) -> str:
-    """Return the class and the text of an exception, on one line, for the log."""
+    """Return the class, the text and the notes of an exception, on one line, for the log."""
     # Many errors of the network have no text, or one that says nothing without the class.
-    return printable(traceback.format_exception_only(exc)[0].strip())
+    text = traceback.format_exception_only(exc)[0].strip()
+    return printable(" ".join([text, *(f"({note})" for note in _notes(exc))]))
+
+
+def _notes(exc: BaseException | None) -> list[str]:
+    return list(getattr(exc, "__notes__", ()))
 
 
 class GiveUp(Exception):

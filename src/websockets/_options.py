@@ -26,7 +26,7 @@ from .extensions.permessage_deflate import enable_client_permessage_deflate, ena
 from .proxy import parse_proxy
 from .server import ServerProtocol
 from .typing import LoggerLike
-from .uri import WebSocketURI, parse_uri
+from .uri import WebSocketURI, lookup_name, parse_uri, tls_name
 
 __all__ = [
     "ClientOptions",
@@ -383,10 +383,10 @@ def connection_arguments(uri: WebSocketURI, arguments: dict[str, Any]) -> dict[s
         arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
     """
     places_itself = arguments.get("unix") or arguments.get("sock") is not None
-    defaults: dict[str, Any] = {} if places_itself else {"host": uri.host, "port": uri.port}
+    defaults: dict[str, Any] = {} if places_itself else {"host": lookup_name(uri.host), "port": uri.port}
     if uri.secure:
         defaults["ssl"] = True
-        defaults["server_hostname"] = uri.host
+        defaults["server_hostname"] = tls_name(uri.host)
     return {**defaults, **arguments}
 
 

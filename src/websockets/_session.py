@@ -191,6 +191,27 @@ class Session:
 
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
+    def set_time(self, name: str, seconds: float | None, now: float) -> None:
+        """Change one of the times of the connection; :attr:`due_at` may be earlier afterwards.
+
+        The next keepalive ping is due an interval from now, and the pong that is waited for has the new time since its
+        ping. A closing handshake that began goes on in the time that it was given.
+
+        Parameters:
+            name: which one of :class:`Timing`: ``ping_interval``, ``ping_timeout`` or ``close_timeout``.
+            seconds: the time; None for "never".
+            now: the time now.
+        """
+        before, self.timing = self.timing.ping_timeout, self.timing._replace(**{name: seconds})
+        if name == "ping_interval" and self._known is State.OPEN and self.alarm in (None, Alarm.PING):
+            self._wait(Alarm.PING, seconds, now)
+        elif name == "ping_timeout" and self.alarm is Alarm.PONG and before is not None:
+            sent_at = self.alarm_at - before
+            if seconds is None:
+                self._expect_no_pong(sent_at, now)
+            else:
+                self.alarm_at = sent_at + seconds
+
     def mute(self, muted: bool) -> None:
         """Take in whether the front-end stopped reading, as nobody asks for what was received."""
         self.muted, self.listening = muted, False
@@ -371,7 +392,7 @@ class Session:
             traffic: if it is :attr:`idle_at`, numbers that change when data pass, either way; at first, zeros.
 
         Returns:
-            Whether the TCP connection must be aborted.
+            Whether the TCP connection must be aborted. What is to be written is offered to the network before that.
         """
         if now >= self.idle_at:
             self._check_idle(now, traffic)
@@ -381,7 +402,7 @@ class Session:
             case Alarm.PING:
                 self._send_keepalive(now)
             case Alarm.PONG:
-                self._check_keepalive(now)
+                return self._check_keepalive(now)
             case Alarm.FAILURE:
                 self.protocol.release_failure()
             case Alarm.CLOSING:
@@ -442,8 +463,12 @@ class Session:
             # If the peer takes nothing any more, the ping doesn't reach it, either.
             self.listening = self.muted and not self.protocol._hold_pongs and self._kept < SPARE_BYTES
 
-    def _check_keepalive(self, now: float) -> None:
-        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen."""
+    def _check_keepalive(self, now: float) -> bool:
+        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen.
+
+        Returns:
+            Whether it is dead. Then waiting for it to answer our Close would gain nothing.
+        """
         timeout = self.timing.ping_timeout
         assert timeout is not None
         late = now - self.alarm_at
@@ -462,6 +487,8 @@ class Session:
             self._log("- timed out waiting for keepalive pong")
             cause = TimeoutError("timed out while waiting for keepalive pong")
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
+            return True
+        return False
 
     def _hear(self) -> bool:
         """Whether anything arrived since this was last called."""
@@ -487,9 +514,8 @@ class Session:
         """The pong to the ping of ``sent_at`` isn't waited for any more: the next ping is due an interval later."""
         self.listening = False
         if self.alarm is Alarm.PONG:
-            interval = self.timing.ping_interval
-            assert interval is not None
-            self.alarm, self.alarm_at = Alarm.PING, max(sent_at + interval, now)
+            self._wait(Alarm.PING, self.timing.ping_interval, sent_at)
+            self.alarm_at = max(self.alarm_at, now)
 
 
 def control_payload(data: BytesLike | str) -> bytes:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import warnings
 
-from .legacy.auth import BasicAuthWebSocketServerProtocol, basic_auth_protocol_factory
+with warnings.catch_warnings():
+    # The package warns when it is imported, too: one warning is enough.
+    warnings.filterwarnings("ignore", "websockets.legacy is deprecated", DeprecationWarning)
+    from .legacy.auth import BasicAuthWebSocketServerProtocol, basic_auth_protocol_factory
 
 __all__ = ["BasicAuthWebSocketServerProtocol", "basic_auth_protocol_factory"]
 

@@ -1,7 +1,7 @@
 """The client's side of the opening handshake, without I/O: RFC 6455 section 4.1. And when to try again.
 
 May know: what a request says, what its response must say, which failures are worth another attempt and after how long.
-Must not know: sockets, time, redirects, proxies.
+Must not know: sockets, time, redirects, how to reach a proxy.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from .exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
     InvalidStatus,
     NegotiationError,
+    ProxyError,
     StatusLineTooLong,
     printable,
 )
@@ -106,9 +109,8 @@ class ClientProtocol(Protocol):
         self.available_subprotocols = subprotocols
         self.key = base64.b64encode(secrets.token_bytes(16)).decode()
 
+    # What reads the response. A front-end may choose it before anything is received.
     _parser: ResponseParser | None = None
-    # What reads the response.
-    _new_parser: type[ResponseParser] = ResponseParser
 
     # ------------------------------------------------------------------------------------------ tell: the application
 
@@ -163,52 +165,88 @@ class ClientProtocol(Protocol):
         opening = self._life.receiving is Receiving.OPENING
         super().fail(code, reason)
         if opening:
+            self._parser = None
             self.handshake_exc = _invalid_message(InvalidHandshake("opening handshake was given up"))
 
     # ---------------------------------------------------------------------------------------------- tell: the network
 
     def _receive_opening(self, data: BytesLike) -> None:
-        parser = self._parser = self._parser or self._new_parser()
+        parser = self._parser = self._parser or ResponseParser()
+        seen = parser.interim
         try:
             response = parser.feed(data)
-        except StatusLineTooLong as exc:
-            self._give_up(exc)
         except Exception as exc:
-            self._give_up(_invalid_message(exc))
+            self._log_interim(parser, seen)
+            self._break_off(parser.cut(), exc)
         else:
+            self._log_interim(parser, seen)
             if response is not None:
-                self._parser = None
                 self._take_response(response)
                 if parser.rest:
                     self.receive_data(parser.rest)
 
     def _receive_opening_eof(self) -> None:
-        parser, self._parser = self._parser or self._new_parser(), None
+        parser = self._parser or ResponseParser()
         try:
             # The end of the stream is the end of a body that didn't say how long it is.
-            self._take_response(parser.eof())
+            response = parser.eof()
         except EOFError as exc:
-            self._give_up(_invalid_message(exc))
+            self._break_off(parser.cut(), exc)
+        else:
+            self._take_response(response)
 
-    def _take_response(self, response: Response) -> None:
+    def _wait_no_longer(self) -> Exception | None:
+        """Take a response whose body isn't complete as it is, when there is no more time for it.
+
+        Returns:
+            Why the opening handshake failed; None if no such response was there, and nothing has changed.
+        """
+        response = None if self._parser is None else self._parser.cut()
+        if response is None:
+            return None
+        self._take_response(response)
+        return self.handshake_exc
+
+    def _break_off(self, response: Response | None, problem: Exception) -> None:
+        """Take a response with what there is of its body, where that is the problem, or give up if there is none."""
+        if response is not None:
+            self._take_response(response, problem)
+        elif isinstance(problem, StatusLineTooLong):
+            self._give_up(problem)
+        else:
+            self._give_up(_invalid_message(problem))
+
+    def _take_response(self, response: Response, problem: Exception | None = None) -> None:
+        self._parser = None
         if self.debug:
-            reason = printable(response.reason_phrase)
-            self.logger.debug("< HTTP/1.1 %d %s", response.status_code, reason)
-            log_headers(self.logger, "<", response.headers)
-            if response.body:
-                self.logger.debug("< [body] (%d bytes)", len(response.body))
+            self._log_response(response)
         self.events.append(response)
         try:
             self.process_response(response)
         except Exception as exc:
             # Whatever is wrong with the response is the server's, and reaches whoever asked for a connection.
             response._exception = exc
+            if problem is not None:
+                # Its traceback would keep the body a second time.
+                exc.__cause__ = problem.with_traceback(None)
             self._give_up(exc)
         else:
             self._life.received(Receive.OPENED)
             self._life.sent(Send.OPENED)
             if self.debug:
                 self._log_state()
+
+    def _log_interim(self, parser: ResponseParser, seen: tuple[Response, ...]) -> None:
+        if self.debug:
+            for response in parser.interim[len(seen) :]:
+                self._log_response(response)
+
+    def _log_response(self, response: Response) -> None:
+        reason = printable(response.reason_phrase)
+        self.logger.debug("< %s %d %s", response._protocol, response.status_code, reason)
+        log_headers(self.logger, "<", response.headers)
+        if response.body:
+            self.logger.debug("< [body] (%d bytes)", len(response.body))
 
     def _give_up(self, exc: Exception) -> None:
         self.handshake_exc = exc
@@ -298,7 +336,7 @@ class ClientProtocol(Protocol):
 share_names(
     ClientProtocol,
     # Made with the protocol.
-    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
@@ -332,6 +370,13 @@ BACKOFF_FACTOR: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618
 # Refusals that a server may take back: too many requests, or trouble of its own or of what stands in front of it.
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
+# Replies of a SOCKS proxy that may be others later: general failure, network or host unreachable, connection refused,
+# time to live expired (RFC 1928 section 6); and the only one that SOCKS 4 has for all of these.
+RETRIED_REPLIES: Final = frozenset({1, 3, 4, 5, 6, 91})
+
+# What python-socks says when the proxy closes the connection; each of its releases has another class for it.
+SOCKS_ENDED: Final = "Connection closed unexpectedly"
+
 
 def backoff(
     initial_delay: float = BACKOFF_INITIAL_DELAY,
@@ -362,7 +407,7 @@ def process_exception(exc: Exception) -> Exception | None:
     """Whether to try again after a failed attempt to connect; the default of ``connect(process_exception=...)``.
 
     Network errors, timeouts and refusals that may pass are worth another attempt; a certificate that isn't trusted, or
-    a refusal that will be repeated, isn't.
+    a refusal that will be repeated, isn't. The same holds for a proxy.
 
     Parameters:
         exc: what ended the attempt.
@@ -375,13 +420,20 @@ def process_exception(exc: Exception) -> Exception | None:
         return exc
     if isinstance(exc, OSError):  # TimeoutError is one
         return None
-    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, EOFError):
+    if isinstance(exc, (InvalidMessage, InvalidProxyMessage)) and isinstance(exc.__cause__, EOFError):
         return None
-    if isinstance(exc, InvalidStatus) and exc.response.status_code in RETRIED_STATUSES:
+    if isinstance(exc, (InvalidStatus, InvalidProxyStatus)) and exc.response.status_code in RETRIED_STATUSES:
+        return None
+    if isinstance(exc, ProxyError) and _may_pass(exc.__cause__):
         return None
     return exc
 
 
+def _may_pass(exc: BaseException | None) -> bool:
+    """Whether python-socks, which isn't needed for this, failed as the proxy closed the connection or has trouble."""
+    return getattr(exc, "error_code", None) in RETRIED_REPLIES or str(exc) == SOCKS_ENDED
+
+
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__, "WebSocketClientProtocol", "connect", "unix_connect")
+    __getattr__ = names_of_old(__name__)

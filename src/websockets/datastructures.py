@@ -12,8 +12,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ._deprecated import names_of_old
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 __all__ = ["Headers", "HeadersLike", "MultipleValuesError"]
@@ -233,6 +234,16 @@ class Headers(MutableMapping[str, str]):
         if self._index is not None:
             _enter(self._index, name.lower(), text)
 
+    def set_insecure(self, key: str, value: str) -> None:
+        """Add a header without a check: with a value from a stranger, it may end its line and begin others.
+
+        Parameters:
+            key: name.
+            value: value.
+        """
+        self._changeable().append((key, value))
+        self._index = None
+
     def __delitem__(self, key: str) -> None:
         wanted = key.lower()
         del self._by_name()[wanted]
@@ -308,3 +319,8 @@ def _pairs(source: Any, more: dict[str, str]) -> Iterable[tuple[str, str]]:
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]] | SupportsKeysAndGetItem
 """What may be given where headers are needed."""
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -292,7 +292,7 @@ class InvalidStatus(InvalidHandshake):
     """The server did not answer with 101 (RFC 6455 section 4.1).
 
     Parameters:
-        response: the answer, with its body.
+        response: the answer, with its body. If only a part of that came, or could be read, the cause says why.
     """
 
     def __init__(self, response: Response) -> None:
@@ -488,6 +488,4 @@ class ConcurrencyError(WebSocketException, RuntimeError):
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(
-        __name__, "AbortHandshake", "InvalidStatusCode", "RedirectHandshake", "WebSocketProtocolError"
-    )
+    __getattr__ = names_of_old(__name__)

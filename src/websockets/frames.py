@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from ._accelerator import build_frame, forget_masks, new_mask
+from ._deprecated import names_of_old
 from .exceptions import ProtocolError
 from .typing import BytesLike
 
@@ -309,3 +310,8 @@ def _elide(shown: str, separator: str = "") -> str:
 # A forked child must not repeat the masks of its parent.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_masks)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -13,8 +13,9 @@ import binascii
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from ._deprecated import names_of_old
 from .datastructures import TCHAR, is_token
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue, printable
 from .typing import (
@@ -191,13 +192,14 @@ def build_host(host: str, port: int, secure: bool, *, always_include_port: bool 
     """Return the value of a ``Host`` header (RFC 9110 section 7.2).
 
     Parameters:
-        host: name or address; an IPv6 address gets its brackets.
+        host: name or address; an IPv6 address gets its brackets, and loses its zone, which means nothing to others
+            (RFC 6874 section 4).
         port: number of the port.
         secure: whether the connection uses TLS, which decides what the default port is.
         always_include_port: whether to write the port even if it is the default.
     """
     if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
+        host = f"[{host.partition('%')[0]}]"
     if always_include_port or port != (443 if secure else 80):
         return f"{host}:{port}"
     return host
@@ -367,3 +369,8 @@ def build_authorization_basic(username: str, password: str) -> str:
         raise ValueError("username must not contain a colon")
     credentials = f"{username}:{password}".encode("utf-8", "surrogateescape")
     return "Basic " + base64.b64encode(credentials).decode()
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

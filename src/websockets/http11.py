@@ -1,7 +1,7 @@
 """HTTP/1.1 as far as the opening handshake needs it: RFC 9112, RFC 9110.
 
 May know: requests without a body and responses with one, as bytes and as values, and how long each may be.
-Must not know: what makes either an opening handshake, and what to answer to a bad one.
+Must not know: what makes either an opening handshake, and what to answer to a bad one; how a body is taken apart.
 
 A parser is fed bytes as they come and returns a value once it is complete. It commits line by line and remembers how
 far it searched, so that input which arrives one byte at a time costs as much as in one piece. A whole head in the first
@@ -17,8 +17,9 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
+from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
 from .datastructures import TCHAR, Headers
 from .exceptions import (
     HeaderLineTooLong,
@@ -29,14 +30,19 @@ from .exceptions import (
     printable,
 )
 from .typing import BytesLike
+from .uri import TARGET, split_target
 from .version import version
 
-__all__ = ["SERVER", "USER_AGENT", "Request", "RequestParser", "Response", "ResponseParser"]
+__all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
 
 # Bytes in a line, its CRLF included; headers in a request or response; bytes in the body of a response.
 MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
 MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
 MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
+
+# Of interim responses, before the final one: how many, and how many bytes all of them have.
+MAX_INTERIM = 16
+MAX_INTERIM_SIZE = 65_536
 
 _SOFTWARE = f"Python/{sys.version_info.major}.{sys.version_info.minor} websockets/{version}"
 
@@ -50,7 +56,7 @@ SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
 #   field-line  = field-name ":" OWS field-value OWS
 #   field-name  = token
 #   field-vchar = VCHAR / obs-text
-# No blank before the colon, no line folding, no control character but the tab.
+# No blank before the colon, no control character but the tab.
 FIELD_LINE = rf"{TCHAR}++:[\t -~\x80-\xff]*+"
 is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 
@@ -62,12 +68,11 @@ match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n"
 # input matches nothing, as it takes one more byte to tell.
 find_line_end = re.compile(rb"\r\n|[\x00-\x08\n-\x0c\x0e-\x1f\x7f]|\r(?=[^\n])").search
 
-# RFC 9112 section 3, with targets in origin-form only:
-#   request-line   = method SP request-target SP HTTP-version
-#   method         = token
-#   request-target = absolute-path [ "?" query ]
-is_request_line = re.compile(rf"({TCHAR}++) (/[!-~]*+) (HTTP/1\.[01])".encode()).fullmatch
-is_target = re.compile(rb"/[!-~]*+").fullmatch
+# RFC 9112 section 3:
+#   request-line = method SP request-target SP HTTP-version
+#   method       = token
+is_request_line = re.compile(rf"({TCHAR}++) ({TARGET}) (HTTP/1\.[01])".encode()).fullmatch
+is_target = re.compile(TARGET.encode()).fullmatch
 HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
 # All of a request, as nearly every client sends it. Any other goes piece by piece through what stands above.
@@ -86,12 +91,6 @@ is_reason = re.compile(r"[\t -~\x80-\xff]*+").fullmatch
 
 # RFC 9110 section 8.6; more digits than any length has.
 is_length = re.compile(r"[0-9]{1,18}").fullmatch
-
-# RFC 9112 section 7.1:
-#   chunk      = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
-#   chunk-size = 1*HEXDIG
-#   chunk-ext  = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
-is_chunk_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*+;.*+)?+").fullmatch
 
 S = TypeVar("S")
 
@@ -151,6 +150,9 @@ class Response:
     headers: Headers
     body: bytes = b""
     _exception: Exception | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    # Version of HTTP, for logs.
+    _protocol = "HTTP/1.1"
 
     @property
     def exception(self) -> Exception | None:
@@ -216,25 +218,46 @@ class _Lines:
 
 
 class _FieldLines:
-    """Collects header lines, and refuses those that are malformed or too many."""
+    """Collects header lines, and refuses those that are malformed or too many.
 
-    def __init__(self, lines: _Lines) -> None:
+    Parameters:
+        lines: takes lines.
+        unfold: whether a line that begins with a blank goes on from the one before it. A client has to understand
+            that, and a server to refuse it (RFC 9112 section 5.2).
+    """
+
+    def __init__(self, lines: _Lines, unfold: bool) -> None:
         self.lines = lines
-        self._fields: list[bytes] = []
+        self._unfold = unfold
+        # Lines without their end, a folded one in its pieces.
+        self._fields: list[list[bytes]] = []
+        # Bytes of the last one, as received.
+        self._size = 0
 
     def take(self) -> bool:
         """Take what there is; return whether the empty line after the headers was found."""
         while line := self.lines.take_line("header line", HeaderLineTooLong):
+            if self._unfold and self._fields and line[0] in b" \t":
+                self._go_on(line)
+                continue
             if len(self._fields) == MAX_NUM_HEADERS:
                 raise TooManyHeaders(f"number of headers exceeds limit of {MAX_NUM_HEADERS}")
             if not is_field_line(line):
                 raise _malformed_field(line)
-            self._fields.append(line + b"\r\n")
+            self._fields.append([line])
+            self._size = len(line) + 2
         return line is not None
+
+    def _go_on(self, line: bytes) -> None:
+        """Take a line that goes on from the one before it (RFC 9112 section 5.2): they count as one."""
+        self._size += len(line) + 2
+        if self._size > MAX_LINE_LENGTH:
+            raise HeaderLineTooLong(f"header line exceeds limit of {MAX_LINE_LENGTH} bytes")
+        self._fields[-1].append(line.strip(b"\t "))
 
     def headers(self) -> Headers:
         """Return the headers."""
-        return Headers._from_lines(b"".join(self._fields))
+        return Headers._from_lines(b"".join(b" ".join(pieces) + b"\r\n" for pieces in self._fields))
 
 
 def _malformed_field(line: bytes) -> ValueError:
@@ -263,9 +286,17 @@ class _HeadReader(Generic[S]):
         read_start: turns the start line into a value, or raises ValueError.
         start_name: what the start line is, for errors.
         start_too_long: what to raise if the start line is too long.
+        unfold: whether header lines may be folded.
     """
 
-    def __init__(self, read_start: Callable[[bytes], S], start_name: str, start_too_long: type[SecurityError]) -> None:
+    def __init__(
+        self,
+        read_start: Callable[[bytes], S],
+        start_name: str,
+        start_too_long: type[SecurityError],
+        unfold: bool = False,
+    ) -> None:
+        self._unfold = unfold
         self._read_start = read_start
         self._start_name = start_name
         self._start_too_long = start_too_long
@@ -282,7 +313,7 @@ class _HeadReader(Generic[S]):
         if match and _is_short(match):
             self.rest = data[match.end() :]
             return self._read_start(match[1]), Headers._from_lines(match[2])
-        self._fields = _FieldLines(_Lines())
+        self._fields = _FieldLines(_Lines(), self._unfold)
         return self._read_lines(self._fields, data)
 
     def _read_lines(self, fields: _FieldLines, data: bytes) -> tuple[S, Headers] | None:
@@ -346,9 +377,14 @@ class RequestParser:
         head = self._reader().feed(data)
         if head is None:
             return None
-        (method, path, protocol), headers = head
+        (method, target, protocol), headers = head
         _refuse_body(headers)
         self.rest = self._reader().rest
+        authority, path = split_target(target)
+        # RFC 9112 section 3.2.2. A Host that is missing, or repeated, is for the opening handshake to refuse.
+        if authority is not None and len(headers.get_all("Host")) == 1:
+            fields = [(name, authority if name.lower() == "host" else value) for name, value in headers.raw_items()]
+            headers = Headers._from_pairs(fields)
         return Request(path, headers, method, protocol)
 
     def _reader(self) -> _HeadReader[tuple[str, str, str]]:
@@ -383,7 +419,8 @@ def _malformed_request_line(line: bytes) -> ValueError:
     if protocol not in HTTP_VERSIONS:
         return ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_shown(protocol)}")
     if not is_target(target):
-        return ValueError(f"invalid HTTP request target; expected a path in visible ASCII: {_shown(target)}")
+        expected = "a path, or a URI of HTTP or WebSocket, in visible ASCII"
+        return ValueError(f"invalid HTTP request target; expected {expected}: {_shown(target)}")
     return ValueError(f"invalid HTTP method: {_shown(method)}")
 
 
@@ -405,23 +442,34 @@ def _refuse_body(headers: Headers) -> None:
 
 
 class ResponseParser:
-    """Reads one response with its body (RFC 9112).
+    """Reads one response with its body, and skips interim responses before it (RFC 9112, RFC 9110 section 15.2).
 
     Parameters:
-        proxy: whether this is the answer to CONNECT: success has no body, and HTTP/1.0 is accepted.
+        proxy: whether this is the answer to CONNECT: success has no body.
+        enough: called with a response whose body isn't complete: whether what there is of it will do.
 
     Attributes:
+        interim: interim responses that came before it, at most 16 with 64 KiB.
         rest: what came after the response; to be looked at once :meth:`feed` returned it.
     """
 
-    def __init__(self, proxy: bool = False) -> None:
+    interim: tuple[Response, ...] = ()
+    rest = b""
+
+    # What reads the body, if there may be one, and how many bytes the heads have so far.
+    _body: Body | None = None
+    _response: Response | None = None
+    _size = 0
+
+    def __init__(self, proxy: bool = False, *, enough: Callable[[Response], bool] | None = None) -> None:
         self._proxy = proxy
+        self._enough = enough
+        self._head = self._new_head()
+
+    def _new_head(self) -> _HeadReader[tuple[str, int, str]]:
         # Not a method of this object, which would refer to itself and wait for the garbage collector.
-        read_start = _read_tunnel_status_line if proxy else _read_status_line
-        self._head = _HeadReader(read_start, "status line", StatusLineTooLong)
-        self._body: _Body = _SizedBody(0)
-        self._response: Response | None = None
-        self.rest = b""
+        read_start = _read_tunnel_status_line if self._proxy else _read_status_line
+        return _HeadReader(read_start, "status line", StatusLineTooLong, unfold=True)
 
     def feed(self, data: BytesLike) -> Response | None:
         """Read more; not to be called again after it returned a response or raised.
@@ -436,23 +484,49 @@ class ResponseParser:
             StatusLineTooLong: if the status line exceeds its limit.
             HeaderLineTooLong: if a header line exceeds its limit.
             TooManyHeaders: if there are more headers than allowed.
-            SecurityError: if the body exceeds its limit.
-            ValueError: if it is no HTTP.
+            SecurityError: if there are too many interim responses, or the body exceeds its limit.
+            ValueError: if it is no HTTP. Where the body is what is wrong, :meth:`cut` has the response.
         """
         data = bytes(data)
-        if self._response is None:
+        response = self._response
+        if response is None:
+            response = self._read_head(data)
+            if response is None:
+                return None
+            data = self._head.rest
+        rest = data if self._body is None else self._body.feed(data)
+        if rest is None and (self._enough is None or not self._enough(response)):
+            return None
+        self.rest = rest or b""
+        return self._complete(response)
+
+    def _read_head(self, data: bytes) -> Response | None:
+        """Read the head of the response, and what comes before it; ``None`` if it is not complete."""
+        while True:
+            self._size += len(data)
             head = self._head.feed(data)
             if head is None:
                 return None
-            (status_code, reason_phrase), headers = head
-            self._response = Response(status_code, reason_phrase, headers)
-            self._body = self._choose_body(status_code, headers)
+            (protocol, status_code, reason_phrase), headers = head
+            response = Response(status_code, reason_phrase, headers)
+            if protocol != "HTTP/1.1":
+                response._protocol = protocol
+            if status_code >= 200 or status_code == 101:
+                self._response = response
+                self._body = self._choose_body(status_code, headers)
+                return response
             data = self._head.rest
-        rest = self._body.feed(data)
-        if rest is None:
-            return None
-        self.rest = rest
-        return self._complete(self._response)
+            self._size -= len(data)
+            self._skip(response)
+
+    def _skip(self, response: Response) -> None:
+        """Go on behind an interim response (RFC 9110 section 15.2)."""
+        if len(self.interim) == MAX_INTERIM:
+            raise SecurityError(f"number of interim responses exceeds limit of {MAX_INTERIM}")
+        if self._size > MAX_INTERIM_SIZE:
+            raise SecurityError(f"interim responses exceed limit of {MAX_INTERIM_SIZE} bytes")
+        self.interim = (*self.interim, response)
+        self._head = self._new_head()
 
     def eof(self) -> Response:
         """Tell that no more bytes will come.
@@ -461,175 +535,73 @@ class ResponseParser:
             The response, if the end of the connection is the end of its body.
 
         Raises:
-            EOFError: if the response is not complete.
+            EOFError: if the response is not complete. Where its body is what lacks, :meth:`cut` has it.
         """
-        if self._response is None:
+        if self._response is None or self._body is None:
             self._head.eof()
         self._body.eof()
         return self._complete(self._response)
 
+    def cut(self) -> Response | None:
+        """Return the response with what there is of its body, or ``None`` if its head is not complete."""
+        return None if self._response is None else self._complete(self._response)
+
     def _complete(self, response: Response) -> Response:
         """Give *response* its body."""
-        response.body = bytes(self._body.content)
+        if self._body is not None:
+            response.body = bytes(self._body.content)
         return response
 
-    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
-        """Return a reader for the body (RFC 9112 section 6.3)."""
-        if status_code < 200 or status_code in (204, 304):
-            return _SizedBody(0)
+    def _choose_body(self, status_code: int, headers: Headers) -> Body | None:
+        """Return a reader for the body, or ``None`` if there is none (RFC 9112 section 6.3)."""
+        if status_code in (101, 204, 304):
+            return None
         # RFC 9110 section 9.3.6: what follows is the tunnel, whatever the headers say.
         if self._proxy and status_code < 300:
-            return _SizedBody(0)
+            return None
         if "Transfer-Encoding" in headers:
             return _choose_coding(headers.get_all("Transfer-Encoding"))
         if "Content-Length" in headers:
-            return _SizedBody(_read_length(headers.get_all("Content-Length")))
-        return _EndlessBody()
+            return SizedBody(_read_length(headers.get_all("Content-Length")), MAX_BODY_SIZE)
+        return EndlessBody(MAX_BODY_SIZE)
 
 
 class ResponseHeadParser(ResponseParser):
     """Reads one response without its body, of which ``rest`` has the beginning."""
 
-    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
-        """Return a reader for no body, whatever the headers say of it."""
-        return _SizedBody(0)
+    def _choose_body(self, status_code: int, headers: Headers) -> None:
+        """There is no body, whatever the headers say of it."""
+        return None
 
 
-def _read_status_line(line: bytes) -> tuple[int, str]:
-    """Return status and reason (RFC 9112 section 4)."""
-    start = _read_tunnel_status_line(line)
-    if not line.startswith(b"HTTP/1.1 "):
-        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_shown(line[:8])}")
+def _read_status_line(line: bytes) -> tuple[str, int, str]:
+    """Return version, status and reason (RFC 9112 section 4)."""
+    start = protocol, status_code, _ = _read_tunnel_status_line(line)
+    # RFC 9110 section 7.8: in HTTP/1.0 there is no upgrade.
+    if status_code == 101 and protocol != "HTTP/1.1":
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {protocol}")
     return start
 
 
-def _read_tunnel_status_line(line: bytes) -> tuple[int, str]:
-    """Return status and reason from a proxy, which may speak HTTP/1.0."""
+def _read_tunnel_status_line(line: bytes) -> tuple[str, int, str]:
+    """Return the same from a proxy, which may answer whatever it likes."""
     match = is_status_line(line)
     if match is None:
         raise ValueError(f"invalid HTTP status line: {_shown(line)}")
-    _, status_code, reason_phrase = match.groups(b"")
-    return int(status_code), reason_phrase.decode("iso-8859-1")
+    protocol, status_code, reason_phrase = match.groups(b"")
+    return protocol.decode(), int(status_code), reason_phrase.decode("iso-8859-1")
 
 
-def _choose_coding(codings: list[str]) -> _Body:
+def _choose_coding(codings: list[str]) -> Body:
     """Return a reader for a body with the transfer codings *codings*."""
     if [coding.lower() for coding in codings] != ["chunked"]:
         raise ValueError(f"unsupported transfer coding: {_shown(', '.join(codings))}")
-    return _ChunkedBody()
+    lines = _Lines()
+    return ChunkedBody(lines, _FieldLines(lines, unfold=True), MAX_BODY_SIZE)
 
 
 def _read_length(lengths: list[str]) -> int:
     """Return the length of a body, in bytes."""
     if len(lengths) != 1 or not is_length(lengths[0]):
         raise ValueError(f"invalid content length: {_shown(', '.join(lengths))}")
-    length = int(lengths[0])
-    _check_size(length)
-    return length
-
-
-def _check_size(size: int) -> None:
-    """Raise SecurityError if a body of *size* bytes is too large."""
-    if size > MAX_BODY_SIZE:
-        raise SecurityError(f"body too large: {size} bytes exceed limit of {MAX_BODY_SIZE} bytes")
-
-
-class _Body(Protocol):
-    """What reads a body."""
-
-    content: bytearray
-
-    def feed(self, data: bytes) -> bytes | None:
-        """Add *data*; return what follows the body once that is complete."""
-
-    def eof(self) -> None:
-        """Raise EOFError unless the end of the input is the end of the body."""
-
-
-class _SizedBody:
-    """A body of a length that is known."""
-
-    def __init__(self, size: int) -> None:
-        self.content = bytearray()
-        self._size = size
-
-    def feed(self, data: bytes) -> bytes | None:
-        missing = self._size - len(self.content)
-        self.content += data[:missing]
-        return data[missing:] if len(data) >= missing else None
-
-    def eof(self) -> None:
-        raise EOFError(f"stream ends after {len(self.content)} bytes, expected {self._size} bytes")
-
-
-class _EndlessBody:
-    """A body that ends with the connection."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def feed(self, data: bytes) -> bytes | None:
-        self.content += data
-        _check_size(len(self.content))
-        return None
-
-    def eof(self) -> None:
-        pass
-
-
-class _ChunkedBody:
-    """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are checked and dropped."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self._lines = _Lines()
-        self._trailers = _FieldLines(self._lines)
-        # Bytes missing in the current chunk.
-        self._missing = 0
-        self._complete = False
-        # What comes next; tells whether to go on.
-        self._step: Callable[[], bool] = self._read_size
-
-    def feed(self, data: bytes) -> bytes | None:
-        self._lines.buffer += data
-        while self._step():
-            pass
-        return bytes(self._lines.buffer) if self._complete else None
-
-    def eof(self) -> None:
-        raise EOFError(f"stream ends after {len(self.content)} bytes, expected more chunks")
-
-    def _read_size(self) -> bool:
-        line = self._lines.take_line("chunk size line", SecurityError)
-        if line is None:
-            return False
-        match = is_chunk_size_line(line)
-        if match is None:
-            raise ValueError(f"invalid chunk size: {_shown(line)}")
-        self._missing = int(match[1], 16)
-        _check_size(len(self.content) + self._missing)
-        self._step = self._read_data if self._missing else self._read_trailers
-        return True
-
-    def _read_data(self) -> bool:
-        data = self._lines.take(self._missing)
-        self.content += data
-        self._missing -= len(data)
-        if self._missing:
-            return False
-        self._step = self._read_data_end
-        return True
-
-    def _read_data_end(self) -> bool:
-        end = bytes(self._lines.buffer[:2])
-        if not b"\r\n".startswith(end):
-            raise ValueError("chunk without CRLF")
-        if len(end) < 2:
-            return False
-        self._lines.take(2)
-        self._step = self._read_size
-        return True
-
-    def _read_trailers(self) -> bool:
-        self._complete = self._trailers.take()
-        return False
+    return int(lengths[0])

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ._accelerator import FrameDecoder, build_frame, new_mask
 from ._allowed import CLIENT_PROTOCOL, check_all
 from ._decoded import Account
+from ._deprecated import names_of_old
 from ._failures import as_exception, closed, explain
 from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
+from ._messages import Limits, as_limit
 from ._statistics import Tally
 from .exceptions import (
     ConnectionClosed,
@@ -58,7 +60,7 @@ _SENDING: Final = Sending.OPEN
 _CLIENT: Final = Side.CLIENT
 
 
-class Protocol:
+class Protocol(Limits):
     """Sans-I/O WebSocket connection.
 
     Parameters:
@@ -96,7 +98,7 @@ class Protocol:
         self.logger = logger
         self.debug = logger.isEnabledFor(logging.DEBUG)
         self.side = side
-        self.max_message_size, self.max_fragment_size = max_size if isinstance(max_size, tuple) else (max_size, None)
+        self._max_message_size, self._max_fragment_size = max_size if isinstance(max_size, tuple) else (max_size, None)
         self.extensions = []
         self.events: list[Event] = []
         self.writes: list[bytes] = []
@@ -264,12 +266,11 @@ class Protocol:
         if self.debug or (self.extensions and self._deflate is None):
             self._keep = None
         reserved = 0 if not self.extensions else 0x70 if self._deflate is None else RSV1
-        fragment, message = self.max_fragment_size, self.max_message_size
         self._decoder = FrameDecoder(
             self.side is Side.SERVER,
             reserved,
-            -1 if fragment is None else fragment,
-            -1 if message is None else message,
+            as_limit(self._max_fragment_size),
+            as_limit(self._max_message_size),
             self._sink is not None,
         )
         return self._decoder
@@ -320,16 +321,16 @@ class Protocol:
     def _inflate(self, head: int, payload: Any) -> tuple[int, Data]:
         """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
         assert self._deflate is not None
-        account = self._account or self._start_account()
+        account = self._account = self._account or Account()
         if head & 0x0F:
             account.opcode = head & 0x4F
         if not account.opcode & RSV1:
             return head, payload
-        room = self.max_message_size
+        room = self._max_message_size
         if room is not None:
             room -= account.size
-        if self.max_fragment_size is not None:
-            room = self.max_fragment_size if room is None else min(room, self.max_fragment_size)
+        if self._max_fragment_size is not None:
+            room = self._max_fragment_size if room is None else min(room, self._max_fragment_size)
         try:
             content = self._deflate.decompress(payload, head >= FIN, room)
         except PayloadTooBig as exc:
@@ -337,10 +338,6 @@ class Protocol:
             raise
         self._count().expanded += len(content) - len(payload)
         return head & ~RSV1, account.check(head, content, self._sink is not None)
-
-    def _start_account(self) -> Account:
-        self._account = Account()
-        return self._account
 
     def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
         """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
@@ -353,8 +350,8 @@ class Protocol:
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
-        account = self._account or self._start_account()
-        limit = self.max_message_size
+        account = self._account = self._account or Account()
+        limit = self._max_message_size
         room = None if limit is None else limit - account.size
         frame = decode_through(self.extensions, frame, room)
         head = frame.head
@@ -560,15 +557,12 @@ class Protocol:
         self._send_control(Opcode.PONG, data)
 
     def _send_control(self, opcode: Opcode, data: BytesLike) -> None:
-        self._check_control(data)
+        if len(data) > MAX_CONTROL_PAYLOAD:
+            raise ProtocolError("control frame too long")
         self._life.sent(Send.CONTROL)
         if opcode is Opcode.PING:
             self._count().pings_sent += 1
         self.writes.append(self._encode(opcode, data))
-
-    def _check_control(self, data: BytesLike) -> None:
-        if len(data) > MAX_CONTROL_PAYLOAD:
-            raise ProtocolError("control frame too long")
 
     def fail(self, code: int, reason: str = "") -> None:
         """Fail the connection (RFC 6455 section 7.1.7): send Close if that is still possible, and hear no more.
@@ -647,3 +641,8 @@ class Protocol:
     def _log_frame(self, arrow: str, head: int, payload: Any) -> None:
         data = payload.encode() if isinstance(payload, str) else payload
         self.logger.debug("%s %s", arrow, Frame.from_head(head, data))
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

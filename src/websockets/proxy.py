@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import re
 import urllib.request
-from typing import Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
+from ._deprecated import names_of_old
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
-from .http11 import Request, ResponseParser, _Body, _SizedBody
+from .http11 import Request, ResponseHeadParser
 from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
@@ -26,8 +29,22 @@ __all__ = ["Proxy", "get_proxy", "parse_proxy"]
 # The port of each kind of proxy: RFC 9110 sections 4.2.1 and 4.2.2, and what RFC 1928 section 3 says of SOCKS.
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
+# Other names of schemes. Version 4 is how curl reads this one, and urllib in the settings of Windows.
+ALIASES: Final = {"socks": "socks4"}
+
 # Where the system may name a proxy for us, in the order of preference.
-SYSTEM_PROXIES: Final = {False: ("ws", "socks", "https", "http"), True: ("wss", "socks", "https")}
+SYSTEM_PROXIES: Final = {False: ("ws", "socks", "https", "http", "all"), True: ("wss", "socks", "https", "all")}
+
+# The parts of an entry of no_proxy, which are an IPv6 address in brackets, or a name or IPv4 address; and a port.
+# An IPv6 address without brackets doesn't match, as its colons aren't before a port.
+split_entry = re.compile(r"(?:\[([^\[\]]*+)\]|([^:\[\]]*+))(?::0*+([0-9]*+))?+").fullmatch
+
+# How far a connection got on its way through a proxy.
+REACHING: Final = "while reaching the proxy"
+ASKING: Final = "while waiting for the tunnel"
+REACHING_SOCKS: Final = "while reaching the proxy or waiting for its reply"
+SECURING: Final = "in the TLS handshake with the server"
+OPENING: Final = "in the opening handshake with the server"
 
 # RFC 3986 section 3.1. Anything else that stands before a colon may be a password.
 is_scheme = re.compile(r"[a-z][a-z0-9+.\-]*+").fullmatch
@@ -69,25 +86,126 @@ class Proxy:
 def get_proxy(uri: WebSocketURI) -> str | None:
     """Return the URI of the proxy that the system has for a server, or ``None``.
 
-    On Unix, environment variables name it: ``wss_proxy``, ``socks_proxy`` or ``https_proxy`` for ``wss://``, and
-    ``ws_proxy``, ``socks_proxy``, ``https_proxy`` or ``http_proxy`` for ``ws://``; ``no_proxy`` lists the exceptions.
-    macOS and Windows have settings too, and may look up the address of the server to apply them. The loopback
-    interface is never behind a proxy.
+    Environment variables name it. For ``wss://`` the first one that is set counts of ``wss_proxy``, ``socks_proxy``,
+    ``https_proxy`` and ``all_proxy``; for ``ws://``, of ``ws_proxy``, ``socks_proxy``, ``https_proxy``, ``http_proxy``
+    and ``all_proxy``. Lower case wins over upper case. ``no_proxy`` lists the exceptions. Only without such variables,
+    macOS and Windows have settings; they may look up the address of the server to apply them. The loopback interface
+    is never behind a proxy.
 
     Parameters:
         uri: where to connect.
     """
+    found = _system_proxy(uri)
+    return None if found is None else found[0]
+
+
+def find_proxy(uri: WebSocketURI) -> Proxy | None:
+    """Return the proxy that the system has for a server, or ``None``.
+
+    Parameters:
+        uri: where to connect.
+
+    Raises:
+        InvalidProxy: if it isn't the URI of a proxy; the error tells where it comes from.
+    """
+    found = _system_proxy(uri)
+    if found is None:
+        return None
+    proxy, origin = found
+    try:
+        return parse_proxy(proxy)
+    except InvalidProxy as exc:
+        raise InvalidProxy(exc.proxy, f"{exc.msg}; it comes from {origin}") from None
+
+
+def _system_proxy(uri: WebSocketURI) -> tuple[str, str] | None:
+    """Return the URI of the proxy that the system has for a server, and where it comes from; or None."""
     if _is_loopback(uri.host):
         return None
-    proxies = urllib.request.getproxies()
-    name = next((name for name in SYSTEM_PROXIES[uri.secure] if proxies.get(name)), None)
-    if name is None or urllib.request.proxy_bypass(f"{uri.host}:{uri.port}"):
+    environment = urllib.request.getproxies_environment()
+    proxies = environment or urllib.request.getproxies()
+    names = [name for name in SYSTEM_PROXIES[uri.secure] if proxies.get(name, "").strip()]
+    # The first question is for the settings, and for what earlier releases took for a match in the environment.
+    if not names or urllib.request.proxy_bypass(f"{uri.host}:{uri.port}") or _is_exempt(uri, proxies.get("no", "")):
         return None
-    proxy = proxies[name]
-    # That is how the settings of macOS come, which give no more than an address.
-    if name == "socks" and proxy.startswith("http://"):
-        return f"socks5h://{proxy.removeprefix('http://')}"
-    return proxy
+    if environment:
+        return _proxy_in(proxies, names[0]), f"the environment variable {_variable(names[0], proxies)}"
+    # Where Windows has SOCKS for everything, urllib puts it in the place of the others, if these have nothing else.
+    names.sort(key=lambda name: proxies[name].startswith("socks://"))
+    # Nobody wrote these settings for us: one that is of no use does no harm as long as there is another.
+    name = next((name for name in names if _is_usable(_proxy_in(proxies, name))), names[0])
+    return _proxy_in(proxies, name), f"the system's settings for {name}"
+
+
+def _proxy_in(proxies: dict[str, str], name: str) -> str:
+    """Return the URI of a proxy among those of the system."""
+    proxy = proxies[name].strip()
+    # The settings of macOS give no more than an address, which urllib turns into this.
+    address = proxy.removeprefix("http://")
+    return f"socks5h://{address}" if name == "socks" and "://" not in address else proxy
+
+
+def _is_usable(proxy: str) -> bool:
+    try:
+        parse_proxy(proxy)
+    except InvalidProxy:
+        return False
+    return True
+
+
+def _variable(name: str, proxies: dict[str, str]) -> str:
+    """Return the environment variable that a proxy comes from."""
+    lower = f"{name}_proxy"
+    others = (key for key, value in os.environ.items() if key.lower() == lower and value == proxies[name])
+    return lower if os.environ.get(lower) else next(others, lower)
+
+
+# Exceptions: which servers are not behind the proxy.
+
+
+def _is_exempt(uri: WebSocketURI, no_proxy: str) -> bool:
+    """Return whether a list of exceptions has a server in it.
+
+    Its entries are names, which have all subdomains in them, after a dot or not; subdomains only, after ``*.``;
+    addresses, in any spelling; networks; each of these with a port or without; and ``*``, which is everything.
+    """
+    return any(_matches(entry, uri.host, uri.port) for entry in re.split(r"[,\s]+", no_proxy))
+
+
+def _matches(entry: str, host: str, port: int) -> bool:
+    parts = split_entry(entry)
+    address, name, wanted = parts.groups() if parts else (entry, None, None)
+    pattern = (address or name or "").lower()
+    if wanted and wanted != str(port):
+        return False
+    if pattern == "*":
+        return True
+    network = _network(host)
+    if network is None:
+        return _matches_name(pattern, host.rstrip("."))
+    pattern, percent, zone = pattern.partition("%")
+    exempt = _network(pattern)
+    return exempt is not None and network[0] in exempt and (not percent or host.endswith(f"%{zone}"))
+
+
+def _matches_name(pattern: str, host: str) -> bool:
+    pattern = pattern.rstrip(".")
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:])
+    pattern = pattern.lstrip(".")
+    return pattern != "" and (host == pattern or host.endswith(f".{pattern}"))
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Return the network, or the address as a network of one, that a text means; None if it is neither."""
+    try:
+        network = ipaddress.ip_network(text.partition("%")[0], strict=False)
+    except ValueError:
+        return None
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        return network if mapped is None else ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
 
 
 def _is_loopback(host: str) -> bool:
@@ -106,7 +224,8 @@ def _is_loopback(host: str) -> bool:
 def parse_proxy(proxy: str) -> Proxy:
     """Return the parts of the URI of a proxy.
 
-    Credentials are percent-decoded, and must have both parts. The port defaults to that of the scheme.
+    The scheme defaults to ``http``, the port to that of the scheme. Credentials are percent-decoded; a user name alone
+    has an empty password. Path, query and fragment don't count.
 
     Parameters:
         proxy: the URI; blanks around it do not count.
@@ -119,29 +238,67 @@ def parse_proxy(proxy: str) -> Proxy:
 
 def _parse_proxy(proxy: str) -> Proxy:
     """Do what :func:`parse_proxy` does, and raise ValueError with what is wrong."""
-    scheme, authority, path, query, fragment = _split_uri(proxy.strip())
+    proxy = proxy.strip()
+    given, colon, _ = proxy.partition(":")
+    if "://" not in proxy and not (colon and _scheme(given) in DEFAULT_PORTS):
+        proxy = f"http://{proxy}"
+    given, authority, path, query, fragment = _split_uri(proxy)
+    scheme = _scheme(given)
     if scheme not in DEFAULT_PORTS:
         raise ValueError(f"scheme {scheme} isn't supported" if is_scheme(scheme) else "scheme isn't supported")
-    user_info, at, host_port = authority.rpartition("@")
+    if "@" in path + query + fragment:
+        raise ValueError("special characters in credentials must be percent-encoded")
+    user_info, _, host_port = authority.rpartition("@")
     host, port = _parse_host_port(host_port)
-    for name, part in {"path": path.removeprefix("/"), "query": query, "fragment": fragment}.items():
-        if part:
-            raise ValueError(f"{name} is meaningless")
     result = Proxy(scheme, host, port or DEFAULT_PORTS[scheme])
-    if at:
+    if user_info:
         result.username, result.password = _parse_user_info(user_info)
         if ":" in result.username and scheme in ("http", "https"):
             raise ValueError("username must not contain a colon")  # RFC 7617 section 2
     return result
 
 
+def _scheme(given: str) -> str:
+    scheme = given.lower()
+    return ALIASES.get(scheme, scheme)
+
+
 def _parse_user_info(user_info: str) -> tuple[str, str]:
     """Return user name and password. Other than in HTTP, the user name may have a colon (RFC 1929 section 2)."""
-    username, colon, password = user_info.partition(":")
-    if not colon:
-        raise ValueError("username provided without password")
+    username, _, password = user_info.partition(":")
     # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
     return unquote(username, "utf-8", "surrogateescape"), unquote(password, "utf-8", "surrogateescape")
+
+
+# Failures on the way.
+
+
+class Route:
+    """The way to a server through a proxy; as a context manager, it names the proxy in every error.
+
+    Parameters:
+        proxy: the proxy.
+        end: where the tunnel leads.
+
+    Attributes:
+        stage: how far the connection got, in words that complete a sentence.
+    """
+
+    def __init__(self, proxy: Proxy, end: WebSocketURI) -> None:
+        self.proxy = proxy
+        self.end = end
+        self.stage = REACHING
+
+    def __enter__(self) -> Route:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Otherwise nobody would know that the address which can't be reached isn't the server's.
+        if exc is not None:
+            server = f"{self.end.host} port {self.end.port}"
+            exc.add_note(f"The connection to {server} goes through the proxy {self.proxy}; it failed {self.stage}")
 
 
 # The tunnel: RFC 9110 section 9.3.6.
@@ -168,13 +325,6 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
     return Request(authority, headers, "CONNECT").serialize()
 
 
-class _HeadParser(ResponseParser):
-    """Reads a response and leaves its body: a refusal is one, even if the page that explains it never ends."""
-
-    def _choose_body(self, status_code: int, headers: Headers) -> _Body:
-        return _SizedBody(0)
-
-
 class ConnectReader:
     """Reads the answer to a request for a tunnel, under the limits of an opening handshake.
 
@@ -183,7 +333,8 @@ class ConnectReader:
     """
 
     def __init__(self) -> None:
-        self._parser = _HeadParser(proxy=True)
+        # A refusal is one, even if the page that explains it never ends.
+        self._parser = ResponseHeadParser(proxy=True)
         self.rest = b""
 
     def feed(self, data: bytes) -> bool:
@@ -221,3 +372,8 @@ class ConnectReader:
 
 def _invalid_message() -> InvalidProxyMessage:
     return InvalidProxyMessage("did not receive a valid HTTP response from proxy")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

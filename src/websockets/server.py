@@ -503,7 +503,7 @@ class ServerProtocol(Protocol):
 share_names(
     ServerProtocol,
     # Made with the protocol.
-    "logger", "debug", "side", "max_message_size", "max_fragment_size", "extensions", "events", "writes", "_life",
+    "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
@@ -598,6 +598,4 @@ def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None
 
 # Names of old. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(
-        __name__, "WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"
-    )
+    __getattr__ = names_of_old(__name__)

@@ -16,9 +16,10 @@ import ipaddress
 import re
 import string
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
+from ._deprecated import names_of_old
 from .exceptions import InvalidURI
 
 __all__ = ["WebSocketURI", "parse_uri"]
@@ -33,9 +34,10 @@ is_port = re.compile(r"[0-9]*+").fullmatch
 
 # RFC 3986 section 3.2.2, RFC 6874 section 2:
 #   reg-name = *( unreserved / pct-encoded / sub-delims )
-#   ZoneID   = 1*( unreserved / pct-encoded )
+#   IPv6addrz = IPv6address "%25" ZoneID
+#   ZoneID    = 1*( unreserved / pct-encoded )
 is_reg_name = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=]++").fullmatch
-is_zone = re.compile(r"[A-Za-z0-9\-._~%]++").fullmatch
+is_zone = re.compile(r"[A-Za-z0-9\-._~]++").fullmatch  # once decoded
 
 # Control characters would break the request line, and have no place in a host or a password either.
 find_control = re.compile(r"[\x00-\x1f\x7f]").search
@@ -46,8 +48,9 @@ DELIMITERS = ":/?#[]@" + "!$&'()*+,;="
 # RFC 3986 section 2.1: a percent sign that doesn't begin a pct-encoded octet.
 stray_percent = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
-# RFC 1035 section 2.3.4. This also bounds the work of IDNA, which grows faster than its input.
+# RFC 1035 section 2.3.4. The first also bounds the work of IDNA, which grows faster than its input.
 MAX_HOST_LENGTH = 255
+MAX_LABEL_LENGTH = 63
 
 MAX_PORT = 65535
 
@@ -61,7 +64,8 @@ class WebSocketURI:
 
     Attributes:
         secure: whether the scheme is ``wss``.
-        host: name or address in lower case, without brackets, in ASCII.
+        host: name or address in lower case, without brackets, in ASCII. A name keeps the dot at its end, if there is
+            one. An IPv6 address may have a zone, decoded and as it was written: ``fe80::1%eth0``.
         port: number of the port; the default of the scheme if the URI has none.
         path: path as in the URI, which may be empty.
         query: query without the question mark, which may be empty.
@@ -192,19 +196,59 @@ def _parse_name(name: str) -> str:
     host = name if name.isascii() else name.encode("idna").decode()
     if not is_reg_name(host):
         raise ValueError("hostname has characters that aren't allowed")
+    _check_labels(host.removesuffix("."))
     return host.lower()
 
 
+def _check_labels(host: str) -> None:
+    """Refuse what no resolver takes: Python's encode each host with IDNA, even if it is in ASCII or an address."""
+    for label in host.split("."):
+        if not label:
+            raise ValueError("hostname has an empty label")
+        if len(label) > MAX_LABEL_LENGTH:
+            raise ValueError(f"hostname has a label of {len(label)} characters, more than {MAX_LABEL_LENGTH}")
+
+
 def _parse_address(literal: str) -> str:
-    """Return the IPv6 address that stood in brackets, as it was written."""
+    """Return the IPv6 address that stood in brackets, with its zone decoded."""
     address, percent, zone = literal.partition("%")
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
         raise ValueError("address in brackets isn't an IPv6 address") from None
-    if percent and not is_zone(zone):
+    if not percent:
+        return address.lower()
+    # A bare percent sign before the zone is common, too (RFC 6874 section 3).
+    zone = unquote(zone[2:]) if zone.startswith("25") and zone != "25" else zone
+    if not is_zone(zone):
         raise ValueError("zone of the IPv6 address is malformed")
-    return address.lower() + percent + zone
+    host = f"{address.lower()}%{zone}"
+    _check_labels(host)
+    return host
+
+
+def lookup_name(host: str) -> str:
+    """Return the name to look up for *host*, which is *host* itself but for one.
+
+    With a dot at its end, ``localhost`` is this machine all the same (RFC 6761 section 6.3), but many resolvers ask the
+    network for it, in vain.
+
+    Parameters:
+        host: name or address, as :class:`WebSocketURI` has it.
+    """
+    return "localhost" if host == "localhost." else host
+
+
+def tls_name(host: str) -> str:
+    """Return the name that a server must prove in TLS: *host* without the dot at its end, and without a zone.
+
+    RFC 6066 section 3 allows no dot at the end of a name, and certificates have none. A zone means something on this
+    machine only.
+
+    Parameters:
+        host: name or address, as :class:`WebSocketURI` has it.
+    """
+    return host.partition("%")[0] if ":" in host else host.removesuffix(".")
 
 
 def _parse_port(port: str) -> int:
@@ -220,3 +264,29 @@ def _parse_port(port: str) -> int:
 def _percent_encode(part: str) -> str:
     """Return a path or query of an IRI as in a URI (RFC 3987 section 3.1)."""
     return quote(stray_percent.sub("%25", part), safe=DELIMITERS + "%")
+
+
+# RFC 9112 section 3.2, with targets in origin-form, or in absolute-form if the scheme leads to a server of WebSocket:
+#   request-target = absolute-path [ "?" query ] / scheme "://" host [ ":" port ] path-abempty [ "?" query ]
+# RFC 9110 section 4.2.4: user information in there is an error.
+AUTHORITY = r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]++)(?::[0-9]*+)?+"
+TARGET = rf"(?:/[!-~]*+|(?i:https?|wss?)://{AUTHORITY}(?:[/?][!-~]*+)?+)"
+split_absolute_target = re.compile(rf"[A-Za-z]++://({AUTHORITY})(.*+)").fullmatch
+
+
+def split_target(target: str) -> tuple[str | None, str]:
+    """Split the target of a request, which is a :data:`TARGET` (RFC 9112 section 3.2).
+
+    Returns:
+        The host with its port, None if the target is just a path; and the path with its query.
+    """
+    match = split_absolute_target(target)
+    if match is None:
+        return None, target
+    authority, path = match.groups()
+    return authority, path if path.startswith("/") else f"/{path}"
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

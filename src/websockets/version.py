@@ -11,3 +11,4 @@ version = "18.0"
 """The version of this package, as in ``websockets.__version__``."""
 tag = commit = version
 """The same."""
+released = True

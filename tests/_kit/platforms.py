@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 
 import pytest
 
-__all__ = ["PROACTOR", "needs_fork", "needs_reuse_port", "needs_selector", "needs_signals", "needs_unix_sockets"]
+__all__ = [
+    "PROACTOR",
+    "SIGHUP",
+    "needs_fork",
+    "needs_reuse_port",
+    "needs_selector",
+    "needs_signals",
+    "needs_unix_sockets",
+]
 
 #: Whether asyncio's usual loop is one for a proactor: on Windows.
 PROACTOR = hasattr(asyncio, "ProactorEventLoop")
+
+#: The signal, or one that is there, for parameters of tests that need signals.
+SIGHUP: signal.Signals = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 needs_selector = pytest.mark.skipif(PROACTOR, reason="the transports of Windows' loop are others")
 needs_signals = pytest.mark.skipif(PROACTOR, reason="on Windows no signal reaches another process; it just ends")

@@ -8,7 +8,7 @@ import inspect
 import logging
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from websockets.exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     InvalidUpgrade,
     InvalidURI,
@@ -110,6 +111,61 @@ async def test_one_at_a_time() -> None:
             assert first.state is State.OPEN
         async with connecting as second:
             assert second is not first
+
+
+@virtual
+async def test_leaving_what_was_not_entered() -> None:
+    async with site([let_in]) as web:
+        connecting = connect(web.uri())
+        for _ in range(2):
+            with pytest.raises(AttributeError, match=r"^connect\(\) has no connection: it is left without"):
+                await connecting.__aexit__(None, None, None)
+            async with connecting:
+                pass
+
+
+@virtual
+async def test_a_class_with_its_own_way_to_be_awaited() -> None:
+    class Counting(connect):
+        count = 0
+
+        def __await__(self) -> Generator[Any, None, ClientConnection]:
+            self.count += 1
+            return super().__await__()
+
+    async with site([let_in_and_close()]) as web:
+        connecting = Counting(web.uri())
+        await (await connecting).close()
+        async with connecting:
+            pass
+        async for connection in connecting:
+            await connection.close()
+            break
+        assert connecting.count == 3
+
+
+@virtual
+async def test_opening_a_tcp_connection() -> None:
+    """A class may do something to each TCP connection before the opening handshake, redirects included."""
+
+    class Marking(connect):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.opened: list[tuple[str, State]] = []
+
+        async def open_tcp_connection(self) -> ClientConnection:
+            connection = await super().open_tcp_connection()
+            self.opened.append((self.ws_uri.path, connection.state))
+            return connection
+
+    async with site({"/a": redirect("/b"), "/b": let_in}) as web:
+        connecting = Marking(web.uri("/a"))
+        async with connecting:
+            assert connecting.opened == [("/a", State.CONNECTING), ("/b", State.CONNECTING)]
+        async with connecting:
+            assert [path for path, _ in connecting.opened] == ["/a", "/b"] * 2
+    connecting = Marking("ws://localhost/", family=0)
+    assert connecting.create_connection_kwargs == {"family": 0}
 
 
 @virtual
@@ -601,14 +657,12 @@ SLOW = [
     hang,
     drip(b"HTTP/1.1 101 "),
     drip(b"HTTP/1.1 101 Switching Protocols\r\nX: "),
-    drip(b"HTTP/1.1 404 Not Found\r\n\r\n"),
-    drip(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\n"),
-    drip(b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n"),
+    drip(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 "),
 ]
 
 
 @pytest.mark.scenario(71)
-@pytest.mark.parametrize("answer", SLOW, ids=["silence", "status line", "header", "endless body", "body", "chunk"])
+@pytest.mark.parametrize("answer", SLOW, ids=["silence", "status line", "header", "interim"])
 @virtual
 async def test_slow_server(answer: Any) -> None:
     async with site([answer]) as web:
@@ -618,6 +672,64 @@ async def test_slow_server(answer: Any) -> None:
         assert now() - start == 3
         await idle()
         assert web.peers[0].link.client.closed
+
+
+SLOW_BODIES = {
+    "endless body": drip(b"HTTP/1.1 503 Busy\r\n\r\n"),
+    "body": drip(b"HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\n"),
+    "chunk": drip(b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n"),
+    "HTTP/1.0": drip(b"HTTP/1.0 503\r\n\r\n"),
+}
+
+
+@pytest.mark.scenario(71)
+@pytest.mark.parametrize("answer", SLOW_BODIES.values(), ids=SLOW_BODIES)
+@virtual
+async def test_refusal_whose_body_does_not_end(answer: Any) -> None:
+    """It is a refusal all the same, when time is up."""
+    async with site([answer, let_in]) as web:
+        start = now()
+        with pytest.raises(InvalidStatus, match="HTTP 503$") as caught:
+            await connect(web.uri(), open_timeout=2.75)
+        assert now() - start == 2.75
+        assert caught.value.response.body == b"aaaaa"
+        assert isinstance(caught.value.__cause__, TimeoutError)
+        await idle()
+        assert web.peers[0].link.client.closed
+
+
+@virtual
+async def test_refusal_whose_body_is_lost() -> None:
+    async def reset(peer: RawPeer, asked: Asked) -> None:
+        await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 1000\r\n\r\nbecause")
+        await idle()
+        peer.reset()
+
+    async with site([reset]) as web:
+        with pytest.raises(InvalidStatus, match="HTTP 403$") as caught:
+            await connect(web.uri())
+    assert caught.value.response.body == b"because"
+    cause = caught.value.__cause__
+    assert str(cause) == "stream ends after 7 bytes, expected 1000 bytes"
+    assert isinstance(cause and cause.__cause__, ConnectionResetError)
+
+
+@virtual
+async def test_cancelled_in_the_body_of_a_refusal() -> None:
+    async with site([drip(b"HTTP/1.1 503 Busy\r\n\r\n")]) as web:
+        task = asyncio.create_task(connect(web.uri()).connect())
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@virtual
+async def test_no_time_after_a_redirect() -> None:
+    """What the first server said is no reason for what the second one didn't say."""
+    async with site([redirect("/b"), hang]) as web:
+        with pytest.raises(TimeoutError, match="^timed out during opening handshake$"):
+            await connect(web.uri())
 
 
 @virtual
@@ -702,6 +814,58 @@ def test_uri_with_a_control_character(uri: str, control: str) -> None:
         connect(uri.format(control))
 
 
+# Names for which Python's resolver has nothing but a UnicodeError.
+NO_NAMES = ["a..b", ".invalid", "a..", ".", "a" * 64, "a。。b", "é" * 63]
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+def test_host_that_no_resolver_takes(host: str) -> None:
+    with pytest.raises(InvalidURI, match=r"hostname|outside ASCII"):
+        connect(f"ws://{host}/")
+    with pytest.raises(ValueError, match="^host must be a host: a str, not '.*': .*label"):
+        connect("ws://localhost/", host=host)
+    with pytest.raises(ValueError, match="^local_addr must be a pair of a host and a port, or None, not .*: .*label"):
+        connect("ws://localhost/", local_addr=(host, 0))
+
+
+def test_hosts_that_resolvers_take() -> None:
+    for host in (None, "localhost.", "bücher.example", b"localhost", "fe80::1%eth0", "0.0.0.0"):
+        connect("ws://localhost/", host=host)
+        connect("ws://localhost/", local_addr=None if host is None else (host, 0))
+    connect("ws://localhost/", happy_eyeballs_delay=0, interleave=0)
+    connect("ws://localhost/", happy_eyeballs_delay=None, interleave=None)
+    with pytest.raises(ValueError, match="^happy_eyeballs_delay must be a number of seconds, 0 or more"):
+        connect("ws://localhost/", happy_eyeballs_delay=-1)
+    with pytest.raises(TypeError, match="^interleave must be a whole number, 0 or more"):
+        connect("ws://localhost/", interleave=1.5)
+
+
+@pytest.mark.parametrize("host", [host for host in NO_NAMES if host.isascii()])
+@virtual
+async def test_redirect_to_a_host_that_no_resolver_takes(host: str) -> None:
+    async with site([redirect(f"ws://{host}/"), redirect(f"//{host}/")]) as web:
+        for _ in range(2):
+            with pytest.raises(InvalidURI, match="hostname has"):
+                await connect(web.uri())
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+@virtual
+async def test_proxy_that_no_resolver_takes(host: str) -> None:
+    for scheme in ("http", "https", "socks5h"):
+        with pytest.raises(InvalidProxy, match=r"hostname|outside ASCII"):
+            await connect("ws://localhost/", proxy=f"{scheme}://{host}:8080")
+
+
+@virtual
+async def test_redirects_keep_a_zone() -> None:
+    running_loop().network.hosts["fe80::1%eth0"] = ["127.0.0.1"]
+    async with site({"/a": redirect("/b"), "/b": let_in}, port=8000) as web:
+        async with connect("ws://[fe80::1%25eth0]:8000/a") as connection:
+            assert connection.protocol.uri.host == "fe80::1%eth0"
+        assert [request.headers["Host"] for request in web.asked] == [["[fe80::1]:8000"]] * 2
+
+
 @virtual
 async def test_credentials_with_blanks() -> None:
     async with site([let_in]) as web:
@@ -747,6 +911,45 @@ async def test_redirect_with_a_blank(location: str, target: str) -> None:
         assert web.targets == ["/a%20b", target]
 
 
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/caf\xc3\xa9?\xc3\xa9#top", "/caf%C3%A9?%C3%A9"),
+        ("/caf\xe9", "/caf%E9"),
+        ("caf\xc3\xa9 %20%C3%A9", "/caf%C3%A9%20%20%C3%A9"),
+        ("http://localhost:8000/b#top", "/b"),
+        ("HTTP://localhost:8000/b", "/b"),
+    ],
+)
+@virtual
+async def test_redirect_as_servers_write_them(location: str, target: str) -> None:
+    async with site({"/a": redirect(location, 308), target: let_in}, port=8000) as web:
+        async with connect(web.uri("/a")):
+            pass
+        assert web.targets == ["/a", target]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\nsome text",
+        b"HTTP/1.1 301\r\nContent-Length: 9\r\nLocation: /b\r\n\r\n",
+        b"HTTP/1.0 302 Found\r\nLocation:\r\n /b\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 307 x\r\nTransfer-Encoding: chunked\r\nLocation: /b\r\n\r\nx\r\n",
+    ],
+)
+@virtual
+async def test_redirect_whose_body_does_not_end(head: bytes) -> None:
+    async def answer(peer: RawPeer, asked: Asked) -> None:
+        await peer.send(head)
+        await asyncio.sleep(3600)
+
+    async with site({"/a": answer, "/b": let_in}) as web:
+        async with connect(web.uri("/a")):
+            pass
+        assert web.times == [0, 0]
+
+
 @virtual
 async def test_redirect_with_a_blank_in_credentials() -> None:
     async with site({"/a": redirect("ws://us er:p w@localhost:8000/b"), "/b": let_in}, port=8000) as web:
@@ -789,14 +992,15 @@ async def test_as_many_redirects_as_allowed() -> None:
 
 
 BAD_LOCATIONS = [
-    ("http://localhost/", InvalidURI),
-    ("https://localhost/", InvalidURI),
+    ("http:", InvalidURI),
+    ("https:///", InvalidURI),
     ("file:///etc/passwd", InvalidURI),
     ("ws://[::1:bad/", InvalidURI),
     ("ws://localhost:99999/", InvalidURI),
-    ("/b#fragment", InvalidURI),
     ("ws://local host/", InvalidURI),
+    ("ws://caf\xe9/", InvalidURI),
     ("/a\tb", InvalidURI),
+    ("", InvalidHeader),
 ]
 
 

@@ -40,6 +40,13 @@ from websockets.protocol import State
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
+# How far a connection came.
+REACHING = "while reaching the proxy"
+REACHING_SOCKS = "while reaching the proxy or waiting for its reply"
+ASKING = "while waiting for the tunnel"
+SECURING = "in the TLS handshake with the server"
+OPENING = "in the opening handshake with the server"
+
 
 def running_loop() -> VirtualLoop:
     loop = asyncio.get_running_loop()
@@ -247,13 +254,15 @@ def chain(exc: BaseException | None) -> list[BaseException]:
     return [] if exc is None else [exc, *chain(exc.__cause__)]
 
 
-def named(exc: BaseException) -> bool:
-    """Whether an error tells which way the connection went, without a change of its text."""
-    note = "The connection to example.com port 80 goes through the proxy http://proxy:8080"
-    return any(note in getattr(error, "__notes__", []) for error in chain(exc)) and "proxy:8080" not in str(exc)
+def named(exc: BaseException, stage: str, proxy: str = "http://proxy:8080") -> bool:
+    """Whether an error tells which way the connection went, and how far it came, without a change of its text."""
+    note = f"The connection to example.com port 80 goes through the proxy {proxy}; it failed {stage}"
+    return exc.__notes__ == [note] and proxy not in str(exc)
 
 
 NO_HTTP = "did not receive a valid HTTP response from proxy"
+
+TIMED_OUT = "timed out during opening handshake"
 
 
 @pytest.mark.scenario(74)
@@ -286,7 +295,7 @@ async def test_no_tunnel(answer: bytes, kinds: list[type[Exception]], text: str,
             await connecting
         assert [type(exc) for exc in chain(raised.value)] == kinds
         assert str(raised.value) == text
-        assert named(raised.value)
+        assert named(raised.value, ASKING)
         await idle()
         assert peer.link.client.closed
 
@@ -315,23 +324,24 @@ async def test_proxy_that_gives_up(reset: bool, answer: bytes, text: str) -> Non
         causes = [InvalidProxyMessage, EOFError, *[ConnectionResetError][:reset]]
         assert [type(exc) for exc in chain(raised.value)] == causes
         assert (str(raised.value), str(raised.value.__cause__)) == (NO_HTTP, text)
-        assert named(raised.value)
+        assert named(raised.value, ASKING)
 
 
 @virtual
 async def test_proxy_that_cannot_be_reached() -> None:
     with pytest.raises(ConnectionRefusedError) as raised:
         await connect("ws://example.com/", proxy="http://proxy:8080")
-    assert named(raised.value)
+    assert named(raised.value, REACHING)
 
 
 @virtual
 async def test_proxy_that_never_answers() -> None:
     async with reached(open_timeout=3) as (connecting, peer):
-        with pytest.raises(TimeoutError, match=r"^timed out during opening handshake$") as raised:
+        with pytest.raises(TimeoutError) as raised:
             await connecting
+        assert str(raised.value) == TIMED_OUT
         assert running_loop().time() == START + 3
-        assert named(raised.value)
+        assert named(raised.value, ASKING)
         await idle()
         assert peer.link.client.closed
 
@@ -354,7 +364,70 @@ async def test_proxy_that_cannot_be_connected_in_time() -> None:
     running_loop().network.blackhole("proxy", 8080)
     with pytest.raises(TimeoutError) as raised:
         await connect("ws://example.com/", proxy="http://proxy:8080", open_timeout=3)
-    assert named(raised.value)
+    assert str(raised.value) == TIMED_OUT
+    assert named(raised.value, REACHING)
+
+
+@pytest.mark.parametrize(("uri", "stage"), [("ws://example.com/", OPENING), ("wss://example.com:80/", SECURING)])
+@virtual
+async def test_server_behind_the_proxy_that_never_answers(uri: str, stage: str) -> None:
+    async with reached(uri, open_timeout=3) as (connecting, peer):
+        await peer.read_until()
+        await peer.send(OPEN)
+        with pytest.raises(TimeoutError) as raised:
+            await connecting
+        assert str(raised.value) == TIMED_OUT
+        assert named(raised.value, stage)
+
+
+@virtual
+async def test_log_of_attempts_through_a_proxy(caplog: pytest.LogCaptureFixture) -> None:
+    """Each line names the proxy, but not its password, and says how far the connection came."""
+
+    async def silence(peer: RawPeer) -> None:
+        await peer.read_until_eof()
+
+    async def refuse(peer: RawPeer) -> None:
+        await peer.send(b"HTTP/1.1 503 x\r\nRetry-After: 60\r\n\r\n")
+
+    async def hang_up(peer: RawPeer) -> None:
+        peer.close()
+
+    async def open_and_be_silent(peer: RawPeer) -> None:
+        await peer.send(OPEN)
+        await peer.read_until_eof()
+
+    async def forbid(peer: RawPeer) -> None:
+        await peer.send(b"HTTP/1.1 407 x\r\n\r\n")
+
+    async def serve_all(listener: Any) -> None:
+        for answer in (silence, refuse, hang_up, open_and_be_silent, forbid):
+            peer = await listener.peer()
+            times.append(running_loop().time() - START)
+            await peer.read_until()
+            await answer(peer)
+
+    times: list[float] = []
+    caplog.set_level(logging.INFO, "websockets.client")
+    serving = asyncio.create_task(serve_all(running_loop().network.listen("proxy", 8080)))
+    connecting = connect(
+        "ws://example.com/", proxy="http://user:secret@proxy:8080", reconnect_delays=lambda: iter([1, 1, 1, 1, 1])
+    )
+    with pytest.raises(InvalidProxyStatus, match="407"):
+        await anext(aiter(connecting))
+    await serving
+    for link in running_loop().network.links:
+        link.reset()
+    way = "The connection to example.com port 80 goes through the proxy http://proxy:8080; it failed"
+    invalid = "websockets.exceptions.InvalidProxy"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {ASKING})",
+        f"connect failed; reconnecting in 60.0 seconds: {invalid}Status: proxy rejected connection: HTTP 503"
+        f" ({way} {ASKING})",
+        f"connect failed; reconnecting in 1.0 seconds: {invalid}Message: {NO_HTTP} ({way} {ASKING})",
+        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {OPENING})",
+    ]
+    assert times == [0, 11, 71, 72, 83]
 
 
 @virtual
@@ -849,8 +922,10 @@ async def test_proxy_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 @virtual
 async def test_proxy_of_the_system_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, {"https_proxy": "http://user:secret@"})
-    with pytest.raises(InvalidProxy, match=r"^http://\*\*\*@ isn't a valid proxy: hostname isn't provided$"):
+    with pytest.raises(InvalidProxy) as raised:
         await connect("ws://example.com/")
+    text = "http://***@ isn't a valid proxy: hostname isn't provided; it comes from the environment variable"
+    assert str(raised.value) == f"{text} https_proxy"
 
 
 @virtual
@@ -885,7 +960,7 @@ async def test_loopback_through_an_explicit_proxy() -> None:
         assert (await peer.read_until()).startswith(b"CONNECT localhost:8765 HTTP/1.1\r\n")
 
 
-@pytest.mark.parametrize("proxy", ["proxy:8080", "ftp://proxy", False, 1])
+@pytest.mark.parametrize("proxy", ["", "proxy:port", "ftp://proxy", False, 1])
 @virtual
 async def test_proxy_that_makes_no_sense(proxy: Any) -> None:
     with pytest.raises(InvalidProxy):
@@ -925,12 +1000,12 @@ async def test_arguments_for_a_proxy_that_is_not_there() -> None:
 @pytest.mark.parametrize("waits", [False, True])
 @virtual
 async def test_system_that_is_slow_to_tell(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def get_proxy(uri: Any) -> None:
+    def find_proxy(uri: Any) -> None:
         threads.append(threading.current_thread())
 
     threads: list[threading.Thread] = []
     monkeypatch.setattr(_proxy, "SYSTEM_WAITS", waits)
-    monkeypatch.setattr(_proxy, "get_proxy", get_proxy)
+    monkeypatch.setattr(_proxy, "find_proxy", find_proxy)
     async with directly() as site, connect(site.uri(host="example.com")):
         assert [thread is not threading.main_thread() for thread in threads] == [waits]
 
@@ -1067,8 +1142,7 @@ async def test_socks_fails(exc: Exception, kinds: list[type[Exception]], monkeyp
         await connect("ws://example.com/", proxy="socks5h://user:secret@proxy")
     assert [type(error) for error in chain(raised.value)] == kinds
     assert chain(raised.value)[-1] is exc
-    note = "The connection to example.com port 80 goes through the proxy socks5h://proxy:1080"
-    assert raised.value.__notes__ == [note]
+    assert named(raised.value, REACHING_SOCKS, "socks5h://proxy:1080")
     if kinds[0] is ProxyError:
         assert str(raised.value) == "failed to connect to SOCKS proxy"
 
@@ -1080,8 +1154,10 @@ async def test_socks_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("never reached")
 
     Socks(monkeypatch, hang)
-    with pytest.raises(TimeoutError, match=r"^timed out during opening handshake$"):
+    with pytest.raises(TimeoutError) as raised:
         await connect("ws://example.com/", proxy="socks5h://proxy")
+    assert str(raised.value) == TIMED_OUT
+    assert named(raised.value, REACHING_SOCKS, "socks5h://proxy:1080")
     assert running_loop().time() == START + 10
 
 

@@ -69,6 +69,35 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- iterating
 
 
+@pytest.mark.parametrize(
+    ("answer", "times"),
+    [
+        (b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 7\r\n\r\nbusy", [0, 7]),
+        (b"HTTP/1.1 102\r\n\r\nHTTP/1.0 503\r\nRetry-After:\r\n 7\r\n\r\n", [0, 7]),
+        (b"HTTP/1.1 503 x\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\nbusy", [0, 7]),
+        (b"HTTP/1.1 503 x\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", [0, 7]),
+    ],
+)
+@virtual
+async def test_refusals_that_pass_however_they_are_written(answer: bytes, times: list[float]) -> None:
+    async with site([answer, let_in]) as web:
+        async for _ in connect(web.uri(), reconnect_delays=series(1)):
+            break
+        assert web.times == times
+
+
+@virtual
+async def test_a_refusal_whose_body_does_not_end_is_one_that_passes() -> None:
+    async def busy(peer: RawPeer, asked: Asked) -> None:
+        await peer.send(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\n")
+        await asyncio.sleep(3600)
+
+    async with site([busy, let_in]) as web:
+        async for _ in connect(web.uri(), reconnect_delays=series(1), open_timeout=3):
+            break
+        assert web.times == [0, 10]
+
+
 @virtual
 async def test_new_connection_each_time() -> None:
     connections: list[ClientConnection] = []

@@ -13,7 +13,7 @@ import pytest
 from werkzeug.routing import Map, Rule
 
 from _kit import request, virtual
-from _kit.asking import ask, uri_of
+from _kit.asking import ask, reach, uri_of
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.router import Router, route, unix_route
 from websockets.asyncio.server import Server, ServerConnection, basic_auth
@@ -64,6 +64,19 @@ async def answer(uri: str, **options: Any) -> Any:
 async def test_routes(path: str, expected: Any) -> None:
     async with routing() as server:
         assert await answer(uri_of(server, path)) == expected
+
+
+@virtual
+async def test_targets_in_absolute_form() -> None:
+    """RFC 9112 section 3.2.2: path and query choose the route, and the host of the target is the server's name."""
+    async with routing() as server:
+        for target, status in [("/add/1/2", 101), ("/add/1/2?a", 101), ("", 101), ("/add/1", 404)]:
+            peer = await reach(server)
+            await peer.send(request(f"ws://example.com:8765{target}", host="other"))
+            assert (await peer.read_until()).startswith(b"HTTP/1.1 %d " % status)
+            peer.reset()
+        found = await ask(server, request("HTTP://example.com:8765/folder", host="other"))
+        assert found.headers["Location"] == ["ws://example.com:8765/folder/"]
 
 
 @virtual

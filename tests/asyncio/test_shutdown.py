@@ -486,6 +486,80 @@ async def test_serve_forever_until_cancelled(caplog: pytest.LogCaptureFixture) -
 
 
 @virtual
+async def test_a_class_that_closes_in_its_own_way(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Closing(ServerConnection):
+        async def close(self, code: int = 1000, reason: str = "", **options: Any) -> None:
+            told.append((code, reason))
+            await asyncio.sleep(1)
+            if code == 1012:
+                raise LookupError("not today")
+            await super().close(code, reason, **options)
+
+    for code in (1001, 1012):
+        async with serving(create_connection=Closing) as server:
+            peer = await enter(server)
+            start = now()
+            server.close(code=code, reason="bye")
+            # What fails is in the log, and the connection is closed all the same.
+            assert await leave(peer) == code.to_bytes(2, "big") + b"bye"
+            assert now() - start == pytest.approx(1, abs=0.1)
+        assert told == [(code, "bye"), (1000, "")]
+        told.clear()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == ["closing failed"]
+
+
+@virtual
+async def test_a_class_whose_close_has_no_parameters() -> None:
+    closed: list[State] = []
+
+    class Closing(ServerConnection):
+        async def close(self) -> None:  # type: ignore[override]
+            await super().close()
+            closed.append(self.state)
+
+    async def handler(connection: ServerConnection) -> None:
+        async with connection:
+            pass
+
+    async with serving(handler, create_connection=Closing) as server:
+        assert await leave(await enter(server)) == (1000).to_bytes(2, "big")
+    assert closed == [State.CLOSED] * 2
+
+
+@virtual
+async def test_connections_and_tasks_of_a_server() -> None:
+    running: list[asyncio.Task[Any] | None] = []
+    going_on = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        running.append(asyncio.current_task())
+        await connection.wait_closed()
+        await going_on.wait()
+
+    async with serving(handler) as server:
+        assert not server.all_connections | server.handler_tasks
+        opening = await reach(server)
+        assert not server.all_connections | server.handler_tasks
+        peer = await enter(server)
+        await idle()
+        (connection,) = server.all_connections
+        assert server.connections == {connection}
+        assert server.handler_tasks == {*running}
+        peer.reset()
+        await idle()
+        # It is closed, and its handler goes on.
+        assert server.connections == set()
+        assert server.all_connections == {connection}
+        assert server.handler_tasks == {*running}
+        going_on.set()
+        await idle()
+        assert not server.all_connections | server.handler_tasks
+        opening.reset()
+
+
+@virtual
 async def test_serve_forever_cancelled_twice() -> None:
     async def handler(connection: ServerConnection) -> None:
         await asyncio.sleep(100)

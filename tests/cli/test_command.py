@@ -20,7 +20,7 @@ import pytest
 
 import websockets
 from _kit import wire
-from _kit.platforms import needs_reuse_port, needs_signals, needs_unix_sockets
+from _kit.platforms import SIGHUP, needs_reuse_port, needs_signals, needs_unix_sockets
 from cli.commands import ENVIRONMENT, LIMIT, PEM, PROGRAM, Serving, call, run, serving
 from websockets.cli import main
 
@@ -355,7 +355,7 @@ def test_logs_of_the_server() -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, SIGHUP])
 def test_server_stops_when_asked(number: int) -> None:
     with serving("127.0.0.1:0") as server:
         client = subprocess.Popen(
@@ -443,13 +443,25 @@ def workers(tmp_path: Path) -> Iterator[Serving]:
 
 
 @needs_reuse_port
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_workers(workers: Serving, number: int) -> None:
+def test_workers(workers: Serving) -> None:
     assert re.fullmatch(r"Listening on ws://127\.0\.0\.1:\d+/ \(own:handler, 2 workers\)\.\n", workers.lines[0])
     status, out, err = call("--send", "who", "--expect", "1", workers.uri)
     assert (status, err) == (0, "")
     assert int(out) != workers.process.pid
-    assert workers.stop(number) == (0, "Stopped.\n", "")
+    assert workers.stop() == (0, "Stopped.\n", "")
+
+
+@needs_reuse_port
+def test_clients_of_workers_whose_parent_is_killed(workers: Serving) -> None:
+    client = subprocess.Popen(
+        [*PROGRAM, "--wait", "inf", workers.uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline().startswith(b"Connected")
+    # It ends when nobody is left who could print anything.
+    assert workers.stop(signal.SIGKILL) == (-9, "", "")
+    out, _ = client.communicate(timeout=LIMIT)
+    assert (client.returncode, out) == (0, b"Connection closed: 1001 (going away).\n")
 
 
 @needs_reuse_port

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websockets.cli import _screen
+from websockets.cli._client import LogHandler
 from websockets.cli._screen import (
     Screen,
     Terminal,
@@ -246,3 +248,15 @@ def test_a_loop_that_is_closed_needs_no_lines() -> None:
 
     thread_is_done: Any = asyncio.run(start())
     thread_is_done.hand_over("too late")
+
+
+def test_logs_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was closed: whoever logs isn't to blame."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    handler = LogHandler(Screen(Closed(), Closed()))
+    handler.handle(logging.makeLogRecord({"msg": "connection open"}))

@@ -8,7 +8,6 @@ import io
 import multiprocessing
 import pickle
 import shutil
-import signal
 import socket
 import ssl
 import sys
@@ -297,8 +296,7 @@ def test_workers_need_a_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_reuse_port
-def test_worker_that_cannot_listen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+def test_worker_that_cannot_listen() -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(SystemExit, match="^3$"):
@@ -310,6 +308,13 @@ def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delattr(socket, "AF_UNIX", raising=False)
     with pytest.raises(UsageError, match="^--unix needs Unix sockets, which Python doesn't have on this system$"):
         service_of(options("--unix", "/s"), None)
+
+
+def test_worker_that_can_tell_nobody_where_it_listens() -> None:
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    ours.close()
+    with theirs, pytest.raises(SystemExit, match="^3$"):
+        serve_in_worker(Service("echo", "127.0.0.1", 0), theirs)
 
 
 def test_two_places() -> None:

@@ -90,7 +90,7 @@ def test_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.unix, found.uri) == ("/run/socket", "ws://host/path")
     connecting = found.connect(open_timeout=1)
     assert (connecting.uri, connecting.open_timeout) == ("ws://host/path", 1)
-    assert connecting.connection_kwargs == {"path": "/run/socket", "unix": True}
+    assert connecting.create_connection_kwargs == {"path": "/run/socket", "unix": True}
 
 
 def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_tcp() -> None:
     connecting = target("-H", "A: b", "ws://host/").connect(max_queue=None)
     assert connecting.additional_headers == [("A", "b")]
-    assert connecting.connection_kwargs == {}
+    assert connecting.create_connection_kwargs == {}
 
 
 # ------------------------------------------------------------------------------------------------------- URIs, statuses

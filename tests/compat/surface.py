@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 import websockets
+from websockets._face import assignable
 from websockets.asyncio import _pump, _readable
 from websockets.version import version
 
@@ -34,12 +35,15 @@ SNAPSHOT = Path(__file__).with_name("public_api.json")
 
 # Names that programs rely on, although no module exports them.
 UNEXPORTED = {
+    "websockets.asyncio.client": "process_exception",
     "websockets.client": "ClientConnection backoff process_exception",
     "websockets.datastructures": "SupportsKeysAndGetItem",
+    "websockets.http11": "RequestParser ResponseParser",
     "websockets.legacy.exceptions": "AbortHandshake InvalidStatusCode RedirectHandshake",
     "websockets.protocol": "Event",
     "websockets.server": "ServerConnection",
     "websockets.typing": "BytesLike DataLike",
+    "websockets.utils": "generate_key",
 }
 
 # Methods with underscores that programs call, by operators and statements.
@@ -157,7 +161,7 @@ def describe_members(cls: type) -> Iterator[tuple[str, str]]:
 
 
 def describe_member(cls: type, name: str, value: Any) -> str:
-    if isinstance(value, property):
+    if isinstance(value, property | assignable):
         assert value.fget is not None
         return f"property{signature(value.fget)}"
     if isinstance(value, classmethod | staticmethod):

@@ -153,7 +153,7 @@ CASES = {
         CLIENT + BODY,
         "InvalidStatus - None",
         {"WEBSOCKETS_MAX_BODY_SIZE": "100"},
-        r"InvalidMessage - .*100.*",
+        r"InvalidStatus - .*100.*",
     ),
     "redirects": (
         REDIRECTS,

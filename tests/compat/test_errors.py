@@ -334,7 +334,7 @@ CASES = [
         "ws://***@c:99999/ isn't a valid URI: port is out of range 0-65535",
     ),
     Case(given(parse_proxy, "ftp://a"), InvalidProxy, "ftp://a isn't a valid proxy: scheme ftp isn't supported"),
-    Case(connecting([], proxy="http://a/b"), InvalidProxy, "http://a/b isn't a valid proxy: path is meaningless"),
+    Case(connecting([], proxy="http://a:b"), InvalidProxy, "http://a:b isn't a valid proxy: port isn't a number"),
     # Proxies.
     Case(
         proxied(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),

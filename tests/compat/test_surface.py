@@ -83,7 +83,7 @@ def test_type_checkers_know_the_same_names() -> None:
 
 def test_names_are_complete() -> None:
     assert {*PACKAGE.__all__} == {*PACKAGE._HOMES, "__version__"}
-    assert {*PACKAGE.__all__, *PACKAGE._MODULES, *PACKAGE._OLD} <= {*dir(websockets)}
+    assert {*PACKAGE.__all__, *PACKAGE._MODULES, *NAMES_OF_OLD["websockets"].split()} <= {*dir(websockets)}
     modules = {name.removeprefix("websockets.") for name in OLD} - {"websockets", "connection"}
     assert {name for name in modules if "." not in name} <= PACKAGE._MODULES | {"asyncio", "extensions"}
 
@@ -232,6 +232,25 @@ def test_importing_what_is_old_warns(statement: str, text: str) -> None:
     program = f"import warnings\nwarnings.simplefilter('always')\nimport websockets\n{statement}\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert f"<string>:4: DeprecationWarning: {text}\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import websockets.auth",
+        "from websockets.auth import basic_auth_protocol_factory",
+        "import websockets; websockets.auth",
+    ],
+)
+def test_the_other_name_of_an_old_module_warns_once(statement: str) -> None:
+    program = f"""
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    {statement}
+print(*[warning.message for warning in caught], sep="\\n")
+"""
+    assert run(program) == f"websockets.auth, an alias for websockets.legacy.auth, is deprecated; {INSTEAD}\n"
 
 
 def test_nothing_loads_the_legacy_api_unasked() -> None:

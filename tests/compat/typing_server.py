@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import Sequence
 from typing import Any, assert_type
@@ -50,6 +51,10 @@ async def use(ssl_context: ssl.SSLContext) -> None:
     assert_type(server.is_serving(), bool)
     assert_type(server.get_loop(), asyncio.AbstractEventLoop)
     assert_type([listening.getsockname() for listening in server.sockets], list[Any])
+    assert_type(server.sockets, tuple[socket.socket, ...])
+    assert_type(server.sockets[0], socket.socket)
+    assert_type(server.all_connections, set[ServerConnection])
+    assert_type(server.handler_tasks, set[asyncio.Task[None]])
     server.close()
     server.close(close_connections=False)
     server.close(code=1001, reason="restart")

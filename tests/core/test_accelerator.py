@@ -297,6 +297,20 @@ def test_refused_by_its_header(twin: Any, rules: Rules, before: bytes, header: b
     assert decode(twin, rules, [before + header + b"tail"]) == oracle(before + header, rules)
 
 
+def test_limits_that_change(twin: Any) -> None:
+    """They count from the next header on: a payload whose header was accepted arrives."""
+    decoder = twin.FrameDecoder(*Rules(max_fragment=5, max_message=5))
+    assert (decoder.max_fragment, decoder.max_message) == (5, 5)
+    assert decoder.feed(b"\x82\x05ab") == []
+    decoder.max_message = 3
+    assert len(decoder.feed(b"cde")) == 2
+    decoder.max_message = decoder.max_fragment = 6
+    assert len(decoder.feed(b"\x82\x06abcdef")) == 2
+    decoder.max_message = -1
+    assert decoder.feed(b"\x82\x07") == []
+    assert decoder.failure == (1009, 7, 6, 0)
+
+
 # First bytes that may begin a frame, by the reserved bits that are claimed; the oracle knows the others.
 CONTROL = {0x88, 0x89, 0x8A}
 ALLOWED = {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from _kit import CHUNKERS, KEY, Chunker, accept_key, response, splits, wire
 from _kit.pair import ProtocolPair
+from websockets import http11
 from websockets.client import ClientConnection, ClientProtocol
 from websockets.exceptions import (
     HeaderLineTooLong,
@@ -171,6 +172,11 @@ def no_http(what: str, data: bytes, text: str, cause: type[Exception] = ValueErr
     return Refusal(what, data, InvalidMessage, "did not receive a valid HTTP response", False, cause, text)
 
 
+def no_body(what: str, headers: wire.Headers, text: str, body: bytes = b"") -> Refusal:
+    error = "server rejected WebSocket connection: HTTP 404"
+    return Refusal(what, response(404, headers, body=body), InvalidStatus, error, True, ValueError, text)
+
+
 def status(code: int, headers: wire.Headers | None = None, **more: Any) -> Refusal:
     error = f"server rejected WebSocket connection: HTTP {code}"
     data = response(code, {"Content-Length": "0", **(headers or {})}, reason="X", **more)
@@ -184,8 +190,13 @@ def with_deflate() -> dict[str, Any]:
 ACCEPT = accept_key(KEY)
 
 REFUSALS = [
-    *(status(code) for code in (100, 102, 199, 200, 204, 304, 400, 401, 404, 426, 500, 503, 599)),
+    *(status(code) for code in (200, 204, 304, 400, 401, 404, 426, 500, 503, 599)),
+    *(status(code, http="HTTP/1.0") for code in (200, 302, 404, 503)),
     status(301, {"Location": "ws://example.com/"}),
+    Refusal("no reason", b"HTTP/1.0 503\r\nContent-Length: 0\r\n\r\n", InvalidStatus,
+            "server rejected WebSocket connection: HTTP 503"),
+    Refusal("folded length", response(404, raw=b"Content-Length:\r\n 0\r\n"), InvalidStatus,
+            "server rejected WebSocket connection: HTTP 404"),
     # What a response must say.
     bad("no Connection", {"Connection": None}, InvalidUpgrade, "missing Connection header"),
     bad("other Connection", {"Connection": "close"}, InvalidUpgrade, "invalid Connection header: close"),
@@ -242,24 +253,29 @@ REFUSALS = [
     no_http("long header line", response(headers={"a": "b" * 8192}), "header line exceeds limit of 8192 bytes",
             HeaderLineTooLong),
     no_http("many headers", response(raw=b"a: b\r\n" * 126), "number of headers exceeds limit of 128", TooManyHeaders),
-    no_http("announced body", response(404, {"Content-Length": "1048577"}),
-            "body too large: 1048577 bytes exceed limit of 1048576 bytes", SecurityError),
-    no_http("announced chunk", response(404, {"Transfer-Encoding": "chunked"}, body=b"100001\r\n"),
-            "body too large: 1048577 bytes exceed limit of 1048576 bytes", SecurityError),
+    no_http("long folded header line", response(raw=b"a: b\r\n" + b" c\r\n" * 2048),
+            "header line exceeds limit of 8192 bytes", HeaderLineTooLong),
+    no_http("endless folding", response(raw=b"a: b\r\n" + b" \r\n" * 3000),
+            "header line exceeds limit of 8192 bytes", HeaderLineTooLong),
+    no_http("many interim responses", response(100) * 17, "number of interim responses exceeds limit of 16",
+            SecurityError),
     # Not HTTP, or what two readers could read in two ways.
     no_http("frames", wire.text("hello"), r"invalid character in HTTP status line: \x81\x05"),
     no_http("garbage", b"hello\r\n\r\n", "invalid HTTP status line: hello"),
-    no_http("HTTP/1.0", response(http="HTTP/1.0"), "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
+    no_http("HTTP/1.0 that upgrades", response(http="HTTP/1.0"), "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
     no_http("status of two digits", b"HTTP/1.1 99 X\r\n\r\n", "invalid HTTP status line: HTTP/1.1 99 X"),
     no_http("status 600", b"HTTP/1.1 600 X\r\n\r\n", "invalid HTTP status line: HTTP/1.1 600 X"),
     no_http("NUL in reason", b"HTTP/1.1 101 \x00\r\n\r\n", r"invalid character in HTTP status line: HTTP/1.1 101 \x00"),
-    no_http("folded header", response(raw=b"a: b\r\n c\r\n"), "unsupported folding of HTTP header line:  c"),
+    no_http("folding of nothing", b"HTTP/1.1 101 X\r\n a: b\r\n\r\n", "unsupported folding of HTTP header line:  a: b"),
+    no_http("bad interim response", b"HTTP/1.1 103 X\r\na\r\n\r\n" + response(), "invalid HTTP header line: a"),
+    no_http("bad response behind an interim one", response(100) + b"hello\r\n", "invalid HTTP status line: hello"),
     no_http("space before colon", response(raw=b"a : b\r\n"), "invalid HTTP header name: a "),
     no_http("bare LF", response(raw=b"a: b\nc: d\r\n"), r"invalid character in HTTP header line: a: b\n"),
-    no_http("malformed length", response(404, {"Content-Length": "+1"}), "invalid content length: +1"),
-    no_http("two lengths", response(404, {"Content-Length": ["1", "2"]}), "invalid content length: 1, 2"),
-    no_http("unknown coding", response(404, {"Transfer-Encoding": "gzip"}), "unsupported transfer coding: gzip"),
-    no_http("malformed chunk", response(404, {"Transfer-Encoding": "chunked"}, body=b"x\r\n"), "invalid chunk size: x"),
+    # A refusal all the same, whatever its body.
+    no_body("malformed length", {"Content-Length": "+1"}, "invalid content length: +1"),
+    no_body("two lengths", {"Content-Length": ["1", "2"]}, "invalid content length: 1, 2"),
+    no_body("unknown coding", {"Transfer-Encoding": "gzip"}, "unsupported transfer coding: gzip"),
+    no_body("malformed chunk", {"Transfer-Encoding": "chunked"}, "invalid chunk size: x", b"x\r\n"),
 ]  # fmt: skip
 
 
@@ -292,6 +308,10 @@ def test_given_up_before_the_response() -> None:
     assert isinstance(error, InvalidMessage)
     assert str(error.__cause__) == "opening handshake was given up"
     assert (client.data_to_send(), client.state) == ([SEND_EOF], State.CONNECTING)
+    # Nor in the middle of a response.
+    early = told(asked(), [response(404, {"Content-Length": "9"}, body=b"abc")])
+    early.fail(1011)
+    assert (early._wait_no_longer(), type(early.handshake_exc)) == (None, InvalidMessage)
     # A response that comes after all opens nothing, and an open connection that fails has had its opening handshake.
     client.receive_data(response())
     client.fail(1011)
@@ -351,6 +371,51 @@ def test_body(headers: wire.Headers, sent: bytes, body: bytes, eof: bool, chunke
     assert client.handshake_exc.response is event
 
 
+CHUNKS: wire.Headers = {"Transfer-Encoding": "chunked"}
+
+# What is sent of a body, whether the stream ends then, what is kept if that is ten bytes at most, and what is wrong.
+PARTS: list[tuple[str, wire.Headers, bytes, bool, bytes, str]] = [
+    ("length beyond", {"Content-Length": "11"}, b"0123456789", False, b"0123456789", "11 bytes exceed limit of 10"),
+    ("length far beyond", {"Content-Length": "9" * 18}, b"0123456789abc", False, b"0123456789", "exceed limit of 10"),
+    ("length beyond, cut", {"Content-Length": "11"}, b"abc", True, b"abc", "ends after 3 bytes, expected 11 bytes"),
+    ("no end", {}, b"0123456789a", False, b"0123456789", "11 bytes exceed limit of 10"),
+    ("chunk beyond", CHUNKS, b"b\r\n0123456789", False, b"0123456789", "11 bytes exceed limit of 10"),
+    ("chunks beyond", CHUNKS, b"4\r\nabcd\r\nfffffffff\r\n012345", False, b"abcd012345", "exceed limit of 10"),
+    ("another chunk", CHUNKS, b"a\r\n0123456789\r\n1\r\n", False, b"0123456789", "11 bytes exceed limit of 10"),
+    ("chunk beyond, cut", CHUNKS, b"b\r\nabc", True, b"abc", "stream ends after 3 bytes, expected more chunks"),
+    ("bad chunk size", CHUNKS, b"3\r\nabc\r\nx\r\n", False, b"abc", "invalid chunk size: x"),
+    ("bad chunk end", CHUNKS, b"3\r\nabcd", False, b"abc", "chunk without CRLF"),
+    ("bad trailer", CHUNKS, b"3\r\nabc\r\n0\r\nx\r\n", False, b"abc", "invalid HTTP header line: x"),
+    ("long chunk size line", CHUNKS, b"3\r\nabc\r\n1;" + b"x" * 9000, False, b"abc", "line exceeds limit of 8192"),
+    ("many trailers", CHUNKS, b"0\r\n" + b"a: b\r\n" * 129, False, b"", "number of headers exceeds limit of 128"),
+    ("cut", {"Content-Length": "9"}, b"abc", True, b"abc", "stream ends after 3 bytes, expected 9 bytes"),
+    ("chunk cut", CHUNKS, b"3\r\nab", True, b"ab", "stream ends after 2 bytes, expected more chunks"),
+    ("trailers cut", CHUNKS, b"1\r\na\r\n0\r\n", True, b"a", "stream ends after 1 bytes, expected more chunks"),
+]
+
+
+@pytest.mark.scenario(71)
+@pytest.mark.parametrize(
+    ("headers", "sent", "eof", "body", "error"), [row[1:] for row in PARTS], ids=[row[0] for row in PARTS]
+)
+@every_chunker
+def test_refusal_whose_body_is_not_whole(
+    headers: wire.Headers, sent: bytes, eof: bool, body: bytes, error: str, chunker: Chunker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(http11, "MAX_BODY_SIZE", 10)
+    client = told(asked(), chunker(response(404, headers) + sent))
+    if eof:
+        assert (client.handshake_exc, client.events_received()) == (None, [])
+        client.receive_eof()
+    refusal = client.handshake_exc
+    assert isinstance(refusal, InvalidStatus)
+    assert (refusal.response.status_code, refusal.response.body) == (404, body)
+    assert error in str(refusal.__cause__)
+    assert client.events_received() == [refusal.response]
+    assert client.data_to_send() == [SEND_EOF]
+
+
 @pytest.mark.scenario(71)
 def test_body_that_never_ends_is_bounded() -> None:
     client = told(asked(), [response(404)])
@@ -359,8 +424,69 @@ def test_body_that_never_ends_is_bounded() -> None:
         client.receive_data(bytes(2**16))
         fed += 2**16
         assert fed <= 2**20 + 2**16
-    assert isinstance(client.handshake_exc, InvalidMessage)
+    assert isinstance(client.handshake_exc, InvalidStatus)
+    assert client.handshake_exc.response.body == bytes(2**20)
     assert isinstance(client.handshake_exc.__cause__, SecurityError)
+
+
+def test_waiting_no_longer_for_a_body() -> None:
+    client = told(asked(), [response(404, {"Content-Length": "9"}), b"abc"])
+    refusal = client._wait_no_longer()
+    assert isinstance(refusal, InvalidStatus)
+    assert refusal is client.handshake_exc
+    assert refusal.response.body == b"abc"
+    assert (refusal.__cause__, client.data_to_send()) == (None, [SEND_EOF])
+    # There is nothing else to wait for, nor was there anything before the head.
+    assert client._wait_no_longer() is None
+    for chunks in ([], [b"HTTP/1.1 404 X\r\n"], [response(100)], [response()]):
+        client = told(asked(), chunks)
+        state = client.state
+        assert client._wait_no_longer() is None
+        assert (client.state, client.handshake_exc, client.data_to_send()) == (state, None, [])
+
+
+# -------------------------------------------------------------------------------------------------- interim responses
+
+INTERIM = [
+    response(100, {"Connection": None, "Upgrade": None}, reason="Continue"),
+    b"HTTP/1.1 102\r\n\r\n",
+    b"HTTP/1.0 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    response(199, {"Content-Length": "5", "Transfer-Encoding": "chunked"}),
+    response(100) * 16,
+]
+
+
+@every_chunker
+@pytest.mark.parametrize("interim", INTERIM, ids=range(len(INTERIM)))
+@pytest.mark.parametrize("final", [response(body=wire.text("a")), response(503, {"Content-Length": "3"}, body=b"abc")])
+def test_interim_responses_are_skipped(interim: bytes, final: bytes, chunker: Chunker) -> None:
+    client, expected = told(asked(), chunker(interim + final)), told(asked(), [final])
+    assert client.events_received() == expected.events_received()
+    assert (client.state, str(client.handshake_exc)) == (expected.state, str(expected.handshake_exc))
+
+
+@pytest.mark.parametrize("end", [b"", response(100), response(100) + b"HTTP/1.1 1"])
+def test_nothing_but_interim_responses(end: bytes) -> None:
+    client = told(asked(), [response(103) + end])
+    client.receive_eof()
+    assert isinstance(client.handshake_exc, InvalidMessage)
+    assert str(client.handshake_exc.__cause__) == "connection closed while reading HTTP status line"
+
+
+@every_chunker
+def test_folded_headers(chunker: Chunker) -> None:
+    accept = accept_key(KEY)
+    folded = response(
+        headers={"Sec-WebSocket-Accept": None},
+        raw=b"Sec-WebSocket-Accept: \r\n\t %b\r\nX: a \r\n  b\t\r\n \r\n\tc \r\nY: d\r\n" % accept.encode(),
+    )
+    client = told(asked(), chunker(folded))
+    (event,) = client.events_received()
+    assert isinstance(event, Response)
+    assert event.headers["Sec-WebSocket-Accept"] == accept
+    assert event.headers["X"].split() == ["a", "b", "c"]
+    assert event.headers["Y"] == "d"
+    assert client.state is State.OPEN
 
 
 ENDS = [
@@ -368,15 +494,6 @@ ENDS = [
     (b"HTTP/1.1 10", "connection closed while reading HTTP status line"),
     (b"HTTP/1.1 101 X\r\nUpg", "connection closed while reading HTTP headers"),
     (response()[:-1], "connection closed while reading HTTP headers"),
-    (response(404, {"Content-Length": "9"}, body=b"abc"), "stream ends after 3 bytes, expected 9 bytes"),
-    (
-        response(404, {"Transfer-Encoding": "chunked"}, body=b"3\r\nab"),
-        "stream ends after 2 bytes, expected more chunks",
-    ),
-    (
-        response(404, {"Transfer-Encoding": "chunked"}, body=b"1\r\na\r\n0\r\n"),
-        "stream ends after 1 bytes, expected more chunks",
-    ),
 ]
 
 
@@ -576,6 +693,26 @@ def test_log_of_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
         "< [body] (4 bytes)",
         "> EOF",
     ]
+
+
+def test_log_of_interim_responses(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets.client")
+    early = b"HTTP/1.1 103 Early Hints\r\nSet-Cookie: a\r\n\r\nHTTP/1.1 100\r\n\r\n"
+    client = told(asked(), [early, early + b"HTTP/1.0 404 X\r\n\r\nbody"])
+    client.receive_eof()
+    told(asked(), [early + b"?\r\n"])
+    lines = [record.getMessage() for record in caplog.records]
+    hints = ["< HTTP/1.1 103 Early Hints", "< Set-Cookie: [redacted]", "< HTTP/1.1 100 "]
+    end = lines.index("= connection is CLOSED") + 1
+    assert lines[end - 11 : end] == [
+        *(hints + hints),
+        "< EOF",
+        "< HTTP/1.0 404 X",
+        "< [body] (4 bytes)",
+        "> EOF",
+        "= connection is CLOSED",
+    ]
+    assert lines[-4:] == [*hints, "> EOF"]
 
 
 def test_log_hides_secrets_and_control_characters(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,10 +21,12 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxyMessage,
     InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
     NegotiationError,
+    ProxyError,
     SecurityError,
 )
 from websockets.http11 import Response
@@ -107,6 +109,17 @@ def caused(exc: Exception, cause: Exception) -> Exception:
     return exc
 
 
+def refusal_by_proxy(status: int) -> InvalidProxyStatus:
+    return InvalidProxyStatus(Response(status, "", Headers()))
+
+
+def socks_failure(reply: object, text: str = "some text") -> Exception:
+    """What python-socks raises, as we wrap it."""
+    failure = LookupError(text)
+    failure.error_code = reply  # type: ignore[attr-defined]
+    return caused(ProxyError("failed to connect to SOCKS proxy"), failure)
+
+
 PASSING: list[Callable[[], Exception]] = [
     OSError,
     TimeoutError,
@@ -122,6 +135,11 @@ PASSING: list[Callable[[], Exception]] = [
     lambda: refusal(502),
     lambda: refusal(503),
     lambda: refusal(504),
+    # The same troubles with a proxy.
+    lambda: caused(InvalidProxyMessage("did not receive a valid HTTP response"), EOFError("stream ended")),
+    *(lambda status=status: refusal_by_proxy(status) for status in (429, 500, 502, 503, 504)),
+    *(lambda reply=reply: socks_failure(reply) for reply in (1, 3, 4, 5, 6, 0x5B)),
+    lambda: socks_failure(None, "Connection closed unexpectedly"),
 ]
 
 FINAL: list[Callable[[], Exception]] = [
@@ -129,7 +147,12 @@ FINAL: list[Callable[[], Exception]] = [
     lambda: InvalidMessage("did not receive a valid HTTP response"),
     lambda: caused(InvalidMessage("did not receive a valid HTTP response"), ValueError("malformed")),
     *(lambda status=status: refusal(status) for status in (200, 301, 400, 401, 403, 404, 428, 430, 501, 505)),
-    lambda: InvalidProxyStatus(Response(503, "", Headers())),
+    lambda: InvalidProxyMessage("did not receive a valid HTTP response"),
+    lambda: caused(InvalidProxyMessage("did not receive a valid HTTP response"), ValueError("malformed")),
+    *(lambda status=status: refusal_by_proxy(status) for status in (101, 302, 400, 401, 403, 404, 405, 407, 501)),
+    *(lambda reply=reply: socks_failure(reply) for reply in (None, 2, 7, 8, 9, 0x5C, 0x5D, 255)),
+    lambda: ProxyError("proxy sent 3 bytes before the TLS handshake"),
+    lambda: caused(ProxyError("failed to connect to SOCKS proxy"), AssertionError()),
     lambda: InvalidURI("http://localhost/", "scheme isn't ws or wss"),
     SecurityError,
     NegotiationError,

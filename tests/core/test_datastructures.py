@@ -359,3 +359,17 @@ def test_copies_of_lines_are_independent(pairs: list[tuple[str, str]]) -> None:
 def test_all_values_are_a_list_of_their_own(headers: Headers) -> None:
     headers.get_all("Set-Cookie").append("d")
     assert headers.get_all("Set-Cookie") == ["b", "c"]
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_setting_without_a_check(looked_at: bool) -> None:
+    for headers in (Headers(A="b"), Headers._from_lines("A: b\r\n")):
+        if looked_at:
+            assert headers["A"] == "b"
+        headers.set_insecure("X Y", "c\r\nd")
+        headers.set_insecure("a", "e")
+        assert headers["x y"] == "c\r\nd"
+        assert headers.get_all("A") == ["b", "e"]
+        assert headers.serialize() == b"A: b\r\nX Y: c\r\nd\r\na: e\r\n\r\n"
+        with pytest.raises(InvalidHeaderValue):
+            headers["A"] = "c\r\nd"

@@ -133,6 +133,10 @@ def test_malformed_upgrade(header: str, text: str) -> None:
         ("::1", 80, False, "[::1]", "[::1]:80"),
         ("::1", 8080, True, "[::1]:8080", "[::1]:8080"),
         ("[::1]", 80, False, "[::1]", "[::1]:80"),
+        # A dot at the end is a part of the name; a zone means something here and nowhere else.
+        ("localhost.", 80, False, "localhost.", "localhost.:80"),
+        ("fe80::1%eth0", 8080, False, "[fe80::1]:8080", "[fe80::1]:8080"),
+        ("fe80::1%eth0", 80, False, "[fe80::1]", "[fe80::1]:80"),
     ],
 )
 def test_host(host: str, port: int, secure: bool, header: str, header_with_port: str) -> None:

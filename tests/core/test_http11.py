@@ -28,6 +28,8 @@ from websockets.exceptions import (
 )
 from websockets.http11 import (
     MAX_BODY_SIZE,
+    MAX_INTERIM,
+    MAX_INTERIM_SIZE,
     MAX_LINE_LENGTH,
     MAX_NUM_HEADERS,
     Request,
@@ -116,7 +118,27 @@ REQUESTS = [
     (b"GET / HTTP/1.1\r\nA:\r\nB: \r\n\r\n", Request("/", Headers(A="", B=""))),
     (b"GET / HTTP/1.1\r\nA: \t b \t\r\nB:\t:c \r\n\r\n", Request("/", Headers(A="b", B=":c"))),
     (b"GET / HTTP/1.1\r\nA: b \r\n\r\n", Request("/", Headers(A="b"))),
+    # Targets in absolute-form (RFC 9112 section 3.2.2): the host counts, and not the Host header.
+    *(
+        (f"GET {target} HTTP/1.1\r\nA: b\r\nhost: other\r\n\r\n".encode(), Request(path, Headers(A="b", host=host)))
+        for target, path, host in [
+            ("http://h/chat", "/chat", "h"),
+            ("http://h:8765/chat?a=http://i/", "/chat?a=http://i/", "h:8765"),
+            ("https://example.com", "/", "example.com"),
+            ("ws://example.com?a", "/?a", "example.com"),
+            ("wss://[::1]:8765//b", "//b", "[::1]:8765"),
+            ("WSS://EXAMPLE.com:/%20", "/%20", "EXAMPLE.com:"),
+            ("HtTp://1.2.3.4/", "/", "1.2.3.4"),
+        ]
+    ),
+    (b"POST http://h HTTP/1.0\r\n\r\n", Request("/", Headers(), "POST", "HTTP/1.0")),
+    (
+        b"GET ws://h/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        Request("/a", Headers([("Host", "a"), ("Host", "b")])),
+    ),
 ]
+
+NO_TARGET = "invalid HTTP request target; expected a path, or a URI of HTTP or WebSocket, in visible ASCII"
 
 REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     # The request line.
@@ -134,11 +156,21 @@ REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     (b"G(T / HTTP/1.1\r\n", "invalid HTTP method: G(T"),
     (b"G\xe9T / HTTP/1.1\r\n", "invalid HTTP method: G\xe9T"),
     (b" / HTTP/1.1\r\n", "invalid HTTP method: "),
-    (b"GET * HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: *"),
-    (b"GET a HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: a"),
-    (b"GET http://h/ HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: http://h/"),
-    (b"GET /\xe9 HTTP/1.1\r\n", "invalid HTTP request target; expected a path in visible ASCII: /\xe9"),
-    (b"GET /\t HTTP/1.1\r\n", r"invalid HTTP request target; expected a path in visible ASCII: /\t"),
+    (b"GET * HTTP/1.1\r\n", f"{NO_TARGET}: *"),
+    (b"GET a HTTP/1.1\r\n", f"{NO_TARGET}: a"),
+    (b"GET /\xe9 HTTP/1.1\r\n", f"{NO_TARGET}: /\xe9"),
+    (b"GET /\t HTTP/1.1\r\n", rf"{NO_TARGET}: /\t"),
+    (b"CONNECT h:80 HTTP/1.1\r\n", f"{NO_TARGET}: h:80"),
+    (b"GET ftp://h/ HTTP/1.1\r\n", f"{NO_TARGET}: ftp://h/"),
+    (b"GET http:/h/ HTTP/1.1\r\n", f"{NO_TARGET}: http:/h/"),
+    (b"GET http:///a HTTP/1.1\r\n", f"{NO_TARGET}: http:///a"),
+    (b"GET http://:80/ HTTP/1.1\r\n", f"{NO_TARGET}: http://:80/"),
+    (b"GET http://u@h/ HTTP/1.1\r\n", f"{NO_TARGET}: http://u@h/"),
+    (b"GET http://h:8x/ HTTP/1.1\r\n", f"{NO_TARGET}: http://h:8x/"),
+    (b"GET http://h#a HTTP/1.1\r\n", f"{NO_TARGET}: http://h#a"),
+    (b"GET http://[::1/ HTTP/1.1\r\n", f"{NO_TARGET}: http://[::1/"),
+    (b"GET http://h/\xe9 HTTP/1.1\r\n", f"{NO_TARGET}: http://h/\xe9"),
+    (b"GET http://\xe9/ HTTP/1.1\r\n", f"{NO_TARGET}: http://\xe9/"),
     # Control characters, told as soon as they are seen.
     (b"\x16\x03\x01\x02", r"invalid character in HTTP request line: \x16"),
     (b"GET /\0", r"invalid character in HTTP request line: GET /\x00"),
@@ -319,7 +351,6 @@ CANONICAL_RESPONSES = [
     (b"HTTP/1.1 101 \r\nA: b\r\na: c\r\n\r\n", Response(101, "", Headers([("A", "b"), ("a", "c")]))),
     (b"HTTP/1.1 101 a\tb\xe9\r\nA: \xe9\r\n\r\n", Response(101, "a\tb\xe9", Headers(A="\xe9"))),
     (b"HTTP/1.1 101 OK\r\nContent-Length: 3\r\n\r\n", Response(101, "OK", Headers({"Content-Length": "3"}))),
-    (b"HTTP/1.1 103 Early Hints\r\n\r\n", Response(103, "Early Hints", Headers())),
     (b"HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\n", Response(204, "No", Headers({"Content-Length": "3"}))),
     (b"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\n\r\n", Response(304, "No", CHUNKED)),
     (NO_BODY, Response(404, "Not Found", Headers({"Content-Length": "0"}))),
@@ -331,6 +362,16 @@ CANONICAL_RESPONSES = [
 
 RESPONSES = [
     *CANONICAL_RESPONSES,
+    (b"HTTP/1.0 404 x\r\nContent-Length: 2\r\n\r\nno", Response(404, "x", Headers({"Content-Length": "2"}), b"no")),
+    (b"HTTP/1.0 302\r\nContent-Length: 0\r\n\r\n", Response(302, "", Headers({"Content-Length": "0"}))),
+    (b"HTTP/1.1 100 x\r\n\r\n" + NO_BODY, Response(404, "Not Found", Headers({"Content-Length": "0"}))),
+    (
+        b"HTTP/1.1 103 x\r\nContent-Length: 5\r\n\r\nHTTP/1.0 199\r\n\r\nHTTP/1.1 101 x\r\n\r\n",
+        Response(101, "x", Headers()),
+    ),
+    (b"HTTP/1.1 101 x\r\nA: b\r\n c\r\n\td \r\nE: f\r\n\r\n", Response(101, "x", Headers(A="b c d", E="f"))),
+    (b"HTTP/1.1 101 x\r\nA:\r\n b\r\n\r\n", Response(101, "x", Headers(A="b"))),
+    (CHUNKED_HEAD + b"0\r\nA: b\r\n c\r\n\r\n", Response(404, "Not Found", CHUNKED)),
     (b"HTTP/1.1 101\r\n\r\n", Response(101, "", Headers())),
     (CHUNKED_HEAD + b"0\r\n\r\n", Response(404, "Not Found", CHUNKED)),
     (
@@ -348,6 +389,8 @@ RESPONSES = [
 ]
 
 TUNNELS = [
+    (b"HTTP/1.1 100 x\r\n\r\nHTTP/1.1 102\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", Response(200, "OK", Headers())),
+    (b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Response(200, "OK", Headers(A="b c"))),
     (b"HTTP/1.0 200 OK\r\n\r\n", Response(200, "OK", Headers())),
     (b"HTTP/1.1 299 x\r\nContent-Length: 5\r\n\r\n", Response(299, "x", Headers({"Content-Length": "5"}))),
     (b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n", Response(200, "x", CHUNKED)),
@@ -363,10 +406,11 @@ REFUSED_RESPONSES: list[tuple[bytes, str]] = [
     (b"HTTP/1.1 600 x\r\n", "invalid HTTP status line: HTTP/1.1 600 x"),
     (b"HTTP/1.1 4040 x\r\n", "invalid HTTP status line: HTTP/1.1 4040 x"),
     (b"HTTP/1.1 +40 x\r\n", "invalid HTTP status line: HTTP/1.1 +40 x"),
-    (b"HTTP/1.0 404 x\r\n", "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
+    (b"HTTP/1.0 101 x\r\n", "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
     (b"HTTP/1.1 404 \x01", r"invalid character in HTTP status line: HTTP/1.1 404 \x01"),
     (b"HTTP/1.1 404 x\nA: b\r\n\r\n", r"invalid character in HTTP status line: HTTP/1.1 404 x\n"),
-    (b"HTTP/1.1 404 x\r\nA: b\r\n c\r\n\r\n", "unsupported folding of HTTP header line:  c"),
+    (b"HTTP/1.1 404 x\r\n a: b\r\n\r\n", "unsupported folding of HTTP header line:  a: b"),
+    (b"HTTP/1.1 404 x\r\nA: b\r\n \x01\r\n\r\n", r"invalid character in HTTP header line:  \x01"),
     # Lengths.
     (b"HTTP/1.1 404 x\r\nContent-Length:\r\n\r\n", "invalid content length: "),
     (b"HTTP/1.1 404 x\r\nContent-Length: x\r\n\r\n", "invalid content length: x"),
@@ -396,13 +440,13 @@ REFUSED_RESPONSES: list[tuple[bytes, str]] = [
 
 REFUSED_FOR_SAFETY = [
     (
-        f"HTTP/1.1 404 x\r\nContent-Length: {MAX_BODY_SIZE + 1}\r\n\r\n",
-        f"body too large: {MAX_BODY_SIZE + 1} bytes exceed limit of {MAX_BODY_SIZE} bytes",
-        SecurityError,
+        "HTTP/1.1 101 x\r\nA: " + "b" * (MAX_LINE_LENGTH - 60) + "\r\n" + " c\r\n" * 14,
+        f"header line exceeds limit of {MAX_LINE_LENGTH} bytes",
+        HeaderLineTooLong,
     ),
     (
-        CHUNKED_HEAD.decode() + f"1\r\nx\r\n{MAX_BODY_SIZE:x}\r\n",
-        f"body too large: {MAX_BODY_SIZE + 1} bytes exceed limit of {MAX_BODY_SIZE} bytes",
+        "HTTP/1.1 100 x\r\n\r\n" * (MAX_INTERIM + 1),
+        f"number of interim responses exceeds limit of {MAX_INTERIM}",
         SecurityError,
     ),
     (
@@ -483,6 +527,89 @@ def test_response_that_ends_with_the_connection(data: bytes, body: bytes) -> Non
         assert outcome(parser, chunks) is None
         assert parser.eof().body == body
         assert parser.rest == b""
+
+
+@pytest.mark.parametrize("proxy", [False, True])
+def test_interim_responses(proxy: bool) -> None:
+    interim = [Response(100, "x", Headers()), Response(103, "y", Headers(A="b"))]
+    data = b"".join(response.serialize() for response in interim) + b"HTTP/1.1 200 x\r\n\r\n"
+    for chunks in ([data], each_byte(data)):
+        parser = ResponseParser(proxy)
+        assert parser.interim == ()
+        outcome(parser, chunks)
+        assert list(parser.interim) == interim
+
+
+def test_many_interim_responses_within_the_limits() -> None:
+    head = b"HTTP/1.1 103 x\r\nA: " + b"b" * 4058 + b"\r\n\r\n"
+    for data in (head * MAX_INTERIM, head[:-4] + b"b" * (MAX_INTERIM_SIZE - 16 * len(head)) + head[-4:] + 15 * head):
+        response, _ = outcome(ResponseParser(), [data + NO_BODY])
+        assert response.status_code == 404
+    more = head.replace(b"x", b"x" * (MAX_INTERIM_SIZE - 16 * len(head) + 2))
+    expected = (SecurityError, f"interim responses exceed limit of {MAX_INTERIM_SIZE} bytes")
+    assert outcome(ResponseParser(), [head * 15 + more]) == expected
+    assert outcome(ResponseParser(), each_byte(head * 15 + more)) == expected
+
+
+def test_folding_within_the_limits() -> None:
+    folds = (MAX_LINE_LENGTH - 6) // 4
+    field = b"A: b\r\n" + b" c\r\n" * folds
+    for data in (field * 2 + b"A: b\r\n \r\n" * (MAX_NUM_HEADERS - 2) + b"\r\n", field + b"\r\n"):
+        for size in (len(data), 997):
+            head = b"HTTP/1.1 101 x\r\n" + data
+            result, rest = outcome(ResponseParser(), [head[at : at + size] for at in range(0, len(head), size)])
+            assert result.headers.get_all("A")[0] == "b" + " c" * folds
+            assert rest == b""
+
+
+def test_body_of_a_length_that_exceeds_the_limit() -> None:
+    for start in (
+        f"HTTP/1.1 404 x\r\nContent-Length: {MAX_BODY_SIZE + 1}\r\n\r\n".encode(),
+        CHUNKED_HEAD + f"{MAX_BODY_SIZE + 1:x}\r\n".encode(),
+    ):
+        parser = ResponseParser()
+        assert parser.feed(start) is None
+        assert parser.feed(b"x" * (MAX_BODY_SIZE - 1)) is None
+        error = f"^body too large: {MAX_BODY_SIZE + 1} bytes exceed limit of {MAX_BODY_SIZE} bytes$"
+        with pytest.raises(SecurityError, match=error):
+            parser.feed(b"xy")
+        response = parser.cut()
+        assert response is not None
+        assert response.body == b"x" * MAX_BODY_SIZE
+
+
+@pytest.mark.parametrize(
+    ("head", "sent", "body"),
+    [
+        (b"HTTP/1.1 302 x\r\n\r\n", b"abc", b"abc"),
+        (b"HTTP/1.1 302 x\r\nContent-Length: 5\r\n\r\n", b"abc", b"abc"),
+        (b"HTTP/1.1 302 x\r\nContent-Length: 3\r\n\r\n", b"abc", b"abc"),
+        (b"HTTP/1.1 302 x\r\nTransfer-Encoding: chunked\r\n\r\n", b"9\r\nabc", b"abc"),
+        (b"HTTP/1.1 302 x\r\nTransfer-Encoding: chunked\r\n\r\n", b"", b""),
+    ],
+)
+def test_response_that_is_enough_without_all_of_its_body(head: bytes, sent: bytes, body: bytes) -> None:
+    def enough(response: Response) -> bool:
+        return response.status_code == 302
+
+    parser = ResponseParser(enough=enough)
+    assert [parser.feed(byte) for byte in each_byte(head[:-1])] == [None] * (len(head) - 1)
+    response = parser.feed(head[-1:] + sent)
+    assert response is not None
+    assert (response.body, parser.rest) == (body, b"")
+    # Of others, all is read.
+    other = ResponseParser(enough=enough)
+    assert other.feed(head.replace(b"302", b"404") + body[:1]) is None
+
+
+def test_response_cut_off() -> None:
+    parser = ResponseParser()
+    for data in (b"", b"HTTP/1.1 100 x\r\n\r\n", b"HTTP/1.1 404 x\r\nContent-Length: 5\r\n"):
+        assert parser.feed(data) is None
+        assert parser.cut() is None
+    assert parser.feed(b"\r\nabc") is None
+    response = parser.cut()
+    assert response == Response(404, "x", Headers({"Content-Length": "5"}), b"abc")
 
 
 def test_response_that_does_not_end() -> None:

@@ -23,9 +23,17 @@ from websockets._opening import (
     redirected,
     resolve_location,
     retry_after,
+    timed_out,
 )
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, SecurityError
+from websockets.exceptions import (
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    SecurityError,
+)
 from websockets.http11 import Response
 from websockets.uri import parse_uri
 
@@ -63,9 +71,24 @@ LOCATIONS = [
     ("../x", "ws://example.com:8000/x"),
     ("?y", "ws://example.com:8000/path/page?y"),
     ("//other.com/x", "ws://other.com/x"),
-    ("", URI),
     ("/a b?c d", "ws://example.com:8000/a b?c d"),
     ("ws://us er:p w@other.com/", "ws://us er:p w@other.com/"),
+    # What servers know is the address of a page.
+    ("http://other.com/x", "ws://other.com/x"),
+    ("HTTPS://other.com:8443", "wss://other.com:8443"),
+    ("http:/x", "ws:/x"),
+    # A fragment is for whoever asks.
+    ("/x#y", "ws://example.com:8000/x"),
+    ("wss://other.com/?x#/?y#z", "wss://other.com/?x"),
+    ("#y", URI),
+    # Bytes beyond ASCII, each of which is a character in a header.
+    ("/caf\xc3\xa9?\xe2\x82\xac", "ws://example.com:8000/caf%C3%A9?%E2%82%AC"),
+    ("/caf\xe9", "ws://example.com:8000/caf%E9"),
+    ("caf\xc3\xa9 au%20lait%", "ws://example.com:8000/path/caf%C3%A9 au%20lait%"),
+    ("?\x80\xff", "ws://example.com:8000/path/page?%80%FF"),
+    ("//caf\xc3\xa9.example/\xe9", "ws://caf\xe9.example/%E9"),
+    ("http://caf\xc3\xa9.example?\xe9", "ws://caf\xe9.example?%E9"),
+    ("ws://us\xc3\xa9r:p@other.com/", "ws://us\xe9r:p@other.com/"),
 ]
 
 
@@ -100,6 +123,8 @@ def test_what_is_no_redirect(exc: Exception) -> None:
         ("ws://[::1:bad/", "ws://[::1:bad/ isn't a valid URI: Invalid IPv6 URL"),
         ("ws://user:secret@[::1:bad/", "ws://***@[::1:bad/ isn't a valid URI: Invalid IPv6 URL"),
         ("/a\tb", "/a\\tb isn't a valid URI: '\\t' is not allowed"),
+        ("ws://caf\xe9.example/", "ws://caf\xe9.example/ isn't a valid URI: the host isn't UTF-8"),
+        ("//user:secr\xe9t@other.com/", "***@other.com/ isn't a valid URI: the host isn't UTF-8"),
         ("w\ts://other.com/", "w\\ts://other.com/ isn't a valid URI: '\\t' is not allowed"),
         ("ws://user:sec\tret@other.com/", "ws://***@other.com/ isn't a valid URI: '\\t' is not allowed"),
     ],
@@ -108,6 +133,22 @@ def test_location_that_is_no_uri(location: str, error: str) -> None:
     with pytest.raises(InvalidURI) as caught:
         redirect_location(refusal(302, ("Location", location)), URI)
     assert str(caught.value) == error
+
+
+def test_location_that_is_empty() -> None:
+    with pytest.raises(InvalidHeader, match="^empty Location header$"):
+        redirect_location(refusal(302, ("Location", "")), URI)
+    with pytest.raises(InvalidHeader, match="^empty Location header$"):
+        resolve_location("", URI)
+
+
+@pytest.mark.parametrize("location", ["/caf\xc3\xa9", "/caf\xe9?\xe9#\xe9", "/a%20b"])
+def test_location_is_encoded_once(location: str) -> None:
+    target = redirect_location(refusal(302, ("Location", location)), "ws://example.com/")
+    assert target is not None
+    assert parse_uri(target).resource_name == target.removeprefix("ws://example.com")
+    # Another class may resolve what was resolved.
+    assert resolve_location(target, "ws://other.com/") == target
 
 
 @pytest.mark.parametrize("control", ["\0", "\t", "\n", "\r", "\x1f", "\x7f"])
@@ -243,7 +284,10 @@ DATES = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(("value", "delay"), [("0", 0), ("5", 5), ("120", 120), ("007", 7), ("9" * 5000, 999_999_999)])
 def test_retry_after_seconds(status: int, value: str, delay: float) -> None:
-    assert retry_after(refusal(status, ("Retry-After", value)), MOMENT) == delay
+    exc = refusal(status, ("Retry-After", value))
+    assert retry_after(exc, MOMENT) == delay
+    # Said by a proxy, it means the same.
+    assert retry_after(InvalidProxyStatus(exc.response), MOMENT) == delay
 
 
 @pytest.fixture
@@ -416,7 +460,20 @@ def test_describe(exc: Exception, text: str) -> None:
     assert describe(exc) == text
 
 
-def test_describe_leaves_out_notes() -> None:
+def test_describe_adds_notes() -> None:
     exc = OSError("no")
-    exc.add_note("note")
-    assert describe(exc) == "OSError: no"
+    exc.add_note("first\nline")
+    exc.add_note("second")
+    assert describe(exc) == "OSError: no (first\\nline) (second)"
+
+
+def test_time_out_keeps_the_notes_of_what_it_interrupted() -> None:
+    interrupted = LookupError()
+    limit = TimeoutError()
+    assert not hasattr(timed_out(limit), "__notes__")
+    limit.__cause__ = interrupted
+    assert not hasattr(timed_out(limit), "__notes__")
+    interrupted.add_note("first")
+    interrupted.add_note("second")
+    error = timed_out(limit)
+    assert (str(error), error.__notes__) == ("timed out during opening handshake", ["first", "second"])

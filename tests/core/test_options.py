@@ -176,6 +176,27 @@ def test_connection_arguments(scheme: str, arguments: dict[str, Any], expected: 
     assert arguments == before
 
 
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("example.com.", "example.com"),
+        ("[fe80::1%25eth0]", "fe80::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_name_that_tls_checks(host: str, name: str) -> None:
+    uri = parse_uri(f"wss://{host}/")
+    # The resolver gets it all.
+    assert connection_arguments(uri, {}) == {"host": uri.host, "port": 443, "ssl": True, "server_hostname": name}
+    assert connection_arguments(uri, {"server_hostname": "a."})["server_hostname"] == "a."
+
+
+def test_localhost_is_this_machine_also_with_a_dot() -> None:
+    arguments = connection_arguments(parse_uri("wss://localhost.:8000/"), {})
+    assert arguments == {"host": "localhost", "port": 8000, "ssl": True, "server_hostname": "localhost"}
+
+
 # ------------------------------------------------------------------------------------------------------- callers of old
 
 

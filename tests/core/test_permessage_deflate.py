@@ -313,14 +313,59 @@ def test_any_bytes_will_do(kind: Callable[[bytes], bytes]) -> None:
 # Windows.
 
 
+def strictly(payload: bytes, bits: int) -> bytes:
+    """Inflate in a window of exactly so many bits.
+
+    zlib looks at its window only for what isn't in the output that it writes. A byte at a time, it has nothing else.
+    """
+    stream = zlib.decompressobj(-bits)
+    content = [stream.decompress(payload, 1)]
+    while content[-1]:
+        content.append(stream.decompress(stream.unconsumed_tail, 1))
+    return b"".join(content)
+
+
+def repeating(bits: int) -> list[bytes]:
+    """Messages that tempt a compressor to look back as far as its window reaches, and beyond."""
+    size = 2**bits
+    periods = [noise(period, seed=period) * 4 for period in (size - 17, size - 7, size - 6, size - 5, size, size + 1)]
+    return [*periods, noise(100) + noise(size, 1) + noise(100), text(2000), bytes(1000), b"ab" * 700]
+
+
 @pytest.mark.scenario(21)
-@pytest.mark.parametrize("bits", range(9, 16))
+@pytest.mark.parametrize("bits", range(8, 16))
 def test_nothing_refers_beyond_the_agreed_window(bits: int) -> None:
     sender, strict = deflate(local_max_window_bits=bits), zlib.decompressobj(-bits)
     block = noise(100, seed=bits)
     for gap in (0, 200, 2**bits, 2**bits + 1000):
         content = block + noise(gap, seed=gap)
         assert strict.decompress(sender.compress(content) + TAIL) == content
+
+
+@pytest.mark.scenario(21)
+@pytest.mark.parametrize("bits", range(8, 12))
+def test_nor_where_it_would_be_worth_while(bits: int) -> None:
+    sender, content = deflate(local_max_window_bits=bits), repeating(bits)
+    payload = b"".join(sender.compress(part) + TAIL for part in content)
+    assert strictly(payload, bits) == b"".join(content)
+
+
+@pytest.mark.parametrize("strategy", [zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_RLE, zlib.Z_FIXED])
+@pytest.mark.parametrize("level", range(1, 10))
+def test_a_window_of_8_bits_holds_for_any_settings(level: int, strategy: int) -> None:
+    for memory in (1, 9):
+        settings = {"level": level, "memLevel": memory, "strategy": strategy}
+        sender = deflate(local_max_window_bits=8, compress_settings=settings)
+        parts = repeating(8)[:7]
+        payload = b"".join(sender.compress(part) + TAIL for part in parts)
+        assert strictly(payload, 8) == b"".join(parts)
+
+
+def test_what_refers_beyond_a_window_would_show() -> None:
+    payload = stored(noise(512)) + copy_of_three(385)
+    assert strictly(payload, 9) == noise(512) + noise(512)[127:130]
+    with pytest.raises(zlib.error, match="too far back"):
+        strictly(payload, 8)
 
 
 def copy_of_three(distance: int, final: bool = False) -> bytes:
@@ -960,8 +1005,8 @@ def test_an_extension_shows_its_parameters() -> None:
     [
         ({"remote_max_window_bits": 7}, "remote_max_window_bits must be between 8 and 15, not 7"),
         ({"remote_max_window_bits": 16}, "remote_max_window_bits must be between 8 and 15, not 16"),
-        ({"local_max_window_bits": 8}, "local_max_window_bits must be between 9 and 15, not 8"),
-        ({"local_max_window_bits": 16}, "local_max_window_bits must be between 9 and 15, not 16"),
+        ({"local_max_window_bits": 7}, "local_max_window_bits must be between 8 and 15, not 7"),
+        ({"local_max_window_bits": 16}, "local_max_window_bits must be between 8 and 15, not 16"),
         (
             {"compress_settings": {"wbits": 9}},
             "compress_settings must not include wbits, set local_max_window_bits instead",
@@ -1043,9 +1088,14 @@ SERVER_ROWS: list[tuple[str, str, str, tuple[bool, bool, int, int]]] = [
     ("", "cnct", "cnct", (True, False, 15, 15)),
     ("cnct", "", "cnct", (True, False, 15, 15)),
     ("cnct", "cnct", "cnct", (True, False, 15, 15)),
+    ("", "smwb=8", "smwb=8", (False, False, 15, 8)),
     ("", "smwb=9", "smwb=9", (False, False, 15, 9)),
     ("", "smwb=15", "smwb=15", (False, False, 15, 15)),
-    ("smwb=12", "", "smwb=12", (False, False, 15, 12)),
+    # Who doesn't offer to hear of the server's window isn't told.
+    ("smwb=12", "", "", (False, False, 15, 12)),
+    ("smwb=8", "snct", "snct", (False, True, 15, 8)),
+    ("smwb=12; cmwb=12", "cmwb", "cmwb=12", (False, False, 12, 12)),
+    ("smwb=12", "smwb=8", "smwb=8", (False, False, 15, 8)),
     ("smwb=12", "smwb=10", "smwb=10", (False, False, 15, 10)),
     ("smwb=12", "smwb=12", "smwb=12", (False, False, 15, 12)),
     ("smwb=12", "smwb=15", "smwb=12", (False, False, 15, 12)),
@@ -1069,8 +1119,6 @@ SERVER_ROWS: list[tuple[str, str, str, tuple[bool, bool, int, int]]] = [
 ]
 
 SERVER_REFUSALS: list[tuple[str, str, str]] = [
-    ("", "smwb=8", "unsupported server_max_window_bits = 8, use 9"),
-    ("smwb=12", "smwb=8", "unsupported server_max_window_bits = 8, use 9"),
     ("cmwb=12; require_client_max_window_bits", "", "required client_max_window_bits"),
     ("cmwb=12; require_client_max_window_bits", "snct; cnct; smwb=15", "required client_max_window_bits"),
 ]
@@ -1108,9 +1156,12 @@ CLIENT_ROWS: list[tuple[str, str, tuple[bool, bool, int, int]]] = [
     ("smwb=12", "smwb=12", (False, False, 12, 15)),
     ("smwb=12", "smwb=8", (False, False, 8, 15)),
     ("cmwb", "", (False, False, 15, 15)),
+    ("cmwb", "cmwb=8", (False, False, 15, 8)),
     ("cmwb", "cmwb=9", (False, False, 15, 9)),
     ("cmwb", "cmwb=15", (False, False, 15, 15)),
     ("cmwb=12", "", (False, False, 15, 12)),
+    ("cmwb=8", "cmwb=8", (False, False, 15, 8)),
+    ("cmwb=12", "cmwb=8", (False, False, 15, 8)),
     ("cmwb=12", "cmwb=10", (False, False, 15, 10)),
     ("cmwb=12", "cmwb=12", (False, False, 15, 12)),
     ("snct; cnct; smwb=12; cmwb=12", "cmwb=9; smwb=11; cnct; snct", (True, True, 11, 9)),
@@ -1123,8 +1174,6 @@ CLIENT_REFUSALS: list[tuple[str, str, str]] = [
     ("", "cmwb=12", "unexpected client_max_window_bits"),
     ("", "cmwb=8", "unexpected client_max_window_bits"),
     ("cmwb", "cmwb", "missing value for parameter client_max_window_bits"),
-    ("cmwb", "cmwb=8", "unsupported client_max_window_bits = 8, use 9"),
-    ("cmwb=12", "cmwb=8", "unsupported client_max_window_bits = 8, use 9"),
     ("cmwb=12", "cmwb=13", "unsupported client_max_window_bits = 13, use at most 12"),
 ]
 
@@ -1149,13 +1198,13 @@ CLIENTS = st.builds(
     server_no_context_takeover=st.booleans(),
     client_no_context_takeover=st.booleans(),
     server_max_window_bits=st.none() | st.integers(8, 15),
-    client_max_window_bits=st.none() | st.just(True) | st.integers(9, 15),
+    client_max_window_bits=st.none() | st.just(True) | st.integers(8, 15),
 )
 SERVERS = st.builds(
     ServerPerMessageDeflateFactory,
     server_no_context_takeover=st.booleans(),
     client_no_context_takeover=st.booleans(),
-    server_max_window_bits=st.none() | st.integers(9, 15),
+    server_max_window_bits=st.none() | st.integers(8, 15),
     client_max_window_bits=st.integers(8, 15),
     require_client_max_window_bits=st.booleans(),
 )
@@ -1169,11 +1218,14 @@ def test_both_sides_agree_on_the_same_and_can_talk(
         answer, ours = server.process_request_params(client.get_request_params(), [])
         theirs = client.process_response_params(answer, [])
     except NegotiationError:
-        # Nothing but what zlib can't do, and what was required, is in the way.
-        narrow = 8 in (client.server_max_window_bits, server.client_max_window_bits)
-        assert narrow or (server.require_client_max_window_bits and client.client_max_window_bits is None)
+        # Nothing but what was required is in the way.
+        assert server.require_client_max_window_bits
+        assert client.client_max_window_bits is None
         return
-    assert agreed(theirs) == tuple(agreed(ours)[i] for i in (1, 0, 3, 2))
+    # Of the server's window, a client knows what it asked for.
+    known = client.server_max_window_bits and ours.local_max_window_bits
+    expected = (*agreed(ours)[1::-1], known or 15, ours.remote_max_window_bits)
+    assert agreed(theirs) in (expected, (*expected[:3], client.client_max_window_bits))
     assert ours.local_max_window_bits <= min(client.server_max_window_bits or 15, server.server_max_window_bits or 15)
     for sender, receiver in ((ours, theirs), (theirs, ours)):
         for content in (b"Hello", text(40_000), b"Hello", noise(100) * 300):
@@ -1201,8 +1253,8 @@ OUT_OF_RANGE = [
     (factory, {name: bits}, f"{name} must be between {least} and 15, not {bits}")
     for factory, name, least in (
         (ClientPerMessageDeflateFactory, "server_max_window_bits", 8),
-        (ClientPerMessageDeflateFactory, "client_max_window_bits", 9),
-        (ServerPerMessageDeflateFactory, "server_max_window_bits", 9),
+        (ClientPerMessageDeflateFactory, "client_max_window_bits", 8),
+        (ServerPerMessageDeflateFactory, "server_max_window_bits", 8),
         (ServerPerMessageDeflateFactory, "client_max_window_bits", 8),
     )
     for bits in (False, 0, least - 1, 16)
@@ -1287,7 +1339,7 @@ def test_defaults_of_a_server() -> None:
     (factory,) = enable_server_permessage_deflate(None)
     assert isinstance(factory, ServerPerMessageDeflateFactory)
     answer, extension = factory.process_request_params(params("cmwb"), [])
-    assert answer == params("smwb=12; cmwb=12")
+    assert answer == params("cmwb=12")
     assert agreed(extension) == (False, False, 12, 12)
     assert extension.compress_settings == {"level": 3, "memLevel": 5}
 

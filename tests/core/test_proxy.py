@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import websockets
 from _kit import CHUNKERS, Chunker
+from core import proxy_settings
 from websockets import proxy as proxy_module
 from websockets.datastructures import Headers
 from websockets.exceptions import (
@@ -24,12 +25,13 @@ from websockets.exceptions import (
     InvalidProxyMessage,
     InvalidProxyStatus,
     ProxyError,
+    SecurityError,
     StatusLineTooLong,
     TooManyHeaders,
 )
 from websockets.http11 import MAX_BODY_SIZE, MAX_LINE_LENGTH, MAX_NUM_HEADERS, Response
-from websockets.proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
-from websockets.uri import parse_uri
+from websockets.proxy import ConnectReader, Proxy, Route, build_connect_request, find_proxy, get_proxy, parse_proxy
+from websockets.uri import WebSocketURI, parse_uri
 
 
 def test_names() -> None:
@@ -50,6 +52,17 @@ def test_names() -> None:
         (" http://proxy:8080\n", Proxy("http", "proxy", 8080), "http://proxy:8080"),
         ("http://[2001:DB8::1]:8080", Proxy("http", "2001:db8::1", 8080), "http://[2001:db8::1]:8080"),
         ("http://é.fr", Proxy("http", "xn--9ca.fr", 80), "http://xn--9ca.fr:80"),
+        # Without a scheme.
+        ("proxy", Proxy("http", "proxy", 80), "http://proxy:80"),
+        ("proxy:8080", Proxy("http", "proxy", 8080), "http://proxy:8080"),
+        ("[2001:db8::1]:8080", Proxy("http", "2001:db8::1", 8080), "http://[2001:db8::1]:8080"),
+        ("u:p@proxy:8080/path", Proxy("http", "proxy", 8080, "u", "p"), "http://proxy:8080"),
+        ("socks5", Proxy("http", "socks5", 80), "http://socks5:80"),
+        # What doesn't count.
+        ("http://proxy/path", Proxy("http", "proxy", 80), "http://proxy:80"),
+        ("http://proxy//", Proxy("http", "proxy", 80), "http://proxy:80"),
+        ("http://proxy?query", Proxy("http", "proxy", 80), "http://proxy:80"),
+        ("http://proxy#fragment", Proxy("http", "proxy", 80), "http://proxy:80"),
         # Default ports.
         ("http://proxy", Proxy("http", "proxy", 80), "http://proxy:80"),
         ("http://proxy:0", Proxy("http", "proxy", 80), "http://proxy:80"),
@@ -58,9 +71,14 @@ def test_names() -> None:
         ("socks4a://proxy", Proxy("socks4a", "proxy", 1080), "socks4a://proxy:1080"),
         ("socks5://proxy", Proxy("socks5", "proxy", 1080), "socks5://proxy:1080"),
         ("socks5h://proxy", Proxy("socks5h", "proxy", 1080), "socks5h://proxy:1080"),
+        ("socks://proxy", Proxy("socks4", "proxy", 1080), "socks4://proxy:1080"),
+        ("SOCKS://proxy:9/", Proxy("socks4", "proxy", 9), "socks4://proxy:9"),
         # Credentials.
         ("http://u:p@proxy", Proxy("http", "proxy", 80, "u", "p"), "http://proxy:80"),
         ("http://:@proxy", Proxy("http", "proxy", 80, "", ""), "http://proxy:80"),
+        ("http://u@proxy", Proxy("http", "proxy", 80, "u", ""), "http://proxy:80"),
+        ("http://u:@proxy", Proxy("http", "proxy", 80, "u", ""), "http://proxy:80"),
+        ("http://@proxy", Proxy("http", "proxy", 80), "http://proxy:80"),
         ("http://us er:p w@proxy", Proxy("http", "proxy", 80, "us er", "p w"), "http://proxy:80"),
         ("http://u%40:p%3A:@proxy", Proxy("http", "proxy", 80, "u@", "p::"), "http://proxy:80"),
         ("http://%c3%a9:%ff@proxy", Proxy("http", "proxy", 80, "é", "\udcff"), "http://proxy:80"),
@@ -75,14 +93,16 @@ def test_valid(uri: str, parsed: Proxy, shown: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "msg"),
     [
-        ("", "scheme isn't supported"),
-        ("//proxy", "scheme isn't supported"),
-        ("proxy", "scheme proxy isn't supported"),
-        ("proxy:8080", "scheme proxy isn't supported"),
+        ("", "hostname isn't provided"),
+        ("//proxy", "hostname isn't provided"),
+        ("://proxy", "scheme isn't supported"),
+        ("ftp:proxy", "port isn't a number"),
         ("ftp://proxy", "scheme ftp isn't supported"),
-        ("socks://proxy", "scheme socks isn't supported"),
+        ("socks6://proxy", "scheme socks6 isn't supported"),
         ("FTP://proxy", "scheme ftp isn't supported"),
         ("http:proxy", "hostname isn't provided"),
+        ("http:/proxy", "hostname isn't provided"),
+        ("socks:8080", "hostname isn't provided"),
         ("http://", "hostname isn't provided"),
         ("http://:8080", "hostname isn't provided"),
         ("http://proxy:65536", "port is out of range 0-65535"),
@@ -90,11 +110,10 @@ def test_valid(uri: str, parsed: Proxy, shown: str) -> None:
         ("http://[::1", "host or port is malformed"),
         ("http://a b", "hostname has characters that aren't allowed"),
         ("http://proxy\r\nA: b", "it contains a control character"),
+        ("http://a..b:8080", "hostname has an empty label"),
+        ("socks5h://.invalid", "hostname has an empty label"),
+        ("https://" + "a" * 64, "hostname has a label of 64 characters, more than 63"),
         ("http://é..fr", "characters outside ASCII can't be encoded"),
-        ("http://proxy/path", "path is meaningless"),
-        ("http://proxy//", "path is meaningless"),
-        ("http://proxy?query", "query is meaningless"),
-        ("http://proxy#fragment", "fragment is meaningless"),
     ],
 )
 def test_invalid(uri: str, msg: str) -> None:
@@ -111,21 +130,27 @@ def test_not_a_string(uri: Any) -> None:
     assert "secret" not in repr(raised.value)
 
 
+ENCODED = "special characters in credentials must be percent-encoded"
+
+
 @pytest.mark.parametrize(
     ("uri", "shown", "msg"),
     [
-        ("http://secret@proxy", "http://***@proxy", "username provided without password"),
-        ("http://@proxy", "http://***@proxy", "username provided without password"),
+        ("http://secret@proxy:bad", "http://***@proxy:bad", "port isn't a number"),
         ("http://sec%3Aret:secret@proxy", "http://***@proxy", "username must not contain a colon"),
         ("https://sec%3Aret:secret@proxy", "https://***@proxy", "username must not contain a colon"),
         ("http://user:secret@proxy:bad", "http://***@proxy:bad", "port isn't a number"),
-        ("http://user:sec/ret@proxy", "http://***@proxy", "port isn't a number"),
-        ("http://user:secret@proxy/path", "http://***@proxy/path", "path is meaningless"),
+        ("http://user:sec/ret@proxy", "http://***@proxy", ENCODED),
+        ("http://user:12/secret@proxy", "http://***@proxy", ENCODED),
+        ("http://user:12?secret@proxy", "http://***@proxy", ENCODED),
+        ("http://user:12#secret@proxy", "http://***@proxy", ENCODED),
+        ("user:12/secret@proxy", "***@proxy", ENCODED),
         ("http://user:secret@\ud800", "http://***@\ud800", "characters outside ASCII can't be encoded"),
         ("http://user:sec\nret@proxy", "http://***@proxy", "it contains a control character"),
         ("ftp://user:secret@proxy", "ftp://***@proxy", "scheme ftp isn't supported"),
-        ("secret@proxy", "***@proxy", "scheme isn't supported"),
-        ("sec ret:secret@proxy", "***@proxy", "scheme isn't supported"),
+        ("secret@", "***@", "hostname isn't provided"),
+        ("sec ret:secret@pro xy", "***@pro xy", "hostname has characters that aren't allowed"),
+        ("s_ecret://secret@proxy", "***@proxy", "scheme isn't supported"),
     ],
 )
 def test_credentials_never_show_in_errors(uri: str, shown: str, msg: str) -> None:
@@ -162,12 +187,12 @@ def test_anything_is_parsed_or_refused(rest: str) -> None:
 
 PLAIN, SECURE = parse_uri("ws://example.com/"), parse_uri("wss://example.com/")
 
-ALL = {name: f"http://{name}" for name in ("ws_proxy", "wss_proxy", "socks_proxy", "https_proxy", "http_proxy")}
+ALL = {f"{name}_proxy": f"http://{name}_proxy" for name in ("ws", "wss", "socks", "https", "http", "all")}
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name in os.environ:
-        if name.lower().endswith("_proxy"):
+        if name.lower().endswith("_proxy") or name == "REQUEST_METHOD":
             monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -189,6 +214,15 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) 
         (ALL, "http://ws_proxy", "http://wss_proxy"),
         ({**ALL, "ws_proxy": "", "wss_proxy": ""}, "socks5h://socks_proxy", "socks5h://socks_proxy"),
         ({**ALL, "ws_proxy": "", "wss_proxy": "", "socks_proxy": ""}, "http://https_proxy", "http://https_proxy"),
+        (
+            {**ALL, "ws_proxy": "", "wss_proxy": "", "socks_proxy": "", "https_proxy": ""},
+            "http://http_proxy",
+            "http://all_proxy",
+        ),
+        ({"all_proxy": "socks5h://a"}, "socks5h://a", "socks5h://a"),
+        ({"socks_proxy": "a:1"}, "socks5h://a:1", "socks5h://a:1"),
+        # As it is, though it can't be used.
+        ({"https_proxy": "ftp://a", "all_proxy": "http://b"}, "ftp://a", "ftp://a"),
         # Exceptions.
         ({"https_proxy": "http://a", "no_proxy": "*"}, None, None),
         ({"https_proxy": "http://a", "no_proxy": "other.com,example.com"}, None, None),
@@ -204,9 +238,135 @@ def test_environment(
     assert (get_proxy(PLAIN), get_proxy(SECURE)) == (plain, secure)
 
 
-def test_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib.request, "getproxies", dict)
-    assert get_proxy(PLAIN) is None
+def outcome(proxy: Proxy | None) -> str:
+    """Write a proxy as in the table."""
+    if proxy is None:
+        return "direct"
+    assert (proxy.host, proxy.port) == ("proxy", 3128)
+    return " ".join([proxy.scheme, *([":".join(proxy.user_info)] if proxy.user_info else [])])
+
+
+@pytest.mark.parametrize(("variables", "ours"), [row[:2] for row in proxy_settings.SETTINGS])
+def test_table_of_settings(variables: dict[str, str], ours: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {name: value.replace(proxy_settings.HERE, "proxy:3128") for name, value in variables.items()}
+    set_environment(monkeypatch, here)
+    for uri, expected in zip((PLAIN, SECURE), ours, strict=True):
+        if expected == "error":
+            with pytest.raises(InvalidProxy) as raised:
+                find_proxy(uri)
+            (name,) = variables
+            assert raised.value.msg.endswith(f"; it comes from the environment variable {name}")
+        else:
+            assert outcome(find_proxy(uri)) == expected
+
+
+@pytest.mark.parametrize(("no_proxy", "targets"), proxy_settings.EXCEPTIONS)
+def test_table_of_exceptions(no_proxy: str, targets: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {name: value.replace("HERE", "proxy") for name, value in proxy_settings.environment(no_proxy).items()}
+    set_environment(monkeypatch, here)
+    ours = {}
+    for target in targets:
+        uri = f"ws://{target.removeprefix('https://')}" if "://" not in target else f"wss://{target[8:]}"
+        ours[target] = "D" if get_proxy(parse_uri(uri)) is None else "P"
+    assert ours == {target: letters[0] for target, letters in targets.items()}
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "exempt"),
+    [
+        ("fe80::1", "fe80::1%eth0", True),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+        ("[fe80::1%eth0]:80", "fe80:0::1%eth0", True),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("fe80::1%eth1", "fe80::1%eth0", False),
+        ("fe80::1%eth0", "fe80::1", False),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", True),
+        ("::ffff:0:0/96", "10.1.2.3", True),
+        ("::/0", "10.1.2.3", False),
+        ("0.0.0.0/0", "2001:db8::1", False),
+        ("example.com:080", "example.com", True),
+        ("example.com:99999999999999999999", "example.com", False),
+        ("*:443", "example.com", False),
+        ("*:80", "10.1.2.3", True),
+        (".", "example.com", False),
+        ("*.", "example.com", False),
+        ("[", "example.com", False),
+        ("[]", "example.com", False),
+        (":80", "example.com", False),
+        ("10.1.2.3", "a10.1.2.3", False),
+    ],
+)
+def test_exceptions(no_proxy: str, host: str, exempt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, {"https_proxy": "http://a", "no_proxy": no_proxy})
+    assert (get_proxy(WebSocketURI(False, host, 80, "", "")) is None) is exempt
+
+
+@pytest.mark.parametrize(
+    "names", [("https_proxy",), ("HTTPS_PROXY",), ("Https_Proxy",), ("https_proxy", "HTTPS_PROXY")]
+)
+def test_error_names_the_variable(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, dict.fromkeys(names, "ftp://user:secret@a"))
+    with pytest.raises(InvalidProxy) as raised:
+        find_proxy(SECURE)
+    text = "ftp://***@a isn't a valid proxy: scheme ftp isn't supported; it comes from the environment variable"
+    assert str(raised.value) == f"{text} {names[0]}"
+    assert raised.value.__suppress_context__
+
+
+def set_settings(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+    """Pretend that this is Windows or macOS, where urllib gives settings of the system as these."""
+    set_environment(monkeypatch, {})
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: settings)
+    monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: host == "exempt:80")
+
+
+@pytest.mark.parametrize(
+    ("settings", "plain", "secure"),
+    [
+        ({}, None, None),
+        # Windows, with SOCKS for everything: urllib fills in the others.
+        (
+            {"socks": "socks://a:1", "http": "socks4://a:1", "https": "socks4://a:1"},
+            Proxy("socks4", "a", 1),
+            Proxy("socks4", "a", 1),
+        ),
+        # Windows, with SOCKS beside others, which urllib prefers.
+        (
+            {"socks": "socks://a:1", "http": "http://b:2", "https": "http://c:3"},
+            Proxy("http", "c", 3),
+            Proxy("http", "c", 3),
+        ),
+        ({"socks": "socks://a:1", "http": "http://b:2"}, Proxy("http", "b", 2), Proxy("socks4", "a", 1)),
+        ({"socks": "socks://a:1"}, Proxy("socks4", "a", 1), Proxy("socks4", "a", 1)),
+        ({"socks": "socks5://a:1", "https": "http://c:3"}, Proxy("socks5", "a", 1), Proxy("socks5", "a", 1)),
+        # macOS: a bare address.
+        ({"socks": "http://a:1", "https": "http://c:3"}, Proxy("socks5h", "a", 1), Proxy("socks5h", "a", 1)),
+        # Entries that can't be used are passed over.
+        ({"socks": "quic://a:1", "https": "http://c:3"}, Proxy("http", "c", 3), Proxy("http", "c", 3)),
+        ({"socks": "socks5://a:b", "https": "http://c:3"}, Proxy("http", "c", 3), Proxy("http", "c", 3)),
+        ({"https": "http://", "http": "http://b:2"}, Proxy("http", "b", 2), "https"),
+        ({"socks": "quic://a:1", "https": "ftp://c:3"}, "socks", "socks"),
+    ],
+)
+def test_settings_of_the_system(
+    settings: dict[str, str], plain: Proxy | str | None, secure: Proxy | str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_settings(monkeypatch, settings)
+    for uri, expected in ((PLAIN, plain), (SECURE, secure)):
+        if isinstance(expected, str):
+            with pytest.raises(InvalidProxy, match=f"; it comes from the system's settings for {expected}$"):
+                find_proxy(uri)
+            assert get_proxy(uri) == settings[expected]
+        else:
+            assert find_proxy(uri) == expected
+            assert parse_proxy(get_proxy(uri) or "") == expected if expected else get_proxy(uri) is None
+    assert find_proxy(parse_uri("ws://exempt/")) is None
+
+
+def test_environment_wins_over_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_settings(monkeypatch, {"https": "http://b"})
+    monkeypatch.setenv("http_proxy", "http://a")
+    assert (get_proxy(PLAIN), get_proxy(SECURE)) == ("http://a", None)
 
 
 @pytest.mark.parametrize(
@@ -249,12 +409,29 @@ def test_the_system_is_asked_for_exceptions(uri: str, asked: str, monkeypatch: p
         ("[::2]", False),
         ("[::ffff:128.0.0.1]", False),
         ("[fe80::1%eth0]", False),
+        ("[::1%25lo]", True),
     ],
 )
 def test_loopback(host: str, loopback: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, {"https_proxy": "http://a"})
     assert (get_proxy(parse_uri(f"ws://{host}:8765/")) is None) is loopback
     assert (get_proxy(parse_uri(f"wss://{host}/")) is None) is loopback
+
+
+# ------------------------------------------------------------------------------------------------- failures on the way
+
+
+def test_route_names_the_proxy_and_the_stage() -> None:
+    route = Route(parse_proxy("http://user:secret@proxy"), SECURE)
+    errors = [OSError("down"), OSError("down")]
+    for error, stage in zip(errors, (route.stage, "later"), strict=True):
+        route.stage = stage
+        with pytest.raises(OSError, match="^down\n"), route:
+            raise error
+    way = "The connection to example.com port 443 goes through the proxy http://proxy:80; it failed"
+    assert [error.__notes__ for error in errors] == [[f"{way} while reaching the proxy"], [f"{way} later"]]
+    with route as entered:
+        assert entered is route
 
 
 # --------------------------------------------------------------------------------------------- the request for a tunnel
@@ -381,7 +558,8 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (b"HTTP/1.1 2000 OK\r\n", ValueError, "invalid HTTP status line: HTTP/1.1 2000 OK"),
         (b"\x05\xff", ValueError, r"invalid character in HTTP status line: \x05"),
         (HEAD + b"a\r\n", ValueError, "invalid HTTP header line: a"),
-        (HEAD + b"a: b\r\n c\r\n", ValueError, "unsupported folding of HTTP header line:  c"),
+        (HEAD + b" c: d\r\n", ValueError, "unsupported folding of HTTP header line:  c: d"),
+        (b"HTTP/1.1 100 x\r\n\r\n" * 17, SecurityError, "number of interim responses exceeds limit of 16"),
         (HEAD + b"a b: c\r\n", ValueError, "invalid HTTP header name: a b"),
         (
             b"HTTP/1.1 200 " + b"x" * MAX_LINE_LENGTH,

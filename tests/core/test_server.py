@@ -42,6 +42,7 @@ every_chunker = pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker:
 FAILED = "Failed to open a WebSocket connection: "
 HINT = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 NONE: dict[str, Any] = {}
+NO_TARGET = "invalid HTTP request target; expected a path, or a URI of HTTP or WebSocket, in visible ASCII"
 INVALID = "did not receive a valid HTTP request"
 
 
@@ -143,6 +144,12 @@ def wrong_host(host: str, *hosts: Any) -> Refusal:
     return Refusal(
         f"host {host}", data, "421 Misdirected Request", InvalidHeaderValue, error, "! invalid host", options=options
     )
+
+
+def wrong_host_in_target(target: str, host: str, *hosts: Any) -> Refusal:
+    """The Host header is a good one, and doesn't count."""
+    data = request(target, host="localhost")
+    return wrong_host(host, *hosts)._replace(what=f"host in target {target}", data=data)
 
 
 def wrong_version(version: str) -> Refusal:
@@ -248,6 +255,7 @@ REFUSALS = [
     wrong_origin("no origin for a pattern", {}, "missing Origin header", [re.compile(".*")]),
     wrong_host("evil.example", "localhost", re.compile(r"\w+\.example\.com")),
     wrong_host("", "localhost", re.compile(".*")),
+    wrong_host_in_target("http://evil.example/a", "evil.example", "localhost"),
     bad_header("no host", {"Host": None}, "missing Host header", hosts=["a"]),
     bad_header("two hosts", {"Host": ["a", "a"]}, "invalid Host header: multiple values", hosts=["a"]),
     bad_header("two origins", {"Origin": ["a", "b"]}, "invalid Origin header: multiple values", origins=["a"]),
@@ -291,16 +299,9 @@ REFUSALS = [
             "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: HTTP/2.0"),
     no_http("garbage", b"hello\r\n\r\n", "invalid HTTP request line: hello"),
     no_http("empty line", b"\r\n\r\n", "invalid HTTP request line: "),
-    no_http(
-        "target without slash",
-        request("http://localhost/"),
-        "invalid HTTP request target; expected a path in visible ASCII: http://localhost/",
-    ),
-    no_http(
-        "target beyond ASCII",
-        request("/caf\xe9"),
-        "invalid HTTP request target; expected a path in visible ASCII: /caf\xe9",
-    ),
+    no_http("target without slash", request("chat"), f"{NO_TARGET}: chat"),
+    no_http("target of another scheme", request("ftp://localhost/"), f"{NO_TARGET}: ftp://localhost/"),
+    no_http("target beyond ASCII", request("/caf\xe9"), f"{NO_TARGET}: /caf\xe9"),
     no_http("control character in target", request("/\x00"), r"invalid character in HTTP request line: GET /\x00"),
     no_http("bare LF", request(raw=b"a: b\nc: d\r\n"), r"invalid character in HTTP header line: a: b\n"),
     no_http("bare CR", request(raw=b"a: b\rc: d\r\n"), r"invalid character in HTTP header line: a: b\r"),
@@ -492,6 +493,8 @@ ACCEPTED = [
     origin_row("origin that a pattern matches", "https://x.a", re.compile(r"https://\w\.a"), None),
     host_row("localhost:8765", "example.com", "localhost"),
     host_row("a.example.com", re.compile(r"\w+\.example\.com")),
+    Accepted("host in the target", request("http://example.com/a", host="b"), {"hosts": "example.com"}),
+    Accepted("host in the target, with port", request("WS://[::1]:80", host=""), {"hosts": "::1"}),
     Accepted("host as a single name", request(host="EXAMPLE.com"), {"hosts": "example.com"}),
     subprotocol_row("subprotocol that the server prefers", "a, b", "b", subprotocols=["b", "a"]),
     subprotocol_row("subprotocols in two headers", ["a", "b"], "b", subprotocols=["c", "b"]),
@@ -526,6 +529,19 @@ def test_accepted(row: Accepted, chunker: Chunker, caplog: pytest.LogCaptureFixt
     for name, value in row.known.items():
         assert getattr(server, name) == value
     assert [record.getMessage() for record in caplog.records] == ["connection open"]
+
+
+@every_chunker
+def test_request_event_of_a_target_in_absolute_form(chunker: Chunker) -> None:
+    """RFC 9112 section 3.2.2: the host of the target counts, and not the Host header."""
+    server = ServerProtocol()
+    for piece in chunker(request("HTTP://example.com:8765/a?b=c", {"Cookie": "d"}, host="other")):
+        server.receive_data(piece)
+    (event,) = server.events_received()
+    assert isinstance(event, Request)
+    assert event.path == "/a?b=c"
+    assert next(iter(event.headers.raw_items())) == ("Host", "example.com:8765")
+    assert event.headers["Cookie"] == "d"
 
 
 def test_request_event() -> None:
@@ -568,13 +584,15 @@ MALFORMED = [
 ]
 
 DEFLATE_OFFERS = [
-    ("permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-    ("x-unknown, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
-    ("permessage-deflate, permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
+    ("permessage-deflate", "permessage-deflate"),
+    ("x-unknown, permessage-deflate", "permessage-deflate"),
+    ("permessage-deflate, permessage-deflate", "permessage-deflate"),
     (
         "permessage-deflate; client_max_window_bits, permessage-deflate",
-        "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+        "permessage-deflate; client_max_window_bits=12",
     ),
+    ("permessage-deflate; server_max_window_bits=15", "permessage-deflate; server_max_window_bits=12"),
+    ("permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=8"),
     *(
         (
             f"permessage-deflate; {wrong}, permessage-deflate; server_max_window_bits=10",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import traceback
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websockets.exceptions import InvalidURI
-from websockets.uri import WebSocketURI, hide_credentials, parse_uri
+from websockets.uri import WebSocketURI, hide_credentials, parse_uri, tls_name
 
 CONTROLS = "/%C2%85%E3%80%80%E2%80%A8b"
 ENCODED_ONCE = "/%C3%A9?%c3%A9=%C3%AB"
@@ -46,9 +47,17 @@ STRAY = "/%252%20%25%C3%A9%25"
         ("ws://[::1]/", WebSocketURI(False, "::1", 80, "/", ""), "/"),
         ("ws://[2001:DB8::A]:8765/", WebSocketURI(False, "2001:db8::a", 8765, "/", ""), "/"),
         ("ws://[::ffff:127.0.0.1]/", WebSocketURI(False, "::ffff:127.0.0.1", 80, "/", ""), "/"),
-        ("ws://[FE80::1%Eth0]/", WebSocketURI(False, "fe80::1%Eth0", 80, "/", ""), "/"),
         ("ws://my_host.local./", WebSocketURI(False, "my_host.local.", 80, "/", ""), "/"),
-        ("ws://" + "a" * 255 + "/", WebSocketURI(False, "a" * 255, 80, "/", ""), "/"),
+        ("ws://" + "a" * 63 + ".fr./", WebSocketURI(False, "a" * 63 + ".fr.", 80, "/", ""), "/"),
+        ("ws://" + "a." * 127 + "a/", WebSocketURI(False, "a." * 127 + "a", 80, "/", ""), "/"),
+        ("ws://%2Ftmp%2Fsocket/", WebSocketURI(False, "%2ftmp%2fsocket", 80, "/", ""), "/"),
+        # Zones, encoded and bare.
+        ("ws://[FE80::1%25Eth0]/", WebSocketURI(False, "fe80::1%Eth0", 80, "/", ""), "/"),
+        ("ws://[FE80::1%Eth0]/", WebSocketURI(False, "fe80::1%Eth0", 80, "/", ""), "/"),
+        ("ws://[fe80::1%25eth%30.100]/", WebSocketURI(False, "fe80::1%eth0.100", 80, "/", ""), "/"),
+        ("ws://[fe80::1%251]/", WebSocketURI(False, "fe80::1%1", 80, "/", ""), "/"),
+        ("ws://[fe80::1%25]/", WebSocketURI(False, "fe80::1%25", 80, "/", ""), "/"),
+        ("ws://[fe80::1%2525]/", WebSocketURI(False, "fe80::1%25", 80, "/", ""), "/"),
         # Credentials.
         ("ws://u:p@localhost/", WebSocketURI(False, "localhost", 80, "/", "", "u", "p"), "/"),
         ("ws://:@localhost/", WebSocketURI(False, "localhost", 80, "/", "", "", ""), "/"),
@@ -125,6 +134,20 @@ def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
         ("ws://[v1.x]/", "address in brackets isn't an IPv6 address"),
         ("ws://[::1%]/", "zone of the IPv6 address is malformed"),
         ("ws://[::1%a<b]/", "zone of the IPv6 address is malformed"),
+        ("ws://[::1%25a%3Cb]/", "zone of the IPv6 address is malformed"),
+        ("ws://[::1%25a%2Fb]/", "zone of the IPv6 address is malformed"),
+        ("ws://[::1%25a%b]/", "zone of the IPv6 address is malformed"),
+        ("ws://[::1%25%C3%A9]/", "zone of the IPv6 address is malformed"),
+        ("ws://[::1%25a..b]/", "hostname has an empty label"),
+        ("ws://[::1%25" + "a" * 60 + "]/", "hostname has a label of 64 characters, more than 63"),
+        # What resolvers of Python refuse with a UnicodeError.
+        ("ws://a..b/", "hostname has an empty label"),
+        ("ws://.invalid/", "hostname has an empty label"),
+        ("ws://invalid../", "hostname has an empty label"),
+        ("ws://./", "hostname has an empty label"),
+        ("ws://.../", "hostname has an empty label"),
+        ("ws://" + "a" * 64 + ".fr/", "hostname has a label of 64 characters, more than 63"),
+        ("ws://fr." + "a" * 64 + "/", "hostname has a label of 64 characters, more than 63"),
         ("ws://a\\b/", "hostname has characters that aren't allowed"),
         ("ws://a<b/", "hostname has characters that aren't allowed"),
         ("ws://local host/", "hostname has characters that aren't allowed"),
@@ -135,6 +158,7 @@ def test_valid(uri: str, parsed: WebSocketURI, resource_name: str) -> None:
         ("ws://localhost/a#b c", "fragment identifier is meaningless"),
         ("ws://a℀b/", "hostname has characters that aren't allowed"),
         ("ws://" + "a" * 256 + "/", "hostname has 256 characters, more than 255"),
+        ("ws://a。。b/", "characters outside ASCII can't be encoded"),
         ("ws://é..fr/", "characters outside ASCII can't be encoded"),
         ("ws://é" + "a" * 70 + "/", "characters outside ASCII can't be encoded"),
         ("ws://\ud800/", "characters outside ASCII can't be encoded"),
@@ -230,3 +254,35 @@ def test_anything_is_parsed_or_refused(rest: str) -> None:
 def test_written_and_parsed(secure: bool, port: int, host: str) -> None:
     uri = f"{'wss' if secure else 'ws'}://{host}:{port}/path?query"
     assert parse_uri(uri) == WebSocketURI(secure, host, port, "/path", "query")
+
+
+# Labels that are too long or missing, dots of all scripts, zones, what is encoded.
+PARTS = st.sampled_from(
+    [*".。-_%é", "a", "a" * 63, "a" * 64, "xn--", "[", "]", "[fe80::1%25", "[::1%", "%41", "1", "ß"]
+)
+
+
+@given(st.lists(PARTS, max_size=8).map("".join))
+def test_resolvers_take_whatever_is_a_host(host: str) -> None:
+    with contextlib.suppress(InvalidURI):
+        found = parse_uri(f"ws://{host}/").host
+        # That is how Python's resolver begins; the flag keeps it from asking anybody.
+        assert found.encode("idna").decode() == found
+        with contextlib.suppress(socket.gaierror):
+            socket.getaddrinfo(found, 80, flags=socket.AI_NUMERICHOST)
+        assert tls_name(found).encode("idna")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("example.com", "example.com"),
+        ("example.com.", "example.com"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("fe80::1%eth0.100", "fe80::1"),
+    ],
+)
+def test_name_in_tls(host: str, name: str) -> None:
+    assert tls_name(host) == name

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-from deployment.programs import TIMEOUT, example, free_port
+import pytest
+
+from deployment.programs import TIMEOUT, Running, example, free_port, running, until
 from websockets.asyncio.client import connect
 
 CONNECTIONS = 400
@@ -47,3 +55,66 @@ async def test_processes() -> None:
                     await client.close()
         assert first.stop() == 0
     print(f"\nprocesses: {sorted(shares.values())} of {CONNECTIONS}; {len(leavers)} moved, the others stayed")
+
+
+WORKERS = 3
+CLIENTS = 30
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that live."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, pgrp = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(pgrp) == leader and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def workers(leader: int) -> list[int]:
+    """Those among them that serve."""
+    command = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in group(leader)}
+    return [pid for pid, line in command.items() if b"spawn_main" in line]
+
+
+def stop_one(run: Running) -> None:
+    os.kill(workers(run.process.pid)[0], signal.SIGSTOP)
+    run.process.terminate()
+
+
+# What happens; the status, or a set of them; the codes that clients see; seconds at the longest.
+ENDS: dict[str, tuple[Callable[[Running], None], int, set[int], float]] = {
+    "SIGTERM": (lambda run: run.process.terminate(), 0, {1001}, TIMEOUT),
+    "SIGTERM to all": (lambda run: os.killpg(run.process.pid, signal.SIGTERM), 0, {1001}, TIMEOUT),
+    "SIGINT to all": (lambda run: os.killpg(run.process.pid, signal.SIGINT), 0, {1001}, TIMEOUT),
+    "SIGHUP": (lambda run: run.process.send_signal(signal.SIGHUP), 0, {1001}, TIMEOUT),
+    "SIGHUP to all": (lambda run: os.killpg(run.process.pid, signal.SIGHUP), 0, {1001}, TIMEOUT),
+    "SIGKILL": (lambda run: run.process.kill(), -9, {1001}, TIMEOUT),
+    "a worker killed": (lambda run: os.kill(workers(run.process.pid)[0], signal.SIGKILL), 3, {1001, 1006}, TIMEOUT),
+    "a worker stopped, SIGTERM": (stop_one, 3, {1001, 1006}, 17 + TIMEOUT),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+async def test_workers_that_end(how: str) -> None:
+    """With clients, by any means: all hear of it who can, and nothing remains."""
+    end, status, codes, limit = ENDS[how]
+    port = free_port()
+    command = [sys.executable, "-m", "websockets", "serve", "--workers", str(WORKERS), f"127.0.0.1:{port}"]
+    with running(*command) as run:
+        await asyncio.to_thread(run.wait_until, lambda: "Listening" in run.output)
+        clients = [await connect(f"ws://127.0.0.1:{port}") for _ in range(CLIENTS)]
+        assert len(workers(run.process.pid)) == WORKERS
+        begin = time.monotonic()
+        end(run)
+        assert await asyncio.to_thread(run.process.wait, limit) == status
+        above = time.monotonic() - begin
+        await until(lambda: not group(run.process.pid))
+        everything = time.monotonic() - begin
+        await asyncio.gather(*(client.wait_closed() for client in clients))
+        assert {client.close_code for client in clients} <= codes
+        # The next server has the port for itself.
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+    print(f"\nworkers, {how}: status {status} after {above:.2f} s, nothing remains after {everything:.2f} s")

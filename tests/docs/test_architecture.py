@@ -23,21 +23,22 @@ SOURCE = ROOT / "src" / "websockets"
 FLOORS: dict[int, str] = {
     8: (
         "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
-        "cli._screen cli._serve cli._status cli._talk cli._target cli._workers connection legacy legacy.auth "
-        "legacy.client legacy.exceptions legacy.handshake legacy.protocol legacy.server legacy._server_side "
-        "testing testing._ends testing._link testing._loop testing._network testing._transport"
+        "cli._screen cli._serve cli._signals cli._status cli._talk cli._target cli._workers connection legacy "
+        "legacy.auth legacy.client legacy.exceptions legacy.framing legacy.handshake legacy.http legacy.protocol "
+        "legacy.server legacy._server_side testing testing._ends testing._link testing._loop testing._network "
+        "testing._transport utils"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
-        "asyncio._auth asyncio._broadcast asyncio._internals asyncio._link asyncio._loops asyncio._proxy asyncio._pump "
-        "asyncio._readable asyncio._serving"
+        "asyncio._auth asyncio._broadcast asyncio._dial asyncio._internals asyncio._link asyncio._loops asyncio._proxy "
+        "asyncio._pump asyncio._readable asyncio._serving"
     ),
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
-    3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _allowed _checks",
+    3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _happy_eyeballs _allowed _checks",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 headers uri datastructures _statistics",
+    1: "frames http11 _bodies headers uri datastructures _statistics",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
@@ -59,16 +60,19 @@ NEIGHBOURS = {
     ("asyncio._broadcast", "asyncio._loops"),
     ("asyncio._broadcast", "asyncio._readable"),
     ("asyncio._broadcast", "asyncio.connection"),
+    ("asyncio.client", "asyncio._dial"),
     ("asyncio.client", "asyncio._proxy"),
     ("asyncio.client", "asyncio.connection"),
     ("asyncio.connection", "asyncio._link"),
     ("asyncio.connection", "asyncio._pump"),
     ("asyncio.connection", "asyncio._readable"),
+    ("asyncio._dial", "asyncio._internals"),
     ("asyncio._link", "asyncio._internals"),
     ("asyncio._link", "asyncio._loops"),
     ("asyncio._link", "asyncio._pump"),
     ("asyncio._link", "asyncio._readable"),
     ("asyncio._loops", "asyncio._internals"),
+    ("asyncio._proxy", "asyncio._dial"),
     ("asyncio._pump", "asyncio._internals"),
     ("asyncio._pump", "asyncio._readable"),
     ("asyncio._readable", "asyncio._internals"),
@@ -92,6 +96,7 @@ NEIGHBOURS = {
     ("cli._client", "cli._format"),
     ("cli._client", "cli._ping"),
     ("cli._client", "cli._screen"),
+    ("cli._client", "cli._signals"),
     ("cli._client", "cli._status"),
     ("cli._client", "cli._talk"),
     ("cli._client", "cli._target"),
@@ -111,6 +116,7 @@ NEIGHBOURS = {
     ("cli._talk", "cli._status"),
     ("cli._talk", "cli._target"),
     ("cli._target", "cli._status"),
+    ("cli._workers", "cli._signals"),
     ("cli._workers", "cli._status"),
     ("client", "protocol"),
     ("extensions", "extensions.base"),
@@ -119,7 +125,9 @@ NEIGHBOURS = {
     ("extensions.permessage_deflate", "extensions.base"),
     ("headers", "datastructures"),
     ("exceptions", "_deprecated"),
+    ("http11", "_bodies"),
     ("http11", "datastructures"),
+    ("http11", "uri"),
     ("legacy.auth", "legacy._server_side"),
     ("legacy.client", "legacy.exceptions"),
     ("legacy.client", "legacy.protocol"),

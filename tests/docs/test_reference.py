@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from compat import surface
+from websockets._face import assignable
 
 DOCS = Path(__file__).parents[2] / "docs"
 DIRECTIVES = re.findall(
@@ -110,7 +111,7 @@ def test_every_member_has_a_description(module: str, name: str) -> None:
         member
         for member, value in vars(cls).items()
         if not member.startswith("_")
-        and (inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod))
+        and (inspect.isfunction(value) or isinstance(value, property | assignable | classmethod | staticmethod))
         and not inspect.getdoc(getattr(cls, member))
     ]
     assert bare == []

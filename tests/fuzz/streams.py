@@ -302,16 +302,16 @@ def received(text: str) -> Headers:
     return sent
 
 
-def configured_bits(choice: int, least: int) -> int | None:
-    choices: tuple[int | None, ...] = (None, *range(least, 16))
+def configured_bits(choice: int) -> int | None:
+    choices: tuple[int | None, ...] = (None, *range(8, 16))
     return choices[choice % len(choices)]
 
 
 def check_server(sent: Headers, flags: int, bits: int) -> None:
-    client_bits = configured_bits(bits & 15, 8)
+    client_bits = configured_bits(bits & 15)
     must = bool(flags & 8) and client_bits is not None
     factory = deflate.ServerPerMessageDeflateFactory(
-        bool(flags & 2), bool(flags & 4), configured_bits(bits >> 4, 9), client_bits, None, must
+        bool(flags & 2), bool(flags & 4), configured_bits(bits >> 4), client_bits, None, must
     )
     server = ServerProtocol(extensions=[factory])
     kind, value = outcome(NEGOTIATION_ERRORS, server.process_extensions, sent)
@@ -328,7 +328,9 @@ def check_server(sent: Headers, flags: int, bits: int) -> None:
     require(any(fits(offer, agreed, factory) for offer in offers), "an answer to nothing", answer, offers)
     said = dict(agreed)
     talk(extensions[0], far_end(extensions[0]))
-    require(extensions[0].local_max_window_bits == int(said.get("server_max_window_bits") or 15), answer)
+    # What wasn't asked isn't said; then the window is as configured.
+    own = int(said.get("server_max_window_bits") or factory.server_max_window_bits or 15)
+    require(extensions[0].local_max_window_bits == own, answer)
     require(extensions[0].remote_max_window_bits == int(said.get("client_max_window_bits") or 15), answer)
 
 
@@ -348,6 +350,7 @@ def fits(offer: Any, agreed: Any, factory: Any) -> bool:
         # What the client asks of the server must be in the answer; what it doesn't offer to heed must not.
         and ("server_no_context_takeover" not in offered or "server_no_context_takeover" in answer)
         and (not own or int(answer.get("server_max_window_bits", 99)) <= int(own))
+        and (own != "" or "server_max_window_bits" not in answer)
         and (window != "" or "client_max_window_bits" not in answer)
         and (not window or int(answer.get("client_max_window_bits", 99)) <= int(window))
         and (not factory.server_no_context_takeover or "server_no_context_takeover" in answer)
@@ -355,9 +358,9 @@ def fits(offer: Any, agreed: Any, factory: Any) -> bool:
 
 
 def check_client(sent: Headers, flags: int, bits: int) -> None:
-    client_bits = True if flags & 8 else configured_bits(bits >> 4, 9)
+    client_bits = True if flags & 8 else configured_bits(bits >> 4)
     factory = deflate.ClientPerMessageDeflateFactory(
-        bool(flags & 2), bool(flags & 4), configured_bits(bits & 15, 8), client_bits
+        bool(flags & 2), bool(flags & 4), configured_bits(bits & 15), client_bits
     )
     offered = dict(factory.get_request_params())
     client = ClientProtocol(parse_uri("ws://localhost/"), extensions=[factory])

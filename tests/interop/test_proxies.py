@@ -1,5 +1,7 @@
 """Our client through real proxies: HTTP, HTTP over TLS, and SOCKS, with and without credentials, on each event loop.
 
+Two of each kind: small ones, and those that companies have: squid and dante. And the SOCKS proxy of ssh.
+
 Charter: starts the proxies, which ``debian-packages.txt`` names, and plays both ends of the tunnel itself. Needs
 python-socks.
 """
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import pwd
 import queue
 import shutil
 import socket
@@ -25,14 +29,17 @@ from typing import Any
 import pytest
 
 from interop.test_loops import OPENSSL
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect, process_exception
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import InvalidProxyStatus, ProxyError
+from websockets.exceptions import ConnectionClosed, InvalidProxyStatus, ProxyError
 
 # How long a proxy may take to listen, and to end. Only failures ever wait that long.
 TIMEOUT = 30
 
 CREDENTIALS = "user:sec%72et@"
+
+# A port that squid and dante are told to refuse. It is never connected to.
+FORBIDDEN = 9
 
 
 def program(name: str) -> str:
@@ -64,6 +71,10 @@ def running(port: int, *command: str | Path) -> Iterator[int]:
             output.seek(0)
             pytest.fail(f"{command[0]} doesn't listen\n{output.read()}", pytrace=False)
         finally:
+            # squid has shared memory, and processes that help it, which it removes in the end.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TIMEOUT)
             process.kill()
 
 
@@ -90,6 +101,46 @@ def tinyproxy(folder: Path, auth: bool) -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def squid(folder: Path, auth: bool) -> Iterator[int]:
+    """Run squid, which speaks HTTP."""
+    port = free_port()
+    # As root it becomes somebody else, who must be able to read this.
+    with tempfile.TemporaryDirectory() as readable:
+        Path(readable).chmod(0o755)
+        passwords = Path(readable, "passwords")
+        passwords.write_text("user:$apr1$websocke$6V6IHQy0Ei7IfeMH7E5sk1\n")
+        config = folder / f"squid{port}.conf"
+        config.write_text(
+            f"""
+            http_port 127.0.0.1:{port}
+            {"cache_effective_user nobody" if os.getuid() == 0 else ""}
+            pid_filename none
+            access_log none
+            cache_log /dev/null
+            cache deny all
+            coredump_dir none
+            netdb_filename none
+            pinger_enable off
+            visible_hostname localhost
+            shutdown_lifetime 0 seconds
+            dns_nameservers 127.0.0.1
+            dns_timeout 1 seconds
+            dns_retransmit_interval 1 seconds
+            auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
+            auth_param basic children 1 startup=1
+            acl known proxy_auth REQUIRED
+            acl forbidden port {FORBIDDEN}
+            http_access deny forbidden
+            http_access allow {"known" if auth else "all"}
+            http_access deny all
+            """
+        )
+        # The name keeps its shared memory apart from that of others.
+        with running(port, program("squid"), "-N", "-n", f"tests{port}", "-d", "1", "-f", config):
+            yield port
+
+
+@contextlib.contextmanager
 def stunnel(folder: Path, auth: bool) -> Iterator[int]:
     """Run a proxy that speaks HTTP over TLS."""
     port = free_port()
@@ -109,6 +160,65 @@ def microsocks(folder: Path, auth: bool) -> Iterator[int]:
     port = free_port()
     options = ["-u", "user", "-P", "secret"] if auth else []
     with running(port, program("microsocks"), "-i", "127.0.0.1", "-p", str(port), *options):
+        yield port
+
+
+@contextlib.contextmanager
+def dante(folder: Path, auth: bool) -> Iterator[int]:
+    """Run dante, which speaks SOCKS 5; it could ask for passwords, but only those of the system's users."""
+    assert not auth
+    port = free_port()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    config = folder / f"dante{port}.conf"
+    config.write_text(
+        f"""
+        errorlog: stderr
+        logoutput: stderr
+        internal: 127.0.0.1 port = {port}
+        external: lo
+        clientmethod: none
+        socksmethod: none
+        user.privileged: {user}
+        user.unprivileged: {user}
+        client pass {{ from: 0/0 to: 0/0 }}
+        socks block {{ from: 0/0 to: 0/0 port = {FORBIDDEN} }}
+        socks pass {{ from: 0/0 to: 0/0 }}
+        """
+    )
+    with running(port, program("danted"), "-f", config):
+        yield port
+
+
+@contextlib.contextmanager
+def ssh(folder: Path, auth: bool) -> Iterator[int]:
+    """Run the SOCKS proxy of an ssh client, and the server that it leads through; neither knows of passwords."""
+    assert not auth
+    port, server_port = free_port(), free_port()
+    for name in ("host", "client"):
+        key = folder / f"{name}{port}"
+        command: list[str | Path] = [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key]
+        subprocess.run(command, stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=True)
+    config = folder / f"sshd{port}.conf"
+    config.write_text(
+        f"Port {server_port}\nListenAddress 127.0.0.1\nHostKey {folder}/host{port}\nPidFile none\nUsePAM no\n"
+        f"AuthorizedKeysFile {folder}/client{port}.pub\nStrictModes no\nPermitRootLogin yes\n"
+    )
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself up
+    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ExitOnForwardFailure=yes"]
+    client: list[str | Path] = [
+        program("ssh"),
+        "-N",
+        "-D",
+        f"127.0.0.1:{port}",
+        "-p",
+        f"{server_port}",
+        "-i",
+        folder / f"client{port}",
+    ]
+    client += ["-F", "none", *(f"-o{option}" for option in options), "127.0.0.1"]
+    # sshd wants to be called by its full name.
+    with running(server_port, program("sshd"), "-D", "-e", "-f", config), running(port, *client):
         yield port
 
 
@@ -145,9 +255,22 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(folder, *servers, trusted)
 
 
-Kind = tuple[str, Callable[[Path, bool], contextlib.AbstractContextManager[int]]]
+Start = Callable[[Path, bool], contextlib.AbstractContextManager[int]]
 
-KINDS: list[Kind] = [("http", tinyproxy), ("https", stunnel), ("socks5", microsocks), ("socks5h", microsocks)]
+# Scheme, program, and whether it can be told to ask for credentials.
+KINDS: list[tuple[str, Start, bool]] = [
+    ("http", tinyproxy, True),
+    ("http", squid, True),
+    ("https", stunnel, True),
+    ("socks5", microsocks, True),
+    ("socks5h", microsocks, True),
+    ("socks5", dante, False),
+    ("socks5h", dante, False),
+    ("socks4a", ssh, False),
+    ("socks5h", ssh, False),
+]
+
+CASES = [(scheme, start, auth) for scheme, start, can_ask in KINDS for auth in (False, True)[: 1 + can_ask]]
 
 
 @dataclass(frozen=True)
@@ -166,19 +289,18 @@ class RunningProxy:
         return options | ({"proxy_ssl": self.trusted} if self.scheme == "https" else {})
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=[scheme for scheme, _ in KINDS])
-def kind(request: pytest.FixtureRequest) -> Kind:
-    """Give each kind of proxy."""
-    result: Kind = request.param
-    return result
+def describe(case: tuple[str, Start, bool]) -> str:
+    """Return the name of a case, for the names of tests."""
+    scheme, start, auth = case
+    return f"{start.__name__} {scheme}{' with credentials' if auth else ''}"
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["open", "with credentials"])
-def proxy(request: pytest.FixtureRequest, kind: Kind, certificates: Certificates) -> Iterator[RunningProxy]:
+@pytest.fixture(scope="module", params=CASES, ids=describe)
+def proxy(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[RunningProxy]:
     """Run each proxy, without and with credentials."""
-    scheme, start = kind
-    with start(certificates.folder, request.param) as port:
-        yield RunningProxy(scheme, port, request.param, certificates.trusted)
+    scheme, start, auth = request.param
+    with start(certificates.folder, auth) as port:
+        yield RunningProxy(scheme, port, auth, certificates.trusted)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -201,9 +323,12 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 async def echo(connection: ServerConnection) -> None:
-    """Send back each message."""
+    """Send back each message, or close with the code that it asks for."""
     async for message in connection:
-        await connection.send(message)
+        if isinstance(message, str) and message.startswith("close "):
+            await connection.close(int(message.split()[1]), "as you wish")
+        else:
+            await connection.send(message)
 
 
 @contextlib.asynccontextmanager
@@ -302,16 +427,147 @@ def test_wrong_credentials(proxy: RunningProxy, credentials: str, servers: Serve
     run(main())
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1011, 1012, 3000, 4999])
+def test_close_codes(proxy: RunningProxy, code: int, servers: Servers) -> None:
+    async def main() -> None:
+        async with connect(servers.plain, **proxy.options()) as connection:
+            await connection.send(f"close {code}")
+            with pytest.raises(ConnectionClosed) as raised:
+                await connection.recv()
+        assert raised.value.rcvd is not None
+        assert (raised.value.rcvd.code, raised.value.rcvd.reason) == (code, "as you wish")
+        async with connect(servers.plain, **proxy.options()) as connection:
+            await connection.close(code)
+        assert connection.close_code == code
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT))
+
+
 def test_server_that_cannot_be_reached(proxy: RunningProxy, run: Run) -> None:
     async def main() -> None:
         with pytest.raises(ProxyError) as raised:
             await connect(f"ws://localhost:{free_port()}/", **proxy.options())
         if proxy.scheme.startswith("http"):
             assert isinstance(raised.value, InvalidProxyStatus)
-            assert raised.value.response.status_code >= 500
+            assert raised.value.response.status_code in (500, 502, 503)
         assert f"{proxy.scheme}://localhost:{proxy.port}" in raised.value.__notes__[0]
+        # The server may be there later.
+        assert process_exception(raised.value) is None
 
     run(main())
+
+
+def test_name_that_does_not_resolve(proxy: RunningProxy, run: Run) -> None:
+    async def main() -> None:
+        # With these schemes, names are looked up on this side.
+        kind = OSError if proxy.scheme == "socks5" else ProxyError
+        with pytest.raises(kind) as raised:
+            await connect("ws://nowhere.invalid/", open_timeout=TIMEOUT, **proxy.options())
+        assert process_exception(raised.value) is None
+
+    run(main())
+
+
+@pytest.mark.parametrize(("scheme", "start"), [("http", squid), ("socks5", dante), ("socks5h", dante)])
+def test_server_that_is_forbidden(scheme: str, start: Start, certificates: Certificates, run: Run) -> None:
+    async def main(port: int) -> None:
+        # Within a loop, too: what is forbidden will be forbidden.
+        async for _ in connect(f"ws://localhost:{FORBIDDEN}/", proxy=f"{scheme}://localhost:{port}"):
+            pass
+
+    with start(certificates.folder, False) as port, pytest.raises(ProxyError) as raised:
+        run(main(port))
+    if scheme == "http":
+        assert isinstance(raised.value, InvalidProxyStatus)
+        assert raised.value.response.status_code == 403
+    else:
+        assert getattr(raised.value.__cause__, "error_code", None) == 2
+
+
+def test_connecting_again(proxy: RunningProxy, run: Run) -> None:
+    """The server isn't there at first; then it goes away, and comes back."""
+
+    async def main() -> None:
+        port = free_port()
+        seen = []
+        async with asyncio.TaskGroup() as group:
+            server = group.create_task(come_and_go(port))
+            options: dict[str, Any] = proxy.options() | {"reconnect_delays": lambda: itertools.repeat(0.05)}
+            async for connection in connect(f"ws://localhost:{port}/", **options):
+                with contextlib.suppress(ConnectionClosed):
+                    await connection.send("text")
+                    assert await connection.recv() == "text"
+                    await connection.recv()
+                seen.append(connection.close_code)
+                if len(seen) == 2:
+                    break
+            server.cancel()
+        assert seen == [1012, 1012]
+
+    async def come_and_go(port: int) -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            async with serve(echo, "localhost", port) as server:
+                while not server.connections:  # noqa: ASYNC110  # what it waits for has no event
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                server.close(code=1012)
+
+    run(main())
+
+
+def test_proxy_that_restarts(certificates: Certificates, servers: Servers, run: Run) -> None:
+    async def main() -> None:
+        with contextlib.ExitStack() as first:
+            port = first.enter_context(microsocks(certificates.folder, auth=False))
+            attempts = connect(
+                servers.plain, proxy=f"socks5h://localhost:{port}", reconnect_delays=lambda: itertools.repeat(0.05)
+            )
+            async for connection in attempts:
+                await connection.send("text")
+                assert await connection.recv() == "text"
+                if again:
+                    await connection.close()
+                    break
+                await asyncio.to_thread(first.close)
+                await connection.wait_closed()
+                assert connection.close_code == 1006
+                asyncio.get_running_loop().call_later(0.3, restart, port)
+
+    def restart(port: int) -> None:
+        again.append(subprocess.Popen([program("microsocks"), "-i", "127.0.0.1", "-p", str(port)]))
+
+    again: list[subprocess.Popen[bytes]] = []
+    try:
+        run(main())
+    finally:
+        assert len(again) == 1
+        for process in again:
+            process.kill()
+            process.wait()
+
+
+# The transport of a connection that is still closing says that it wasn't closed.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_program_that_ends_in_the_middle(proxy: RunningProxy, servers: Servers) -> None:
+    """No task is left, so that asyncio doesn't say "Task was destroyed but it is pending"."""
+
+    async def listen(opened: asyncio.Event) -> None:
+        async for connection in connect(servers.plain, **proxy.options()):
+            opened.set()
+            async for _ in connection:
+                pass
+
+    async def main() -> None:
+        opened = asyncio.Event()
+        task = asyncio.create_task(listen(opened))
+        await asyncio.wait_for(opened.wait(), TIMEOUT)
+        task.cancel()
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        runner.run(main())
+    assert asyncio.all_tasks(loop) == set()
 
 
 def test_server_that_is_somebody_else(

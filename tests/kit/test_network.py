@@ -247,6 +247,30 @@ async def test_the_next_address_is_tried() -> None:
         assert transport.get_extra_info("sockname")[0] == "::1"
 
 
+@virtual
+async def test_the_next_address_is_tried_while_the_first_does_not_answer() -> None:
+    network().hosts["both"] = ["2001:db8::1", "192.0.2.1"]
+    network().blackhole("2001:db8::1", 80)
+    async with echo_server("192.0.2.1"):
+        for options, seconds in [({}, 0.25), ({"happy_eyeballs_delay": 2}, 2.25)]:
+            transport = await check_echo("both", 80, **options)
+            assert transport.get_extra_info("peername") == ("192.0.2.1", 80)
+            assert loop().time() == START + seconds
+        assert (await network().open("both", 80)).getpeername() == ("192.0.2.1", 80)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(10):
+                await loop().create_connection(Collect, "both", 80, happy_eyeballs_delay=None)
+
+
+@virtual
+async def test_no_address_is_right() -> None:
+    network().hosts["both"] = ["2001:db8::1", "192.0.2.1"]
+    with pytest.raises(ConnectionRefusedError, match="2001:db8::1.*192.0.2.1"):
+        await loop().create_connection(Collect, "both", 80)
+    with pytest.raises(ExceptionGroup, match="create_connection failed"):
+        await loop().create_connection(Collect, "both", 80, all_errors=True)
+
+
 @pytest.mark.parametrize("host", [None, "", ["0.0.0.0", "::"]])
 @virtual
 async def test_listening_everywhere(host: str | list[str] | None) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -15,7 +16,14 @@ from _kit import RawPeer, idle, virtual, wire
 from _kit.asking import uri_of
 from _kit.site import Answer, Asked, let_in, let_in_and_close, redirect, refuse, site
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosedError, InvalidMessage, InvalidURI, NegotiationError, SecurityError
+from websockets.exceptions import (
+    ConnectionClosedError,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidURI,
+    NegotiationError,
+    SecurityError,
+)
 from websockets.http11 import USER_AGENT
 from websockets.legacy.client import Connect, WebSocketClientProtocol, connect
 from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
@@ -51,6 +59,78 @@ async def test_three_uses() -> None:
             assert await client.recv() == "three"
             break
         await idle()
+
+
+class SetUpLate(Connect):
+    """As classes that open the TCP connection themselves do it: nothing is set up before somebody waits."""
+
+    ways: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.ways = []
+        self.arguments = args, kwargs
+
+    def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
+        return self._set_up().__await__()
+
+    async def _set_up(self) -> WebSocketClientProtocol:
+        self.ways.append("__await__")
+        arguments, options = self.arguments
+        super().__init__(*arguments, **options)
+        return await self.__await_impl__()
+
+
+class Waiting(Connect):
+    """A class that overrides the other part."""
+
+    async def __await_impl__(self) -> WebSocketClientProtocol:
+        websocket = await super().__await_impl__()
+        websocket.waited = True  # type: ignore[attr-defined]
+        return websocket
+
+
+@virtual
+async def test_classes_that_have_their_own_way_to_be_awaited() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        connecting = SetUpLate(uri_of(server), max_size=5)
+        client = await connecting
+        assert (client.max_size, connecting.protocol) == (5, client)
+        await client.close()
+        async with SetUpLate(uri_of(server)) as client:
+            await client.send("two")
+            assert await client.recv() == "two"
+        assert client.close_code == 1000
+        again = SetUpLate(uri_of(server))
+        async for client in again:
+            assert client.open
+            if len(again.ways) == 3:
+                break
+        await client.close()
+        assert again.ways == ["__await__"] * 3
+        async with Waiting(uri_of(server)) as client:
+            assert client.waited
+        client = await Waiting(uri_of(server))
+        assert client.waited
+        await client.close()
+
+
+@virtual
+async def test_one_object_for_several_connections() -> None:
+    async with serve(echo, "localhost", 0) as server:
+        connecting = connect(uri_of(server))
+        async with connecting as first:
+            async with connecting as second:
+                assert connecting.protocol is second
+            assert second.closed
+        # The last one is what it closes.
+        assert first.open
+        await first.close()
+
+
+@virtual
+async def test_leaving_what_was_not_entered() -> None:
+    with pytest.raises(AttributeError, match=r"^'Connect' object has no attribute 'protocol'$"):
+        await connect("ws://localhost").__aexit__(None, None, None)
 
 
 @virtual
@@ -456,15 +536,46 @@ async def test_redirects() -> None:
 
 
 @virtual
+async def test_a_class_with_fewer_redirects() -> None:
+    class Few(Connect):
+        MAX_REDIRECTS_ALLOWED = 3
+
+    async with site({"/": redirect("/")}) as web:
+        with pytest.raises(SecurityError, match="more than 3 redirects"):
+            await Few(web.uri())
+        assert web.targets == ["/"] * 3
+
+
+@virtual
 async def test_redirect_to_nowhere() -> None:
-    async with site([redirect("http://example.com/")]) as web:
-        with pytest.raises(InvalidURI, match="http://example.com/"):
-            await connect(web.uri())
-    for location, text in (("/a\tb", "not allowed"), ("ws://a b/", "hostname"), ("ws://[::1/", "Invalid IPv6 URL")):
+    for location, text in (
+        ("ftp://example.com/", "ftp://example.com/"),
+        ("/a\tb", "not allowed"),
+        ("ws://a b/", "hostname"),
+        ("ws://[::1/", "Invalid IPv6 URL"),
+        ("ws://caf\xe9/", "UTF-8"),
+    ):
         async with site([redirect(location)]) as web:
             with pytest.raises(InvalidURI, match=text):
                 await connect(web.uri())
             assert len(web.asked) == 1
+    async with site([redirect("")]) as web:
+        with pytest.raises(InvalidHeader, match="^empty Location header$"):
+            await connect(web.uri())
+
+
+@virtual
+async def test_redirects_as_servers_write_them() -> None:
+    answers: dict[str, Answer] = {
+        "/a": redirect("/caf\xc3\xa9#top"),
+        "/caf%C3%A9": redirect("http://localhost:8000/caf\xe9 %C3%A9"),
+        "/caf%E9%20%C3%A9": keep_open(b"HTTP/1.1 103 x\r\n\r\nHTTP/1.0 302\r\nLocation:\r\n /d\r\n\r\nsome text"),
+        "/d": let_in,
+    }
+    async with site(answers, port=8000) as web:
+        async with connect(web.uri("/a")) as client:
+            assert client.path == "/d"
+        assert web.targets == list(answers)
 
 
 @virtual

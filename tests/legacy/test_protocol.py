@@ -28,6 +28,7 @@ from websockets.legacy.client import WebSocketClientProtocol, connect
 from websockets.legacy.protocol import GONE, UNCALLED, WebSocketCommonProtocol
 from websockets.legacy.server import WebSocketServerProtocol, serve
 from websockets.protocol import State
+from websockets.typing import Subprotocol
 
 
 @asynccontextmanager
@@ -125,6 +126,63 @@ async def test_members_of_a_connection() -> None:
             assert (websocket.close_code, websocket.close_reason, client.latency) == (None, None, 0)
             await (await client.ping())
         assert (client.close_code, client.close_reason) == (1000, "")
+
+
+@virtual
+async def test_members_that_a_program_sets() -> None:
+    async with opened(ping_interval=None) as (websocket, peer):
+        websocket.ping_interval, websocket.ping_timeout, websocket.close_timeout = 5, 7, 3
+        assert (websocket.ping_interval, websocket.ping_timeout, websocket.close_timeout) == (5, 7, 3)
+        start = asyncio.get_running_loop().time()
+        assert (await peer.read_frame()).opcode == wire.PING
+        assert (await peer.read_frame()).opcode == wire.CLOSE
+        waiter = websocket.connection_lost_waiter
+        assert not waiter.done()
+        await asyncio.shield(waiter)
+        assert asyncio.get_running_loop().time() - start == pytest.approx(15, abs=0.1)
+    with pytest.raises(ValueError, match=r"^close_timeout must be .*, not -1$"):
+        websocket.close_timeout = -1
+
+
+@virtual
+async def test_names_that_a_class_uses_for_itself() -> None:
+    class Own(WebSocketServerProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.id, self.request, self.response = 1, 2, 3  # type: ignore[assignment]
+            super().__init__(*args, **kwargs)
+
+        def connection_open(self) -> None:
+            self.subprotocol, self.extensions = Subprotocol("mine"), []
+
+    async def handler(websocket: Any, path: str) -> None:
+        assert (websocket.id, websocket.request, websocket.response) == (1, 2, 3)
+        await websocket.send(f"{path} {websocket.subprotocol} {websocket.extensions}")
+
+    with pytest.warns(DeprecationWarning, match="remove second argument"):
+        serving = serve(handler, "localhost", 0, create_protocol=Own)
+    async with serving as server, connect(uri_of(server, "/a"), compression=None) as client:
+        assert await client.recv() == "/a mine []"
+
+
+@virtual
+async def test_max_size_that_a_program_sets() -> None:
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        await websocket.recv()
+        await websocket.send("x" * 1000)
+        await websocket.wait_closed()
+
+    async with serve(handler, "localhost", 0) as server:
+        for size in (None, 1000, 999):
+            client = await connect(uri_of(server), max_size=1)
+            client.max_size = size
+            assert client.max_size == size
+            await client.send("now")
+            if size == 999:
+                with pytest.raises(ConnectionClosedError, match="1009"):
+                    await client.recv()
+            else:
+                assert len(await client.recv()) == 1000
+            await client.close()
 
 
 @virtual

@@ -60,6 +60,17 @@ async def leave(peer: RawPeer) -> None:
     peer.close()
 
 
+@virtual
+async def test_target_in_absolute_form() -> None:
+    async def handler(websocket: WebSocketServerProtocol) -> None:
+        await websocket.send(f"{websocket.path} {websocket.request_headers['Host']}")
+
+    async with serving(handler) as server:
+        peer = await enter(server, request("http://example.com/chat?a", host="other"))
+        assert (await peer.read_frame()).payload == b"/chat?a example.com"
+        peer.reset()
+
+
 def messages(caplog: pytest.LogCaptureFixture, level: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelname == level]
 

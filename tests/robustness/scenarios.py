@@ -164,11 +164,13 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         ),
         71: S(
             "An answer without end, or one that drips",
-            "the limits of a server's handshake, 1 MiB for a body; `open_timeout`",
+            "the limits of a server's handshake, 16 interim responses, 1 MiB for a body; `open_timeout`. A refusal "
+            "whose body isn't whole is an `InvalidStatus` with what came of it",
         ),
         72: S(
             "Redirects: in circles, to other origins, to no encryption",
-            "ten attempts; `ws` and `wss` only; `SecurityError` from `wss` to `ws`; credentials stay with their origin",
+            "ten attempts; `ws` and `wss` only, also written `http` and `https`; `SecurityError` from `wss` to `ws`; "
+            "credentials stay with their origin",
         ),
         73: S("Credentials in a URI", "in no error, no log, no `repr`"),
         74: S(

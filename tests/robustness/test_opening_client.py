@@ -7,7 +7,9 @@ import contextlib
 import multiprocessing
 import os
 import re
+import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -89,7 +91,7 @@ UNASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bits out of all range": ({"Sec-WebSocket-Extensions": f"permessage-deflate; server_max_window_bits={10**30}"}, {}),
     "bits below range": ({"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=7"}, {}),
     "bits with a zero": ({"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=08"}, {}),
-    "bits of ours": ({"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=8"}, {}),
+    "bits of ours": ({"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=7"}, {}),
     "subprotocol": ({"Sec-WebSocket-Protocol": "chat"}, {}),
     "another subprotocol": ({"Sec-WebSocket-Protocol": "x"}, {"subprotocols": ["chat"]}),
     "subprotocol in another case": ({"Sec-WebSocket-Protocol": "CHAT"}, {"subprotocols": ["chat"]}),
@@ -177,24 +179,27 @@ ENDLESS: dict[str, tuple[bytes, bytes, int, type[Exception]]] = {
     "status line": (b"HTTP/1.1 101 ", b"a", MAX_LINE_LENGTH, InvalidHandshake),
     "header": (wire.response()[:-2] + b"a: ", b"b", MAX_LINE_LENGTH, InvalidMessage),
     "headers": (wire.response()[:-2], b"a: b\r\n", MAX_NUM_HEADERS * 6, InvalidMessage),
-    "body": (wire.response(500), b"a", MAX_BODY_SIZE, InvalidMessage),
+    "body": (wire.response(500), b"a", MAX_BODY_SIZE, InvalidStatus),
+    "announced body": (wire.response(500, {"Content-Length": "9" * 18}), b"a", MAX_BODY_SIZE, InvalidStatus),
+    "interim responses": (b"", wire.response(103), 16 * len(wire.response(103)), InvalidMessage),
+    "folded header": (wire.response()[:-2] + b"a: b\r\n", b" \r\n", MAX_LINE_LENGTH, InvalidMessage),
     "chunks": (
         wire.response(500, {"Transfer-Encoding": "chunked"}),
         b"8\r\n12345678\r\n",
         MAX_BODY_SIZE * 13 // 8,
-        InvalidMessage,
+        InvalidStatus,
     ),
     "chunk extension": (
         wire.response(500, {"Transfer-Encoding": "chunked"}) + b"1;",
         b"a",
         MAX_LINE_LENGTH,
-        InvalidMessage,
+        InvalidStatus,
     ),
     "trailers": (
         wire.response(500, {"Transfer-Encoding": "chunked"}) + b"0\r\n",
         b"a: b\r\n",
         MAX_NUM_HEADERS * 6,
-        InvalidMessage,
+        InvalidStatus,
     ),
 }
 
@@ -218,6 +223,30 @@ async def test_s71_endless_answers(start: bytes, more: bytes, most: int, kind: t
     assert sent < most + 3 * 65_536 + 1000 * len(more)
 
 
+@scenario(71)
+@each_loop
+@pytest.mark.parametrize("end", ["silence", "stream", "reset"])
+async def test_s71_a_refusal_without_the_end_of_its_body(end: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.0 503\r\nContent-Length: 100\r\n\r\nbecause")
+        await writer.drain()
+        if end == "silence":
+            await reader.read()
+        elif end == "reset":
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(InvalidStatus, match="HTTP 503$") as caught:
+            await connect(f"ws://127.0.0.1:{port}/", proxy=None, open_timeout=0.1 if end == "silence" else 10)
+        assert caught.value.response.body == b"because"
+        assert isinstance(caught.value.__cause__, TimeoutError if end == "silence" else EOFError)
+
+
 # --------------------------------------------------------------------------------------------------------- redirects
 
 
@@ -232,7 +261,10 @@ async def test_s71_endless_answers(start: bytes, more: bytes, most: int, kind: t
         ("/a b", SecurityError),
         ("ws://local host/", InvalidURI),
         ("/a\tb", InvalidURI),
-        ("", SecurityError),
+        ("", InvalidHeader),
+        ("#a", SecurityError),
+        ("http://localhost:0/", OSError),
+        ("/\xff", SecurityError),
     ],
 )
 @virtual

@@ -819,13 +819,15 @@ Decoder_under_way(Decoder *self, void *Py_UNUSED(closure))
 
 static PyGetSetDef Decoder_getset[] = {
     {"under_way", (getter)Decoder_under_way, NULL, "Whether a frame has begun whose payload hasn't arrived whole.", NULL},
-    {"failure", (getter)Decoder_get_failure, NULL, "None, or a tuple that begins with a close code."},
+    {"failure", (getter)Decoder_get_failure, NULL, "None, or a tuple that begins with a close code.", NULL},
     {NULL},
 };
 
 static PyMemberDef Decoder_members[] = {
     {"ended", T_BOOL, offsetof(Decoder, ended), READONLY, "Whether a Close frame was seen; input after it is ignored."},
     {"heard", T_BOOL, offsetof(Decoder, heard), 0, "Set whenever anything arrives; to be cleared by who wants to know."},
+    {"max_fragment", T_LONGLONG, offsetof(Decoder, max_fragment), 0, "Largest payload of a data frame, -1 for any."},
+    {"max_message", T_LONGLONG, offsetof(Decoder, max_message), 0, "Largest message in bytes, -1 for any."},
     {"messages", T_ULONGLONG, offsetof(Decoder, messages), READONLY, "How many messages arrived whole."},
     {"payload_bytes", T_ULONGLONG, offsetof(Decoder, payload_bytes), READONLY, "Bytes of payload in data frames."},
     {NULL},

@@ -26,6 +26,8 @@ class FrameDecoder:
     failure: tuple[Any, ...] | None
     ended: bool
     heard: bool
+    max_fragment: int
+    max_message: int
     messages: int
     payload_bytes: int
     @property

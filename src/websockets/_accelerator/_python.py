@@ -179,6 +179,7 @@ class FrameDecoder:
             the frame, limit, bytes of the message before it)``. Once it is set, input is ignored.
         ended: whether a Close frame was seen; input after it is ignored.
         heard: set whenever anything arrives; to be cleared by whoever wants to know.
+        max_fragment, max_message: the limits; they may be changed, and count from the next header on.
         messages: how many messages arrived whole.
         payload_bytes: bytes of payload in data frames that arrived whole.
     """
@@ -189,8 +190,6 @@ class FrameDecoder:
         "_left",
         "_mask",
         "_masked",
-        "_max_fragment",
-        "_max_message",
         "_opcode",
         "_payload",
         "_received",
@@ -202,6 +201,8 @@ class FrameDecoder:
         "ended",
         "failure",
         "heard",
+        "max_fragment",
+        "max_message",
         "messages",
         "payload_bytes",
     )
@@ -214,8 +215,8 @@ class FrameDecoder:
         self.payload_bytes = 0
         self._masked = masked
         self._reserved = reserved
-        self._max_fragment = max_fragment
-        self._max_message = max_message
+        self.max_fragment = max_fragment
+        self.max_message = max_message
         self._text = text
         self._errors = _HEAD_ERRORS[reserved]
         self._tail = b""  # a header that is still incomplete
@@ -308,10 +309,10 @@ class FrameDecoder:
         # What is compressed must fit when it is inflated, which isn't known yet.
         compressed = (head if head & 0x0F else self._opcode) & RSV_COMPRESSED
         allowed = _deflate_bound if compressed else int
-        if self._max_fragment >= 0 and size > allowed(self._max_fragment):
-            raise _Refusal(1009, size, self._max_fragment, 0)
-        if self._max_message >= 0 and self._received + size > allowed(self._max_message):
-            raise _Refusal(1009, size, self._max_message, self._received)
+        if self.max_fragment >= 0 and size > allowed(self.max_fragment):
+            raise _Refusal(1009, size, self.max_fragment, 0)
+        if self.max_message >= 0 and self._received + size > allowed(self.max_message):
+            raise _Refusal(1009, size, self.max_message, self._received)
 
     def _start_payload(self, head: int, size: int) -> None:
         """Remember a frame of which only the header is sure to be here. The buffer grows with what arrives."""

@@ -23,6 +23,7 @@ __all__ = [
     "PLAIN_LOOPS",
     "RUNNING_TASKS",
     "brings_bytes",
+    "connects_as_known",
     "current_task",
     "end_socket",
     "note_loop",
@@ -56,6 +57,21 @@ def note_loop(loop: asyncio.AbstractEventLoop) -> None:
     method = getattr(uvloop, "run_until_complete", None)
     if method is not None and type(loop).run_until_complete is method:
         PLAIN_LOOPS.add(method)
+
+
+# Packages whose loops do in create_connection() what asyncio's do.
+_LOOPS_AS_KNOWN = {"asyncio", "uvloop", "winloop", "aiofastnet"}
+
+
+def connects_as_known(loop: Any) -> bool:
+    """Whether ``create_connection()`` of a loop is that of asyncio's loops, of uvloop's or of aiofastnet's.
+
+    Another one may not lead to the network at all, or be there to see the name of every host.
+    """
+    method = loop.create_connection
+    # aiofastnet puts functions with the loop as their first argument in the place of methods.
+    module: str = getattr(getattr(method, "func", method), "__module__", None) or ""
+    return module.partition(".")[0] in _LOOPS_AS_KNOWN
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks

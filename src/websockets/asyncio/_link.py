@@ -48,10 +48,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _logger: LoggerLike | None = None
     _entry: Entry[Ringing] | None = None
     _closing: asyncio.Future[None] | None = None
+    _lost_waiter: asyncio.Future[None] | None = None
     _rest: bytes = b""  # what was read and not yet taken in
     _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
     _write_error: Exception | None = None
+    _addresses: tuple[Any, Any] | None = None  # ours and the peer's, once the transport can't be asked any more
 
     def __init__(
         self,
@@ -82,7 +84,19 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             protocol.logger = self.logger
 
     def _address(self, name: str) -> Any:
-        return self.transport.get_extra_info(name)
+        if self._addresses is None:
+            return self.transport.get_extra_info(name)
+        return self._addresses[name == "peername"]
+
+    def _keep_addresses(self) -> None:
+        # Some transports tell of the end of a connection that they never told of.
+        if self._addresses is None and hasattr(self, "transport"):
+            self._addresses = self._address("sockname"), self._address("peername")
+
+    def _set_time(self, name: str, seconds: float | None) -> None:
+        self._session.set_time(name, seconds, self.loop.time())
+        if not self._lost:
+            self._schedule()
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
@@ -133,6 +147,20 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         # Many may wait; one that is cancelled must not wake the others.
         await asyncio.shield(self._closing)
 
+    @property
+    def connection_lost_waiter(self) -> asyncio.Future[None]:
+        """A future that is done when the TCP connection is over; :meth:`wait_closed` waits for the same.
+
+        Whoever is cancelled while waiting for a future cancels it, for all who have it; :func:`asyncio.shield` prevents
+        that.
+        """
+        waiter = self._lost_waiter
+        if waiter is None or waiter.cancelled():
+            waiter = self._lost_waiter = self.loop.create_future()
+            if self._lost:
+                waiter.set_result(None)
+        return waiter
+
     async def _raise_closed(self) -> NoReturn:
         """Tell the user that the connection is closed, once it is and the reason is known.
 
@@ -162,6 +190,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._write_limit)
+        if transport.get_extra_info("sslcontext") is not None:
+            # TLS has left the socket by the time it tells that the connection is over.
+            self._keep_addresses()
 
     def _receive_data(self, data: BytesLike) -> None:
         """Take in what a read gave; whoever waits for a message goes on before this returns.
@@ -314,6 +345,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
+        self._keep_addresses()
         waiters = self._session.connection_lost(exc)
         self._lost = True
         if self._entry is not None:
@@ -326,8 +358,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         for waiter in waiters:
             _reject(waiter, self._session.close_exc())
         self._wake_drainers()
-        if self._closing is not None and not self._closing.done():
-            self._closing.set_result(None)
+        for future in (self._closing, self._lost_waiter):
+            if future is not None and not future.done():
+                future.set_result(None)
         if self._receiver is not None:
             # A class may have more to do before tasks see that the connection is over.
             if (type(self).connection_lost.__module__ or "").startswith(_OURS):
@@ -477,15 +510,23 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if now < session.due_at:
             self._schedule()
         elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
-            self._abort()
+            self._end_now()
         else:
             self._attend()
             if self._muted:
                 self._listen()
 
+    def _end_now(self) -> None:
+        """Abort the TCP connection; a last Close goes to the network if there is room for it."""
+        try:
+            if self._session.restless:
+                self._attend()
+        finally:
+            self._abort()
+
     def _traffic(self) -> tuple[int, ...]:
         """Numbers that change when data pass, either way."""
-        seen, decoder = self.statistics, self.protocol._decoder
+        seen, decoder = self._counted(), self.protocol._decoder
         return (
             *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
             # A large frame that is still arriving: no other can be in between.

@@ -22,15 +22,27 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..exceptions import ProxyError
-from ..proxy import ConnectReader, Proxy, build_connect_request, get_proxy, parse_proxy
-from ..uri import WebSocketURI
+from ..proxy import (
+    ASKING,
+    OPENING,
+    REACHING_SOCKS,
+    SECURING,
+    ConnectReader,
+    Proxy,
+    Route,
+    build_connect_request,
+    find_proxy,
+    parse_proxy,
+)
+from ..uri import WebSocketURI, lookup_name, tls_name
+from ._dial import open_connection
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from .connection import Connection
 
-__all__ = ["choose_proxy", "connect_through", "without_proxy"]
+__all__ = ["choose_route", "connect_through", "without_proxy"]
 
 C = TypeVar("C", bound="Connection")
 
@@ -60,10 +72,10 @@ SYSTEM_WAITS = sys.platform in ("darwin", "win32")
 # --------------------------------------------------------------------------------------------------------- which proxy
 
 
-async def choose_proxy(
+async def choose_route(
     setting: str | Literal[True] | None, uri: WebSocketURI, arguments: Mapping[str, Any]
-) -> Proxy | None:
-    """The proxy to use, or None.
+) -> Route | None:
+    """The way through the proxy to use, or None.
 
     Parameters:
         setting: what the user says: a URI, True for the proxy of the system, or None.
@@ -75,11 +87,13 @@ async def choose_proxy(
     """
     if setting is None or arguments.get("unix") or arguments.get("sock") is not None:
         return None
+    # The connection may lead elsewhere than the URI says.
+    host, port = arguments.get("host") or uri.host, arguments.get("port") or uri.port
+    end = dataclasses.replace(uri, host=host, port=port)
     if setting is not True:
-        return parse_proxy(setting)
-    end = _end_of_tunnel(uri, arguments)
-    found = await asyncio.to_thread(get_proxy, end) if SYSTEM_WAITS else get_proxy(end)
-    return None if found is None else parse_proxy(found)
+        return Route(parse_proxy(setting), end)
+    proxy = await asyncio.to_thread(find_proxy, end) if SYSTEM_WAITS else find_proxy(end)
+    return None if proxy is None else Route(proxy, end)
 
 
 def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
@@ -88,25 +102,19 @@ def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
     return {name: value for name, value in arguments.items() if name not in unused}
 
 
-def _end_of_tunnel(uri: WebSocketURI, arguments: Mapping[str, Any]) -> WebSocketURI:
-    """Where the connection leads, which may be elsewhere than the URI says."""
-    return dataclasses.replace(uri, host=arguments.get("host") or uri.host, port=arguments.get("port") or uri.port)
-
-
 # ------------------------------------------------------------------------------------------------------------ which way
 
 
 async def connect_through(
-    proxy: Proxy, uri: WebSocketURI, factory: Callable[[], C], arguments: Mapping[str, Any], user_agent: str | None
+    route: Route, factory: Callable[[], C], arguments: Mapping[str, Any], user_agent: str | None
 ) -> C:
     """Connect to a server through a proxy.
 
     Parameters:
-        proxy: the proxy.
-        uri: what the user connects to.
+        route: where the tunnel leads, and through which proxy; it is told how far the connection gets.
         factory: makes the connection.
         arguments: as without a proxy; those about TLS apply to the server, or to the proxy if they begin with
-            "proxy_"; ``host`` and ``port`` are the server's; the others apply to the TCP connection to the proxy.
+            "proxy_"; ``host`` and ``port`` don't count; the others apply to the TCP connection to the proxy.
         user_agent: how we introduce ourselves to the proxy; None to say nothing.
 
     Raises:
@@ -115,21 +123,18 @@ async def connect_through(
         ValueError: options contradict each other or the proxy.
         ImportError: the proxy speaks SOCKS, and python-socks isn't installed.
     """
-    end = _end_of_tunnel(uri, arguments)
+    proxy = route.proxy
     to_proxy = {name: value for name, value in arguments.items() if name not in ("host", "port", "unix")}
     to_server = {name: to_proxy.pop(name) for name in TLS if name in to_proxy}
     proxy_tls = {name: to_proxy.pop(f"proxy_{name}") for name in TLS if f"proxy_{name}" in to_proxy}
     to_proxy |= _checked_tls(proxy, proxy_tls)
-    try:
-        if proxy.scheme in SOCKS:
-            sock = await _connect_socks(proxy, end, to_proxy)
-            return await _open_tunnel(None, {"sock": sock}, factory, to_server)
-        request = build_connect_request(proxy, end, user_agent)
-        return await _open_tunnel(request, {"host": proxy.host, "port": proxy.port, **to_proxy}, factory, to_server)
-    except BaseException as exc:
-        # Otherwise nobody would know that the address which can't be reached isn't the server's.
-        exc.add_note(f"The connection to {end.host} port {end.port} goes through the proxy {proxy}")
-        raise
+    if proxy.scheme in SOCKS:
+        route.stage = REACHING_SOCKS
+        sock = await _connect_socks(proxy, route.end, to_proxy)
+        return await _open_tunnel(route, None, {"sock": sock}, factory, to_server)
+    request = build_connect_request(proxy, route.end, user_agent)
+    to_proxy |= {"host": lookup_name(proxy.host), "port": proxy.port}
+    return await _open_tunnel(route, request, to_proxy, factory, to_server)
 
 
 def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
@@ -141,7 +146,7 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
     if proxy.scheme == "https":
         if "ssl" in given and given["ssl"] is None:
             raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
-        return {"ssl": True, "server_hostname": proxy.host, **given}
+        return {"ssl": True, "server_hostname": tls_name(proxy.host), **given}
     if given.get("ssl") is not None:
         article = "an" if proxy.scheme == "http" else "a"
         raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
@@ -151,15 +156,20 @@ def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
 # ---------------------------------------------------------------------------------------------------------- the tunnel
 
 
-async def _open_tunnel(request: bytes | None, to_proxy: Arguments, factory: Callable[[], C], to_server: Arguments) -> C:
+async def _open_tunnel(
+    route: Route, request: bytes | None, to_proxy: Arguments, factory: Callable[[], C], to_server: Arguments
+) -> C:
     """A connection to the server; ``request`` asks the proxy for it, ``to_proxy`` leads to the proxy."""
     # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
     # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await loop.create_connection(lambda: Tunnel(request), **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(request), **to_proxy)
     try:
+        route.stage = ASKING
         await tunnel.answered
+        route.stage = SECURING
         secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)
+        route.stage = OPENING
         connection = factory()
         tunnel.hand_over(secured, connection)
     except BaseException:

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -27,7 +27,7 @@ from ..typing import LoggerLike
 if TYPE_CHECKING:
     from .server import Handler, ServerConnection
 
-__all__ = ["Server"]
+__all__ = ["Server", "socket_name"]
 
 # A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
 # up, or may take a cancellation for something else.
@@ -84,8 +84,8 @@ class Server:
         self._capacity: Capacity[ServerConnection] | None = None
         self._tally = ServerTally()
         self._closing = False
-        self._close_called: asyncio.Future[None] | None = None
         self._closed: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
         self._farewell: tuple[int | None, str] = CloseCode.GOING_AWAY, ""
@@ -109,7 +109,7 @@ class Server:
         self.server = server
         self._kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
         for listening in server.sockets:
-            self.logger.info("server listening on %s", _name(listening))
+            self.logger.info("server listening on %s", socket_name(listening))
 
     def _prepare(
         self, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
@@ -201,11 +201,9 @@ class Server:
             if connection.state is State.CONNECTING:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
-                connection._start_closing(code, reason)
+                connection._close_for_server(code, reason)
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
-        if self._close_called is not None:
-            self._close_called.set_result(None)
 
     def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
@@ -217,12 +215,15 @@ class Server:
             self._limit.cancel()
         self._limit = loop.call_at(when, overdue.set_result, None)
 
-    async def _wait_for_close(self) -> None:
-        if self._close_called is None:
-            self._close_called = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._close_called)
-
     async def _finish(self, overdue: asyncio.Future[None]) -> None:
+        """Wait until everything has ended, and then wake those who wait for that."""
+        try:
+            await self._finish_in_time(overdue)
+        finally:
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+
+    async def _finish_in_time(self, overdue: asyncio.Future[None]) -> None:
         """Wait until everything has ended; when the limit has passed, see to it that it does."""
         ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
         await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
@@ -290,10 +291,14 @@ class Server:
 
         If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
         """
-        if self._closed is None:
-            await self._wait_for_close()
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
+        if self._closed is None or not self._closed.done():
+            # All wait for the same, and go on in the order in which they came: a task that waits from the start has
+            # ended when a program leaves ``async with serve(...)``.
+            if self._over is None:
+                self._over = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._over)
+        if self._closed is not None:
+            await asyncio.shield(self._closed)
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -307,8 +312,9 @@ class Server:
 
     async def serve_forever(self) -> None:
         """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
-        await self.start_serving()
         try:
+            # asyncio lets others run in there, so it may be cancelled there.
+            await self.start_serving()
             await self.wait_closed()
         except asyncio.CancelledError:
             self.close()
@@ -335,9 +341,20 @@ class Server:
         return self._tally.snapshot(len(self.connections), counted)
 
     @property
-    def sockets(self) -> Iterable[socket.socket]:
-        """The listening sockets."""
-        return self._listening.sockets
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets; none once the server is closed."""
+        # uvloop gives a list.
+        return tuple(self._listening.sockets)
+
+    @property
+    def all_connections(self) -> set[ServerConnection]:
+        """The connections from the opening handshake to the end of the handler; a new set each time."""
+        return {connection for connection in self._all if connection.state is not State.CONNECTING}
+
+    @property
+    def handler_tasks(self) -> set[asyncio.Task[None]]:
+        """The tasks that run handlers, each from the request of its connection on; a new set each time."""
+        return {connection._task for connection in self._all if connection._task is not None}
 
     def is_serving(self) -> bool:
         """Whether connections are accepted: the server listens, and none of its sockets was closed.
@@ -412,12 +429,13 @@ class Server:
     def _handle(self, connection: ServerConnection) -> Awaitable[None]:
         handler = cast("Callable[..., Awaitable[None]]", self.handler)
         if self._options.takes_path:
-            assert connection.request is not None
-            return handler(connection, connection.request.path)
+            request = connection._session.request
+            assert request is not None
+            return handler(connection, request.path)
         return handler(connection)
 
 
-def _name(listening: socket.socket) -> str:
+def socket_name(listening: socket.socket) -> str:
     """How the address of a listening socket looks in the log."""
     address = listening.getsockname()
     if isinstance(address, str | bytes):

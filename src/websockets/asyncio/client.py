@@ -7,29 +7,45 @@ redirect, how long to wait: that is decided further down.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from .._deprecated import names_of_old
 from .._layout import share_names
-from .._opening import MAX_REDIRECTS, Backoff, GiveUp, describe, redirect_location, redirected, retry_after
+from .._opening import (
+    MAX_REDIRECTS,
+    Backoff,
+    GiveUp,
+    describe,
+    is_redirect,
+    redirect_location,
+    redirected,
+    retry_after,
+    timed_out,
+)
 from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
-from ..client import ClientProtocol, backoff, process_exception
+from ..client import ClientProtocol, backoff
+from ..client import process_exception as process_exception
 from ..datastructures import HeadersLike
-from ..exceptions import InvalidURI, SecurityError
+from ..exceptions import InvalidHeader, InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
-from ..http11 import USER_AGENT, Request
+from ..frames import CloseCode
+from ..http11 import USER_AGENT, Request, ResponseParser
 from ..protocol import State
+from ..proxy import Route
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
-from ._proxy import choose_proxy, connect_through, without_proxy
+from ._dial import open_connection
+from ._proxy import choose_route, connect_through, without_proxy
 from .connection import Connection
 
-__all__ = ["ClientConnection", "connect", "process_exception", "unix_connect"]
+__all__ = ["ClientConnection", "connect", "unix_connect"]
 
 _process_exception = process_exception
 
@@ -86,8 +102,13 @@ class ClientConnection(Connection):
 
     def _ask(self, request: Request) -> None:
         self._session.request = request
+        self.protocol._parser = self._new_parser()
         self.protocol.send_request(request)
         self._attend()
+
+    def _new_parser(self) -> ResponseParser:
+        """What reads the response. Who follows a redirect doesn't wait for its body, which may never end."""
+        return ResponseParser(enough=is_redirect)
 
     async def _hear(self) -> None:
         """Wait for the response, be it none."""
@@ -115,7 +136,7 @@ share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
@@ -151,14 +172,20 @@ class connect:
         idle_timeout: seconds without data after which the connection is closed with 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
-            ``port`` to connect elsewhere than the URI says... With a proxy, those about TLS apply to the server, while
+            ``port`` to connect elsewhere than the URI says, ``family``, ``local_addr``... When a name has several
+            addresses, they are tried as RFC 8305 says, on any loop: ``happy_eyeballs_delay`` is the time in seconds
+            after which another one is tried while the one before doesn't answer, 0.25 by default; None to try the next
+            one only when the one before has failed. ``interleave`` is how many addresses of the first family come
+            before families take turns, 1 by default; ``all_errors=True`` has a failure be an :exc:`ExceptionGroup`.
+            ``server_hostname`` is the host of the URI by default, without a dot at its end (RFC 6066 section 3) and
+            without a zone. With a proxy, those about TLS apply to the server, while
             ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
             apply to an ``https://`` proxy; the others, to the TCP connection to the proxy.
 
     Raises:
         InvalidURI: ``uri`` isn't a WebSocket URI.
         InvalidProxy: ``proxy``, or what the system says, isn't the URI of a proxy.
-        OSError: the TCP connection fails.
+        OSError: the name isn't known, or the TCP connection fails, for each of its addresses.
         InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
         TimeoutError: it takes too long.
         TypeError: an option has a wrong type, or nobody takes it.
@@ -195,7 +222,7 @@ class connect:
         additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
         options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
         self.uri = uri
-        self._uri = options.uri
+        self.ws_uri = self._uri = options.uri
         self.additional_headers: HeadersLike | None = options.additional_headers
         self.user_agent_header = options.user_agent_header
         self.proxy: str | Literal[True] | None = options.proxy
@@ -203,46 +230,55 @@ class connect:
         self.open_timeout = options.open_timeout
         self.reconnect_delays = options.reconnect_delays or backoff
         self.logger = options.logger
-        self.connection_kwargs = options.arguments
+        self.create_connection_kwargs = options.arguments
         self._protocol = options.protocol
+        # What names the proxy in the error of an attempt through one.
+        self._way = contextlib.ExitStack()
         self._connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
             options.create_connection or ClientConnection, **options.of_connection
         )
-        self.connection: ClientConnection | None = None
-        self._entered = False
 
     # What makes the TCP connection, if not the loop: a network in memory, in tests.
     _streams: Any = None
+    connection: ClientConnection | None = None
+    _entered = False
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
     async def connect(self) -> ClientConnection:
         """Connect, following redirects; see the class for what it raises."""
         limit = asyncio.timeout(self.open_timeout)
+        refusals: list[Exception] = []
         try:
             async with limit:
-                return await self._follow_redirects()
+                return await self._follow_redirects(refusals)
         except TimeoutError as exc:
             # The operating system has time-outs of its own, which say what they are.
-            if limit.expired():
-                raise TimeoutError("timed out during opening handshake") from exc
-            raise
+            if not limit.expired():
+                raise
+            if refusals:
+                raise refusals[0] from exc
+            raise timed_out(exc) from exc
 
-    async def _follow_redirects(self) -> ClientConnection:
+    async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
         location, uri, headers = self.uri, self._uri, self.additional_headers
-        for _ in range(MAX_REDIRECTS):
+        for _ in range(self._redirects()):
             try:
-                return await self._attempt(uri, headers)
+                return await self._attempt(uri, headers, refusals)
             except Exception as exc:
                 target = self._redirect(exc, location)
                 if target is exc:
                     raise
                 if isinstance(target, Exception):
                     raise target from target.__cause__ or exc
-                uri, headers = redirected(target, uri, self.connection_kwargs, headers)
-                check_tls(uri, self.connection_kwargs)
+                uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
+                check_tls(uri, self.create_connection_kwargs)
                 location = target
-        raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+        raise SecurityError(f"more than {self._redirects()} redirects")
+
+    def _redirects(self) -> int:
+        """How many attempts there may be, redirects included."""
+        return MAX_REDIRECTS
 
     def _redirect(self, exc: Exception, location: str) -> Exception | str:
         # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.
@@ -263,32 +299,47 @@ class connect:
         """
         try:
             return redirect_location(exc, self.uri) or exc
-        except InvalidURI as error:
+        except (InvalidURI, InvalidHeader) as error:
             return error
 
-    async def _attempt(self, uri: WebSocketURI, headers: HeadersLike | None) -> ClientConnection:
-        connection = await self._create_connection(uri)
-        try:
-            await connection._open(headers, self.user_agent_header)
-        except BaseException:
-            connection._abort()
-            raise
+    async def _attempt(
+        self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
+    ) -> ClientConnection:
+        """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
+        self.ws_uri = uri
+        with contextlib.ExitStack() as self._way:
+            connection = await self.open_tcp_connection()
+            try:
+                await connection._open(headers, self.user_agent_header)
+            except BaseException:
+                if refusal := connection.protocol._wait_no_longer():
+                    refusals.append(refusal)
+                connection._abort()
+                raise
         return connection
 
-    async def _create_connection(self, uri: WebSocketURI) -> ClientConnection:
+    async def open_tcp_connection(self) -> ClientConnection:
+        """Open a TCP connection, through a proxy if there is one, without the opening handshake. May be overridden.
+
+        Returns:
+            The connection, in the state CONNECTING.
+        """
+        uri = self.ws_uri
+
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
 
         streams = self._streams or asyncio.get_running_loop()
-        kwargs = connection_arguments(uri, self.connection_kwargs)
-        proxy = await choose_proxy(self.proxy, uri, kwargs)
-        if proxy is not None:
-            return await connect_through(proxy, uri, factory, kwargs, self.user_agent_header)
+        kwargs = connection_arguments(uri, self.create_connection_kwargs)
+        route = await choose_route(self.proxy, uri, kwargs)
+        if route is not None:
+            self._way.enter_context(route)
+            return await connect_through(route, factory, kwargs, self.user_agent_header)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
             _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
-            _, connection = await streams.create_connection(factory, **kwargs)
+            _, connection = await open_connection(streams, factory, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses
@@ -301,7 +352,8 @@ class connect:
             raise RuntimeError("connect() isn't reentrant")
         self._entered = True
         try:
-            self.connection = await self.connect()
+            # A class may have a way of its own to be awaited.
+            self.connection = await self
         except BaseException:
             self._entered = False
             raise
@@ -312,42 +364,106 @@ class connect:
     ) -> None:
         connection, self.connection = self.connection, None
         self._entered = False
-        assert connection is not None
+        if connection is None:
+            raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
 
-    async def __aiter__(self) -> AsyncIterator[ClientConnection]:
+    def __aiter__(self) -> AsyncIterator[ClientConnection]:
         """A connection, and another one whenever the body of the loop is done with it, as long as it is iterated.
 
         Raises:
             Exception: what ``process_exception`` says, or the last error once ``reconnect_delays`` has no more.
         """
-        delays = Backoff(self.reconnect_delays)
-        loop = asyncio.get_running_loop()
+        return _Connections(self)
+
+
+class _Connections:
+    """The connections of an iteration over :class:`connect`, one after the other, as an async generator gives them.
+
+    It isn't one. To close a generator that was left, asyncio makes a task; if the program ends then, nobody waits for
+    that task. This here starts to close the connection, and needs no task for it.
+
+    Parameters:
+        connecting: what makes the connections.
+    """
+
+    def __init__(self, connecting: connect) -> None:
+        self._connecting = connecting
+        self._delays = Backoff(connecting.reconnect_delays)
+        self._connection: ClientConnection | None = None
+        self._opened = 0.0
+        self._over = self._running = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ClientConnection:
+        with self._run():
+            if self._over:
+                raise StopAsyncIteration
+            # An error ends the iteration.
+            self._over = True
+            if (connection := await self._leave()) is not None:
+                await self._wait_after_connection(connection)
+            connection = await self._connect()
+            self._over = False
+            return connection
+
+    async def aclose(self) -> None:
+        """Close the last connection, and end the iteration."""
+        with self._run():
+            self._over = True
+            await self._leave()
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            # Any thread may collect this, and the loop may be closed.
+            with contextlib.suppress(RuntimeError):
+                self._connection.loop.call_soon_threadsafe(_start_closing, self._connection)
+
+    @contextlib.contextmanager
+    def _run(self) -> Iterator[None]:
+        if self._running:
+            raise RuntimeError("this iteration over connect() is waiting in another task")
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
+
+    async def _connect(self) -> ClientConnection:
         while True:
             try:
-                connection = await self.connect()
+                self._connection = await self._connecting
             except Exception as exc:
-                await self._wait_after(exc, delays)
-                continue
-            opened = loop.time()
-            try:
-                yield connection
-            finally:
-                await connection.close()
-            try:
-                delay = delays.after_connection(loop.time() - opened)
-            except GiveUp:
-                closed = connection._session.close_exc()
-                raise closed from closed.__cause__
-            if delay:
-                closed = connection._session.close_exc()
-                self.logger.info("connection closed early; reconnecting in %.1f seconds: %s", delay, closed)
-                await asyncio.sleep(delay)
+                await self._wait_after(exc)
+            else:
+                self._opened = self._connection.loop.time()
+                return self._connection
 
-    async def _wait_after(self, exc: Exception, delays: Backoff) -> None:
+    async def _leave(self) -> ClientConnection | None:
+        """Close the last connection, if there is one, and return it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        return connection
+
+    async def _wait_after_connection(self, connection: ClientConnection) -> None:
         """Wait before another attempt, or raise."""
         try:
-            fatal = self.process_exception(exc)
+            delay = self._delays.after_connection(connection.loop.time() - self._opened)
+        except GiveUp:
+            closed = connection._session.close_exc()
+            raise closed from closed.__cause__
+        if delay:
+            closed = connection._session.close_exc()
+            self._connecting.logger.info("connection closed early; reconnecting in %.1f seconds: %s", delay, closed)
+            await asyncio.sleep(delay)
+
+    async def _wait_after(self, exc: Exception) -> None:
+        """Wait before another attempt, or raise."""
+        try:
+            fatal = self._connecting.process_exception(exc)
         except Exception as raised:
             fatal = raised
         if fatal is exc:
@@ -355,11 +471,19 @@ class connect:
         if fatal is not None:
             raise fatal from exc
         try:
-            delay = delays.after_failure(retry_after(exc, time.time()))
+            delay = self._delays.after_failure(retry_after(exc, time.time()))
         except GiveUp:
             raise exc from exc.__cause__
-        self.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, describe(exc))
+        self._connecting.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, describe(exc))
         await asyncio.sleep(delay)
+
+
+def _start_closing(connection: ClientConnection) -> None:
+    """Close a connection that nobody waits for."""
+    if type(connection).close is ClientConnection.close:
+        connection._start_closing(CloseCode.NORMAL_CLOSURE)
+    else:
+        connection.loop.create_task(connection.close())  # overridden by the user
 
 
 def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **kwargs: Any) -> connect:
@@ -373,3 +497,8 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
     return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

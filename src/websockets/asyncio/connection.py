@@ -11,9 +11,10 @@ import gc
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
 
 from .._allowed import CLOSE, check
+from .._deprecated import names_of_old
 from .._messages import (
     MISSING,
     OPCODE_BINARY,
@@ -75,7 +76,8 @@ class Connection(Link):
     Parameters:
         protocol: sans-I/O connection.
         ping_interval: seconds between keepalive pings; None for no keepalive.
-        ping_timeout: seconds to wait for a sign of life after such a ping; None to never give up.
+        ping_timeout: seconds to wait for a sign of life after such a ping; None to never give up. Then a Close with
+            1011 is sent, and the TCP connection ends at once.
         close_timeout: seconds that closing may take before the TCP connection is aborted; None for no limit.
         max_queue: number of frames received and not yet read above which reading pauses, and, as the second item of a
             tuple, the number at which it resumes; None for no limit.
@@ -96,7 +98,8 @@ class Connection(Link):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close(CloseCode.NORMAL_CLOSURE if exc_type is None else CloseCode.INTERNAL_ERROR)
+        # A class may have a close() without parameters.
+        await (self.close() if exc_type is None else self.close(CloseCode.INTERNAL_ERROR))
 
     def __aiter__(self) -> AsyncIterator[Data]:
         """Messages, until the connection closes normally.
@@ -494,3 +497,8 @@ async def _each(items: Iterable[object]) -> AsyncIterator[object]:
 
 def _as_cause(exc: BaseException) -> Exception:
     return exc if isinstance(exc, Exception) else ConnectionAbortedError("sending a fragmented message was cancelled")
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._deprecated import names_of_old
 from .._routing import Routes, require_werkzeug, url_scheme
 from ..http11 import Request, Response
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
@@ -115,3 +116,8 @@ def _after(process_request: ProcessRequest | None, router: Router) -> ProcessReq
         return router.route_request(connection, request) if response is None else response
 
     return process_and_route
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

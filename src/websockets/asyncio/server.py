@@ -15,9 +15,10 @@ import os
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._capacity import RETRY_AFTER
+from .._deprecated import names_of_old
 from .._layout import share_names
 from .._options import ServerOptions, renamed_argument
 from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
@@ -91,6 +92,7 @@ class ServerConnection(Connection):
     _ended: bool = False  # whether that task is over
     _asking: bool = False  # whether it waits for a hook of the user
     _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
+    _closer: asyncio.Task[None] | None = None  # what closes it as its class does
     _beyond: bool = False  # whether there was no room for it when it was accepted
 
     def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
@@ -284,6 +286,21 @@ class ServerConnection(Connection):
             self.protocol.send_response(self._shut())
             self._attend()
 
+    def _close_for_server(self, code: int | None, reason: str) -> None:
+        """The server closes, and so does this connection: by its own ``close()``, if its class or a program has one."""
+        if getattr(self.close, "__func__", None) is Connection.close:
+            self._start_closing(code, reason)
+        else:
+            close: Any = self.close
+            self._closer = self.loop.create_task(self._close_by(close(code, reason), code, reason))
+
+    async def _close_by(self, closing: Awaitable[None], code: int | None, reason: str) -> None:
+        try:
+            await closing
+        except Exception as exc:
+            self.logger.error("closing failed", exc_info=exc)
+            self._start_closing(code, reason)
+
     def _cut_off(self, code: int | None, reason: str) -> None:
         """The server can't wait any longer."""
         if self._task is not None:
@@ -328,7 +345,7 @@ share_names(
     ServerConnection,
     "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task", "_beyond",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
@@ -460,3 +477,8 @@ def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = N
         **kwargs: as for :func:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
     return serve(handler, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

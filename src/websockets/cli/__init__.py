@@ -44,7 +44,9 @@ def _status(arguments: Sequence[str]) -> int:
     except OSError as exc:
         # Standard output, or a file, takes no more; that nobody reads a pipe to its end is no reason to complain.
         if not isinstance(exc, BrokenPipeError):
-            print(f"websockets: error: {exc}", file=sys.stderr)
+            # If it is a terminal that was closed, standard error is gone with it.
+            with contextlib.suppress(OSError):
+                print(f"websockets: error: {exc}", file=sys.stderr)
         _give_up_output()
         return ABNORMAL
     return status

@@ -11,7 +11,6 @@ import contextlib
 import io
 import logging
 import os
-import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
@@ -21,6 +20,7 @@ from ..typing import Data
 from ._format import FORMATS, Display, Style, colour_allowed
 from ._ping import Ping
 from ._screen import Screen, Terminal, read_lines, standard_lines, typed_lines
+from ._signals import ONCE, Interruption, handled
 from ._status import HANDSHAKE, INTERRUPTED, UsageError
 from ._talk import Plan, Talk, contents, on_connection
 from ._target import Target, asker, target_of, visible_uri
@@ -43,8 +43,11 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging for each record."""
-        for line in self.format(record).splitlines():
-            self.screen.complain(line)
+        try:
+            for line in self.format(record).splitlines():
+                self.screen.complain(line)
+        except OSError:  # there is no terminal any more
+            self.handleError(record)
 
 
 def set_up_logs(level: int, screen: Screen) -> None:
@@ -60,21 +63,27 @@ def set_up_logs(level: int, screen: Screen) -> None:
         logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run some work; SIGTERM interrupts it as Ctrl-C does: once in good order, twice at once."""
-    try:
-        return asyncio.run(_interruptible(work))
-    except asyncio.CancelledError:
-        return INTERRUPTED
+def run(work: Coroutine[Any, Any, int], once: frozenset[str] = ONCE) -> int:
+    """Run some work; Ctrl-C, SIGTERM and SIGHUP interrupt it: once in good order, twice at once.
 
+    Parameters:
+        work: the work.
+        once: names of the signals that count once, however often they come.
 
-async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    # Not every platform has it, and only the main thread may.
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await work
+    Returns:
+        The status for the shell.
+    """
+    interruption = Interruption(once)
+
+    async def interruptible() -> int:
+        interruption.begin(asyncio.current_task())
+        return await work
+
+    with handled(interruption):
+        try:
+            return asyncio.run(interruptible())
+        except asyncio.CancelledError:
+            return INTERRUPTED
 
 
 # --------------------------------------------------------------------------------------------------------------- output

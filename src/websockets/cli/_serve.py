@@ -14,7 +14,6 @@ import importlib
 import logging
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -51,6 +50,10 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 Announce = Callable[[list[str]], None]
 
 DEFAULT_PLACE = ("localhost", 8765)
+
+# How long connections and handlers may take to end, in seconds: somewhat longer than close_timeout. After that,
+# handlers are cancelled, and nobody waits for them for more than two seconds.
+CLOSING = 12
 
 # How long a certificate lasts that is made for one run of the server.
 CERTIFICATE_DAYS = 30
@@ -192,7 +195,7 @@ class Service:
 
 
 async def keep_serving(server: Server, secure: bool, listening: Announce) -> int:
-    """Listen until cancelled, then close every connection with 1001 and wait until they are closed.
+    """Listen until cancelled, then close every connection with 1001 and wait until they are closed, or CLOSING seconds.
 
     Parameters:
         server: the server.
@@ -206,6 +209,7 @@ async def keep_serving(server: Server, secure: bool, listening: Announce) -> int
         listening(addresses(server.sockets, secure))
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+        server.close(timeout=CLOSING)
     return OK
 
 
@@ -379,13 +383,14 @@ def serve_with_workers(number: int, service: Service, announce: Announce, screen
 
 
 def serve_in_worker(service: Service, pipe: Connection) -> None:
-    """What a worker does: serve until SIGTERM. Ctrl-C reaches it too, but is for the process above it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a worker does: serve until SIGTERM, which may come from the process above it and to all of them at once."""
     screen = standard_screen()
     set_up_logs(log_level(service.verbose), screen)
     try:
         server = service.server(screen, reuse_port=True)
-        run(keep_serving(server, service.files is not None, pipe.send))
+        run(keep_serving(server, service.files is not None, pipe.send), once=frozenset({"SIGTERM"}))
     except OSError as exc:
-        pipe.send(f"Can't listen: {exc}.")
+        # If it is the pipe, there is nobody to tell.
+        with contextlib.suppress(OSError):
+            pipe.send(f"Can't listen: {exc}.")
         sys.exit(ABNORMAL)

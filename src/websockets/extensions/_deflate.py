@@ -40,14 +40,18 @@ NAME = ExtensionName("permessage-deflate")
 # Bits of the first byte of a frame.
 FIN, RSV1 = 0x80, 0x40
 
-# Window sizes, as powers of two of bytes. zlib inflates a window of 8 bits but can't compress with one.
-MIN_PEER_BITS, MIN_OWN_BITS, MAX_BITS = 8, 9, 15
+# Window sizes, as powers of two of bytes (RFC 7692 section 7.1.2).
+MIN_BITS, MAX_BITS = 8, 15
+
+# The least that zlib makes. It compresses for a window of 8 bits all the same: of any window it leaves the last 262
+# bytes alone, where a longest match and the search for the next one must fit. Of 512 bytes it uses 250, and 256 do.
+MIN_ZLIB_BITS = 9
 
 
-def check_bits(name: str, bits: int | None, least: int) -> None:
+def check_bits(name: str, bits: int | None) -> None:
     """Raise ``ValueError`` if a window is out of range."""
-    if bits is not None and not least <= bits <= MAX_BITS:
-        raise ValueError(f"{name} must be between {least} and {MAX_BITS}, not {bits}")
+    if bits is not None and not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"{name} must be between {MIN_BITS} and {MAX_BITS}, not {bits}")
 
 
 def check_settings(settings: Mapping[str, Any] | None, bits_name: str) -> None:
@@ -104,7 +108,7 @@ class PerMessageDeflate(Extension):
         remote_no_context_takeover: whether the peer forgets, after each message, what it compressed.
         local_no_context_takeover: whether this side does.
         remote_max_window_bits: the peer's window, 8 to 15, as a power of two of bytes.
-        local_max_window_bits: the window of this side, 9 to 15.
+        local_max_window_bits: the window of this side, 8 to 15.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
         threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; 0 by default.
 
@@ -142,8 +146,8 @@ class PerMessageDeflate(Extension):
         *,
         threshold: int = 0,
     ) -> None:
-        check_bits("remote_max_window_bits", remote_max_window_bits, MIN_PEER_BITS)
-        check_bits("local_max_window_bits", local_max_window_bits, MIN_OWN_BITS)
+        check_bits("remote_max_window_bits", remote_max_window_bits)
+        check_bits("local_max_window_bits", local_max_window_bits)
         check_settings(compress_settings, "local_max_window_bits")
         check_threshold(threshold)
         self.remote_no_context_takeover = remote_no_context_takeover
@@ -401,11 +405,11 @@ class PerMessageDeflate(Extension):
     # Blocks with BFINAL, see above.
 
     def _new_compressor(self) -> zlib._Compress:
-        return zlib.compressobj(wbits=-self.local_max_window_bits, **self.compress_settings)
+        return zlib.compressobj(wbits=-max(self.local_max_window_bits, MIN_ZLIB_BITS), **self.compress_settings)
 
     def _new_decompressor(self) -> zlib._Decompress:
         # Some peers use 9 bits when told 8, as zlib itself once did.
-        bits = max(self.remote_max_window_bits, MIN_OWN_BITS)
+        bits = max(self.remote_max_window_bits, MIN_ZLIB_BITS)
         if self._window:
             self._decompressor = zlib.decompressobj(-bits, self._window)
         else:
@@ -414,7 +418,7 @@ class PerMessageDeflate(Extension):
         return self._decompressor
 
     def _remember(self, payload: bytes) -> None:
-        size = 1 << max(self.remote_max_window_bits, MIN_OWN_BITS)
+        size = 1 << max(self.remote_max_window_bits, MIN_ZLIB_BITS)
         if self._window is None:
             self._window = bytearray()
         self._window += payload[-size:]

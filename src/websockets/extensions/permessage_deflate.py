@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from .._deprecated import names_of_old
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
 from ..typing import ExtensionParameter
 from ._deflate import (
     MAX_BITS,
-    MIN_OWN_BITS,
-    MIN_PEER_BITS,
+    MIN_BITS,
+    MIN_ZLIB_BITS,
     NAME,
     PerMessageDeflate,
     check_bits,
@@ -51,7 +52,7 @@ ABSENT, PRESENT = 0, 1
 # What may be said of each parameter. An offer may hold client_max_window_bits without a value: "it's yours to choose".
 Grammar = Mapping[str, Mapping[str | None, int]]
 _FLAG: dict[str | None, int] = {None: PRESENT}
-_BITS: dict[str | None, int] = {str(bits): bits for bits in range(MIN_PEER_BITS, MAX_BITS + 1)}
+_BITS: dict[str | None, int] = {str(bits): bits for bits in range(MIN_BITS, MAX_BITS + 1)}
 RESPONSE: Grammar = {SERVER_NO_CONTEXT: _FLAG, CLIENT_NO_CONTEXT: _FLAG, SERVER_BITS: _BITS, CLIENT_BITS: _BITS}
 REQUEST: Grammar = {**RESPONSE, CLIENT_BITS: _FLAG | _BITS}
 
@@ -108,11 +109,9 @@ def _refuse(reason: str) -> Rule:
 
 
 _expected, _unexpected, _required = (_refuse(f"{why} {{name}}") for why in ("expected", "unexpected", "required"))
-_too_narrow = _refuse(f"unsupported {{name}} = {{theirs}}, use {MIN_OWN_BITS}")
 
 # A row for each way in which the parameter is configured, a column for each thing that the other side may say, and
-# there the rule. "bits" is any number of bits; where this side would compress with them, "8" is apart, as zlib can't.
-# "must" is a server that requires client_max_window_bits.
+# there the rule. "bits" is any number of bits. "must" is a server that requires client_max_window_bits.
 Table = Mapping[str, Mapping[str, Mapping[str, Rule]]]
 
 _EITHER = {
@@ -124,8 +123,8 @@ SERVER_TABLE: Table = {
     SERVER_NO_CONTEXT: _EITHER,
     CLIENT_NO_CONTEXT: _EITHER,
     SERVER_BITS: {
-        "absent":  {"absent": _nothing,  "8": _too_narrow,   "bits": _theirs},
-        "bits":    {"absent": _ours,     "8": _too_narrow,   "bits": _lesser},
+        "absent":  {"absent": _nothing,  "bits": _theirs},
+        "bits":    {"absent": _ours,     "bits": _lesser},
     },
     CLIENT_BITS: {
         "absent":  {"absent": _nothing,  "present": _nothing, "bits": _theirs},
@@ -145,18 +144,18 @@ CLIENT_TABLE: Table = {
         "bits":    {"absent": _expected, "bits": _within},
     },
     CLIENT_BITS: {
-        "absent":  {"absent": _nothing,  "8": _unexpected,    "bits": _unexpected},
-        "present": {"absent": _nothing,  "8": _too_narrow,    "bits": _theirs},
-        "bits":    {"absent": _ours,     "8": _too_narrow,    "bits": _within},
+        "absent":  {"absent": _nothing,  "bits": _unexpected},
+        "present": {"absent": _nothing,  "bits": _theirs},
+        "bits":    {"absent": _ours,     "bits": _within},
     },
 }  # fmt: skip
 
 
-def _kind(value: int, least: int) -> str:
+def _kind(value: int) -> str:
     """What a value is called in the tables."""
     if value <= PRESENT:
         return "present" if value else "absent"
-    return "bits" if value >= least else str(value)
+    return "bits"
 
 
 class _Factory:
@@ -182,7 +181,7 @@ class _Factory:
         check_threshold(threshold)
         try:
             # Better now than with the first message.
-            zlib.compressobj(wbits=-MIN_OWN_BITS, **settings or {})
+            zlib.compressobj(wbits=-MIN_ZLIB_BITS, **settings or {})
         except (TypeError, ValueError) as exc:
             raise ValueError(f"unsupported compress_settings {settings}: {exc}") from exc
 
@@ -194,9 +193,8 @@ class _Factory:
         agreed = {}
         for name, ours in self.configured().items():
             must = self.require_client_max_window_bits and name == CLIENT_BITS
-            least = MIN_OWN_BITS if name == self.own_bits else MIN_PEER_BITS
-            row = self.table[name]["must" if must else _kind(ours, MIN_PEER_BITS)]
-            agreed[name] = row[_kind(theirs[name], least)](name, ours, theirs[name])
+            row = self.table[name]["must" if must else _kind(ours)]
+            agreed[name] = row[_kind(theirs[name])](name, ours, theirs[name])
         return agreed
 
     def _threshold(self, no_context: int) -> int:
@@ -218,7 +216,7 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         server_no_context_takeover: have the server forget, after each message, what it compressed.
         client_no_context_takeover: forget, after each message, what was compressed. Less memory, worse compression.
         server_max_window_bits: limit of the server's window, 8 to 15, as a power of two of bytes; None for no limit.
-        client_max_window_bits: limit of the client's window, 9 to 15; True (the default) to have the server choose it;
+        client_max_window_bits: limit of the client's window, 8 to 15; True (the default) to have the server choose it;
             None to rule out that the server does.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
         threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; None (the default)
@@ -241,9 +239,9 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         *,
         threshold: int | None = None,
     ) -> None:
-        check_bits(SERVER_BITS, server_max_window_bits, MIN_PEER_BITS)
+        check_bits(SERVER_BITS, server_max_window_bits)
         if client_max_window_bits is not True:
-            check_bits(CLIENT_BITS, client_max_window_bits, MIN_OWN_BITS)
+            check_bits(CLIENT_BITS, client_max_window_bits)
         no_contexts = server_no_context_takeover, client_no_context_takeover
         bits = server_max_window_bits, client_max_window_bits
         super().__init__(no_contexts, bits, compress_settings, threshold)
@@ -274,8 +272,8 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
     Parameters:
         server_no_context_takeover: forget, after each message, what was compressed. Less memory, worse compression.
         client_no_context_takeover: have the client forget, after each message, what it compressed.
-        server_max_window_bits: limit of the server's window, 9 to 15, as a power of two of bytes; None for no limit but
-            the client's.
+        server_max_window_bits: limit of the server's window, 8 to 15, as a power of two of bytes; None for no limit but
+            the client's. A client that doesn't offer to set one isn't told of it.
         client_max_window_bits: limit of the client's window, 8 to 15; None for no limit. Only a client that offers to
             heed one is given one.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
@@ -302,8 +300,8 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         *,
         threshold: int | None = None,
     ) -> None:
-        check_bits(SERVER_BITS, server_max_window_bits, MIN_OWN_BITS)
-        check_bits(CLIENT_BITS, client_max_window_bits, MIN_PEER_BITS)
+        check_bits(SERVER_BITS, server_max_window_bits)
+        check_bits(CLIENT_BITS, client_max_window_bits)
         if require_client_max_window_bits and client_max_window_bits is None:
             raise ValueError("require_client_max_window_bits is enabled, but client_max_window_bits isn't configured")
         no_contexts = server_no_context_takeover, client_no_context_takeover
@@ -316,14 +314,18 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
     ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
         """Answer an offer of the client (RFC 7692 section 7.1); see :class:`ServerExtensionFactory`."""
         _refuse_duplicate(accepted_extensions, "skipped")
-        answer = self.agree(_read_params(params, REQUEST))
+        offer = _read_params(params, REQUEST)
+        agreed = self.agree(offer)
+        # Who compresses with a smaller window than agreed needn't say so; and there are clients that accept nothing in
+        # the answer that wasn't in their offer.
+        answer = agreed if offer[SERVER_BITS] != ABSENT else {**agreed, SERVER_BITS: ABSENT}
         return _write_params(answer), PerMessageDeflate(
-            remote_no_context_takeover=bool(answer[CLIENT_NO_CONTEXT]),
-            local_no_context_takeover=bool(answer[SERVER_NO_CONTEXT]),
-            remote_max_window_bits=answer[CLIENT_BITS] or MAX_BITS,
-            local_max_window_bits=answer[SERVER_BITS] or MAX_BITS,
+            remote_no_context_takeover=bool(agreed[CLIENT_NO_CONTEXT]),
+            local_no_context_takeover=bool(agreed[SERVER_NO_CONTEXT]),
+            remote_max_window_bits=agreed[CLIENT_BITS] or MAX_BITS,
+            local_max_window_bits=agreed[SERVER_BITS] or MAX_BITS,
             compress_settings=self.compress_settings,
-            threshold=self._threshold(answer[SERVER_NO_CONTEXT]),
+            threshold=self._threshold(agreed[SERVER_NO_CONTEXT]),
         )
 
 
@@ -367,3 +369,8 @@ def enable_server_permessage_deflate(
             ServerPerMessageDeflateFactory(False, False, DEFAULT_BITS, DEFAULT_BITS, dict(DEFAULT_SETTINGS))
         )
     return factories
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from . import auth as auth
     from . import client as client
     from . import exceptions as exceptions
+    from . import framing as framing
     from . import handshake as handshake
+    from . import http as http
     from . import protocol as protocol
     from . import server as server
 else:
 
     def __getattr__(name):
-        if name in ("auth", "client", "exceptions", "handshake", "protocol", "server"):
+        if name in ("auth", "client", "exceptions", "framing", "handshake", "http", "protocol", "server"):
             return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -284,7 +284,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
         if early is not None:
             raise AbortHandshake(*early)
-        await self._ask_today(self.request)
+        await self._ask_today(self._session.request)
         protocol = cast(_Negotiation, self.protocol)
         protocol.origins = origins
         protocol.available_extensions = available_extensions
@@ -310,8 +310,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             raise AbortHandshake(response.status_code, response.headers, response.body)
 
     async def _negotiate(self, protocol: ServerProtocol) -> Response:
-        assert self.request is not None
-        accept, extensions, subprotocol = protocol.process_request(self.request)
+        assert self._session.request is not None
+        accept, extensions, subprotocol = protocol.process_request(self._session.request)
         if self._choosing is not None:
             subprotocol = protocol.subprotocol = await self._choosing
         return _switch(accept, extensions, subprotocol)
@@ -320,7 +320,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if self.server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = self.server_header
         hook = self._options.process_response
-        response = await self._ask("process_response", hook, self.request, response) or response
+        response = await self._ask("process_response", hook, self._session.request, response) or response
         if not self._refused and not self.transport.is_closing():
             self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
 
@@ -345,10 +345,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         Returns:
             The target of the request, with its query, and its headers.
         """
-        assert self.request is not None
-        self.path = self.request.path
-        self.request_headers = self.request.headers
-        return self.path, self.request.headers
+        request = self._session.request
+        assert request is not None
+        self.path = request.path
+        self.request_headers = request.headers
+        return self.path, request.headers
 
     def write_http_response(self, status: StatusLike, headers: Headers, body: bytes | None = None) -> None:
         """Answer the request: 101 opens the connection, anything else ends it. May be overridden.

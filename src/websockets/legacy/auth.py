@@ -9,9 +9,10 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .._auth import Credentials, Unauthorized, claimed, credentials_checker
+from .._deprecated import names_of_old
 from ..datastructures import Headers
 from ..headers import build_www_authenticate_basic
 from ._server_side import HTTPResponse, WebSocketServerProtocol
@@ -92,3 +93,8 @@ def basic_auth_protocol_factory(
     """
     check = cast(CheckCredentials, credentials_checker(credentials, check_credentials))
     return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

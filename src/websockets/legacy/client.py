@@ -12,19 +12,20 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
 from .._allowed import LEGACY_CONNECT
-from .._opening import redirect_location, resolve_location
+from .._deprecated import names_of_old
+from .._opening import MAX_REDIRECTS, redirect_location, resolve_location
 from .._options import check_client
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidMessage, InvalidStatus, InvalidURI
+from ..exceptions import InvalidHeader, InvalidMessage, InvalidStatus, InvalidURI
 from ..extensions.base import ClientExtensionFactory, Extension
-from ..http11 import USER_AGENT, Request, ResponseHeadParser
+from ..http11 import USER_AGENT, Request, ResponseHeadParser, ResponseParser
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from .exceptions import InvalidStatusCode, RedirectHandshake
@@ -115,10 +116,11 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
         protocol = _Negotiation(self._uri, max_size=max_size, logger=logger)
         protocol.connection = weakref.ref(self)
-        if not self._by_today:
-            # The exceptions of the legacy API have no body; waiting for one would only delay them.
-            protocol._new_parser = ResponseHeadParser
         return protocol
+
+    def _new_parser(self) -> ResponseParser:
+        # The exceptions of the legacy API have no body; waiting for one would only delay them.
+        return super()._new_parser() if self._by_today else ResponseHeadParser()
 
     async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
         if self._by_today:
@@ -195,11 +197,12 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             InvalidMessage: there is none.
         """
         await self._hear()
-        if self.response is None:
+        response = self._session.response
+        if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
-        headers = self.response.headers
+        headers = response.headers
         self.response_headers = headers if self._by_today else headers_received(headers)
-        return self.response.status_code, self.response_headers
+        return response.status_code, self.response_headers
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 
@@ -285,6 +288,7 @@ class Connect(_connect):
         ValueError: an option has a wrong value, or options contradict each other or the URI.
     """
 
+    MAX_REDIRECTS_ALLOWED: int = MAX_REDIRECTS
     BACKOFF_INITIAL: float = _client.BACKOFF_INITIAL_DELAY
     BACKOFF_MIN: float = _client.BACKOFF_MIN_DELAY
     BACKOFF_MAX: float = _client.BACKOFF_MAX_DELAY
@@ -327,9 +331,9 @@ class Connect(_connect):
             compression=compression,
             additional_headers=extra_headers,
             user_agent_header=user_agent_header,
-            process_exception=_try_again,
+            process_exception=self.process_exception,
             open_timeout=open_timeout,
-            reconnect_delays=self._delays,
+            reconnect_delays=self.reconnect_delays,
             max_size=max_size,
             max_queue=max_queue,
             logger=logger,
@@ -338,14 +342,18 @@ class Connect(_connect):
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
         self._connection = functools.partial(_make_connection, create_protocol, connection_options)
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # In the legacy API, how a block ended was nobody's business on the other side.
-        await super().__aexit__(None, None, None)
+    # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
 
-    def _delays(self) -> Iterator[float]:
+    @staticmethod
+    def process_exception(exc: Exception) -> None:
+        """Nothing ends an iteration: in the legacy API, everything is worth another attempt."""
+
+    def reconnect_delays(self) -> Iterator[float]:
+        """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
+
+    def _redirects(self) -> int:
+        return self.MAX_REDIRECTS_ALLOWED
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Whether a failed attempt is a redirect to follow.
@@ -360,24 +368,34 @@ class Connect(_connect):
             return exc
         try:
             return resolve_location(exc.uri, self.uri)
-        except InvalidURI as error:
+        except (InvalidURI, InvalidHeader) as error:
             return error
+
+    protocol: WebSocketClientProtocol
+    """The connection, once there is one."""
+
+    def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
+        # Classes override one or the other.
+        return self.__await_impl__().__await__()
+
+    async def __await_impl__(self) -> WebSocketClientProtocol:
+        """Connect; for a class that has an ``__await__`` of its own."""
+        self.protocol = await self.connect()
+        return self.protocol
+
+    async def __aenter__(self) -> WebSocketClientProtocol:
+        return await self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In the legacy API, how a block ended was nobody's business on the other side.
+        await self.protocol.close()
 
     if TYPE_CHECKING:
         # As those of today, with a connection of old.
         async def connect(self) -> WebSocketClientProtocol: ...
-        def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]: ...
-        async def __aenter__(self) -> WebSocketClientProtocol: ...
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
-
-    @property
-    def protocol(self) -> WebSocketClientProtocol | None:
-        """The connection, in an ``async with`` block."""
-        return cast(WebSocketClientProtocol | None, self.connection)
-
-
-def _try_again(exc: Exception) -> None:
-    """In the legacy API, everything is worth another attempt."""
 
 
 def _make_connection(
@@ -414,3 +432,8 @@ def unix_connect(
         **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
     """
     return connect(uri=uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

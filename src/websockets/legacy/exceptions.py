@@ -5,6 +5,9 @@ May know: the texts, and the attributes a caller needs. Must not know: who raise
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .._deprecated import names_of_old
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake, InvalidMessage, printable
 from ..typing import StatusLike
@@ -62,3 +65,8 @@ class RedirectHandshake(InvalidHandshake):
 
     def __str__(self) -> str:
         return f"redirect to {printable(self.uri)}"
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

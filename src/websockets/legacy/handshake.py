@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
+from typing import TYPE_CHECKING
 
+from .._deprecated import names_of_old
 from .._handshake import VERSION, accept_key, check_upgrade, single_value
 from ..datastructures import Headers
 from ..exceptions import InvalidHeaderValue
@@ -85,3 +87,8 @@ def check_response(headers: Headers, key: str) -> None:
     accept = single_value(headers, "Sec-WebSocket-Accept")
     if accept != accept_key(key):
         raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -13,17 +13,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .._allowed import LEGACY_CONNECTION, check_all
+from .._deprecated import names_of_old
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode, Opcode
 from ..protocol import Protocol, Side, State
-from ..typing import Data, LoggerLike
+from ..typing import Data, LoggerLike, Subprotocol
 
 __all__ = ["WebSocketCommonProtocol"]
 
@@ -41,7 +42,6 @@ GONE: Final = {
     "close_connection": _CLOSE,
     "close_connection_task": _CLOSE,
     "close_transport": "call transport.close() or transport.abort()",
-    "connection_lost_waiter": "await wait_closed()",
     "keepalive_ping": _KEEPALIVE,
     "keepalive_ping_task": _KEEPALIVE,
     "messages": _READ,
@@ -120,10 +120,6 @@ class WebSocketCommonProtocol(Connection):
         if loop is not None:
             warnings.warn("remove loop argument", DeprecationWarning, stacklevel=2)
         check_all(locals(), LEGACY_CONNECTION)
-        self.ping_interval = ping_interval
-        self.ping_timeout = ping_timeout
-        self.close_timeout = closing_time(close_timeout, timeout)
-        self.max_size = max_size
         self.max_queue = max_queue
         self.read_limit = read_limit
         self.write_limit = write_limit
@@ -135,7 +131,7 @@ class WebSocketCommonProtocol(Connection):
             self._make_protocol(max_size, logger),
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
-            close_timeout=self.close_timeout,
+            close_timeout=closing_time(close_timeout, timeout),
             max_queue=max_queue,
             write_limit=write_limit,
             idle_timeout=idle_timeout,
@@ -161,10 +157,19 @@ class WebSocketCommonProtocol(Connection):
 
     def _address(self, name: str) -> Any:
         # Asked for before there is a connection, the answer was None.
-        transport: asyncio.Transport | None = getattr(self, "transport", None)
-        return None if transport is None else transport.get_extra_info(name)
+        return None if getattr(self, "transport", None) is None else super()._address(name)
 
     # ----------------------------------------------------------------------------------------------------------- asking
+
+    @property
+    def max_size(self) -> Any:
+        """Limit of incoming messages in bytes, None for no limit. When it is set, it counts from the next frame on."""
+        message, fragment = self.protocol.max_message_size, self.protocol.max_fragment_size
+        return message if fragment is None else (message, fragment)
+
+    @max_size.setter
+    def max_size(self, size: int | None) -> None:
+        self.protocol.max_message_size = size
 
     @property
     def host(self) -> str | None:
@@ -199,9 +204,22 @@ class WebSocketCommonProtocol(Connection):
         return self.protocol.state is State.CLOSED
 
     @property
+    def subprotocol(self) -> Subprotocol | None:
+        """The subprotocol that was negotiated; a class that has its own opening handshake may set it."""
+        return self.protocol.subprotocol
+
+    @subprotocol.setter
+    def subprotocol(self, subprotocol: Subprotocol | None) -> None:
+        self.protocol.subprotocol = subprotocol
+
+    @property
     def extensions(self) -> list[Extension]:
-        """The extensions that were negotiated."""
+        """The extensions that were negotiated; a class that has its own opening handshake may set them."""
         return self.protocol.extensions
+
+    @extensions.setter
+    def extensions(self, extensions: Sequence[Extension]) -> None:
+        self.protocol.extensions = list(extensions)
 
     @property
     def close_rcvd(self) -> Close | None:
@@ -426,3 +444,8 @@ def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
     if arguments.pop("loop", None) is not None:
         warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)
     return {"legacy_recv": True} if arguments.pop("legacy_recv", False) else {}
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -13,9 +13,10 @@ import os
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .._allowed import LEGACY_SERVE, SERVE, check, check_all
+from .._deprecated import names_of_old
 from .._options import check_keepalive, listening_arguments, server_extensions, takes_path
 from ..asyncio._broadcast import broadcast as _broadcast
 from ..asyncio.server import Server
@@ -115,6 +116,23 @@ def broadcast(websockets: Iterable[WebSocketCommonProtocol], message: DataLike, 
         ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
     """
     _broadcast(websockets, message, raise_exceptions=raise_exceptions)
+
+
+def remove_path_argument(ws_handler: Handler) -> Callable[[WebSocketServerProtocol], Awaitable[Any]]:
+    """Make a handler with one parameter of one that takes the path of the request too, with a warning.
+
+    Parameters:
+        ws_handler: the handler; it is returned as it is if it takes one parameter already.
+    """
+    if not takes_path(ws_handler):
+        return cast("Callable[[WebSocketServerProtocol], Awaitable[Any]]", ws_handler)
+    handler = cast("Callable[[WebSocketServerProtocol, str], Awaitable[Any]]", ws_handler)
+    warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
+
+    async def without_path(websocket: WebSocketServerProtocol) -> Any:
+        return await handler(websocket, websocket.path)
+
+    return without_path
 
 
 class Serve:
@@ -232,3 +250,8 @@ def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None 
         **kwargs: as for :class:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
     return serve(ws_handler, path=None if path is None else os.fspath(path), unix=True, **kwargs)
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)

@@ -1,8 +1,8 @@
 """A network inside one process: names, addresses, listening sockets, and asyncio's four ways to get a stream.
 
 It offers what ``loop.create_server``, ``create_connection`` and their Unix namesakes do, with memory in place of the
-kernel (:mod:`._link`); :class:`~._loop.VirtualClockLoop` passes those calls on to it. It may know asyncio,
-:mod:`._link` and :mod:`._transport`; it must not know WebSocket.
+kernel (:mod:`._link`); :class:`~._loop.VirtualClockLoop` passes those calls on to it. It may know asyncio, how the
+library tries several addresses, :mod:`._link` and :mod:`._transport`; it must not know WebSocket.
 
 TLS is asyncio's own, run over memory transports.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
+import functools
 import ipaddress
 import itertools
 import os
@@ -21,6 +22,8 @@ from asyncio import sslproto
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from .._happy_eyeballs import ATTEMPT_DELAY, Pace
+from ..asyncio._dial import race
 from ._link import CAPACITY, Address, Chunk, Delay, FakeSocket, Link, MemorySocket, check_conditions, draw
 from ._transport import MemoryTransport
 
@@ -160,6 +163,8 @@ class Network:
     ) -> MemorySocket:
         """Connect a socket, for :func:`~websockets.asyncio.client.connect` and others that take ``sock``.
 
+        If the name has several addresses, they are tried as RFC 8305 says, 0.25 seconds apart.
+
         Parameters:
             host: name or IP address.
             port: port.
@@ -170,15 +175,27 @@ class Network:
             ConnectionRefusedError: nobody listens there.
             socket.gaierror: the name has no address.
         """
-        ips = self._resolve(host, family)
+        return await self._open(host, port, family, local_addr, Pace())
+
+    async def _open(
+        self, host: str, port: int, family: int, local_addr: tuple[str, int] | None, pace: Pace
+    ) -> MemorySocket:
+        found = [(_sockname(ip, port)[0], ip, port) for ip in self._resolve(host, family)]
+        connect = functools.partial(self._open_address, local_addr)
+        return await race(found, pace, connect, MemorySocket.close)
+
+    async def _open_address(
+        self, local_addr: tuple[str, int] | None, place: tuple[socket.AddressFamily, str, int]
+    ) -> MemorySocket:
+        _, ip, port = place
         await self._round_trip()
-        for ip in ips:
-            if (ip, port) in self._blackholes:
-                await asyncio.get_running_loop().create_future()
-            if (listener := self._find(ip, port)) is not None:
-                mine, theirs = self._addresses(ip, port, local_addr)
-                return self._connect(listener, mine, theirs)
-        raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(ips[0], port)!r}")
+        if (ip, port) in self._blackholes:
+            await asyncio.get_running_loop().create_future()
+        listener = self._find(ip, port)
+        if listener is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {(ip, port)!r}")
+        mine, theirs = self._addresses(ip, port, local_addr)
+        return self._connect(listener, mine, theirs)
 
     async def open_unix(self, path: _Path) -> MemorySocket:
         """Connect a Unix socket; see :meth:`open`.
@@ -304,7 +321,7 @@ class Network:
         server_hostname: str | None = None,
         ssl_handshake_timeout: int | None = None,
         ssl_shutdown_timeout: float | None = None,
-        happy_eyeballs_delay: float | None = None,
+        happy_eyeballs_delay: float | None = ATTEMPT_DELAY,
         interleave: int | None = None,
         all_errors: bool = False,
     ) -> tuple[asyncio.Transport, _P]:
@@ -321,6 +338,10 @@ class Network:
             server_hostname: the name that the certificate must have; ``host`` by default.
             ssl_handshake_timeout: seconds.
             ssl_shutdown_timeout: seconds.
+            happy_eyeballs_delay: seconds between attempts at the addresses of a name; None to try the next one when
+                one has failed. Other than in a loop, 0.25 by default: so ``connect()`` has it on a real network.
+            interleave: see ``loop.create_connection``.
+            all_errors: whether a failure is a group with the error of each attempt.
 
         Raises:
             ConnectionRefusedError: nobody listens there.
@@ -330,7 +351,9 @@ class Network:
             raise ValueError("exactly one of sock and host/port must be given")
         security = _client_security(ssl, server_hostname, host, ssl_handshake_timeout, ssl_shutdown_timeout)
         if sock is None:
-            sock = await self.open(host or "localhost", port or 0, family=family, local_addr=local_addr)
+            given = {"happy_eyeballs_delay": happy_eyeballs_delay, "interleave": interleave, "all_errors": all_errors}
+            pace = Pace.taken_from(given)
+            sock = await self._open(host or "localhost", port or 0, family, local_addr, pace)
         return await self._stream(sock, protocol_factory, security)
 
     async def create_unix_connection(

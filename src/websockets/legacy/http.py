@@ -1,0 +1,93 @@
+"""Requests and responses read from a stream, and limits that programs change while they run: RFC 9112.
+
+May know: how a stream is read, and the parsers of :mod:`websockets.http11`. Nothing in this package uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from .. import http11 as _http11
+from .._deprecated import names_of_old
+from ..datastructures import Headers
+from ..http11 import RequestParser, ResponseHeadParser, ResponseParser
+
+__all__ = ["read_request", "read_response"]
+
+# Bytes in a line, and headers in a request or response. Assigned here they hold for all connections.
+MAX_LINE_LENGTH = _http11.MAX_LINE_LENGTH
+MAX_NUM_HEADERS = _http11.MAX_NUM_HEADERS
+
+_LIMITS: Final = ("MAX_LINE_LENGTH", "MAX_NUM_HEADERS")
+
+
+class _Module(ModuleType):
+    """This module, which hands over the limits to the module that holds them."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _LIMITS:
+            setattr(_http11, name, value)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Module
+
+
+async def read_request(stream: asyncio.StreamReader) -> tuple[str, Headers]:
+    """Read a request, and nothing of what follows it.
+
+    Parameters:
+        stream: where to read.
+
+    Returns:
+        Its target and its headers.
+
+    Raises:
+        EOFError: the stream ended before the request did.
+        SecurityError: the request exceeds a limit.
+        ValueError: it isn't a GET request of HTTP/1.1.
+    """
+    parser = RequestParser()
+    while (request := parser.feed(await _line(stream, parser))) is None:
+        pass
+    if request.method != "GET":
+        raise ValueError(f"unsupported HTTP method: {request.method}")
+    if request.protocol != "HTTP/1.1":
+        raise ValueError(f"unsupported HTTP version: {request.protocol}")
+    return request.path, request.headers
+
+
+async def read_response(stream: asyncio.StreamReader) -> tuple[int, str, Headers]:
+    """Read a response without its body, and nothing of what follows it.
+
+    Parameters:
+        stream: where to read.
+
+    Returns:
+        Its status, its reason and its headers.
+
+    Raises:
+        EOFError: the stream ended before the headers did.
+        SecurityError: the response exceeds a limit.
+        ValueError: it isn't a response of HTTP/1.1.
+    """
+    parser = ResponseHeadParser()
+    while (response := parser.feed(await _line(stream, parser))) is None:
+        pass
+    return response.status_code, response.reason_phrase, response.headers
+
+
+async def _line(stream: asyncio.StreamReader, parser: RequestParser | ResponseParser) -> bytes:
+    """Read a line."""
+    line = await stream.readline()
+    if not line:
+        parser.eof()
+    return line
+
+
+# Names of old.
+if not TYPE_CHECKING:
+    __getattr__ = names_of_old(__name__)
