@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from . import uri as uri
     from . import utils as utils
     from . import version as version
-    from ._accelerator import ACCELERATOR as ACCELERATOR
     from ._prepared import PreparedMessage as PreparedMessage
     from ._statistics import Statistics as Statistics
     from .asyncio.client import ClientConnection as ClientConnection
@@ -102,6 +101,9 @@ if TYPE_CHECKING:
     from .typing import Subprotocol as Subprotocol
 
 __version__ = _version
+
+ACCELERATOR: str
+"""Which accelerator is used: ``"native"``, the compiled one, or ``"python"``, the slower one."""
 
 # Where each public name lives.
 _HOMES = {

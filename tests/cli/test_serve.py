@@ -133,7 +133,8 @@ def test_names_of_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["--auth", "me:secret"], {"credentials": ("me", "secret")}),
     ],
 )
-def test_services(arguments: list[str], expected: dict[str, Any]) -> None:
+def test_services(monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: dict[str, Any]) -> None:
+    monkeypatch.setattr(socket, "AF_UNIX", 1, raising=False)
     service = service_of(options(*arguments), None)
     assert {name: getattr(service, name) for name in expected} == expected
     assert pickle.loads(pickle.dumps(service)) == service
@@ -310,6 +311,7 @@ def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
         service_of(options("--unix", "/s"), None)
 
 
+@needs_reuse_port
 def test_worker_that_can_tell_nobody_where_it_listens() -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     ours.close()

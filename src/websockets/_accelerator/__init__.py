@@ -81,5 +81,5 @@ if not TYPE_CHECKING:
     apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer
 
+# What users may know of it.
 ACCELERATOR: str = TWIN
-"""Which accelerator is used: ``"native"``, the compiled one, or ``"python"``, the slower one."""
