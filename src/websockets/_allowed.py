@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Mapping, MutableMapping
+import operator
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from . import _checks as c
@@ -33,6 +34,9 @@ LEGACY_SERVE: Final = "legacy serve"
 LEGACY_CONNECTION: Final = "legacy connection"
 CLOSE: Final = "close"
 BROADCAST: Final = "broadcast"
+ROUTE: Final = "route"
+BASIC_AUTH: Final = "basic_auth"
+LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
 # ...and, behind them, methods of event loops.
 TCP_CLIENT: Final = "create_connection"
 TCP_SERVER: Final = "create_server"
@@ -55,7 +59,8 @@ SECONDS = "a number of seconds, 0 or more"
 LIMIT = f"{SECONDS}, or None for no limit"
 FUNCTION = "a function, or None"
 HEADER = "a str that can stand in a header, or None to leave it out"
-FLAG = "true or false"
+FLAG = "True or False"
+FLAG_OR_NONE = "True, False or None"
 
 
 class Option(NamedTuple):
@@ -110,7 +115,7 @@ OPTIONS: Final = (
     Option("port", SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
     Option("path", (UNIX_CLIENT, UNIX_SERVER), None, optional(c.path), "the path of a Unix socket, or None"),
     Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.sock), "a socket, or None"),
-    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, c.anything, FLAG),
+    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, c.flag, FLAG),
     Option("proxy", (CONNECT,), True, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
     Option("proxy", (LEGACY_CONNECT,), None, c.anything,
@@ -119,7 +124,7 @@ OPTIONS: Final = (
     # The opening handshake.
     Option("origin", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.text("Origin")), HEADER),
     Option("origins", (SERVE,), None, optional(c.origins_of_browsers),
-           "a list of origins, compiled patterns and None, or None for any"),
+           "a list of origins as browsers send them, compiled patterns and None, or None for any"),
     Option("origins", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.origins),
            "a list of origins, compiled patterns and None, or None for any"),
     Option("hosts", (SERVE, SERVER_PROTOCOL), None, optional(c.host_names),
@@ -131,7 +136,9 @@ OPTIONS: Final = (
     Option("compression", ALL, "deflate", optional(c.compression), '"deflate", or None for none'),
     Option("subprotocols", (*ALL, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols),
            "a list of names, or None"),
-    Option("select_subprotocol", (*SERVERS, SERVER_PROTOCOL), None, optional(c.function), FUNCTION),
+    Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),
+           "a function that isn't async, or None"),
     Option("additional_headers", (CONNECT,), None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
     Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
@@ -169,26 +176,40 @@ OPTIONS: Final = (
            "a number of bytes, 0 or more"),
     Option("logger", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.logger),
            "a logger, or None"),
-    Option("create_connection", (CONNECT, SERVE), None, optional(c.function),
+    Option("create_connection", (CONNECT, SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
-    Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.function),
+    Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
 
     # Connecting again; how many connections a server has; how it ends; who gets a broadcast.
-    Option("process_exception", (CONNECT,), UNSET, optional(c.function), "a function, or None for the usual one"),
-    Option("reconnect_delays", (CONNECT,), UNSET, optional(c.function), "a function, or None for the usual one"),
+    Option("process_exception", (CONNECT,), UNSET, optional(c.plain_function),
+           "a function that isn't async, or None for the usual one"),
+    Option("reconnect_delays", (CONNECT,), UNSET, optional(c.plain_function),
+           "a function that isn't async, or None for the usual one"),
     Option("max_connections", (SERVE,), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
     Option("max_connections_per_host", (SERVE,), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
+    Option("proxy_protocol", (SERVE,), None, optional(c.proxies),
+           'a list of addresses and networks of proxies, and "unix:", or None'),
     Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
+
+    # Choosing the handler, and who may connect.
+    Option("url_map", (ROUTE,), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
+    Option("server_name", (ROUTE,), None, optional(c.string), "a host and perhaps a port: a str, or None"),
+    Option("ssl", (ROUTE,), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
+    Option("create_router", (ROUTE,), None, optional(c.plain_function), "a class of routers, or None"),
+    Option("process_request", (ROUTE,), None, optional(c.function), FUNCTION),
+    Option("realm", (BASIC_AUTH,), "", c.string, "a str"),
+    Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
+    Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
 
     # What goes on to the loop.
     Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
     Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
-    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name),
+    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.string),
            "the name in the certificate of the server: a str"),
     Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
@@ -196,7 +217,7 @@ OPTIONS: Final = (
            "a positive number of seconds, or None"),
     Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
-    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name),
+    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.string),
            "the name in the certificate of the proxy: a str"),
     Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
@@ -209,13 +230,13 @@ OPTIONS: Final = (
     Option("happy_eyeballs_delay", (TCP_CLIENT,), UNSET, optional(c.seconds),
            "a number of seconds, 0 or more, or None"),
     Option("interleave", (TCP_CLIENT,), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
-    Option("all_errors", (TCP_CLIENT,), UNSET, c.anything, FLAG),
+    Option("all_errors", (TCP_CLIENT,), UNSET, c.flag, FLAG),
     Option("backlog", SERVER_LOOPS, UNSET, c.whole, "a whole number"),
-    Option("reuse_address", (TCP_SERVER,), UNSET, c.anything, "true, false or None"),
-    Option("reuse_port", (TCP_SERVER,), UNSET, c.anything, "true, false or None"),
-    Option("keep_alive", (TCP_SERVER,), UNSET, c.anything, "true, false or None"),
-    Option("start_serving", SERVER_LOOPS, UNSET, c.anything, FLAG),
-    Option("cleanup_socket", (UNIX_SERVER,), UNSET, c.anything, FLAG),
+    Option("reuse_address", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("reuse_port", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("keep_alive", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("start_serving", SERVER_LOOPS, UNSET, c.flag, FLAG),
+    Option("cleanup_socket", (UNIX_SERVER,), UNSET, c.flag, FLAG),
 )
 # fmt: on
 
@@ -272,27 +293,45 @@ def check_all(given: MutableMapping[str, Any], *takers: str) -> None:
         TypeError: one has a wrong type.
         ValueError: one is none of those that are allowed.
     """
-    for name, option in table(*takers).items():
-        value = given.get(name, option.default)
-        if value is not option.default:
-            given[name] = option.checked(value)
+    options, defaults, values_of = _rows(*takers)
+    try:
+        values = values_of(given)
+    except KeyError:
+        values = tuple(given.get(option.name, option.default) for option in options)
+    for option, default, value in zip(options, defaults, values, strict=True):
+        # Nearly all are the default, often the same object.
+        if value is not default and (type(value) is not int or value != default):
+            given[option.name] = option.checked(value)
 
 
-def check_keywords(who: str, names: Iterable[str], *takers: str) -> None:
-    """Refuse keyword arguments that nobody takes.
+@functools.lru_cache(maxsize=64)
+def _rows(*takers: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Rows with something to check, of which there are several, their defaults, and what finds their values."""
+    options = [option for option in table(*takers).values() if option.check is not c.anything]
+    return options, [option.default for option in options], operator.itemgetter(*(option.name for option in options))
+
+
+def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: str) -> None:
+    """Check keyword arguments that go on to the event loop, and put the values to use in their place.
 
     Parameters:
         who: the function that was called.
-        names: names of its keyword arguments.
-        takers: who takes them.
+        given: its keyword arguments.
+        taker: the same function, as the table names it.
+        loop: the method of the loop.
 
     Raises:
-        TypeError: there is one that nobody takes; it says which one may have been meant.
+        TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
+        ValueError: one is none of those that are allowed.
     """
-    known = table(*takers)
-    for name in names:
-        if name not in known:
-            raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{_hint(name, known)}")
+    if not given:
+        return
+    ours, passed_on = table(taker), table(loop)
+    for name in given:
+        option = passed_on.get(name) or ours.get(name)
+        if option is None:
+            raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{_hint(name, {**ours, **passed_on})}")
+        given[name] = option.checked(given[name])
 
 
 def _hint(name: str, known: Mapping[str, Option]) -> str:

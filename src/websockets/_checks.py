@@ -17,16 +17,17 @@ import operator
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from ._handshake import SECRET_HEADERS, HostNames
 from ._lifecycle import State
+from ._proxy_protocol import TrustedProxies
 from .datastructures import Headers, is_value
 from .exceptions import InvalidHeader, InvalidHeaderValue, printable
 from .headers import validate_subprotocols
 
-__all__ = ["Check", "Unfit", "UnfitHeader", "optional", "shown", "strict"]
+__all__ = ["Check", "Unfit", "UnfitHeader", "awaited", "optional", "shown", "strict"]
 
 Check = Callable[[Any], Any]
 
@@ -257,8 +258,8 @@ def user_agent(value: Any) -> str | None:
     return None if value is False else text("User-Agent")(value)
 
 
-def name(value: Any) -> str:
-    """The name of a host."""
+def string(value: Any) -> str:
+    """A ``str``."""
     if not isinstance(value, str):
         raise Unfit(TypeError)
     return value
@@ -277,7 +278,31 @@ def compression(value: Any) -> str | None:
 
 def function(value: Any) -> Any:
     """Anything that can be called."""
+    if inspect.iscoroutine(value):
+        raise Unfit(TypeError, f"give the function, {_closed(value)}, without calling it")
     if not callable(value):
+        raise Unfit(TypeError)
+    return value
+
+
+def _closed(coroutine: types.CoroutineType[Any, Any, Any]) -> str:
+    """The name of a coroutine that nobody is going to await. Python would warn of that, as if it were to be done."""
+    coroutine.close()
+    return coroutine.__name__
+
+
+def plain_function(value: Any) -> Any:
+    """Anything that can be called where nobody waits for what it gives."""
+    if type(value) is types.FunctionType and not value.__code__.co_flags & inspect.CO_COROUTINE:
+        return value  # nearly always
+    if inspect.iscoroutinefunction(function(value)):
+        raise Unfit(TypeError)
+    return value
+
+
+def flag(value: Any) -> Any:
+    """True or False; numbers were always taken, too."""
+    if not isinstance(value, int):
         raise Unfit(TypeError)
     return value
 
@@ -308,6 +333,11 @@ def tls_of_client(value: Any) -> Any:
     return value if value is True or not value else tls(value)
 
 
+def tls_of_server_behind(value: Any) -> Any:
+    """What makes TLS of a connection, or True if something in front of the server does that."""
+    return value if value is True else tls(value)
+
+
 def sock(value: Any) -> Any:
     """A socket; those of others than the standard library count by what they can do."""
     if not callable(getattr(value, "fileno", None)):
@@ -319,7 +349,7 @@ def path(value: Any) -> Any:
     """The path of a Unix socket."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise Unfit(TypeError)
-    return value
+    return os.fspath(value)
 
 
 def host(value: Any) -> Any:
@@ -362,6 +392,13 @@ def _collected(value: Any) -> Any:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise Unfit(TypeError)
     return list(value) if isinstance(value, Iterator) else value
+
+
+def url_map(value: Any) -> Any:
+    """A URL map, by what it can do: Werkzeug is optional."""
+    if not callable(getattr(value, "iter_rules", None)):
+        raise Unfit(TypeError)
+    return value
 
 
 def subprotocols(value: Any) -> Any:
@@ -416,22 +453,20 @@ def host_names(value: Any) -> HostNames:
     return HostNames.of(value)
 
 
+def proxies(value: Any) -> TrustedProxies:
+    """Addresses and networks of proxies."""
+    return TrustedProxies.of(value)
+
+
 # -------------------------------------------------------------------------------------------------- connection handlers
 
 
 def handler(value: Any) -> Any:
     """What is called with each connection, and gives something to wait for."""
-    if inspect.iscoroutine(value):
-        name = value.__name__
-        # Otherwise Python warns that nobody awaited it, as if that were to be done.
-        value.close()
-        raise Unfit(TypeError, f"give the function, {name}, without calling it")
-    if not callable(value):
-        raise Unfit(TypeError)
-    function = _called(value)
-    if inspect.isasyncgenfunction(function) or _yields(function):
+    called = _called(function(value))
+    if inspect.isasyncgenfunction(called) or _yields(called):
         raise Unfit(TypeError, "a function with yield gives nothing to wait for")
-    if _never_returns_anything(function):
+    if _never_returns_anything(called):
         raise Unfit(TypeError, "it isn't async, and returns nothing to wait for")
     if not _takes(value, 1) and not _takes(value, 2):
         raise Unfit(TypeError, "it can't be called with a connection alone")
@@ -480,6 +515,17 @@ def _takes(handler: Any, count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def awaited(handler: object, given: Any) -> Awaitable[Any]:
+    """What a connection handler gave, which somebody is going to wait for.
+
+    Raises:
+        TypeError: nobody can.
+    """
+    if not inspect.isawaitable(given):
+        raise TypeError(f"a connection handler must be an async function: {shown(handler)} returned {shown(given)}")
+    return given
 
 
 def shown(value: object) -> str:

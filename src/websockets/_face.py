@@ -128,12 +128,17 @@ class Face:
 
         It stays what it was when the connection is over.
         """
-        return self._address("sockname")
+        return self._end("sockname")
 
     @property
     def remote_address(self) -> Any:
-        """Address of the other end, as :attr:`local_address`."""
-        return self._address("peername")
+        """Address of the other end, as :attr:`local_address`; behind a proxy in ``proxy_protocol``, of the client."""
+        return self._end("peername")
+
+    def _end(self, name: str) -> Any:
+        """An address that a proxy told, or that of the connection itself."""
+        told = getattr(self._session.proxied, name, None)
+        return self._address(name) if told is None else told
 
     @property
     def state(self) -> State:

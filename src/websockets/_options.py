@@ -8,7 +8,6 @@ A front-end gives its parameters, as ``locals()`` has them at the beginning of `
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import warnings
@@ -19,6 +18,7 @@ from . import _allowed as allowed
 from ._accelerator import tell
 from ._allowed import check_all, check_keywords
 from ._capacity import Capacity
+from ._proxy_protocol import TrustedProxies
 from ._session import Timing
 from .client import ClientProtocol
 from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
@@ -42,6 +42,7 @@ __all__ = [
     "renamed_argument",
     "server_extensions",
     "takes_path",
+    "tls_after_header",
     "tls_times",
     "write_marks",
 ]
@@ -50,15 +51,16 @@ T = TypeVar("T")
 
 Arguments = dict[str, Any]
 
+NO_ARGUMENTS: Arguments = {}  # nobody changes it
+
 # What goes to each connection, and what goes to its protocol.
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
-OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size")
-OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size")
+OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
+OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """What ``connect()`` was told.
+class ClientOptions(NamedTuple):
+    """What ``connect()`` was told; it doesn't change.
 
     Attributes:
         uri: where to connect.
@@ -105,6 +107,8 @@ class ClientOptions:
         if given["proxy"] not in (None, True) and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         return cls(
             uri=uri,
             open_timeout=given["open_timeout"],
@@ -116,8 +120,7 @@ class ClientOptions:
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS}
-            | {"logger": logger if given["logger"] is None else given["logger"]},
+            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
         )
 
     @property
@@ -151,15 +154,13 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
     loop = allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT
     check_all(given, taker)
     check_keywords(who, arguments, taker, loop)
-    check_all(arguments, loop)
     check_place(arguments, arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """What ``serve()`` was told; one object serves all connections.
+class ServerOptions(NamedTuple):
+    """What ``serve()`` was told; one object serves all connections, and doesn't change.
 
     Attributes:
         handler: what is called with each connection.
@@ -169,6 +170,8 @@ class ServerOptions:
         asks: whether the user has to be asked for an answer, which may take its time.
         server_header: of the response.
         capacity: what keeps the server to its limits; None if there are none.
+        proxies: who sends a header of the PROXY protocol; None if nobody does.
+        tls: of the method of the loop that starts TLS behind such a header; None without header or TLS.
         create_connection: what makes connections; None for the class of the front-end.
         arguments: of the method of the loop that makes the listening server.
         of_connection: of ``create_connection``.
@@ -184,10 +187,12 @@ class ServerOptions:
     asks: bool = False
     server_header: str | None = None
     capacity: Capacity[Any] | None = None
+    proxies: TrustedProxies | None = None
+    tls: Arguments | None = None
     create_connection: Callable[..., Any] | None = None
-    arguments: Arguments = dataclasses.field(default_factory=dict)
-    of_connection: Arguments = dataclasses.field(default_factory=dict)
-    of_protocol: Arguments = dataclasses.field(default_factory=dict)
+    arguments: Arguments = NO_ARGUMENTS
+    of_connection: Arguments = NO_ARGUMENTS
+    of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -207,6 +212,8 @@ class ServerOptions:
         arguments = listening_arguments("serve", given, allowed.SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         limits = given["max_connections"], given["max_connections_per_host"]
         return cls(
             handler=given["handler"],
@@ -218,11 +225,12 @@ class ServerOptions:
             asks=given["process_request"] is not None or given["process_response"] is not None,
             server_header=given["server_header"],
             capacity=None if limits == (None, None) else Capacity(*limits),
+            proxies=given["proxy_protocol"],
+            tls=None if given["proxy_protocol"] is None else tls_after_header(arguments),
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS}
-            | {"logger": logger if given["logger"] is None else given["logger"]},
+            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS},
         )
 
     @property
@@ -252,7 +260,6 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
     unix = arguments.pop("unix", "path" in arguments)
     loop = allowed.UNIX_SERVER if unix else allowed.TCP_SERVER
     check_keywords(who, arguments, taker, loop)
-    check_all(arguments, loop)
     place = {"path": arguments.pop("path", None)} if unix else {"host": given["host"], "port": given["port"]}
     check_place(place, arguments.get("sock"))
     return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}
@@ -264,9 +271,10 @@ def check_place(place: Mapping[str, Any], sock: Any) -> None:
     Raises:
         ValueError: there are two.
     """
-    for name in ("host", "port", "path"):
-        if sock is not None and place.get(name) is not None:
-            raise ValueError(f"{name} is incompatible with sock")
+    if sock is not None:
+        for name in ("host", "port", "path"):
+            if place.get(name) is not None:
+                raise ValueError(f"{name} is incompatible with sock")
 
 
 def check_keepalive(given: Mapping[str, Any]) -> None:
@@ -360,6 +368,18 @@ def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeo
     times = {"ssl_handshake_timeout": open_timeout, "ssl_shutdown_timeout": close_timeout}
     # Loops refuse zero. Then they may take the time that they take by default: WebSocket's limit comes before.
     return {**{name: time for name, time in times.items() if time}, **arguments}
+
+
+def tls_after_header(arguments: Arguments) -> Arguments | None:
+    """Take TLS out of the arguments of a listening socket, as it starts behind a header of the PROXY protocol.
+
+    Returns:
+        Arguments for ``start_tls()``; None without TLS.
+    """
+    if arguments.get("ssl") is None:
+        return None
+    times = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+    return {"sslcontext": arguments.pop("ssl"), **{name: arguments.pop(name) for name in times if name in arguments}}
 
 
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:

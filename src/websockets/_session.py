@@ -25,6 +25,7 @@ from .http11 import Request, Response
 from .typing import BytesLike
 
 if TYPE_CHECKING:
+    from ._proxy_protocol import Addresses
     from .protocol import Protocol
 
 __all__ = ["Answered", "Session", "Timing"]
@@ -113,6 +114,7 @@ class Session:
     _traffic: tuple[int, ...] | None = None
     _active_at: float = 0.0
     _lost: bool = False  # whether the TCP connection is over
+    proxied: Addresses | None = None  # both ends of the connection that a proxy passes on
 
     # ------------------------------------------------------------------------------------------------------------ ask
 

@@ -13,6 +13,7 @@ __all__ = [
     "APPLICATION",
     "FAILURE",
     "GONE",
+    "PROXY_HEADER",
     "TIMEOUT",
     "ServerStatistics",
     "ServerTally",
@@ -25,6 +26,7 @@ __all__ = [
 APPLICATION = "application"
 FAILURE = "failure"
 GONE = "client gone"
+PROXY_HEADER = "invalid PROXY header"
 TIMEOUT = "timeout"
 
 
@@ -109,8 +111,9 @@ class ServerStatistics:
         opened: connections that were opened since the server was made.
         refused: connections that were not, by reason: ``"too many connections"``, ``"invalid origin"``,
             ``"no valid HTTP request"``... ``"application"`` stands for an answer of ``process_request`` or
-            ``process_response``, ``"failure"`` for one of them that failed, ``"timeout"`` for ``open_timeout``, and
-            ``"client gone"`` for clients that left before they had an answer.
+            ``process_response``, ``"failure"`` for one of them that failed, ``"timeout"`` for ``open_timeout``,
+            ``"client gone"`` for clients that left before they had an answer, ``"not a trusted proxy"`` and
+            ``"invalid PROXY header"`` for connections that ``proxy_protocol`` doesn't allow.
         handler_failures: handlers that raised.
     """
 

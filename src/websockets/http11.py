@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
+from ._proxy_protocol import SIGNATURE, UnexpectedProxyHeader
 from .datastructures import TCHAR, Headers
 from .exceptions import (
     HeaderLineTooLong,
@@ -374,6 +375,8 @@ class RequestParser:
                 _refuse_body(headers)
                 self.rest = data[match.end() :]
                 return Request(match[1].decode(), headers)
+            if data.startswith(SIGNATURE):
+                raise UnexpectedProxyHeader
         head = self._reader().feed(data)
         if head is None:
             return None
@@ -412,6 +415,8 @@ def _read_request_line(line: bytes) -> tuple[str, str, str]:
 
 def _malformed_request_line(line: bytes) -> ValueError:
     """Return an error that tells why *line* is no request line."""
+    if line.startswith(b"PROXY "):
+        return UnexpectedProxyHeader()
     parts = line.split(b" ")
     if len(parts) != 3:
         return ValueError(f"invalid HTTP request line: {_shown(line)}")

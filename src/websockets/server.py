@@ -19,6 +19,7 @@ from ._deprecated import names_of_old
 from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._layout import share_names
 from ._lifecycle import Receive, Send, Sending, State
+from ._proxy_protocol import UnexpectedProxyHeader
 from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,
@@ -230,6 +231,9 @@ class ServerProtocol(Protocol):
     def _answer_garbage(self, exc: Exception) -> None:
         """Refuse what never became a request; nobody else will."""
         self._parser = None
+        if isinstance(exc.__cause__, UnexpectedProxyHeader):
+            # Nobody sees the answer but a proxy, and those behind it can do nothing about it.
+            self.logger.info("opening handshake failed: %s", exc.__cause__)
         self.send_response(self._refuse_request(exc))
 
     # ------------------------------------------------------------------------------------------ tell: the application

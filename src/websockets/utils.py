@@ -34,6 +34,8 @@ def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
     Raises:
         ValueError: the mask doesn't have 4 bytes.
     """
+    if len(mask) != 4:
+        raise ValueError(f"mask must contain 4 bytes, not {len(mask)}")
     return _apply_mask(data, bytes(mask))
 
 

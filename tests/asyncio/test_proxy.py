@@ -1010,6 +1010,17 @@ async def test_system_that_is_slow_to_tell(waits: bool, monkeypatch: pytest.Monk
         assert [thread is not threading.main_thread() for thread in threads] == [waits]
 
 
+@virtual
+async def test_attempts_at_the_same_time_have_a_note_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_environment(monkeypatch, {"http_proxy": "http://proxy:8080"})
+    monkeypatch.setattr(_proxy, "SYSTEM_WAITS", True)
+    connecting = connect("ws://example.com/")
+    errors = await asyncio.gather(connecting.connect(), connecting.connect(), return_exceptions=True)
+    for error in errors:
+        assert isinstance(error, ConnectionRefusedError)
+        assert named(error, REACHING)
+
+
 # --------------------------------------------------------------------------------------------------------------- SOCKS
 
 Connect = Callable[[str, int], Awaitable[MemorySocket]]

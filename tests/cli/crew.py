@@ -6,6 +6,7 @@ Behaviours other than "obedient" are what can go wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,8 +15,8 @@ from multiprocessing.connection import Connection
 
 from websockets.cli import _workers
 
-# How long those may take that don't end.
-PATIENCE = 0.2
+# How long those may take that don't end: on a busy machine, others need some of that.
+PATIENCE = 2.0
 
 # In the process above; in a worker; else the tests ask for what is here.
 behaviour = sys.argv[2] if __name__ in ("__main__", "__mp_main__") else ""
@@ -48,7 +49,8 @@ def work(pipe: Connection) -> None:
     say(os.getpid())
     if behaviour == "leaves a child":
         leave_a_child_and_die()
-    pipe.send([str(os.getpid())])
+    with contextlib.suppress(OSError):  # nobody may be there any more
+        pipe.send([str(os.getpid())])
     while True:
         time.sleep(3600)
 

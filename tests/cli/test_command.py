@@ -262,6 +262,14 @@ def test_credentials_are_not_shown() -> None:
     assert out.startswith("Failed to connect to ws://***@127.0.0.1:1/: ")
 
 
+def test_proxy_that_is_not_there() -> None:
+    status, out, err = call("--proxy", "http://me:secret@127.0.0.1:1", "ws://example.com/")
+    assert (status, err) == (1, "")
+    assert out.startswith("Failed to connect to ws://example.com/: ")
+    way = "The connection to example.com port 80 goes through the proxy http://127.0.0.1:1"
+    assert out.endswith(f" ({way}; it failed while reaching the proxy).\n")
+
+
 def test_what_was_expected_does_not_come(uri: str) -> None:
     assert call("--send", "hello", "--expect", "2", "--timeout", "0.5", uri) == (
         3,

@@ -85,6 +85,9 @@ def test_nothing_dangerous_is_left(parts: list[str]) -> None:
 def test_errors_that_say_nothing_have_a_name() -> None:
     assert error_text(TimeoutError()) == "TimeoutError"
     assert error_text(ValueError("bad \x1b")) == r"bad \x1b"
+    noted = OSError("down")
+    noted.add_note("through\x1b")
+    assert error_text(noted) == r"down (through\x1b)"
 
 
 def test_closing() -> None:

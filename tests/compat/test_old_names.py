@@ -1,8 +1,8 @@
 """Names that programs import from modules which only had them for their own use, or have them no more.
 
 Release 17.4 answered to each, without a warning: this is what ``dir()`` of its modules listed, apart from modules, what
-is for type checkers, and what can be of no use to a program. Where a module of ours no longer has a name for its own use, a
-row of ``websockets._deprecated.QUIET`` says where it lives.
+is for type checkers, and what can be of no use to a program. Where a module of ours no longer has a name for its own
+use, a row of ``websockets._deprecated.QUIET`` says where it lives.
 """
 
 from __future__ import annotations

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import warnings
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from _kit.wrong_options import Whole
+from websockets import _allowed as allowed
 from websockets._options import (
     check_tls,
     client_extensions,
@@ -272,3 +275,25 @@ def test_argument_under_its_name_of_old(arguments: dict[str, Any], value: Any) -
     assert result == (value, {name: arguments[name] for name in arguments if name == "x"})
     # It is the caller who must change.
     assert [warning.filename for warning in caught] == ["caller.py"]
+
+
+# ------------------------------------------------------------------------------------------------------- the table
+
+
+def test_numbers_of_other_kinds_become_plain() -> None:
+    options = {"ping_interval": Fraction(1, 2), "ping_timeout": True, "max_queue": [8, 2]}
+    allowed.check_all(options, allowed.CONNECTION)
+    assert options == {"ping_interval": 0.5, "ping_timeout": 1.0, "max_queue": (8, 2)}
+    assert type(options["ping_interval"]) is type(options["ping_timeout"]) is float
+
+
+def test_whole_numbers_of_others() -> None:
+    assert allowed.check("max_queue", Whole(3)) == 3
+    assert allowed.check("write_limit", (Whole(8), Whole(2))) == (8, 2)
+    assert type(allowed.check("max_queue", Whole(3))) is int
+
+
+def test_one_option_alone() -> None:
+    assert allowed.check("close_timeout", 5) == 5
+    with pytest.raises(ValueError, match=r"^ping_interval must be a positive number of seconds, .*, not 0$"):
+        allowed.check("ping_interval", 0)

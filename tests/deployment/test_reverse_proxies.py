@@ -1,4 +1,4 @@
-"""nginx and HAProxy, with the configuration of the examples, in front of servers: what passes through, what doesn't.
+"""Reverse proxies, with the configuration of the examples, in front of servers: what passes through, what doesn't.
 
 Both ends of each connection are in this process, so that what one did can be compared with what the other saw.
 """
@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import http.client
 import os
+import random
 import re
 import runpy
 import signal
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +38,7 @@ from deployment.programs import (
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
@@ -49,17 +51,18 @@ SILENT = {"ping_interval": None}
 PINGED = "/pinged"
 
 COMPRESSIBLE = "All work and no play makes Jack a dull boy. " * 2000
+LARGE = random.Random(0).randbytes(2**20)
 
 
 @dataclass
 class Proxy:
     """A proxy that runs."""
 
-    name: str
+    kind: Kind
     uri: str
     run: Running
     config: Path
-    trusted: ssl.SSLContext
+    trusted: ssl.SSLContext | None
 
     async def connect(self, path: str = "/", **options: Any) -> ClientConnection:
         return await connect(self.uri + path, ssl=self.trusted, **options)
@@ -125,26 +128,105 @@ def haproxy(folder: Path, port: int, ports: tuple[int, int], silence: int) -> It
         yield run, config
 
 
+@contextlib.contextmanager
+def apache(folder: Path, port: int, ports: tuple[int, int], silence: int) -> Iterator[tuple[Running, Path]]:
+    """Run Apache in a folder that has the certificate."""
+    words = {"_8443": port, "_8765": ports[0], "_8766": ports[1], "_75": silence}
+    config = adapted("apache/apache.conf", folder, **words)
+    with running(program("apache2"), "-d", folder, "-f", config, "-D", "FOREGROUND", port=port, cwd=folder) as run:
+        try:
+            yield run, config
+        finally:
+            # Its processes are in a group of their own.
+            run.stop()
+
+
+@contextlib.contextmanager
+def caddy(folder: Path, port: int, ports: tuple[int, int], silence: int) -> Iterator[tuple[Running, Path]]:
+    """Run Caddy in a folder that has the certificate; it lets any silence pass."""
+    words = {"_8443": port, "_8765": ports[0], "_8766": ports[1], "_2019": free_port()}
+    config = adapted("caddy/Caddyfile", folder, **words)
+    env = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    with running(program("caddy"), "run", "--config", config, port=port, cwd=folder, env=env) as run:
+        yield run, config
+
+
+@contextlib.contextmanager
+def lighttpd(folder: Path, port: int, ports: tuple[int, int], silence: int) -> Iterator[tuple[Running, Path]]:
+    """Run lighttpd in a folder that has the certificate."""
+    words = {"_8443": port, "_8765": ports[0], "_8766": ports[1], "_75": silence}
+    config = adapted("lighttpd/lighttpd.conf", folder, **words)
+    env = {"PWD": str(folder)}
+    with running(program("lighttpd"), "-D", "-f", config, port=port, cwd=folder, env=env) as run:
+        yield run, config
+
+
+@contextlib.contextmanager
+def varnish(folder: Path, port: int, ports: tuple[int, int], silence: int) -> Iterator[tuple[Running, Path]]:
+    """Run Varnish, which has no TLS."""
+    config = adapted("varnish/default.vcl", folder, _8765=ports[0], _8766=ports[1])
+    place = "-n", str(folder / "varnish"), "-a", f"127.0.0.1:{port}", "-f", str(config)
+    command = program("varnishd"), "-F", "-j", "none", *place, "-p", f"pipe_timeout={silence}"
+    with running(*command, port=port, cwd=folder) as run:
+        yield run, config
+
+
+def administer(folder: Path, *command: str) -> str:
+    """Give Varnish a command; return the answer."""
+    administration = [program("varnishadm"), "-n", str(folder / "varnish"), *command]
+    return subprocess.run(administration, capture_output=True, timeout=TIMEOUT, text=True, check=False).stdout
+
+
 Start = Callable[[Path, int, tuple[int, int], int], contextlib.AbstractContextManager[tuple[Running, Path]]]
 
-PROXIES: dict[str, tuple[Start, int]] = {"nginx": (nginx, 1000), "haproxy": (haproxy, 200)}
+
+@dataclass(frozen=True)
+class Kind:
+    """A program that can be a proxy.
+
+    Parameters:
+        start: runs it.
+        connections: how many connections it is tried with.
+        tls: whether it speaks TLS with clients.
+        reload: the signal that makes it read its configuration again without disturbing anybody; None for none.
+        cuts: whether it ends connections that are silent for too long.
+    """
+
+    start: Start
+    connections: int = 200
+    tls: bool = True
+    reload: signal.Signals | None = None
+    cuts: bool = True
+
+
+PROXIES = {
+    "nginx": Kind(nginx, 1000, reload=signal.SIGHUP),
+    "haproxy": Kind(haproxy, reload=signal.SIGUSR2),
+    "apache": Kind(apache, reload=signal.SIGUSR1),
+    "caddy": Kind(caddy, cuts=False),
+    "lighttpd": Kind(lighttpd),
+    "varnish": Kind(varnish, tls=False),
+}
 
 
 @contextlib.contextmanager
 def in_front(name: str, folder: Path, ports: tuple[int, int], silence: int = 75) -> Iterator[Proxy]:
     """Run a proxy in front of two servers."""
-    trusted = ssl.create_default_context(cafile=certificate(folder))
+    kind = PROXIES[name]
+    trusted = ssl.create_default_context(cafile=certificate(folder)) if kind.tls else None
     port = free_port()
-    with PROXIES[name][0](folder, port, ports, silence) as (run, config):
-        yield Proxy(name, f"wss://localhost:{port}", run, config, trusted)
+    with kind.start(folder, port, ports, silence) as (run, config):
+        yield Proxy(kind, f"{'wss' if kind.tls else 'ws'}://localhost:{port}", run, config, trusted)
 
 
 each_proxy = pytest.mark.parametrize("name", PROXIES)
+each_that_cuts = pytest.mark.parametrize("name", [name for name, kind in PROXIES.items() if kind.cuts])
+each_with_signal = pytest.mark.parametrize("name", [name for name, kind in PROXIES.items() if kind.reload])
 
 
 async def everybody(site: Site, proxy: Proxy, **options: Any) -> list[ClientConnection]:
     """Open as many connections as the proxy is tried with, each with a path of its own."""
-    count = PROXIES[proxy.name][1]
+    count = proxy.kind.connections
     few = asyncio.Semaphore(100)
 
     async def one(number: int) -> ClientConnection:
@@ -182,7 +264,7 @@ async def check_messages(clients: list[ClientConnection]) -> None:
         assert client.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
 
     async def talk(number: int, client: ClientConnection) -> None:
-        for message in (f"message {number}", b"\0\xff" * number, COMPRESSIBLE):
+        for message in (f"message {number}", b"\0\xff" * number, COMPRESSIBLE, LARGE if number < 3 else ""):
             await client.send(message)
             assert await client.recv() == message
 
@@ -213,7 +295,7 @@ async def check_closing(clients: list[ClientConnection], servers: list[ServerCon
 # ----------------------------------------------------------------------------------------------------------- silence
 
 
-@each_proxy
+@each_that_cuts
 async def test_silence(name: str, tmp_path: Path) -> None:
     """A silent connection is cut by the proxy; pings in time, from either end, keep it."""
     async with serving(ping_interval=None) as site:
@@ -229,13 +311,12 @@ async def test_silence(name: str, tmp_path: Path) -> None:
                 await client.close()
 
 
-# --------------------------------------------------------------------------------------------------------- the rest
+# ------------------------------------------------------------------------------------------------------------ reload
 
 
-@each_proxy
+@each_with_signal
 async def test_reload(name: str, tmp_path: Path) -> None:
     """The proxy takes a new configuration; connections that are open stay."""
-    signals = {"nginx": signal.SIGHUP, "haproxy": signal.SIGUSR2}
     async with serving() as site:
         with in_front(name, tmp_path, site.ports) as proxy:
             client = await proxy.connect()
@@ -245,7 +326,8 @@ async def test_reload(name: str, tmp_path: Path) -> None:
             async with asyncio.timeout(TIMEOUT):
                 while True:
                     # More than once: just after its start, HAProxy may lose a signal.
-                    proxy.run.process.send_signal(signals[name])
+                    assert proxy.kind.reload is not None
+                    proxy.run.process.send_signal(proxy.kind.reload)
                     with contextlib.suppress(OSError):
                         await (await connect(f"wss://localhost:{new}/new", ssl=proxy.trusted)).close()
                         break
@@ -253,6 +335,61 @@ async def test_reload(name: str, tmp_path: Path) -> None:
             await client.send("still there")
             assert await client.recv() == "still there"
             await client.close()
+
+
+async def test_reload_of_caddy(tmp_path: Path) -> None:
+    """Caddy sends Close to both ends. That to the server isn't masked, so the server is the next to complain."""
+    async with serving() as site:
+        with in_front("caddy", tmp_path, site.ports) as proxy:
+            client = await proxy.connect("/old")
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            reload = [program("caddy"), "reload", "--config", str(proxy.config)]
+            for change in ("", "# the same\n", "\n:0 {\n}\n"):
+                assert client.state is State.OPEN
+                proxy.config.write_text(proxy.config.read_text("utf-8") + change, "utf-8")
+                process = await asyncio.create_subprocess_exec(*reload, stderr=subprocess.DEVNULL, cwd=tmp_path)
+                assert await process.wait() == 0
+            await asyncio.wait_for(client.wait_closed(), TIMEOUT)
+            assert (client.close_code, client.close_reason) in [(1001, ""), (1002, "incorrect masking")]
+            server = site.connections["/old"]
+            await asyncio.wait_for(server.wait_closed(), TIMEOUT)
+            assert server.close_code == 1006
+            await (await proxy.connect("/new")).close()
+
+
+async def test_reload_of_lighttpd(tmp_path: Path) -> None:
+    """lighttpd begins anew once all connections are closed, or when it has waited long enough for that."""
+    async with serving() as site:
+        with in_front("lighttpd", tmp_path, site.ports) as proxy:
+            client = await proxy.connect("/old")
+            proxy.run.process.send_signal(signal.SIGUSR1)
+            await until(lambda: "graceful shutdown started" in (tmp_path / "error.log").read_text("utf-8"))
+            await client.send("still there")
+            assert await client.recv() == "still there"
+            waiting = asyncio.create_task(proxy.connect("/new"))
+            await asyncio.wait_for(client.wait_closed(), TIMEOUT)
+            assert client.close_code == 1006
+            await (await asyncio.wait_for(waiting, TIMEOUT)).close()
+
+
+async def test_reload_of_varnish(tmp_path: Path) -> None:
+    """A new configuration is for new connections."""
+    async with serving() as site:
+        with in_front("varnish", tmp_path, site.ports) as proxy:
+            client = await proxy.connect("/old")
+            changed = proxy.config.read_text("utf-8").replace("sub vcl_recv {", "sub vcl_recv { return (synth(503));")
+            proxy.config.write_text(changed, "utf-8")
+            for command in (["vcl.load", "changed", str(proxy.config)], ["vcl.use", "changed"]):
+                await asyncio.to_thread(administer, tmp_path, *command)
+            with pytest.raises(InvalidStatus, match="HTTP 503"):
+                await proxy.connect("/new")
+            await client.send("still there")
+            assert await client.recv() == "still there"
+            await client.close()
+
+
+# --------------------------------------------------------------------------------------------------------- the rest
 
 
 @each_proxy
@@ -269,12 +406,42 @@ async def test_address_of_the_client(name: str, tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-async def test_health_check(tmp_path: Path) -> None:
-    """HAProxy leaves out a server that doesn't answer, and nobody notices."""
+@each_proxy
+async def test_names_and_headers(name: str, tmp_path: Path) -> None:
+    """The server sees the name that the client used; the client sees the upgrade, and who serves it."""
+    async with serving(hosts=["localhost"]) as site:
+        with in_front(name, tmp_path, site.ports) as proxy:
+            async with await proxy.connect("/names") as client:
+                assert client.response is not None
+                headers = client.response.headers
+                assert headers["Upgrade"].lower() == "websocket"
+                assert headers["Connection"].lower() == "upgrade"
+                # Caddy adds its own, nginx replaces that of the server.
+                assert len(headers.get_all("Server")) == (2 if name == "caddy" else 1)
+            server = site.connections["/names"]
+            assert server.request is not None
+            assert server.request.headers["Host"] == proxy.uri.partition("//")[2]
+
+
+async def test_one_server_header_with_caddy(tmp_path: Path) -> None:
+    """Caddy adds its own to that of the server."""
+    async with serving(server_header=None) as site:
+        with in_front("caddy", tmp_path, site.ports) as proxy:
+            async with await proxy.connect() as client:
+                assert client.response is not None
+                assert client.response.headers.get_all("Server") == ["Caddy"]
+
+
+@each_proxy
+async def test_health_check(name: str, tmp_path: Path) -> None:
+    """A server that doesn't answer is left out, and nobody notices."""
     ports = free_port(), free_port()
     with example("nginx/server.py", str(ports[0]), port=ports[0]):
-        with in_front("haproxy", tmp_path, ports) as proxy:
-            await until(lambda: "DOWN" in proxy.run.output)
+        with in_front(name, tmp_path, ports) as proxy:
+            if name == "haproxy":
+                await until(lambda: "DOWN" in proxy.run.output)
+            elif name == "varnish":
+                await until(lambda: "0/2" in administer(tmp_path, "backend.list"))
             for _ in range(10):
                 async with await proxy.connect() as client:
                     await client.send("hello")

@@ -31,14 +31,14 @@ FLOORS: dict[int, str] = {
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
         "asyncio._auth asyncio._broadcast asyncio._dial asyncio._internals asyncio._link asyncio._loops asyncio._proxy "
-        "asyncio._pump asyncio._readable asyncio._serving"
+        "asyncio._proxy_protocol asyncio._pump asyncio._readable asyncio._serving"
     ),
     6: "_face",
     5: "_session _prepared _options _opening _routing _auth",
     4: "protocol client server proxy",
     3: "_lifecycle _timers _messages _decoded _handshake _failures _capacity _happy_eyeballs _allowed _checks",
     2: "extensions extensions.base extensions.permessage_deflate extensions._deflate",
-    1: "frames http11 _bodies headers uri datastructures _statistics",
+    1: "frames http11 _bodies headers uri datastructures _statistics _proxy_protocol",
     0: "exceptions typing version _layout _accelerator _accelerator._python _deprecated",
 }
 # It may not be there; what it has is what its readable twins have.
@@ -76,9 +76,11 @@ NEIGHBOURS = {
     ("asyncio._pump", "asyncio._internals"),
     ("asyncio._pump", "asyncio._readable"),
     ("asyncio._readable", "asyncio._internals"),
+    ("asyncio._proxy_protocol", "asyncio._serving"),
     ("asyncio.router", "asyncio.server"),
     ("asyncio.server", "asyncio._auth"),
     ("asyncio.server", "asyncio._broadcast"),
+    ("asyncio.server", "asyncio._proxy_protocol"),
     ("asyncio.server", "asyncio._serving"),
     ("asyncio.server", "asyncio.connection"),
     ("cli", "cli._arguments"),
@@ -126,6 +128,7 @@ NEIGHBOURS = {
     ("headers", "datastructures"),
     ("exceptions", "_deprecated"),
     ("http11", "_bodies"),
+    ("http11", "_proxy_protocol"),
     ("http11", "datastructures"),
     ("http11", "uri"),
     ("legacy.auth", "legacy._server_side"),

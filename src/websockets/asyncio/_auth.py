@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from .._allowed import BASIC_AUTH, check_all
 from .._auth import CheckCredentials, Credentials, Unauthorized, challenge, claimed, credentials_checker
 from ..headers import build_www_authenticate_basic
 from ..http11 import Request, Response
@@ -40,6 +41,7 @@ def basic_auth(
         ValueError: there must be either ``credentials`` or ``check_credentials``; or the realm can't be sent.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
+    check_all(locals(), BASIC_AUTH)
     authenticate = build_www_authenticate_basic(realm)
     check = credentials_checker(credentials, check_credentials)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from .._allowed import CLOSE, check
 from .._capacity import CROWDED, Capacity
+from .._checks import awaited
 from .._options import ServerOptions
 from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
 from ..frames import CloseCode, serialize_close
@@ -25,9 +26,10 @@ from ..server import refusal_reason
 from ..typing import LoggerLike
 
 if TYPE_CHECKING:
+    from ._proxy_protocol import Arrival
     from .server import Handler, ServerConnection
 
-__all__ = ["Server", "socket_name"]
+__all__ = ["Server", "shown_address", "socket_name"]
 
 # A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
 # up, or may take a cancellation for something else.
@@ -82,6 +84,8 @@ class Server:
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
+        # Those that a proxy may have passed on, as long as that isn't known.
+        self._arriving: set[Arrival] = set()
         self._tally = ServerTally()
         self._closing = False
         self._closed: asyncio.Task[None] | None = None
@@ -202,6 +206,8 @@ class Server:
                 connection._refuse_unless_asked()
             elif connection.state is State.OPEN and close_connections:
                 connection._close_for_server(code, reason)
+        for arrival in list(self._arriving):
+            arrival.refuse("server is shutting down")
         self._overdue = loop.create_future()
         self._closed = loop.create_task(self._finish(self._overdue))
 
@@ -431,14 +437,18 @@ class Server:
         if self._options.takes_path:
             request = connection._session.request
             assert request is not None
-            return handler(connection, request.path)
-        return handler(connection)
+            return awaited(handler, handler(connection, request.path))
+        return awaited(handler, handler(connection))
 
 
 def socket_name(listening: socket.socket) -> str:
     """How the address of a listening socket looks in the log."""
-    address = listening.getsockname()
+    return shown_address(listening.getsockname())
+
+
+def shown_address(address: Any) -> str:
+    """How the address of a socket looks in the log; that of a Unix socket is a path, mostly empty for clients."""
     if isinstance(address, str | bytes):
-        return os.fsdecode(address)
+        return os.fsdecode(address) or "a Unix socket"
     host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

@@ -38,7 +38,6 @@ from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
 from ..http11 import USER_AGENT, Request, ResponseParser
 from ..protocol import State
-from ..proxy import Route
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from ._dial import open_connection
@@ -324,7 +323,8 @@ class connect:
         Returns:
             The connection, in the state CONNECTING.
         """
-        uri = self.ws_uri
+        # Before anything waits: another attempt may begin then.
+        uri, way = self.ws_uri, self._way
 
         def factory() -> ClientConnection:
             return self._connection(self._protocol(uri))
@@ -333,7 +333,7 @@ class connect:
         kwargs = connection_arguments(uri, self.create_connection_kwargs)
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
-            self._way.enter_context(route)
+            way.enter_context(route)
             return await connect_through(route, factory, kwargs, self.user_agent_header)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
@@ -496,7 +496,7 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     """
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
-    return connect(uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+    return connect(uri, unix=True, path=path, **kwargs)
 
 
 # Names of old.

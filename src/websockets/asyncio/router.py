@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._allowed import ROUTE, check_all
+from .._checks import awaited
 from .._deprecated import names_of_old
 from .._routing import Routes, require_werkzeug, url_scheme
 from ..http11 import Request, Response
@@ -39,7 +41,8 @@ class Router(Routes):
         Parameters:
             connection: connection that was routed.
         """
-        await connection.handler(connection, **connection.handler_kwargs)
+        handler = connection.handler
+        await awaited(handler, handler(connection, **connection.handler_kwargs))
 
 
 def route(
@@ -97,10 +100,12 @@ def _route(
     create_router: type[Router] | None = None,
     **kwargs: Any,
 ) -> Server:
+    process_request = kwargs.get("process_request")
+    check_all(locals(), ROUTE)
     router = (create_router or Router)(url_map, server_name, url_scheme(ssl))
     if ssl is not None and ssl is not True:
         kwargs["ssl"] = ssl
-    kwargs["process_request"] = _after(kwargs.get("process_request"), router)
+    kwargs["process_request"] = _after(process_request, router)
     return serve(router.handler, *args, **kwargs)
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._capacity import RETRY_AFTER
@@ -32,6 +32,7 @@ from ..server import BROKEN, ServerProtocol, refusal_reason
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
+from ._proxy_protocol import Arrival
 from ._serving import Server
 from .connection import Connection
 
@@ -376,6 +377,7 @@ def serve(
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
     idle_timeout: float | None = None,
+    proxy_protocol: Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -412,11 +414,17 @@ def serve(
             before.
         max_connections: connections at once, beyond which requests are answered with 503 and ``Retry-After``; None for
             no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
-            handshake, to its end and that of its handler.
+            handshake, with ``proxy_protocol`` behind the header, to its end and that of its handler.
         max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
-            not for servers behind a proxy, where all have the address of the proxy. Unix sockets have no host.
+            not for servers behind a proxy without ``proxy_protocol``, where all have the address of the proxy. Unix
+            sockets have no host.
         idle_timeout: seconds without data after which a connection is closed with 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
+        proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
+            such as ``["10.0.0.0/8", "::1"]``; "unix:" stands for whoever connects to a Unix socket. Then only they may
+            connect; a header is required, within ``open_timeout``; and ``remote_address`` and ``local_address`` are
+            what it says. All other connections are closed without an answer. With ``ssl``, TLS begins behind the
+            header. None for no header.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Raises:
@@ -438,10 +446,13 @@ def serve(
                 protocol._select = _selector(connection, options.select_subprotocol)
             return connection
 
+        first: Callable[[], asyncio.BaseProtocol] = factory
+        if options.proxies is not None:
+            first = functools.partial(Arrival, server, factory, options.proxies, options.tls)
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
         create = streams.create_unix_server if "path" in options.arguments else streams.create_server
-        made = await create(server._prepare(factory, options.arguments), **options.arguments)
+        made = await create(server._prepare(first, options.arguments), **options.arguments)
         return made
 
     server = Server(create_server, handler, options.logger)
@@ -476,7 +487,7 @@ def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = N
         path: path of the socket; None if ``sock`` is given.
         **kwargs: as for :func:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
-    return serve(handler, path=None if path is None else os.fspath(path), **kwargs)
+    return serve(handler, path=path, **kwargs)
 
 
 # Names of old.

@@ -48,8 +48,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def error_text(exc: BaseException) -> str:
-    """What an exception says; its name if it says nothing."""
-    return escape(str(exc) or type(exc).__name__)
+    """What an exception says, or its name if it says nothing; and its notes, which name the proxy, if there is one."""
+    notes = [f"({note})" for note in getattr(exc, "__notes__", ())]
+    return escape(" ".join([str(exc) or type(exc).__name__, *notes]))
 
 
 def closing(code: int, reason: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
+from .._checks import awaited
 from .._options import ServerOptions, takes_path
 from ..asyncio.connection import Connection
 from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
@@ -249,7 +250,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     async def _handle(self, path: str) -> None:
         failed = False
         try:
-            await self.ws_handler(self, *([path] if self._takes_path else []))
+            await awaited(self.ws_handler, self.ws_handler(self, *([path] if self._takes_path else [])))
         except Exception as exc:
             failed = self._handler_failed(exc)
         if failed:

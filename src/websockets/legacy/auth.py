@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from .._allowed import LEGACY_BASIC_AUTH, check_all
 from .._auth import Credentials, Unauthorized, claimed, credentials_checker
 from .._deprecated import names_of_old
 from ..datastructures import Headers
@@ -91,6 +92,7 @@ def basic_auth_protocol_factory(
         ValueError: there must be either ``credentials`` or ``check_credentials``.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
+    check_all(locals(), LEGACY_BASIC_AUTH)
     check = cast(CheckCredentials, credentials_checker(credentials, check_credentials))
     return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)
 

@@ -431,7 +431,7 @@ def unix_connect(
         uri: what the request says.
         **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
     """
-    return connect(uri=uri, unix=True, path=None if path is None else os.fspath(path), **kwargs)
+    return connect(uri=uri, unix=True, path=path, **kwargs)
 
 
 # Names of old.

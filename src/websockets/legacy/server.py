@@ -199,13 +199,13 @@ class Serve:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
         legacy_recv = recv_of_old(kwargs)
-        origins = accepted_origins(origins)
         given = locals()
         secure = kwargs.get("ssl") is not None
         check_all(given, LEGACY_SERVE)
+        given["origins"] = accepted_origins(given["origins"])
         if create_protocol is WebSocketServerProtocol:
             # Nobody compares them in another way.
-            check("origins", origins, SERVE)
+            check("origins", given["origins"], SERVE)
         listening = listening_arguments("serve", given, LEGACY_SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], compression)
@@ -249,7 +249,7 @@ def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None 
         path: path of the socket; None if ``sock`` is given.
         **kwargs: as for :class:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
     """
-    return serve(ws_handler, path=None if path is None else os.fspath(path), unix=True, **kwargs)
+    return serve(ws_handler, path=path, unix=True, **kwargs)
 
 
 # Names of old.

@@ -1,0 +1,74 @@
+"""Make the tables of options from the table by which they are checked.
+
+``python docs/make_options.py`` prints them; with ``--write`` they go into ``reference/options.md`` beside this file,
+between the two marks. ``tests/docs/test_options_page.py`` fails while the page shows something else.
+
+May know: the rows of the table, the marks in the page. Must not know: what an option is good for, which the docstrings
+tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from regions import Region
+from websockets import _allowed as allowed
+from websockets.http11 import SERVER, USER_AGENT
+
+# How readers know what takes an option.
+CALLED = {
+    allowed.CONNECT: "`connect`",
+    allowed.SERVE: "`serve`",
+    allowed.ROUTE: "`route`",
+    allowed.CONNECTION: "`Connection`",
+    allowed.CLIENT_PROTOCOL: "`ClientProtocol`",
+    allowed.SERVER_PROTOCOL: "`ServerProtocol`",
+    allowed.CLOSE: "`close`",
+    allowed.BROADCAST: "`broadcast`",
+    allowed.BASIC_AUTH: "`basic_auth`",
+    allowed.LEGACY_CONNECT: "legacy `connect`",
+    allowed.LEGACY_SERVE: "legacy `serve`",
+    allowed.LEGACY_CONNECTION: "legacy connections",
+    allowed.LEGACY_BASIC_AUTH: "legacy `basic_auth_protocol_factory`",
+    allowed.TCP_CLIENT: "`connect`",
+    allowed.UNIX_CLIENT: "`unix_connect`",
+    allowed.TCP_SERVER: "`serve`",
+    allowed.UNIX_SERVER: "`unix_serve`",
+}
+LOOPS = {*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS}
+
+# Defaults that depend on where the page is made, and values that stand for none.
+SHOWN = {USER_AGENT: "versions", SERVER: "versions"}
+NONE = {id(allowed.REQUIRED): "required", id(allowed.UNSET): ""}
+
+
+def tables() -> list[str]:
+    """A table of our own options, and one of those that go on to the event loop."""
+    ours = [option for option in allowed.OPTIONS if LOOPS.isdisjoint(option.takers)]
+    loops = [option for option in allowed.OPTIONS if not LOOPS.isdisjoint(option.takers)]
+    return [
+        "### Of this library",
+        "\n".join(["| option | default | what it must be | taken by |", "| --- | --- | --- | --- |", *_rows(ours)]),
+        "### Of the event loop",
+        "\n".join(["| option | what it must be | taken by |", "| --- | --- | --- |", *_rows(loops, default=False)]),
+    ]
+
+
+def _rows(options: list[allowed.Option], default: bool = True) -> Iterator[str]:
+    for option in options:
+        cells = [f"`{option.name}`", option.allowed, ", ".join(dict.fromkeys(CALLED[name] for name in option.takers))]
+        if default:
+            cells.insert(1, _default(option))
+        yield f"| {' | '.join(cells)} |"
+
+
+def _default(option: allowed.Option) -> str:
+    if id(option.default) in NONE:
+        return NONE[id(option.default)]
+    return SHOWN.get(option.default) or f"`{option.default!r}`"
+
+
+REGION = Region("reference/options.md", "options", tables)
+
+if __name__ == "__main__":
+    REGION.main()

@@ -1,0 +1,532 @@
+"""Wrong values of options, front-end by front-end, and the error that each gets; and right ones beside them.
+
+``python tests/_kit/wrong_options.py`` prints the table. Knows the public API; nothing here needs an event loop.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import numbers
+import re
+import socket
+import ssl
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from werkzeug.routing import Map
+
+from websockets.asyncio import client, router, server
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHeader, InvalidProxy, InvalidURI
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
+from websockets.protocol import Protocol, Side, State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from websockets.legacy import client as legacy_client
+    from websockets.legacy import server as legacy_server
+
+__all__ = ["ADDRESS", "CALLS", "OF_CONNECTIONS", "RIGHT", "WRONG", "Right", "Whole", "Wrong", "error", "options_of"]
+
+
+async def echo(websocket: Any) -> None: ...
+
+
+async def echo_at(websocket: Any, path: str) -> None: ...
+
+
+def not_async(websocket: Any) -> None:
+    websocket.send("hello")
+
+
+def also_not_async(websocket: Any) -> None:
+    if websocket is None:
+        return
+    for _ in websocket:
+        try:
+            websocket.recv()
+        finally:
+            websocket.send("hello")
+
+
+async def generator(websocket: Any) -> Any:
+    yield websocket
+
+
+def old_generator(websocket: Any) -> Any:
+    yield websocket
+
+
+async def without_parameters() -> None: ...
+
+
+async def with_three(websocket: Any, path: str, more: Any) -> None: ...
+
+
+async def answer(connection: Any, request: Any) -> None: ...
+
+
+Call = Callable[[dict[str, Any]], Any]
+
+
+def _listen(serve: Callable[..., Any], options: dict[str, Any]) -> Any:
+    handler = options.pop("ws_handler", options.pop("handler", echo))
+    place = {} if options.get("sock") is not None else {"host": "localhost", "port": 0}
+    return serve(handler, **{**place, **options})
+
+
+# How each front-end is called with options. Hosts and ports are for TCP only.
+CALLS: dict[str, Call] = {
+    "connect": lambda options: client.connect(**{"uri": "ws://localhost", **options}),
+    "unix_connect": lambda options: client.unix_connect(options.pop("path", "/run/server"), **options),
+    "serve": functools.partial(_listen, server.serve),
+    "unix_serve": lambda options: server.unix_serve(
+        options.pop("handler", echo), options.pop("path", "/run/server"), **options
+    ),
+    "route": lambda options: router.route(**{"url_map": Map(), "host": "localhost", "port": 0, **options}),
+    "unix_route": lambda options: router.unix_route(
+        options.pop("url_map", Map()), options.pop("path", "/run/server"), **options
+    ),
+    "legacy connect": lambda options: legacy_client.connect(**{"uri": "ws://localhost", **options}),
+    "legacy unix_connect": lambda options: legacy_client.unix_connect(options.pop("path", "/run/server"), **options),
+    "legacy serve": functools.partial(_listen, legacy_server.serve),
+    "legacy unix_serve": lambda options: legacy_server.unix_serve(
+        options.pop("ws_handler", echo), options.pop("path", "/run/server"), **options
+    ),
+    "Protocol": lambda options: Protocol(Side.SERVER, **options),
+    "ClientProtocol": lambda options: ClientProtocol(parse_uri("ws://localhost/"), **options),
+    "ServerProtocol": lambda options: ServerProtocol(**options),
+    "basic_auth": lambda options: server.basic_auth(**{"realm": "here", **options}),
+}
+
+CONNECT = ("connect", "unix_connect")
+SERVE = ("serve", "unix_serve", "route", "unix_route")
+LEGACY_CONNECT = ("legacy connect", "legacy unix_connect")
+LEGACY_SERVE = ("legacy serve", "legacy unix_serve")
+CLIENTS = CONNECT + LEGACY_CONNECT
+SERVERS = SERVE + LEGACY_SERVE
+ALL = CLIENTS + SERVERS
+PROTOCOLS = ("Protocol", "ClientProtocol", "ServerProtocol")
+WITH_HANDLER = ("serve", "unix_serve")
+
+# Options that connections which are built directly take as well.
+OF_CONNECTIONS = {"ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit", "idle_timeout"}
+
+
+class Wrong(NamedTuple):
+    """A wrong value.
+
+    Attributes:
+        calls: who gets it.
+        name: the option.
+        value: its value, or a function without parameters that makes it.
+        kind: class of the error.
+        text: its text.
+    """
+
+    calls: tuple[str, ...]
+    name: str
+    value: Any
+    kind: type[Exception]
+    text: str
+
+
+class Right(NamedTuple):
+    """A right value beside wrong ones; the attributes are as those of :class:`Wrong`."""
+
+    calls: tuple[str, ...]
+    name: str
+    value: Any
+
+
+class Made(NamedTuple):
+    """A value that must be made anew for each call."""
+
+    make: Callable[[], Any]
+
+
+def options_of(row: Wrong | Right) -> dict[str, Any]:
+    """The options of a call, from a row of a table."""
+    return {row.name: row.value.make() if isinstance(row.value, Made) else row.value}
+
+
+def error(call: str, row: Wrong) -> Exception | None:
+    """What a wrong value gets."""
+    try:
+        CALLS[call](options_of(row))
+    except Exception as exc:
+        return exc
+    return None
+
+
+LIMIT = "must be a number of seconds, 0 or more, or None for no limit, not"
+POSITIVE = "must be a positive number of seconds, or None for no limit, not"
+KEEPALIVE = "must be a positive number of seconds, or None for no keepalive, not"
+SIZE = "must be a number of bytes, 0 or more, a pair of such for a message and a fragment, or None for no limit, not"
+QUEUE = "must be a number of frames, 0 or more, a pair of such, or None for no limit, not"
+WRITE = "must be a number of bytes, 0 or more, or a pair of such, not"
+HEADER = "must be a str that can stand in a header, or None to leave it out, not"
+ORIGINS = "must be a list of origins as browsers send them, compiled patterns and None, or None for any, not"
+NO_BROWSER = "no browser sends that: an origin is a scheme, a host, and perhaps a port"
+OLD_ORIGINS = "must be a list of origins, compiled patterns and None, or None for any, not"
+HEADERS = "must be headers that can be sent, as a mapping or as pairs, or None"
+HANDLER = "must be an async function that takes a connection, not"
+FUNCTION = "must be a function, or None, not"
+PLAIN = "must be a function that isn't async, or None"
+MAKER = "must be a class or a function that makes connections, or None, not"
+COUNT = "must be a whole number, 1 or more, or None for no limit, not"
+OF_CLIENTS = "must be a list of factories of extensions for clients, or None, not"
+OF_SERVERS = "must be a list of factories of extensions for servers, or None, not"
+TLS_TIME = "must be a positive number of seconds, or None, not"
+PORT = "must be a port from 0 to 65535, or None, not"
+LISTEN = "must be a host, several of them, or None for all interfaces, not"
+CONTEXT = "must be an ssl.SSLContext, True for the usual one, or None, not"
+FLAG = "must be True or False, not"
+UNKNOWN = "got an unexpected keyword argument"
+
+NAN, HUGE = float("nan"), 10**400
+DECIMAL = Decimal("1.5")
+ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+# fmt: off
+WRONG: tuple[Wrong, ...] = (
+    # Times.
+    Wrong(ALL, "ping_interval", "20", TypeError, f"ping_interval {KEEPALIVE} '20'"),
+    Wrong(ALL, "ping_interval", 0, ValueError, f"ping_interval {KEEPALIVE} 0"),
+    Wrong(ALL, "ping_interval", -1, ValueError, f"ping_interval {KEEPALIVE} -1"),
+    Wrong(ALL, "ping_interval", False, ValueError, f"ping_interval {KEEPALIVE} False"),
+    Wrong(ALL, "ping_interval", NAN, ValueError, f"ping_interval {KEEPALIVE} nan"),
+    Wrong(ALL, "ping_interval", DECIMAL, TypeError, f"ping_interval {KEEPALIVE} Decimal('1.5')"),
+    Wrong(ALL, "ping_timeout", "x", TypeError, f"ping_timeout {LIMIT} 'x'"),
+    Wrong(ALL, "ping_timeout", -0.5, ValueError, f"ping_timeout {LIMIT} -0.5"),
+    Wrong(ALL, "ping_timeout", [20], TypeError, f"ping_timeout {LIMIT} [20]"),
+    Wrong(ALL, "ping_timeout", 0, ValueError,
+          "ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon"),
+    Wrong(CONNECT + SERVE, "close_timeout", "5", TypeError, f"close_timeout {LIMIT} '5'"),
+    Wrong(CONNECT + SERVE, "close_timeout", -1, ValueError, f"close_timeout {LIMIT} -1"),
+    Wrong(LEGACY_CONNECT + LEGACY_SERVE, "close_timeout", "5", TypeError,
+          "close_timeout must be a number of seconds, 0 or more, or None for 10, not '5'"),
+    Wrong(CLIENTS, "open_timeout", "x", TypeError, f"open_timeout {LIMIT} 'x'"),
+    Wrong(CLIENTS, "open_timeout", -1, ValueError, f"open_timeout {LIMIT} -1"),
+    Wrong(SERVERS, "open_timeout", "x", TypeError, f"open_timeout {POSITIVE} 'x'"),
+    Wrong(SERVERS, "open_timeout", -1, ValueError, f"open_timeout {POSITIVE} -1"),
+    Wrong(SERVERS, "open_timeout", 0, ValueError, f"open_timeout {POSITIVE} 0"),
+    Wrong(CONNECT + SERVE, "idle_timeout", 0, ValueError, f"idle_timeout {POSITIVE} 0"),
+    Wrong(CONNECT + SERVE, "idle_timeout", True, TypeError, f"idle_timeout {POSITIVE} True"),
+    Wrong(CLIENTS, "open_timeout", HUGE, ValueError, f"open_timeout {LIMIT} 1{'0' * 96}..."),
+    # Sizes.
+    Wrong(ALL + PROTOCOLS, "max_size", "1MB", TypeError, f"max_size {SIZE} '1MB'"),
+    Wrong(ALL + PROTOCOLS, "max_size", 1.5, TypeError, f"max_size {SIZE} 1.5"),
+    Wrong(ALL + PROTOCOLS, "max_size", -1, ValueError, f"max_size {SIZE} -1"),
+    Wrong(ALL + PROTOCOLS, "max_size", (1, 2, 3), ValueError, f"max_size {SIZE} (1, 2, 3)"),
+    Wrong(ALL + PROTOCOLS, "max_size", (100, -1), ValueError, f"max_size {SIZE} (100, -1)"),
+    Wrong(ALL, "max_queue", "a", TypeError, f"max_queue {QUEUE} 'a'"),
+    Wrong(ALL, "max_queue", -1, ValueError, f"max_queue {QUEUE} -1"),
+    Wrong(ALL, "max_queue", 1.5, TypeError, f"max_queue {QUEUE} 1.5"),
+    Wrong(ALL, "max_queue", (1, 2, 3), ValueError, f"max_queue {QUEUE} (1, 2, 3)"),
+    Wrong(ALL, "max_queue", (), ValueError, f"max_queue {QUEUE} ()"),
+    Wrong(ALL, "max_queue", (10, 100), ValueError, f"max_queue {QUEUE} (10, 100): the second is above the first"),
+    Wrong(ALL, "max_queue", [4, "a"], TypeError, f"max_queue {QUEUE} [4, 'a']"),
+    Wrong(ALL, "write_limit", -5, ValueError, f"write_limit {WRITE} -5"),
+    Wrong(ALL, "write_limit", "64k", TypeError, f"write_limit {WRITE} '64k'"),
+    Wrong(ALL, "write_limit", None, TypeError, f"write_limit {WRITE} None"),
+    Wrong(ALL, "write_limit", (5, 10), ValueError, f"write_limit {WRITE} (5, 10): the second is above the first"),
+    Wrong(LEGACY_CONNECT + LEGACY_SERVE, "read_limit", "64k", TypeError,
+          "read_limit must be a number of bytes, 0 or more, not '64k'"),
+    Wrong(SERVE, "max_connections", 0, ValueError, f"max_connections {COUNT} 0"),
+    Wrong(SERVE, "max_connections", 2.5, TypeError, f"max_connections {COUNT} 2.5"),
+    Wrong(SERVE, "max_connections_per_host", "3", TypeError, f"max_connections_per_host {COUNT} '3'"),
+    Wrong(SERVE, "proxy_protocol", True, TypeError,
+          "proxy_protocol must be a list of addresses of proxies or None, not True"),
+    Wrong(SERVE, "proxy_protocol", "10.0.0.1", TypeError,
+          "proxy_protocol must be a list of addresses of proxies or None, not '10.0.0.1'"),
+    Wrong(SERVE, "proxy_protocol", [], ValueError,
+          "proxy_protocol is empty: it must name the proxies that are trusted"),
+    # The opening handshake.
+    Wrong(SERVERS, "server_header", 5, TypeError, f"server_header {HEADER} 5"),
+    Wrong(SERVERS, "server_header", "a\r\nb: c", InvalidHeader, f"server_header {HEADER} 'a\\r\\nb: c'"),
+    Wrong(CLIENTS, "user_agent_header", b"me", TypeError, f"user_agent_header {HEADER} b'me'"),
+    Wrong(CLIENTS, "user_agent_header", "a\nb", ValueError, f"user_agent_header {HEADER} 'a\\nb'"),
+    Wrong((*CLIENTS, "ClientProtocol"), "origin", 5, TypeError, f"origin {HEADER} 5"),
+    Wrong((*CLIENTS, "ClientProtocol"), "origin", "a\nb", ValueError, f"origin {HEADER} 'a\\nb'"),
+    Wrong(SERVE, "origins", "https://x", TypeError, f"origins {ORIGINS} 'https://x'"),
+    Wrong(SERVE, "origins", ["https://x/"], ValueError,
+          f"origins {ORIGINS} ['https://x/']: {NO_BROWSER}"),
+    Wrong(LEGACY_SERVE, "origins", ["https://x/y"], ValueError,
+          f"origins {ORIGINS} ['https://x/y']: {NO_BROWSER}"),
+    Wrong(SERVE, "origins", ["https://*.x", "*"], ValueError, f"origins {ORIGINS} ['https://*.x', '*']: {NO_BROWSER}"),
+    Wrong(SERVE, "origins", [], ValueError, f"origins {ORIGINS} []: no client could connect"),
+    Wrong(SERVE, "origins", [5], TypeError, f"origins {ORIGINS} [5]: 5 is none"),
+    Wrong((*LEGACY_SERVE, "ServerProtocol"), "origins", "https://x", TypeError, f"origins {OLD_ORIGINS} 'https://x'"),
+    Wrong((*SERVE, "ServerProtocol"), "hosts", [5], TypeError, "hosts must be names or compiled patterns, not 5"),
+    Wrong((*SERVE, "ServerProtocol"), "hosts", 5, TypeError, "hosts must be names or compiled patterns, not 5"),
+    Wrong((*SERVE, "ServerProtocol"), "hosts", ["http://localhost"], ValueError,
+          "hosts must be names without scheme and port: 'http://localhost'"),
+    Wrong((*SERVE, "ServerProtocol"), "hosts", [], ValueError, "hosts is empty: nobody could connect"),
+    Wrong((*CLIENTS, "ClientProtocol"), "extensions", "x", TypeError, f"extensions {OF_CLIENTS} 'x'"),
+    Wrong((*CLIENTS, "ClientProtocol"), "extensions", [5], TypeError, f"extensions {OF_CLIENTS} [5]: 5 is none"),
+    Wrong((*CLIENTS, "ClientProtocol"), "extensions", [ClientPerMessageDeflateFactory], TypeError,
+          f"extensions {OF_CLIENTS} [{ClientPerMessageDeflateFactory!r}]: ClientPerMessageDeflateFactory is a class: "
+          "make a factory of it, ClientPerMessageDeflateFactory()"),
+    Wrong((*SERVERS, "ServerProtocol"), "extensions", "x", TypeError, f"extensions {OF_SERVERS} 'x'"),
+    Wrong((*SERVERS, "ServerProtocol"), "extensions", 5, TypeError, f"extensions {OF_SERVERS} 5"),
+    Wrong(ALL, "compression", "gzip", ValueError, "unsupported compression: gzip"),
+    Wrong(ALL, "compression", False, ValueError, "unsupported compression: False"),
+    Wrong((*ALL, *PROTOCOLS[1:]), "subprotocols", "chat", TypeError, "subprotocols must be a list, not a str"),
+    Wrong((*ALL, *PROTOCOLS[1:]), "subprotocols", {"chat"}, TypeError, "subprotocols must be a list"),
+    Wrong((*ALL, *PROTOCOLS[1:]), "subprotocols", ["a b"], ValueError, "invalid subprotocol: a b"),
+    Wrong(CONNECT, "additional_headers", {"Authorization": None}, TypeError,
+          f"additional_headers {HEADERS}: the value of Authorization is None"),
+    Wrong(CONNECT, "additional_headers", [("X", b"x")], TypeError,
+          f"additional_headers {HEADERS}: the value of X is of type bytes"),
+    Wrong(CONNECT, "additional_headers", {"X": ["a", "b"]}, TypeError,
+          f"additional_headers {HEADERS}: the value of X is of type list"),
+    Wrong(CONNECT, "additional_headers", {"X": "a\r\nY: b"}, InvalidHeader,
+          f"additional_headers {HEADERS}: invalid X header: a\\r\\nY: b"),
+    Wrong(CONNECT, "additional_headers", {"Authorization": "secret\n"}, ValueError,
+          f"additional_headers {HEADERS}: invalid Authorization header"),
+    Wrong(CONNECT, "additional_headers", {"a b": "c"}, InvalidHeader,
+          f"additional_headers {HEADERS}: invalid a b header: expected token at 1 in a b"),
+    Wrong(CONNECT, "additional_headers", {5: "x"}, TypeError, f"additional_headers {HEADERS}: 5 is no name"),
+    Wrong(CONNECT, "additional_headers", "X: x", TypeError, f"additional_headers {HEADERS}"),
+    Wrong(CONNECT, "additional_headers", 5, TypeError, f"additional_headers {HEADERS}"),
+    Wrong(CONNECT, "additional_headers", [("a", "b", "c")], ValueError,
+          f"additional_headers {HEADERS}: there is something in it that is no pair of a name and a value"),
+    Wrong(LEGACY_CONNECT, "extra_headers", {"Authorization": None}, TypeError,
+          f"extra_headers {HEADERS}: the value of Authorization is None"),
+    Wrong(LEGACY_SERVE, "extra_headers", 5, TypeError,
+          "extra_headers must be headers that can be sent, as a mapping or as pairs, a function that makes them, "
+          "or None"),
+    Wrong(SERVERS, "process_request", "x", TypeError, f"process_request {FUNCTION} 'x'"),
+    Wrong(SERVE, "process_response", 5, TypeError, f"process_response {FUNCTION} 5"),
+    Wrong(SERVE, "select_subprotocol", "x", TypeError, f"select_subprotocol {FUNCTION} 'x'"),
+    Wrong((*LEGACY_SERVE, "ServerProtocol"), "select_subprotocol", "x", TypeError,
+          f"select_subprotocol {PLAIN}, not 'x'"),
+    Wrong((*LEGACY_SERVE, "ServerProtocol"), "select_subprotocol", answer, TypeError,
+          f"select_subprotocol {PLAIN}, not {answer!r}"),
+    # Handlers.
+    Wrong(WITH_HANDLER, "handler", "echo", TypeError, f"handler {HANDLER} 'echo'"),
+    Wrong(WITH_HANDLER, "handler", Made(lambda: echo(None)), TypeError,
+          f"handler {HANDLER} <coroutine object echo>: give the function, echo, without calling it"),
+    Wrong(WITH_HANDLER, "handler", not_async, TypeError,
+          f"handler {HANDLER} {not_async!r}: it isn't async, and returns nothing to wait for"),
+    Wrong(WITH_HANDLER, "handler", also_not_async, TypeError,
+          f"handler {HANDLER} {also_not_async!r}: it isn't async, and returns nothing to wait for"),
+    Wrong(WITH_HANDLER, "handler", generator, TypeError,
+          f"handler {HANDLER} {generator!r}: a function with yield gives nothing to wait for"),
+    Wrong(WITH_HANDLER, "handler", old_generator, TypeError,
+          f"handler {HANDLER} {old_generator!r}: a function with yield gives nothing to wait for"),
+    Wrong(WITH_HANDLER, "handler", without_parameters, TypeError,
+          f"handler {HANDLER} {without_parameters!r}: it can't be called with a connection alone"),
+    Wrong(WITH_HANDLER, "handler", with_three, TypeError,
+          f"handler {HANDLER} {with_three!r}: it can't be called with a connection alone"),
+    Wrong(WITH_HANDLER, "handler", None, TypeError,
+          "handler must be an async function, not None: process_request answers no request"),
+    Wrong(LEGACY_SERVE, "ws_handler", None, TypeError, f"ws_handler {HANDLER} None"),
+    Wrong(LEGACY_SERVE, "ws_handler", Made(lambda: echo(None)), TypeError,
+          f"ws_handler {HANDLER} <coroutine object echo>: give the function, echo, without calling it"),
+    Wrong(("route", "unix_route"), "url_map", {}, TypeError, "url_map must be a werkzeug.routing.Map, not {}"),
+    Wrong(("route", "unix_route"), "server_name", 5, TypeError,
+          "server_name must be a host and perhaps a port: a str, or None, not 5"),
+    Wrong(("route", "unix_route"), "create_router", 5, TypeError,
+          "create_router must be a class of routers, or None, not 5"),
+    Wrong(("route", "unix_route"), "ssl", "cert.pem", TypeError,
+          "ssl must be an ssl.SSLContext, True, or None, not 'cert.pem'"),
+    Wrong(("basic_auth",), "realm", 5, TypeError, "realm must be a str, not 5"),
+    Wrong(("basic_auth",), "check_credentials", "x", TypeError, f"check_credentials {FUNCTION} 'x'"),
+    # Objects.
+    Wrong(ALL + PROTOCOLS, "logger", "x", TypeError, "logger must be a logger, or None, not 'x'"),
+    Wrong(ALL + PROTOCOLS, "logger", False, TypeError, "logger must be a logger, or None, not False"),
+    Wrong(CONNECT + SERVE, "create_connection", 5, TypeError, f"create_connection {MAKER} 5"),
+    Wrong(LEGACY_CONNECT + LEGACY_SERVE, "create_protocol", "x", TypeError, f"create_protocol {MAKER} 'x'"),
+    Wrong(CONNECT, "process_exception", 5, TypeError, f"process_exception {PLAIN} for the usual one, not 5"),
+    Wrong(CONNECT, "process_exception", echo, TypeError, f"process_exception {PLAIN} for the usual one, not {echo!r}"),
+    Wrong(CONNECT, "reconnect_delays", [1, 2], TypeError, f"reconnect_delays {PLAIN} for the usual one, not [1, 2]"),
+    Wrong(PROTOCOLS, "state", "open", TypeError, "state must be a State, not 'open'"),
+    # Where to, and TLS.
+    Wrong(CLIENTS, "uri", 5, InvalidURI, "5 isn't a valid URI: it is not a str but int"),
+    Wrong(CLIENTS, "uri", "http://localhost/", InvalidURI,
+          "http://localhost/ isn't a valid URI: scheme isn't ws or wss"),
+    Wrong(("connect",), "proxy", "gopher://x", InvalidProxy,
+          "gopher://x isn't a valid proxy: scheme gopher isn't supported"),
+    Wrong(("connect",), "proxy", False, InvalidProxy, "False isn't a valid proxy: it is not a str but bool"),
+    Wrong(("connect",), "ssl", "cert.pem", ValueError, "ssl argument is incompatible with a ws:// URI"),
+    Wrong(("unix_connect", "legacy connect"), "ssl", "cert.pem", TypeError, f"ssl {CONTEXT} 'cert.pem'"),
+    Wrong((*WITH_HANDLER, *LEGACY_SERVE), "ssl", "cert.pem", TypeError,
+          "ssl must be an ssl.SSLContext, or None, not 'cert.pem'"),
+    Wrong((*WITH_HANDLER, *LEGACY_SERVE), "ssl", True, TypeError, "ssl must be an ssl.SSLContext, or None, not True"),
+    Wrong(("connect", "legacy connect"), "port", 70000, ValueError, "port must be a port from 0 to 65535, not 70000"),
+    Wrong(("connect", "legacy connect"), "host", 5, TypeError, "host must be a host: a str, not 5"),
+    Wrong(("serve", "legacy serve"), "port", 70000, ValueError, f"port {PORT} 70000"),
+    Wrong(("serve", "route"), "port", "65536", ValueError, f"port {PORT} '65536'"),
+    Wrong(("serve", "route"), "port", NAN, ValueError, f"port {PORT} nan"),
+    Wrong(("serve", "route"), "port", [80], TypeError, f"port {PORT} [80]"),
+    Wrong(("serve", "legacy serve"), "host", 5, TypeError, f"host {LISTEN} 5"),
+    Wrong(("serve", "legacy serve"), "host", ["localhost", 80], TypeError, f"host {LISTEN} ['localhost', 80]"),
+    Wrong(("unix_connect", "unix_serve", "unix_route", "legacy unix_connect", "legacy unix_serve"), "path", 5,
+          TypeError, "path must be the path of a Unix socket, or None, not 5"),
+    Wrong(CLIENTS, "sock", "x", TypeError, "sock must be a socket, or None, not 'x'"),
+    Wrong(("unix_connect", "unix_serve", "legacy unix_serve"), "sock", Made(io.BytesIO), ValueError,
+          "path is incompatible with sock"),
+    Wrong(("connect", "legacy connect"), "local_addr", "localhost", TypeError,
+          "local_addr must be a pair of a host and a port, or None, not 'localhost'"),
+    Wrong(("connect", "serve"), "family", "inet", TypeError, "family must be a whole number, not 'inet'"),
+    Wrong(CLIENTS, "ssl_handshake_timeout", 0, ValueError, f"ssl_handshake_timeout {TLS_TIME} 0"),
+    Wrong(SERVERS, "ssl_shutdown_timeout", "5", TypeError, f"ssl_shutdown_timeout {TLS_TIME} '5'"),
+    Wrong(SERVERS, "start_serving", "no", TypeError, f"start_serving {FLAG} 'no'"),
+    Wrong(("serve", "legacy serve"), "reuse_port", "yes", TypeError,
+          "reuse_port must be True, False or None, not 'yes'"),
+    Wrong(SERVERS, "backlog", "x", TypeError, "backlog must be a whole number, not 'x'"),
+    # Names that nobody knows.
+    Wrong(CLIENTS, "ping_intervall", 20, TypeError,
+          f"connect() {UNKNOWN} 'ping_intervall'; did you mean ping_interval?"),
+    Wrong(SERVERS, "maxsize", 20, TypeError, f"serve() {UNKNOWN} 'maxsize'; did you mean max_size?"),
+    Wrong(CONNECT, "loop", None, TypeError,
+          f"connect() {UNKNOWN} 'loop': a connection belongs to the event loop that runs"),
+    Wrong(SERVE, "loop", None, TypeError,
+          f"serve() {UNKNOWN} 'loop': a connection belongs to the event loop that runs"),
+    Wrong(CONNECT, "headers", {}, TypeError, f"connect() {UNKNOWN} 'headers'; did you mean additional_headers?"),
+    Wrong(CONNECT, "timeout", 5, TypeError, f"connect() {UNKNOWN} 'timeout'; did you mean open_timeout?"),
+    Wrong(SERVE, "extra_headers", {}, TypeError,
+          f"serve() {UNKNOWN} 'extra_headers': process_response may add headers to a response"),
+    Wrong(SERVE, "read_limit", 5, TypeError,
+          f"serve() {UNKNOWN} 'read_limit': reads of all connections share a buffer"),
+    Wrong(("unix_serve",), "reuse_port", True, TypeError, f"serve() {UNKNOWN} 'reuse_port'"),
+    Wrong(("connect", "legacy connect"), "xyzzy", 1, TypeError, f"connect() {UNKNOWN} 'xyzzy'"),
+    Wrong(LEGACY_CONNECT, "idle_timeout", 5, TypeError,
+          f"connect() {UNKNOWN} 'idle_timeout'; did you mean close_timeout?"),
+)
+# fmt: on
+
+
+@numbers.Integral.register
+class Whole:
+    """A whole number that isn't Python's, as NumPy's are."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+    def __repr__(self) -> str:
+        return f"Whole({self.value})"
+
+
+class Handlers:
+    """Kinds of callables that can be handlers."""
+
+    async def method(self, websocket: Any) -> None: ...
+
+    async def __call__(self, websocket: Any) -> None: ...
+
+    def returning(self, websocket: Any) -> Any:
+        return self.method(websocket)
+
+    def raising(self, websocket: Any) -> Any:
+        raise RuntimeError
+
+    @types.coroutine
+    def old(self, websocket: Any) -> Any:
+        yield from ()
+
+
+class Awaitable:
+    """A handler that is a class: its instances can be awaited."""
+
+    def __init__(self, websocket: Any) -> None:
+        self.websocket = websocket
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+@functools.wraps(with_three)
+def decorated(websocket: Any) -> Any:
+    """A handler that shows other parameters than it takes."""
+    return with_three(websocket, "/", None)
+
+
+INFINITY = float("inf")
+
+# fmt: off
+RIGHT: tuple[Right, ...] = tuple(
+    Right(calls, name, value)
+    for calls, name, values in (
+        (ALL, "ping_interval", [None, 0.01, 1, Fraction(1, 2), INFINITY, True]),
+        (ALL, "ping_timeout", [None, 0.01, 1, Fraction(1, 2), INFINITY, True]),
+        (ALL, "close_timeout", [None, 0, 0.0, False, 1, Fraction(1, 2), INFINITY]),
+        (CLIENTS, "open_timeout", [None, 0, 0.5, 10**9, Fraction(1, 2), INFINITY, True]),
+        (SERVERS, "open_timeout", [None, 0.5, 10**9, Fraction(1, 2), INFINITY, True]),
+        (CONNECT + SERVE, "idle_timeout", [None, 0.1, Fraction(1, 2), INFINITY]),
+        (ALL + PROTOCOLS, "max_size", [None, 0, 1, True, (None, 10), (10, None), [10, 20], (None, None)]),
+        (ALL, "max_queue", [None, 0, 1, False, (8, 2), [8, 8], (8, None), (None, 3), (None, None)]),
+        (ALL, "write_limit", [0, 1, 2**30, (8, 2), [8, None], (None, None)]),
+        (SERVE, "max_connections", [None, 1, 10**6]),
+        (SERVE, "proxy_protocol", [None, ["10.0.0.1"], ("unix:", "::1", "10.0.0.0/8"), {"fe80::/10"}]),
+        (SERVERS, "server_header", [None, "", "mine", "é"]),
+        (CLIENTS, "user_agent_header", [None, "", "mine", False]),
+        (CLIENTS, "origin", [None, "", "null", "https://x/", "app"]),
+        (SERVERS, "origins", [None, ["https://x"], ("https://x:8", None), {"null"}, ["app://x"], [re.compile(".*/.*")],
+                              ["https://x", "https://x/"], ["chrome-extension://abc"], {"https://x": 1}]),
+        (SERVE, "hosts", [None, "localhost", ["localhost", "[::1]"], re.compile("x")]),
+        (CLIENTS, "extensions", [None, [], (), [ClientPerMessageDeflateFactory()]]),
+        (SERVERS, "extensions", [None, [], (), [ServerPerMessageDeflateFactory()]]),
+        (ALL, "compression", [None, "deflate", "deflated"[:-1]]),
+        (ALL, "subprotocols", [None, [], ["chat"], ("a", "b")]),
+        (CONNECT, "additional_headers", [None, {}, {"X": "x", "Y": 5}, [("X", "x")], (["X", "x"],), [], ["Xy"]]),
+        (LEGACY_SERVE, "extra_headers", [None, {"X": "x"}, lambda path, headers: {"X": "x"}]),
+        (SERVERS, "process_request", [None, answer, lambda *_: None]),
+        (SERVE, "select_subprotocol", [None, answer, lambda *_: None]),
+        (WITH_HANDLER, "handler", [echo, echo_at, decorated, Handlers().method, Handlers().returning,
+                                   Handlers().raising, Handlers().old, Handlers(), Awaitable,
+                                   functools.partial(echo_at, path="/"),
+                                   lambda websocket: echo(websocket), lambda *_: echo(None), type]),
+        (CONNECT, "process_exception", [None, lambda exc: None]),
+        (CONNECT, "reconnect_delays", [None, lambda: iter([1])]),
+        (CONNECT + SERVE, "create_connection", [None, lambda *_, **__: None]),
+        (("connect",), "proxy", [None, True, "http://localhost:8080"]),
+        (("connect",), "host", [None, "localhost", b"localhost"]),
+        (("connect", "serve"), "port", [None, 0, 65535, "80", b"80", "http", 80.0, True]),
+        (("serve",), "host", [None, "", "localhost", ["localhost", None], []]),
+        (("unix_connect",), "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), True]),
+        (WITH_HANDLER, "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
+        (("route",), "ssl", [None, True, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
+        (("connect",), "local_addr", [None, ("localhost", 0), ["localhost", 0], (b"localhost", 0)]),
+        (("connect", "serve", "legacy serve"), "sock", [None, io.BytesIO()]),
+        (("legacy connect",), "proxy", [None, True]),
+        (ALL + PROTOCOLS, "logger", [None, logging.getLogger("x"), logging.LoggerAdapter(logging.getLogger("x"), {})]),
+        (("connect", "serve"), "family", [socket.AF_INET, 0]),
+        (SERVERS, "start_serving", [True, False, 1]),
+        (("unix_connect", "unix_serve"), "path", [None, "/run/a", b"/run/a", PurePath("/run/a")]),
+        (("unix_serve",), "unix", [True]),
+        (("serve", "connect"), "unix", [False, 0]),
+        (PROTOCOLS, "state", [State.OPEN]),
+    )
+    for value in values
+)
+# fmt: on
+
+
+def _print() -> None:
+    number = 0
+    for row in WRONG:
+        for call in row.calls:
+            exc = error(call, row)
+            number += 1
+            value = ADDRESS.sub("", repr(options_of(row)[row.name]))
+            print(f"{call}({row.name}={value[:60]}): {type(exc).__name__}: {ADDRESS.sub('', str(exc))}")
+    print(f"{len(WRONG)} values, {number} calls")
+
+
+if __name__ == "__main__":
+    _print()
