@@ -349,7 +349,7 @@ class Session:
                 self._log("% received keepalive pong")
                 self._expect_no_pong(ping.sent_at, now)
             else:
-                answered.append(Answered(ping.waiter, now - ping.sent_at))
+                answered.append(Answered(ping.waiter, max(now - ping.sent_at, LEAST_LATENCY)))
         return answered
 
     # ------------------------------------------------------------------------------------------------ what is due when
