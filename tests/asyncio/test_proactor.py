@@ -20,6 +20,7 @@ from _kit import advance, request, virtual
 from _kit.sockets import anonymous_tls
 from _windows.windows_events import ProactorEventLoop
 from robustness.worlds import LOOPS
+from websockets.asyncio._internals import end_socket
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.legacy.client import connect as legacy_connect
@@ -115,6 +116,16 @@ def test_a_release_of_asyncio_with_other_transports(
     (complaint,) = run(test())
     assert complaint.startswith("Exception in callback _ProactorBasePipeTransport._call_connection_lost(")
     assert "asyncio counts a connection that is over; the server closes without it" in caplog.messages
+
+
+def test_a_transport_that_hides_its_socket() -> None:
+    class Hiding(asyncio.Transport):
+        __module__ = "asyncio.proactor_events"
+
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return default
+
+    end_socket(Hiding())
 
 
 class NeverClosed:

@@ -339,7 +339,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
-        end_socket(self.transport)
+        end_socket(getattr(self, "transport", None))
         # The transport heard nothing of a write that failed, but that it is over.
         exc = exc or self._write_error
         if exc is not None and self.protocol.debug:
