@@ -113,7 +113,7 @@ class Arrival(asyncio.BufferedProtocol):
         """
         self._leave()
         self._server._tally.refuse(reason)
-        peer = shown_address(self.transport.get_extra_info("peername"))
+        peer = shown_address(self.transport.get_extra_info("peername")) or "a Unix socket"
         self._server.logger.info("connection from %s closed: %s", peer, text or reason)
         if self._securing is not None:
             self._securing.cancel()

@@ -449,6 +449,6 @@ def socket_name(listening: socket.socket) -> str:
 def shown_address(address: Any) -> str:
     """How the address of a socket looks in the log; that of a Unix socket is a path, mostly empty for clients."""
     if isinstance(address, str | bytes):
-        return os.fsdecode(address) or "a Unix socket"
+        return os.fsdecode(address)
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
