@@ -102,10 +102,14 @@ if TYPE_CHECKING:
 
 __version__ = _version
 
+ACCELERATOR: str
+"""Which accelerator is used: ``"native"``, the compiled one, or ``"python"``, the slower one."""
+
 # Where each public name lives.
 _HOMES = {
     name: module
     for module, names in {
+        "_accelerator": "ACCELERATOR",
         "_prepared": "PreparedMessage",
         "_statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",

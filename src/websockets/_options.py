@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from . import _allowed as allowed
+from ._accelerator import tell
 from ._allowed import check_all, check_keywords
 from ._capacity import Capacity
 from ._proxy_protocol import TrustedProxies
@@ -319,6 +320,8 @@ def connection_settings(*given: Any) -> Settings:
 
 @functools.lru_cache(maxsize=64)
 def _settings(*values: Any) -> Settings:
+    # Here every front-end comes by, when a program makes its first connection.
+    tell()
     given: Arguments = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
     check_all(given, allowed.CONNECTION)
     max_queue, write_limit = given.pop("max_queue"), given.pop("write_limit")

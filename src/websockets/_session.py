@@ -46,6 +46,10 @@ SPARE_READS: Final = 4
 SPARE_BYTES: Final = 2**18
 
 
+# Seconds that a round trip takes at least, as it is told.
+LEAST_LATENCY: Final = 1e-6
+
+
 class Timing(NamedTuple):
     """The times of a connection in seconds, None for "never"; one object serves all connections of a server."""
 
@@ -334,7 +338,8 @@ class Session:
         pings = self._pings
         if pings is None or payload not in pings:
             return []
-        self.latency = now - pings[payload].sent_at
+        # A coarse clock, as that of Windows, may say that no time has passed; but 0.0 stands for no pong yet.
+        self.latency = max(now - pings[payload].sent_at, LEAST_LATENCY)
         answered: list[Answered] = []
         earlier: bytes | None = None
         while earlier != payload:
@@ -344,7 +349,7 @@ class Session:
                 self._log("% received keepalive pong")
                 self._expect_no_pong(ping.sent_at, now)
             else:
-                answered.append(Answered(ping.waiter, now - ping.sent_at))
+                answered.append(Answered(ping.waiter, max(now - ping.sent_at, LEAST_LATENCY)))
         return answered
 
     # ------------------------------------------------------------------------------------------------ what is due when

@@ -10,7 +10,7 @@ import base64
 import os
 import random
 import secrets
-import ssl
+import sys
 import warnings
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -415,7 +415,8 @@ def process_exception(exc: Exception) -> Exception | None:
     Returns:
         None to try again, an exception to raise instead.
     """
-    if isinstance(exc, ssl.SSLCertVerificationError):
+    # Without TLS there is no such error, and perhaps no such module.
+    if isinstance(exc, getattr(sys.modules.get("ssl"), "SSLCertVerificationError", ())):
         return exc
     if isinstance(exc, OSError):  # TimeoutError is one
         return None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from _kit import virtual
+from _kit.platforms import needs_unix_sockets
 from _kit.sockets import anonymous_tls
 from robustness.worlds import each_loop, now, port_of
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -62,7 +63,7 @@ async def given_up_by_the_program(client: Connection) -> None:
 @pytest.mark.parametrize("end", [closed, aborted, given_up_by_the_program], ids=lambda end: end.__name__)
 @pytest.mark.parametrize("asked", [True, False], ids=["asked before", "asked only afterwards"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix"])
+@pytest.mark.parametrize("unix", [False, pytest.param(True, marks=needs_unix_sockets)], ids=["TCP", "Unix"])
 @each_loop
 async def test_addresses_after_the_end(unix: bool, tls: bool, asked: bool, end: Any, tmp_path: Path) -> None:
     path = tmp_path / f"socket{now()}" if unix else None

@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _kit import request, virtual, wire
+from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
 from core._twins import TWINS
 from robustness.worlds import LOOPS
@@ -36,6 +37,9 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.testing import connected_pair
 
 from .test_pump import Twin, compiled_twin, every_twin, make
+
+# Those of another loop write all that there is to write.
+pytestmark = needs_selector
 
 # From the sizes whose frames are copied to those that the kernel takes in many pieces.
 SIZES = [0, 1, 125, 126, 2000, 2040, 2041, 2042, 2043, 2044, 2045, 5000, 16384, 65535, 65536, 300_000, 2**20]

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from _kit import virtual, wire
+from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
 from robustness.worlds import LOOPS
 from websockets._accelerator import _python
@@ -126,6 +127,7 @@ async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
 # -------------------------------------------------------------------------------------------------- what may be resized
 
 
+@needs_selector
 @every_twin
 @pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 @pytest.mark.parametrize("size", [100, 5000, 2**20])
@@ -298,6 +300,7 @@ MESSAGES: dict[str, Any] = {
 }
 
 
+@needs_selector
 @pytest.mark.parametrize("compression", [None, "deflate"])
 @pytest.mark.parametrize("role", ["server", "client"])
 @pytest.mark.parametrize("kind", MESSAGES)
@@ -376,6 +379,7 @@ class Unserved(ServerConnection):
         super(ServerConnection, self).connection_lost(exc)
 
 
+@needs_selector
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_receive_without_memory(compression: str | None) -> None:
     """Whichever allocation fails: what was received is whole and in order, or the connection is gone."""

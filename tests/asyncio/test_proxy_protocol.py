@@ -16,6 +16,7 @@ import pytest
 
 from _kit import RawPeer, VirtualLoop, advance, idle, request, virtual, wire
 from _kit.asking import port_of, reach
+from _kit.platforms import PROACTOR, needs_unix_sockets
 from _kit.proxy_header import Place, line, version_2
 from _kit.sockets import anonymous_tls
 from robustness.worlds import each_loop
@@ -561,6 +562,8 @@ async def dial(server: Server, header: bytes, context: ssl.SSLContext | None, **
 @each_version
 @each_loop
 async def test_over_sockets(header: bytes, tls: bool) -> None:
+    if tls and PROACTOR:
+        pytest.skip("Windows' loop reads beyond the header, so TLS is refused")
     server_context, client_context = anonymous_tls() if tls else (None, None)
     async with serving(ssl=server_context) as (site, server):
         clients = await asyncio.gather(*(dial(server, header, client_context) for _ in range(3)))
@@ -620,6 +623,7 @@ async def test_not_expected_over_sockets() -> None:
             assert b"PROXY protocol header, which isn't expected" in received
 
 
+@needs_unix_sockets
 @each_loop
 async def test_over_a_unix_socket(tmp_path: Path) -> None:
     site, path = Site(), str(tmp_path / "s")

@@ -303,16 +303,80 @@ async def test_nobody_else_receives_while_a_stream_is_read(side: Side, first: st
         fragments = connection.recv_streaming()
         assert await anext(fragments) == "one"
         with pytest.raises(ConcurrencyError, match=refusal(name)):
-            await receive(connection)
+            await asyncio.create_task(receive(connection))
         if first == "the rest to come":
             await peer.send(wire.CONT, b"two")
             await peer.text("next")
             await idle()
             with pytest.raises(ConcurrencyError, match=refusal(name)):
-                await receive(connection)
+                await asyncio.create_task(receive(connection))
         assert [fragment async for fragment in fragments] == ([] if first == "whole" else ["two"])
         # Then it is free for others, and nothing was lost.
         assert await receive(connection) in ("next", b"next")
+
+
+@each_receiver
+@pytest.mark.parametrize("first", ["whole", "fragments", "the rest to come"])
+@pytest.mark.parametrize("later", ["same task", "another task"])
+@both_sides
+@virtual
+async def test_a_stream_that_was_left_and_is_not_collected(
+    side: Side, later: str, first: str, name: str, receive: Any
+) -> None:
+    """As on interpreters that don't count references: the rest is given up, and can't be asked for any more."""
+    async with open_end(side) as (connection, peer):
+        await peer.text("one", fin=first == "whole")
+        kept: list[Any] = []
+
+        async def leave() -> None:
+            kept.append(connection.recv_streaming())
+            async for fragment in kept[0]:
+                assert fragment == "one"
+                break
+
+        if later == "same task":
+            await leave()
+        else:
+            await asyncio.create_task(leave())
+        if first != "whole":
+            await peer.send(wire.CONT, b"two")
+        await peer.text("next")
+        await idle()
+        assert await receive(connection) in ("next", b"next")
+        text = "^cannot go on with recv_streaming after another call of recv or recv_streaming$"
+        # There was nothing to give up of a message in one frame.
+        with pytest.raises(
+            StopAsyncIteration if first == "whole" else ConcurrencyError, match=None if first == "whole" else text
+        ):
+            await anext(kept[0])
+
+
+@pytest.mark.parametrize("known", [True, False])
+@virtual
+async def test_a_stream_that_was_left_where_references_are_not_counted(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another task receives: what nobody knows any more is collected, what somebody may go on with is not."""
+    monkeypatch.setattr("websockets.asyncio.connection.COUNTS_REFERENCES", False)
+    async with open_end(Side.CLIENT) as (connection, peer):
+        await peer.text("one", fin=False)
+        fragments: Any = connection.recv_streaming()
+        cycle: list[Any] = [fragments]
+        cycle.append(cycle)
+        assert await anext(fragments) == "one"
+        await peer.send(wire.CONT, b"two")
+        await peer.text("next")
+        await idle()
+        receiving = asyncio.create_task(connection.recv())
+        if not known:
+            del fragments, cycle
+            assert await receiving == "next"
+            return
+        with pytest.raises(ConcurrencyError):
+            await receiving
+        assert await anext(fragments) == "two"
+        await fragments.aclose()
+        assert await connection.recv() == "next"
 
 
 @pytest.mark.scenario(79)

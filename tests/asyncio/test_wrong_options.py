@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import re
@@ -13,7 +14,6 @@ from fractions import Fraction
 from typing import Any, NoReturn
 
 import pytest
-import uvloop
 from werkzeug.routing import Map, Rule
 
 from _kit import run_virtual, virtual
@@ -27,6 +27,14 @@ from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.testing import connected_pair, serve_in_memory
 from websockets.uri import parse_uri
+
+LOOP_CLASSES: list[Any] = [asyncio.SelectorEventLoop]
+RUNNERS: list[Callable[..., Any]] = [asyncio.run]
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOP_CLASSES.append(uvloop.Loop)
+    RUNNERS.append(uvloop.run)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -193,11 +201,10 @@ NOT_OF_LOOPS = {
 
 @pytest.mark.parametrize("method", [*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS])
 def test_keywords_that_go_on_are_those_of_event_loops(method: str) -> None:
-    taken = {
-        name
-        for loop in (asyncio.SelectorEventLoop, uvloop.Loop)
-        for name in inspect.signature(getattr(loop, method)).parameters
-    } - {"self", "protocol_factory"}
+    taken = {name for loop in LOOP_CLASSES for name in inspect.signature(getattr(loop, method)).parameters} - {
+        "self",
+        "protocol_factory",
+    }
     known = set(allowed.table(method)) - NOT_OF_LOOPS
     if method == allowed.TCP_SERVER:
         known |= {"host", "port"}  # parameters of serve() by name
@@ -252,7 +259,7 @@ def test_a_handler_that_gives_nothing_to_wait_for(serve: Callable[[], Any], capl
         {"ping_interval": 10**9, "ping_timeout": 10**9, "close_timeout": 10**9},
     ],
 )
-@pytest.mark.parametrize("run", [run_virtual, asyncio.run, uvloop.run])
+@pytest.mark.parametrize("run", [run_virtual, *RUNNERS])
 def test_right_times_work(times: dict[str, Any], run: Callable[[Any], Any]) -> None:
     async def scenario() -> None:
         options = {**times, "open_timeout": times["close_timeout"], "idle_timeout": float("inf")}
@@ -267,7 +274,7 @@ def test_right_times_work(times: dict[str, Any], run: Callable[[Any], Any]) -> N
     run(scenario())
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("run", RUNNERS)
 @pytest.mark.parametrize("none", [0, 0.0, None])
 def test_no_time_to_close_leaves_tls_alone(none: float | None, run: Callable[[Any], Any]) -> None:
     async def scenario() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 import websockets
 from _kit import wire
+from _kit.platforms import SIGHUP, needs_reuse_port, needs_signals, needs_unix_sockets
 from cli.commands import ENVIRONMENT, LIMIT, PEM, PROGRAM, Serving, call, run, serving
 from websockets.cli import main
 
@@ -277,6 +278,7 @@ def test_what_was_expected_does_not_come(uri: str) -> None:
     )
 
 
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_close_the_connection(uri: str, number: int) -> None:
     process = subprocess.Popen(
@@ -289,6 +291,7 @@ def test_signals_close_the_connection(uri: str, number: int) -> None:
     assert (process.returncode, out) == (0, "Connection closed: 1000 (OK).\n")
 
 
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_an_attempt_to_connect(number: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -359,7 +362,8 @@ def test_logs_of_the_server() -> None:
 # ---------------------------------------------------------------------------------------------------------------- serve
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, SIGHUP])
 def test_server_stops_when_asked(number: int) -> None:
     with serving("127.0.0.1:0") as server:
         client = subprocess.Popen(
@@ -372,6 +376,7 @@ def test_server_stops_when_asked(number: int) -> None:
         assert (client.returncode, out) == (0, b"Connection closed: 1001 (going away).\n")
 
 
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_server_that_is_asked_twice_does_not_wait_for_its_clients(number: int) -> None:
     with serving("127.0.0.1:0") as server, socket.socket() as client:
@@ -398,6 +403,7 @@ def test_server_with_tls() -> None:
         assert "CERTIFICATE_VERIFY_FAILED" in err
 
 
+@needs_unix_sockets
 def test_server_at_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with serving("--unix", path) as server:
@@ -425,7 +431,7 @@ def test_server_that_wants_credentials() -> None:
 def test_place_that_is_taken() -> None:
     with serving("127.0.0.1:0") as server:
         place = server.uri.removeprefix("ws://").removesuffix("/")
-        for more in ([], ["--workers", "2"]):
+        for more in ([], ["--workers", "2"]) if hasattr(socket, "SO_REUSEPORT") else ([],):
             status, out, err = call("serve", place, *more)
             assert (status, out) == (3, "")
             assert err.startswith("Can't listen: ")
@@ -444,6 +450,7 @@ def workers(tmp_path: Path) -> Iterator[Serving]:
         yield server
 
 
+@needs_reuse_port
 def test_workers(workers: Serving) -> None:
     assert re.fullmatch(r"Listening on ws://127\.0\.0\.1:\d+/ \(own:handler, 2 workers\)\.\n", workers.lines[0])
     status, out, err = call("--send", "who", "--expect", "1", workers.uri)
@@ -452,6 +459,7 @@ def test_workers(workers: Serving) -> None:
     assert workers.stop() == (0, "Stopped.\n", "")
 
 
+@needs_reuse_port
 def test_clients_of_workers_whose_parent_is_killed(workers: Serving) -> None:
     client = subprocess.Popen(
         [*PROGRAM, "--wait", "inf", workers.uri], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=ENVIRONMENT
@@ -464,6 +472,7 @@ def test_clients_of_workers_whose_parent_is_killed(workers: Serving) -> None:
     assert (client.returncode, out) == (0, b"Connection closed: 1001 (going away).\n")
 
 
+@needs_reuse_port
 def test_worker_that_dies(workers: Serving) -> None:
     assert run("--send", "die", "--wait", "inf", workers.uri)[0] == 3
     out, err = workers.process.communicate(timeout=LIMIT)
@@ -508,6 +517,7 @@ def test_the_version_is_told_without_loading_the_rest() -> None:
     assert done.stdout.endswith("\nFalse\n")
 
 
+@needs_signals
 def test_input_from_a_thread_does_not_keep_the_command() -> None:
     """The thread that reads waits for ever, and its pipe stays open."""
     with serving("127.0.0.1:0") as server:

@@ -8,7 +8,6 @@ import re
 import select
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,8 @@ import pytest
 from cli.commands import ENVIRONMENT, LIMIT, PROGRAM, serving
 
 # Editing and history are those of readline.
-pytest.importorskip("readline")
+pytest.importorskip("readline", reason="lines are edited otherwise here")
+termios: Any = pytest.importorskip("termios", reason="there are no such terminals here")
 
 HANDLER = """
 async def handler(connection):

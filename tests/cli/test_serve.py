@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from _kit import idle, virtual
+from _kit.platforms import needs_reuse_port, needs_unix_sockets
 from cli.commands import PEM
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import serve
@@ -132,7 +133,8 @@ def test_names_of_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (["--auth", "me:secret"], {"credentials": ("me", "secret")}),
     ],
 )
-def test_services(arguments: list[str], expected: dict[str, Any]) -> None:
+def test_services(monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: dict[str, Any]) -> None:
+    monkeypatch.setattr(socket, "AF_UNIX", 1, raising=False)
     service = service_of(options(*arguments), None)
     assert {name: getattr(service, name) for name in expected} == expected
     assert pickle.loads(pickle.dumps(service)) == service
@@ -182,6 +184,7 @@ async def test_serving_until_cancelled() -> None:
     assert len(told) == 1
 
 
+@needs_unix_sockets
 async def test_serving_at_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with Service("echo", None, 0, unix=path).server(screen()[0]) as server:
@@ -280,7 +283,8 @@ def test_what_follows_tls_and_is_no_place() -> None:
         (["--handler", "broadcast"], "the workers don't know of each other's clients: broadcast takes one process"),
     ],
 )
-def test_what_workers_cannot_do(arguments: list[str], text: str) -> None:
+def test_what_workers_cannot_do(monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str) -> None:
+    monkeypatch.setattr(socket, "SO_REUSEPORT", 15, raising=False)
     check_workers(options(*arguments))
     with pytest.raises(UsageError, match=f"^{text}$"):
         check_workers(options("--workers", "2", *arguments))
@@ -292,6 +296,7 @@ def test_workers_need_a_shared_port(monkeypatch: pytest.MonkeyPatch) -> None:
         check_workers(options("--workers", "2"))
 
 
+@needs_reuse_port
 def test_worker_that_cannot_listen() -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -300,6 +305,13 @@ def test_worker_that_cannot_listen() -> None:
         assert ours.recv().startswith("Can't listen: ")
 
 
+def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(UsageError, match="^--unix needs Unix sockets, which Python doesn't have on this system$"):
+        service_of(options("--unix", "/s"), None)
+
+
+@needs_reuse_port
 def test_worker_that_can_tell_nobody_where_it_listens() -> None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
     ours.close()

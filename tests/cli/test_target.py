@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,19 @@ def test_certificates_need_tls(option: str) -> None:
         target(option, PEM, "ws://host/")
 
 
-def test_unix_socket() -> None:
+def test_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "AF_UNIX", 1, raising=False)
     found = target("--unix", "/run/socket", "ws://host/path")
     assert (found.unix, found.uri) == ("/run/socket", "ws://host/path")
     connecting = found.connect(open_timeout=1)
     assert (connecting.uri, connecting.open_timeout) == ("ws://host/path", 1)
     assert connecting.create_connection_kwargs == {"path": "/run/socket", "unix": True}
+
+
+def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX", raising=False)
+    with pytest.raises(UsageError, match="^--unix needs Unix sockets, which Python doesn't have on this system$"):
+        target("--unix", "/run/socket", "ws://host/path")
 
 
 def test_tcp() -> None:

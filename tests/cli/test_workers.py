@@ -24,6 +24,9 @@ from cli.commands import ENVIRONMENT, LIMIT
 from cli.crew import PATIENCE
 from websockets.cli._workers import Crew, Worker, end_after, free_port, go_on_without_parent
 
+if not hasattr(socket, "SO_REUSEPORT"):
+    pytest.skip("there are no shared ports here", allow_module_level=True)
+
 # ----------------------------------------------------------------------------------------------------------- the rules
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from _kit.platforms import needs_signals, needs_unix_sockets
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = [Path(__file__).parent / name for name in ("programs", "legacy_programs")]
 PROGRAMS = [path for folder in FOLDERS for path in sorted(folder.glob("*.py"))]
@@ -31,7 +33,17 @@ def test_every_program_has_its_output(folder: Path) -> None:
     assert sorted(path.stem for path in folder.glob("expected/*.txt")) == names
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+# What a program needs that not every system has.
+NEEDS = {"graceful_shutdown": needs_signals, "unix_socket": needs_unix_sockets}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(path, id=f"{path.parent.name}-{path.stem}", marks=[NEEDS[path.stem]] if path.stem in NEEDS else [])
+        for path in PROGRAMS
+    ],
+)
 def test_program(program: Path) -> None:
     # A mistake that only shows as a warning, such as a connection left open, must show.
     lenient = ["-W", "ignore::DeprecationWarning"] if program.parent.name == "legacy_programs" else []

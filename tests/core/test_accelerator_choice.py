@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.machinery
+import logging
 import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
+import websockets
 from core._twins import NATIVE, TWINS
 from websockets import _accelerator
+
+Told = Callable[[], list[tuple[str, str, str]]]
 
 
 def lacking(environ: Mapping[str, str], present: Iterable[str]) -> set[str]:
@@ -48,6 +52,7 @@ def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str |
 
 
 def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_accelerator, "_news", [])
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     monkeypatch.setitem(sys.modules, NATIVE, None)
     assert _accelerator._select() == "python"
@@ -69,14 +74,93 @@ class BrokenFinder:
         raise self.error
 
 
-@pytest.mark.parametrize("kind", [ImportError, ModuleNotFoundError])
-def test_broken_native_twin_is_an_error(kind: type[ImportError], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[ImportError, ModuleNotFoundError])
+def broken_native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled twin that was built and can't be loaded, as by an older compiler for PyPy."""
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     monkeypatch.delitem(sys.modules, NATIVE, raising=False)
-    broken = BrokenFinder(kind("undefined symbol", name="something.else"))
+    broken = BrokenFinder(request.param("undefined symbol", name="something.else"))
     monkeypatch.setattr(sys, "meta_path", [broken, *sys.meta_path])
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Told:
+    """What the log says of the choice: logger, level and text."""
+    monkeypatch.setattr(_accelerator, "_news", [])
+    caplog.set_level(logging.INFO, "websockets")
+
+    def tell() -> list[tuple[str, str, str]]:
+        caplog.clear()
+        _accelerator.tell()
+        return [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+
+    return tell
+
+
+def test_broken_native_twin(broken_native: None, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBSOCKETS_REQUIRE_NATIVE", raising=False)
+    assert _accelerator._select() == "python"
+    text = "the slower accelerator in Python is used: the compiled one can't be loaded: undefined symbol"
+    assert told() == [("websockets", "WARNING", text)]
+    assert told() == []
+
+
+def test_broken_native_twin_that_is_required(broken_native: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
     with pytest.raises(ImportError, match=r"^undefined symbol$"):
         _accelerator._select()
+
+
+def test_other_interpreters_have_the_readable_twin(
+    broken_native: None, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't even tried to load another one, and nobody can do anything about it."""
+    monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
+    monkeypatch.setattr(sys, "implementation", types.SimpleNamespace(name="pypy"))
+    assert _accelerator._select() == "python"
+    assert told() == []
+
+
+def test_missing_twin_is_told_once(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
+    monkeypatch.setitem(sys.modules, NATIVE, None)
+    _accelerator._select()
+    text = "the slower accelerator in Python is used: the compiled one was not built"
+    assert told() == [("websockets", "INFO", text)]
+    assert told() == []
+
+
+def test_what_was_asked_for_is_not_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", "python")
+    _accelerator._select()
+    assert told() == []
+
+
+def test_missing_twin_is_told_when_there_is_a_log() -> None:
+    """Not when it is imported, but with the first connection; in every process once."""
+    script = """
+import asyncio, logging, sys
+sys.modules["websockets._accelerator._native"] = None
+import websockets
+from websockets.testing import connected_pair, run
+logging.basicConfig(format="%(name)s %(message)s", level=logging.INFO)
+async def main():
+    for _ in range(2):
+        async with connected_pair():
+            pass
+run(main())
+print(websockets.ACCELERATOR)
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environ.pop("WEBSOCKETS_ACCELERATOR", None)
+    done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "python\n"
+    text = "websockets the slower accelerator in Python is used: the compiled one was not built"
+    assert [line for line in done.stderr.splitlines() if "accelerator" in line] == [text]
+
+
+def test_the_choice_is_public() -> None:
+    assert websockets.ACCELERATOR == _accelerator.TWIN
 
 
 def test_environment_forces_python() -> None:

@@ -71,6 +71,19 @@ def test_a_ping_makes_a_session_listen_although_reading_is_paused(side: Side) ->
 
 
 @both_sides
+def test_no_round_trip_takes_no_time(side: Side) -> None:
+    """A clock may say so: that of Windows ticks 64 times a second. But 0.0 stands for no pong yet."""
+    end, _ = muted(side)
+    session = end.session
+    assert session.latency == 0.0
+    session.ping(b"own", "waiter", 20)
+    end.receive((wire.PONG, b"own"))
+    (answered,) = session.attend(20)
+    assert 0.0 < session.latency <= 1e-6
+    assert answered == ("waiter", session.latency)
+
+
+@both_sides
 def test_silence_is_noticed_although_reading_is_paused(side: Side) -> None:
     end, _ = muted(side)
     assert end.session.due_at == 40

@@ -163,7 +163,6 @@ WAITING = {
 # ...with these exceptions, each for one reason.
 ALLOWED = {
     ("_opening", "datetime"): "names the time zone of a date in Retry-After",
-    ("client", "ssl"): "names the error for which another attempt is no use",
     ("_accelerator._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",
 }

@@ -395,7 +395,7 @@ async def test_whatever_the_network_does_the_stream_stays_the_same(
 FAMILIES = [
     pytest.param(("127.0.0.1", 1), socket.AF_INET, id="IPv4"),
     pytest.param(("::1", 1, 0, 0), socket.AF_INET6, id="IPv6"),
-    pytest.param("/path", socket.AF_UNIX, id="Unix"),
+    pytest.param("/path", getattr(socket, "AF_UNIX", 1), id="Unix"),
 ]
 
 

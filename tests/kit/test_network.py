@@ -321,7 +321,7 @@ async def test_the_local_address_can_be_chosen() -> None:
 async def test_unix_sockets() -> None:
     server = await loop().create_unix_server(Echo, "/tmp/echo")
     assert server.sockets[0].getsockname() == "/tmp/echo"
-    assert server.sockets[0].family == socket.AF_UNIX
+    assert server.sockets[0].family == getattr(socket, "AF_UNIX", 1)
     transport, protocol = await loop().create_unix_connection(Collect, "/tmp/echo")
     assert (transport.get_extra_info("peername"), transport.get_extra_info("sockname")) == ("/tmp/echo", "")
     transport.write(b"x")

@@ -13,6 +13,7 @@ import pytest
 
 from _kit import KEY, accept_key, request, virtual, wire
 from _kit.asking import ask, uri_of
+from _kit.platforms import needs_unix_sockets
 from websockets import frames, http11, utils
 from websockets.exceptions import (
     PayloadTooBig,
@@ -231,6 +232,7 @@ def test_names_of_sockets(family: socket.AddressFamily, host: str) -> None:
         assert utils.get_socket_name(sock) == (f"{host}:{port}" if family == socket.AF_INET else f"[{host}]:{port}")
 
 
+@needs_unix_sockets
 def test_names_of_unix_sockets(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         assert utils.get_socket_name(sock) == ""

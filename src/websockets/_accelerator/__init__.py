@@ -1,16 +1,20 @@
 """The selector of the accelerator: the compiled twin where it was built, else the readable one.
 
-``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Only "module not found" is swallowed: a compiled twin that
-exists and fails to load is an error worth seeing.
+``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Interpreters other than CPython always have it: they compile
+extensions, but calls into them cost more than they save, and may not even load. With ``WEBSOCKETS_REQUIRE_NATIVE=1`` a
+compiled twin that is there and fails to load is an error; otherwise :func:`tell` says so.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "ACCELERATOR",
     "TWIN",
     "Encoded",
     "FrameDecoder",
@@ -22,6 +26,7 @@ __all__ = [
     "forget_masks",
     "new_mask",
     "read_buffer",
+    "tell",
 ]
 
 if TYPE_CHECKING:
@@ -40,18 +45,33 @@ if TYPE_CHECKING:
 
     TWIN: str
 
+# What is to be told of the choice, if anything: the level and the text of a log line.
+_news: list[tuple[int, str]] = []
+
 
 def _select() -> str:
     """The name of the twin to use."""
-    if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python":
+    if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python" or sys.implementation.name != "cpython":
         return "python"
     try:
         importlib.import_module("._native", __name__)
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}._native":
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == f"{__name__}._native"
+        if not missing and os.environ.get("WEBSOCKETS_REQUIRE_NATIVE") == "1":
             raise
+        level, problem = (logging.INFO, "was not built") if missing else (logging.WARNING, f"can't be loaded: {error}")
+        _news.append((level, f"the slower accelerator in Python is used: the compiled one {problem}"))
         return "python"
     return "native"
+
+
+def tell() -> None:
+    """Say once, in the log of ``websockets``, if the readable twin is used and nobody asked for it.
+
+    Not when it is imported: then programs haven't set up their logs yet.
+    """
+    while _news:
+        logging.getLogger("websockets").log(*_news.pop())
 
 
 if not TYPE_CHECKING:
@@ -60,3 +80,6 @@ if not TYPE_CHECKING:
     Encoded, FrameDecoder, Queue, SendingHalf = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.SendingHalf
     apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer
+
+# What users may know of it.
+ACCELERATOR: str = TWIN

@@ -9,6 +9,7 @@ goes the documented way, which costs time and nothing else. The table in ``docs/
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from asyncio import base_events, selector_events, tasks, transports
@@ -24,6 +25,7 @@ __all__ = [
     "brings_bytes",
     "connects_as_known",
     "current_task",
+    "end_socket",
     "note_loop",
     "socket_behind",
     "takes_pieces",
@@ -115,6 +117,20 @@ def socket_behind(transport: asyncio.BaseTransport) -> socket.socket | None:
     # What get_extra_info() gives stands in front of the socket itself.
     sock = getattr(transport.get_extra_info("socket"), "_sock", None)
     return sock if as_known and type(sock) is socket.socket else None
+
+
+def end_socket(transport: asyncio.BaseTransport | None) -> None:
+    """Close the socket of a transport of Windows' loop that calls ``connection_lost()``, as it will do after that.
+
+    Where the peer reset the connection, ``shutdown()`` fails. asyncio doesn't expect this: it neither closes the socket
+    nor counts out the transport, and a server that waits for its connections, from Python 3.12 on, waits for ever.
+    """
+    if transport is not None and type(transport).__module__ == "asyncio.proactor_events":
+        sock = getattr(transport.get_extra_info("socket"), "_sock", None)
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
 
 
 def takes_pieces(transport: asyncio.BaseTransport) -> bool:

@@ -25,7 +25,7 @@ from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
-from ._internals import brings_bytes, socket_behind, takes_pieces, waiting_bytes
+from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
 from ._loops import Ringing, loop_state
 from ._pump import Pump
 from ._readable import GATHER_FROM
@@ -339,6 +339,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
+        end_socket(getattr(self, "transport", None))
         # The transport heard nothing of a write that failed, but that it is over.
         exc = exc or self._write_error
         if exc is not None and self.protocol.debug:

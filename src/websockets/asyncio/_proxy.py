@@ -19,7 +19,6 @@ import dataclasses
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from ssl import SSLContext, create_default_context
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from ..exceptions import ProxyError
@@ -39,6 +38,8 @@ from ..uri import WebSocketURI, lookup_name, tls_name
 from ._dial import open_connection
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from .connection import Connection
 
 __all__ = ["choose_route", "connect_through", "without_proxy"]
@@ -177,6 +178,13 @@ async def _open_tunnel(
     return connection
 
 
+def _usual_context() -> SSLContext:
+    # Some interpreters, such as Pyodide, have no TLS: it is imported where it is asked for.
+    from ssl import create_default_context
+
+    return create_default_context()
+
+
 class Tunnel(asyncio.Protocol):
     """The protocol of a connection to a proxy until it leads to the server.
 
@@ -242,7 +250,7 @@ class Tunnel(asyncio.Protocol):
         if self._received:
             # In TLS we speak first: what is there already may come from the proxy, and must not pass for the server's.
             raise ProxyError(f"proxy sent {len(self._received)} bytes before the TLS handshake")
-        context = create_default_context() if ssl is True else ssl
+        context = _usual_context() if ssl is True else ssl
         transport = _Outer(self.transport) if _fails_badly(self.transport) else self.transport
         return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, context, **options)
 

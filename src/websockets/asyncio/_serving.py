@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -34,6 +35,20 @@ __all__ = ["Server", "shown_address", "socket_name"]
 # up, or may take a cancellation for something else.
 CANCELLATIONS: Final = 2
 PATIENCE: Final = 1.0
+
+# Seconds for which asyncio's server is waited for once no connection of ours is left. On Windows, from Python 3.12 on,
+# it may wait for ever after a client reset its connection: closing that transport fails before it is counted out.
+GRACE: Final = 1.0
+# Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
+TLS_HANDSHAKE: Final = 60.0
+
+
+class _Refusal(asyncio.Protocol):
+    """In the place of a connection that could not be made: ends the TCP connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop."""
+        cast(asyncio.Transport, transport).abort()
 
 
 class Server:
@@ -61,6 +76,11 @@ class Server:
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
         self._options = ServerOptions()
+        # Listening sockets that the operating system knows.
+        self._kernel_sockets: list[socket.socket] = []
+        # How long a client may take for TLS; None if that isn't known. When a client was accepted last.
+        self._tls_limit: float | None = None
+        self._accepted_at = -math.inf
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
         self._capacity: Capacity[ServerConnection] | None = None
@@ -91,8 +111,40 @@ class Server:
 
     def _take(self, server: asyncio.Server) -> None:
         self.server = server
+        self._kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
         for listening in server.sockets:
             self.logger.info("server listening on %s", socket_name(listening))
+
+    def _prepare(
+        self, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
+    ) -> Callable[[], asyncio.BaseProtocol]:
+        """Get ready to listen.
+
+        Parameters:
+            create: makes a connection.
+            listening: the arguments for the loop.
+
+        Returns:
+            ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it,
+            or, on Windows, accept no other client.
+        """
+        limit = listening.get("ssl_handshake_timeout")
+        self._tls_limit = 0.0 if listening.get("ssl") is None else TLS_HANDSHAKE if limit is None else limit
+        loop = asyncio.get_running_loop()
+
+        def factory() -> asyncio.BaseProtocol:
+            self._accepted_at = loop.time()
+            try:
+                connection = create()
+                if not isinstance(connection, asyncio.BaseProtocol):
+                    raise TypeError(f"what creates connections returned {connection!r}")
+            except (Exception, asyncio.CancelledError) as exc:
+                self._tally.refuse(FAILURE)
+                self.logger.error("creating a connection failed", exc_info=exc)
+                return _Refusal()
+            return connection
+
+        return factory
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -197,8 +249,28 @@ class Server:
         self.logger.info("server closed")
 
     async def _wait_for_ends(self) -> None:
-        if self.server is not None:
-            await self.server.wait_closed()
+        await self._wait_for_connections()
+        while self.server is not None:
+            try:
+                async with asyncio.timeout(self._grace(asyncio.get_running_loop().time())):
+                    await self.server.wait_closed()
+                break
+            except TimeoutError:
+                if not self._all:
+                    self.logger.info("asyncio counts a connection that is over; the server closes without it")
+                    break
+                # It began in the meantime.
+                await self._wait_for_connections()
+        await self._wait_for_connections()
+
+    def _grace(self, now: float) -> float:
+        """Seconds for which a client may still be busy with TLS, and some more."""
+        if self._tls_limit is None:
+            return GRACE + TLS_HANDSHAKE
+        return GRACE + max(self._accepted_at + self._tls_limit - now, 0.0)
+
+    async def _wait_for_connections(self) -> None:
+        """Wait until no connection of ours is left, and all handlers have ended."""
         if self._all:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
@@ -291,8 +363,12 @@ class Server:
         return {connection._task for connection in self._all if connection._task is not None}
 
     def is_serving(self) -> bool:
-        """Whether connections are accepted."""
-        return self._listening.is_serving()
+        """Whether connections are accepted: the server listens, and none of its sockets was closed.
+
+        On Windows, asyncio's loop closes a listening socket for good when it can't accept a connection, for instance
+        because too many files are open.
+        """
+        return self._listening.is_serving() and all(each.fileno() >= 0 for each in self._kernel_sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of the server."""

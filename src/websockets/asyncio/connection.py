@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
 
 from .._allowed import CLOSE, check
 from .._deprecated import names_of_old
@@ -34,8 +36,34 @@ from ._readable import BURST
 
 __all__ = ["Connection"]
 
-# When a loop over an async generator is left, asyncio closes the generator in a task of its own.
+# Whether an object is collected as soon as nobody refers to it.
+COUNTS_REFERENCES = sys.implementation.name == "cpython"
+
+# When a loop over an async generator is left, asyncio closes the generator in a task of its own, once it is collected.
 STEPS_TO_CLOSE_A_GENERATOR = 3
+
+
+class _Stream:
+    """A message that is read in fragments.
+
+    A generator that a loop left early ends when it is collected, which may take its time where references aren't
+    counted. So whoever receives next can take over.
+
+    Attributes:
+        assembly: the message, unless it came in one frame.
+        reader: the task that read from it last.
+    """
+
+    __slots__ = ("assembly", "reader")
+
+    def __init__(self) -> None:
+        self.assembly: Assembly | None = None
+        self.reader = asyncio.current_task()
+
+    @property
+    def left(self) -> bool:
+        """Whether nobody goes on with it: its reader does something else with the connection, or is over."""
+        return self.reader is None or self.reader.done() or self.reader is asyncio.current_task()
 
 
 class Connection(Link):
@@ -58,6 +86,9 @@ class Connection(Link):
         idle_timeout: seconds without data, sent or received, after which the connection is closed with 1001, or up to a
             quarter of them later; pings don't count. None for no limit.
     """
+
+    # Made when something needs it; what keeps receivers from the straight way is ``_streaming``.
+    _stream: _Stream | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -160,27 +191,25 @@ class Connection(Link):
         """
         if self._receiver is not None or self._streaming:
             await self._take_turn("recv_streaming")
+        stream = self._stream = _Stream()
         self._streaming = True
         inbox = self._session.inbox
-        assembly: Assembly | None = None
         try:
             while not inbox.items:
                 await self._wait_for_frames()
             first = inbox.items[0]
             if isinstance(first, Assembly):
-                assembly = first
+                stream.assembly = first
                 convert = fragment_converter(decode, first.text)
                 while (piece := await self._next_piece(first)) is not None:
                     yield convert(piece, first.complete and not first.waiting)
+                    self._go_on(stream)
             else:
                 inbox.items.popleft()
                 yield await self._convert(first, decode)
         finally:
-            if assembly is not None:
-                inbox.release(assembly)
-            self._streaming = False
-            if self._muted:
-                self._drained()
+            if self._stream is stream:
+                self._leave_stream(stream)
 
     async def _next_piece(self, assembly: Assembly) -> bytes | None:
         """The next fragment of a message; None after the last."""
@@ -190,14 +219,36 @@ class Connection(Link):
         return piece
 
     async def _take_turn(self, name: str) -> None:
-        """Refuse a second receiver; but a stream that was left early may be about to be closed by the loop."""
+        """Take over from a message in fragments that was left early; refuse a second receiver."""
+        stream = self._stream
+        if self._receiver is None and stream is not None:
+            if stream.left:
+                self._leave_stream(stream)
+            elif not COUNTS_REFERENCES:
+                # It was left if nobody knows it any more.
+                gc.collect()
         for _ in range(STEPS_TO_CLOSE_A_GENERATOR):
-            if self._receiver is None:
+            if self._receiver is None and self._streaming:
                 await asyncio.sleep(0)
         if self._receiver is not None or self._streaming:
-            raise ConcurrencyError(
-                f"cannot call {name} while another coroutine is already running recv or recv_streaming"
-            )
+            self._refuse_receiver(name)
+
+    def _go_on(self, stream: _Stream) -> None:
+        """The reader of a message wants its next fragment."""
+        if self._stream is not stream:
+            raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
+        stream.reader = asyncio.current_task()
+
+    def _leave_stream(self, stream: _Stream) -> None:
+        """Give up the rest of a message that was read in fragments, if any, and let others receive."""
+        self._stream, self._streaming = None, False
+        if stream.assembly is not None:
+            self._session.inbox.release(stream.assembly)
+        if self._muted:
+            self._drained()
+
+    def _refuse_receiver(self, name: str) -> NoReturn:
+        raise ConcurrencyError(f"cannot call {name} while another coroutine is already running recv or recv_streaming")
 
     def _before_waiting(self) -> None:
         """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.

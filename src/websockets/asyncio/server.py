@@ -451,10 +451,8 @@ def serve(
             first = functools.partial(Arrival, server, factory, options.proxies, options.tls)
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
-        if "path" in options.arguments:
-            made = await streams.create_unix_server(first, **options.arguments)
-        else:
-            made = await streams.create_server(first, **options.arguments)
+        create = streams.create_unix_server if "path" in options.arguments else streams.create_server
+        made = await create(server._prepare(first, options.arguments), **options.arguments)
         return made
 
     server = Server(create_server, handler, options.logger)

@@ -30,7 +30,7 @@ from ._arguments import place
 from ._client import run, set_up_logs, standard_screen
 from ._format import escape
 from ._screen import Screen
-from ._status import ABNORMAL, OK, UsageError
+from ._status import ABNORMAL, OK, UsageError, check_unix
 from ._target import asker, credentials
 from ._workers import free_port, run_workers
 
@@ -289,6 +289,7 @@ def service_of(options: argparse.Namespace, files: tuple[str, str] | None) -> Se
     """What the options ask to serve."""
     if options.unix is not None and options.place is not None:
         raise UsageError("--unix and a port contradict each other")
+    check_unix(options.unix)
     host, port = options.place or DEFAULT_PLACE
     return Service(
         handler=options.handler,

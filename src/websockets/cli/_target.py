@@ -20,7 +20,7 @@ from typing import Any
 from ..asyncio.client import connect, unix_connect
 from ..headers import build_authorization_basic
 from ..uri import hide_credentials, parse_uri
-from ._status import UsageError
+from ._status import UsageError, check_unix
 
 __all__ = ["Target", "credentials", "headers_of", "lines_of", "target_of", "tls_of", "visible_uri"]
 
@@ -219,5 +219,6 @@ def target_of(options: argparse.Namespace, environ: dict[str, str], ask: Callabl
         value = build_authorization_basic(*credentials(options.auth, environ, ask))
         authorization.append(("Authorization", value))
     arguments = arguments_of(options, uri.secure, authorization)
+    check_unix(options.unix)
     unix = None if options.unix is None else os.fspath(options.unix)
     return Target(options.uri, arguments, unix, options.timeout)

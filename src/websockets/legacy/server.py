@@ -233,12 +233,12 @@ serve = Serve
 
 
 async def _listen(
-    factory: Callable[[], WebSocketServerProtocol], arguments: dict[str, Any], _: Server
+    factory: Callable[[], WebSocketServerProtocol], arguments: dict[str, Any], server: Server
 ) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    if "host" in arguments:
-        return await loop.create_server(factory, **arguments)
-    return await loop.create_unix_server(factory, **arguments)
+    create: Callable[..., Awaitable[asyncio.Server]]
+    create = loop.create_server if "host" in arguments else loop.create_unix_server
+    return await create(server._prepare(factory, arguments), **arguments)
 
 
 def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Serve:

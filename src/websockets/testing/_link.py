@@ -39,6 +39,9 @@ CAPACITY = 64 * 1024
 #: What ``getsockname()`` gives: a tuple for IPv4 and IPv6, a path for a Unix socket.
 Address = tuple[str, int] | tuple[str, int, int, int] | str
 
+# Windows has Unix sockets, but not in Python; its number of the family is the same.
+_UNIX: int = getattr(socket, "AF_UNIX", 1)
+
 #: Seconds by which a loop may be early.
 _RESOLUTION = 1e-9
 
@@ -102,7 +105,7 @@ class FakeSocket:
     """The part of a socket that ``get_extra_info("socket")`` and ``server.sockets`` expose.
 
     Attributes:
-        family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        family: ``AF_INET``, ``AF_INET6``, or ``AF_UNIX``, which is 1 where Python has no such name.
         options: what ``setsockopt`` was told, by level and name.
     """
 
@@ -144,10 +147,10 @@ class FakeSocket:
         return f"<{type(self).__name__} {self._sockname!r} -> {self._peername!r}>"
 
 
-def _family(address: Address) -> socket.AddressFamily:
-    """Tell the family from the shape of an address; Windows has no AF_UNIX, so it is looked up only when needed."""
+def _family(address: Address) -> int:
+    """Tell the family from the shape of an address."""
     if isinstance(address, str):
-        return socket.AF_UNIX
+        return _UNIX
     return socket.AF_INET if len(address) == 2 else socket.AF_INET6
 
 

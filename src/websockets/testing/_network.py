@@ -18,15 +18,17 @@ import itertools
 import os
 import random
 import socket
-import ssl as tls
 from asyncio import sslproto
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from .._happy_eyeballs import ATTEMPT_DELAY, Pace
 from ..asyncio._dial import race
 from ._link import CAPACITY, Address, Chunk, Delay, FakeSocket, Link, MemorySocket, check_conditions, draw
 from ._transport import MemoryTransport
+
+if TYPE_CHECKING:
+    import ssl as tls
 
 __all__ = ["Listener", "MemoryServer", "Network", "start_transport"]
 
@@ -403,6 +405,13 @@ def _sockname(ip: str, port: int) -> tuple[socket.AddressFamily, Address]:
     return socket.AF_INET6, (ip, port, 0, 0)
 
 
+def _usual_context() -> tls.SSLContext:
+    # Some interpreters, such as Pyodide, have no TLS: it is imported where it is asked for.
+    from ssl import create_default_context
+
+    return create_default_context()
+
+
 def _client_security(
     ssl: tls.SSLContext | bool | None,
     server_hostname: str | None,
@@ -418,8 +427,7 @@ def _client_security(
     hostname = host if server_hostname is None else server_hostname
     if hostname is None:
         raise ValueError("You must set server_hostname when using ssl without a host")
-    context = tls.create_default_context() if ssl is True else ssl
-    return _Security(context, hostname, handshake_timeout, shutdown_timeout)
+    return _Security(_usual_context() if ssl is True else ssl, hostname, handshake_timeout, shutdown_timeout)
 
 
 def start_transport(
