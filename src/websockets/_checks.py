@@ -123,7 +123,7 @@ def seconds(value: Any) -> float:
     if type(value) is not float and type(value) is not int:
         if not isinstance(value, numbers.Real):
             raise Unfit(TypeError)
-        value = float(value)
+        value = _as_float(value)
     if not value >= 0:
         raise Unfit(ValueError)
     if type(value) is int:
@@ -132,7 +132,7 @@ def seconds(value: Any) -> float:
     return number
 
 
-def _as_float(value: int) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
@@ -175,9 +175,9 @@ def at_least_one(value: Any) -> int:
 def port(value: Any) -> Any:
     """A port of TCP: a number, in digits too, or the name of a service, which only the system knows."""
     if isinstance(value, str | bytes):
-        if not value.isdigit():
+        if not value.isdigit() or not value.isascii():
             return value
-        number: Any = int(value)
+        number: Any = int(value[:100])  # Python reads no more than some thousand digits
     elif isinstance(value, numbers.Real):
         number = value
     else:
@@ -596,5 +596,8 @@ def awaited(handler: object, given: Any) -> Awaitable[Any]:
 
 def shown(value: object) -> str:
     """A value for an error, not too long."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # of a class of somebody's, or a number with thousands of digits
+        shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= 100 else shown[:97] + "..."

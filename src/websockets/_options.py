@@ -106,7 +106,7 @@ class ClientOptions(NamedTuple):
         check_tls(uri, given["kwargs"])
         arguments = check_client("connect", given, allowed.CONNECT)
         unused = arguments.get("unix") or arguments.get("sock") is not None
-        if given["proxy"] not in (None, True) and not unused:
+        if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
         if given["logger"] is None:
