@@ -128,7 +128,7 @@ class Looking(logging.LoggerAdapter[logging.Logger]):
     """A logger that looks at the variables of its callers when it is checked, as debuggers do at any time."""
 
     @property
-    def log(self) -> Any:
+    def log(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         frame: Any = inspect.currentframe()
         while frame is not None:
             frame, _ = frame.f_back, frame.f_locals
