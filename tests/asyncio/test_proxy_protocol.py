@@ -54,7 +54,7 @@ class Site:
 async def serving(**options: Any) -> AsyncIterator[tuple[Site, Server]]:
     site = Site()
     async with serve(
-        site.echo, "localhost", 0, **{"proxy_protocol": PROXY, "ping_interval": None, **options}
+        site.echo, "127.0.0.1", 0, **{"proxy_protocol": PROXY, "ping_interval": None, **options}
     ) as server:
         yield site, server
 

@@ -310,8 +310,8 @@ class Server:
             if self._over is None:
                 self._over = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._over)
-        if self._closed is not None:
-            await asyncio.shield(self._closed)
+        assert self._closed is not None
+        await asyncio.shield(self._closed)
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
