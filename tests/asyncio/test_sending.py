@@ -549,7 +549,7 @@ async def test_a_pong_for_which_nobody_waits_any_more() -> None:
         waiter = await connection.ping(b"2")
         given_up.cancel()
         await peer.send(wire.PONG, b"2")
-        assert await waiter == 0.0
+        assert 0.0 < await waiter <= 1e-6
         assert given_up.cancelled()
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -41,20 +42,28 @@ def reply4(code: int) -> Script:
 
 @contextlib.asynccontextmanager
 async def proxy(*scripts: Script) -> AsyncIterator[int]:
-    """A proxy with a script for each connection; give its port."""
+    """A proxy with a script for each connection; give its port.
 
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            for answer in next(played):
-                await reader.read(100)
-                writer.write(answer)
-        writer.close()
+    It has plain sockets. python-socks leaves replies half read, which resets connections, and then a server of asyncio
+    never closes on Windows (see docs/platforms.md).
+    """
+    loop = asyncio.get_running_loop()
 
-    played = iter(scripts)
-    server = await asyncio.start_server(play, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-    assert next(played, None) is None
+    async def play(listening: socket.socket) -> None:
+        for script in scripts:
+            sock, _ = await loop.sock_accept(listening)
+            with sock, contextlib.suppress(OSError):
+                for answer in script:
+                    await loop.sock_recv(sock, 100)
+                    await loop.sock_sendall(sock, answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        playing = asyncio.create_task(play(listening))
+        # Too few connections would have it wait, and too many a client.
+        async with asyncio.timeout(30):
+            yield listening.getsockname()[1]
+            await playing
 
 
 async def connect_through(proxy_uri: str) -> None:
