@@ -86,8 +86,9 @@ is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullma
 #   status-line   = HTTP-version SP status-code SP [ reason-phrase ]
 #   status-code   = 3DIGIT
 #   reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )
-# The blank before a reason that is not there is often forgotten.
-is_status_line = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
+# The blank before a reason that is not there is often forgotten. A later version of HTTP/1 counts as the last one that
+# we know (RFC 9110 section 2.5), and a status that no class has is a refusal like any other (section 15).
+is_status_line = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
 is_reason = re.compile(r"[\t -~\x80-\xff]*+").fullmatch
 
 # RFC 9110 section 8.6; more digits than any length has.
@@ -140,7 +141,7 @@ class Response:
     """A response (RFC 9112 section 4).
 
     Parameters:
-        status_code: status, from 100 to 599.
+        status_code: status, from 100 to 599; servers may say any other of three digits.
         reason_phrase: what the status means; may be empty.
         headers: headers.
         body: body, without transfer coding.
@@ -586,7 +587,7 @@ def _read_status_line(line: bytes) -> tuple[str, int, str]:
     """Return version, status and reason (RFC 9112 section 4)."""
     start = protocol, status_code, _ = _read_tunnel_status_line(line)
     # RFC 9110 section 7.8: in HTTP/1.0 there is no upgrade.
-    if status_code == 101 and protocol != "HTTP/1.1":
+    if status_code == 101 and protocol == "HTTP/1.0":
         raise ValueError(f"unsupported protocol; expected HTTP/1.1: {protocol}")
     return start
 

@@ -363,6 +363,11 @@ CANONICAL_RESPONSES = [
 RESPONSES = [
     *CANONICAL_RESPONSES,
     (b"HTTP/1.0 404 x\r\nContent-Length: 2\r\n\r\nno", Response(404, "x", Headers({"Content-Length": "2"}), b"no")),
+    # A version of HTTP/1 that is later than ours, and statuses that no class has.
+    (b"HTTP/1.2 404 x\r\nContent-Length: 2\r\n\r\nno", Response(404, "x", Headers({"Content-Length": "2"}), b"no")),
+    (b"HTTP/1.9 101\r\n\r\n", Response(101, "", Headers())),
+    (b"HTTP/1.1 600 x\r\nContent-Length: 2\r\n\r\nno", Response(600, "x", Headers({"Content-Length": "2"}), b"no")),
+    (b"HTTP/1.1 999\r\nContent-Length: 0\r\n\r\n", Response(999, "", Headers({"Content-Length": "0"}))),
     (b"HTTP/1.0 302\r\nContent-Length: 0\r\n\r\n", Response(302, "", Headers({"Content-Length": "0"}))),
     (b"HTTP/1.1 100 x\r\n\r\n" + NO_BODY, Response(404, "Not Found", Headers({"Content-Length": "0"}))),
     (
@@ -403,7 +408,7 @@ REFUSED_RESPONSES: list[tuple[bytes, str]] = [
     (b"HTTP/2 200 OK\r\n", "invalid HTTP status line: HTTP/2 200 OK"),
     (b"HTTP/1.1  404 x\r\n", "invalid HTTP status line: HTTP/1.1  404 x"),
     (b"HTTP/1.1 099 x\r\n", "invalid HTTP status line: HTTP/1.1 099 x"),
-    (b"HTTP/1.1 600 x\r\n", "invalid HTTP status line: HTTP/1.1 600 x"),
+    (b"HTTP/1.10 404 x\r\n", "invalid HTTP status line: HTTP/1.10 404 x"),
     (b"HTTP/1.1 4040 x\r\n", "invalid HTTP status line: HTTP/1.1 4040 x"),
     (b"HTTP/1.1 +40 x\r\n", "invalid HTTP status line: HTTP/1.1 +40 x"),
     (b"HTTP/1.0 101 x\r\n", "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
