@@ -20,6 +20,7 @@ CALLED = {
     allowed.CONNECT: "`connect`",
     allowed.SERVE: "`serve`",
     allowed.ROUTE: "`route`",
+    allowed.RUN: "`serve` without `process_request`",
     allowed.CONNECTION: "`Connection`",
     allowed.CLIENT_PROTOCOL: "`ClientProtocol`",
     allowed.SERVER_PROTOCOL: "`ServerProtocol`",
