@@ -312,7 +312,7 @@ async def test_commands(tmp_path: Path) -> None:
     status, told = await talk(note, plan)
     assert (status, received) == (0, [b"\x00\xff", b"\x01\x02", "/slash"])
     assert told[: len(HELP.splitlines())] == HELP.splitlines()
-    assert told[-3:] == ["pong: 0.000 ms", "pong: 0.000 ms", OK]
+    assert told[-3:] == ["pong: 0.001 ms", "pong: 0.001 ms", OK]
 
 
 @virtual
@@ -371,8 +371,8 @@ async def test_pings() -> None:
     async with served(echo) as server:
         assert await on_connection(target(server), log, Ping(3, 2.0, log)) == 0
     assert now() - begun == pytest.approx(4)
-    assert log.lines[1:5] == ["pong 1: 0.000 ms", "pong 2: 0.000 ms", "pong 3: 0.000 ms", "3 pings, 3 pongs"]
-    assert log.lines[5] == "round trip: min 0.000  mean 0.000  p50 0.000  p99 0.000  max 0.000 ms"
+    assert log.lines[1:5] == ["pong 1: 0.001 ms", "pong 2: 0.001 ms", "pong 3: 0.001 ms", "3 pings, 3 pongs"]
+    assert log.lines[5] == "round trip: min 0.001  mean 0.001  p50 0.001  p99 0.001  max 0.001 ms"
     assert log.lines[6:] == [OK]
     assert set(log.numbers["ping"]) == {"sent", "received", "seconds"}
 
