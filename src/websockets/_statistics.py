@@ -15,6 +15,7 @@ __all__ = [
     "GONE",
     "PROXY_HEADER",
     "TIMEOUT",
+    "TLS",
     "ServerStatistics",
     "ServerTally",
     "Statistics",
@@ -28,6 +29,7 @@ FAILURE = "failure"
 GONE = "client gone"
 PROXY_HEADER = "invalid PROXY header"
 TIMEOUT = "timeout"
+TLS = "TLS handshake failed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,13 +109,14 @@ class ServerStatistics:
     Attributes:
         open: connections that are open.
         counted: connections that ``max_connections`` counts: also those that are opening, and those that are over while
-            their handlers aren't.
+            their handlers aren't; with ``proxy_protocol``, those whose header isn't there yet, too.
         opened: connections that were opened since the server was made.
         refused: connections that were not, by reason: ``"too many connections"``, ``"invalid origin"``,
             ``"no valid HTTP request"``... ``"application"`` stands for an answer of ``process_request`` or
             ``process_response``, ``"failure"`` for one of them that failed, ``"timeout"`` for ``open_timeout``,
             ``"client gone"`` for clients that left before they had an answer, ``"not a trusted proxy"`` and
-            ``"invalid PROXY header"`` for connections that ``proxy_protocol`` doesn't allow.
+            ``"invalid PROXY header"`` for connections that ``proxy_protocol`` doesn't allow, and
+            ``"TLS handshake failed"`` for TLS that fails behind such a header.
         handler_failures: handlers that raised.
     """
 

@@ -352,6 +352,8 @@ class RequestParser:
         self._head: _HeadReader[tuple[str, str, str]] | None = None
         self.rest = b""
 
+    _held: bytes = b""  # what may be the beginning of a header of the PROXY protocol
+
     def feed(self, data: BytesLike) -> Request | None:
         """Read more; not to be called again after it returned a request or raised.
 
@@ -367,7 +369,7 @@ class RequestParser:
             TooManyHeaders: if there are more headers than allowed.
             ValueError: if it is no HTTP, or has a body.
         """
-        data = bytes(data)
+        data = self._held + bytes(data)
         if self._head is None:
             match = match_usual_request(data)
             if match and _is_short(match):
@@ -377,6 +379,10 @@ class RequestParser:
                 return Request(match[1].decode(), headers)
             if data.startswith(SIGNATURE):
                 raise UnexpectedProxyHeader
+            # An empty line is wrong in any case, but this one says what is wrong.
+            self._held = data if SIGNATURE.startswith(data) else b""
+            if self._held:
+                return None
         head = self._reader().feed(data)
         if head is None:
             return None

@@ -299,21 +299,79 @@ async def test_client_with_a_unix_socket() -> None:
 
 
 @virtual
-async def test_a_factory_that_fails() -> None:
-    def fail(*args: Any, **options: Any) -> ServerConnection:
+async def test_limit_counts_those_that_have_yet_to_say_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("websockets._capacity.OUTSIDE", 2)
+    async with serving(max_connections=1, max_connections_per_host=1, open_timeout=5) as (_, server):
+        silent = [await reach(server) for _ in range(5)]
+        await idle()
+        assert server.statistics.counted == 1
+        assert server.statistics.refused == {"too many connections to be told": 2}
+        assert [peer.ended is None for peer in silent] == [True] * 3 + [False] * 2
+        # Behind its header, one that came when there was no room is told; the first has its place still.
+        for peer in silent[1::-1]:
+            await peer.send(line(CLIENT, SERVICE) + request())
+            await idle()
+        assert silent[1].received.startswith(b"HTTP/1.1 503 ")
+        await opened(silent[0])
+        await advance(5.1)
+        assert server.statistics.counted == 1
+        assert silent[2].ended is not None
+        for peer in silent:
+            peer.close()
+        await idle()
+        assert server.statistics.counted == 0
+        peer = await reach(server)
+        await peer.send(line(CLIENT, SERVICE) + request())
+        await opened(peer)
+        peer.close()
+
+
+def no_connection(*args: Any, **options: Any) -> Any:
+    raise ValueError("no connection today")
+
+
+def nonsense(*args: Any, **options: Any) -> Any:
+    return "a connection"
+
+
+class Broken(ServerConnection):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
         raise ValueError("no connection today")
 
+
+@each_layer
+@pytest.mark.parametrize("create", [no_connection, nonsense])
+@virtual
+async def test_a_factory_that_fails(create: Any, tls: bool, caplog: pytest.LogCaptureFixture) -> None:
+    server_context, client_context = tls_13() if tls else (None, None)
+    async with serving(create_connection=create, ssl=server_context) as (_, server):
+        for _ in range(2):
+            peer = await reach(server)
+            await peer.send(line(CLIENT, SERVICE))
+            if client_context is not None:
+                _, _, outgoing = await tls_over(peer, client_context)
+                await peer.send(outgoing.read())
+            await idle()
+            assert peer.ended is not None
+            assert not server._arriving
+            peer.close()
+        assert server.statistics.refused == {"failure": 2}
+        assert [record.message for record in caplog.records] == ["creating a connection failed"] * 2
+
+
+@virtual
+async def test_a_class_that_fails_leaves_nothing_open() -> None:
     reported: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
-    async with serving(create_connection=fail) as (_, server):
+    async with serving(create_connection=Broken) as (_, server):
         handler = loop.get_exception_handler()
         loop.set_exception_handler(lambda _, context: reported.append(context))
         peer = await reach(server)
-        await peer.send(line(CLIENT, SERVICE) + request())
+        await peer.send(line(CLIENT, SERVICE))
         await idle()
         loop.set_exception_handler(handler)
         assert (peer.received, peer.ended is None) == (b"", False)
-        assert not server._arriving
         peer.close()
     assert [str(context["exception"]) for context in reported] == ["no connection today"]
 
@@ -423,9 +481,17 @@ async def test_client_that_leaves_with_the_end_of_the_tls_handshake() -> None:
     assert site.ends == []
 
 
-@pytest.mark.parametrize("how", ["garbage", "end", "reset", "silence"])
+@pytest.mark.parametrize(
+    ("how", "reason", "logged"),
+    [
+        ("garbage", "TLS handshake failed", "TLS handshake failed: "),
+        ("end", "client gone", ""),
+        ("reset", "client gone", ""),
+        ("silence", "TLS handshake failed", "TLS handshake failed: SSL handshake is taking longer than 5"),
+    ],
+)
 @virtual
-async def test_tls_handshake_that_fails(how: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tls_handshake_that_fails(how: str, reason: str, logged: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "websockets")
     async with serving(ssl=anonymous_tls()[0], open_timeout=5) as (_, server):
         caplog.clear()
@@ -444,7 +510,32 @@ async def test_tls_handshake_that_fails(how: str, caplog: pytest.LogCaptureFixtu
         assert not server._arriving
         assert b"HTTP" not in peer.received
         peer.close()
-        assert caplog.messages == []
+        assert server.statistics.refused == {reason: 1}
+        assert len(caplog.messages) == bool(logged)
+        assert all(f" closed: {logged}" in message for message in caplog.messages)
+
+
+@virtual
+async def test_shutdown_between_the_tls_handshake_and_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    server_context, client_context = tls_13()
+    secured = Arrival._secured
+
+    def late(self: Arrival, task: Any) -> None:
+        self._server.close()
+        secured(self, task)
+
+    monkeypatch.setattr(Arrival, "_secured", late)
+    async with serving(ssl=server_context) as (site, server):
+        peer = await reach(server)
+        await peer.send(line(CLIENT, SERVICE))
+        _, _, outgoing = await tls_over(peer, client_context)
+        await peer.send(outgoing.read())
+        await idle()
+        assert peer.ended is not None
+        await server.wait_closed()
+        assert server.statistics.refused == {"server is shutting down": 1}
+        peer.close()
+    assert site.ends == []
 
 
 @virtual
@@ -621,6 +712,19 @@ async def test_not_expected_over_sockets() -> None:
             received = await answer(server, header + request())
             assert received.startswith(b"HTTP/1.1 400 ")
             assert b"PROXY protocol header, which isn't expected" in received
+
+
+@each_version
+@virtual
+async def test_not_expected_byte_by_byte(header: bytes) -> None:
+    async with serving(proxy_protocol=None) as (_, server):
+        peer = await reach(server)
+        for byte in header:
+            await peer.send(bytes([byte]))
+            await idle()
+        assert peer.received.startswith(b"HTTP/1.1 400 ")
+        assert b"PROXY protocol header, which isn't expected" in peer.received
+        peer.close()
 
 
 @needs_unix_sockets

@@ -631,3 +631,26 @@ async def test_a_flood_does_not_starve_others() -> None:
             await server.recv()
         task.cancel()
         assert turns >= 10
+
+
+@both_sides
+@pytest.mark.parametrize("how", ["recv", "iteration", "streaming"])
+@virtual
+async def test_who_waits_gets_what_is_left_of_a_read(side: Side, how: str) -> None:
+    """A large read is taken in by portions; with a small queue, the rest waits until somebody asks for it."""
+    async with open_end(side, max_queue=1) as (connection, peer):
+        pieces = [bytes([number]) * 3000 for number in range(20)]
+        frames = [
+            wire.frame(wire.CONT if number else wire.BINARY, piece, fin=number == 19, mask=side is Side.SERVER)
+            for number, piece in enumerate(pieces)
+        ]
+        await peer.raw.send(b"".join(frames))
+        await idle()
+        async with asyncio.timeout(1):
+            if how == "recv":
+                message = await connection.recv()
+            elif how == "iteration":
+                message = await anext(aiter(connection))
+            else:
+                message = b"".join([piece async for piece in connection.recv_streaming(decode=False)])
+        assert message == b"".join(pieces)

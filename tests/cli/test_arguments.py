@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from websockets import cli
 from websockets.cli import _arguments
 from websockets.cli._arguments import bench_parser, client_parser, place, serve_parser
 
@@ -119,3 +120,13 @@ def test_help_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max(map(len, client_parser(True).format_help().splitlines()[8:-2])) <= 60
     monkeypatch.setenv("COLUMNS", "300")
     assert max(map(len, serve_parser().format_help().splitlines())) <= 100
+
+
+def test_ctrl_c_before_there_is_anything_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([])
+    assert ended.value.code == 130

@@ -113,8 +113,13 @@ def test_as_a_function_with_another_output(uri: str, monkeypatch: pytest.MonkeyP
 
 def test_as_a_function_without_any_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a program without a console."""
-    monkeypatch.setattr("sys.stdout", None)
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{name}", None)
     main(["--version"])
+    for name in ("stdin", "stdout", "stderr"):
+        number = getattr(sys, name).fileno()
+        assert os.get_inheritable(number)
+        os.close(number)
 
 
 def test_importing_the_module_that_is_run_does_not_run_it(capsys: pytest.CaptureFixture[str]) -> None:

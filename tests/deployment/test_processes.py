@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from deployment.programs import TIMEOUT, Running, example, free_port, running, until
+from deployment.programs import TIMEOUT, Running, example, free_port, listens, running, until
 from websockets.asyncio.client import connect
 
 CONNECTIONS = 400
@@ -118,3 +118,18 @@ async def test_workers_that_end(how: str) -> None:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
     print(f"\nworkers, {how}: status {status} after {above:.2f} s, nothing remains after {everything:.2f} s")
+
+
+async def test_workers_without_standard_streams() -> None:
+    """As daemons are started: what is logged must not go to whatever got their numbers."""
+    port = free_port()
+    serve = f"{sys.executable} -m websockets serve -v --workers {WORKERS} 127.0.0.1:{port}"
+    with running("sh", "-c", f"exec {serve} <&- >&- 2>&-") as run:
+        await until(lambda: listens(port))
+        async with connect(f"ws://127.0.0.1:{port}") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        await until(lambda: len(workers(run.process.pid)) == WORKERS)
+        run.process.terminate()
+        assert await asyncio.to_thread(run.process.wait, TIMEOUT) in (0, -signal.SIGTERM)
+        await until(lambda: not group(run.process.pid))

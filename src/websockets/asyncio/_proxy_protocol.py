@@ -13,8 +13,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from .._capacity import CROWDED
 from .._proxy_protocol import Addresses, ProxyHeaderReader, TrustedProxies
-from .._statistics import FAILURE, GONE, PROXY_HEADER, TIMEOUT
+from .._statistics import FAILURE, GONE, PROXY_HEADER, TIMEOUT, TLS
 from ._serving import Server, shown_address
 
 if TYPE_CHECKING:
@@ -63,16 +64,18 @@ class Arrival(asyncio.BufferedProtocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = cast(asyncio.Transport, transport)
-        self._server._arriving.add(self)
         peer = transport.get_extra_info("peername")
         if peer is None:
             # It is gone already, as after the plain health check of a proxy.
+            self._server._tally.refuse(GONE)
             self.transport.abort()
         elif self._server._closing:
             # It was accepted just before the server stopped listening.
             self.refuse("server is shutting down")
         elif peer not in self._proxies:
             self.refuse("not a trusted proxy", "its address isn't in proxy_protocol")
+        elif not self._server._arrived(self):
+            self.refuse(CROWDED)
         elif (timeout := self._server._options.open_timeout) is not None:
             text = f"no complete PROXY protocol header within {timeout} s"
             self._deadline = self._loop.call_later(timeout, self.refuse, TIMEOUT, text)
@@ -122,9 +125,7 @@ class Arrival(asyncio.BufferedProtocol):
     def _leave(self) -> bool:
         """The connection isn't arriving any more; return whether it was."""
         self._end_deadline()
-        was_there = self in self._server._arriving
-        self._server._arriving.discard(self)
-        return was_there
+        return self._server._arrives_no_more(self)
 
     def _end_deadline(self) -> None:
         if self._deadline is not None:
@@ -155,30 +156,44 @@ class Arrival(asyncio.BufferedProtocol):
 
     def _secured(self, task: asyncio.Task[asyncio.Transport | None]) -> None:
         """The TLS handshake is over."""
-        # As where loops do the handshake by themselves, nobody is told of one that fails, whatever the peer does.
         failure = None if task.cancelled() else task.exception()
-        if failure is not None and not isinstance(failure, OSError):
-            self._loop.call_exception_handler({"message": "starting TLS failed", "exception": failure})
         transport = None if task.cancelled() or failure is not None else task.result()
-        if transport is None or self._decrypted.lost or transport.is_closing():
-            self._leave()
-            self.transport.abort()
+        refused = self not in self._server._arriving
+        if transport is None or refused or self._decrypted.lost or transport.is_closing():
+            self._not_secured(failure)
+            # Some transports have to be told although what is below them is over.
+            (transport or self.transport).abort()
             return
         connection = self._hand_over(transport)
-        if self._decrypted.received and not transport.is_closing():
+        if connection is not None and self._decrypted.received and not transport.is_closing():
             connection.data_received(self._decrypted.received)
 
-    def _hand_over(self, transport: asyncio.Transport) -> ServerConnection:
-        """Let the connection have the transport."""
+    def _not_secured(self, failure: BaseException | None) -> None:
+        """Count a client that isn't there behind TLS, unless it was refused meanwhile."""
+        if failure is not None and not isinstance(failure, OSError):
+            self._loop.call_exception_handler({"message": "starting TLS failed", "exception": failure})
+        if self not in self._server._arriving:
+            return
+        if failure is None or isinstance(failure, ConnectionResetError | BrokenPipeError):
+            self._leave()
+            self._server._tally.refuse(GONE)
+        else:
+            self.refuse(TLS, f"{TLS}: {failure}")
+
+    def _hand_over(self, transport: asyncio.Transport) -> ServerConnection | None:
+        """Let the connection have the transport; without one that can be made, end it."""
         self._leave()
         try:
-            connection = self._factory()
+            connection = self._server._created(self._factory)
+            if connection is None:
+                transport.abort()
+                return None
+            connection._session.proxied = self._addresses
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
         except BaseException:
             transport.abort()
             raise
-        connection._session.proxied = self._addresses
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
         return connection
 
 

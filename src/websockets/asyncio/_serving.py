@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from .._allowed import CLOSE, check
 from .._capacity import CROWDED, Capacity
@@ -41,6 +41,9 @@ PATIENCE: Final = 1.0
 GRACE: Final = 1.0
 # Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
 TLS_HANDSHAKE: Final = 60.0
+
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class _Refusal(asyncio.Protocol):
@@ -83,8 +86,8 @@ class Server:
         self._accepted_at = -math.inf
         # Every connection, from the first byte to the end of its handler.
         self._all: set[ServerConnection] = set()
-        self._capacity: Capacity[ServerConnection] | None = None
-        # Those that a proxy may have passed on, as long as that isn't known.
+        self._capacity: Capacity[ServerConnection | Arrival] | None = None
+        # Those that a proxy may have passed on, as long as that isn't known: they count, for no host.
         self._arriving: set[Arrival] = set()
         self._tally = ServerTally()
         self._closing = False
@@ -134,17 +137,21 @@ class Server:
 
         def factory() -> asyncio.BaseProtocol:
             self._accepted_at = loop.time()
-            try:
-                connection = create()
-                if not isinstance(connection, asyncio.BaseProtocol):
-                    raise TypeError(f"what creates connections returned {connection!r}")
-            except (Exception, asyncio.CancelledError) as exc:
-                self._tally.refuse(FAILURE)
-                self.logger.error("creating a connection failed", exc_info=exc)
-                return _Refusal()
-            return connection
+            return self._created(create) or _Refusal()
 
         return factory
+
+    def _created(self, create: Callable[[], P]) -> P | None:
+        """What a function of the user creates for a client; None if it fails, which is counted and logged."""
+        try:
+            connection = create()
+            if not isinstance(connection, asyncio.BaseProtocol):
+                raise TypeError(f"what creates connections returned {connection!r}")
+        except (Exception, asyncio.CancelledError) as exc:
+            self._tally.refuse(FAILURE)
+            self.logger.error("creating a connection failed", exc_info=exc)
+            return None
+        return connection
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -303,8 +310,8 @@ class Server:
             if self._over is None:
                 self._over = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._over)
-        if self._closed is not None:
-            await asyncio.shield(self._closed)
+        assert self._closed is not None
+        await asyncio.shield(self._closed)
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -375,6 +382,22 @@ class Server:
         return self._listening.get_loop()
 
     # ----------------------------------------------------------------------------------------------------- connections
+
+    def _arrived(self, arrival: Arrival) -> bool:
+        """Whether there is a place for somebody of whom nothing is known yet."""
+        if self._capacity is not None and not self._capacity.enter(arrival, None):
+            return False
+        self._arriving.add(arrival)
+        return True
+
+    def _arrives_no_more(self, arrival: Arrival) -> bool:
+        """Whether somebody had such a place, which is free from now on."""
+        if arrival not in self._arriving:
+            return False
+        self._arriving.discard(arrival)
+        if self._capacity is not None:
+            self._capacity.leave(arrival)
+        return True
 
     def _connected(self, connection: ServerConnection) -> None:
         capacity = self._capacity

@@ -267,10 +267,11 @@ class Connection(Link):
         self._burst = 0
 
     async def _wait_for_frames(self) -> None:
-        self._before_waiting()
-        self._receiver = Waiter(self.loop)
+        # It must be there before reading goes on: that may bring at once what is waited for.
+        receiver = self._receiver = Waiter(self.loop)
         try:
-            await self._receiver
+            self._before_waiting()
+            await receiver
         finally:
             self._receiver = None
 

@@ -414,7 +414,8 @@ def serve(
             before.
         max_connections: connections at once, beyond which requests are answered with 503 and ``Retry-After``; None for
             no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
-            handshake, with ``proxy_protocol`` behind the header, to its end and that of its handler.
+            handshake, to its end and that of its handler. With ``proxy_protocol`` it counts before the header and
+            during the TLS handshake, too.
         max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
             not for servers behind a proxy without ``proxy_protocol``, where all have the address of the proxy. Unix
             sockets have no host.

@@ -26,9 +26,23 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: the status isn't 0, but 1 if there is no connection, 2 for wrong usage, 3 if the connection was
             closed abnormally or not all that was expected came, 130 for Ctrl-C before there was anything to end.
     """
+    _fill_in_standard_streams()
     status = _status(sys.argv[1:] if argv is None else argv)
     if status != OK:
         sys.exit(status)
+
+
+def _fill_in_standard_streams() -> None:
+    """Open those that were closed when the program was started, as some daemons are: they lead nowhere.
+
+    Each gets the lowest number that is free, which is its own. Otherwise a socket could, in this process or in one that
+    it starts, and what is written to standard error would go to a client.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, closefd=False))
 
 
 def _status(arguments: Sequence[str]) -> int:
