@@ -214,7 +214,7 @@ OPTIONS: Final = (
     # What goes on to the loop.
     Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
     Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
-    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.string),
+    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the server: a str"),
     Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
@@ -222,7 +222,7 @@ OPTIONS: Final = (
            "a positive number of seconds, or None"),
     Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
-    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.string),
+    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the proxy: a str"),
     Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),

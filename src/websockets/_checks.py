@@ -386,6 +386,16 @@ def host(value: Any) -> Any:
     return value
 
 
+def name_for_tls(value: Any) -> str:
+    """A name that TLS can send and check; an empty one turns that off."""
+    name = string(value)
+    if "\0" in name:
+        raise Unfit(ValueError)
+    if name:
+        host(name)
+    return name
+
+
 def hosts_to_listen_on(value: Any) -> Any:
     """A name or an address, or several; None among them for all."""
     if isinstance(value, str):
@@ -402,6 +412,8 @@ def address(value: Any) -> Any:
         raise Unfit(TypeError)
     if isinstance(value[0], str):
         host(value[0])
+    if value[1] is not None:
+        port(value[1])
     return value
 
 

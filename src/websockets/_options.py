@@ -403,13 +403,19 @@ def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:
         raise ValueError("ssl argument is incompatible with a ws:// URI")
 
 
-def connection_arguments(uri: WebSocketURI, arguments: dict[str, Any]) -> dict[str, Any]:
+def connection_arguments(
+    uri: WebSocketURI, arguments: dict[str, Any], first: WebSocketURI | None = None
+) -> dict[str, Any]:
     """Arguments for making the TCP connection, from the URI where the user doesn't say otherwise.
 
     Parameters:
         uri: where to connect.
         arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
+        first: where the user wanted to go, if a redirect may have led elsewhere.
     """
+    if first is not None and tls_name(uri.host) != tls_name(first.host):
+        # It is the name of another server, which must not pass for this one.
+        arguments = {name: value for name, value in arguments.items() if name != "server_hostname"}
     places_itself = arguments.get("unix") or arguments.get("sock") is not None
     defaults: dict[str, Any] = {} if places_itself else {"host": lookup_name(uri.host), "port": uri.port}
     if uri.secure:

@@ -1102,6 +1102,22 @@ async def test_redirect_to_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
             await connect("ws://localhost/", ssl=None)
 
 
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [("wss://elsewhere/", "elsewhere"), ("https://elsewhere/", "elsewhere"), ("/b", "given")],
+)
+@virtual
+async def test_tls_checks_the_name_of_where_a_redirect_leads(
+    location: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = plain_text(monkeypatch)
+    async with site([redirect(location), let_in], port=443), site([let_in], "elsewhere", 443):
+        async with connect("wss://localhost/", server_hostname="given"):
+            pass
+    # An empty name would turn the check off, and the other server had not been meant.
+    assert [kwargs["server_hostname"] for kwargs in seen] == ["given", name]
+
+
 @pytest.mark.parametrize("location", ["/b", "ws://other/"])
 @virtual
 async def test_redirect_of_a_connected_socket(location: str) -> None:

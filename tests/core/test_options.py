@@ -196,6 +196,14 @@ def test_name_that_tls_checks(host: str, name: str) -> None:
     assert connection_arguments(uri, {"server_hostname": "a."})["server_hostname"] == "a."
 
 
+@pytest.mark.parametrize(("host", "name"), [("example.com", "given"), ("example.com.", "given"), ("other", "other")])
+def test_name_for_tls_is_that_of_one_server(host: str, name: str) -> None:
+    first, arguments = parse_uri("wss://example.com/"), {"server_hostname": "given"}
+    after_redirect = connection_arguments(parse_uri(f"wss://{host}:8000/"), arguments, first)
+    assert after_redirect["server_hostname"] == name
+    assert arguments == {"server_hostname": "given"}
+
+
 def test_localhost_is_this_machine_also_with_a_dot() -> None:
     arguments = connection_arguments(parse_uri("wss://localhost.:8000/"), {})
     assert arguments == {"host": "localhost", "port": 8000, "ssl": True, "server_hostname": "localhost"}
