@@ -17,7 +17,7 @@ from typing import Any, Final
 from .datastructures import Headers, HeadersLike
 from .exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
 from .http11 import Response
-from .uri import WebSocketURI, find_control, hide_credentials, parse_uri
+from .uri import WebSocketURI, encode_iri, find_control, hide_credentials, parse_uri
 
 __all__ = [
     "MAX_REDIRECTS",
@@ -79,8 +79,11 @@ def _in_ascii(location: str) -> str:
     try:
         # What becomes of a name is for IDNA.
         origin = match[0].encode("iso-8859-1").decode()
-    except UnicodeError as error:
-        raise InvalidURI(hide_credentials(location), "the host isn't UTF-8") from error
+    except UnicodeError:
+        origin = None
+    if origin is None:
+        # Out here: the cause would show the credentials that the location may have.
+        raise InvalidURI(hide_credentials(location), "the host isn't UTF-8")
     # In any other place a byte stays that byte, whatever it was meant to be.
     rest = location[match.end() :].encode("iso-8859-1")
     return origin + "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest)
@@ -105,13 +108,30 @@ def resolve_location(location: str, uri: str) -> str:
     # The standard library would drop some of these, and so make another URI of what the server sent.
     if control := find_control(location):
         raise InvalidURI(hide_credentials(location), f"{control.group()!r} is not allowed")
-    try:
-        target: str = urllib.parse.urljoin(uri.strip(), location)
-    except ValueError as error:
-        raise InvalidURI(hide_credentials(location), str(error)) from error
+    target = _joined(_with_encoded_credentials(uri.strip()), location)
+    if target is None:
+        # Out here: both the text and a cause could show credentials.
+        raise InvalidURI(hide_credentials(location), "its host or its credentials are malformed")
     target, _, _ = target.partition("#")
     scheme, colon, rest = target.partition(":")
     return SCHEMES.get(scheme.lower(), scheme) + colon + rest
+
+
+def _joined(uri: str, location: str) -> str | None:
+    try:
+        return urllib.parse.urljoin(uri, location)
+    except ValueError:
+        return None
+
+
+def _with_encoded_credentials(uri: str) -> str:
+    # In credentials the standard library refuses some characters, with an error that shows them all.
+    if uri.isascii():
+        return uri
+    match = match_origin(uri)
+    assert match is not None, "it matches nothing, too"
+    credentials, at, host = match[0].rpartition("@")
+    return encode_iri(credentials) + at + host + uri[match.end() :]
 
 
 def redirected(

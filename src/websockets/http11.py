@@ -86,8 +86,9 @@ is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullma
 #   status-line   = HTTP-version SP status-code SP [ reason-phrase ]
 #   status-code   = 3DIGIT
 #   reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )
-# The blank before a reason that is not there is often forgotten.
-is_status_line = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
+# The blank before a reason that is not there is often forgotten. A later version of HTTP/1 counts as the last one that
+# we know (RFC 9110 section 2.5), and a status that no class has is a refusal like any other (section 15).
+is_status_line = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
 is_reason = re.compile(r"[\t -~\x80-\xff]*+").fullmatch
 
 # RFC 9110 section 8.6; more digits than any length has.
@@ -140,7 +141,7 @@ class Response:
     """A response (RFC 9112 section 4).
 
     Parameters:
-        status_code: status, from 100 to 599.
+        status_code: status, from 100 to 599; servers may say any other of three digits.
         reason_phrase: what the status means; may be empty.
         headers: headers.
         body: body, without transfer coding.
@@ -352,8 +353,6 @@ class RequestParser:
         self._head: _HeadReader[tuple[str, str, str]] | None = None
         self.rest = b""
 
-    _held: bytes = b""  # what may be the beginning of a header of the PROXY protocol
-
     def feed(self, data: BytesLike) -> Request | None:
         """Read more; not to be called again after it returned a request or raised.
 
@@ -369,7 +368,7 @@ class RequestParser:
             TooManyHeaders: if there are more headers than allowed.
             ValueError: if it is no HTTP, or has a body.
         """
-        data = self._held + bytes(data)
+        data = bytes(data)
         if self._head is None:
             match = match_usual_request(data)
             if match and _is_short(match):
@@ -379,10 +378,6 @@ class RequestParser:
                 return Request(match[1].decode(), headers)
             if data.startswith(SIGNATURE):
                 raise UnexpectedProxyHeader
-            # An empty line is wrong in any case, but this one says what is wrong.
-            self._held = data if SIGNATURE.startswith(data) else b""
-            if self._held:
-                return None
         head = self._reader().feed(data)
         if head is None:
             return None
@@ -423,6 +418,9 @@ def _malformed_request_line(line: bytes) -> ValueError:
     """Return an error that tells why *line* is no request line."""
     if line.startswith(b"PROXY "):
         return UnexpectedProxyHeader()
+    if not line:
+        # So does a header of version 2 begin, of which no more may be there.
+        return ValueError("empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol")
     parts = line.split(b" ")
     if len(parts) != 3:
         return ValueError(f"invalid HTTP request line: {_shown(line)}")
@@ -589,7 +587,7 @@ def _read_status_line(line: bytes) -> tuple[str, int, str]:
     """Return version, status and reason (RFC 9112 section 4)."""
     start = protocol, status_code, _ = _read_tunnel_status_line(line)
     # RFC 9110 section 7.8: in HTTP/1.0 there is no upgrade.
-    if status_code == 101 and protocol != "HTTP/1.1":
+    if status_code == 101 and protocol == "HTTP/1.0":
         raise ValueError(f"unsupported protocol; expected HTTP/1.1: {protocol}")
     return start
 

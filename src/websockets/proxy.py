@@ -267,7 +267,9 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
     """Return user name and password. Other than in HTTP, the user name may have a colon (RFC 1929 section 2)."""
     username, _, password = user_info.partition(":")
     # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
-    return unquote(username, "utf-8", "surrogateescape"), unquote(password, "utf-8", "surrogateescape")
+    username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
+    (username + password).encode("utf-8", "surrogateescape")  # to fail now, and not while connecting
+    return username, password
 
 
 # Failures on the way.

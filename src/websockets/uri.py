@@ -142,7 +142,7 @@ def _parse_uri(uri: str) -> WebSocketURI:
     username, password = _parse_user_info(user_info) if at else (None, None)
     host, port = _parse_host_port(host_port)
     if not uri.isascii() or " " in uri:
-        path, query = _percent_encode(path), _percent_encode(query)
+        path, query = encode_iri(path), encode_iri(query)
     secure = scheme == "wss"
     return WebSocketURI(secure, host, port or (443 if secure else 80), path, query, username, password)
 
@@ -261,8 +261,8 @@ def _parse_port(port: str) -> int:
     return int(significant or "0")
 
 
-def _percent_encode(part: str) -> str:
-    """Return a path or query of an IRI as in a URI (RFC 3987 section 3.1)."""
+def encode_iri(part: str) -> str:
+    """Return a part of an IRI, but its host, as in a URI (RFC 3987 section 3.1)."""
     return quote(stray_percent.sub("%25", part), safe=DELIMITERS + "%")
 
 

@@ -125,6 +125,20 @@ async def test_leaving_what_was_not_entered() -> None:
 
 
 @virtual
+async def test_a_class_with_names_of_its_own() -> None:
+    class Named(connect):
+        def __init__(self, uri: str, **options: Any) -> None:
+            super().__init__(uri, **options)
+            for name in ("uri", "protocol", "connection", "way", "loop", "logger", "attempt", "redirects", "entered"):
+                setattr(self, f"_{name}", "mine")
+
+    async with site([let_in]) as web:
+        async with Named(web.uri()) as connection:
+            assert connection.state is State.OPEN
+        await (await Named(web.uri())).close()
+
+
+@virtual
 async def test_a_class_with_its_own_way_to_be_awaited() -> None:
     class Counting(connect):
         count = 0
@@ -1086,6 +1100,22 @@ async def test_redirect_to_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
     async with site([redirect("wss://localhost/")], port=80):
         with pytest.raises(ValueError, match="^ssl=None is incompatible with a wss:// URI$"):
             await connect("ws://localhost/", ssl=None)
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [("wss://elsewhere/", "elsewhere"), ("https://elsewhere/", "elsewhere"), ("/b", "given")],
+)
+@virtual
+async def test_tls_checks_the_name_of_where_a_redirect_leads(
+    location: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = plain_text(monkeypatch)
+    async with site([redirect(location), let_in], port=443), site([let_in], "elsewhere", 443):
+        async with connect("wss://localhost/", server_hostname="given"):
+            pass
+    # An empty name would turn the check off, and the other server had not been meant.
+    assert [kwargs["server_hostname"] for kwargs in seen] == ["given", name]
 
 
 @pytest.mark.parametrize("location", ["/b", "ws://other/"])

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import itertools
 import socket
 import ssl
 import sys
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -23,6 +26,7 @@ from _kit import START, VirtualLoop, idle, steps, virtual
 from _kit.sockets import anonymous_tls
 from robustness.worlds import each_loop, echo, greet, now, port_of
 from websockets.asyncio import _dial
+from websockets.asyncio._internals import connects_as_known
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, serve
 from websockets.testing._link import MemorySocket
@@ -120,10 +124,13 @@ class System:
                 rest["sock"] = sock.memory
             return await network.create_connection(factory, **rest)
 
-        create_connection.__module__ = "asyncio.base_events"
+        # As if it were one of asyncio's own.
+        code, closure = create_connection.__code__, create_connection.__closure__
+        method = types.FunctionType(code, vars(asyncio.base_events), closure=closure)
+        method.__kwdefaults__ = create_connection.__kwdefaults__
         loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign, assignment]
         loop.sock_connect = sock_connect  # type: ignore[method-assign, assignment]
-        loop.create_connection = create_connection  # type: ignore[method-assign]
+        loop.create_connection = method  # type: ignore[method-assign]
 
     @property
     def open_sockets(self) -> int:
@@ -474,6 +481,32 @@ async def test_who_makes_connections_otherwise_gets_the_name() -> None:
         place = {"host": "example.com", "port": PORT}
         assert seen == [place, {**place, "happy_eyeballs_delay": None}]
         assert not system.asked
+
+
+def wrapped(method: Any) -> Any:
+    @functools.wraps(method)
+    async def create_connection(*args: Any, **kwargs: Any) -> Any:
+        return await method(*args, **kwargs)
+
+    return create_connection
+
+
+class WithOneOfItsOwn:
+    """What has a method that asyncio's module doesn't know, under a name that it does."""
+
+    async def create_connection(self) -> None: ...
+
+    create_connection.__module__ = "asyncio.base_events"
+
+
+@pytest.mark.parametrize(
+    "other", [wrapped, mock.create_autospec, mock.Mock, lambda _: WithOneOfItsOwn().create_connection]
+)
+@each_loop
+async def test_what_stands_in_for_the_method_of_a_loop_gets_the_name(other: Any) -> None:
+    loop = asyncio.get_running_loop()
+    assert connects_as_known(loop)
+    assert not connects_as_known(SimpleNamespace(create_connection=other(loop.create_connection)))
 
 
 @virtual

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 import pytest
 from python_socks import ProxyError as SocksError
 
+from _kit import virtual
 from robustness.worlds import each_loop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ProxyError
@@ -101,3 +102,15 @@ async def test_failures_that_end_the_loop(script: Script) -> None:
     async with proxy(script) as port:
         with pytest.raises(ProxyError):
             await connect_through(f"socks5h://user:wrong@127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("credentials", ["user:secr%C3%A9t", "us%C3%A9r:secret", "user:secret%FF"])
+@pytest.mark.parametrize("scheme", ["socks5h", "socks5", "socks4a"])
+@virtual
+async def test_credentials_that_cannot_be_sent(scheme: str, credentials: str) -> None:
+    with pytest.raises(ProxyError, match="outside ASCII") as raised:
+        await connect("ws://example.com/", proxy=f"{scheme}://{credentials}@127.0.0.1:1")
+    # The error of python-socks has the password in it.
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+    assert "goes through the proxy" in raised.value.__notes__[0]

@@ -192,6 +192,7 @@ ACCEPT = accept_key(KEY)
 REFUSALS = [
     *(status(code) for code in (200, 204, 304, 400, 401, 404, 426, 500, 503, 599)),
     *(status(code, http="HTTP/1.0") for code in (200, 302, 404, 503)),
+    *(status(code, http="HTTP/1.2") for code in (302, 404, 600, 999)),
     status(301, {"Location": "ws://example.com/"}),
     Refusal("no reason", b"HTTP/1.0 503\r\nContent-Length: 0\r\n\r\n", InvalidStatus,
             "server rejected WebSocket connection: HTTP 503"),
@@ -264,7 +265,7 @@ REFUSALS = [
     no_http("garbage", b"hello\r\n\r\n", "invalid HTTP status line: hello"),
     no_http("HTTP/1.0 that upgrades", response(http="HTTP/1.0"), "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),
     no_http("status of two digits", b"HTTP/1.1 99 X\r\n\r\n", "invalid HTTP status line: HTTP/1.1 99 X"),
-    no_http("status 600", b"HTTP/1.1 600 X\r\n\r\n", "invalid HTTP status line: HTTP/1.1 600 X"),
+    no_http("status 099", b"HTTP/1.1 099 X\r\n\r\n", "invalid HTTP status line: HTTP/1.1 099 X"),
     no_http("NUL in reason", b"HTTP/1.1 101 \x00\r\n\r\n", r"invalid character in HTTP status line: HTTP/1.1 101 \x00"),
     no_http("folding of nothing", b"HTTP/1.1 101 X\r\n a: b\r\n\r\n", "unsupported folding of HTTP header line:  a: b"),
     no_http("bad interim response", b"HTTP/1.1 103 X\r\na\r\n\r\n" + response(), "invalid HTTP header line: a"),

@@ -142,9 +142,7 @@ NO_TARGET = "invalid HTTP request target; expected a path, or a URI of HTTP or W
 
 REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     # The request line.
-    # It may be the beginning of a PROXY protocol header until the third byte.
-    (b"\r\nGET / HTTP/1.1\r\n", "invalid HTTP request line: "),
-    (b"\r\n\r\nGET / HTTP/1.1\r\n", "invalid HTTP request line: "),
+    (b"\r\n", "empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol"),
     (b"GET\r\n", "invalid HTTP request line: GET"),
     (b"GET / HTTP/1.1 \r\n", "invalid HTTP request line: GET / HTTP/1.1 "),
     (b"GET  / HTTP/1.1\r\n", "invalid HTTP request line: GET  / HTTP/1.1"),
@@ -365,6 +363,11 @@ CANONICAL_RESPONSES = [
 RESPONSES = [
     *CANONICAL_RESPONSES,
     (b"HTTP/1.0 404 x\r\nContent-Length: 2\r\n\r\nno", Response(404, "x", Headers({"Content-Length": "2"}), b"no")),
+    # A version of HTTP/1 that is later than ours, and statuses that no class has.
+    (b"HTTP/1.2 404 x\r\nContent-Length: 2\r\n\r\nno", Response(404, "x", Headers({"Content-Length": "2"}), b"no")),
+    (b"HTTP/1.9 101\r\n\r\n", Response(101, "", Headers())),
+    (b"HTTP/1.1 600 x\r\nContent-Length: 2\r\n\r\nno", Response(600, "x", Headers({"Content-Length": "2"}), b"no")),
+    (b"HTTP/1.1 999\r\nContent-Length: 0\r\n\r\n", Response(999, "", Headers({"Content-Length": "0"}))),
     (b"HTTP/1.0 302\r\nContent-Length: 0\r\n\r\n", Response(302, "", Headers({"Content-Length": "0"}))),
     (b"HTTP/1.1 100 x\r\n\r\n" + NO_BODY, Response(404, "Not Found", Headers({"Content-Length": "0"}))),
     (
@@ -405,7 +408,7 @@ REFUSED_RESPONSES: list[tuple[bytes, str]] = [
     (b"HTTP/2 200 OK\r\n", "invalid HTTP status line: HTTP/2 200 OK"),
     (b"HTTP/1.1  404 x\r\n", "invalid HTTP status line: HTTP/1.1  404 x"),
     (b"HTTP/1.1 099 x\r\n", "invalid HTTP status line: HTTP/1.1 099 x"),
-    (b"HTTP/1.1 600 x\r\n", "invalid HTTP status line: HTTP/1.1 600 x"),
+    (b"HTTP/1.10 404 x\r\n", "invalid HTTP status line: HTTP/1.10 404 x"),
     (b"HTTP/1.1 4040 x\r\n", "invalid HTTP status line: HTTP/1.1 4040 x"),
     (b"HTTP/1.1 +40 x\r\n", "invalid HTTP status line: HTTP/1.1 +40 x"),
     (b"HTTP/1.0 101 x\r\n", "unsupported protocol; expected HTTP/1.1: HTTP/1.0"),

@@ -12,6 +12,7 @@ import pytest
 
 from _kit.wrong_options import Whole
 from websockets import _allowed as allowed
+from websockets._checks import takes_path
 from websockets._options import (
     check_tls,
     client_extensions,
@@ -19,7 +20,7 @@ from websockets._options import (
     queue_marks,
     renamed_argument,
     server_extensions,
-    takes_path,
+    shows_path,
     tls_times,
     write_marks,
 )
@@ -195,6 +196,14 @@ def test_name_that_tls_checks(host: str, name: str) -> None:
     assert connection_arguments(uri, {"server_hostname": "a."})["server_hostname"] == "a."
 
 
+@pytest.mark.parametrize(("host", "name"), [("example.com", "given"), ("example.com.", "given"), ("other", "other")])
+def test_name_for_tls_is_that_of_one_server(host: str, name: str) -> None:
+    first, arguments = parse_uri("wss://example.com/"), {"server_hostname": "given"}
+    after_redirect = connection_arguments(parse_uri(f"wss://{host}:8000/"), arguments, first)
+    assert after_redirect["server_hostname"] == name
+    assert arguments == {"server_hostname": "given"}
+
+
 def test_localhost_is_this_machine_also_with_a_dot() -> None:
     arguments = connection_arguments(parse_uri("wss://localhost.:8000/"), {})
     assert arguments == {"host": "localhost", "port": 8000, "ssl": True, "server_hostname": "localhost"}
@@ -251,6 +260,7 @@ class Unreadable:
 )
 def test_takes_path(handler: Any, path: bool) -> None:
     assert takes_path(handler) is path
+    assert shows_path(handler) is path
 
 
 def connect(new: Any = None, **arguments: Any) -> tuple[Any, dict[str, Any]]:

@@ -148,6 +148,7 @@ ENCODED = "special characters in credentials must be percent-encoded"
         ("http://user:secret@\ud800", "http://***@\ud800", "characters outside ASCII can't be encoded"),
         ("http://user:sec\nret@proxy", "http://***@proxy", "it contains a control character"),
         ("ftp://user:secret@proxy", "ftp://***@proxy", "scheme ftp isn't supported"),
+        ("http://user:secret\ud800@proxy", "http://***@proxy", "characters outside ASCII can't be encoded"),
         ("secret@", "***@", "hostname isn't provided"),
         ("sec ret:secret@pro xy", "***@pro xy", "hostname has characters that aren't allowed"),
         ("s_ecret://secret@proxy", "***@proxy", "scheme isn't supported"),

@@ -70,8 +70,11 @@ def connects_as_known(loop: Any) -> bool:
     """
     method = loop.create_connection
     # aiofastnet puts functions with the loop as their first argument in the place of methods.
-    module: str = getattr(getattr(method, "func", method), "__module__", None) or ""
-    return module.partition(".")[0] in _LOOPS_AS_KNOWN
+    method = getattr(method, "func", method)
+    # The module in which a function was made: what wraps a method, or pretends to be one, takes over its names.
+    made_in = getattr(getattr(method, "__func__", method), "__globals__", None)
+    module = getattr(method, "__module__", None) if made_in is None else made_in.get("__name__")
+    return str(module).partition(".")[0] in _LOOPS_AS_KNOWN
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks

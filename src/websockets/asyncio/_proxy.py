@@ -303,6 +303,9 @@ async def _connect_socks(proxy: Proxy, end: WebSocketURI, arguments: Arguments) 
         from python_socks.async_.asyncio import Proxy as Client
     except ImportError as exc:
         raise ImportError("connecting through a SOCKS proxy requires python-socks") from exc
+    if not all(text is None or text.isascii() for text in (proxy.username, proxy.password)):
+        # python-socks refuses them too, with an error that has the password in it.
+        raise ProxyError("a SOCKS proxy takes no user name and no password with characters outside ASCII")
     kind, remote = SOCKS[proxy.scheme]
     client = Client(ProxyType[kind], proxy.host, proxy.port, proxy.username, proxy.password, remote)
     try:
