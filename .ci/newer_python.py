@@ -45,7 +45,14 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 """
 
-ENVIRONMENT = {"PATH": "/venv/bin:/usr/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "WEBSOCKETS_REQUIRE_NATIVE": "1"}
+# The profile is that with few examples, which the other versions have already: see tests/conftest.py.
+ENVIRONMENT = {
+    "PATH": "/venv/bin:/usr/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "WEBSOCKETS_REQUIRE_NATIVE": "1",
+    "HYPOTHESIS_PROFILE": "brief",
+}
 
 # Runs in namespaces of its own. Its arguments: the root, the source tree, and the command.
 ENTER = """\
