@@ -20,6 +20,7 @@ CALLED = {
     allowed.CONNECT: "`connect`",
     allowed.SERVE: "`serve`",
     allowed.ROUTE: "`route`",
+    allowed.RUN: "`serve` without `process_request`",
     allowed.CONNECTION: "`Connection`",
     allowed.CLIENT_PROTOCOL: "`ClientProtocol`",
     allowed.SERVER_PROTOCOL: "`ServerProtocol`",
@@ -47,9 +48,9 @@ def tables() -> list[str]:
     ours = [option for option in allowed.OPTIONS if LOOPS.isdisjoint(option.takers)]
     loops = [option for option in allowed.OPTIONS if not LOOPS.isdisjoint(option.takers)]
     return [
-        "### Of this library",
+        "## Of this library",
         "\n".join(["| option | default | what it must be | taken by |", "| --- | --- | --- | --- |", *_rows(ours)]),
-        "### Of the event loop",
+        "## Of the event loop",
         "\n".join(["| option | what it must be | taken by |", "| --- | --- | --- |", *_rows(loops, default=False)]),
     ]
 

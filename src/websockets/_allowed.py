@@ -35,6 +35,7 @@ LEGACY_CONNECTION: Final = "legacy connection"
 CLOSE: Final = "close"
 BROADCAST: Final = "broadcast"
 ROUTE: Final = "route"
+RUN: Final = "a server that runs the handler"
 BASIC_AUTH: Final = "basic_auth"
 LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
 # ...and, behind them, methods of event loops.
@@ -106,8 +107,11 @@ class Option(NamedTuple):
 OPTIONS: Final = (
     # Where to.
     Option("uri", CLIENTS, REQUIRED, c.anything, "the URI of a server: a str"),
-    Option("handler", (SERVE,), REQUIRED, optional(c.handler), "an async function that takes a connection"),
-    Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.handler, "an async function that takes a connection"),
+    # Where process_request may answer all requests, a handler may be there for show.
+    Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
+    Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
+    Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
+    Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
     Option("host", SERVERS, None, optional(c.hosts_to_listen_on),
            "a host, several of them, or None for all interfaces"),
@@ -134,7 +138,8 @@ OPTIONS: Final = (
     Option("extensions", (*SERVERS, SERVER_PROTOCOL), None, optional(c.factories(c.ACCEPTS)),
            "a list of factories of extensions for servers, or None"),
     Option("compression", ALL, "deflate", optional(c.compression), '"deflate", or None for none'),
-    Option("subprotocols", (*ALL, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols),
+    Option("subprotocols", ALL, None, optional(c.subprotocols), "a list of names, or None"),
+    Option("subprotocols", (CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols_of_protocol),
            "a list of names, or None"),
     Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
     Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),

@@ -3,9 +3,10 @@
 May know: numbers, addresses of peers. Must not know: what a connection is, how it is told, how it ends.
 
 A connection counts from the moment at which it is accepted to its end and that of its handler: whoever says nothing
-takes a place too, and so does a connection of which a proxy has yet to say whose it is. Those beyond the limit are kept outside, at the cost of any connection that says nothing, until they
-have sent a request that can be answered; only then are they told, or let in if there is room by now. So that those
-outside have a limit as well, only so many are kept, and the others are not told anything.
+takes a place too, and so does a connection of which a proxy has yet to say whose it is. Those beyond the limit are kept
+outside, at the cost of any connection that says nothing, until they have sent a request that can be answered; only then
+are they told, or let in if there is room by now. So that those outside have a limit as well, only so many are kept, and
+the others are not told anything.
 """
 
 from __future__ import annotations

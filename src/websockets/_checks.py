@@ -17,17 +17,27 @@ import operator
 import os
 import re
 import types
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ._handshake import SECRET_HEADERS, HostNames
+from ._handshake import HostNames
 from ._lifecycle import State
 from ._proxy_protocol import TrustedProxies
 from .datastructures import Headers, is_value
 from .exceptions import InvalidHeader, InvalidHeaderValue, printable
 from .headers import validate_subprotocols
 
-__all__ = ["Check", "Unfit", "UnfitHeader", "awaited", "optional", "shown", "strict"]
+__all__ = [
+    "Check",
+    "Unfit",
+    "UnfitHeader",
+    "awaited",
+    "optional",
+    "required_parameters",
+    "shown",
+    "strict",
+    "takes_path",
+]
 
 Check = Callable[[Any], Any]
 
@@ -44,6 +54,9 @@ WEB_ORIGIN: Final = re.compile(r"(?:https?|wss?)://[^/?#@*\s]+", re.IGNORECASE).
 WEB_SCHEME: Final = re.compile(r"(?:https?|wss?):", re.IGNORECASE).match
 
 LAST_PORT: Final = 65535
+
+# What the second parameter of the oldest connection handlers is called.
+PATH_NAME: Final = re.compile(r"\w*path\w*|ur[il]|_+", re.IGNORECASE).fullmatch
 
 
 class Unfit(Exception):
@@ -69,7 +82,8 @@ class UnfitHeader(InvalidHeaderValue, ValueError):
 
     def __init__(self, name: str, value: str | None, text: str) -> None:
         super().__init__(name, value)
-        self.args = (name, value, text)
+        # Not the value: it may be a secret, and a repr() or a log shows arguments.
+        self.args = (name, None, text)
         self.text = text
 
     def __str__(self) -> str:
@@ -109,7 +123,7 @@ def seconds(value: Any) -> float:
     if type(value) is not float and type(value) is not int:
         if not isinstance(value, numbers.Real):
             raise Unfit(TypeError)
-        value = float(value)
+        value = _as_float(value)
     if not value >= 0:
         raise Unfit(ValueError)
     if type(value) is int:
@@ -118,7 +132,7 @@ def seconds(value: Any) -> float:
     return number
 
 
-def _as_float(value: int) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
@@ -134,10 +148,12 @@ def positive_seconds(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    """A whole number."""
-    if type(value) is not int and not isinstance(value, numbers.Integral):
-        raise Unfit(TypeError)
-    return operator.index(value)
+    """A whole number; one like 1e6, too, as calculations give them."""
+    if type(value) is int or isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    raise Unfit(TypeError)
 
 
 def size(value: Any) -> int:
@@ -159,9 +175,9 @@ def at_least_one(value: Any) -> int:
 def port(value: Any) -> Any:
     """A port of TCP: a number, in digits too, or the name of a service, which only the system knows."""
     if isinstance(value, str | bytes):
-        if not value.isdigit():
+        if not value.isdigit() or not value.isascii():
             return value
-        number: Any = int(value)
+        number: Any = int(value[:100])  # Python reads no more than some thousand digits
     elif isinstance(value, numbers.Real):
         number = value
     else:
@@ -218,7 +234,8 @@ def headers(value: Any) -> Any:
     pairs: Iterable[Any]
     if isinstance(value, Mapping | Headers):
         pairs = value.items() if type(value) is dict else value.raw_items() if type(value) is Headers else ()
-    elif isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    elif isinstance(value, str | bytes) or not (isinstance(value, Iterable) or hasattr(value, "__getitem__")):
+        # Old protocols will do: something with keys() and __getitem__(), or a sequence with nothing else.
         raise Unfit(TypeError)
     else:
         pairs = value if isinstance(value, list | tuple) else ()
@@ -228,6 +245,10 @@ def headers(value: Any) -> Any:
 
 
 def _check_header(pair: Any) -> None:
+    if not isinstance(pair, tuple | list | str) and isinstance(pair, Iterable):
+        if not isinstance(pair, Collection):
+            return  # it may be read once
+        pair = tuple(pair)
     if not isinstance(pair, tuple | list | str) or len(pair) != 2:
         # Not the value: it may be a secret.
         raise Unfit(ValueError, "there is something in it that is no pair of a name and a value")
@@ -237,8 +258,8 @@ def _check_header(pair: Any) -> None:
     try:
         Headers([(name, value)])
     except InvalidHeader as exc:
-        secret = name.lower() in SECRET_HEADERS
-        why = f"invalid {printable(name)} header" if secret else str(exc)
+        # A wrong name is shown, a wrong value is not: keys of services come in headers of any name.
+        why = f"invalid {printable(name)} header" if isinstance(exc, InvalidHeaderValue) else str(exc)
         raise Unfit(ValueError, why, (exc.name, exc.value)) from None
     except TypeError:
         raise Unfit(TypeError, f"{name!r} is no name") from None
@@ -415,8 +436,15 @@ def url_map(value: Any) -> Any:
 
 def subprotocols(value: Any) -> Any:
     """Names of subprotocols, in an order."""
+    if isinstance(value, Sequence) and not all(isinstance(name, str) for name in value):
+        raise Unfit(TypeError)
     validate_subprotocols(value)
     return value
+
+
+def subprotocols_of_protocol(value: Any) -> Any:
+    """The same, in anything that gives them one by one: 17.4 didn't look, without front-end."""
+    return subprotocols(value if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value))
 
 
 def factories(methods: tuple[str, ...]) -> Check:
@@ -425,13 +453,18 @@ def factories(methods: tuple[str, ...]) -> Check:
     def checked(value: Any) -> Any:
         value = _collected(value)
         for factory in value:
-            if isinstance(factory, type):
+            if isinstance(factory, type) and any(map(_is_method, map(factory.__dict__.get, methods))):
                 raise Unfit(TypeError, f"{factory.__name__} is a class: make a factory of it, {factory.__name__}()")
             if not all(hasattr(factory, name) for name in methods):
                 raise Unfit(TypeError, f"{shown(factory)} is none")
         return value
 
     return checked
+
+
+def _is_method(value: object) -> bool:
+    """Whether it can't be called without an object; a class with static methods is a factory as well as any object."""
+    return isinstance(value, types.FunctionType | property)
 
 
 def origins(value: Any) -> Any:
@@ -518,15 +551,48 @@ def _never_returns_anything(function: Any) -> bool:
 def _takes(handler: Any, count: int) -> bool:
     """Whether it can be called with so many arguments; True where that isn't known."""
     try:
-        # What a decorator shows is not what it takes.
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except (TypeError, ValueError):
+        signature = _own_signature(handler)
+    except Exception:  # objects of somebody's may raise anything
         return True
     try:
         signature.bind(*[None] * count)
     except TypeError:
         return False
     return True
+
+
+def _own_signature(handler: Any) -> inspect.Signature:
+    """What a function takes: what its decorator shows, in ``__wrapped__`` or ``__signature__``, is not that."""
+    function = handler.__func__ if isinstance(handler, types.MethodType) else handler
+    if isinstance(function, types.FunctionType) and hasattr(function, "__signature__"):
+        bare = types.FunctionType(function.__code__, {}, None, function.__defaults__, function.__closure__)
+        bare.__kwdefaults__ = function.__kwdefaults__
+        handler = bare if function is handler else types.MethodType(bare, handler.__self__)
+    return inspect.signature(handler, follow_wrapped=False)
+
+
+def takes_path(handler: Any) -> bool:
+    """Whether a connection handler is one of the oldest, which take the path of the request beside the connection.
+
+    A decorated handler may take anything. If it shows two parameters, the decorator passes on the path, or has
+    something of its own for the second one, as programs of today do: then the name decides.
+    """
+    if not _takes(handler, 2):
+        return False
+    if not _takes(handler, 1):
+        return True
+    shown = required_parameters(handler)
+    return len(shown) == 2 and PATH_NAME(shown[1]) is not None
+
+
+def required_parameters(handler: Any) -> list[str]:
+    """The positional parameters without a default that a callable shows; none if it shows nothing."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except Exception:  # some callables don't tell, and objects of somebody's may raise anything
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in positional and p.default is p.empty]
 
 
 def awaited(handler: object, given: Any) -> Awaitable[Any]:
@@ -542,5 +608,8 @@ def awaited(handler: object, given: Any) -> Awaitable[Any]:
 
 def shown(value: object) -> str:
     """A value for an error, not too long."""
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # of a class of somebody's, or a number with thousands of digits
+        shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= 100 else shown[:97] + "..."

@@ -9,15 +9,16 @@ A front-end gives its parameters, as ``locals()`` has them at the beginning of `
 from __future__ import annotations
 
 import functools
-import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from . import _allowed as allowed
 from ._accelerator import tell
-from ._allowed import check_all, check_keywords
+from ._allowed import check, check_all, check_keywords
 from ._capacity import Capacity
+from ._checks import required_parameters, takes_path
 from ._proxy_protocol import TrustedProxies
 from ._session import Timing
 from .client import ClientProtocol
@@ -41,7 +42,7 @@ __all__ = [
     "queue_marks",
     "renamed_argument",
     "server_extensions",
-    "takes_path",
+    "shows_path",
     "tls_after_header",
     "tls_times",
     "write_marks",
@@ -100,11 +101,12 @@ class ClientOptions(NamedTuple):
             InvalidURI: the URI isn't one.
             InvalidProxy: ``proxy`` isn't the URI of a proxy.
         """
+        given = dict(given)  # up to Python 3.12, a debugger that looks at the caller's frame undoes changes
         uri = parse_uri(given["uri"])
         check_tls(uri, given["kwargs"])
         arguments = check_client("connect", given, allowed.CONNECT)
         unused = arguments.get("unix") or arguments.get("sock") is not None
-        if given["proxy"] not in (None, True) and not unused:
+        if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
         if given["logger"] is None:
@@ -206,9 +208,13 @@ class ServerOptions(NamedTuple):
             TypeError: an option has a wrong type, or nobody takes it.
             ValueError: an option has a wrong value, or options contradict each other.
         """
+        given = dict(given)  # as above
         check_all(given, allowed.SERVE)
-        if given["handler"] is None and given["process_request"] is None:
-            raise TypeError("handler must be an async function, not None: process_request answers no request")
+        if given["process_request"] is None:
+            # Otherwise that may answer all requests, and the handler be anything.
+            if given["handler"] is None:
+                raise TypeError("handler must be an async function, not None: process_request answers no request")
+            given["handler"] = check("handler", given["handler"], allowed.RUN)
         arguments = listening_arguments("serve", given, allowed.SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
@@ -339,7 +345,9 @@ def queue_marks(max_queue: int | tuple[int | None, int | None] | None) -> tuple[
         if low is None:
             return None, 0
         high = 4 * low
-    return high, high // 4 if low is None else low
+    # As many as can be counted, and more than anybody has.
+    high = min(high, sys.maxsize)
+    return high, high // 4 if low is None else min(low, high)
 
 
 def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int | None]:
@@ -416,14 +424,13 @@ def connection_arguments(
     return {**defaults, **arguments}
 
 
-def takes_path(handler: Any) -> bool:
-    """Whether a connection handler is one of the oldest, which take the path of the request beside the connection."""
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):  # some callables don't tell
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters) == 2
+def shows_path(handler: Any) -> bool:
+    """Whether a handler of the legacy API takes the path of the request, too: it always went by what a handler shows.
+
+    Parameters:
+        handler: connection handler.
+    """
+    return len(required_parameters(handler)) == 2
 
 
 def renamed_argument(arguments: dict[str, Any], old: str, new: str, value: T | None) -> T | None:

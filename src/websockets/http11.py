@@ -353,8 +353,6 @@ class RequestParser:
         self._head: _HeadReader[tuple[str, str, str]] | None = None
         self.rest = b""
 
-    _held: bytes = b""  # what may be the beginning of a header of the PROXY protocol
-
     def feed(self, data: BytesLike) -> Request | None:
         """Read more; not to be called again after it returned a request or raised.
 
@@ -370,7 +368,7 @@ class RequestParser:
             TooManyHeaders: if there are more headers than allowed.
             ValueError: if it is no HTTP, or has a body.
         """
-        data = self._held + bytes(data)
+        data = bytes(data)
         if self._head is None:
             match = match_usual_request(data)
             if match and _is_short(match):
@@ -380,10 +378,6 @@ class RequestParser:
                 return Request(match[1].decode(), headers)
             if data.startswith(SIGNATURE):
                 raise UnexpectedProxyHeader
-            # An empty line is wrong in any case, but this one says what is wrong.
-            self._held = data if SIGNATURE.startswith(data) else b""
-            if self._held:
-                return None
         head = self._reader().feed(data)
         if head is None:
             return None
@@ -424,6 +418,9 @@ def _malformed_request_line(line: bytes) -> ValueError:
     """Return an error that tells why *line* is no request line."""
     if line.startswith(b"PROXY "):
         return UnexpectedProxyHeader()
+    if not line:
+        # So does a header of version 2 begin, of which no more may be there.
+        return ValueError("empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol")
     parts = line.split(b" ")
     if len(parts) != 3:
         return ValueError(f"invalid HTTP request line: {_shown(line)}")

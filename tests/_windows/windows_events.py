@@ -251,8 +251,11 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
         self._loop.call_soon_threadsafe(self._process_exited, process.wait())
 
 
-class SelectorEventLoop(selector_events.BaseSelectorEventLoop):
+class _WindowsSelectorEventLoop(selector_events.BaseSelectorEventLoop):
     """asyncio's loop for a selector, which Windows has too."""
+
+
+SelectorEventLoop = _WindowsSelectorEventLoop
 
 
 _POLICY: Any = getattr(events, "_BaseDefaultEventLoopPolicy", None) or events.BaseDefaultEventLoopPolicy

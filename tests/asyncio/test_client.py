@@ -125,6 +125,20 @@ async def test_leaving_what_was_not_entered() -> None:
 
 
 @virtual
+async def test_a_class_with_names_of_its_own() -> None:
+    class Named(connect):
+        def __init__(self, uri: str, **options: Any) -> None:
+            super().__init__(uri, **options)
+            for name in ("uri", "protocol", "connection", "way", "loop", "logger", "attempt", "redirects", "entered"):
+                setattr(self, f"_{name}", "mine")
+
+    async with site([let_in]) as web:
+        async with Named(web.uri()) as connection:
+            assert connection.state is State.OPEN
+        await (await Named(web.uri())).close()
+
+
+@virtual
 async def test_a_class_with_its_own_way_to_be_awaited() -> None:
     class Counting(connect):
         count = 0

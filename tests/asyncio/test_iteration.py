@@ -214,6 +214,21 @@ async def test_iteration_that_has_ended_gives_no_more() -> None:
 
 
 @virtual
+async def test_iteration_has_the_methods_of_a_generator() -> None:
+    async with site([let_in]) as web:
+        following = aiter(connect(web.uri()))
+        assert isinstance(following, AsyncGenerator)
+        connection = await following.asend(None)
+        with pytest.raises(KeyError):
+            await following.athrow(KeyError("x"))
+        assert connection.state is State.CLOSED
+        assert [connection async for connection in following] == []
+        for thrown in (KeyError,), (KeyError, KeyError("x")), (KeyError("x"),):
+            with pytest.raises(KeyError):
+                await iteration(web.uri()).athrow(*thrown)
+
+
+@virtual
 async def test_one_task_at_a_time() -> None:
     waiting = iteration("ws://nowhere/", reconnect_delays=lambda: itertools.repeat(1.0))
     task = asyncio.create_task(anext(waiting))

@@ -723,7 +723,8 @@ async def test_not_expected_byte_by_byte(header: bytes) -> None:
             await peer.send(bytes([byte]))
             await idle()
         assert peer.received.startswith(b"HTTP/1.1 400 ")
-        assert b"PROXY protocol header, which isn't expected" in peer.received
+        assert b"PROXY protocol header" in peer.received
+        assert b"see the option proxy_protocol" in peer.received
         peer.close()
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dis
 import functools
+import gc
 import inspect
+import logging
 import re
 import socket
 import warnings
@@ -18,11 +21,13 @@ from werkzeug.routing import Map, Rule
 
 from _kit import run_virtual, virtual
 from _kit.asking import port_of, uri_of
+from _kit.platforms import PROACTOR
 from _kit.sockets import anonymous_tls
 from _kit.wrong_options import ADDRESS, CALLS, OF_CONNECTIONS, RIGHT, WRONG, Right, Wrong, error, options_of
 from websockets import _allowed as allowed
 from websockets.asyncio import client, connection, router, server
 from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.testing import connected_pair, serve_in_memory
@@ -96,8 +101,184 @@ def test_headers_may_be_of_classes_of_somebodys() -> None:
     client.connect("ws://localhost", additional_headers=Tokens())
 
 
-def test_a_handler_is_not_needed_where_process_request_answers() -> None:
-    server.serve(None, "localhost", 0, process_request=lambda *_: None)  # type: ignore[arg-type]
+def never_run() -> None: ...
+
+
+@pytest.mark.parametrize("handler", [None, never_run, lambda *_: None, object], ids=str)
+def test_a_handler_is_not_needed_where_process_request_answers(handler: Any) -> None:
+    server.serve(handler, "localhost", 0, process_request=lambda *_: None)
+    if handler is not None:
+        answering: Any = lambda *_: None  # noqa: E731
+        legacy_server.serve(handler, "localhost", 0, process_request=answering)
+
+
+@pytest.mark.parametrize("handler", [never_run, object])
+def test_a_legacy_handler_that_cannot_be_run(handler: Any) -> None:
+    with pytest.raises(TypeError, match="ws_handler must be an async function that takes a connection"):
+        legacy_server.serve(handler, "localhost", 0)
+
+
+@pytest.mark.parametrize("name", ["X-Api-Key", "Authorization"])
+@pytest.mark.parametrize("value", ["token\n", None, b"token"])
+def test_no_value_of_a_header_shows(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        client.connect("ws://localhost", additional_headers={name: value})
+    assert "token" not in repr(caught.value) + str(caught.value) + repr(caught.value.__context__)
+
+
+class Looking(logging.LoggerAdapter[logging.Logger]):
+    """A logger that looks at the variables of its callers when it is checked, as debuggers do at any time."""
+
+    @property
+    def log(self) -> Any:
+        frame: Any = inspect.currentframe()
+        while frame is not None:
+            frame, _ = frame.f_back, frame.f_locals
+        return super().log
+
+
+def test_a_debugger_changes_nothing() -> None:
+    log: Any = Looking(logging.getLogger("x"), {})
+    factory = ClientPerMessageDeflateFactory()
+    made = client.connect("ws://localhost", extensions=iter([factory]), logger=log)  # type: ignore[arg-type]
+    assert made._make_protocol(made.ws_uri).available_extensions == [factory]
+    factories: Any = iter([factory])
+    old = legacy_client.connect("ws://localhost", extensions=factories, logger=log)
+    assert old._make_protocol(old.ws_uri).available_extensions == [factory]
+    serving = server.serve(echo, "localhost", 0, origins=iter(["https://x"]), logger=log)  # type: ignore[arg-type]
+    assert serving._options.protocol().origins == ["https://x"]
+
+
+async def echo(websocket: Any) -> None:
+    await websocket.send(await websocket.recv())
+
+
+@pytest.mark.parametrize("max_queue", [10**30, (None, 10**30), (10**30, 10**29)])
+@virtual
+async def test_a_queue_without_end(max_queue: Any) -> None:
+    async with serve_in_memory(echo, max_queue=max_queue) as end, end.connect(max_queue=max_queue) as connection:
+        await connection.send("hello")
+        assert await connection.recv() == "hello"
+
+
+def injecting(handler: Any) -> Any:
+    @functools.wraps(handler)
+    async def injected(websocket: Any) -> None:
+        await handler(websocket, "database")
+
+    return injected
+
+
+def injecting_by_name(handler: Any) -> Any:
+    @functools.wraps(handler)
+    async def injected(*args: Any, **kwargs: Any) -> None:
+        await handler(*args, database="database", **kwargs)
+
+    return injected
+
+
+def passing_on(handler: Any) -> Any:
+    @functools.wraps(handler)
+    async def passed(*args: Any, **kwargs: Any) -> None:
+        await handler(*args, **kwargs)
+
+    return passed
+
+
+async def tell(websocket: Any, database: str) -> None:
+    await websocket.send(database)
+
+
+async def tell_path(websocket: Any, path: str) -> None:
+    await websocket.send(path)
+
+
+def showing(handler: Any) -> Any:
+    async def shown(websocket: Any) -> None:
+        await handler(websocket, "database")
+
+    shown.__signature__ = inspect.signature(handler)  # type: ignore[attr-defined]
+    return shown
+
+
+class Methods:
+    async def tell(self, websocket: Any) -> None:
+        await websocket.send("database")
+
+    tell.__signature__ = inspect.signature(lambda self, websocket, database: None)  # type: ignore[attr-defined]
+
+
+def in_a_branch(websocket: Any) -> Any:
+    return None if websocket is None else echo(websocket)
+
+
+def in_a_block(websocket: Any) -> Any:
+    try:
+        with contextlib.nullcontext():
+            for attempt in range(2):
+                if attempt:
+                    return echo(websocket)
+    finally:
+        contextlib.nullcontext()
+    return None
+
+
+def in_a_match(websocket: Any) -> Any:
+    match websocket:
+        case None:
+            return None
+        case _:
+            return (coroutine := echo(websocket)) and coroutine
+
+
+RETURNING = [in_a_branch, in_a_block, in_a_match]
+
+
+@pytest.mark.parametrize("handler", RETURNING)
+def test_handlers_that_return_something(handler: Any) -> None:
+    server.serve(handler, "localhost", 0)
+    handler(1).close()
+    server.serve(handler, "localhost", 0)
+
+
+def test_bytecode_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [instruction._replace(opname="?") for instruction in dis.get_instructions(returns_nothing)]
+    with pytest.raises(TypeError, match="returns nothing to wait for"):
+        server.serve(returns_nothing, "localhost", 0)
+    monkeypatch.setattr(dis, "get_instructions", lambda _: iter(names))
+    server.serve(returns_nothing, "localhost", 0)
+
+
+def returns_nothing(websocket: Any) -> Any: ...
+
+
+class Strange:
+    """A handler that answers to no question."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError(name) if name == "__signature__" else AttributeError(name)
+
+    async def __call__(self, websocket: Any) -> None:
+        await websocket.send("database")
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (injecting(tell), "database"),
+        (injecting(tell_path), "database"),
+        (injecting_by_name(tell), "database"),
+        (showing(tell), "database"),
+        (Methods().tell, "database"),
+        (Strange(), "database"),
+        (passing_on(tell_path), "/"),
+        (tell_path, "/"),
+    ],
+)
+@virtual
+async def test_what_a_decorated_handler_gets(handler: Any, told: str) -> None:
+    async with serve_in_memory(handler) as end, end.connect() as connection:
+        assert await connection.recv() == told
 
 
 # --------------------------------------------------------------------------------------- connections, built directly
@@ -286,6 +467,10 @@ def test_no_time_to_close_leaves_tls_alone(none: float | None, run: Callable[[An
                 assert await websocket.recv() == "hello"
 
     run(scenario())
+    if PROACTOR:
+        # It leaves the socket of a TLS connection that was reset to the collector: see docs/platforms.md.
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
 
 
 async def echo_once(websocket: server.ServerConnection) -> None:

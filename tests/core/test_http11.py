@@ -142,9 +142,7 @@ NO_TARGET = "invalid HTTP request target; expected a path, or a URI of HTTP or W
 
 REFUSED_REQUESTS: list[tuple[bytes, str]] = [
     # The request line.
-    # It may be the beginning of a PROXY protocol header until the third byte.
-    (b"\r\nGET / HTTP/1.1\r\n", "invalid HTTP request line: "),
-    (b"\r\n\r\nGET / HTTP/1.1\r\n", "invalid HTTP request line: "),
+    (b"\r\n", "empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol"),
     (b"GET\r\n", "invalid HTTP request line: GET"),
     (b"GET / HTTP/1.1 \r\n", "invalid HTTP request line: GET / HTTP/1.1 "),
     (b"GET  / HTTP/1.1\r\n", "invalid HTTP request line: GET  / HTTP/1.1"),

@@ -12,6 +12,7 @@ import pytest
 
 from _kit.wrong_options import Whole
 from websockets import _allowed as allowed
+from websockets._checks import takes_path
 from websockets._options import (
     check_tls,
     client_extensions,
@@ -19,7 +20,7 @@ from websockets._options import (
     queue_marks,
     renamed_argument,
     server_extensions,
-    takes_path,
+    shows_path,
     tls_times,
     write_marks,
 )
@@ -259,6 +260,7 @@ class Unreadable:
 )
 def test_takes_path(handler: Any, path: bool) -> None:
     assert takes_path(handler) is path
+    assert shows_path(handler) is path
 
 
 def connect(new: Any = None, **arguments: Any) -> tuple[Any, dict[str, Any]]:

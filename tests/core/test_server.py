@@ -298,7 +298,11 @@ REFUSALS = [
     no_http("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: HTTP/2.0"),
     no_http("garbage", b"hello\r\n\r\n", "invalid HTTP request line: hello"),
-    no_http("empty line", b"\r\n\r\n", "invalid HTTP request line: "),
+    no_http(
+        "empty line",
+        b"\r\n\r\n",
+        "empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol",
+    ),
     no_http("target without slash", request("chat"), f"{NO_TARGET}: chat"),
     no_http("target of another scheme", request("ftp://localhost/"), f"{NO_TARGET}: ftp://localhost/"),
     no_http("target beyond ASCII", request("/caf\xe9"), f"{NO_TARGET}: /caf\xe9"),

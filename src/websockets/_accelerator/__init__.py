@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
 
     TWIN: str
+    ACCELERATOR: str
 
 # What is to be told of the choice, if anything: the level and the text of a log line.
 _news: list[tuple[int, str]] = []
@@ -80,6 +81,5 @@ if not TYPE_CHECKING:
     Encoded, FrameDecoder, Queue, SendingHalf = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.SendingHalf
     apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer
-
-# What users may know of it.
-ACCELERATOR: str = TWIN
+    # What users may know of it.
+    ACCELERATOR = TWIN

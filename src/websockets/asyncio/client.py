@@ -12,9 +12,9 @@ import functools
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from .._deprecated import names_of_old
 from .._layout import share_names
@@ -221,7 +221,7 @@ class connect:
         additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
         options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
         self.uri = uri
-        self.ws_uri = self._uri = options.uri
+        self.ws_uri = self._first_uri = options.uri
         self.additional_headers: HeadersLike | None = options.additional_headers
         self.user_agent_header = options.user_agent_header
         self.proxy: str | Literal[True] | None = options.proxy
@@ -230,17 +230,18 @@ class connect:
         self.reconnect_delays = options.reconnect_delays or backoff
         self.logger = options.logger
         self.create_connection_kwargs = options.arguments
-        self._protocol = options.protocol
+        self._make_protocol = options.protocol
+        # Classes that are derived have names of their own, so those of ours are long.
         # What names the proxy in the error of an attempt through one.
-        self._way = contextlib.ExitStack()
-        self._connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
+        self._route_context = contextlib.ExitStack()
+        self._make_connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
             options.create_connection or ClientConnection, **options.of_connection
         )
 
     # What makes the TCP connection, if not the loop: a network in memory, in tests.
     _streams: Any = None
     connection: ClientConnection | None = None
-    _entered = False
+    _is_entered = False
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -260,12 +261,12 @@ class connect:
             raise timed_out(exc) from exc
 
     async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
-        location, uri, headers = self.uri, self._uri, self.additional_headers
-        for _ in range(self._redirects()):
+        location, uri, headers = self.uri, self._first_uri, self.additional_headers
+        for _ in range(self._max_redirects()):
             try:
-                return await self._attempt(uri, headers, refusals)
+                return await self._connect_once(uri, headers, refusals)
             except Exception as exc:
-                target = self._redirect(exc, location)
+                target = self._find_target(exc, location)
                 if target is exc:
                     raise
                 if isinstance(target, Exception):
@@ -273,13 +274,13 @@ class connect:
                 uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
                 check_tls(uri, self.create_connection_kwargs)
                 location = target
-        raise SecurityError(f"more than {self._redirects()} redirects")
+        raise SecurityError(f"more than {self._max_redirects()} redirects")
 
-    def _redirects(self) -> int:
+    def _max_redirects(self) -> int:
         """How many attempts there may be, redirects included."""
         return MAX_REDIRECTS
 
-    def _redirect(self, exc: Exception, location: str) -> Exception | str:
+    def _find_target(self, exc: Exception, location: str) -> Exception | str:
         # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.
         first, self.uri = self.uri, location
         try:
@@ -301,12 +302,12 @@ class connect:
         except (InvalidURI, InvalidHeader) as error:
             return error
 
-    async def _attempt(
+    async def _connect_once(
         self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
     ) -> ClientConnection:
         """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
         self.ws_uri = uri
-        with contextlib.ExitStack() as self._way:
+        with contextlib.ExitStack() as self._route_context:
             connection = await self.open_tcp_connection()
             try:
                 await connection._open(headers, self.user_agent_header)
@@ -324,10 +325,10 @@ class connect:
             The connection, in the state CONNECTING.
         """
         # Before anything waits: another attempt may begin then.
-        uri, way = self.ws_uri, self._way
+        uri, way = self.ws_uri, self._route_context
 
         def factory() -> ClientConnection:
-            return self._connection(self._protocol(uri))
+            return self._make_connection(self._make_protocol(uri))
 
         streams = self._streams or asyncio.get_running_loop()
         kwargs = connection_arguments(uri, self.create_connection_kwargs, self._uri)
@@ -348,14 +349,14 @@ class connect:
         return self.connect().__await__()
 
     async def __aenter__(self) -> ClientConnection:
-        if self._entered:
+        if self._is_entered:
             raise RuntimeError("connect() isn't reentrant")
-        self._entered = True
+        self._is_entered = True
         try:
             # A class may have a way of its own to be awaited.
             self.connection = await self
         except BaseException:
-            self._entered = False
+            self._is_entered = False
             raise
         return self.connection
 
@@ -363,7 +364,7 @@ class connect:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         connection, self.connection = self.connection, None
-        self._entered = False
+        self._is_entered = False
         if connection is None:
             raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
@@ -377,11 +378,11 @@ class connect:
         return _Connections(self)
 
 
-class _Connections:
+class _Connections(AsyncGenerator[ClientConnection, None]):
     """The connections of an iteration over :class:`connect`, one after the other, as an async generator gives them.
 
-    It isn't one. To close a generator that was left, asyncio makes a task; if the program ends then, nobody waits for
-    that task. This here starts to close the connection, and needs no task for it.
+    It has the methods of one, but isn't made by ``yield``. To close such a one that was left, asyncio makes a task; if
+    the program ends then, nobody waits for that task. This here starts to close the connection, and needs no task.
 
     Parameters:
         connecting: what makes the connections.
@@ -408,6 +409,16 @@ class _Connections:
             connection = await self._connect()
             self._over = False
             return connection
+
+    async def asend(self, value: None) -> ClientConnection:
+        """The next connection; nobody takes what is sent."""
+        return await self.__anext__()
+
+    async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> NoReturn:
+        """Close the last connection, end the iteration, and raise an exception."""
+        await self.aclose()
+        exc = typ if isinstance(typ, BaseException) else typ() if val is None else val
+        raise exc.with_traceback(tb)
 
     async def aclose(self) -> None:
         """Close the last connection, and end the iteration."""

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from .._checks import awaited
-from .._options import ServerOptions, takes_path
+from .._options import ServerOptions, shows_path
 from ..asyncio.connection import Connection
 from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
@@ -160,7 +160,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.open_timeout = open_timeout
         if isinstance(ws_handler, ServerProtocol) and isinstance(ws_server, Server):
             logger, kwargs["max_size"] = self._adopt(ws_handler, ws_server)
-        self._takes_path = takes_path(self.ws_handler)
+        self._takes_path = shows_path(self.ws_handler)
         if self._takes_path and not isinstance(ws_server, Server):
             # Others warn once, for all of their connections.
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)

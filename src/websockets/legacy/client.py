@@ -46,6 +46,12 @@ OF_CONNECTIONS = (
     "extra_headers", "user_agent_header",
 )  # fmt: skip
 
+# What goes on to the class of today, under the same name.
+OF_CONNECT = (
+    "origin", "extensions", "subprotocols", "compression", "user_agent_header", "open_timeout", "max_size",
+    "max_queue", "logger",
+)  # fmt: skip
+
 NOWHERE = WebSocketURI(secure=False, host="localhost", port=80, path="", query="")
 
 
@@ -319,28 +325,21 @@ class Connect(_connect):
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
         legacy_recv = recv_of_old(kwargs)
-        given = locals()
+        given = dict(locals())
         check_client("connect", given, LEGACY_CONNECT)
         # In the legacy API nobody asks the system for a proxy.
         kwargs.setdefault("proxy", None)
         super().__init__(
             uri,
-            origin=origin,
-            extensions=extensions,
-            subprotocols=subprotocols,
-            compression=compression,
-            additional_headers=extra_headers,
-            user_agent_header=user_agent_header,
+            additional_headers=given["extra_headers"],
             process_exception=self.process_exception,
-            open_timeout=open_timeout,
             reconnect_delays=self.reconnect_delays,
-            max_size=max_size,
-            max_queue=max_queue,
-            logger=logger,
+            # As they were checked: an iterator can be read once.
+            **{name: given[name] for name in OF_CONNECT},
             **kwargs,
         )
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
-        self._connection = functools.partial(_make_connection, create_protocol, connection_options)
+        self._make_connection = functools.partial(_make_connection, create_protocol, connection_options)
 
     # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
 
@@ -352,7 +351,7 @@ class Connect(_connect):
         """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
 
-    def _redirects(self) -> int:
+    def _max_redirects(self) -> int:
         return self.MAX_REDIRECTS_ALLOWED
 
     def process_redirect(self, exc: Exception) -> Exception | str:

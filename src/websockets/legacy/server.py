@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from .._allowed import LEGACY_SERVE, SERVE, check, check_all
+from .._allowed import LEGACY_SERVE, RUN, SERVE, check, check_all
 from .._deprecated import names_of_old
-from .._options import check_keepalive, listening_arguments, server_extensions, takes_path
+from .._options import check_keepalive, listening_arguments, server_extensions, shows_path
 from ..asyncio._broadcast import broadcast as _broadcast
 from ..asyncio.server import Server
 from ..extensions.base import ServerExtensionFactory
@@ -124,7 +124,7 @@ def remove_path_argument(ws_handler: Handler) -> Callable[[WebSocketServerProtoc
     Parameters:
         ws_handler: the handler; it is returned as it is if it takes one parameter already.
     """
-    if not takes_path(ws_handler):
+    if not shows_path(ws_handler):
         return cast("Callable[[WebSocketServerProtocol], Awaitable[Any]]", ws_handler)
     handler = cast("Callable[[WebSocketServerProtocol, str], Awaitable[Any]]", ws_handler)
     warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
@@ -199,20 +199,22 @@ class Serve:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
         legacy_recv = recv_of_old(kwargs)
-        given = locals()
+        given = dict(locals())
         secure = kwargs.get("ssl") is not None
         check_all(given, LEGACY_SERVE)
         given["origins"] = accepted_origins(given["origins"])
         if create_protocol is WebSocketServerProtocol:
             # Nobody compares them in another way.
             check("origins", given["origins"], SERVE)
+            if process_request is None:
+                check("ws_handler", ws_handler, RUN)
         listening = listening_arguments("serve", given, LEGACY_SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], compression)
         self.ws_server = server = WebSocketServer(logging.getLogger("websockets.server") if logger is None else logger)
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
         connection_options |= {"logger": server.logger, "host": host, "port": port, "secure": secure}
-        if takes_path(ws_handler):
+        if shows_path(ws_handler):
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         factory = functools.partial(create_protocol, ws_handler, server, **connection_options)
         server._create_server = functools.partial(_listen, factory, listening)
