@@ -331,7 +331,7 @@ class connect:
             return self._make_connection(self._make_protocol(uri))
 
         streams = self._streams or asyncio.get_running_loop()
-        kwargs = connection_arguments(uri, self.create_connection_kwargs, self._uri)
+        kwargs = connection_arguments(uri, self.create_connection_kwargs, self._first_uri)
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
             way.enter_context(route)
