@@ -126,7 +126,7 @@ class System:
 
         # As if it were one of asyncio's own.
         code, closure = create_connection.__code__, create_connection.__closure__
-        method = types.FunctionType(code, vars(asyncio.base_events), closure=closure)
+        method = types.FunctionType(code, asyncio.base_events.__dict__, closure=closure)
         method.__kwdefaults__ = create_connection.__kwdefaults__
         loop.getaddrinfo = getaddrinfo  # type: ignore[method-assign, assignment]
         loop.sock_connect = sock_connect  # type: ignore[method-assign, assignment]
