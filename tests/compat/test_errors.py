@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -550,20 +551,25 @@ def test_fragments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def connect_through_socks() -> None:
-    """A proxy that doesn't speak SOCKS; python-socks wants real sockets."""
+    """A proxy that doesn't speak SOCKS; python-socks wants real sockets.
 
-    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
+    They are plain ones: on Windows, a transport of asyncio isn't closed when its client resets the connection.
+    """
+    loop = asyncio.get_running_loop()
 
-    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    try:
-        port = server.sockets[0].getsockname()[1]
-        await connect("ws://example.com/", proxy=f"socks5h://127.0.0.1:{port}")
-    finally:
-        # Not waited for: on Windows asyncio's server would never end, as its client resets the connection.
-        server.close()
+    async def proxy(listening: socket.socket) -> None:
+        sock, _ = await loop.sock_accept(listening)
+        with sock:
+            await loop.sock_recv(sock, 1)
+            await loop.sock_sendall(sock, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        played = asyncio.create_task(proxy(listening))
+        try:
+            await connect("ws://example.com/", proxy=f"socks5h://127.0.0.1:{listening.getsockname()[1]}")
+        finally:
+            await played
 
 
 def test_socks_proxy() -> None:
