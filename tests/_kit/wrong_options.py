@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from werkzeug.routing import Map
 
+from websockets._checks import shown
 from websockets.asyncio import client, router, server
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHeader, InvalidProxy, InvalidURI
@@ -570,7 +571,7 @@ def _print() -> None:
         for call in row.calls:
             exc = error(call, row)
             number += 1
-            value = ADDRESS.sub("", repr(options_of(row)[row.name]))
+            value = ADDRESS.sub("", shown(options_of(row)[row.name]))
             print(f"{call}({row.name}={value[:60]}): {type(exc).__name__}: {ADDRESS.sub('', str(exc))}")
     print(f"{len(WRONG)} values, {number} calls")
 
