@@ -48,8 +48,7 @@ def _fill_in_standard_streams() -> None:
 def _status(arguments: Sequence[str]) -> int:
     try:
         status = _run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except UsageError as exc:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
