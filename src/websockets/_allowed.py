@@ -159,8 +159,10 @@ OPTIONS: Final = (
            "a positive number of seconds, or None for no limit"),
 
     # The life of a connection.
-    Option("ping_interval", (*ALL, *CONNECTIONS), 20, optional(c.positive_seconds),
+    Option("ping_interval", ALL, 20, optional(c.positive_seconds),
            "a positive number of seconds, or None for no keepalive"),
+    # Servers that make connections by themselves pass on 0, as uvicorn's do.
+    Option("ping_interval", CONNECTIONS, 20, optional(c.seconds), f"{SECONDS}, or None for no keepalive"),
     Option("ping_timeout", (*ALL, *CONNECTIONS), 20, optional(c.seconds), LIMIT),
     Option("close_timeout", (CONNECT, SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
     Option("close_timeout", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), None, optional(c.seconds),

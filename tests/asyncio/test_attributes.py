@@ -135,7 +135,6 @@ async def test_close_timeout_counts_for_the_next_close(side: Side) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ping_interval", 0),
         ("ping_interval", -1),
         ("ping_interval", "20"),
         ("ping_timeout", -0.5),

@@ -305,5 +305,7 @@ def test_whole_numbers_of_others() -> None:
 
 def test_one_option_alone() -> None:
     assert allowed.check("close_timeout", 5) == 5
+    with pytest.raises(ValueError, match=r"^ping_interval must be a number of seconds, 0 or more, .*, not -1$"):
+        allowed.check("ping_interval", -1)
     with pytest.raises(ValueError, match=r"^ping_interval must be a positive number of seconds, .*, not 0$"):
-        allowed.check("ping_interval", 0)
+        allowed.check("ping_interval", 0, allowed.SERVE)
