@@ -381,8 +381,9 @@ def host(value: Any) -> Any:
         # Resolvers begin so, and have no other error for it.
         try:
             value.encode("idna")
-        except UnicodeError as exc:
-            raise Unfit(ValueError, str(exc)) from None
+        except UnicodeError:
+            # The text of that error is another one in each version of Python.
+            raise Unfit(ValueError, "a label of it is empty, too long, or can't be encoded") from None
     return value
 
 

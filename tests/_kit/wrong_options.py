@@ -392,12 +392,12 @@ WRONG: tuple[Wrong, ...] = (
           "local_addr must be a pair of a host and a port, or None, not ('localhost', 70000)"),
     Wrong(CLIENTS, "server_hostname", "a..b", ValueError,
           "server_hostname must be the name in the certificate of the server: a str, not 'a..b': "
-          "label empty or too long"),
+          "a label of it is empty, too long, or can't be encoded"),
     Wrong(CLIENTS, "server_hostname", "a\0b", ValueError,
           r"server_hostname must be the name in the certificate of the server: a str, not 'a\x00b'"),
     Wrong(("connect", "unix_connect"), "proxy_server_hostname", ".a", ValueError,
           "proxy_server_hostname must be the name in the certificate of the proxy: a str, not '.a': "
-          "label empty or too long"),
+          "a label of it is empty, too long, or can't be encoded"),
     Wrong(("connect", "serve"), "family", "inet", TypeError, "family must be a whole number, not 'inet'"),
     Wrong(CLIENTS, "ssl_handshake_timeout", 0, ValueError, f"ssl_handshake_timeout {TLS_TIME} 0"),
     Wrong(SERVERS, "ssl_shutdown_timeout", "5", TypeError, f"ssl_shutdown_timeout {TLS_TIME} '5'"),
