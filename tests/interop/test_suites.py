@@ -6,12 +6,13 @@ package.
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 
 import pytest
 
 import websockets.version
-from interop.suites import REPORT, compare, install_suite, version_of
+from interop.suites import REPORT, SUITE_TIMEOUT, compare, install_suite, version_of
 
 # The newest release, whichever it is; and the last one whose tests use the legacy protocol, of websockets 13: what that
 # has is deprecated in 17.4, and a warning would fail the test.
@@ -23,6 +24,8 @@ SUITES = {
 
 @pytest.mark.parametrize("name", SUITES)
 def test_suite(name: str, cache: Path, package: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    # A slow machine needs longer than the time after which a test counts as stuck; each suite has a limit of its own.
+    faulthandler.dump_traceback_later(3 * SUITE_TIMEOUT, exit=True)
     requirement, options = SUITES[name]
     suite = install_suite("uvicorn", requirement, cache)
     assert version_of(suite, package) == websockets.version.version
