@@ -167,7 +167,7 @@ class Face:
     def ping_interval(self) -> float | None:
         """Seconds between keepalive pings, None for no keepalive. When it is set, the next ping is due that much later.
 
-        A value that isn't a positive number or None raises :exc:`TypeError` or :exc:`ValueError`.
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
         """
         return self._session.timing.ping_interval
 
