@@ -58,12 +58,25 @@ HTTP_WORDS = (
 # ------------------------------------------------------------------------------------------------------------ requests
 
 
-def read_head(data: bytes) -> tuple[list[bytes], list[tuple[str, str]], int] | None:
+def unfolded(lines: list[bytes]) -> list[bytes]:
+    """Lines of a response, each with those that go on from it (RFC 9112 section 5.2)."""
+    whole: list[bytes] = []
+    for line in lines:
+        if whole and line[:1] in (b" ", b"\t"):
+            whole[-1] += b" " + line.strip(b" \t")
+        else:
+            whole.append(line)
+    return whole
+
+
+def read_head(data: bytes, unfold: bool = False) -> tuple[list[bytes], list[tuple[str, str]], int] | None:
     """Read a head naively: words of its start line, its fields, where it ends; None if it is wrong or not whole."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
     start, *lines = data[:end].split(b"\r\n")
+    if unfold:
+        lines = unfolded(lines)
     if max(map(len, [start, *lines])) + 2 > http11.MAX_LINE_LENGTH or len(lines) > http11.MAX_NUM_HEADERS:
         return None
     fields = []
@@ -130,6 +143,16 @@ def answer(parser: http11.ResponseParser, chunks: list[bytes]) -> tuple[Any, byt
         return shown(exc), b"", "cut off"
 
 
+def read_last_head(data: bytes) -> list[tuple[str, str]] | None:
+    """Read the fields of the first response that is no interim one; None if it is wrong or not whole."""
+    while (head := read_head(data, unfold=True)) is not None:
+        words, fields, end = head
+        if words[1] == b"101" or not words[1].startswith(b"1"):
+            return fields
+        data = data[end:]
+    return None
+
+
 def check_response(data: bytes) -> None:
     reader = Reader(data)
     seed, data = reader.byte(), reader.rest()
@@ -141,8 +164,8 @@ def check_response(data: bytes) -> None:
     response, rest, _ = value
     require(len(response.body) <= min(len(data), http11.MAX_BODY_SIZE), "a body from nowhere", len(response.body))
     require(data.endswith(rest), "what follows was changed", rest)
-    head = read_head(data)
-    require(head is not None and head[1] == list(response.headers.raw_items()), head, response)
+    fields = read_last_head(data)
+    require(fields == list(response.headers.raw_items()), fields, response)
     # The body was decoded: written, it needs headers that say how long it is.
     for name in {"Transfer-Encoding", "Content-Length"} & {name.title() for name in response.headers}:
         del response.headers[name]

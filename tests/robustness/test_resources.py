@@ -477,10 +477,11 @@ async def test_s65_out_of_file_descriptors(quick: None, caplog: pytest.LogCaptur
     """Old connections live, nothing spins, and once there are files again, so are new connections."""
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
-    async with serve(echo, "127.0.0.1", 0, backlog=5) as server:
+    # asyncio tries as often as its backlog is long, and each failed try ends in a report and in a timer for more tries.
+    async with serve(echo, "127.0.0.1", 0, backlog=1) as server:
         uri = f"ws://127.0.0.1:{port_of(server)}/"
         async with connect(uri, proxy=None) as old:
-            waiting = [socket.socket() for _ in range(5)]
+            waiting = [socket.socket() for _ in range(2)]
             with no_more_files():
                 for sock in waiting:
                     sock.setblocking(False)
@@ -497,9 +498,9 @@ async def test_s65_out_of_file_descriptors(quick: None, caplog: pytest.LogCaptur
             for sock in waiting:
                 sock.close()
             await greet(uri)
-    # asyncio tries as often as its backlog is long, and reports each time; libuv turns connections away.
+    # libuv reports nothing, as it turns connections away.
     assert {report["message"] for report in reports} <= {"socket.accept() out of system resource"}
-    assert len(reports) <= 5 * (took / 0.05 + 2)
+    assert len(reports) <= took / 0.05 + 2
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
