@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 )
 
 from _kit import examples
-from websockets import _messages
-from websockets._messages import (
+from websockets._rules import messages as _messages
+from websockets._rules.messages import (
     MERGE_AFTER,
     MISSING,
     Assembly,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from websockets import _opening
-from websockets._opening import (
+from websockets._session import opening as _opening
+from websockets._session.opening import (
     Backoff,
     GiveUp,
     describe,
