@@ -30,7 +30,7 @@ from _kit.sockets import anonymous_tls
 from core._twins import TWINS
 from robustness.worlds import LOOPS
 from websockets.asyncio import _internals
-from websockets.asyncio._fastpath import readable as _readable
+from websockets.asyncio._fastpath import _readable
 from websockets.asyncio._internals import socket_behind
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve

@@ -20,7 +20,7 @@ import pytest
 from _kit import virtual
 from core._twins import TWINS
 from websockets._rules.lifecycle import Sending
-from websockets.asyncio._fastpath.readable import SLOW
+from websockets.asyncio._fastpath._readable import SLOW
 from websockets.asyncio._internals import PLAIN_LOOPS
 
 # Whether it must be there is for test_accelerator_choice to say.

@@ -44,7 +44,7 @@ def refusal(status: int, *headers: tuple[str, str]) -> InvalidStatus:
 
 def load_again() -> ModuleType:
     """The module as it loads now, beside the one that everybody uses."""
-    spec = importlib.util.spec_from_file_location("websockets._opening_again", _opening.__file__)
+    spec = importlib.util.spec_from_file_location("websockets._session.opening_again", _opening.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

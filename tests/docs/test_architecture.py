@@ -50,7 +50,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio.connection",
         "asyncio._link",
         "asyncio._fastpath asyncio._proxy",
-        "asyncio._dial asyncio._fastpath.readable asyncio._loops asyncio._proxy_protocol",
+        "asyncio._dial asyncio._fastpath._readable asyncio._loops asyncio._proxy_protocol",
         "asyncio asyncio._auth asyncio._internals asyncio._serving",
     ),
     "session": (

@@ -3,7 +3,7 @@
    Any call into Python may run anything: a signal handler, a finaliser, a transport written by somebody else. So whatever
    crosses such a call is owned here, and what was read from an object before the call is read again after it.
 
-   asyncio/_fastpath/readable.py describes what it does; where the two differ, that one is right. All of it is about small
+   asyncio/_fastpath/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
    messages: what the loop and the kernel need for one takes some thirty microseconds, and each step of ours in Python
    would add a third of one to it. So this file holds the straight way, and whatever isn't on it is a call of a method
    that the class in Python has: `_receive_data`, `_hold_rest`, `_receive_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,

@@ -15,7 +15,7 @@ from .._session.prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError
 from ..frames import CloseCode
 from ..typing import DataLike
-from ._fastpath.readable import SLOW
+from ._fastpath._readable import SLOW
 from ._loops import LoopState
 from .connection import Connection
 

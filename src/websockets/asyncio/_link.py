@@ -26,7 +26,7 @@ from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._fastpath import Pump
-from ._fastpath.readable import GATHER_FROM
+from ._fastpath._readable import GATHER_FROM
 from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
 from ._loops import Ringing, loop_state
 

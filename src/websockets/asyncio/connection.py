@@ -31,7 +31,7 @@ from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
 from ..typing import BytesLike, Data, DataLike
 from ._fastpath import FULL, SLOW, Messages, Waiter
-from ._fastpath.readable import BURST
+from ._fastpath._readable import BURST
 from ._link import Link
 
 __all__ = ["Connection"]

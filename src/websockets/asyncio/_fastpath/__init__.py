@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from ..._codec import TWIN
 from .._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
-from .readable import FULL, SENT, SLOW
+from ._readable import FULL, SENT, SLOW
 
 __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 
 if TYPE_CHECKING or TWIN == "python":
-    from .readable import Messages, Pump, Waiter
+    from ._readable import Messages, Pump, Waiter
 else:
     from ..._codec import _native
     from ..._codec._native import Messages, Pump, Waiter
