@@ -18,6 +18,7 @@ from typing import Any, NoReturn, cast
 
 from .._rules.deadlines import Entry
 from .._rules.lifecycle import Receiving, Sending, Side, State
+from .._session.client_session import ClientSession
 from .._session.options import connection_settings
 from .._session.properties import Face
 from .._session.session import Session
@@ -72,7 +73,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         timing, queue, self._write_limit = connection_settings(
             ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout
         )
-        self._session = Session(protocol, timing, queue)
+        self._session = (ClientSession if protocol.side is Side.CLIENT else Session)(protocol, timing, queue)
         self._queue = self._session.inbox.items
         self._buffer = self._shared.buffer
         self._client = protocol.side is Side.CLIENT
