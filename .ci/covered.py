@@ -59,17 +59,17 @@ def readable(folder: Path) -> int:
 
 def compiled(folder: Path) -> int:
     """The tests of the compiled twin, and what gcov says; the status for the shell."""
-    sources = build(folder / "compiled", FLAGS)
+    notes_folder = build(folder / "compiled", FLAGS)
     environment = {**os.environ, "PYTHONPATH": str(folder / "compiled"), "WEBSOCKETS_REQUIRE_NATIVE": "1"}
     environment.pop("WEBSOCKETS_ACCELERATOR", None)
     status = subprocess.run([sys.executable, *PYTEST, *TESTS], env=environment, cwd=ROOT, check=False).returncode
-    for source in sorted(sources.glob("*.c")):
-        (notes,) = sources.glob(f"*{source.stem}.gcno")
+    for source in sorted((folder / "compiled").rglob("*.c")):
+        (notes,) = notes_folder.glob(f"*-{source.stem}.gcno")
         gcov = ["gcov", "--object-file", str(notes), source.name]
-        done = subprocess.run(gcov, cwd=sources, check=True, capture_output=True, text=True)
+        done = subprocess.run(gcov, cwd=notes_folder, check=True, capture_output=True, text=True)
         found = re.search(rf"File '\S*{source.name}'\nLines executed:([\d.]+)% of (\d+)", done.stdout)
         assert found is not None, done.stdout
-        report = (sources / f"{source.name}.gcov").read_text()
+        report = (notes_folder / f"{source.name}.gcov").read_text()
         missed = re.findall(r"^ *#####: *(\d+):", report, re.MULTILINE)
         print(f"{source.name}: {found[1]} % of {found[2]} lines; not {', '.join(missed)}")
         if float(found[1]) < LINES:
