@@ -7,8 +7,8 @@
 
 #include "_codec.h"
 
-/* The buffer of a large payload grows as the payload arrives, whatever size was announced: it begins with so many
-   bytes, and is doubled when it is full. */
+/* The buffer of a large payload grows as the payload arrives, whatever size was announced. It begins with this number
+   of bytes, and is doubled when it is full. */
 #define FIRST_CAPACITY ((Py_ssize_t)4096)
 
 /* Return whether a frame is a part of a text message that isn't compressed. */

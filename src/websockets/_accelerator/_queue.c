@@ -7,7 +7,7 @@
 
 #include "_codec.h"
 
-/* An empty queue keeps the memory for so many items: most connections never need more. */
+/* An empty queue keeps the memory for this number of items: most connections never need more. */
 enum { QUEUE_KEEPS = 64 };
 
 static int

@@ -5,7 +5,7 @@
 
 #include "fastpath.h"
 
-/* So many bytes are written at once, however many messages wait. */
+/* With more bytes than this, the cork is written, even if more messages wait. */
 #define CORK_LIMIT ((Py_ssize_t)1 << 16)
 
 /* Make room behind the frames that are held back, and return where it begins; NULL for an exception. They count as sent

@@ -27,11 +27,11 @@
 
 #ifdef HAS_DESCRIPTORS
 
-/* Copying up to so many bytes costs less than giving the kernel two pieces. */
+/* A frame of up to this number of bytes is copied: giving the kernel two pieces would cost more. */
 enum { SMALL = 1 << 11 };
-/* For up to so many bytes, the kernel is done before another thread could take its turn. */
+/* For up to this number of bytes, the kernel has finished before another thread could run. */
 enum { QUICK = 1 << 14 };
-/* A large payload is masked in pieces of so many bytes, for which the second level of a processor's cache has room. */
+/* A large payload is masked in pieces of this number of bytes: they fit into the second-level cache of a processor. */
 #define PIECE ((Py_ssize_t)1 << 18)
 
 /* Return whether an attribute is this object; -1 for an exception. The transports that we know have their attributes

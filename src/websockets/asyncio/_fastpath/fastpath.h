@@ -28,10 +28,10 @@
 #pragma GCC visibility push(hidden)
 #endif
 
-/* A payload of so many bytes or more is written in two pieces, header and payload: copying it would cost more. */
+/* From this number of bytes on, a payload is written in two pieces, header and payload: copying it would cost more. */
 #define GATHER_FROM ((Py_ssize_t)1 << 15)
 
-/* After so many messages without a wait, the other tasks of the loop get their turn. */
+/* After this number of messages without a wait, the other tasks of the loop get their turn. */
 enum { BURST = 256 };
 
 /* --------------------------------------------------------------------------------------------------------- objects */

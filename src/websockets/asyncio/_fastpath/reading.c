@@ -5,8 +5,8 @@
 
 #include "fastpath.h"
 
-/* One read is taken in up to so many frames in the list, or so many decompressed bytes. With more, other connections
-   would wait too long, or too much memory would be needed: the rest of the read has to wait. */
+/* The limits of what is taken in of one read: frames in the list, and decompressed bytes. With more, other connections
+   would wait too long, or too much memory would be needed. The rest of the read has to wait. */
 enum { CROWD = 500, INFLATED = 1 << 20 };
 
 /* Raise that an attribute isn't set. Return -1. */

@@ -1,4 +1,4 @@
-/* What a task waits for, and how it goes on: inside the very read that brought its message, where that is safe.
+/* Waiters: a task waits for one, and goes on inside the read that brought its message, where that is safe.
 
    May know: loops, tasks, contexts.
    Must not know: messages, connections. */
