@@ -5,8 +5,8 @@
 ``readable`` runs the whole suite with the readable twin, most of it under coverage.py, also in the processes that tests
 start; and a part of it with the compiled twin, which calls some methods that the other doesn't. Each line and each
 branch of the package must have been passed through. ``compiled`` runs what concerns the compiled twin, built for gcov
-in FOLDER: 95 % of all its lines, and 90 % of those of each file. What is missing there is for what can't be brought about, such as an
-interpreter without the module ``asyncio``. Without a word, both.
+in FOLDER: 95 % of all its lines, and 90 % of those of each file. What is missing there is for what can't be brought
+about, such as an interpreter without the module ``asyncio``. Without a word, both.
 """
 
 from __future__ import annotations
