@@ -62,7 +62,7 @@ static PyType_Slot Span_slots[] = {
 };
 
 static PyType_Spec Span_spec = {
-    .name = "websockets._accelerator._native.Span",
+    .name = "websockets._codec._native.Span",
     .basicsize = sizeof(Span),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = Span_slots,

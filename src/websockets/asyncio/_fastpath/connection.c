@@ -29,7 +29,7 @@ static PyType_Slot Encoded_slots[] = {
 };
 
 static PyType_Spec Encoded_spec = {
-    .name = "websockets._accelerator._native.Encoded",
+    .name = "websockets._codec._native.Encoded",
     .basicsize = sizeof(Encoded),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = Encoded_slots,
@@ -59,7 +59,7 @@ static PyType_Slot SendingHalf_slots[] = {
 };
 
 static PyType_Spec SendingHalf_spec = {
-    .name = "websockets._accelerator._native.SendingHalf",
+    .name = "websockets._codec._native.SendingHalf",
     .basicsize = sizeof(SendingHalf),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = SendingHalf_slots,
@@ -311,7 +311,7 @@ static PyType_Slot Pump_slots[] = {
 };
 
 static PyType_Spec Pump_spec = {
-    .name = "websockets._accelerator._native.Pump",
+    .name = "websockets._codec._native.Pump",
     .basicsize = sizeof(Pump),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = Pump_slots,

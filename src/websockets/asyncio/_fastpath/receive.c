@@ -323,7 +323,7 @@ static PyType_Slot Receive_slots[] = {
 };
 
 static PyType_Spec Receive_spec = {
-    .name = "websockets._accelerator._native.Receive",
+    .name = "websockets._codec._native.Receive",
     .basicsize = sizeof(Receive),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = Receive_slots,
@@ -403,7 +403,7 @@ static PyType_Slot Messages_slots[] = {
 };
 
 static PyType_Spec Messages_spec = {
-    .name = "websockets._accelerator._native.Messages",
+    .name = "websockets._codec._native.Messages",
     .basicsize = sizeof(Messages),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = Messages_slots,

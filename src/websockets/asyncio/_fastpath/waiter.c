@@ -483,7 +483,7 @@ static PyType_Slot Waiter_slots[] = {
 };
 
 static PyType_Spec Waiter_spec = {
-    .name = "websockets._accelerator._native.Waiter",
+    .name = "websockets._codec._native.Waiter",
     .basicsize = sizeof(Waiter),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = Waiter_slots,

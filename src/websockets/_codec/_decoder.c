@@ -566,7 +566,7 @@ static PyType_Slot Decoder_slots[] = {
 };
 
 static PyType_Spec Decoder_spec = {
-    .name = "websockets._accelerator._native.FrameDecoder",
+    .name = "websockets._codec._native.FrameDecoder",
     .basicsize = sizeof(Decoder),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = Decoder_slots,
