@@ -3,10 +3,11 @@
    May know: tasks, transports, and attributes of connections, by their names.
    Must not know: extensions, handshakes, how a connection closes.
 
-   asyncio/_fastpath/_readable.py describes what the fast path does. Where the two differ, that one is right. Here is only what
-   happens to an ordinary message: what the loop and the kernel need for a small one takes some thirty microseconds, and
-   each of these steps in Python would add a third of one. In every other case, the class in Python is called:
-   `_receive_data`, `_receive_rest`, `_hold_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`, `_write_pieces`.
+   _readable.py beside this file describes what the fast path does. Where the two differ, that one is right. Here is
+   only what happens to an ordinary message: what the loop and the kernel need for a small one takes some thirty
+   microseconds, and each of these steps in Python would add a third of one. In every other case, the class in Python is
+   called: `_receive_data`, `_receive_rest`, `_hold_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
+   `_write_pieces`.
 
    descriptor.c   every system call, and the check whose socket it is
    writing.c      frames to a transport
