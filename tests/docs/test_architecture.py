@@ -25,8 +25,9 @@ FLOORS: dict[int, str] = {
         "__init__ __main__ auth cli cli._arguments cli._bench cli._client cli._format cli._latency cli._ping "
         "cli._screen cli._serve cli._signals cli._status cli._talk cli._target cli._workers connection legacy "
         "legacy.auth legacy.client legacy.exceptions legacy.framing legacy.handshake legacy.http legacy.protocol "
-        "legacy.server legacy._server_side testing testing._ends testing._link testing._loop testing._network "
-        "testing._transport utils"
+        "legacy.server legacy._server_side testing testing._addresses testing._asyncio_network testing._asyncio_server "
+        "testing._asyncio_tls testing._conditions testing._ends testing._link testing._loop testing._network "
+        "testing._scheduler testing._transport utils"
     ),
     7: (
         "asyncio asyncio.client asyncio.connection asyncio.router asyncio.server "
@@ -140,17 +141,35 @@ NEIGHBOURS = {
     ("legacy._server_side", "legacy.exceptions"),
     ("legacy._server_side", "legacy.protocol"),
     ("server", "protocol"),
+    ("testing", "testing._asyncio_network"),
     ("testing", "testing._ends"),
     ("testing", "testing._link"),
     ("testing", "testing._loop"),
-    ("testing", "testing._network"),
     ("testing", "testing._transport"),
+    ("testing._asyncio_network", "testing._addresses"),
+    ("testing._asyncio_network", "testing._asyncio_server"),
+    ("testing._asyncio_network", "testing._asyncio_tls"),
+    ("testing._asyncio_network", "testing._link"),
+    ("testing._asyncio_network", "testing._network"),
+    ("testing._asyncio_server", "testing._addresses"),
+    ("testing._asyncio_server", "testing._asyncio_tls"),
+    ("testing._asyncio_server", "testing._link"),
+    ("testing._asyncio_server", "testing._transport"),
+    ("testing._asyncio_tls", "testing._link"),
+    ("testing._asyncio_tls", "testing._transport"),
+    ("testing._ends", "testing._asyncio_network"),
+    ("testing._ends", "testing._asyncio_server"),
     ("testing._ends", "testing._link"),
     ("testing._ends", "testing._loop"),
-    ("testing._ends", "testing._network"),
-    ("testing._loop", "testing._network"),
+    ("testing._link", "testing._addresses"),
+    ("testing._link", "testing._conditions"),
+    ("testing._link", "testing._scheduler"),
+    ("testing._loop", "testing._asyncio_network"),
+    ("testing._network", "testing._addresses"),
+    ("testing._network", "testing._conditions"),
     ("testing._network", "testing._link"),
-    ("testing._network", "testing._transport"),
+    ("testing._network", "testing._scheduler"),
+    ("testing._transport", "testing._conditions"),
     ("testing._transport", "testing._link"),
 }
 
@@ -166,6 +185,11 @@ ALLOWED = {
     ("_accelerator._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",
 }
+
+# Link and network in memory, for every front-end: these modules import nothing of ours but one another, and of what is
+# listed above only the socket module, for its constants and its exception.
+CORE_OF_TESTING = {f"testing.{name}" for name in ("_addresses", "_conditions", "_link", "_network", "_scheduler")}
+CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
@@ -361,11 +385,26 @@ def test_architecture_page_names_every_module(floor: int) -> None:
 BELOW = [module for module in MODULES if FLOOR_OF.get(module.name, 0) < WAITING_FLOOR]
 
 
+def awaiting(tree: ast.AST) -> list[int]:
+    """The lines on which something waits, or is declared as a coroutine."""
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)]
+
+
 @pytest.mark.parametrize("module", BELOW, ids=lambda module: module.name)
 def test_nothing_waits_below_the_front_ends(module: Module) -> None:
-    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node.lineno for node in ast.walk(module.tree) if isinstance(node, waiting)]
+    assert not awaiting(module.tree)
     assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]
+
+
+@pytest.mark.parametrize("name", sorted(CORE_OF_TESTING))
+def test_link_and_network_in_memory_belong_to_no_front_end(name: str) -> None:
+    """Imports for type checkers count as well: the core must not even name a loop, a task or a future."""
+    (module,) = (module for module in MODULES if module.name == name)
+    everything = {found for node in ast.walk(module.tree) for found in imported(name, node)}
+    assert not awaiting(module.tree)
+    assert {found for found in map(ours, everything) if found is not None} <= CORE_OF_TESTING
+    assert not {found.partition(".")[0] for found in everything} & (WAITING - CORE_IMPORTS)
 
 
 def test_allowed_imports_are_used() -> None:
