@@ -46,7 +46,8 @@ _Events = list[tuple[selectors.SelectorKey, int]]
 class Deadlock(RuntimeError):
     """A program on a :class:`VirtualClockLoop` can't go on, or would never end.
 
-    The message says which tasks wait where. The function that runs the loop raises it, such as :func:`run` or :meth:`asyncio.Runner.run`.
+    The message says which tasks wait where. The function that runs the loop raises it, such as :func:`run` or
+    :meth:`asyncio.Runner.run`.
     """
 
 
@@ -159,8 +160,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         # Before asyncio's constructor, which registers its self-pipe and may ask for the time.
         self._clock = _Clock(time_limit)
         super().__init__(self._clock)
-        # asyncio runs a timer early by the resolution of the clock, which is 15.6 ms on Windows. In a release of asyncio
-        # without this attribute, timers would only be less exact.
+        # asyncio runs a timer early by the resolution of the clock, which is 15.6 ms on Windows. Without this attribute,
+        # in another release of asyncio, timers would only be less exact.
         self._clock_resolution = RESOLUTION
         self.network = Network() if network is None else network
 
