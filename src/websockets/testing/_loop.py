@@ -160,7 +160,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         # Before asyncio's constructor, which registers its self-pipe and may ask for the time.
         self._clock = _Clock(time_limit)
         super().__init__(self._clock)
-        # asyncio runs a timer early by the resolution of the clock, which is 15.6 ms on Windows. Without this attribute,
+        # asyncio runs a timer early by the resolution of the clock, which is 15.6 ms on Windows. Without the attribute,
         # in another release of asyncio, timers would only be less exact.
         self._clock_resolution = RESOLUTION
         self.network = Network() if network is None else network
