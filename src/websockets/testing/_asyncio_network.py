@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from .._happy_eyeballs import ATTEMPT_DELAY, Pace
+from .._rules.happy_eyeballs import ATTEMPT_DELAY, Pace
 from ..asyncio._dial import race
 from ._addresses import WILDCARDS
 from ._asyncio_server import MemoryServer
