@@ -16,10 +16,10 @@ from ..uri import WebSocketURI
 from .options import ClientOptions
 from .redirects import MAX_REDIRECTS, Hop, redirect_target
 
-__all__ = ["Connecting", "Connector", "unix_uri", "use_network"]
+__all__ = ["Connector", "ConnectorState", "unix_uri", "use_network"]
 
 
-class Connecting:
+class ConnectorState:
     """What ``connect`` keeps for itself. It is in one object, as classes that derive from it have names of their own.
 
     Parameters:
@@ -76,7 +76,7 @@ class Connector:
     """
 
     def __init__(self, uri: str, options: ClientOptions, default: Callable[..., Any]) -> None:
-        self._connecting = Connecting(uri, options, default)
+        self._connector_state = ConnectorState(uri, options, default)
         self.uri = uri
         self.ws_uri = options.uri
         self.additional_headers: HeadersLike | None = options.additional_headers
@@ -107,7 +107,7 @@ def use_network(connector: Connector, network: Any) -> None:
         connector: the ``connect`` for which it does.
         network: what has the methods for that of the front-end's loop.
     """
-    connector._connecting.network = network
+    connector._connector_state.network = network
 
 
 def unix_uri(uri: str | None, arguments: Mapping[str, Any]) -> str:

@@ -216,10 +216,10 @@ class connect(Connector):
             The connection, in the state CONNECTING.
         """
         # Before anything waits: another attempt may begin then.
-        uri, connecting, hop = self.ws_uri, self._connecting, self._connecting.hop
-        factory: Callable[[], ClientConnection] = functools.partial(connecting.connection, uri)
-        streams = connecting.network or asyncio.get_running_loop()
-        kwargs = connection_arguments(uri, self.create_connection_kwargs, connecting.first)
+        uri, state, hop = self.ws_uri, self._connector_state, self._connector_state.hop
+        factory: Callable[[], ClientConnection] = functools.partial(state.connection, uri)
+        streams = state.network or asyncio.get_running_loop()
+        kwargs = connection_arguments(uri, self.create_connection_kwargs, state.first)
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
             hop.route = route
@@ -237,12 +237,12 @@ class connect(Connector):
         return self.connect().__await__()
 
     async def __aenter__(self) -> ClientConnection:
-        self._connecting.enter()
+        self._connector_state.enter()
         try:
             # A class may override how it is awaited.
             self.connection = await self
         except BaseException:
-            self._connecting.entered = False
+            self._connector_state.entered = False
             raise
         return self.connection
 
@@ -250,7 +250,7 @@ class connect(Connector):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         connection, self.connection = self.connection, None
-        self._connecting.entered = False
+        self._connector_state.entered = False
         if connection is None:
             raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)

@@ -338,7 +338,7 @@ class Connect(_connect):
             **kwargs,
         )
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
-        self._connecting.make_connection = functools.partial(_make_connection, create_protocol, connection_options)
+        self._connector_state.make_connection = functools.partial(_make_connection, create_protocol, connection_options)
 
     # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
 
@@ -372,7 +372,7 @@ class Connect(_connect):
     async def connect(self) -> WebSocketClientProtocol:
         """Connect, following redirects; see the class for what it raises."""
         # A class may change this as late as now.
-        self._connecting.max_redirects = self.MAX_REDIRECTS_ALLOWED
+        self._connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
         connection = await super().connect()
         return cast(WebSocketClientProtocol, connection)
 
