@@ -110,6 +110,7 @@ def test_socks_proxy(scheme: str, kind: str, remote: bool) -> None:
     way = route(f"{scheme}://user:secret@proxy")
     plan = plan_tunnel(way, {**PLACE, **TCP, **TLS}, "me")
     assert (plan.to_proxy, plan.proxy_tls, plan.request, plan.tls) == (TCP, None, None, TLS)
+    assert plan.socks is not None
     assert plan.socks == Socks(kind, way.proxy, remote)
     assert plan.socks.arguments() == ("proxy", 1080, "user", "secret", remote)
 
