@@ -86,6 +86,11 @@ class FramePeer:
         """Whether our end closed its socket."""
         return (self.link.server if self.mask else self.link.client).closed
 
+    @property
+    def address(self) -> Any:
+        """The address of its own socket."""
+        return self.raw.sock.getsockname()
+
     def stop_reading(self) -> None:
         """Read no more: buffers fill up, and our end has to wait."""
         self.raw.stop_reading()

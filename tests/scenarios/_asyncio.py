@@ -138,13 +138,13 @@ class AsyncioWorld:
     def shut_down(self, end: Any) -> None:
         end.server.close()
 
-    def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> Any:
-        return broadcast(connections, message, **options)
+    async def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> None:
+        broadcast(connections, message, **options)
 
     # Servers and clients.
 
     def serve(self, handler: Callable[[Any], Any], **options: Any) -> AbstractAsyncContextManager[Any]:
-        return serve(handler, **{"host": "localhost", "port": 0, "compression": None, **options})
+        return serve(handler, **{"host": "localhost", "port": 0, **options})
 
     def uri(self, server: Any, path: str = "/", user_info: str = "") -> str:
         return uri_of(server, path, user_info)

@@ -341,8 +341,9 @@ class ThreadWorld:
     def shut_down(self, end: Any) -> None:
         _do(self._there.shut_down, end.target)
 
-    def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> Any:
-        return _do(self._there.broadcast, [end.target for end in connections], message, **options)
+    async def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> None:
+        ends = [end.target for end in connections]
+        _call(lambda: self._there.broadcast(ends, message, **options))
 
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(f"{name}: {self.lacks[Capability.NETWORK]}")

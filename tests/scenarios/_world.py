@@ -220,6 +220,10 @@ class Peer(Protocol):
     def let_go(self) -> bool:
         """Whether our end closed its socket."""
 
+    @property
+    def address(self) -> Any:
+        """The address of its own socket."""
+
     def stop_reading(self) -> None:
         """Read no more: buffers fill up, and our end has to wait."""
 
@@ -337,13 +341,13 @@ class World(Protocol):
     def shut_down(self, end: End) -> None:
         """Begin to close the server that our end of a connection belongs to."""
 
-    def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> Any:
+    async def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> None:
         """Call ``broadcast`` of the front-end."""
 
     # Servers and clients; they take Capability.NETWORK.
 
     def serve(self, handler: Callable[[Any], Any], **options: Any) -> AbstractAsyncContextManager[Any]:
-        """Serve at a free port of this host until the end of the block, without compression unless asked for.
+        """Serve at a free port of this host until the end of the block.
 
         Handlers, and hooks among the options, are functions or coroutine functions.
         """
