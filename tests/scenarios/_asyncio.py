@@ -16,9 +16,10 @@ from _kit.asking import port_of, uri_of
 from _kit.ends import FramePeer, open_end
 from _kit.site import Asked, Site, site
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import broadcast, serve
+from websockets.asyncio.server import basic_auth, broadcast, serve
 from websockets.protocol import Side
 from websockets.testing import connected_pair
+from websockets.uri import parse_uri
 
 from ._world import Answer, Capability, End, Peer, World
 
@@ -58,6 +59,9 @@ class _Gate:
 
     def open(self) -> None:
         self._event.set()
+
+    def is_open(self) -> bool:
+        return self._event.is_set()
 
     async def wait(self) -> None:
         await self._event.wait()
@@ -149,10 +153,14 @@ class AsyncioWorld:
     def uri(self, server: Any, path: str = "/", user_info: str = "") -> str:
         return uri_of(server, path, user_info)
 
+    def basic_auth(self, realm: str = "", **options: Any) -> Callable[..., Any]:
+        return basic_auth(realm, **options)
+
     async def reach(self, server: Any, address: str | None = None) -> Peer:
         host = "::1" if address is not None and ":" in address else "localhost"
+        port = parse_uri(server).port if isinstance(server, str) else port_of(server)
         from_there = {} if address is None else {"local_addr": (address, 0)}
-        return FramePeer(RawPeer(await self.loop.network.open(host, port_of(server), **from_there)), masks=True)
+        return FramePeer(RawPeer(await self.loop.network.open(host, port, **from_there)), masks=True)
 
     def connect(self, uri: str, **options: Any) -> connect:
         return connect(uri, **options)

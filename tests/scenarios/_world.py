@@ -79,6 +79,9 @@ class Gate(Protocol):
     def open(self) -> None:
         """Let everybody pass, from now on."""
 
+    def is_open(self) -> bool:
+        """Tell whether it is open."""
+
     async def wait(self) -> None:
         """Wait until it is open."""
 
@@ -155,7 +158,16 @@ class Server(Protocol):
     def connections(self) -> set[Any]: ...
     @property
     def statistics(self) -> Any: ...
-    def close(self, close_connections: bool = True, code: int | None = 1001, reason: str | None = "") -> None: ...
+    @property
+    def all_connections(self) -> set[Any]: ...
+    def close(
+        self,
+        close_connections: bool = True,
+        code: int | None = 1001,
+        reason: str | None = "",
+        *,
+        timeout: float | None = None,
+    ) -> None: ...
     async def wait_closed(self) -> None: ...
     def is_serving(self) -> bool: ...
 
@@ -355,8 +367,11 @@ class World(Protocol):
     def uri(self, server: Any, path: str = "/", user_info: str = "") -> str:
         """Return the URI of a path on a server."""
 
+    def basic_auth(self, realm: str = "", **options: Any) -> Callable[..., Any]:
+        """Call ``basic_auth`` of the front-end."""
+
     async def reach(self, server: Any, address: str | None = None) -> Peer:
-        """Connect a scripted client, from an address, which hasn't said anything."""
+        """Connect a scripted client, which hasn't said anything, to a server or a URI; from an address, if given."""
 
     def connect(self, uri: str, **options: Any) -> Any:
         """Make a client, as :class:`Connecting`."""
