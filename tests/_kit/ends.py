@@ -111,6 +111,10 @@ class FramePeer:
         """Close the socket with a reset."""
         self.raw.reset()
 
+    async def pause(self, seconds: float) -> None:
+        """Do nothing for a while."""
+        await asyncio.sleep(seconds)
+
     def delay(self, seconds: float) -> None:
         """Have everything take this long from now on, both ways."""
         self.link.slow(seconds)

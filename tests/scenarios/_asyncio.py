@@ -98,6 +98,9 @@ class AsyncioWorld:
         return self.loop.time()
 
     async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def advance(self, seconds: float) -> None:
         await advance(seconds)
 
     async def settle(self) -> None:

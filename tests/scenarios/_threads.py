@@ -271,7 +271,7 @@ class _Block:
 def _peer(peer: Any) -> Any:
     return _Wrapped(
         peer,
-        "send text close write frame expect expect_close finish read_until read_until_eof",
+        "send text close write frame expect expect_close finish read_until read_until_eof pause",
         "stop_reading resume_reading eof hang_up reset delay vanish",
     )
 
@@ -286,6 +286,7 @@ class ThreadWorld:
         Capability.CANCELLATION: "a thread that waits can't be told to stop: calls have time-outs instead",
         Capability.STALL: "threads don't stand still all at once",
         Capability.ORDER: "which of two threads goes on first is up to the system",
+        Capability.ADDRESSES: "names and ports are those of the machine",
         Capability.NETWORK: "the stand-in has connections only; websockets.sync brings its servers and clients",
     }
 
@@ -300,6 +301,9 @@ class ThreadWorld:
 
     async def sleep(self, seconds: float) -> None:
         _call(lambda: self._there.sleep(seconds))
+
+    async def advance(self, seconds: float) -> None:
+        _call(lambda: self._there.advance(seconds))
 
     async def settle(self) -> None:
         _call(idle)

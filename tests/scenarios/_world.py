@@ -44,6 +44,8 @@ class Capability(enum.Enum):
     STALL = "stall"
     #: What is started, or waited at a gate, goes on in the order in which it came.
     ORDER = "order"
+    #: Scripted sites may have any name and any port, and several names lead to one.
+    ADDRESSES = "addresses"
     #: There are servers, clients, and scripted sites, and not only ends of connections.
     NETWORK = "network"
 
@@ -251,6 +253,9 @@ class Peer(Protocol):
     def reset(self) -> None:
         """Close the socket with a reset."""
 
+    async def pause(self, seconds: float) -> None:
+        """Do nothing for a while."""
+
     def delay(self, seconds: float) -> None:
         """Have everything take this long from now on, both ways."""
 
@@ -297,7 +302,10 @@ class World(Protocol):
         """Return the time, in seconds."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass, and then all happen that follows from it at once."""
+        """Let time pass."""
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, and then all that follows from it at once; not for two at a time."""
 
     async def settle(self) -> None:
         """Wait until nothing more happens unless time passes or somebody does something."""

@@ -80,7 +80,7 @@ async def test_refusal(world: World, authorization: str | None, body: bytes, cap
 
 @in_every_world()
 async def test_check_that_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    def check(world, username: str, password: str) -> bool:
+    def check(username: str, password: str) -> bool:
         raise LookupError("no database")
 
     async with serving(world, check_credentials=check) as server:

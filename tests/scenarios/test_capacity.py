@@ -67,7 +67,7 @@ async def test_whoever_says_nothing_takes_a_place_until_the_deadline(world: Worl
     async with serving(world, max_connections=1, open_timeout=5) as server:
         peer = await knock(world, server)
         assert await is_full(world, server)
-        await world.sleep(5.1)
+        await world.advance(5.1)
         await leave(world, peer, await enter(world, server))
 
 
@@ -87,9 +87,9 @@ async def test_silence_beyond_the_limit_has_the_same_deadline_and_no_answer(worl
     async with serving(world, max_connections=1, open_timeout=5) as server:
         peer = await enter(world, server)
         outside = await knock(world, server)
-        await world.sleep(4.9)
+        await world.advance(4.9)
         assert outside.let_go is False
-        await world.sleep(0.2)
+        await world.advance(0.2)
         assert (outside.ended, outside.received) == ("eof", b"")
         await leave(world, peer, outside)
 
@@ -257,7 +257,7 @@ async def test_clients_that_never_had_an_answer(world: World) -> None:
 
     async with serving(world, open_timeout=5, process_request=stay) as server:
         slow = await knock(world, server)
-        await world.sleep(5.1)
+        await world.advance(5.1)
         await leave(world, slow)
         assert server.statistics.refused == {"timeout": 1}
         await leave(world, await knock(world, server))
@@ -271,7 +271,7 @@ async def test_clients_that_never_had_an_answer(world: World) -> None:
         # A server that thinks about its answer doesn't read: it doesn't learn that the client is gone.
         await leave(world, asking)
         assert server.statistics.refused == {"timeout": 1, "client gone": 2}
-        await world.sleep(5.1)
+        await world.advance(5.1)
         assert server.statistics.refused == {"timeout": 2, "client gone": 2}
         knocking = await knock(world, server)
         server.close()
@@ -299,11 +299,11 @@ async def test_numbers_of_a_server(world: World) -> None:
             assert before == ServerStatistics(open=2, counted=3, opened=2, refused={}, handler_failures=0)
             await one.send("fail")
             await one.wait_closed()
-            await other.write("x")
+            await other.send("x")
             await world.settle()
         assert server.statistics == ServerStatistics(open=0, counted=2, opened=2, refused={}, handler_failures=1)
         await leave(world, silent)
-        await world.sleep(1)
+        await world.advance(1)
         after = server.statistics
         assert after == ServerStatistics(0, 0, 2, {"client gone": 1}, 1)
         # A snapshot stays as it was, and nobody can change it.

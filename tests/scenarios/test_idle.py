@@ -29,7 +29,7 @@ async def closed_after(world: World, peer: Peer, since: float) -> float:
 
 
 async def still_open(world: World, connection: Any, seconds: float) -> None:
-    await world.sleep(seconds)
+    await world.advance(seconds)
     assert connection.state is State.OPEN
 
 
@@ -232,7 +232,7 @@ async def test_message_that_stops_in_its_middle(world: World, side: Side) -> Non
 async def test_loop_that_stood_still(world: World, side: Side) -> None:
     """What arrived meanwhile is there, and nobody has read it yet."""
     async with world.one_end(side, idle_timeout=TIMEOUT, ping_interval=None) as (connection, peer):
-        await world.sleep(7)
+        await world.advance(7)
         world.stall(50)
         await world.settle()
         assert connection.state is State.OPEN

@@ -227,7 +227,7 @@ async def test_connections_may_stay(world: World) -> None:
         closing = world.start(server.wait_closed)
         with pytest.raises(ConnectionRefusedError):
             await world.reach(uri)
-        await world.sleep(100)
+        await world.advance(100)
         assert not closing.done()
         assert len(server.connections) == 1
         await peer.write(wire.close(1000, mask=True))

@@ -106,7 +106,7 @@ async def test_connections_that_may_stay_are_told_before_they_are_cut_off(world:
     async with serving(world, forever(world)) as server:
         peer = await enter(world, server)
         server.close(close_connections=False, code=1012, timeout=60)
-        await world.sleep(59)
+        await world.advance(59)
         assert len(server.connections) == 1
         assert await closed_after(world, server) == pytest.approx(1, abs=0.02)
         assert (await peer.frame()).payload == (1012).to_bytes(2, "big")
@@ -136,10 +136,10 @@ async def test_limit_after_a_close_without_one(
         staying = not first.get("close_connections", True)
         caplog.clear()
         server.close(**first)
-        await world.sleep(100)
+        await world.advance(100)
         assert len(server.connections) == (2 if staying else 0)
         server.close(timeout=7, **second)
-        await world.sleep(6.9)
+        await world.advance(6.9)
         # Who may stay isn't told before the time is over, and everybody else was told at once.
         assert [bool(peer.unread) for peer in peers] == [not staying] * 2
         assert not any(peer.let_go for peer in peers)
@@ -170,7 +170,7 @@ async def test_those_who_leave_before_the_limit_are_told_nothing(world: World) -
         start = world.now()
         server.close(close_connections=False, code=1012)
         server.close(timeout=60)
-        await world.sleep(30)
+        await world.advance(30)
         # It is served as before.
         await peer.write(wire.text("still here", mask=True))
         assert (await peer.frame()).payload == b"still here"
@@ -243,7 +243,7 @@ async def test_limit_that_is_set_later(world: World) -> None:
     async with serving(world, forever(world)) as server:
         peer = await enter(world, server)
         server.close()
-        await world.sleep(100)
+        await world.advance(100)
         server.close(timeout=1)
         assert await closed_after(world, server) == pytest.approx(1, abs=0.02)
         peer.hang_up()

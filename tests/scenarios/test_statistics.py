@@ -106,7 +106,7 @@ async def test_compression(world: World, takeover: bool) -> None:
 @in_every_world()
 async def test_pings_and_latency(world: World) -> None:
     async with world.pair(client={"ping_interval": 20}, server={"ping_interval": None}) as (client, server):
-        await world.sleep(61)
+        await world.advance(61)
         assert client.statistics.pings_sent == server.statistics.pings_received == 3
         await (await server.ping())
         assert (server.statistics.pings_sent, client.statistics.pings_received) == (1, 1)
