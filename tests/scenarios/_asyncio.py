@@ -83,6 +83,7 @@ class AsyncioWorld:
 
     caller = "coroutine"
     room = CAPACITY
+    client = connect
     lacks: ClassVar[Mapping[Capability, str]] = {}
 
     @property

@@ -289,11 +289,13 @@ class World(Protocol):
     Attributes:
         caller: how errors of the front-end call whoever uses a connection at the same time: a "coroutine", a "thread".
         room: how many bytes the network takes of what our end sends while its peer doesn't read.
+        client: the class of clients whose methods may be overridden.
         lacks: the capabilities that aren't there, and why.
     """
 
     caller: str
     room: int
+    client: Any
     lacks: Mapping[Capability, str]
 
     # Time.
