@@ -13,7 +13,6 @@ import pytest
 
 from _kit import CHUNKERS, Chunker, request, wire
 from _kit.asking import answered
-from scenarios._answers import refuse
 from scenarios._serving import ask, both_kinds, echo, enter, leave, nothing, uri
 from scenarios._world import Peer, Server, World
 from scenarios._worlds import in_every_world
