@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mappin
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
 
-from _kit import CAPACITY, RawPeer, VirtualLoop, advance, idle, run_virtual
+from _kit import CAPACITY, RawListener, RawPeer, VirtualLoop, advance, idle, run_virtual
 from _kit.asking import port_of, uri_of
 from _kit.ends import FramePeer, open_end
 from _kit.site import Asked, Site, site
@@ -21,7 +21,7 @@ from websockets.protocol import Side
 from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
-from ._world import Answer, Capability, End, Peer, World
+from ._world import Answer, Capability, End, Listener, Peer, World
 
 __all__ = ["AsyncioWorld", "run_on_asyncio"]
 
@@ -76,6 +76,19 @@ class _Site(Site):
     @property
     def visitors(self) -> list[FramePeer]:
         return [FramePeer(raw, masks=False) for raw in self.peers]
+
+
+class _Listener:
+    """A listening socket whose connections become peers that know frames."""
+
+    def __init__(self, raw: RawListener) -> None:
+        self._raw = raw
+
+    async def peer(self) -> FramePeer:
+        return FramePeer(await self._raw.peer(), masks=False)
+
+    def close(self) -> None:
+        self._raw.close()
 
 
 class AsyncioWorld:
@@ -168,6 +181,12 @@ class AsyncioWorld:
 
     def connect(self, uri: str, **options: Any) -> connect:
         return connect(uri, **options)
+
+    def listen(self, host: str, port: int) -> Listener:
+        return _Listener(self.loop.network.listen(host, port))
+
+    def chop(self, size: int | None) -> None:
+        self.loop.network.chunk = size
 
     @contextlib.asynccontextmanager
     async def site(

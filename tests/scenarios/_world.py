@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import Side, State
 
 __all__ = [
-    "Answer", "Capability", "Client", "Connecting", "End", "Fragments", "Gate", "Peer", "Running", "Server", "Site",
+    "Answer", "Capability", "Client", "Connecting", "End", "Fragments", "Gate", "Listener", "Peer", "Running", "Server", "Site",
     "World",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ class Capability(enum.Enum):
     STALL = "stall"
     #: What is started, or waited at a gate, goes on in the order in which it came.
     ORDER = "order"
-    #: Scripted sites may have any name and any port, and several names lead to one.
+    #: The network is made up: what listens may have any name and any port, and bytes come in pieces of any size.
     ADDRESSES = "addresses"
     #: There are servers, clients, and scripted sites, and not only ends of connections.
     NETWORK = "network"
@@ -283,6 +283,16 @@ class Site(Protocol):
         """The connections so far."""
 
 
+class Listener(Protocol):
+    """Where scripted peers are reached."""
+
+    async def peer(self) -> Peer:
+        """Wait for the next connection."""
+
+    def close(self) -> None:
+        """Listen no more."""
+
+
 class World(Protocol):
     """Where a scenario takes place.
 
@@ -385,6 +395,12 @@ class World(Protocol):
 
     def connect(self, uri: str, **options: Any) -> Any:
         """Make a client, as :class:`Connecting`."""
+
+    def listen(self, host: str, port: int) -> Listener:
+        """Listen for connections that become scripted peers; it takes Capability.ADDRESSES."""
+
+    def chop(self, size: int | None) -> None:
+        """Have bytes come in pieces of this size, on later connections; it takes Capability.ADDRESSES."""
 
     def site(
         self, answers: Mapping[str, Answer] | Sequence[Answer], host: str = "localhost", port: int = 0
