@@ -176,7 +176,7 @@ class AsyncioWorld:
     async def reach(self, server: Any, address: str | None = None) -> Peer:
         host = "::1" if address is not None and ":" in address else "localhost"
         port = parse_uri(server).port if isinstance(server, str) else port_of(server)
-        from_there = {} if address is None else {"local_addr": (address, 0)}
+        from_there: dict[str, Any] = {} if address is None else {"local_addr": (address, 0)}
         return FramePeer(RawPeer(await self.loop.network.open(host, port, **from_there)), masks=True)
 
     def connect(self, uri: str, **options: Any) -> connect:

@@ -17,7 +17,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast
 
 from _kit import VirtualLoop, idle, run_virtual
 from websockets.protocol import Side
@@ -53,7 +53,7 @@ def plain(items: AsyncIterator[_T]) -> Iterator[_T]:
     """Iterate over the items of an asynchronous iterator that never suspends."""
     while True:
         try:
-            item = trampoline(items.__anext__())  # type: ignore[arg-type]
+            item = trampoline(cast("Coroutine[Any, Any, _T]", items.__anext__()))
         except StopAsyncIteration:
             return
         yield item
@@ -326,7 +326,7 @@ class ThreadWorld:
         return _do(_Running[_T], self._loop, lambda: trampoline(function(*args, **kwargs)))
 
     def gate(self) -> Gate:
-        return _Wrapped(self._there.gate(), "wait", "open")  # type: ignore[return-value]
+        return _Wrapped(self._there.gate(), "wait", "open")
 
     def source(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         return plain(items)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from _kit.site import Asked
 from _kit.wire import Row
@@ -306,7 +306,7 @@ class World(Protocol):
     caller: str
     room: int
     client: Any
-    lacks: Mapping[Capability, str]
+    lacks: ClassVar[Mapping[Capability, str]]
 
     # Time.
 

@@ -310,4 +310,4 @@ async def test_numbers_of_a_server(world: World) -> None:
         assert before.open == 2
         assert dataclasses.asdict(after)["refused"] == {"client gone": 1}
         with pytest.raises(dataclasses.FrozenInstanceError):
-            after.open = 5  # type: ignore[misc]
+            after.open = 5

@@ -333,7 +333,7 @@ async def test_giving_up_while_reading_is_paused(world: World, side: Side) -> No
         assert not world.is_reading(connection)
         start = world.now()
         with pytest.raises(TypeError):
-            await connection.send(["first", 2])  # type: ignore[list-item]
+            await connection.send(["first", 2])
         assert (await peer.frame()).payload == b"first"
         await peer.expect_close(1011, "error in fragmented message")
         await peer.finish(1011)

@@ -218,7 +218,7 @@ async def test_the_end_of_a_peer_is_seen_while_reading_is_paused(world: World, s
         if how == "close":
             await peer.finish(1000)
         else:
-            getattr(peer.raw, how)()
+            peer.eof() if how == "eof" else peer.reset()
         await connection.wait_closed()
         assert world.now() - start <= 20.1
         assert connection.close_code == (1000 if how == "close" else 1006)

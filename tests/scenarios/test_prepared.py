@@ -73,7 +73,7 @@ async def test_one_encoding_for_each_kind_of_connection(world: World) -> None:
         world.pair() as (other_client, other),
         world.pair(client={"compression": None}) as (plain_client, plain),
     ):
-        other.protocol.extensions[0].local_max_window_bits = 9  # type: ignore[attr-defined]
+        other.protocol.extensions[0].local_max_window_bits = 9
         for _ in range(3):
             for sender, receiver in ((server, client), (other, other_client), (plain, plain_client)):
                 await sender.send(message)

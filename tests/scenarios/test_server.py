@@ -181,7 +181,7 @@ async def test_names_that_the_server_answers_to(world: World) -> None:
 async def test_page_beside_the_connections(world: World) -> None:
     page = b"<!doctype html><p>Hello!"
 
-    def process_request(connection: Any, request: Request) -> Response | None:
+    def process_request(connection: Any, request: Request) -> Any:
         if request.path == "/":
             return connection.respond(200, page, headers={"Content-Type": "text/html; charset=utf-8"})
         return connection.respond(200, page) if request.path == "/raw" else None
@@ -236,7 +236,7 @@ async def test_server_header(world: World, options: Any, expected: list[str] | N
 # --------------------------------------------------------------------------------------------------------------- hooks
 
 
-def forbid(connection: Any, request: Request) -> Response:
+def forbid(connection: Any, request: Request) -> Any:
     return connection.respond(HTTPStatus.FORBIDDEN, f"no {request.path}\n")
 
 

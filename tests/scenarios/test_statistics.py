@@ -84,7 +84,7 @@ async def test_what_is_received(world: World, side: Side, max_queue: int) -> Non
 async def test_compression(world: World, takeover: bool) -> None:
     async with world.pair(server={"compression": "deflate"}) as (client, server):
         if not takeover:
-            server.protocol.extensions[0].local_no_context_takeover = True  # type: ignore[attr-defined]
+            server.protocol.extensions[0].local_no_context_takeover = True
         messages: list[Any] = ["a" * 5000, "é" * 5000, b"b" * 100_000, "short", ["frag" * 100, "ment"]]
         sizes = 5000 + 10_000 + 100_000 + 5 + 404
         for message in messages:
