@@ -26,9 +26,20 @@ from websockets.http11 import Request, Response
 from websockets.protocol import Side, State
 
 __all__ = [
-    "Answer", "Capability", "Client", "Connecting", "End", "Fragments", "Gate", "Listener", "Peer", "Running", "Server", "Site",
+    "Answer",
+    "Capability",
+    "Client",
+    "Connecting",
+    "End",
+    "Fragments",
+    "Gate",
+    "Listener",
+    "Peer",
+    "Running",
+    "Server",
+    "Site",
     "World",
-]  # fmt: skip
+]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
