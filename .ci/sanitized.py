@@ -50,10 +50,10 @@ def build(folder: Path, flags: list[str]) -> Path:
         flags: for gcc.
 
     Returns:
-        The folder with the sources of the twin.
+        The folder with the twin.
     """
     shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.egg-info", "__pycache__"))
-    accelerator = folder / "websockets" / "_accelerator"
+    accelerator = folder / "websockets" / "_codec"
     target = accelerator / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = f"-I{sysconfig.get_path('include')}"
     warnings = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Werror"]
@@ -64,7 +64,7 @@ def build(folder: Path, flags: list[str]) -> Path:
         *flags,
         *warnings,
         include,
-        *map(str, accelerator.glob("*.c")),
+        *map(str, sorted(folder.rglob("*.c"))),
         "-o",
         str(target),
     ]
@@ -93,7 +93,7 @@ def main() -> int:
     }
     print(
         subprocess.run(
-            [sys.executable, "-c", "from websockets._accelerator import _native; print(_native.__file__)"],
+            [sys.executable, "-c", "from websockets._codec import _native; print(_native.__file__)"],
             env=environment,
             check=True,
             capture_output=True,

@@ -11,7 +11,7 @@ import pytest
 
 from _kit import RawPeer, VirtualLoop, idle, request, virtual
 from _kit.asking import ask, reach
-from websockets import _capacity
+from websockets._rules import capacity as _capacity
 from websockets.asyncio.server import Server, ServerConnection, ServerStatistics, serve, unix_serve
 from websockets.http11 import Request
 from websockets.legacy.server import WebSocketServerProtocol

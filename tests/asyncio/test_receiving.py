@@ -9,7 +9,7 @@ import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
-from websockets.asyncio._readable import BURST
+from websockets.asyncio._fastpath._readable import BURST
 from websockets.exceptions import ConcurrencyError
 from websockets.protocol import Side
 from websockets.testing import connected_pair

@@ -12,7 +12,7 @@ from _kit import request, wire
 from scenarios._serving import ask, enter, knock
 from scenarios._world import Peer, Server, World
 from scenarios._worlds import in_every_world
-from websockets._statistics import ServerStatistics
+from websockets import ServerStatistics
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 

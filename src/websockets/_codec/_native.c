@@ -1,0 +1,150 @@
+/* The module: puts the parts together, and looks up once what they need.
+
+   May know: that there are parts.
+   Must not know: what they do. */
+
+#include "_native.h"
+
+static struct PyModuleDef definition;
+
+State *
+native_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+State *
+native_state_of(PyObject *object)
+{
+    /* This can't fail: the class, or a base of it, is one of this module, and keeps the module alive. */
+    return PyModule_GetState(PyType_GetModuleByDef(Py_TYPE(object), &definition));
+}
+
+int
+native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place)
+{
+    *place = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *place == NULL ? -1 : PyModule_AddType(module, *place);
+}
+
+static int
+add_names(State *state)
+{
+    struct {
+        PyObject **place;
+        const char *name;
+    } names[] = {
+        {&state->name_write, "write"},
+        {&state->name_is_closing, "is_closing"},
+        {&state->name_call_soon, "call_soon"},
+        {&state->name_context, "context"},
+        {&state->name_close, "close"},
+        {&state->name_throw, "throw"},
+        {&state->name_uncork, "_uncork"},
+        {&state->name_receive_rest, "_receive_rest"},
+        {&state->name_data_received, "data_received"},
+        {&state->name_pause_if_full, "_pause_if_full"},
+        {&state->name_drained, "_drained"},
+        {&state->name_receive_slowly, "_receive_slowly"},
+        {&state->name_write_pieces, "_write_pieces"},
+        {&state->name_receive_data, "_receive_data"},
+        {&state->name_hold_rest, "_hold_rest"},
+        {&state->name_write_error, "_write_error"},
+        {&state->name_buffer, "_buffer"},
+        {&state->name_closing, "_closing"},
+        {&state->name_empty_waiter, "_empty_waiter"},
+        {&state->name_eof, "_eof"},
+        {&state->name_writelines, "writelines"},
+        {&state->name_abort, "abort"},
+        {&state->name_run_until_complete, "run_until_complete"},
+    };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        *names[i].place = PyUnicode_InternFromString(names[i].name);
+        if (*names[i].place == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+fill_module(PyObject *module)
+{
+    int (*const parts[])(PyObject *, State *) = {
+        codec_add_masks,     codec_add_frames,    codec_add_queue,      codec_add_decoder,
+        fastpath_add_buffer, fastpath_add_waiter, fastpath_add_receive, fastpath_add_descriptor,
+        fastpath_add_connection,
+    };
+    State *state = native_state(module);
+
+    state->os = PyImport_ImportModule("os");
+    if (state->os == NULL || add_names(state) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        if (parts[i](module, state) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* All members of the state are references, so it can be walked like an array of them. */
+#define REFERENCES (sizeof(State) / sizeof(PyObject *))
+
+static int
+traverse_module(PyObject *module, visitproc visit, void *arg)
+{
+    PyObject **references = PyModule_GetState(module);
+
+    for (size_t i = 0; references != NULL && i < REFERENCES; i++) {
+        Py_VISIT(references[i]);
+    }
+    return 0;
+}
+
+static int
+clear_module(PyObject *module)
+{
+    PyObject **references = PyModule_GetState(module);
+
+    for (size_t i = 0; references != NULL && i < REFERENCES; i++) {
+        Py_CLEAR(references[i]);
+    }
+    return 0;
+}
+
+static void
+free_module(void *module)
+{
+    clear_module(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, fill_module},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "websockets._codec._native",
+    .m_doc = "The compiled twin of the accelerator.",
+    .m_size = sizeof(State),
+    .m_slots = module_slots,
+    .m_traverse = traverse_module,
+    .m_clear = clear_module,
+    .m_free = free_module,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,43 @@
+from typing import Any
+
+from websockets.asyncio._fastpath._readable import Messages as Messages
+from websockets.asyncio._fastpath._readable import Pump as Pump
+from websockets.asyncio._fastpath._readable import Waiter as Waiter
+
+from ._python import Buffer, Encoded, Queue, SendingHalf
+
+__all__ = [
+    "Encoded",
+    "FrameDecoder",
+    "Messages",
+    "Pump",
+    "Queue",
+    "SendingHalf",
+    "Waiter",
+    "apply_mask",
+    "build_frame",
+    "build_header",
+    "forget_masks",
+    "new_mask",
+    "read_buffer",
+]
+
+class FrameDecoder:
+    failure: tuple[Any, ...] | None
+    ended: bool
+    heard: bool
+    max_fragment: int
+    max_message: int
+    messages: int
+    payload_bytes: int
+    @property
+    def under_way(self) -> bool: ...
+    def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None: ...
+    def feed(self, data: Buffer, /) -> list[Any]: ...
+
+def apply_mask(data: Buffer, mask: bytes, /) -> bytes: ...
+def build_frame(head: int, payload: Buffer, mask: bytes | None, /) -> bytes: ...
+def build_header(head: int, size: int, /) -> bytes: ...
+def new_mask() -> bytes: ...
+def forget_masks() -> None: ...
+def read_buffer(size: int, /) -> memoryview: ...

@@ -1,0 +1,55 @@
+"""Messages whose payloads extensions decode: what the decoder of frames can't know of them.
+
+May know: frames, UTF-8, their account so far. Must not know: which extensions there are, and what they do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._codec import FrameDecoder, build_frame
+from ..extensions._deflate import FIN, RSV1
+from ..typing import Data
+from .failures import InvalidText
+
+__all__ = ["Account"]
+
+_TEXT: Final = 0x1
+
+
+class Account:
+    """The account of an incoming message whose payload only extensions can read: the decoder can't keep it."""
+
+    __slots__ = ("checker", "opcode", "size")
+
+    def __init__(self) -> None:
+        self.opcode = 0  # of the message, and RSV1
+        self.size = 0  # of its fragments so far
+        self.checker: FrameDecoder | None = None
+
+    def check(self, head: int, payload: bytes, decode: bool) -> Data:
+        """Count a decoded payload; check it if it is text (RFC 6455 section 8.1).
+
+        Parameters:
+            head: first byte of its frame.
+            payload: the payload.
+            decode: whether to return the text of a message in one frame as a ``str``.
+
+        Raises:
+            InvalidText: what there is of a message in fragments isn't UTF-8.
+            UnicodeDecodeError: a message in one frame isn't.
+        """
+        final = head >= FIN
+        self.size = 0 if final else self.size + len(payload)
+        if self.opcode & 0x0F != _TEXT:
+            return payload
+        if final and head & 0x0F:
+            text = payload.decode()
+            return text if decode else payload
+        if head & 0x0F or self.checker is None:
+            # A decoder of plain frames knows how to check text in pieces.
+            self.checker = FrameDecoder(False, 0, -1, -1, False)
+        self.checker.feed(build_frame(head & ~RSV1, payload, None))
+        if self.checker.failure is not None:
+            raise InvalidText(self.checker.failure[1])
+        return payload

@@ -1,0 +1,351 @@
+"""Which options there are, what each may be, and who takes it: one table for all front-ends.
+
+May know: names of options and of what takes them, checks of values. Must not know: what an option is good for, how
+options depend on each other, front-ends.
+
+To add an option, add a row to :data:`OPTIONS`: its name; who takes it; the default; a check, from ``_checks`` or a new
+one there; and what is allowed, in words that go on after "must be". The page about options is made from the table by
+``python docs/make_options.py --write``, and ``tests/core/test_options.py`` holds defaults to the signatures. Whoever
+takes an option calls :func:`check_all`, or :func:`check` for one alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import operator
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Final, NamedTuple
+
+from ..http11 import SERVER, USER_AGENT
+from . import option_checks as c
+from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
+
+__all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
+
+# Who takes options: functions and classes of the front-ends...
+CONNECT: Final = "connect"
+SERVE: Final = "serve"
+CONNECTION: Final = "Connection"
+CLIENT_PROTOCOL: Final = "ClientProtocol"
+SERVER_PROTOCOL: Final = "ServerProtocol"
+LEGACY_CONNECT: Final = "legacy connect"
+LEGACY_SERVE: Final = "legacy serve"
+LEGACY_CONNECTION: Final = "legacy connection"
+CLOSE: Final = "close"
+BROADCAST: Final = "broadcast"
+ROUTE: Final = "route"
+RUN: Final = "a server that runs the handler"
+BASIC_AUTH: Final = "basic_auth"
+LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
+# ...and, behind them, methods of event loops.
+TCP_CLIENT: Final = "create_connection"
+TCP_SERVER: Final = "create_server"
+UNIX_CLIENT: Final = "create_unix_connection"
+UNIX_SERVER: Final = "create_unix_server"
+
+CLIENTS: Final = (CONNECT, LEGACY_CONNECT)
+SERVERS: Final = (SERVE, LEGACY_SERVE)
+ALL: Final = (*CLIENTS, *SERVERS)
+CONNECTIONS: Final = (CONNECTION, LEGACY_CONNECTION)
+CLIENT_LOOPS: Final = (TCP_CLIENT, UNIX_CLIENT)
+SERVER_LOOPS: Final = (TCP_SERVER, UNIX_SERVER)
+
+# Without a default: it must be given, or the loop has its own.
+REQUIRED: Final = object()
+UNSET: Final = object()
+
+# Words for what several options may be.
+SECONDS = "a number of seconds, 0 or more"
+LIMIT = f"{SECONDS}, or None for no limit"
+FUNCTION = "a function, or None"
+HEADER = "a str that can stand in a header, or None to leave it out"
+FLAG = "True or False"
+FLAG_OR_NONE = "True, False or None"
+
+
+class Option(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        name: name of the option.
+        takers: who takes it.
+        default: its default; REQUIRED or UNSET if there is none.
+        check: takes a value, gives the one to use, or raises :exc:`~websockets._rules.option_checks.Unfit`.
+        allowed: what it may be, in words.
+        secret: whether its value may have a password in it, and so is not for errors.
+    """
+
+    name: str
+    takers: tuple[str, ...]
+    default: Any
+    check: Check
+    allowed: str
+    secret: bool = False
+
+    def checked(self, value: Any) -> Any:
+        """The value to use.
+
+        Raises:
+            TypeError: it has a wrong type.
+            ValueError: it is none of those that are allowed.
+        """
+        try:
+            return self.check(value)
+        except Unfit as unfit:
+            raise self._error(unfit, value) from None
+
+    def _error(self, unfit: Unfit, value: Any) -> Exception:
+        given = "" if self.secret else f", not {shown(value)}"
+        text = f"{self.name} must be {self.allowed}{given}"
+        if unfit.why:
+            text = f"{text}: {unfit.why}"
+        return unfit.kind(text) if unfit.header is None else UnfitHeader(*unfit.header, text)
+
+
+# fmt: off
+OPTIONS: Final = (
+    # Where to.
+    Option("uri", CLIENTS, REQUIRED, c.anything, "the URI of a server: a str"),
+    # Where process_request may answer all requests, a handler may be there for show.
+    Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
+    Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
+    Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
+    Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
+    Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
+    Option("host", SERVERS, None, optional(c.hosts_to_listen_on),
+           "a host, several of them, or None for all interfaces"),
+    Option("port", (TCP_CLIENT,), UNSET, optional(c.port), "a port from 0 to 65535"),
+    Option("port", SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
+    Option("path", (UNIX_CLIENT, UNIX_SERVER), None, optional(c.path), "the path of a Unix socket, or None"),
+    Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.sock), "a socket, or None"),
+    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, c.flag, FLAG),
+    Option("proxy", (CONNECT,), True, c.anything,
+           "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
+    Option("proxy", (LEGACY_CONNECT,), None, c.anything,
+           "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
+
+    # The opening handshake.
+    Option("origin", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.text("Origin")), HEADER),
+    Option("origins", (SERVE,), None, optional(c.origins_of_browsers),
+           "a list of origins as browsers send them, compiled patterns and None, or None for any"),
+    Option("origins", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.origins),
+           "a list of origins, compiled patterns and None, or None for any"),
+    Option("hosts", (SERVE, SERVER_PROTOCOL), None, optional(c.host_names),
+           "a list of names and compiled patterns, or None for any"),
+    Option("extensions", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.factories(c.OFFERS)),
+           "a list of factories of extensions for clients, or None"),
+    Option("extensions", (*SERVERS, SERVER_PROTOCOL), None, optional(c.factories(c.ACCEPTS)),
+           "a list of factories of extensions for servers, or None"),
+    Option("compression", ALL, "deflate", optional(c.compression), '"deflate", or None for none'),
+    Option("subprotocols", ALL, None, optional(c.subprotocols), "a list of names, or None"),
+    Option("subprotocols", (CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols_of_protocol),
+           "a list of names, or None"),
+    Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),
+           "a function that isn't async, or None"),
+    Option("additional_headers", (CONNECT,), None, optional(c.headers),
+           "headers that can be sent, as a mapping or as pairs, or None", secret=True),
+    Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
+           "headers that can be sent, as a mapping or as pairs, or None", secret=True),
+    Option("extra_headers", (LEGACY_SERVE,), None, optional(c.headers_or_function),
+           "headers that can be sent, as a mapping or as pairs, a function that makes them, or None", secret=True),
+    Option("user_agent_header", CLIENTS, USER_AGENT, optional(c.user_agent), HEADER),
+    Option("server_header", SERVERS, SERVER, optional(c.text("Server")), HEADER),
+    Option("process_request", SERVERS, None, optional(c.function), FUNCTION),
+    Option("process_response", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("open_timeout", CLIENTS, 10, optional(c.seconds), LIMIT),
+    Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
+           "a positive number of seconds, or None for no limit"),
+
+    # The life of a connection.
+    Option("ping_interval", ALL, 20, optional(c.positive_seconds),
+           "a positive number of seconds, or None for no keepalive"),
+    # Servers that make connections by themselves pass on 0, as uvicorn's do.
+    Option("ping_interval", CONNECTIONS, 20, optional(c.seconds), f"{SECONDS}, or None for no keepalive"),
+    Option("ping_timeout", (*ALL, *CONNECTIONS), 20, optional(c.seconds), LIMIT),
+    Option("close_timeout", (CONNECT, SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
+    Option("close_timeout", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), None, optional(c.seconds),
+           f"{SECONDS}, or None for 10"),
+    Option("idle_timeout", (CONNECT, SERVE, *CONNECTIONS), None, optional(strict(c.positive_seconds)),
+           "a positive number of seconds, or None for no limit"),
+    Option("max_size", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), 2**20, optional(c.sizes),
+           "a number of bytes, 0 or more, a pair of such for a message and a fragment, or None for no limit"),
+    Option("max_queue", (CONNECT, SERVE, CONNECTION), 16, optional(c.marks),
+           "a number of frames, 0 or more, a pair of such, or None for no limit"),
+    Option("max_queue", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**5, optional(c.marks),
+           "a number of frames, 0 or more, a pair of such, or None for no limit"),
+    Option("write_limit", (CONNECT, SERVE, CONNECTION), 2**15, c.marks,
+           "a number of bytes, 0 or more, or a pair of such"),
+    Option("write_limit", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**16, c.marks,
+           "a number of bytes, 0 or more, or a pair of such"),
+    Option("read_limit", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**16, c.size,
+           "a number of bytes, 0 or more"),
+    Option("logger", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.logger),
+           "a logger, or None"),
+    Option("create_connection", (CONNECT, SERVE), None, optional(c.plain_function),
+           "a class or a function that makes connections, or None"),
+    Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
+           "a class or a function that makes connections, or None"),
+    Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
+
+    # Connecting again; how many connections a server has; how it ends; who gets a broadcast.
+    Option("process_exception", (CONNECT,), UNSET, optional(c.plain_function),
+           "a function that isn't async, or None for the usual one"),
+    Option("reconnect_delays", (CONNECT,), UNSET, optional(c.plain_function),
+           "a function that isn't async, or None for the usual one"),
+    Option("max_connections", (SERVE,), None, optional(strict(c.at_least_one)),
+           "a whole number, 1 or more, or None for no limit"),
+    Option("max_connections_per_host", (SERVE,), None, optional(strict(c.at_least_one)),
+           "a whole number, 1 or more, or None for no limit"),
+    Option("proxy_protocol", (SERVE,), None, optional(c.proxies),
+           'a list of addresses and networks of proxies, and "unix:", or None'),
+    Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
+    Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
+
+    # Choosing the handler, and who may connect.
+    Option("url_map", (ROUTE,), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
+    Option("server_name", (ROUTE,), None, optional(c.string), "a host and perhaps a port: a str, or None"),
+    Option("ssl", (ROUTE,), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
+    Option("create_router", (ROUTE,), None, optional(c.plain_function), "a class of routers, or None"),
+    Option("process_request", (ROUTE,), None, optional(c.function), FUNCTION),
+    Option("realm", (BASIC_AUTH,), "", c.string, "a str"),
+    Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
+    Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
+
+    # What goes on to the loop.
+    Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
+    Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
+           "the name in the certificate of the server: a str"),
+    Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
+           "a positive number of seconds, or None"),
+    Option("ssl_shutdown_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
+           "a positive number of seconds, or None"),
+    Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
+           "an ssl.SSLContext, True for the usual one, or None"),
+    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
+           "the name in the certificate of the proxy: a str"),
+    Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
+           "a positive number of seconds, or None"),
+    Option("proxy_ssl_shutdown_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
+           "a positive number of seconds, or None"),
+    Option("local_addr", (TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("family", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
+    Option("proto", (TCP_CLIENT,), UNSET, c.whole, "a whole number"),
+    Option("flags", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
+    Option("happy_eyeballs_delay", (TCP_CLIENT,), UNSET, optional(c.seconds),
+           "a number of seconds, 0 or more, or None"),
+    Option("interleave", (TCP_CLIENT,), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
+    Option("all_errors", (TCP_CLIENT,), UNSET, c.flag, FLAG),
+    Option("backlog", SERVER_LOOPS, UNSET, c.whole, "a whole number"),
+    Option("reuse_address", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("reuse_port", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("keep_alive", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("start_serving", SERVER_LOOPS, UNSET, c.flag, FLAG),
+    Option("cleanup_socket", (UNIX_SERVER,), UNSET, c.flag, FLAG),
+)
+# fmt: on
+
+# Names that programs use for other libraries or earlier releases, and that don't resemble those of today.
+KNOWN_AS: Final = {
+    "header": "additional_headers",
+    "headers": "additional_headers",
+    "ssl_context": "ssl",
+    "sslopt": "ssl",
+    "timeout": "open_timeout",
+}
+
+# Options of releases before 14.0 that nothing stands for.
+GONE: Final = {
+    "loop": "a connection belongs to the event loop that runs",
+    "read_limit": "reads of all connections share a buffer",
+    "legacy_recv": "recv() raises ConnectionClosed",
+    "extra_headers": "process_response may add headers to a response",
+}
+
+
+@functools.lru_cache(maxsize=64)
+def table(*takers: str) -> Mapping[str, Option]:
+    """The rows of whoever is named, by the names of their options."""
+    return {option.name: option for option in OPTIONS if not set(takers).isdisjoint(option.takers)}
+
+
+def check(name: str, value: Any, taker: str = CONNECTION) -> Any:
+    """Check one option.
+
+    Parameters:
+        name: its name.
+        value: what was given.
+        taker: who takes it.
+
+    Returns:
+        The value to use.
+
+    Raises:
+        TypeError: it has a wrong type.
+        ValueError: it is none of those that are allowed.
+    """
+    return table(taker)[name].checked(value)
+
+
+def check_all(given: MutableMapping[str, Any], *takers: str) -> None:
+    """Check all options among what was given, and put the values to use in their place.
+
+    Parameters:
+        given: parameters by their names; what is in no row stays as it is.
+        takers: who takes them.
+
+    Raises:
+        TypeError: one has a wrong type.
+        ValueError: one is none of those that are allowed.
+    """
+    options, defaults, values_of = _rows(*takers)
+    try:
+        values = values_of(given)
+    except KeyError:
+        values = tuple(given.get(option.name, option.default) for option in options)
+    for option, default, value in zip(options, defaults, values, strict=True):
+        # Nearly all are the default, often the same object.
+        if value is not default and (type(value) is not int or value != default):
+            given[option.name] = option.checked(value)
+
+
+@functools.lru_cache(maxsize=64)
+def _rows(*takers: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Rows with something to check, of which there are several, their defaults, and what finds their values."""
+    options = [option for option in table(*takers).values() if option.check is not c.anything]
+    return options, [option.default for option in options], operator.itemgetter(*(option.name for option in options))
+
+
+def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: str) -> None:
+    """Check keyword arguments that go on to the event loop, and put the values to use in their place.
+
+    Parameters:
+        who: the function that was called.
+        given: its keyword arguments.
+        taker: the same function, as the table names it.
+        loop: the method of the loop.
+
+    Raises:
+        TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
+        ValueError: one is none of those that are allowed.
+    """
+    if not given:
+        return
+    ours, passed_on = table(taker), table(loop)
+    for name in given:
+        option = passed_on.get(name) or ours.get(name)
+        if option is None:
+            raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{_hint(name, {**ours, **passed_on})}")
+        given[name] = option.checked(given[name])
+
+
+def _hint(name: str, known: Mapping[str, Option]) -> str:
+    """What may have been meant by a name."""
+    if name in GONE:
+        return f": {GONE[name]}"
+    meant = KNOWN_AS.get(name)
+    if meant not in known:
+        meant = next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    return "" if meant is None else f"; did you mean {meant}?"

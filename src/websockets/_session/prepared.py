@@ -1,0 +1,117 @@
+"""A message that is encoded once and sent to many (RFC 6455 section 5, RFC 7692 section 7.2.1).
+
+May know: how a protocol makes a frame, and which protocols make the same one. Must not know: who the many are, or how
+the frame reaches them.
+
+Frames of a server aren't masked, so one will do for all connections that encode alike. A message that is compressed
+alone, without regard to what came before it, can be inflated by any peer whose window is large enough.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .._codec import Encoded, build_frame, new_mask
+from .._rules.lifecycle import Side
+from .._rules.messages import encode_message
+from ..extensions._deflate import FIN
+from ..extensions.permessage_deflate import PerMessageDeflate
+from ..protocol import Protocol
+from ..typing import BytesLike, DataLike
+
+__all__ = ["PreparedMessage", "prepare"]
+
+
+class PreparedMessage(Encoded):
+    """A message for several connections, which encode and compress it once.
+
+    ``send()`` and ``broadcast()`` take it as a message. With compression, each message is then compressed without
+    regard to those before it, and so is the next one on the connection: that takes more bytes, and less time.
+
+    Parameters:
+        data: a ``str``, sent as text, or bytes, sent as binary.
+        text: True to send bytes as text, False to send a ``str`` as binary.
+
+    Raises:
+        TypeError: ``data`` is neither.
+    """
+
+    __slots__ = ("_alone_from", "_compressed", "_opcode", "_payload")
+
+    def __init__(self, data: DataLike, *, text: bool | None = None) -> None:
+        encoded = encode_message(data, text)
+        if encoded is None:
+            raise TypeError("data must be str or bytes")
+        self._opcode, payload = encoded
+        # What may be changed may not be shared.
+        self._payload: BytesLike = bytes(payload)
+        self._size = len(payload)
+        # Size below which a connection with context takeover compresses the message for itself: then it may refer to
+        # the messages before it.
+        self._alone_from = 0
+        self._plain = None
+        self._compressed: dict[object, tuple[int, BytesLike, bytes]] = {}
+
+    def __repr__(self) -> str:
+        kind = "text" if self._opcode == 1 else "binary"
+        return f"<PreparedMessage: {kind}, {self._size} bytes>"
+
+    def _frame(self, protocol: Protocol, compress: bool | None = None) -> bytes:
+        """The frame for a connection, which must be sent.
+
+        Parameters:
+            protocol: the connection.
+            compress: whether to compress it; None to go by the threshold of the connection.
+
+        Raises:
+            ProtocolError: a fragmented message is under way.
+            InvalidState: the connection isn't open.
+        """
+        if protocol.extensions and protocol._deflate is None:
+            protocol._find_deflate()
+        deflate = protocol._deflate
+        if protocol.debug or (deflate is None and protocol.extensions):
+            return protocol._frame_message(self._opcode, self._payload, compress)
+        if deflate is not None and deflate._compresses(self._size, compress):
+            return self._compressed_frame(protocol, deflate)
+        if protocol.side is Side.CLIENT:
+            return protocol._frame_message(self._opcode, self._payload, compress)
+        protocol._check_sending()
+        if self._plain is None:
+            self._plain = build_frame(self._opcode | FIN, self._payload, None)
+        return self._plain
+
+    def _compressed_frame(self, protocol: Protocol, deflate: PerMessageDeflate) -> bytes:
+        if self._size < self._alone_from and not deflate.local_no_context_takeover:
+            return protocol._frame_message(self._opcode, self._payload, True)
+        protocol._check_sending()
+        made = self._compressed.get(deflate._kind)
+        if made is None:
+            head, payload = deflate._pack_alone(self._opcode | FIN, self._payload)
+            made = self._compressed[deflate._kind] = head, payload, build_frame(head, payload, None)
+        deflate._start_anew()
+        head, payload, frame = made
+        return build_frame(head, payload, new_mask()) if protocol.side is Side.CLIENT else frame
+
+
+def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -> PreparedMessage | None:
+    """What a user wants to send, as a message to be sent; None if it isn't given in one piece.
+
+    Parameters:
+        message: what the user wants to send.
+        text: whether to send it as text; None to go by its type.
+        alone_from: size below which connections with context takeover compress it each for itself, unless the user has
+            prepared it.
+
+    Raises:
+        TypeError: ``text`` is given for a message that is prepared.
+    """
+    if isinstance(message, PreparedMessage):
+        if text is not None:
+            raise TypeError("text must be given to PreparedMessage, not with it")
+        return message
+    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+        return None
+    prepared = PreparedMessage(message, text=text)
+    prepared._alone_from = alone_from
+    return prepared

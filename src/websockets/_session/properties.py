@@ -1,0 +1,209 @@
+"""The members of a connection that do not wait, the same for every front-end.
+
+May know: the session and its protocol. Must not know: how waiting is done; where addresses come from is asked of the
+front-end.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from .._rules.lifecycle import State
+from .._rules.option_table import check
+from .._rules.statistics import NOTHING, Statistics
+from ..http11 import Request, Response
+from ..typing import LoggerLike, Subprotocol
+
+if TYPE_CHECKING:
+    from ..exceptions import ConnectionClosed
+    from ..protocol import Protocol
+    from .session import Session
+
+__all__ = ["Face", "assignable"]
+
+
+T = TypeVar("T")
+
+
+class assignable(Generic[T]):
+    """A property which an object may have for itself: what a program assigns comes first, and nobody else looks at it.
+
+    Parameters:
+        fget: the method that gets it.
+    """
+
+    def __init__(self, fget: Callable[[Any], T]) -> None:
+        self.fget = fget
+        self.__doc__ = fget.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self | T:
+        return self if instance is None else self.fget(instance)
+
+
+class Face:
+    """What users may ask of a connection at any time, and the times that they may change; nothing here waits."""
+
+    if TYPE_CHECKING:
+        protocol: Protocol
+        _session: Session
+        _logger: LoggerLike | None
+        _bytes_received: int
+        _bytes_sent: int
+        _messages_sent: int
+        _payload_sent: int
+        _saved_sent: int
+
+        def _address(self, name: str) -> Any: ...
+        def _set_time(self, name: str, seconds: float | None) -> None: ...
+
+    @assignable
+    def id(self) -> uuid.UUID:
+        """Unique identifier of the connection, for logs."""
+        return self.protocol.id
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where the connection logs; its records carry the connection as ``record.websocket``."""
+        if self._logger is None:
+            # A weak reference: an adapter that refers to the connection that refers to it would outlive both.
+            self._logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
+        return self._logger
+
+    @logger.setter
+    def logger(self, logger: LoggerLike) -> None:
+        self._logger = logger
+
+    @assignable
+    def request(self) -> Request | None:
+        """The request of the opening handshake; None before there is one."""
+        return self._session.request
+
+    @assignable
+    def response(self) -> Response | None:
+        """The response of the opening handshake; None before there is one."""
+        return self._session.response
+
+    @assignable
+    def latency(self) -> float:
+        """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
+        return self._session.latency
+
+    @assignable
+    def statistics(self) -> Statistics:
+        """What was sent and received until now; a snapshot."""
+        return self._counted()
+
+    def _counted(self) -> Statistics:
+        protocol = self.protocol
+        tally, decoder = protocol._tally or NOTHING, protocol._decoder
+        messages, encoded = protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
+        sent = self._payload_sent + tally.payload_sent
+        return Statistics(
+            messages_sent=self._messages_sent + tally.messages_sent,
+            messages_received=messages,
+            payload_sent=sent + self._saved_sent + tally.saved_sent,
+            payload_received=encoded + tally.expanded,
+            encoded_sent=sent,
+            encoded_received=encoded,
+            bytes_sent=self._bytes_sent,
+            bytes_received=self._bytes_received,
+            pings_sent=tally.pings_sent,
+            pings_received=tally.pings_received,
+            latency=self._session.latency,
+            skipped=tally.skipped,
+        )
+
+    @property
+    def local_address(self) -> Any:
+        """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket.
+
+        It stays what it was when the connection is over.
+        """
+        return self._end("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """Address of the other end, as :attr:`local_address`; behind a proxy in ``proxy_protocol``, of the client."""
+        return self._end("peername")
+
+    def _end(self, name: str) -> Any:
+        """An address that a proxy told, or that of the connection itself."""
+        told = getattr(self._session.proxied, name, None)
+        return self._address(name) if told is None else told
+
+    @property
+    def state(self) -> State:
+        """State of the connection (RFC 6455 sections 4.1 and 7.1)."""
+        return self.protocol.state
+
+    @property
+    def subprotocol(self) -> Subprotocol | None:
+        """Subprotocol negotiated in the opening handshake, None if there is none (RFC 6455 section 1.9)."""
+        return self.protocol.subprotocol
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code received; 1005 for an empty Close, 1006 for none at all, None until the connection is closed.
+
+        RFC 6455 section 7.1.5.
+        """
+        return self.protocol.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
+        return self.protocol.close_reason
+
+    @property
+    def ping_interval(self) -> float | None:
+        """Seconds between keepalive pings, None for no keepalive. When it is set, the next ping is due that much later.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_interval
+
+    @ping_interval.setter
+    def ping_interval(self, seconds: float | None) -> None:
+        self._set_time("ping_interval", check("ping_interval", seconds))
+
+    @property
+    def ping_timeout(self) -> float | None:
+        """Seconds to wait for a sign of life after a keepalive ping, None to never give up. It may be set at any time.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.ping_timeout
+
+    @ping_timeout.setter
+    def ping_timeout(self, seconds: float | None) -> None:
+        self._set_time("ping_timeout", check("ping_timeout", seconds))
+
+    @property
+    def close_timeout(self) -> float | None:
+        """Seconds that closing may take, None for no limit. When it is set, it counts from the next :meth:`close` on.
+
+        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        """
+        return self._session.timing.close_timeout
+
+    @close_timeout.setter
+    def close_timeout(self, seconds: float | None) -> None:
+        self._set_time("close_timeout", check("close_timeout", seconds))
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """What whoever uses the connection after its end gets raised, with the cause chained; a new one each time.
+
+        Raises:
+            AssertionError: the connection isn't closed yet.
+        """
+        return self._session.close_exc()

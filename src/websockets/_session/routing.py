@@ -1,0 +1,159 @@
+"""Which handler a request is for, by a URL map of Werkzeug: without the waiting.
+
+May know: the target of a request, Werkzeug's answer, which response it calls for. Must not know: front-ends; what a
+connection is beyond making a response. Werkzeug is optional, and loaded when there is a map to route by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..http11 import Request, Response
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Map
+
+__all__ = ["Found", "Moved", "Refused", "Routes", "find", "require_werkzeug", "url_scheme"]
+
+
+class Found(NamedTuple):
+    """The endpoint of a rule that fits, and what it captured."""
+
+    handler: Any
+    arguments: Mapping[str, Any]
+
+
+class Moved(NamedTuple):
+    """The map knows a better URL for the same thing."""
+
+    url: str
+
+
+class Refused(NamedTuple):
+    """No rule fits: a status of HTTP, and the methods that rules of other methods allow."""
+
+    status: int
+    methods: str = ""
+
+
+def require_werkzeug(who: str) -> None:
+    """See to it that Werkzeug is there.
+
+    Parameters:
+        who: name of the function that needs it.
+
+    Raises:
+        ImportError: it isn't.
+    """
+    try:
+        import werkzeug.routing  # noqa: F401
+    except ImportError as exc:
+        raise ImportError(f"{who}() requires werkzeug") from exc
+
+
+def find(url_map: Map, server_name: str, scheme: str, target: str) -> Found | Moved | Refused:
+    """Look up the target of a request.
+
+    Parameters:
+        url_map: rules, whose endpoints are handlers.
+        server_name: host and port by which the client knows the server.
+        scheme: "ws" or "wss".
+        target: path and query.
+    """
+    from werkzeug.exceptions import HTTPException
+    from werkzeug.routing import RequestRedirect
+
+    path, _, query = target.partition("#")[0].partition("?")
+    try:
+        adapter = url_map.bind(server_name, url_scheme=scheme)
+        return Found(*adapter.match(path, query_args=query))
+    except RequestRedirect as exc:
+        return Moved(exc.new_url)
+    except HTTPException as exc:
+        if exc.code is None:
+            raise
+        # Only the refusal of a method says which ones are allowed.
+        return Refused(exc.code, ", ".join(sorted(getattr(exc, "valid_methods", None) or ())))
+
+
+def url_scheme(ssl: object) -> str:
+    """The scheme of URIs that lead to a server, from its ``ssl`` argument."""
+    return "ws" if ssl is None else "wss"
+
+
+class Routes:
+    """What the routers of all front-ends have in common: everything but running a handler.
+
+    Parameters:
+        url_map: rules, whose endpoints are handlers; they become rules for WebSocket.
+        server_name: host and port by which clients know the server; None to believe each request.
+        url_scheme: "ws" or "wss".
+    """
+
+    def __init__(self, url_map: Map, server_name: str | None = None, url_scheme: str = "ws") -> None:
+        self.url_map = url_map
+        self.server_name = server_name
+        self.url_scheme = url_scheme
+        for rule in url_map.iter_rules():
+            rule.websocket = True
+
+    def get_server_name(self, connection: Any, request: Request) -> str:
+        """Host and port by which the client knows the server. May be overridden.
+
+        Parameters:
+            connection: connection.
+            request: request.
+        """
+        return request.headers["Host"] if self.server_name is None else self.server_name
+
+    def redirect(self, connection: Any, url: str) -> Response:
+        """Make the response to a request for which the map knows a better URL. May be overridden.
+
+        Parameters:
+            connection: connection.
+            url: that URL.
+        """
+        response: Response = connection.respond(HTTPStatus.FOUND, f"Found at {url}")
+        response.headers["Location"] = url
+        return response
+
+    def not_found(self, connection: Any) -> Response:
+        """Make the response to a request that no rule fits. May be overridden.
+
+        Parameters:
+            connection: connection.
+        """
+        response: Response = connection.respond(HTTPStatus.NOT_FOUND, "Not Found")
+        return response
+
+    def route_request(self, connection: Any, request: Request) -> Response | None:
+        """Choose the handler of a connection; a ``process_request``. May be overridden.
+
+        Parameters:
+            connection: connection; it gets ``handler`` and ``handler_kwargs``.
+            request: request.
+
+        Returns:
+            None if there is a handler, else a response that says why not.
+        """
+        if len(request.headers.get_all("Host")) != 1:
+            # The opening handshake is going to refuse it, wherever it leads.
+            return None
+        found = find(self.url_map, self.get_server_name(connection, request), self.url_scheme, request.path)
+        if isinstance(found, Found):
+            connection.handler, connection.handler_kwargs = found
+            return None
+        if isinstance(found, Moved):
+            return self.redirect(connection, found.url)
+        if found.status == HTTPStatus.NOT_FOUND:
+            return self.not_found(connection)
+        return _refuse(connection, HTTPStatus(found.status), found.methods)
+
+
+def _refuse(connection: Any, status: HTTPStatus, methods: str) -> Response:
+    response: Response = connection.respond(status, status.phrase)
+    if methods:
+        response.headers["Allow"] = methods
+    return response

@@ -1,0 +1,616 @@
+"""HTTP/1.1 as far as the opening handshake needs it: RFC 9112, RFC 9110.
+
+May know: requests without a body and responses with one, as bytes and as values, and how long each may be.
+Must not know: what makes either an opening handshake, and what to answer to a bad one; how a body is taken apart.
+
+A parser is fed bytes as they come and returns a value once it is complete. It commits line by line and remembers how
+far it searched, so that input which arrives one byte at a time costs as much as in one piece. A whole head in the first
+piece, which is how it nearly always comes, is matched at once; whatever does not match goes line by line, where the
+first line in error tells what is wrong with it. Limits are checked before a line is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Generic, NoReturn, TypeVar
+
+from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
+from ..datastructures import TCHAR, Headers
+from ..exceptions import (
+    HeaderLineTooLong,
+    RequestLineTooLong,
+    SecurityError,
+    StatusLineTooLong,
+    TooManyHeaders,
+    printable,
+)
+from ..typing import BytesLike
+from ..uri import TARGET, split_target
+from ..version import version
+from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
+
+__all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
+
+# Bytes in a line, its CRLF included; headers in a request or response; bytes in the body of a response.
+MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
+MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
+MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
+
+# Of interim responses, before the final one: how many, and how many bytes all of them have.
+MAX_INTERIM = 16
+MAX_INTERIM_SIZE = 65_536
+
+_SOFTWARE = f"Python/{sys.version_info.major}.{sys.version_info.minor} websockets/{version}"
+
+# Empty means no header.
+USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _SOFTWARE)
+"""Default value of the ``User-Agent`` header: Python and this library with versions, or what the environment says."""
+SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
+"""Default value of the ``Server`` header, as :data:`USER_AGENT`."""
+
+# RFC 9112 section 5, RFC 9110 section 5.5:
+#   field-line  = field-name ":" OWS field-value OWS
+#   field-name  = token
+#   field-vchar = VCHAR / obs-text
+# No blank before the colon, no control character but the tab.
+FIELD_LINE = rf"{TCHAR}++:[\t -~\x80-\xff]*+"
+is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
+
+# RFC 9112 section 2.1:
+#   HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
+match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
+
+# RFC 9112 section 2.2: lines end in CRLF, and what may not stand alone is refused where it stands. A CR that ends the
+# input matches nothing, as it takes one more byte to tell.
+find_line_end = re.compile(rb"\r\n|[\x00-\x08\n-\x0c\x0e-\x1f\x7f]|\r(?=[^\n])").search
+
+# RFC 9112 section 3:
+#   request-line = method SP request-target SP HTTP-version
+#   method       = token
+is_request_line = re.compile(rf"({TCHAR}++) ({TARGET}) (HTTP/1\.[01])".encode()).fullmatch
+is_target = re.compile(TARGET.encode()).fullmatch
+HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
+
+# All of a request, as nearly every client sends it. Any other goes piece by piece through what stands above.
+match_usual_request = re.compile(rf"GET (/[!-~]*+) HTTP/1\.1\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
+
+# What may be sent: CONNECT names no path.
+is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullmatch
+
+# RFC 9112 section 4:
+#   status-line   = HTTP-version SP status-code SP [ reason-phrase ]
+#   status-code   = 3DIGIT
+#   reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )
+# The blank before a reason that is not there is often forgotten. A later version of HTTP/1 counts as the last one that
+# we know (RFC 9110 section 2.5), and a status that no class has is a refusal like any other (section 15).
+is_status_line = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
+is_reason = re.compile(r"[\t -~\x80-\xff]*+").fullmatch
+
+# RFC 9110 section 8.6; more digits than any length has.
+is_length = re.compile(r"[0-9]{1,18}").fullmatch
+
+S = TypeVar("S")
+
+
+# Values.
+
+
+@dataclasses.dataclass
+class Request:
+    """A request (RFC 9112 section 3).
+
+    Parameters:
+        path: target of the request: path and query.
+        headers: headers.
+        method: method.
+        protocol: version of HTTP.
+    """
+
+    path: str
+    headers: Headers
+    method: str = "GET"
+    protocol: str = "HTTP/1.1"
+    _exception: Exception | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def exception(self) -> Exception | None:
+        """Why the opening handshake failed. Deprecated: see ``ServerProtocol.handshake_exc``."""
+        text = "Request.exception is deprecated; use ServerProtocol.handshake_exc instead"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self._exception
+
+    def serialize(self) -> bytes:
+        """Return the request as on the wire.
+
+        Raises:
+            ValueError: if method, path or protocol would break the request line.
+        """
+        line = f"{self.method} {self.path} {self.protocol}"
+        if not is_sendable_request_line(line):
+            raise ValueError(f"invalid HTTP request line: {_shown(line)}")
+        return f"{line}\r\n{self.headers}".encode("iso-8859-1")
+
+
+@dataclasses.dataclass
+class Response:
+    """A response (RFC 9112 section 4).
+
+    Parameters:
+        status_code: status, from 100 to 599; servers may say any other of three digits.
+        reason_phrase: what the status means; may be empty.
+        headers: headers.
+        body: body, without transfer coding.
+    """
+
+    status_code: int
+    reason_phrase: str
+    headers: Headers
+    body: bytes = b""
+    _exception: Exception | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    # Version of HTTP, for logs.
+    _protocol = "HTTP/1.1"
+
+    @property
+    def exception(self) -> Exception | None:
+        """Why the opening handshake failed. Deprecated: see ``ClientProtocol.handshake_exc``."""
+        text = "Response.exception is deprecated; use ClientProtocol.handshake_exc instead"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self._exception
+
+    def serialize(self) -> bytes:
+        """Return the response as on the wire.
+
+        Raises:
+            ValueError: if the status is not a number, or the reason would break the status line.
+        """
+        if not is_reason(self.reason_phrase):
+            raise ValueError(f"invalid HTTP reason phrase: {_shown(self.reason_phrase)}")
+        head = f"HTTP/1.1 {int(self.status_code)} {self.reason_phrase}\r\n{self.headers}"
+        return head.encode("iso-8859-1") + self.body
+
+
+def _shown(value: str | bytes) -> str:
+    """Return *value* as it may stand in an error: short and printable."""
+    text = value if isinstance(value, str) else value.decode("iso-8859-1")
+    return printable(text if len(text) <= 80 else text[:77] + "...")
+
+
+# Lines and headers.
+
+
+class _Lines:
+    """Takes lines from bytes as they arrive."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        # No line ends before this index, nor is there anything wrong.
+        self._searched = 0
+
+    def take_line(self, name: str, too_long: type[SecurityError]) -> bytes | None:
+        """Remove and return the next line without its CRLF; ``None`` if it is not complete.
+
+        Parameters:
+            name: what this line is, for errors.
+            too_long: what to raise if it has more than ``MAX_LINE_LENGTH`` bytes.
+        """
+        match = find_line_end(self.buffer, self._searched)
+        end = len(self.buffer) if match is None else match.end()
+        if end > MAX_LINE_LENGTH:
+            raise too_long(f"{name} exceeds limit of {MAX_LINE_LENGTH} bytes")
+        if match is None:
+            # The last byte may be the CR of a CRLF.
+            self._searched = max(end - 1, 0)
+            return None
+        if match.group() != b"\r\n":
+            raise ValueError(f"invalid character in HTTP {name}: {_shown(bytes(self.buffer[:end]))}")
+        return self.take(end)[:-2]
+
+    def take(self, size: int) -> bytes:
+        """Remove and return at most *size* bytes."""
+        taken = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        self._searched = 0
+        return taken
+
+
+class _FieldLines:
+    """Collects header lines, and refuses those that are malformed or too many.
+
+    Parameters:
+        lines: takes lines.
+        unfold: whether a line that begins with a blank goes on from the one before it. A client has to understand
+            that, and a server to refuse it (RFC 9112 section 5.2).
+    """
+
+    def __init__(self, lines: _Lines, unfold: bool) -> None:
+        self.lines = lines
+        self._unfold = unfold
+        # Lines without their end, a folded one in its pieces.
+        self._fields: list[list[bytes]] = []
+        # Bytes of the last one, as received.
+        self._size = 0
+
+    def take(self) -> bool:
+        """Take what there is; return whether the empty line after the headers was found."""
+        while line := self.lines.take_line("header line", HeaderLineTooLong):
+            if self._unfold and self._fields and line[0] in b" \t":
+                self._go_on(line)
+                continue
+            if len(self._fields) == MAX_NUM_HEADERS:
+                raise TooManyHeaders(f"number of headers exceeds limit of {MAX_NUM_HEADERS}")
+            if not is_field_line(line):
+                raise _malformed_field(line)
+            self._fields.append([line])
+            self._size = len(line) + 2
+        return line is not None
+
+    def _go_on(self, line: bytes) -> None:
+        """Take a line that goes on from the one before it (RFC 9112 section 5.2): they count as one."""
+        self._size += len(line) + 2
+        if self._size > MAX_LINE_LENGTH:
+            raise HeaderLineTooLong(f"header line exceeds limit of {MAX_LINE_LENGTH} bytes")
+        self._fields[-1].append(line.strip(b"\t "))
+
+    def headers(self) -> Headers:
+        """Return the headers."""
+        return Headers._from_lines(b"".join(b" ".join(pieces) + b"\r\n" for pieces in self._fields))
+
+
+def _malformed_field(line: bytes) -> ValueError:
+    """Return an error that tells why *line* is no header."""
+    name, colon, _ = line.partition(b":")
+    if line[:1] in b" \t":
+        return ValueError(f"unsupported folding of HTTP header line: {_shown(line)}")
+    if not colon:
+        return ValueError(f"invalid HTTP header line: {_shown(line)}")
+    return ValueError(f"invalid HTTP header name: {_shown(name)}")
+
+
+# Heads: all of a request, or all of a response except its body.
+
+
+def _is_short(head: re.Match[bytes]) -> bool:
+    """Whether a head, whose header lines are its second group, can't exceed a limit."""
+    # If all is shorter than a line may be, no line is too long.
+    return head.end() <= MAX_LINE_LENGTH and head[2].count(b"\n") <= MAX_NUM_HEADERS
+
+
+class _HeadReader(Generic[S]):
+    """Reads a start line and headers.
+
+    Parameters:
+        read_start: turns the start line into a value, or raises ValueError.
+        start_name: what the start line is, for errors.
+        start_too_long: what to raise if the start line is too long.
+        unfold: whether header lines may be folded.
+    """
+
+    def __init__(
+        self,
+        read_start: Callable[[bytes], S],
+        start_name: str,
+        start_too_long: type[SecurityError],
+        unfold: bool = False,
+    ) -> None:
+        self._unfold = unfold
+        self._read_start = read_start
+        self._start_name = start_name
+        self._start_too_long = start_too_long
+        self._start: S | None = None
+        # Where the head is collected if it does not come in one piece.
+        self._fields: _FieldLines | None = None
+        self.rest = b""
+
+    def feed(self, data: bytes) -> tuple[S, Headers] | None:
+        """Add *data*; return start and headers once they are complete, and leave what follows in ``rest``."""
+        if self._fields is not None:
+            return self._read_lines(self._fields, data)
+        match = match_head(data)
+        if match and _is_short(match):
+            self.rest = data[match.end() :]
+            return self._read_start(match[1]), Headers._from_lines(match[2])
+        self._fields = _FieldLines(_Lines(), self._unfold)
+        return self._read_lines(self._fields, data)
+
+    def _read_lines(self, fields: _FieldLines, data: bytes) -> tuple[S, Headers] | None:
+        """Do the same line by line."""
+        lines = fields.lines
+        lines.buffer += data
+        if self._start is None:
+            line = lines.take_line(self._start_name, self._start_too_long)
+            if line is None:
+                return None
+            self._start = self._read_start(line)
+        if not fields.take():
+            return None
+        self.rest = bytes(lines.buffer)
+        return self._start, fields.headers()
+
+    def eof(self) -> NoReturn:
+        """Raise EOFError, as the end of the input came too early."""
+        where = f"HTTP {self._start_name}" if self._start is None else "HTTP headers"
+        raise EOFError(f"connection closed while reading {where}")
+
+
+# Requests.
+
+
+class RequestParser:
+    """Reads one request, which must not have a body (RFC 9112).
+
+    Attributes:
+        rest: what came after the request; to be looked at once :meth:`feed` returned it.
+    """
+
+    def __init__(self) -> None:
+        # Made for a request that is not the usual one, or does not come in one piece.
+        self._head: _HeadReader[tuple[str, str, str]] | None = None
+        self.rest = b""
+
+    def feed(self, data: BytesLike) -> Request | None:
+        """Read more; not to be called again after it returned a request or raised.
+
+        Parameters:
+            data: bytes, of which nothing is kept but copies.
+
+        Returns:
+            The request, or ``None`` as long as it is not complete.
+
+        Raises:
+            RequestLineTooLong: if the request line exceeds its limit.
+            HeaderLineTooLong: if a header line exceeds its limit.
+            TooManyHeaders: if there are more headers than allowed.
+            ValueError: if it is no HTTP, or has a body.
+        """
+        data = bytes(data)
+        if self._head is None:
+            match = match_usual_request(data)
+            if match and _is_short(match):
+                headers = Headers._from_lines(match[2])
+                _refuse_body(headers)
+                self.rest = data[match.end() :]
+                return Request(match[1].decode(), headers)
+            if data.startswith(SIGNATURE):
+                raise UnexpectedProxyHeader
+        head = self._reader().feed(data)
+        if head is None:
+            return None
+        (method, target, protocol), headers = head
+        _refuse_body(headers)
+        self.rest = self._reader().rest
+        authority, path = split_target(target)
+        # RFC 9112 section 3.2.2. A Host that is missing, or repeated, is for the opening handshake to refuse.
+        if authority is not None and len(headers.get_all("Host")) == 1:
+            fields = [(name, authority if name.lower() == "host" else value) for name, value in headers.raw_items()]
+            headers = Headers._from_pairs(fields)
+        return Request(path, headers, method, protocol)
+
+    def _reader(self) -> _HeadReader[tuple[str, str, str]]:
+        if self._head is None:
+            self._head = _HeadReader(_read_request_line, "request line", RequestLineTooLong)
+        return self._head
+
+    def eof(self) -> NoReturn:
+        """Tell that no more bytes will come.
+
+        Raises:
+            EOFError: always, as the request is not complete.
+        """
+        self._reader().eof()
+
+
+def _read_request_line(line: bytes) -> tuple[str, str, str]:
+    """Return method, target and version (RFC 9112 section 3)."""
+    match = is_request_line(line)
+    if match is None:
+        raise _malformed_request_line(line)
+    method, path, protocol = line.decode().split(" ")
+    return method, path, protocol
+
+
+def _malformed_request_line(line: bytes) -> ValueError:
+    """Return an error that tells why *line* is no request line."""
+    if line.startswith(b"PROXY "):
+        return UnexpectedProxyHeader()
+    if not line:
+        # So does a header of version 2 begin, of which no more may be there.
+        return ValueError("empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol")
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        return ValueError(f"invalid HTTP request line: {_shown(line)}")
+    method, target, protocol = parts
+    if protocol not in HTTP_VERSIONS:
+        return ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_shown(protocol)}")
+    if not is_target(target):
+        expected = "a path, or a URI of HTTP or WebSocket, in visible ASCII"
+        return ValueError(f"invalid HTTP request target; expected {expected}: {_shown(target)}")
+    return ValueError(f"invalid HTTP method: {_shown(method)}")
+
+
+def _refuse_body(headers: Headers) -> None:
+    """Raise ValueError if a request with *headers* has a body, or leaves it open whether it has one."""
+    # What one side takes for a body and the other for frames is how requests are smuggled.
+    names = headers._by_name()
+    if "transfer-encoding" not in names and "content-length" not in names:
+        return
+    if "Transfer-Encoding" in headers:
+        codings = ", ".join(headers.get_all("Transfer-Encoding"))
+        raise ValueError(f"unsupported request body with Transfer-Encoding: {_shown(codings)}")
+    lengths = headers.get_all("Content-Length")
+    if lengths and lengths != ["0"]:
+        raise ValueError(f"unsupported request body with Content-Length: {_shown(', '.join(lengths))}")
+
+
+# Responses.
+
+
+class ResponseParser:
+    """Reads one response with its body, and skips interim responses before it (RFC 9112, RFC 9110 section 15.2).
+
+    Parameters:
+        proxy: whether this is the answer to CONNECT: success has no body.
+        enough: called with a response whose body isn't complete: whether what there is of it will do.
+
+    Attributes:
+        interim: interim responses that came before it, at most 16 with 64 KiB.
+        rest: what came after the response; to be looked at once :meth:`feed` returned it.
+    """
+
+    interim: tuple[Response, ...] = ()
+    rest = b""
+
+    # What reads the body, if there may be one, and how many bytes the heads have so far.
+    _body: Body | None = None
+    _response: Response | None = None
+    _size = 0
+
+    def __init__(self, proxy: bool = False, *, enough: Callable[[Response], bool] | None = None) -> None:
+        self._proxy = proxy
+        self._enough = enough
+        self._head = self._new_head()
+
+    def _new_head(self) -> _HeadReader[tuple[str, int, str]]:
+        # Not a method of this object, which would refer to itself and wait for the garbage collector.
+        read_start = _read_tunnel_status_line if self._proxy else _read_status_line
+        return _HeadReader(read_start, "status line", StatusLineTooLong, unfold=True)
+
+    def feed(self, data: BytesLike) -> Response | None:
+        """Read more; not to be called again after it returned a response or raised.
+
+        Parameters:
+            data: bytes, of which nothing is kept but copies.
+
+        Returns:
+            The response, or ``None`` as long as it is not complete.
+
+        Raises:
+            StatusLineTooLong: if the status line exceeds its limit.
+            HeaderLineTooLong: if a header line exceeds its limit.
+            TooManyHeaders: if there are more headers than allowed.
+            SecurityError: if there are too many interim responses, or the body exceeds its limit.
+            ValueError: if it is no HTTP. Where the body is what is wrong, :meth:`cut` has the response.
+        """
+        data = bytes(data)
+        response = self._response
+        if response is None:
+            response = self._read_head(data)
+            if response is None:
+                return None
+            data = self._head.rest
+        rest = data if self._body is None else self._body.feed(data)
+        if rest is None and (self._enough is None or not self._enough(response)):
+            return None
+        self.rest = rest or b""
+        return self._complete(response)
+
+    def _read_head(self, data: bytes) -> Response | None:
+        """Read the head of the response, and what comes before it; ``None`` if it is not complete."""
+        while True:
+            self._size += len(data)
+            head = self._head.feed(data)
+            if head is None:
+                return None
+            (protocol, status_code, reason_phrase), headers = head
+            response = Response(status_code, reason_phrase, headers)
+            if protocol != "HTTP/1.1":
+                response._protocol = protocol
+            if status_code >= 200 or status_code == 101:
+                self._response = response
+                self._body = self._choose_body(status_code, headers)
+                return response
+            data = self._head.rest
+            self._size -= len(data)
+            self._skip(response)
+
+    def _skip(self, response: Response) -> None:
+        """Go on behind an interim response (RFC 9110 section 15.2)."""
+        if len(self.interim) == MAX_INTERIM:
+            raise SecurityError(f"number of interim responses exceeds limit of {MAX_INTERIM}")
+        if self._size > MAX_INTERIM_SIZE:
+            raise SecurityError(f"interim responses exceed limit of {MAX_INTERIM_SIZE} bytes")
+        self.interim = (*self.interim, response)
+        self._head = self._new_head()
+
+    def eof(self) -> Response:
+        """Tell that no more bytes will come.
+
+        Returns:
+            The response, if the end of the connection is the end of its body.
+
+        Raises:
+            EOFError: if the response is not complete. Where its body is what lacks, :meth:`cut` has it.
+        """
+        if self._response is None or self._body is None:
+            self._head.eof()
+        self._body.eof()
+        return self._complete(self._response)
+
+    def cut(self) -> Response | None:
+        """Return the response with what there is of its body, or ``None`` if its head is not complete."""
+        return None if self._response is None else self._complete(self._response)
+
+    def _complete(self, response: Response) -> Response:
+        """Give *response* its body."""
+        if self._body is not None:
+            response.body = bytes(self._body.content)
+        return response
+
+    def _choose_body(self, status_code: int, headers: Headers) -> Body | None:
+        """Return a reader for the body, or ``None`` if there is none (RFC 9112 section 6.3)."""
+        if status_code in (101, 204, 304):
+            return None
+        # RFC 9110 section 9.3.6: what follows is the tunnel, whatever the headers say.
+        if self._proxy and status_code < 300:
+            return None
+        if "Transfer-Encoding" in headers:
+            return _choose_coding(headers.get_all("Transfer-Encoding"))
+        if "Content-Length" in headers:
+            return SizedBody(_read_length(headers.get_all("Content-Length")), MAX_BODY_SIZE)
+        return EndlessBody(MAX_BODY_SIZE)
+
+
+class ResponseHeadParser(ResponseParser):
+    """Reads one response without its body, of which ``rest`` has the beginning."""
+
+    def _choose_body(self, status_code: int, headers: Headers) -> None:
+        """There is no body, whatever the headers say of it."""
+        return None
+
+
+def _read_status_line(line: bytes) -> tuple[str, int, str]:
+    """Return version, status and reason (RFC 9112 section 4)."""
+    start = protocol, status_code, _ = _read_tunnel_status_line(line)
+    # RFC 9110 section 7.8: in HTTP/1.0 there is no upgrade.
+    if status_code == 101 and protocol == "HTTP/1.0":
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {protocol}")
+    return start
+
+
+def _read_tunnel_status_line(line: bytes) -> tuple[str, int, str]:
+    """Return the same from a proxy, which may answer whatever it likes."""
+    match = is_status_line(line)
+    if match is None:
+        raise ValueError(f"invalid HTTP status line: {_shown(line)}")
+    protocol, status_code, reason_phrase = match.groups(b"")
+    return protocol.decode(), int(status_code), reason_phrase.decode("iso-8859-1")
+
+
+def _choose_coding(codings: list[str]) -> Body:
+    """Return a reader for a body with the transfer codings *codings*."""
+    if [coding.lower() for coding in codings] != ["chunked"]:
+        raise ValueError(f"unsupported transfer coding: {_shown(', '.join(codings))}")
+    lines = _Lines()
+    return ChunkedBody(lines, _FieldLines(lines, unfold=True), MAX_BODY_SIZE)
+
+
+def _read_length(lengths: list[str]) -> int:
+    """Return the length of a body, in bytes."""
+    if len(lengths) != 1 or not is_length(lengths[0]):
+        raise ValueError(f"invalid content length: {_shown(', '.join(lengths))}")
+    return int(lengths[0])
