@@ -28,10 +28,8 @@ from websockets.protocol import Side, State
 __all__ = [
     "Answer",
     "Capability",
-    "Client",
     "Connecting",
     "End",
-    "Fragments",
     "Gate",
     "Listener",
     "Peer",
@@ -102,15 +100,6 @@ class Gate(Protocol):
 # Our ends of connections.
 
 
-class Fragments(Protocol):
-    """A message that is received in fragments."""
-
-    def __aiter__(self) -> AsyncIterator[Any]: ...
-    async def __anext__(self) -> Any: ...
-    async def aclose(self) -> None:
-        """Leave it early."""
-
-
 class End(Protocol):
     """One of our connections. Members are as in :class:`websockets.asyncio.connection.Connection`."""
 
@@ -151,13 +140,11 @@ class End(Protocol):
     async def __aexit__(self, *exc_info: Any) -> None: ...
 
 
-class Client(End, Protocol):
-    """A client's end of a connection."""
-
-
 class Connecting(Protocol):
     """A client that isn't connected yet: it is awaited, entered, or iterated over to connect again and again."""
 
+    @property
+    def uri(self) -> str: ...
     def __await__(self) -> Generator[Any, Any, Any]: ...
     async def __aenter__(self) -> Any: ...
     async def __aexit__(self, *exc_info: Any) -> None: ...
@@ -404,8 +391,8 @@ class World(Protocol):
     async def reach(self, server: Any, address: str | None = None) -> Peer:
         """Connect a scripted client, which hasn't said anything, to a server or a URI; from an address, if given."""
 
-    def connect(self, uri: str, **options: Any) -> Any:
-        """Make a client, as :class:`Connecting`."""
+    def connect(self, uri: str, **options: Any) -> Connecting:
+        """Make a client."""
 
     def listen(self, host: str, port: int) -> Listener:
         """Listen for connections that become scripted peers; it takes Capability.ADDRESSES."""
