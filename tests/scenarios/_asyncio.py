@@ -21,7 +21,7 @@ from websockets.protocol import Side
 from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
-from ._world import Answer, Capability, End, Listener, Peer, World
+from ._world import Answer, Capability, Listener, Peer, World
 
 __all__ = ["AsyncioWorld", "run_on_asyncio"]
 
@@ -144,12 +144,12 @@ class AsyncioWorld:
 
     # Connections.
 
-    def one_end(self, side: Side, **options: Any) -> AbstractAsyncContextManager[tuple[End, Peer]]:
+    def one_end(self, side: Side, **options: Any) -> AbstractAsyncContextManager[Any]:
         return open_end(side, **options)
 
     def pair(
         self, *, client: Mapping[str, Any] | None = None, server: Mapping[str, Any] | None = None, **options: Any
-    ) -> AbstractAsyncContextManager[tuple[End, End]]:
+    ) -> AbstractAsyncContextManager[Any]:
         return connected_pair(client=client, server=server, **options)
 
     def is_reading(self, end: Any) -> bool:
@@ -179,7 +179,7 @@ class AsyncioWorld:
         from_there: dict[str, Any] = {} if address is None else {"local_addr": (address, 0)}
         return FramePeer(RawPeer(await self.loop.network.open(host, port, **from_there)), masks=True)
 
-    def connect(self, uri: str, **options: Any) -> connect:
+    def connect(self, uri: str, **options: Any) -> Any:
         return connect(uri, **options)
 
     def listen(self, host: str, port: int) -> Listener:

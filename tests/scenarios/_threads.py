@@ -23,7 +23,7 @@ from _kit import VirtualLoop, idle, run_virtual
 from websockets.protocol import Side
 
 from ._asyncio import AsyncioWorld
-from ._world import Capability, Gate
+from ._world import Capability
 
 #: Real seconds for which a thread waits for the loop: more than a healthy run needs.
 PATIENCE = 30
@@ -325,7 +325,7 @@ class ThreadWorld:
     ) -> _Running[_T]:
         return _do(_Running[_T], self._loop, lambda: trampoline(function(*args, **kwargs)))
 
-    def gate(self) -> Gate:
+    def gate(self) -> Any:
         return _Wrapped(self._there.gate(), "wait", "open")
 
     def source(self, items: AsyncIterator[Any]) -> Iterator[Any]:

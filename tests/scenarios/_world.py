@@ -67,21 +67,26 @@ class Running(Protocol[_T_co]):
 
     def done(self) -> bool:
         """Tell whether it has ended."""
+        ...
 
     async def result(self) -> _T_co:
         """Wait for its end; return what it returned, or raise what it raised."""
+        ...
 
     async def stop(self) -> None:
         """End a helper of the scenario, which waits for a peer, a gate or the clock; return when it has ended.
 
         Whatever it returned or raised is forgotten.
         """
+        ...
 
     async def cancel(self) -> None:
         """Cancel it while it waits for the library; return when it has ended. It takes Capability.CANCELLATION."""
+        ...
 
     def cancelled(self) -> bool:
         """Tell whether it ended by :meth:`cancel` or :meth:`stop`."""
+        ...
 
 
 class Gate(Protocol):
@@ -89,12 +94,15 @@ class Gate(Protocol):
 
     def open(self) -> None:
         """Let everybody pass, from now on."""
+        ...
 
     def is_open(self) -> bool:
         """Tell whether it is open."""
+        ...
 
     async def wait(self) -> None:
         """Wait until it is open."""
+        ...
 
 
 # Our ends of connections.
@@ -188,77 +196,100 @@ class Peer(Protocol):
 
     async def send(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
         """Send a frame; see :func:`_kit.wire.frame`."""
+        ...
 
     async def text(self, payload: str | bytes, **options: Any) -> None:
         """Send a text frame."""
+        ...
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Send a Close frame."""
+        ...
 
     async def write(self, data: bytes) -> None:
         """Send bytes as they are."""
+        ...
 
     async def frame(self) -> Row:
         """Wait for the next frame."""
+        ...
 
     async def expect(self, opcode: int, payload: bytes) -> None:
         """Wait for the next frame, which must be this one."""
+        ...
 
     async def expect_close(self, code: int, reason: str = "") -> None:
         """Wait for the next frame, which must be this Close."""
+        ...
 
     async def finish(self, code: int = 1000) -> None:
         """Answer a Close, and end the TCP connection in the order that is right for this end."""
+        ...
 
     async def read_until(self, separator: bytes = b"\r\n\r\n") -> bytes:
         """Wait for ``separator``; return all bytes up to its end."""
+        ...
 
     async def read_until_eof(self) -> bytes:
         """Wait for the end of the stream; return the bytes before it."""
+        ...
 
     @property
     def received(self) -> bytes:
         """All bytes received so far."""
+        ...
 
     @property
     def unread(self) -> bytes:
         """The bytes received and not yet returned by a reading method."""
+        ...
 
     @property
     def ended(self) -> Literal["eof", "reset"] | None:
         """How the stream of our end ended: None while it goes on."""
+        ...
 
     @property
     def let_go(self) -> bool:
         """Whether our end closed its socket."""
+        ...
 
     @property
     def address(self) -> Any:
         """The address of its own socket."""
+        ...
 
     def stop_reading(self) -> None:
         """Read no more: buffers fill up, and our end has to wait."""
+        ...
 
     def resume_reading(self) -> None:
         """Undo :meth:`stop_reading`."""
+        ...
 
     def eof(self) -> None:
         """End the stream, and go on reading."""
+        ...
 
     def hang_up(self) -> None:
         """Close the socket."""
+        ...
 
     def reset(self) -> None:
         """Close the socket with a reset."""
+        ...
 
     async def pause(self, seconds: float) -> None:
         """Do nothing for a while."""
+        ...
 
     def delay(self, seconds: float) -> None:
         """Have everything take this long from now on, both ways."""
+        ...
 
     def vanish(self) -> None:
         """Lose everything from now on, both ways, without a word."""
+        ...
 
 
 #: What a site answers to a request: bytes, after which it closes the connection, or a function that does it all.
@@ -279,6 +310,7 @@ class Site(Protocol):
     @property
     def visitors(self) -> Sequence[Peer]:
         """The connections so far."""
+        ...
 
 
 class Listener(Protocol):
@@ -286,9 +318,11 @@ class Listener(Protocol):
 
     async def peer(self) -> Peer:
         """Wait for the next connection."""
+        ...
 
     def close(self) -> None:
         """Listen no more."""
+        ...
 
 
 class World(Protocol):
@@ -310,15 +344,19 @@ class World(Protocol):
 
     def now(self) -> float:
         """Return the time, in seconds."""
+        ...
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
+        ...
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, and then all that follows from it at once; not for two at a time."""
+        ...
 
     async def settle(self) -> None:
         """Wait until nothing more happens unless time passes or somebody does something."""
+        ...
 
     async def within(
         self, seconds: float, function: Callable[_P, Coroutine[Any, Any, _T]], *args: _P.args, **kwargs: _P.kwargs
@@ -328,9 +366,11 @@ class World(Protocol):
         Raises:
             TimeoutError: it took longer, and was given up.
         """
+        ...
 
     def stall(self, seconds: float) -> None:
         """Let time pass while nothing runs, as when a callback computes for that long; it takes Capability.STALL."""
+        ...
 
     # What runs at the same time.
 
@@ -338,12 +378,15 @@ class World(Protocol):
         self, function: Callable[_P, Coroutine[Any, Any, _T]], *args: _P.args, **kwargs: _P.kwargs
     ) -> Running[_T]:
         """Call a function, and don't wait for its end."""
+        ...
 
     def gate(self) -> Gate:
         """Return a gate that is closed."""
+        ...
 
     def source(self, items: AsyncIterator[Any]) -> Any:
         """Return what ``send`` takes to send the items as fragments of a message, each as soon as it is there."""
+        ...
 
     # Connections.
 
@@ -354,6 +397,7 @@ class World(Protocol):
             side: which end is ours.
             options: for ``serve`` or ``connect``; no compression unless asked for.
         """
+        ...
 
     def pair(
         self, *, client: Mapping[str, Any] | None = None, server: Mapping[str, Any] | None = None, **options: Any
@@ -364,15 +408,19 @@ class World(Protocol):
             client, server: options of one of them.
             options: options of both.
         """
+        ...
 
     def is_reading(self, end: End) -> bool:
         """Tell whether our end reads from the network, or has paused as messages wait that nobody asks for."""
+        ...
 
     def shut_down(self, end: End) -> None:
         """Begin to close the server that our end of a connection belongs to."""
+        ...
 
     async def broadcast(self, connections: Iterable[Any], message: Any, **options: Any) -> None:
         """Call ``broadcast`` of the front-end."""
+        ...
 
     # Servers and clients; they take Capability.NETWORK.
 
@@ -381,26 +429,34 @@ class World(Protocol):
 
         Handlers, and hooks among the options, are functions or coroutine functions.
         """
+        ...
 
     def uri(self, server: Any, path: str = "/", user_info: str = "") -> str:
         """Return the URI of a path on a server."""
+        ...
 
     def basic_auth(self, realm: str = "", **options: Any) -> Callable[..., Any]:
         """Call ``basic_auth`` of the front-end."""
+        ...
 
     async def reach(self, server: Any, address: str | None = None) -> Peer:
         """Connect a scripted client, which hasn't said anything, to a server or a URI; from an address, if given."""
+        ...
 
     def connect(self, uri: str, **options: Any) -> Connecting:
         """Make a client."""
+        ...
 
     def listen(self, host: str, port: int) -> Listener:
         """Listen for connections that become scripted peers; it takes Capability.ADDRESSES."""
+        ...
 
     def chop(self, size: int | None) -> None:
         """Have bytes come in pieces of this size, on later connections; it takes Capability.ADDRESSES."""
+        ...
 
     def site(
         self, answers: Mapping[str, Answer] | Sequence[Answer], host: str = "localhost", port: int = 0
     ) -> AbstractAsyncContextManager[Site]:
         """Serve a scripted site until the end of the block: answers by target, or in their order, the last for ever."""
+        ...
