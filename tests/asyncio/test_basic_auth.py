@@ -1,4 +1,4 @@
-"""Basic authentication on asyncio: who gets in, as whom, and what the others are told."""
+"""Basic authentication on asyncio: a check that is cancelled, and mistakes that show at once."""
 
 from __future__ import annotations
 

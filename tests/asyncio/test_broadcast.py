@@ -1,4 +1,4 @@
-"""Broadcasts on asyncio: to whom they go, in which form, and who is left out."""
+"""Broadcasts on asyncio: when they are written, in how many pieces, and what transports and extensions spoil."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on asyncio with a limit of connections, and what servers count."""
+"""Servers on asyncio with a limit of connections: tasks, Unix sockets, the legacy API, wrong options."""
 
 from __future__ import annotations
 

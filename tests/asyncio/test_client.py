@@ -1,4 +1,4 @@
-"""Clients on asyncio: the ways to connect, what is sent, deadlines, redirects, and all that can go wrong."""
+"""Clients on asyncio: the ways to use connect(), classes, options, sockets, TLS, names, cancellation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing on asyncio: the closing handshake from either end, deadlines, back-pressure, what everybody is told."""
+"""Closing on asyncio: cancellation, transports that refuse, what is collected, what runs out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idle connections on asyncio, on a virtual clock: which are closed, when, and which aren't."""
+"""Idle connections on asyncio: classes and factories of connections, options, buffers of the kernel."""
 
 from __future__ import annotations
 

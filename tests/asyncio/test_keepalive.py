@@ -1,4 +1,4 @@
-"""Keepalive on asyncio, on a virtual clock: what is pinged when, who is dropped and who isn't."""
+"""Keepalive on asyncio: what is put aside while reading is paused, one timer for all, real sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that are prepared once for many connections."""
+"""Messages that are prepared once for many connections: what a protocol makes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients behind a proxy on asyncio: the tunnel, TLS in it and around it, the hand-over, and all that can go wrong."""
+"""Clients behind a proxy on asyncio: the hand-over, TLS in the tunnel and around it, SOCKS, sockets."""
 
 from __future__ import annotations
 

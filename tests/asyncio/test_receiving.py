@@ -1,4 +1,4 @@
-"""Receiving on asyncio: recv, recv_streaming, iteration; what cancellation and closing leave."""
+"""Receiving on asyncio: cancellation at every step, bursts and turns of the loop, streams that nobody finishes."""
 
 from __future__ import annotations
 

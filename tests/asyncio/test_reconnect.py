@@ -1,4 +1,4 @@
-"""Clients on asyncio that connect again and again: when they try, how long they wait, and when they give up."""
+"""Clients on asyncio that connect again and again: cancellation, names, clocks, the iterator."""
 
 from __future__ import annotations
 

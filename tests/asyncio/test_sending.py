@@ -1,4 +1,4 @@
-"""Sending on asyncio: messages, fragments, pings; what concurrency, cancellation and back-pressure leave behind."""
+"""Sending on asyncio: iterables of both kinds, transports that close, frames that are held back or torn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on asyncio: opening handshakes with hooks and deadlines, handlers and how they end, what is listening."""
+"""Servers on asyncio: kinds of handlers, classes, options, sockets, tasks, cancellation, what is collected."""
 
 from __future__ import annotations
 

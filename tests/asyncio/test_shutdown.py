@@ -1,4 +1,4 @@
-"""Servers on asyncio that close: at every stage of a connection, once or twice, cancelled, with or without a loop."""
+"""Servers on asyncio that close: at every step, cancelled, by classes of the user, with or without a loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers on asyncio that close within a limit, whatever clients and handlers do."""
+"""Servers on asyncio that close within a limit: handlers that resist cancellation, TLS, no running loop."""
 
 from __future__ import annotations
 

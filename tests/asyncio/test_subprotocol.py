@@ -1,4 +1,4 @@
-"""Choosing a subprotocol with a function or a coroutine function of the user."""
+"""Choosing a subprotocol on asyncio: a coroutine function that is cancelled."""
 
 from __future__ import annotations
 
