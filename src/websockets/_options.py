@@ -8,6 +8,7 @@ A front-end gives its parameters, as ``locals()`` has them at the beginning of `
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 import warnings
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from . import _allowed as allowed
-from ._accelerator import tell
 from ._allowed import check, check_all, check_keywords
 from ._capacity import Capacity
 from ._checks import required_parameters, takes_path
@@ -52,40 +52,54 @@ T = TypeVar("T")
 
 Arguments = dict[str, Any]
 
-NO_ARGUMENTS: Arguments = {}  # nobody changes it
-
 # What goes to each connection, and what goes to its protocol.
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
 OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
 OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
 
 
-class ClientOptions(NamedTuple):
+@dataclasses.dataclass(kw_only=True, slots=True)
+class _Options:
+    """What ``connect()`` and ``serve()`` are told alike.
+
+    Attributes:
+        open_timeout: seconds that the opening handshake may take; of a client, connecting.
+        create_connection: what makes connections; None for the class of the front-end.
+        arguments: of the method of the loop.
+        of_connection: of ``create_connection``.
+        of_protocol: of the protocol of each connection.
+    """
+
+    open_timeout: float | None = None
+    create_connection: Callable[..., Any] | None = None
+    arguments: Arguments = dataclasses.field(default_factory=dict)
+    of_connection: Arguments = dataclasses.field(default_factory=dict)
+    of_protocol: Arguments = dataclasses.field(default_factory=dict)
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where to log."""
+        logger: LoggerLike = self.of_protocol["logger"]
+        return logger
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class ClientOptions(_Options):
     """What ``connect()`` was told; it doesn't change.
 
     Attributes:
-        uri: where to connect.
-        open_timeout: seconds that it may take.
+        uri: where to connect; :attr:`of_protocol` is without it, as a redirect may lead elsewhere.
         proxy: which proxy to use.
         additional_headers, user_agent_header: of the request.
         process_exception, reconnect_delays: when to connect again; None for the usual.
-        create_connection: what makes connections; None for the class of the front-end.
-        arguments: of the method of the loop that makes the TCP connection.
-        of_connection: of ``create_connection``.
-        of_protocol: of the protocol of each connection, but its URI.
     """
 
     uri: WebSocketURI
-    open_timeout: float | None
     proxy: Any
     additional_headers: Any
     user_agent_header: str | None
     process_exception: Callable[[Exception], Exception | None] | None
     reconnect_delays: Callable[[], Iterator[float]] | None
-    create_connection: Callable[..., Any] | None
-    arguments: Arguments
-    of_connection: Arguments
-    of_protocol: Arguments
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -109,8 +123,6 @@ class ClientOptions(NamedTuple):
         if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
-        if given["logger"] is None:
-            given["logger"] = logger
         return cls(
             uri=uri,
             open_timeout=given["open_timeout"],
@@ -122,14 +134,8 @@ class ClientOptions(NamedTuple):
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
+            of_protocol=_of_protocol(given, OF_CLIENT_PROTOCOLS, logger),
         )
-
-    @property
-    def logger(self) -> LoggerLike:
-        """Where to log."""
-        logger: LoggerLike = self.of_protocol["logger"]
-        return logger
 
     def protocol(self, uri: WebSocketURI) -> ClientProtocol:
         """The protocol of a connection.
@@ -153,36 +159,31 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
         ValueError: one has a wrong value.
     """
     arguments: Arguments = given["kwargs"]
-    loop = allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT
     check_all(given, taker)
-    check_keywords(who, arguments, taker, loop)
-    check_place(arguments, arguments.get("sock"))
+    if arguments:
+        check_keywords(who, arguments, taker, allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT)
+        check_place(arguments, arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
 
-class ServerOptions(NamedTuple):
+@dataclasses.dataclass(kw_only=True, slots=True)
+class ServerOptions(_Options):
     """What ``serve()`` was told; one object serves all connections, and doesn't change.
 
     Attributes:
         handler: what is called with each connection.
         takes_path: whether it wants the path of the request, too.
-        open_timeout: seconds that the opening handshake may take.
         process_request, process_response, select_subprotocol: hooks of the user.
         asks: whether the user has to be asked for an answer, which may take its time.
         server_header: of the response.
         capacity: what keeps the server to its limits; None if there are none.
         proxies: who sends a header of the PROXY protocol; None if nobody does.
         tls: of the method of the loop that starts TLS behind such a header; None without header or TLS.
-        create_connection: what makes connections; None for the class of the front-end.
-        arguments: of the method of the loop that makes the listening server.
-        of_connection: of ``create_connection``.
-        of_protocol: of the protocol of each connection.
     """
 
     handler: Any = None
     takes_path: bool = False
-    open_timeout: float | None = None
     process_request: Any = None
     process_response: Any = None
     select_subprotocol: Any = None
@@ -191,10 +192,6 @@ class ServerOptions(NamedTuple):
     capacity: Capacity[Any] | None = None
     proxies: TrustedProxies | None = None
     tls: Arguments | None = None
-    create_connection: Callable[..., Any] | None = None
-    arguments: Arguments = NO_ARGUMENTS
-    of_connection: Arguments = NO_ARGUMENTS
-    of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -218,8 +215,6 @@ class ServerOptions(NamedTuple):
         arguments = listening_arguments("serve", given, allowed.SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
-        if given["logger"] is None:
-            given["logger"] = logger
         limits = given["max_connections"], given["max_connections_per_host"]
         return cls(
             handler=given["handler"],
@@ -236,14 +231,8 @@ class ServerOptions(NamedTuple):
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS},
+            of_protocol=_of_protocol(given, OF_SERVER_PROTOCOLS, logger),
         )
-
-    @property
-    def logger(self) -> LoggerLike:
-        """Where to log."""
-        logger: LoggerLike = self.of_protocol["logger"]
-        return logger
 
     def protocol(self) -> ServerProtocol:
         """The protocol of a connection."""
@@ -293,10 +282,22 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
         raise ValueError("ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon")
 
 
-def _of_connection(given: Mapping[str, Any]) -> Arguments:
+def _picked(given: Arguments, names: Sequence[str]) -> Arguments:
+    """Some of the parameters."""
+    return dict(zip(names, map(given.__getitem__, names), strict=True))
+
+
+def _of_connection(given: Arguments) -> Arguments:
     """What ``create_connection`` is called with; ``idle_timeout`` only if it is used, as not all know of it."""
-    names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
-    return {name: given[name] for name in names}
+    return _picked(given, OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout"))
+
+
+def _of_protocol(given: Arguments, names: Sequence[str], logger: LoggerLike) -> Arguments:
+    """What a protocol is made with; it logs where the front-end does, unless the user says otherwise."""
+    options = _picked(given, names)
+    if options["logger"] is None:
+        options["logger"] = logger
+    return options
 
 
 class Settings(NamedTuple):
@@ -326,8 +327,6 @@ def connection_settings(*given: Any) -> Settings:
 
 @functools.lru_cache(maxsize=64)
 def _settings(*values: Any) -> Settings:
-    # Here every front-end comes by, when a program makes its first connection.
-    tell()
     given: Arguments = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
     check_all(given, allowed.CONNECTION)
     max_queue, write_limit = given.pop("max_queue"), given.pop("write_limit")
@@ -413,7 +412,7 @@ def connection_arguments(
         arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
         first: where the user wanted to go, if a redirect may have led elsewhere.
     """
-    if first is not None and tls_name(uri.host) != tls_name(first.host):
+    if "server_hostname" in arguments and first is not None and tls_name(uri.host) != tls_name(first.host):
         # It is the name of another server, which must not pass for this one.
         arguments = {name: value for name, value in arguments.items() if name != "server_hostname"}
     places_itself = arguments.get("unix") or arguments.get("sock") is not None
