@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import websockets
-from websockets import _accelerator
+from websockets import _codec
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -43,8 +43,8 @@ def main() -> None:
         sys.exit(f"{folder} is a source tree")
     if not (folder / "py.typed").is_file():
         sys.exit(f"{folder} isn't typed")
-    if expected != _accelerator.TWIN:
-        sys.exit(f"the accelerator is {_accelerator.TWIN} instead of {expected}")
+    if expected != _codec.TWIN:
+        sys.exit(f"the accelerator is {_codec.TWIN} instead of {expected}")
     asyncio.run(exchange())
     print(f"websockets {websockets.__version__} works with the {expected} accelerator")
 

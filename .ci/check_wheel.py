@@ -19,7 +19,7 @@ from pathlib import Path
 COMMAND = "websockets = websockets.cli:main"
 
 # It is optional for those who install: without a compiler, building succeeds all the same.
-TWIN = re.compile(r"websockets/_accelerator/_native\.[^/]*(?:so|pyd)")
+TWIN = re.compile(r"websockets/_codec/_native\.[^/]*(?:so|pyd)")
 
 # What Python runs, and what type checkers read.
 WANTED = ("*.py", "*.pyi", "py.typed")
@@ -37,7 +37,7 @@ def problems(wheel: zipfile.ZipFile, source: Path) -> list[str]:
     wanted = belonging(source)
     found: dict[str, Iterable[str]] = {
         "missing": wanted - names,
-        "without compiled twin": [] if any(map(TWIN.fullmatch, names)) else ["websockets._accelerator._native"],
+        "without compiled twin": [] if any(map(TWIN.fullmatch, names)) else ["websockets._codec._native"],
         "not ours": {name for name in names - wanted if ".dist-info/" not in name and not TWIN.fullmatch(name)},
     }
     (info,) = {name.partition("/")[0] for name in names if name.partition("/")[0].endswith(".dist-info")}

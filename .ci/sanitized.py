@@ -49,7 +49,7 @@ def build(folder: Path, flags: list[str]) -> Path:
         The folder with the sources of the twin.
     """
     shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.egg-info", "__pycache__"))
-    accelerator = folder / "websockets" / "_accelerator"
+    accelerator = folder / "websockets" / "_codec"
     target = accelerator / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = f"-I{sysconfig.get_path('include')}"
     warnings = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type", "-Werror"]
@@ -89,7 +89,7 @@ def main() -> int:
     }
     print(
         subprocess.run(
-            [sys.executable, "-c", "from websockets._accelerator import _native; print(_native.__file__)"],
+            [sys.executable, "-c", "from websockets._codec import _native; print(_native.__file__)"],
             env=environment,
             check=True,
             capture_output=True,

@@ -3,8 +3,8 @@
 ``python docs/make_lifecycle.py`` prints the drawing; with ``--write`` it goes into ``architecture.md`` beside this
 file, between the two marks. ``tests/docs/test_lifecycle_diagram.py`` fails while the page shows something else.
 
-May know: the tables of ``websockets._lifecycle`` and the marks in the page. Must not know: the engine that runs them,
-so that the page shows the tables and nothing but the tables.
+May know: the tables of ``websockets._rules.lifecycle`` and the marks in the page. Must not know: the engine that runs
+them, so that the page shows the tables and nothing but the tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TypeVar
 
 from regions import Region
-from websockets._lifecycle import (
+from websockets._rules.lifecycle import (
     PROJECTION,
     REACTIONS,
     RECEIVING,

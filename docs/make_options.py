@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regions import Region
-from websockets import _allowed as allowed
+from websockets._rules import option_table as allowed
 from websockets.http11 import SERVER, USER_AGENT
 
 # How readers know what takes an option.

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from . import uri as uri
     from . import utils as utils
     from . import version as version
-    from ._prepared import PreparedMessage as PreparedMessage
-    from ._statistics import Statistics as Statistics
+    from ._rules.statistics import Statistics as Statistics
+    from ._session.prepared import PreparedMessage as PreparedMessage
     from .asyncio.client import ClientConnection as ClientConnection
     from .asyncio.client import connect as connect
     from .asyncio.client import unix_connect as unix_connect
@@ -109,9 +109,9 @@ ACCELERATOR: str
 _HOMES = {
     name: module
     for module, names in {
-        "_accelerator": "ACCELERATOR",
-        "_prepared": "PreparedMessage",
-        "_statistics": "Statistics",
+        "_codec": "ACCELERATOR",
+        "_session.prepared": "PreparedMessage",
+        "_rules.statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",
         "asyncio.router": "Router route unix_route",
         "asyncio.server": "Server ServerConnection ServerStatistics basic_auth broadcast serve unix_serve",
@@ -151,7 +151,7 @@ _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
 
 
 def __dir__() -> list[str]:
-    deprecated = importlib.import_module("._deprecated", __name__).deprecated_names(__name__)
+    deprecated = importlib.import_module("._compat.deprecated", __name__).deprecated_names(__name__)
     return sorted({*globals(), *_HOMES, *_MODULES, *deprecated})
 
 
@@ -165,6 +165,6 @@ if not TYPE_CHECKING:
         elif name in _MODULES:
             value = importlib.import_module(f".{name}", __name__)
         else:
-            return importlib.import_module("._deprecated", __name__).names_of_old(__name__, stacklevel=3)(name)
+            return importlib.import_module("._compat.deprecated", __name__).names_of_old(__name__, stacklevel=3)(name)
         globals()[name] = value
         return value

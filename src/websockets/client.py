@@ -15,11 +15,11 @@ import warnings
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ._allowed import CLIENT_PROTOCOL, check_all
-from ._deprecated import names_of_old
-from ._handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
-from ._layout import share_names
-from ._lifecycle import Receive, Receiving, Send, State
+from ._compat.deprecated import names_of_old
+from ._compat.layout import share_names
+from ._rules.handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._rules.lifecycle import Receive, Receiving, Send, State
+from ._rules.option_table import CLIENT_PROTOCOL, check_all
 from .datastructures import Headers
 from .exceptions import (
     InvalidHandshake,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ._deprecated import names_of_old
+from ._compat.deprecated import names_of_old
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 __all__ = ["Headers", "HeadersLike", "MultipleValuesError"]

@@ -47,7 +47,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from ._deprecated import names_of_old
+from ._compat.deprecated import names_of_old
 
 if TYPE_CHECKING:
     from .frames import Close

@@ -14,8 +14,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
-from ._accelerator import build_frame, forget_masks, new_mask
-from ._deprecated import names_of_old
+from ._codec import build_frame, forget_masks, new_mask
+from ._compat.deprecated import names_of_old
 from .exceptions import ProtocolError
 from .typing import BytesLike
 

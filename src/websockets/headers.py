@@ -15,17 +15,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from ._deprecated import names_of_old
+from ._compat.deprecated import names_of_old
 from .datastructures import TCHAR, is_token
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue, printable
-from .typing import (
-    ConnectionOption,
-    ExtensionHeader,
-    ExtensionName,
-    ExtensionParameter,
-    Subprotocol,
-    UpgradeProtocol,
-)
+from .typing import ConnectionOption, ExtensionHeader, ExtensionName, ExtensionParameter, Subprotocol, UpgradeProtocol
 
 __all__ = [
     "build_authorization_basic",

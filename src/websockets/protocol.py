@@ -15,21 +15,15 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ._accelerator import FrameDecoder, build_frame, new_mask
-from ._allowed import CLIENT_PROTOCOL, check_all
-from ._decoded import Account
-from ._deprecated import names_of_old
-from ._failures import as_exception, closed, explain
-from ._lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
-from ._messages import Limits, as_limit
-from ._statistics import Tally
-from .exceptions import (
-    ConnectionClosed,
-    InvalidState,
-    PayloadTooBig,
-    ProtocolError,
-    TooManyFragments,
-)
+from ._codec import FrameDecoder, build_frame, new_mask
+from ._compat.deprecated import names_of_old
+from ._rules.decompressed import Account
+from ._rules.failures import as_exception, closed, explain
+from ._rules.lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
+from ._rules.messages import Limits, as_limit
+from ._rules.option_table import CLIENT_PROTOCOL, check_all
+from ._rules.statistics import Tally
+from .exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
 from .extensions._deflate import FIN, RSV1
 from .extensions.base import Extension, decode_through, encode_through
 from .extensions.permessage_deflate import PerMessageDeflate
@@ -38,7 +32,7 @@ from .http11 import Request, Response
 from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
 if TYPE_CHECKING:
-    from ._prepared import PreparedMessage
+    from ._session.prepared import PreparedMessage
 
 __all__ = ["SEND_EOF", "Protocol", "Side", "State"]
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from ._deprecated import names_of_old
+from ._compat.deprecated import names_of_old
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host

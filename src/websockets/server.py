@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from ._allowed import SERVER_PROTOCOL, check_all
-from ._deprecated import names_of_old
-from ._handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
-from ._layout import share_names
-from ._lifecycle import Receive, Send, Sending, State
-from ._proxy_protocol import UnexpectedProxyHeader
+from ._codec.proxy_protocol import UnexpectedProxyHeader
+from ._compat.deprecated import names_of_old
+from ._compat.layout import share_names
+from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
+from ._rules.lifecycle import Receive, Send, Sending, State
+from ._rules.option_table import SERVER_PROTOCOL, check_all
 from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
-from ._deprecated import names_of_old
+from ._compat.deprecated import names_of_old
 from .exceptions import InvalidURI
 
 __all__ = ["WebSocketURI", "parse_uri"]

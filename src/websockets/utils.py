@@ -9,9 +9,9 @@ import base64
 import secrets
 import socket
 
-from ._accelerator import apply_mask as _apply_mask
-from ._handshake import GUID as _GUID
-from ._handshake import accept_key
+from ._codec import apply_mask as _apply_mask
+from ._rules.handshake import GUID as _GUID
+from ._rules.handshake import accept_key
 from .typing import BytesLike
 
 __all__ = ["accept_key", "apply_mask", "get_socket_name"]

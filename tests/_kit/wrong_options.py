@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from werkzeug.routing import Map
 
-from websockets._checks import shown
+from websockets._rules.option_checks import shown
 from websockets.asyncio import client, router, server
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHeader, InvalidProxy, InvalidURI

@@ -12,7 +12,7 @@ import pytest
 
 from _kit import RawPeer, VirtualLoop, advance, idle, request, virtual, wire
 from _kit.asking import ask, port_of, reach, uri_of
-from websockets import _capacity
+from websockets._rules import capacity as _capacity
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, ServerStatistics, serve, unix_serve
 from websockets.exceptions import InvalidStatus

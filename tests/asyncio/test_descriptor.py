@@ -29,7 +29,8 @@ from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
 from core._twins import TWINS
 from robustness.worlds import LOOPS
-from websockets.asyncio import _internals, _readable
+from websockets.asyncio import _internals
+from websockets.asyncio._fastpath import _readable
 from websockets.asyncio._internals import socket_behind
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve

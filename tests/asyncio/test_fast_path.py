@@ -17,8 +17,8 @@ import pytest
 from _kit import idle, steps, virtual, wire
 from _kit.ends import FramePeer, open_end
 from websockets import PreparedMessage
-from websockets._accelerator import TWIN
-from websockets.asyncio._readable import BURST
+from websockets._codec import TWIN
+from websockets.asyncio._fastpath._readable import BURST
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
 from websockets.protocol import Side

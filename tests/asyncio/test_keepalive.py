@@ -14,7 +14,7 @@ from _kit import VirtualLoop, idle, virtual, wire
 from _kit.ends import FramePeer, open_end
 from _kit.sockets import socket_end
 from robustness.worlds import each_loop
-from websockets._session import SPARE_BYTES
+from websockets._session.session import SPARE_BYTES
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side, State

@@ -22,7 +22,7 @@ from _kit import virtual, wire
 from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
 from robustness.worlds import LOOPS
-from websockets._accelerator import _python
+from websockets._codec import _python
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.client import ClientProtocol

@@ -16,7 +16,7 @@ from _kit.platforms import PROACTOR
 from _kit.sockets import SocketPeer, socket_end
 from robustness.worlds import both_sides, each_loop, until
 from websockets import PreparedMessage
-from websockets.asyncio import _readable
+from websockets.asyncio._fastpath import _readable
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosedError

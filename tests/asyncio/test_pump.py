@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from _kit import steps, virtual, wire
 from core._twins import TWINS
-from websockets._accelerator import Encoded
-from websockets._lifecycle import Sending
-from websockets.asyncio import _readable
+from websockets._codec import Encoded
+from websockets._rules.lifecycle import Sending
+from websockets.asyncio._fastpath import _readable
 from websockets.asyncio._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
 
 # What is sent in two pieces.

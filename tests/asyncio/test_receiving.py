@@ -10,7 +10,7 @@ import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
-from websockets.asyncio._readable import BURST
+from websockets.asyncio._fastpath._readable import BURST
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side, State
 from websockets.testing import connected_pair

@@ -568,7 +568,7 @@ async def test_a_connection_is_lost_while_nobody_waits_for_a_pong_any_more() -> 
 @virtual
 async def test_random_payloads_of_pings_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([b"same", b"same", b"same", b"diff"])
-    monkeypatch.setattr("websockets._session.secrets.token_bytes", lambda size: next(drawn))
+    monkeypatch.setattr("websockets._session.session.secrets.token_bytes", lambda size: next(drawn))
     async with open_end(Side.SERVER) as (connection, peer):
         await connection.ping()
         await connection.ping()

@@ -10,7 +10,7 @@ import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
-from websockets.asyncio._pump import Waiter
+from websockets.asyncio._fastpath import Waiter
 from websockets.exceptions import ConnectionClosedOK
 from websockets.protocol import Side
 

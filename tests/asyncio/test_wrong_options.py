@@ -24,7 +24,7 @@ from _kit.asking import port_of, uri_of
 from _kit.platforms import PROACTOR
 from _kit.sockets import anonymous_tls
 from _kit.wrong_options import ADDRESS, CALLS, OF_CONNECTIONS, RIGHT, WRONG, Right, Wrong, error, options_of
-from websockets import _allowed as allowed
+from websockets._rules import option_table as allowed
 from websockets.asyncio import client, connection, router, server
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory

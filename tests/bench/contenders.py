@@ -40,9 +40,10 @@ for name in ("websockets", "picows", "aiohttp", "uvloop", "aiofastnet"):
         found["packages"][name] = ""
 if find_spec("picows") and find_spec("picows.websockets"):
     found["packages"]["picows.websockets"] = found["packages"]["picows"]
-if find_spec("websockets") and find_spec("websockets._accelerator"):
-    from websockets import _accelerator, version
-    found["twin"] = _accelerator.TWIN
+if find_spec("websockets") and find_spec("websockets._codec"):
+    from websockets import version
+    from websockets import _codec
+    found["twin"] = _codec.TWIN
     found["packages"]["websockets"] = version.version
 print(json.dumps(found))
 """

@@ -27,8 +27,9 @@ from types import ModuleType
 from typing import Any
 
 import websockets
-from websockets._face import assignable
-from websockets.asyncio import _pump, _readable
+from websockets._session.properties import assignable
+from websockets.asyncio import _fastpath as _pump
+from websockets.asyncio._fastpath import _readable
 from websockets.version import version
 
 SNAPSHOT = Path(__file__).with_name("public_api.json")

@@ -18,7 +18,8 @@ from _kit.asking import reach
 from _kit.ends import open_end
 from _kit.pair import ProtocolPair
 from _kit.site import Answer, redirect, refuse, site
-from websockets import _messages, exceptions
+from websockets import exceptions
+from websockets._rules import messages as _messages
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.client import ClientProtocol

@@ -2,7 +2,7 @@
 
 Release 17.4 answered to each, without a warning: this is what ``dir()`` of its modules listed, apart from modules, what
 is for type checkers, and what can be of no use to a program. Where a module of ours no longer has a name for its own
-use, a row of ``websockets._deprecated.QUIET`` says where it lives.
+use, a row of ``websockets._compat.deprecated.QUIET`` says where it lives.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from websockets import _deprecated, datastructures, exceptions, frames
+from websockets import datastructures, exceptions, frames
+from websockets._compat import deprecated as _deprecated
 from websockets.protocol import Side, State
 
 NAMES = {

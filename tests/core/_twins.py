@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 __all__ = ["NATIVE", "TWINS", "Rules", "Verdict", "decode", "oracle"]
 
-NATIVE = "websockets._accelerator._native"
+NATIVE = "websockets._codec._native"
 
 
 def present_twins() -> dict[str, Any]:
     """The twins that can be tested: the compiled one only where it was built."""
-    twins: dict[str, Any] = {"python": importlib.import_module("websockets._accelerator._python")}
+    twins: dict[str, Any] = {"python": importlib.import_module("websockets._codec._python")}
     if importlib.util.find_spec(NATIVE) is not None:
         twins["native"] = importlib.import_module(NATIVE)
     return twins

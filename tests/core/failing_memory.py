@@ -17,7 +17,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-native: Any = importlib.import_module("websockets._accelerator._native")
+native: Any = importlib.import_module("websockets._codec._native")
 
 # More allocations than any case has.
 MOST = 200

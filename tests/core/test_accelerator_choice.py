@@ -14,7 +14,7 @@ import pytest
 
 import websockets
 from core._twins import NATIVE, TWINS
-from websockets import _accelerator
+from websockets import _codec
 
 Told = Callable[[], list[tuple[str, str, str]]]
 
@@ -48,14 +48,14 @@ def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str |
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     if value is not None:
         monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", value)
-    assert _accelerator._select() == expected
+    assert _codec._select() == expected
 
 
 def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_accelerator, "_news", [])
+    monkeypatch.setattr(_codec, "_news", [])
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     monkeypatch.setitem(sys.modules, NATIVE, None)
-    assert _accelerator._select() == "python"
+    assert _codec._select() == "python"
 
 
 class BrokenFinder:
@@ -86,12 +86,12 @@ def broken_native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Told:
     """What the log says of the choice: logger, level and text."""
-    monkeypatch.setattr(_accelerator, "_news", [])
+    monkeypatch.setattr(_codec, "_news", [])
     caplog.set_level(logging.INFO, "websockets")
 
     def tell() -> list[tuple[str, str, str]]:
         caplog.clear()
-        _accelerator.tell()
+        _codec.tell()
         return [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
 
     return tell
@@ -99,7 +99,7 @@ def told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> T
 
 def test_broken_native_twin(broken_native: None, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEBSOCKETS_REQUIRE_NATIVE", raising=False)
-    assert _accelerator._select() == "python"
+    assert _codec._select() == "python"
     text = "the slower accelerator in Python is used: the compiled one can't be loaded: undefined symbol"
     assert told() == [("websockets", "WARNING", text)]
     assert told() == []
@@ -108,7 +108,7 @@ def test_broken_native_twin(broken_native: None, told: Told, monkeypatch: pytest
 def test_broken_native_twin_that_is_required(broken_native: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
     with pytest.raises(ImportError, match=r"^undefined symbol$"):
-        _accelerator._select()
+        _codec._select()
 
 
 def test_other_interpreters_have_the_readable_twin(
@@ -117,14 +117,14 @@ def test_other_interpreters_have_the_readable_twin(
     """It isn't even tried to load another one, and nobody can do anything about it."""
     monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
     monkeypatch.setattr(sys, "implementation", types.SimpleNamespace(name="pypy"))
-    assert _accelerator._select() == "python"
+    assert _codec._select() == "python"
     assert told() == []
 
 
 def test_missing_twin_is_told_once(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     monkeypatch.setitem(sys.modules, NATIVE, None)
-    _accelerator._select()
+    _codec._select()
     text = "the slower accelerator in Python is used: the compiled one was not built"
     assert told() == [("websockets", "INFO", text)]
     assert told() == []
@@ -132,7 +132,7 @@ def test_missing_twin_is_told_once(told: Told, monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_was_asked_for_is_not_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", "python")
-    _accelerator._select()
+    _codec._select()
     assert told() == []
 
 
@@ -140,7 +140,7 @@ def test_missing_twin_is_told_when_there_is_a_log() -> None:
     """Not when it is imported, but with the first connection; in every process once."""
     script = """
 import asyncio, logging, sys
-sys.modules["websockets._accelerator._native"] = None
+sys.modules["websockets._codec._native"] = None
 import websockets
 from websockets.testing import connected_pair, run
 logging.basicConfig(format="%(name)s %(message)s", level=logging.INFO)
@@ -160,20 +160,20 @@ print(websockets.ACCELERATOR)
 
 
 def test_the_choice_is_public() -> None:
-    assert websockets.ACCELERATOR == _accelerator.TWIN
+    assert websockets.ACCELERATOR == _codec.TWIN
 
 
 def test_environment_forces_python() -> None:
-    script = "import websockets._accelerator as a; print(a.TWIN, a.FrameDecoder.__module__, a.build_frame.__module__)"
+    script = "import websockets._codec as a; print(a.TWIN, a.FrameDecoder.__module__, a.build_frame.__module__)"
     environ = {**os.environ, "WEBSOCKETS_ACCELERATOR": "python", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
-    module = "websockets._accelerator._python"
+    module = "websockets._codec._python"
     assert done.stdout.split() == ["python", module, module]
 
 
 def test_selected_twin_is_one_of_those_tested() -> None:
-    selected = TWINS[_accelerator.TWIN]
-    assert _accelerator.FrameDecoder is selected.FrameDecoder
-    assert _accelerator.apply_mask is selected.apply_mask
-    assert _accelerator.build_frame is selected.build_frame
-    assert _accelerator.build_header is selected.build_header
+    selected = TWINS[_codec.TWIN]
+    assert _codec.FrameDecoder is selected.FrameDecoder
+    assert _codec.apply_mask is selected.apply_mask
+    assert _codec.build_frame is selected.build_frame
+    assert _codec.build_header is selected.build_header

@@ -19,9 +19,9 @@ import pytest
 
 from _kit import virtual
 from core._twins import TWINS
-from websockets._lifecycle import Sending
+from websockets._rules.lifecycle import Sending
+from websockets.asyncio._fastpath._readable import SLOW
 from websockets.asyncio._internals import PLAIN_LOOPS
-from websockets.asyncio._readable import SLOW
 
 # Whether it must be there is for test_accelerator_choice to say.
 pytestmark = pytest.mark.skipif("native" not in TWINS, reason="this is about the compiled twin")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from websockets._auth import Unauthorized, challenge, claimed, credentials_checker
+from websockets._session.basic_auth import Unauthorized, challenge, claimed, credentials_checker
 from websockets.datastructures import Headers
 from websockets.headers import build_authorization_basic
 from websockets.http11 import Response

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from websockets._capacity import FULL, FULL_FOR_HOST, OUTSIDE, Capacity, host_of
+from websockets._rules.capacity import FULL, FULL_FOR_HOST, OUTSIDE, Capacity, host_of
 
 HERE = ("127.0.0.1", 50000)
 THERE = ("10.0.0.1", 50000)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _kit import wire
-from websockets._handshake import (
+from websockets._rules.handshake import (
     SECRET_HEADERS,
     VERSION,
     HostNames,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from websockets._happy_eyeballs import ATTEMPT_DELAY, Pace, Race, address_order, combined, naming
+from websockets._rules.happy_eyeballs import ATTEMPT_DELAY, Pace, Race, address_order, combined, naming
 
 V6, V4 = "IPv6", "IPv4"
 A, B, C = (V6, "a"), (V6, "b"), (V6, "c")

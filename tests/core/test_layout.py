@@ -13,7 +13,7 @@ import pytest
 
 from _kit import virtual, wire
 from websockets import client, server
-from websockets._layout import share_names
+from websockets._compat.layout import share_names
 from websockets.asyncio import client as asyncio_client
 from websockets.asyncio import server as asyncio_server
 from websockets.client import ClientProtocol

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from websockets._lifecycle import (
+from websockets._rules.lifecycle import (
     BEGINNING,
     Lifecycle,
     Reaction,

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 )
 
 from _kit import examples
-from websockets import _messages
-from websockets._messages import (
+from websockets._rules import messages as _messages
+from websockets._rules.messages import (
     MERGE_AFTER,
     MISSING,
     Assembly,
@@ -423,7 +423,7 @@ def test_number_of_fragments_is_limited_where_that_is_wanted(
     monkeypatch.delenv("WEBSOCKETS_MAX_FRAGMENTS", raising=False)
     if value is not None:
         monkeypatch.setenv("WEBSOCKETS_MAX_FRAGMENTS", value)
-    spec = importlib.util.spec_from_file_location("websockets._messages_again", _messages.__file__)
+    spec = importlib.util.spec_from_file_location("websockets._rules.messages_again", _messages.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from websockets import _opening
-from websockets._opening import (
+from websockets._session import opening as _opening
+from websockets._session.opening import (
     Backoff,
     GiveUp,
     describe,
@@ -44,7 +44,7 @@ def refusal(status: int, *headers: tuple[str, str]) -> InvalidStatus:
 
 def load_again() -> ModuleType:
     """The module as it loads now, beside the one that everybody uses."""
-    spec = importlib.util.spec_from_file_location("websockets._opening_again", _opening.__file__)
+    spec = importlib.util.spec_from_file_location("websockets._session.opening_again", _opening.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from _kit.wrong_options import Whole
-from websockets import _allowed as allowed
-from websockets._checks import takes_path
-from websockets._options import (
+from websockets._rules import option_table as allowed
+from websockets._rules.option_checks import takes_path
+from websockets._session.options import (
     check_tls,
     client_extensions,
     connection_arguments,

@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from _kit.proxy_header import SIGNATURE, Place, crc32c, field, line, version_2
-from websockets._allowed import SERVE, check
-from websockets._options import tls_after_header
-from websockets._proxy_protocol import MAX_HEADER, UNIX, Addresses, ProxyHeaderReader, TrustedProxies
+from websockets._codec.proxy_protocol import MAX_HEADER, UNIX, Addresses, ProxyHeaderReader, TrustedProxies
+from websockets._rules.option_table import SERVE, check
+from websockets._session.options import tls_after_header
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.exceptions import Gone, HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from websockets._routing import Found, Moved, Refused, Routes, find, require_werkzeug, url_scheme
+from websockets._session.routing import Found, Moved, Refused, Routes, find, require_werkzeug, url_scheme
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol

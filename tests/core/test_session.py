@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from _kit import wire
-from websockets._session import SPARE_BYTES, SPARE_READS, Session, Timing
+from websockets._session.session import SPARE_BYTES, SPARE_READS, Session, Timing
 from websockets.exceptions import ConcurrencyError, InvalidState, PayloadTooBig, ProtocolError
 from websockets.frames import CloseCode, Opcode
 from websockets.protocol import Protocol, Side, State

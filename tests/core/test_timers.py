@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from _kit import examples
-from websockets._timers import Agenda, Alarm, Entry
+from websockets._rules.deadlines import Agenda, Alarm, Entry
 
 # Few times, so that many are equal.
 TIMES = st.integers(0, 20).map(float)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import make_lifecycle
-from websockets._lifecycle import PROJECTION, REACTIONS, RECEIVING, SENDING, Receive, Send
+from websockets._rules.lifecycle import PROJECTION, REACTIONS, RECEIVING, SENDING, Receive, Send
 
 DOCS = Path(__file__).parents[2] / "docs"
 

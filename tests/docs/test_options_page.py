@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import make_options
-from websockets import _allowed as allowed
+from websockets._rules import option_table as allowed
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from compat import surface
-from websockets._face import assignable
+from websockets._session.properties import assignable
 
 DOCS = Path(__file__).parents[2] / "docs"
 DIRECTIVES = re.findall(

@@ -30,9 +30,9 @@ def look() -> World:
         "connection": "asyncio.connection",
         "protocol": "protocol",
         "deflate": "extensions.permessage_deflate",
-        "pump": "asyncio._pump",
+        "pump": "asyncio._fastpath",
         "exceptions": "exceptions",
-        "accelerator": "_accelerator",
+        "accelerator": "_codec",
     }
     return World(**{name: importlib.import_module(f"websockets.{path}") for name, path in wanted.items()})
 
@@ -57,5 +57,5 @@ def other() -> World:
 
 
 WORLDS = [look()]
-if importlib.util.find_spec("websockets._accelerator._native") is not None:
+if importlib.util.find_spec("websockets._codec._native") is not None:
     WORLDS.append(other())

@@ -19,7 +19,7 @@ import pytest
 from _kit import RawPeer, VirtualLoop, virtual, wire
 from _kit.site import Asked, redirect, site
 from robustness.worlds import each_loop
-from websockets._accelerator import new_mask
+from websockets._codec import new_mask
 from websockets.asyncio.client import connect
 from websockets.client import ClientProtocol
 from websockets.exceptions import (

@@ -13,7 +13,7 @@ import pytest
 from _kit import KEY, advance, idle, request, virtual, wire
 from _kit.asking import Answered, ask, reach, uri_of
 from robustness.worlds import each_loop, echo, greet, port_of, real_client, refused, until
-from websockets import _capacity
+from websockets._rules import capacity as _capacity
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, basic_auth, serve
 from websockets.exceptions import InvalidStatus

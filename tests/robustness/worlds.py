@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-import websockets._accelerator as accelerator
+import websockets._codec as accelerator
 from _kit import RawPeer, VirtualLoop, own_garbage, wire
 from _kit.asking import Answered, ask, uri_of
 from _kit.ends import FramePeer
@@ -78,7 +78,7 @@ def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:
     """Every name in the library that stands for a part of the accelerator, and what it is in a twin."""
     parts = {id(getattr(accelerator, name)): name for name in accelerator.__all__ if name not in FIXED}
     for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("websockets.") and not module_name.startswith("websockets._accelerator._"):
+        if module_name.startswith("websockets.") and not module_name.startswith("websockets._codec._"):
             # Most modules have none.
             if parts.keys().isdisjoint(map(id, vars(module).values())):
                 continue

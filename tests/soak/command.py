@@ -27,7 +27,7 @@ from soak.faults import Faulty
 from soak.ledger import Ledger
 from soak.meters import LIMITS, Heart, Sample, growth, take_sample
 from soak.steady import LongLived, Steady
-from websockets._accelerator import TWIN
+from websockets._codec import TWIN
 
 __all__ = ["main"]
 

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from .._allowed import BASIC_AUTH, check_all
-from .._auth import CheckCredentials, Credentials, Unauthorized, challenge, claimed, credentials_checker
+from .._rules.option_table import BASIC_AUTH, check_all
+from .._session.basic_auth import CheckCredentials, Credentials, Unauthorized, challenge, claimed, credentials_checker
 from ..headers import build_www_authenticate_basic
 from ..http11 import Request, Response
 

@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from .._allowed import BROADCAST, check
-from .._lifecycle import State
-from .._prepared import PreparedMessage, prepare
+from .._rules.lifecycle import State
+from .._rules.option_table import BROADCAST, check
+from .._session.prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError
 from ..frames import CloseCode
 from ..typing import DataLike
+from ._fastpath._readable import SLOW
 from ._loops import LoopState
-from ._readable import SLOW
 from .connection import Connection
 
 __all__ = ["broadcast"]

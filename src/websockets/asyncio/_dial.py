@@ -1,7 +1,7 @@
 """Opening a TCP connection on asyncio: looking up a name, attempts that race each other, the hand-over to the loop.
 
 May know: the loop, sockets, tasks. Must not know: which address is tried when, and what it means that all failed: that
-is :mod:`websockets._happy_eyeballs`'s; WebSocket.
+is :mod:`websockets._rules.happy_eyeballs`'s; WebSocket.
 
 asyncio has happy eyeballs, but they are off unless asked for, and in some releases an attempt that is cancelled leaves
 its socket behind (CPython gh-124309). uvloop has none. So there is one mechanism of our own for every loop. Where there
@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .._happy_eyeballs import Pace, Race, address_order, naming
+from .._rules.happy_eyeballs import Pace, Race, address_order, naming
 from ._internals import connects_as_known
 
 __all__ = ["open_connection", "race"]
@@ -165,7 +165,7 @@ async def race(
     """The first connection that comes about.
 
     Parameters:
-        found: addresses, as :class:`~websockets._happy_eyeballs.Race` wants them.
+        found: addresses, as :class:`~websockets._rules.happy_eyeballs.Race` wants them.
         pace: how they are tried.
         connect: connects to an address; OSError is what counts as a failure, and the next address is tried.
         discard: ends a connection that nobody needs any more.

@@ -16,19 +16,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
-from .._face import Face
-from .._lifecycle import Receiving, Sending, Side, State
-from .._options import connection_settings
-from .._session import Session
-from .._timers import Entry
+from .._rules.deadlines import Entry
+from .._rules.lifecycle import Receiving, Sending, Side, State
+from .._session.options import connection_settings
+from .._session.properties import Face
+from .._session.session import Session
 from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
+from ._fastpath import Pump
+from ._fastpath._readable import GATHER_FROM
 from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
 from ._loops import Ringing, loop_state
-from ._pump import Pump
-from ._readable import GATHER_FROM
 
 __all__ = ["Link"]
 

@@ -18,8 +18,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .._accelerator import read_buffer, tell
-from .._timers import Agenda, Entry
+from .._codec import read_buffer, tell
+from .._rules.deadlines import Agenda, Entry
 from ._internals import note_loop
 
 __all__ = ["LoopState", "Ringing", "loop_state"]

@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._capacity import CROWDED
-from .._proxy_protocol import Addresses, ProxyHeaderReader, TrustedProxies
-from .._statistics import FAILURE, GONE, PROXY_HEADER, TIMEOUT, TLS
+from .._codec.proxy_protocol import Addresses, ProxyHeaderReader, TrustedProxies
+from .._rules.capacity import CROWDED
+from .._rules.statistics import FAILURE, GONE, PROXY_HEADER, TIMEOUT, TLS
 from ._serving import Server, shown_address
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
-from .._allowed import CLOSE, check
-from .._capacity import CROWDED, Capacity
-from .._checks import awaited
-from .._options import ServerOptions
-from .._statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from .._rules.capacity import CROWDED, Capacity
+from .._rules.option_checks import awaited
+from .._rules.option_table import CLOSE, check
+from .._rules.statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from .._session.options import ServerOptions
 from ..frames import CloseCode, serialize_close
 from ..protocol import State
 from ..server import refusal_reason

@@ -16,9 +16,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
-from .._deprecated import names_of_old
-from .._layout import share_names
-from .._opening import (
+from .._compat.deprecated import names_of_old
+from .._compat.layout import share_names
+from .._session.opening import (
     MAX_REDIRECTS,
     Backoff,
     GiveUp,
@@ -29,7 +29,7 @@ from .._opening import (
     retry_after,
     timed_out,
 )
-from .._options import ClientOptions, check_tls, connection_arguments, renamed_argument
+from .._session.options import ClientOptions, check_tls, connection_arguments, renamed_argument
 from ..client import ClientProtocol, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import HeadersLike

@@ -13,9 +13,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
 
-from .._allowed import CLOSE, check
-from .._deprecated import names_of_old
-from .._messages import (
+from .._compat.deprecated import names_of_old
+from .._rules.messages import (
     MISSING,
     OPCODE_BINARY,
     OPCODE_TEXT,
@@ -26,13 +25,14 @@ from .._messages import (
     fragment_converter,
     refuse_mapping,
 )
-from .._prepared import PreparedMessage, prepare
+from .._rules.option_table import CLOSE, check
+from .._session.prepared import PreparedMessage, prepare
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
 from ..typing import BytesLike, Data, DataLike
+from ._fastpath import FULL, SLOW, Messages, Waiter
+from ._fastpath._readable import BURST
 from ._link import Link
-from ._pump import FULL, SLOW, Messages, Waiter
-from ._readable import BURST
 
 __all__ = ["Connection"]
 

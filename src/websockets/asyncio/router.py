@@ -11,10 +11,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._allowed import ROUTE, check_all
-from .._checks import awaited
-from .._deprecated import names_of_old
-from .._routing import Routes, require_werkzeug, url_scheme
+from .._compat.deprecated import names_of_old
+from .._rules.option_checks import awaited
+from .._rules.option_table import ROUTE, check_all
+from .._session.routing import Routes, require_werkzeug, url_scheme
 from ..http11 import Request, Response
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
 

@@ -17,11 +17,11 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._capacity import RETRY_AFTER
-from .._deprecated import names_of_old
-from .._layout import share_names
-from .._options import ServerOptions, renamed_argument
-from .._statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
+from .._compat.deprecated import names_of_old
+from .._compat.layout import share_names
+from .._rules.capacity import RETRY_AFTER
+from .._rules.statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
+from .._session.options import ServerOptions, renamed_argument
 from ..datastructures import HeadersLike
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory

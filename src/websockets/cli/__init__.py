@@ -101,7 +101,7 @@ def _as_client(arguments: Sequence[str]) -> int:
 
 
 def _print_version() -> None:
-    from .._accelerator import TWIN
+    from .._codec import TWIN
     from ..version import version
 
     print(f"websockets {version} ({TWIN} accelerator)")

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._deprecated import names_of_old
+from .._compat.deprecated import names_of_old
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
 from ..typing import ExtensionParameter
 from ._deflate import (

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
-from .._checks import awaited
-from .._options import ServerOptions, shows_path
+from .._rules.option_checks import awaited
+from .._session.options import ServerOptions, shows_path
 from ..asyncio.connection import Connection
 from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
 from ..datastructures import Headers, HeadersLike

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from .._allowed import LEGACY_BASIC_AUTH, check_all
-from .._auth import Credentials, Unauthorized, claimed, credentials_checker
-from .._deprecated import names_of_old
+from .._compat.deprecated import names_of_old
+from .._rules.option_table import LEGACY_BASIC_AUTH, check_all
+from .._session.basic_auth import Credentials, Unauthorized, claimed, credentials_checker
 from ..datastructures import Headers
 from ..headers import build_www_authenticate_basic
 from ._server_side import HTTPResponse, WebSocketServerProtocol

@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import client as _client
-from .._allowed import LEGACY_CONNECT
-from .._deprecated import names_of_old
-from .._opening import MAX_REDIRECTS, redirect_location, resolve_location
-from .._options import check_client
+from .._compat.deprecated import names_of_old
+from .._rules.option_table import LEGACY_CONNECT
+from .._session.opening import MAX_REDIRECTS, redirect_location, resolve_location
+from .._session.options import check_client
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol

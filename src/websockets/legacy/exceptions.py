@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._deprecated import names_of_old
+from .._compat.deprecated import names_of_old
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake, InvalidMessage, printable
 from ..typing import StatusLike

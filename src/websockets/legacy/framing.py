@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from .. import frames
-from .._accelerator import apply_mask
-from .._session import control_payload
+from .._codec import apply_mask
+from .._session.session import control_payload
 from ..exceptions import PayloadTooBig, ProtocolError
 from ..extensions.base import Extension, decode_through
 from ..frames import Close, Opcode

@@ -10,8 +10,8 @@ import binascii
 import secrets
 from typing import TYPE_CHECKING
 
-from .._deprecated import names_of_old
-from .._handshake import VERSION, accept_key, check_upgrade, single_value
+from .._compat.deprecated import names_of_old
+from .._rules.handshake import VERSION, accept_key, check_upgrade, single_value
 from ..datastructures import Headers
 from ..exceptions import InvalidHeaderValue
 

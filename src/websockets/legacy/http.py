@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from .. import http11 as _http11
-from .._deprecated import names_of_old
+from .._compat.deprecated import names_of_old
 from ..datastructures import Headers
 from ..http11 import RequestParser, ResponseHeadParser, ResponseParser
 

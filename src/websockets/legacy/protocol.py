@@ -16,8 +16,8 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._allowed import LEGACY_CONNECTION, check_all
-from .._deprecated import names_of_old
+from .._compat.deprecated import names_of_old
+from .._rules.option_table import LEGACY_CONNECTION, check_all
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from .._allowed import LEGACY_SERVE, RUN, SERVE, check, check_all
-from .._deprecated import names_of_old
-from .._options import check_keepalive, listening_arguments, server_extensions, shows_path
+from .._compat.deprecated import names_of_old
+from .._rules.option_table import LEGACY_SERVE, RUN, SERVE, check, check_all
+from .._session.options import check_keepalive, listening_arguments, server_extensions, shows_path
 from ..asyncio._broadcast import broadcast as _broadcast
 from ..asyncio.server import Server
 from ..extensions.base import ServerExtensionFactory

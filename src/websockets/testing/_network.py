@@ -22,7 +22,7 @@ from asyncio import sslproto
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from .._happy_eyeballs import ATTEMPT_DELAY, Pace
+from .._rules.happy_eyeballs import ATTEMPT_DELAY, Pace
 from ..asyncio._dial import race
 from ._link import CAPACITY, Address, Chunk, Delay, FakeSocket, Link, MemorySocket, check_conditions, draw
 from ._transport import MemoryTransport

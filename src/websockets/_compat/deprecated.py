@@ -61,7 +61,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "asyncio.router": {"typing": "PathLike"},
     "asyncio.server": {
-        "_auth": "is_credentials=_is_pair",
+        "_session.basic_auth": "is_credentials=_is_pair",
         "exceptions": "InvalidHeader",
         _DEFLATE: "enable_server_permessage_deflate",
         "headers": "build_www_authenticate_basic parse_authorization_basic validate_subprotocols",
@@ -93,7 +93,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
         ),
     },
     "legacy.auth": {
-        "_auth": "is_credentials=_is_pair",
+        "_session.basic_auth": "is_credentials=_is_pair",
         "exceptions": "InvalidHeader",
         "headers": "parse_authorization_basic",
     },

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import sys
 
-from ._accelerator import Encoded, build_frame, new_mask
-from ._lifecycle import Side
-from ._messages import encode_message
-from .extensions._deflate import FIN
-from .extensions.permessage_deflate import PerMessageDeflate
-from .protocol import Protocol
-from .typing import BytesLike, DataLike
+from .._codec import Encoded, build_frame, new_mask
+from .._rules.lifecycle import Side
+from .._rules.messages import encode_message
+from ..extensions._deflate import FIN
+from ..extensions.permessage_deflate import PerMessageDeflate
+from ..protocol import Protocol
+from ..typing import BytesLike, DataLike
 
 __all__ = ["PreparedMessage", "prepare"]
 

@@ -14,10 +14,10 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from .datastructures import Headers, HeadersLike
-from .exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
-from .http11 import Response
-from .uri import WebSocketURI, encode_iri, find_control, hide_credentials, parse_uri
+from ..datastructures import Headers, HeadersLike
+from ..exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
+from ..http11 import Response
+from ..uri import WebSocketURI, encode_iri, find_control, hide_credentials, parse_uri
 
 __all__ = [
     "MAX_REDIRECTS",

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from typing import Final, Self
 
-from .datastructures import Headers
-from .exceptions import InvalidHeader, InvalidUpgrade, printable
-from .headers import parse_connection, parse_upgrade
-from .typing import LoggerLike
-from .uri import is_reg_name, split_host_port
+from ..datastructures import Headers
+from ..exceptions import InvalidHeader, InvalidUpgrade, printable
+from ..headers import parse_connection, parse_upgrade
+from ..typing import LoggerLike
+from ..uri import is_reg_name, split_host_port
 
 __all__ = ["VERSION", "HostNames", "accept_key", "check_upgrade", "log_headers", "single_value"]
 

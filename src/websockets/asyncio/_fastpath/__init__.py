@@ -8,8 +8,8 @@ from __future__ import annotations
 from socket import socket
 from typing import TYPE_CHECKING
 
-from .._accelerator import TWIN
-from ._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
+from ..._codec import TWIN
+from .._internals import OWN_METHODS, PLAIN_LOOPS, RUNNING_TASKS, current_task
 from ._readable import FULL, SENT, SLOW
 
 __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
@@ -17,8 +17,8 @@ __all__ = ["FULL", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 if TYPE_CHECKING or TWIN == "python":
     from ._readable import Messages, Pump, Waiter
 else:
-    from .._accelerator import _native
-    from .._accelerator._native import Messages, Pump, Waiter
+    from ..._codec import _native
+    from ..._codec._native import Messages, Pump, Waiter
 
     _native.know_plain_loops(PLAIN_LOOPS)
     _native.know_tasks(current_task, RUNNING_TASKS)

@@ -25,14 +25,14 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from .._accelerator import Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
-from .._lifecycle import Lifecycle
-from .._messages import MISSING, Missing, encode_message
-from .._statistics import payload_length
-from ..extensions._deflate import FIN
-from ..protocol import Protocol
-from ..typing import BytesLike, Data
-from ._internals import PLAIN_LOOPS, task_runs
+from ..._codec import Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
+from ..._rules.lifecycle import Lifecycle
+from ..._rules.messages import MISSING, Missing, encode_message
+from ..._rules.statistics import payload_length
+from ...extensions._deflate import FIN
+from ...protocol import Protocol
+from ...typing import BytesLike, Data
+from .._internals import PLAIN_LOOPS, task_runs
 
 __all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .http11 import Request, Response
+from ..http11 import Request, Response
 
 if TYPE_CHECKING:
     from werkzeug.routing import Map

@@ -13,10 +13,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from .exceptions import SecurityError, printable
+from ..exceptions import SecurityError, printable
 
 if TYPE_CHECKING:
-    from .http11 import _FieldLines, _Lines
+    from . import _FieldLines, _Lines
 
 __all__ = ["Body", "ChunkedBody", "EndlessBody", "SizedBody"]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from ._accelerator import FrameDecoder, build_frame
-from ._failures import InvalidText
-from .extensions._deflate import FIN, RSV1
-from .typing import Data
+from .._codec import FrameDecoder, build_frame
+from ..extensions._deflate import FIN, RSV1
+from ..typing import Data
+from .failures import InvalidText
 
 __all__ = ["Account"]
 

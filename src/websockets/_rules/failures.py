@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .exceptions import (
+from ..exceptions import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
@@ -15,7 +15,7 @@ from .exceptions import (
     ProtocolError,
     TooManyFragments,
 )
-from .frames import OK_CLOSE_CODES, Close, CloseCode
+from ..frames import OK_CLOSE_CODES, Close, CloseCode
 
 __all__ = ["InvalidText", "as_exception", "closed", "explain"]
 

@@ -15,19 +15,19 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
-from . import _allowed as allowed
-from ._allowed import check, check_all, check_keywords
-from ._capacity import Capacity
-from ._checks import required_parameters, takes_path
-from ._proxy_protocol import TrustedProxies
-from ._session import Timing
-from .client import ClientProtocol
-from .extensions.base import ClientExtensionFactory, ServerExtensionFactory
-from .extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
-from .proxy import parse_proxy
-from .server import ServerProtocol
-from .typing import LoggerLike
-from .uri import WebSocketURI, lookup_name, parse_uri, tls_name
+from .._codec.proxy_protocol import TrustedProxies
+from .._rules import option_table as allowed
+from .._rules.capacity import Capacity
+from .._rules.option_checks import required_parameters, takes_path
+from .._rules.option_table import check, check_all, check_keywords
+from ..client import ClientProtocol
+from ..extensions.base import ClientExtensionFactory, ServerExtensionFactory
+from ..extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
+from ..proxy import parse_proxy
+from ..server import ServerProtocol
+from ..typing import LoggerLike
+from ..uri import WebSocketURI, lookup_name, parse_uri, tls_name
+from .session import Timing
 
 __all__ = [
     "ClientOptions",

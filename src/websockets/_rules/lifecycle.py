@@ -14,8 +14,8 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from ._accelerator import SendingHalf
-from .exceptions import InvalidState
+from .._codec import SendingHalf
+from ..exceptions import InvalidState
 
 __all__ = ["Lifecycle", "Reaction", "Receive", "Receiving", "Send", "Sending", "Side", "State"]
 

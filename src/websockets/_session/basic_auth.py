@@ -10,10 +10,10 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeGuard
 
-from .datastructures import Headers, MultipleValuesError
-from .exceptions import InvalidHeader
-from .headers import parse_authorization_basic
-from .http11 import Response
+from ..datastructures import Headers, MultipleValuesError
+from ..exceptions import InvalidHeader
+from ..headers import parse_authorization_basic
+from ..http11 import Response
 
 __all__ = ["CheckCredentials", "Credentials", "Unauthorized", "challenge", "claimed", "credentials_checker"]
 

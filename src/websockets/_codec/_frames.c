@@ -848,7 +848,7 @@ static PyType_Slot Decoder_slots[] = {
 };
 
 static PyType_Spec Decoder_spec = {
-    .name = "websockets._accelerator._native.FrameDecoder",
+    .name = "websockets._codec._native.FrameDecoder",
     .basicsize = sizeof(Decoder),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = Decoder_slots,
@@ -1232,7 +1232,7 @@ static PyType_Slot Queue_slots[] = {
 };
 
 static PyType_Spec Queue_spec = {
-    .name = "websockets._accelerator._native.Queue",
+    .name = "websockets._codec._native.Queue",
     .basicsize = sizeof(Queue),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = Queue_slots,

@@ -18,9 +18,9 @@ import operator
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
-from . import _checks as c
-from ._checks import Check, Unfit, UnfitHeader, optional, shown, strict
-from .http11 import SERVER, USER_AGENT
+from ..http11 import SERVER, USER_AGENT
+from . import option_checks as c
+from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
 __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
 
@@ -72,7 +72,7 @@ class Option(NamedTuple):
         name: name of the option.
         takers: who takes it.
         default: its default; REQUIRED or UNSET if there is none.
-        check: takes a value, gives the one to use, or raises :exc:`~websockets._checks.Unfit`.
+        check: takes a value, gives the one to use, or raises :exc:`~websockets._rules.option_checks.Unfit`.
         allowed: what it may be, in words.
         secret: whether its value may have a password in it, and so is not for errors.
     """

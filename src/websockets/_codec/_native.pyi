@@ -1,8 +1,8 @@
 from typing import Any
 
-from websockets.asyncio._readable import Messages as Messages
-from websockets.asyncio._readable import Pump as Pump
-from websockets.asyncio._readable import Waiter as Waiter
+from websockets.asyncio._fastpath._readable import Messages as Messages
+from websockets.asyncio._fastpath._readable import Pump as Pump
+from websockets.asyncio._fastpath._readable import Waiter as Waiter
 
 from ._python import Buffer, Encoded, Queue, SendingHalf
 

@@ -19,10 +19,9 @@ import warnings
 from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
-from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
-from ._proxy_protocol import SIGNATURE, UnexpectedProxyHeader
-from .datastructures import TCHAR, Headers
-from .exceptions import (
+from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
+from ..datastructures import TCHAR, Headers
+from ..exceptions import (
     HeaderLineTooLong,
     RequestLineTooLong,
     SecurityError,
@@ -30,9 +29,10 @@ from .exceptions import (
     TooManyHeaders,
     printable,
 )
-from .typing import BytesLike
-from .uri import TARGET, split_target
-from .version import version
+from ..typing import BytesLike
+from ..uri import TARGET, split_target
+from ..version import version
+from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
 
 __all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
 

@@ -3,7 +3,7 @@
    Any call into Python may run anything: a signal handler, a finaliser, a transport written by somebody else. So whatever
    crosses such a call is owned here, and what was read from an object before the call is read again after it.
 
-   asyncio/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
+   asyncio/_fastpath/_readable.py describes what it does; where the two differ, that one is right. All of it is about small
    messages: what the loop and the kernel need for one takes some thirty microseconds, and each step of ours in Python
    would add a third of one to it. So this file holds the straight way, and whatever isn't on it is a call of a method
    that the class in Python has: `_receive_data`, `_hold_rest`, `_receive_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
@@ -536,7 +536,7 @@ static PyType_Slot Waiter_slots[] = {
 };
 
 static PyType_Spec Waiter_spec = {
-    .name = "websockets._accelerator._native.Waiter",
+    .name = "websockets._codec._native.Waiter",
     .basicsize = sizeof(Waiter),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = Waiter_slots,
@@ -611,7 +611,7 @@ static PyType_Slot Span_slots[] = {
 };
 
 static PyType_Spec Span_spec = {
-    .name = "websockets._accelerator._native.Span",
+    .name = "websockets._codec._native.Span",
     .basicsize = sizeof(Span),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = Span_slots,
@@ -675,7 +675,7 @@ static PyType_Slot Encoded_slots[] = {
 };
 
 static PyType_Spec Encoded_spec = {
-    .name = "websockets._accelerator._native.Encoded",
+    .name = "websockets._codec._native.Encoded",
     .basicsize = sizeof(Encoded),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = Encoded_slots,
@@ -714,7 +714,7 @@ static PyType_Slot SendingHalf_slots[] = {
 };
 
 static PyType_Spec SendingHalf_spec = {
-    .name = "websockets._accelerator._native.SendingHalf",
+    .name = "websockets._codec._native.SendingHalf",
     .basicsize = sizeof(SendingHalf),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_BASETYPE,
     .slots = SendingHalf_slots,
@@ -2258,7 +2258,7 @@ static PyType_Slot Receive_slots[] = {
 };
 
 static PyType_Spec Receive_spec = {
-    .name = "websockets._accelerator._native.Receive",
+    .name = "websockets._codec._native.Receive",
     .basicsize = sizeof(Receive),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = Receive_slots,
@@ -2340,7 +2340,7 @@ static PyType_Slot Messages_slots[] = {
 };
 
 static PyType_Spec Messages_spec = {
-    .name = "websockets._accelerator._native.Messages",
+    .name = "websockets._codec._native.Messages",
     .basicsize = sizeof(Messages),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = Messages_slots,
@@ -2509,7 +2509,7 @@ static PyType_Slot Pump_slots[] = {
 };
 
 static PyType_Spec Pump_spec = {
-    .name = "websockets._accelerator._native.Pump",
+    .name = "websockets._codec._native.Pump",
     .basicsize = sizeof(Pump),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = Pump_slots,

@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from ._accelerator import Queue
-from .exceptions import TooManyFragments
-from .typing import BytesLike, Data
+from .._codec import Queue
+from ..exceptions import TooManyFragments
+from ..typing import BytesLike, Data
 
 if TYPE_CHECKING:
-    from ._accelerator import FrameDecoder
+    from .._codec import FrameDecoder
 
 __all__ = [
     "MISSING",

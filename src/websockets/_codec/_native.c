@@ -114,7 +114,7 @@ static PyModuleDef_Slot module_slots[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "websockets._accelerator._native",
+    .m_name = "websockets._codec._native",
     .m_doc = "The compiled twin of the accelerator.",
     .m_size = sizeof(State),
     .m_methods = frame_functions,

@@ -12,16 +12,16 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from ._allowed import check
-from ._lifecycle import State
-from ._statistics import NOTHING, Statistics
-from .http11 import Request, Response
-from .typing import LoggerLike, Subprotocol
+from .._rules.lifecycle import State
+from .._rules.option_table import check
+from .._rules.statistics import NOTHING, Statistics
+from ..http11 import Request, Response
+from ..typing import LoggerLike, Subprotocol
 
 if TYPE_CHECKING:
-    from ._session import Session
-    from .exceptions import ConnectionClosed
-    from .protocol import Protocol
+    from ..exceptions import ConnectionClosed
+    from ..protocol import Protocol
+    from .session import Session
 
 __all__ = ["Face", "assignable"]
 

@@ -15,18 +15,18 @@ import math
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ._lifecycle import Receiving, Sending, State
-from ._messages import Inbox
-from ._timers import Alarm
-from .datastructures import Headers
-from .exceptions import ConcurrencyError, ConnectionClosed, InvalidState
-from .frames import CloseCode, Frame, Opcode, check_close, serialize_close
-from .http11 import Request, Response
-from .typing import BytesLike
+from .._rules.deadlines import Alarm
+from .._rules.lifecycle import Receiving, Sending, State
+from .._rules.messages import Inbox
+from ..datastructures import Headers
+from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
+from ..frames import CloseCode, Frame, Opcode, check_close, serialize_close
+from ..http11 import Request, Response
+from ..typing import BytesLike
 
 if TYPE_CHECKING:
-    from ._proxy_protocol import Addresses
-    from .protocol import Protocol
+    from .._codec.proxy_protocol import Addresses
+    from ..protocol import Protocol
 
 __all__ = ["Answered", "Session", "Timing"]
 

@@ -20,12 +20,12 @@ import types
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ._handshake import HostNames
-from ._lifecycle import State
-from ._proxy_protocol import TrustedProxies
-from .datastructures import Headers, is_value
-from .exceptions import InvalidHeader, InvalidHeaderValue, printable
-from .headers import validate_subprotocols
+from .._codec.proxy_protocol import TrustedProxies
+from ..datastructures import Headers, is_value
+from ..exceptions import InvalidHeader, InvalidHeaderValue, printable
+from ..headers import validate_subprotocols
+from .handshake import HostNames
+from .lifecycle import State
 
 __all__ = [
     "Check",
