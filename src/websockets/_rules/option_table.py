@@ -309,9 +309,10 @@ def check_all(given: MutableMapping[str, Any], taker: str) -> None:
         values = tuple(given.get(option.name, option.default) for option in options)
     # Nearly all are the default, and most of these the same object; a large number may be another one that is equal.
     for option in itertools.compress(options, map(operator.is_not, values, defaults)):
-        value = given[option.name]
+        name = option.name
+        value = given[name]
         if type(value) is not int or value != option.default:
-            given[option.name] = option.checked(value)
+            given[name] = option.checked(value)
 
 
 @functools.lru_cache(maxsize=64)

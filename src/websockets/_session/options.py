@@ -8,7 +8,6 @@ A front-end gives its parameters, as ``locals()`` has them at the beginning of `
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 import warnings
@@ -52,54 +51,40 @@ T = TypeVar("T")
 
 Arguments = dict[str, Any]
 
+NO_ARGUMENTS: Arguments = {}  # nobody changes it
+
 # What goes to each connection, and what goes to its protocol.
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
 OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
 OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class _Options:
-    """What ``connect()`` and ``serve()`` are told alike.
-
-    Attributes:
-        open_timeout: seconds that the opening handshake may take; of a client, connecting.
-        create_connection: what makes connections; None for the class of the front-end.
-        arguments: of the method of the loop.
-        of_connection: of ``create_connection``.
-        of_protocol: of the protocol of each connection.
-    """
-
-    open_timeout: float | None = None
-    create_connection: Callable[..., Any] | None = None
-    arguments: Arguments = dataclasses.field(default_factory=dict)
-    of_connection: Arguments = dataclasses.field(default_factory=dict)
-    of_protocol: Arguments = dataclasses.field(default_factory=dict)
-
-    @property
-    def logger(self) -> LoggerLike:
-        """Where to log."""
-        logger: LoggerLike = self.of_protocol["logger"]
-        return logger
-
-
-@dataclasses.dataclass(kw_only=True, slots=True)
-class ClientOptions(_Options):
+class ClientOptions(NamedTuple):
     """What ``connect()`` was told; it doesn't change.
 
     Attributes:
-        uri: where to connect; :attr:`of_protocol` is without it, as a redirect may lead elsewhere.
+        uri: where to connect.
+        open_timeout: seconds that it may take.
         proxy: which proxy to use.
         additional_headers, user_agent_header: of the request.
         process_exception, reconnect_delays: when to connect again; None for the usual.
+        create_connection: what makes connections; None for the class of the front-end.
+        arguments: of the method of the loop that makes the TCP connection.
+        of_connection: of ``create_connection``.
+        of_protocol: of the protocol of each connection, but its URI.
     """
 
     uri: WebSocketURI
+    open_timeout: float | None
     proxy: Any
     additional_headers: Any
     user_agent_header: str | None
     process_exception: Callable[[Exception], Exception | None] | None
     reconnect_delays: Callable[[], Iterator[float]] | None
+    create_connection: Callable[..., Any] | None
+    arguments: Arguments
+    of_connection: Arguments
+    of_protocol: Arguments
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -123,6 +108,8 @@ class ClientOptions(_Options):
         if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
         given["extensions"] = client_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         return cls(
             uri=uri,
             open_timeout=given["open_timeout"],
@@ -134,8 +121,14 @@ class ClientOptions(_Options):
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol=_of_protocol(given, OF_CLIENT_PROTOCOLS, logger),
+            of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
         )
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where to log."""
+        logger: LoggerLike = self.of_protocol["logger"]
+        return logger
 
     def protocol(self, uri: WebSocketURI) -> ClientProtocol:
         """The protocol of a connection.
@@ -167,23 +160,28 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
     return arguments
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class ServerOptions(_Options):
+class ServerOptions(NamedTuple):
     """What ``serve()`` was told; one object serves all connections, and doesn't change.
 
     Attributes:
         handler: what is called with each connection.
         takes_path: whether it wants the path of the request, too.
+        open_timeout: seconds that the opening handshake may take.
         process_request, process_response, select_subprotocol: hooks of the user.
         asks: whether the user has to be asked for an answer, which may take its time.
         server_header: of the response.
         capacity: what keeps the server to its limits; None if there are none.
         proxies: who sends a header of the PROXY protocol; None if nobody does.
         tls: of the method of the loop that starts TLS behind such a header; None without header or TLS.
+        create_connection: what makes connections; None for the class of the front-end.
+        arguments: of the method of the loop that makes the listening server.
+        of_connection: of ``create_connection``.
+        of_protocol: of the protocol of each connection.
     """
 
     handler: Any = None
     takes_path: bool = False
+    open_timeout: float | None = None
     process_request: Any = None
     process_response: Any = None
     select_subprotocol: Any = None
@@ -192,6 +190,10 @@ class ServerOptions(_Options):
     capacity: Capacity[Any] | None = None
     proxies: TrustedProxies | None = None
     tls: Arguments | None = None
+    create_connection: Callable[..., Any] | None = None
+    arguments: Arguments = NO_ARGUMENTS
+    of_connection: Arguments = NO_ARGUMENTS
+    of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike) -> Self:
@@ -215,6 +217,8 @@ class ServerOptions(_Options):
         arguments = listening_arguments("serve", given, allowed.SERVE)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
+        if given["logger"] is None:
+            given["logger"] = logger
         limits = given["max_connections"], given["max_connections_per_host"]
         return cls(
             handler=given["handler"],
@@ -231,8 +235,14 @@ class ServerOptions(_Options):
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol=_of_protocol(given, OF_SERVER_PROTOCOLS, logger),
+            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS},
         )
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Where to log."""
+        logger: LoggerLike = self.of_protocol["logger"]
+        return logger
 
     def protocol(self) -> ServerProtocol:
         """The protocol of a connection."""
@@ -282,22 +292,10 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
         raise ValueError("ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon")
 
 
-def _picked(given: Arguments, names: Sequence[str]) -> Arguments:
-    """Some of the parameters."""
-    return dict(zip(names, map(given.__getitem__, names), strict=True))
-
-
 def _of_connection(given: Arguments) -> Arguments:
     """What ``create_connection`` is called with; ``idle_timeout`` only if it is used, as not all know of it."""
-    return _picked(given, OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout"))
-
-
-def _of_protocol(given: Arguments, names: Sequence[str], logger: LoggerLike) -> Arguments:
-    """What a protocol is made with; it logs where the front-end does, unless the user says otherwise."""
-    options = _picked(given, names)
-    if options["logger"] is None:
-        options["logger"] = logger
-    return options
+    names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
+    return {name: given[name] for name in names}
 
 
 class Settings(NamedTuple):

@@ -340,7 +340,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
         # Some loops tell of the end of a connection that they never told of.
-        if hasattr(self, "transport"):
+        if self._socket is None and hasattr(self, "transport"):
+            # Not asyncio's transport for sockets: it ends them, and knows their addresses for good.
             end_socket(self.transport)
             self._keep_addresses()
         # The transport heard nothing of a write that failed, but that it is over.
