@@ -136,7 +136,7 @@ class ClientOptions(NamedTuple):
         Parameters:
             uri: where it leads.
         """
-        return ClientProtocol._of(uri, **self.of_protocol)
+        return ClientProtocol._of(uri, self.of_protocol)
 
 
 def check_client(who: str, given: Arguments, taker: str) -> Arguments:
@@ -246,7 +246,7 @@ class ServerOptions(NamedTuple):
 
     def protocol(self) -> ServerProtocol:
         """The protocol of a connection."""
-        return ServerProtocol._of(**self.of_protocol)
+        return ServerProtocol._of(self.of_protocol)
 
 
 def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:

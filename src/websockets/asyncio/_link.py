@@ -190,7 +190,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._write_limit)
-        if transport.get_extra_info("sslcontext") is not None:
+        if self._socket is None and transport.get_extra_info("sslcontext") is not None:
             # TLS has left the socket by the time it tells that the connection is over.
             self._keep_addresses()
 
