@@ -171,28 +171,22 @@ class _Factory:
         no_contexts: tuple[bool, bool],
         bits: tuple[int | None, int | None],
         settings: Any,
-        threshold: int | None,
+        threshold: int | None = None,
     ) -> None:
-        self._configure(no_contexts, bits, settings, threshold)
+        self.server_no_context_takeover, self.client_no_context_takeover = no_contexts
+        self.server_max_window_bits, self.client_max_window_bits = bits
+        self.compress_settings: dict[str, Any] | None = settings
+        self.threshold = threshold
+
+    def _check(self) -> None:
+        settings = self.compress_settings
         check_settings(settings, self.own_bits)
-        check_threshold(threshold)
+        check_threshold(self.threshold)
         try:
             # Better now than with the first message.
             zlib.compressobj(wbits=-MIN_ZLIB_BITS, **settings or {})
         except (TypeError, ValueError) as exc:
             raise ValueError(f"unsupported compress_settings {settings}: {exc}") from exc
-
-    def _configure(
-        self,
-        no_contexts: tuple[bool, bool],
-        bits: tuple[int | None, int | None],
-        settings: dict[str, Any] | None,
-        threshold: int | None = None,
-    ) -> None:
-        self.server_no_context_takeover, self.client_no_context_takeover = no_contexts
-        self.server_max_window_bits, self.client_max_window_bits = bits
-        self.compress_settings = settings
-        self.threshold = threshold
 
     def configured(self) -> dict[str, int]:
         return {name: int(getattr(self, name) or ABSENT) for name in self.table}
@@ -254,12 +248,13 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         no_contexts = server_no_context_takeover, client_no_context_takeover
         bits = server_max_window_bits, client_max_window_bits
         super().__init__(no_contexts, bits, compress_settings, threshold)
+        self._check()
 
     @classmethod
     def _default(cls) -> Self:
         """The one of ``connect()``. Nothing in it needs to be checked, which takes longer than all the rest."""
         self = cls.__new__(cls)
-        self._configure((False, False), (None, True), dict(DEFAULT_SETTINGS))
+        _Factory.__init__(self, (False, False), (None, True), dict(DEFAULT_SETTINGS))
         return self
 
     def get_request_params(self) -> Sequence[ExtensionParameter]:
@@ -323,6 +318,7 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         no_contexts = server_no_context_takeover, client_no_context_takeover
         bits = server_max_window_bits, client_max_window_bits
         super().__init__(no_contexts, bits, compress_settings, threshold)
+        self._check()
         self.require_client_max_window_bits = require_client_max_window_bits
 
     def process_request_params(
