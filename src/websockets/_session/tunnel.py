@@ -25,7 +25,7 @@ Arguments = dict[str, Any]
 
 # Options about TLS with the server; with "proxy_" before them, about TLS with the proxy.
 TLS: Final = ("ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
-TLS_OF_PROXY: Final = tuple(f"proxy_{name}" for name in TLS)
+TLS_OF_PROXY: Final = frozenset(f"proxy_{name}" for name in TLS)
 
 # Options about a connection without a proxy that mean nothing with one.
 PLACES: Final = ("host", "port", "unix")
