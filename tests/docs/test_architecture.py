@@ -55,12 +55,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "session": (
         "_session.options",
-        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.routing "
-        "_session.session",
+        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.reading "
+        "_session.routing _session.session",
+        "_session.intake",
     ),
     "protocol": (
         "client server",
         "protocol proxy",
+        "protocol._port",
     ),
     "rules": (
         "_rules.option_table",
