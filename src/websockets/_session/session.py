@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._rules.deadlines import Alarm
 from .._rules.lifecycle import State
 from .._rules.messages import Inbox
+from .._rules.statistics import Statistics
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..frames import CloseCode, Frame, Opcode, check_close, serialize_close
@@ -346,7 +347,7 @@ class Session:
 
         Parameters:
             now: the time.
-            traffic: if it is :attr:`idle_at`, numbers that change when data pass, either way; at first, zeros.
+            traffic: if it is :attr:`idle_at`, what :meth:`traffic` gives.
 
         Returns:
             Whether the TCP connection must be aborted. What is to be written is offered to the network before that.
@@ -369,6 +370,22 @@ class Session:
                 self._time_out("timed out during opening handshake")
                 return True
         return False
+
+    def traffic(self, seen: Statistics, buffered: int) -> tuple[int, ...]:
+        """Numbers that change when data pass, either way, for :meth:`ring`.
+
+        Parameters:
+            seen: what was counted until now.
+            buffered: bytes that wait to be sent.
+        """
+        decoder = self.port.decoder
+        return (
+            *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
+            # A large frame that is still arriving: no other can be in between.
+            seen.bytes_received if decoder is not None and decoder.under_way else 0,
+            # A large message that is still leaving. To the KiB: pings that wait make no difference.
+            buffered >> 10,
+        )
 
     def _time_out(self, text: str) -> None:
         self.alarm, self.alarm_at = None, math.inf

@@ -276,12 +276,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _choose_path(self) -> None:
         """Say what may go the straight way from now on; asked again whenever something happens but messages."""
-        protocol = self.protocol
-        if protocol.extensions and protocol._deflate is None:
-            protocol._find_deflate()
-        deflate = protocol._deflate
+        protocol, session = self.protocol, self._session
+        deflate = session.port.deflate
         self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
-        session = self._session
         self._quick = not self._lost and not session.port.failure_held
         # A class may want to see what is read.
         straight = not self._lost and type(self).data_received is Pump.data_received
@@ -446,20 +443,16 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _schedule(self) -> None:
         """See to it that the session's alarm rings; an alarm that rings too early looks again."""
-        when = self._session.due_at
-        if self._entry is not None:
-            if self._entry.when <= when:
-                return
-            self._shared.cancel(self._entry)
-        self._entry = None if when == float("inf") else self._shared.call_at(when, self)
+        self._entry = self._shared.move(self._entry, self._session.due_at, self)
 
     def _ring(self, now: float) -> None:
         self._entry = None
         session = self._session
         session.taken = self._bytes_sent - self.buffered_amount
+        idle_check = now >= session.idle_at
         if now < session.due_at:
             self._schedule()
-        elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
+        elif session.ring(now, session.traffic(self._counted(), self.buffered_amount) if idle_check else ()):
             self._end_now()
         else:
             self._attend()
@@ -474,17 +467,6 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
                 self._attend()
         finally:
             self._abort()
-
-    def _traffic(self) -> tuple[int, ...]:
-        """Numbers that change when data pass, either way."""
-        seen, decoder = self._counted(), self._session.port.decoder
-        return (
-            *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
-            # A large frame that is still arriving: no other can be in between.
-            self._bytes_received if decoder is not None and decoder.under_way else 0,
-            # A large message that is still leaving. To the KiB: pings that wait make no difference.
-            self.buffered_amount >> 10,
-        )
 
     def _uncork(self) -> None:
         self._backstop = False

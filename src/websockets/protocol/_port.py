@@ -19,6 +19,7 @@ from ..typing import Data
 
 if TYPE_CHECKING:
     from .._codec import FrameDecoder
+    from ..extensions.permessage_deflate import PerMessageDeflate
     from . import Protocol
 
 __all__ = ["Port", "Receiver"]
@@ -62,6 +63,14 @@ class Port:
     def decoder(self) -> FrameDecoder | None:
         """The decoder of frames; None before the first frame, and after the end of the stream."""
         return self._protocol._decoder
+
+    @property
+    def deflate(self) -> PerMessageDeflate | None:
+        """The extension permessage-deflate, if it is the only one; None otherwise."""
+        protocol = self._protocol
+        if protocol.extensions and protocol._deflate is None:
+            protocol._find_deflate()
+        return protocol._deflate
 
     @property
     def keeps(self) -> bool:
