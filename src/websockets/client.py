@@ -344,7 +344,7 @@ share_names(
     ClientProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
-    "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
+    "uri", "origin", "available_extensions", "available_subprotocols", "key", "_receiver", "_keeps",
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # When it closes.

@@ -508,7 +508,7 @@ share_names(
     ServerProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
-    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_receiver", "_keeps",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # When it closes.

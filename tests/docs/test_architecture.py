@@ -40,9 +40,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._ends",
         "testing._loop",
         "testing._asyncio_network",
-        "testing._asyncio_server testing._network",
+        "testing._asyncio_server",
         "testing._asyncio_tls",
-        "testing._transport",
+        "testing._network testing._transport",
         "testing._link",
         "testing._addresses testing._conditions testing._scheduler",
     ),
@@ -58,14 +58,15 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "session": (
         "_session.client_session _session.connector",
-        "_session.redirects _session.tunnel",
+        "_session.redirects",
         "_session.options",
-        "_session _session.basic_auth _session.prepared _session.properties _session.reconnection _session.routing "
-        "_session.session _session.tls",
+        "_session.session",
+        "_session _session.basic_auth _session.intake _session.prepared _session.properties _session.reading "
+        "_session.reconnection _session.routing _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
-        "protocol proxy",
+        "protocol protocol._port proxy",
     ),
     "rules": (
         "_rules.option_table",

@@ -54,7 +54,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "asyncio.connection": {
         "asyncio.server": "broadcast",
-        "exceptions": "ConnectionClosed ProtocolError TooManyFragments",
+        "exceptions": "ConcurrencyError ConnectionClosed ProtocolError TooManyFragments",
         "frames": "DATA_OPCODES Frame PONG",
         "http11": "Request Response",
         "protocol": "CLOSED=State.CLOSED Event OPEN=State.OPEN Protocol State",
