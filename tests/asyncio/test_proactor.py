@@ -73,14 +73,14 @@ async def reset_connection(
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, address(server))
-        await until(lambda: bool(server._all))
+        await until(lambda: bool(server._registry.all))
         if stage == "open":
             await loop.sock_sendall(sock, request())
             await until(lambda: bool(server.connections))
-        for connection in server._all:
+        for connection in server._registry.all:
             look(connection)
         reset(sock)
-    await until(lambda: not server._all)
+    await until(lambda: not server._registry.all)
 
 
 # --------------------------------------------------------------------------------------------------------------- resets
@@ -102,7 +102,7 @@ def test_a_release_of_asyncio_with_other_transports(
 ) -> None:
     """asyncio complains, and counts the transport for ever; but the server closes."""
     caplog.set_level("INFO")
-    monkeypatch.setattr("websockets.asyncio._serving.GRACE", 0.01)
+    monkeypatch.setattr("websockets._session.registry.GRACE", 0.01)
     monkeypatch.setattr(proactor_events._ProactorSocketTransport, "__module__", "asyncio.another")
     transports: list[Any] = []
 

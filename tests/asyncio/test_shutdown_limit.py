@@ -171,7 +171,7 @@ async def test_limit_after_a_close_without_one(
         # Who may stay isn't told before the time is over, and everybody else was told at once.
         assert [bool(peer.unread) for peer in peers] == [not staying] * 2
         assert not any(peer.link.server.closed for peer in peers)
-        assert len(server._all) == 2
+        assert len(server._registry.all) == 2
         assert await closed_after(server) == pytest.approx(0.1, abs=0.02)
         await idle()
         for peer in peers:
@@ -286,7 +286,7 @@ async def test_handler_that_never_ends_though_it_is_cancelled(caplog: pytest.Log
         # It may still end by itself; nobody minds.
         handler.release.set()
         await idle()
-        assert not server._all
+        assert not server._registry.all
         for peer in peers:
             peer.close()
 
@@ -418,7 +418,7 @@ def test_server_is_closed_without_a_running_loop() -> None:
         server, writer = loop.run_until_complete(start())
         server.close(timeout=0)
         loop.run_until_complete(server.wait_closed())
-        assert not server._all
+        assert not server._registry.all
         writer.close()
         with contextlib.suppress(ConnectionError):
             loop.run_until_complete(writer.wait_closed())

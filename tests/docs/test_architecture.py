@@ -46,17 +46,20 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "front-ends": (
         "asyncio.router",
         "asyncio.server",
-        "asyncio._broadcast asyncio.client",
+        "asyncio._broadcast asyncio._proxy_protocol asyncio.client",
+        "asyncio._serving",
         "asyncio.connection",
         "asyncio._link",
         "asyncio._fastpath asyncio._proxy",
-        "asyncio._dial asyncio._fastpath._readable asyncio._loops asyncio._proxy_protocol",
-        "asyncio asyncio._auth asyncio._internals asyncio._serving",
+        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
+        "asyncio asyncio._hooks asyncio._internals",
     ),
     "session": (
-        "_session.options",
-        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.routing "
-        "_session.session",
+        "_session.answering",
+        "_session.options _session.server_session",
+        "_session.basic_auth _session.routing _session.session",
+        "_session _session.arriving _session.hooks _session.opening _session.prepared _session.properties "
+        "_session.registry",
     ),
     "protocol": (
         "client server",
@@ -64,9 +67,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.option_table",
-        "_rules.decompressed _rules.option_checks",
-        "_rules _rules.capacity _rules.deadlines _rules.failures _rules.handshake _rules.happy_eyeballs "
-        "_rules.lifecycle _rules.messages _rules.statistics",
+        "_rules.decompressed _rules.option_checks _rules.refusals",
+        "_rules _rules.addresses _rules.capacity _rules.deadlines _rules.failures _rules.handshake "
+        "_rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
     "extensions": (
         "extensions.permessage_deflate",
