@@ -46,7 +46,7 @@ def build(folder: Path, flags: list[str]) -> Path:
         flags: for gcc.
 
     Returns:
-        The folder with the sources of the twin.
+        The folder with the twin.
     """
     shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.egg-info", "__pycache__"))
     accelerator = folder / "websockets" / "_codec"
@@ -60,7 +60,7 @@ def build(folder: Path, flags: list[str]) -> Path:
         *flags,
         *warnings,
         include,
-        *map(str, accelerator.glob("*.c")),
+        *map(str, sorted(folder.rglob("*.c"))),
         "-o",
         str(target),
     ]

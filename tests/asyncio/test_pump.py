@@ -8,6 +8,7 @@ import ctypes
 import functools
 import gc
 import socket
+import sys
 import weakref
 from collections import deque
 from collections.abc import Coroutine
@@ -893,6 +894,54 @@ async def test_a_compiled_pump_that_nobody_prepared(twin: Twin) -> None:
         await pump._next()
     with pytest.raises(TypeError):
         twin.messages("no pump")
+
+
+# Whatever asks an object for its buffer may run Python, from 3.12 on.
+buffers_run_python = pytest.mark.skipif(sys.version_info < (3, 12), reason="classes in Python have no buffers")
+
+
+@virtual
+@compiled_twin
+@buffers_run_python
+async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
+    class Data:
+        def __buffer__(self, flags: int) -> memoryview:
+            pump._decoder = None
+            return memoryview(text("a"))
+
+    pump = make(twin)
+    with pytest.raises(RuntimeError, match="_decoder or _queue isn't set"):
+        pump.data_received(Data())
+
+
+@virtual
+@compiled_twin
+@buffers_run_python
+async def test_a_buffer_that_ends_the_connection(twin: Twin) -> None:
+    class Data(bytearray):
+        def __buffer__(self, flags: int) -> memoryview:
+            pump._plain = False
+            return super().__buffer__(flags)
+
+    for pack in (None, lambda head, payload: (head, payload)):
+        pump = make(twin)
+        pump._pack = pack
+        assert pump._send_now(Data(b"a"), None) == _readable.SLOW
+        assert pump.transport.data == []
+
+
+@virtual
+@compiled_twin
+async def test_packing_that_ends_the_connection(twin: Twin) -> None:
+    class Head:
+        def __index__(self) -> int:
+            pump._plain = False
+            return 0x82
+
+    pump = make(twin)
+    pump._pack = lambda head, payload: (Head(), payload)
+    assert pump._send_now(b"a", None) == _readable.SLOW
+    assert pump.transport.data == []
 
 
 @virtual

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -37,6 +37,29 @@ async def test_it_looks_like_a_future() -> None:
     assert waiter.exception() is None
     assert not waiter.cancel()
     await waiter
+
+
+@virtual
+async def test_a_comparison_that_sets_another_callback() -> None:
+    """Only the callback that was compared is forgotten."""
+
+    class Callback:
+        def __call__(self, waiter: Any) -> None:
+            raise AssertionError
+
+        def __eq__(self, other: object) -> bool:
+            waiter.add_done_callback(seen.append)
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    seen: list[Any] = []
+    waiter = Waiter(asyncio.get_running_loop())
+    waiter.add_done_callback(Callback())
+    waiter.remove_done_callback(cast(Any, object()))
+    waiter.wake()
+    await steps(1)
+    assert seen == [waiter]
 
 
 @virtual

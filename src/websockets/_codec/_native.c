@@ -1,20 +1,30 @@
-/* The compiled twin of the accelerator: the module, and what it looks up once. */
+/* The module: puts the parts together, and looks up once what they need.
+
+   May know: that there are parts.
+   Must not know: what they do. */
 
 #include "_native.h"
 
 static struct PyModuleDef definition;
 
 State *
-state_of_module(PyObject *module)
+native_state(PyObject *module)
 {
     return PyModule_GetState(module);
 }
 
 State *
-state_of(PyObject *object)
+native_state_of(PyObject *object)
 {
-    /* It never fails for an object whose class is derived from one of this module, which lives as long as they do. */
+    /* This can't fail: the class, or a base of it, is one of this module, and keeps the module alive. */
     return PyModule_GetState(PyType_GetModuleByDef(Py_TYPE(object), &definition));
+}
+
+int
+native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place)
+{
+    *place = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *place == NULL ? -1 : PyModule_AddType(module, *place);
 }
 
 static int
@@ -61,16 +71,26 @@ add_names(State *state)
 static int
 fill_module(PyObject *module)
 {
-    State *state = PyModule_GetState(module);
+    int (*const parts[])(PyObject *, State *) = {
+        codec_add_masks,     codec_add_frames,    codec_add_queue,      codec_add_decoder,
+        fastpath_add_buffer, fastpath_add_waiter, fastpath_add_receive, fastpath_add_descriptor,
+        fastpath_add_connection,
+    };
+    State *state = native_state(module);
 
     state->os = PyImport_ImportModule("os");
-    if (state->os == NULL || add_names(state) < 0 || add_frames(module, state) < 0) {
+    if (state->os == NULL || add_names(state) < 0) {
         return -1;
     }
-    return add_pump(module, state);
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        if (parts[i](module, state) < 0) {
+            return -1;
+        }
+    }
+    return 0;
 }
 
-/* The references in the state, in the order of its members. */
+/* All members of the state are references, so it can be walked like an array of them. */
 #define REFERENCES (sizeof(State) / sizeof(PyObject *))
 
 static int
@@ -117,7 +137,6 @@ static struct PyModuleDef definition = {
     .m_name = "websockets._codec._native",
     .m_doc = "The compiled twin of the accelerator.",
     .m_size = sizeof(State),
-    .m_methods = frame_functions,
     .m_slots = module_slots,
     .m_traverse = traverse_module,
     .m_clear = clear_module,

@@ -1,10 +1,19 @@
-/* What the parts of the compiled twin share.
+/* What every C file of this extension shares: Python itself, locks, and what the module looks up once.
 
-   _frames.c: frames to bytes and back, masking, UTF-8. _pump.c: the path of a message between a transport and a task.
-   _native.c: the module that has them.
+   May know: Python's C API.
+   Must not know: frames, connections, sockets.
 
-   There is no global state, but for masks that each thread keeps for itself. Where there is no GIL, decoders, queues,
-   pumps and waiters are guarded by their own locks; what is awaited of a pump is for one task. */
+   The extension has two parts. The codec, beside this file, turns frames into bytes and back. The fast path, in
+   asyncio/_fastpath/, is the way of a message between a transport and a task. _native.c makes one module of them.
+
+   Rules for every file:
+   - Whatever is still used after a call that may run Python is owned: the caller or the function itself has a reference
+     to it. Or it is read again after the call. Such a call may run anything: a signal handler, a finaliser, code that
+     somebody else wrote. Many calls may: whatever calls or looks up something, gets a buffer, or drops a reference.
+   - Every allocation may fail, and every failure has its way out.
+   - A function is static unless another file needs it. Then its name begins with native_, codec_ or fastpath_, which
+     tells where it lives. Only PyInit__native() can be seen from outside of the extension.
+   - There is no global state except for random bytes that each thread keeps for its masks. */
 
 #ifndef WEBSOCKETS_NATIVE_H
 #define WEBSOCKETS_NATIVE_H
@@ -12,33 +21,44 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
-#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(hidden)
+#endif
+
+/* Whether an attribute is there, and isn't None. */
+#define IS_SET(object) ((object) != NULL && (object) != Py_None)
+
+/* ----------------------------------------------------------------------------------------------------------- locks */
 
 #if PY_VERSION_HEX < 0x030D0000
 #define Py_BEGIN_CRITICAL_SECTION(object) {
 #define Py_END_CRITICAL_SECTION() }
 #endif
 
-/* Where there is no GIL, an object is locked while a call into it lasts, though not while its thread waits for something.
-   Such a call may run a task, which calls the same object: a lock within its own lock takes Python 3.13 some forty rounds
-   of giving way to other threads, so it is written down who holds it. Others may write there while the thread waits; then
-   a call within takes the long way. And Python lets go of a lock in favour of another object's: a call that comes back
-   from there, to an object that a second thread uses against the rules, goes unlocked. */
+/* Where Python runs without its global lock (GIL), decoders, queues, connections and waiters are guarded by their
+   own locks. A lock is held while a call into its object lasts, except while the thread waits for something.
+
+   Such a call may resume a task that calls the same object again. Python 3.13 needs about forty rounds of giving way
+   to other threads until it has taken a lock that its own thread holds, so we note which thread holds it. Other
+   threads may write this note while the thread waits; then the inner call just takes the slow way. Python also drops
+   a lock when its thread needs that of another object. So an object that two threads use at once, against the rules,
+   may be used without its lock for a moment. */
 #ifdef Py_GIL_DISABLED
 #define HOLDER uintptr_t holder;
-#define LOCK(object)                                                                                                     \
-    {                                                                                                                    \
-        PyCriticalSection section_;                                                                                      \
-        int locked_ = lock_object(&section_, (PyObject *)(object), &(object)->holder);
-#define UNLOCK(object)                                                                                                   \
-        unlock_object(&section_, &(object)->holder, locked_);                                                            \
+#define LOCK(object)                                                                                                   \
+    {                                                                                                                  \
+        PyCriticalSection section_;                                                                                    \
+        int locked_ = native_lock(&section_, (PyObject *)(object), &(object)->holder);
+#define UNLOCK(object)                                                                                                 \
+        native_unlock(&section_, &(object)->holder, locked_);                                                          \
     }
 
 static inline int
-lock_object(PyCriticalSection *section, PyObject *object, uintptr_t *holder)
+native_lock(PyCriticalSection *section, PyObject *object, uintptr_t *holder)
 {
     uintptr_t thread = (uintptr_t)PyThread_get_thread_ident();
 
@@ -51,7 +71,7 @@ lock_object(PyCriticalSection *section, PyObject *object, uintptr_t *holder)
 }
 
 static inline void
-unlock_object(PyCriticalSection *section, uintptr_t *holder, int locked)
+native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 {
     if (locked) {
         _Py_atomic_store_uintptr_relaxed(holder, 0);
@@ -64,20 +84,31 @@ unlock_object(PyCriticalSection *section, uintptr_t *holder, int locked)
 #define UNLOCK(object) }
 #endif
 
-enum { FIN = 0x80, RSV = 0x70, RSV1 = 0x40, CONTROL = 0x08, OPCODE = 0x0F };
-enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PONG = 10 };
-
-/* Two bytes, an extended length and a mask: no header is longer. */
-enum { MAX_HEADER = 14 };
+/* Define a method for Python, `name_guarded`, that holds the lock of its object while the static function `name` runs.
+   A connection belongs to one thread. Whoever uses it from another thread may get confused answers, but no crash. Write
+   `static` before it where no other file needs the method. */
+#define GUARDED(name, parameters, arguments)                                                                           \
+    PyObject *name##_guarded parameters                                                                                \
+    {                                                                                                                  \
+        PyObject *result;                                                                                              \
+                                                                                                                       \
+        LOCK(self)                                                                                                     \
+        result = name arguments;                                                                                       \
+        UNLOCK(self)                                                                                                   \
+        return result;                                                                                                 \
+    }
+#define GUARDED_ONE(Type, name) GUARDED(name, (Type * self, PyObject *argument), (self, argument))
+#define GUARDED_FAST(Type, name)                                                                                       \
+    GUARDED(name, (Type * self, PyObject *const *args, Py_ssize_t count), (self, args, count))
 
 /* ---------------------------------------------------------------------------------------------------------- module */
 
-/* What is looked up once. */
+/* What is looked up once. All members are references, which _native.c relies on. */
 typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
-    PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until the front-end tells */
+    PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python tells */
     PyObject *raise_it;
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
@@ -86,83 +117,28 @@ typedef struct {
     PyObject *name_run_until_complete;
 } State;
 
-State *state_of_module(PyObject *module);
-/* Of an object whose class is, or is derived from, one of this module. */
-State *state_of(PyObject *object);
+/* Return the state of the module. */
+State *native_state(PyObject *module);
 
-/* Both add what they have to the module; they return -1 for an exception, else 0. */
-int add_frames(PyObject *module, State *state);
-int add_pump(PyObject *module, State *state);
+/* Return the state of the module that has the class of this object, or a base of it. */
+State *native_state_of(PyObject *object);
 
-extern PyMethodDef frame_functions[];
+/* Make a type and add it to the module; *place gets a reference. Return -1 for an exception, else 0. */
+int native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place);
 
-/* ---------------------------------------------------------------------------------------------------------- frames */
+/* Each adds what one file has to the module. They return -1 for an exception, else 0. */
+int codec_add_masks(PyObject *module, State *state);
+int codec_add_frames(PyObject *module, State *state);
+int codec_add_queue(PyObject *module, State *state);
+int codec_add_decoder(PyObject *module, State *state);
+int fastpath_add_buffer(PyObject *module, State *state);
+int fastpath_add_waiter(PyObject *module, State *state);
+int fastpath_add_receive(PyObject *module, State *state);
+int fastpath_add_descriptor(PyObject *module, State *state);
+int fastpath_add_connection(PyObject *module, State *state);
 
-/* Messages in the order of their arrival: a ring. */
-typedef struct {
-    PyObject_HEAD
-    PyObject **items;
-    Py_ssize_t first, count, capacity;
-} Queue;
-
-/* Append to a queue, taking over the reference to item. Return -1 for an exception, else 0. */
-int queue_push(Queue *queue, PyObject *item);
-/* Remove and return the first item of a queue that isn't empty. */
-PyObject *queue_shift(Queue *queue);
-
-#define QUEUE_FIRST(queue) ((queue)->items[(queue)->first])
-
-typedef struct {
-    uint64_t seen;      /* bytes of the text so far */
-    uint8_t pending[4]; /* a character whose bytes haven't all arrived */
-    uint8_t count;
-} Utf8;
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *failure; /* NULL until there is one */
-    PyObject *payload; /* with room to grow: the payload of the frame under way, NULL between frames */
-    Py_ssize_t filled; /* how much of it has arrived */
-    uint64_t size;     /* how long it will be */
-    uint64_t received; /* bytes of the message in the frames before */
-    unsigned long long messages, payload_bytes; /* that arrived whole, in data frames that did; for statistics */
-    int64_t max_fragment, max_message;
-    Utf8 utf8;
-    uint8_t tail[MAX_HEADER]; /* a header that is still incomplete */
-    uint8_t tail_size;
-    uint8_t mask[4];
-    uint8_t head;   /* first byte of the frame under way */
-    uint8_t opcode; /* first byte, without FIN, of the message under way; 0 between messages */
-    uint8_t reserved;
-    uint8_t masked, text;
-    char ended, heard, feeding;
-    uint8_t checking; /* whether utf8 holds the state of a text under way */
-    uint8_t beyond_ascii; /* whether the payload under way has such bytes */
-} Decoder;
-
-/* Where frames go. Messages in one frame go to the queue if there is one, compressed ones if they can be inflated, but only until another frame
-   comes: from then on all go to the list, in their order. */
-typedef struct {
-    Queue *queue;
-    PyObject *frames;  /* NULL as long as it would be empty */
-    PyObject *inflate; /* what makes a message of a compressed one in one frame, or None if that fails; may be NULL */
-    int failed;        /* whether it failed: then nothing that follows counts */
-    /* When so many frames are in the list, or messages were inflated to so many bytes, what follows has to wait. */
-    Py_ssize_t frames_left, bytes_left;
-    Py_ssize_t used; /* how much was taken in */
-} Output;
-
-/* Take in at most n bytes. Return -1 for an exception, else 0. It can't be called again before it has returned. */
-int decoder_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
-
-/* Copy n bytes, unmasked if there is a mask, whose first byte to use is the one at shift. dst may be src. Return
-   whether a byte has its high bit set: text without one needs no further check. */
-int copy_unmasked(uint8_t *dst, const uint8_t *src, Py_ssize_t n, const uint8_t *mask, Py_ssize_t shift);
-
-/* Write a header of at most MAX_HEADER bytes; return its length. */
-Py_ssize_t write_header(uint8_t *p, uint8_t head, Py_ssize_t size, const uint8_t *mask);
-
-/* Draw the four bytes of a mask. Return -1 for an exception, else 0. */
-int draw_mask(State *state, uint8_t *mask);
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
 
 #endif

@@ -90,8 +90,9 @@ class Waiter:
 
     def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int:
         """Forget how to resume the task."""
-        removed = int(self._callback == callback)
-        if removed:
+        own = self._callback
+        removed = int(own == callback)
+        if removed and self._callback is own:  # the comparison may have run anything
             self._callback = self._context = None
         return removed
 

@@ -1,0 +1,196 @@
+/* The queue of received messages: a ring that grows.
+
+   May know: Python objects, whatever they are.
+   Must not know: frames, tasks.
+
+   A queue is guarded by its own lock where Python has no GIL. */
+
+#include "_codec.h"
+
+/* An empty queue keeps the memory for this number of items: most connections never need more. */
+enum { QUEUE_KEEPS = 64 };
+
+static int
+queue_grow(Queue *self)
+{
+    Py_ssize_t capacity = self->capacity ? self->capacity * 2 : 4;
+    PyObject **items = PyMem_New(PyObject *, capacity);
+
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        items[i] = self->items[(self->first + i) & (self->capacity - 1)];
+    }
+    PyMem_Free(self->items);
+    self->items = items;
+    self->first = 0;
+    self->capacity = capacity;
+    return 0;
+}
+
+int
+codec_queue_push(Queue *self, PyObject *item)
+{
+    int failed = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->count == self->capacity) {
+        failed = queue_grow(self) < 0;
+    }
+    if (!failed) {
+        self->items[(self->first + self->count++) & (self->capacity - 1)] = item;
+    }
+    Py_END_CRITICAL_SECTION();
+    if (failed) {
+        Py_DECREF(item);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+codec_queue_shift(Queue *self)
+{
+    PyObject *item = NULL;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->count) {
+        item = QUEUE_FIRST(self);
+        self->first = (self->first + 1) & (self->capacity - 1);
+        self->count--;
+        if (self->count == 0 && self->capacity > QUEUE_KEEPS) {
+            PyMem_Free(self->items);
+            self->items = NULL;
+            self->first = self->capacity = 0;
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    if (item == NULL) {
+        PyErr_SetString(PyExc_IndexError, "pop from an empty queue");
+    }
+    return item;
+}
+
+static PyObject *
+Queue_append(Queue *self, PyObject *item)
+{
+    if (codec_queue_push(self, Py_NewRef(item)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Queue_popleft(Queue *self, PyObject *Py_UNUSED(unused))
+{
+    return codec_queue_shift(self);
+}
+
+static PyObject *
+Queue_pop(Queue *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *item = NULL;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->count) {
+        item = self->items[(self->first + --self->count) & (self->capacity - 1)];
+    }
+    Py_END_CRITICAL_SECTION();
+    if (item == NULL) {
+        PyErr_SetString(PyExc_IndexError, "pop from an empty queue");
+    }
+    return item;
+}
+
+static Py_ssize_t
+Queue_length(Queue *self)
+{
+    return self->count;
+}
+
+static PyObject *
+Queue_item(Queue *self, Py_ssize_t index)
+{
+    PyObject *item = NULL;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (0 <= index && index < self->count) {
+        item = Py_NewRef(self->items[(self->first + index) & (self->capacity - 1)]);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (item == NULL) {
+        PyErr_SetString(PyExc_IndexError, "queue index out of range");
+    }
+    return item;
+}
+
+static int
+Queue_traverse(Queue *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        Py_VISIT(self->items[(self->first + i) & (self->capacity - 1)]);
+    }
+    return 0;
+}
+
+static int
+Queue_clear(Queue *self)
+{
+    while (self->count) {
+        Py_DECREF(codec_queue_shift(self));
+    }
+    PyMem_Free(self->items);
+    self->items = NULL;
+    self->first = self->capacity = 0;
+    return 0;
+}
+
+static void
+Queue_dealloc(Queue *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Queue_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef Queue_methods[] = {
+    {"append", (PyCFunction)Queue_append, METH_O, "Add an item at the end."},
+    {"popleft", (PyCFunction)Queue_popleft, METH_NOARGS, "Remove and return the first item."},
+    {"pop", (PyCFunction)Queue_pop, METH_NOARGS, "Remove and return the last item."},
+    {NULL},
+};
+
+PyDoc_STRVAR(queue_doc,
+"Queue()\n--\n\n"
+"Items in the order of their arrival. While it is empty, it takes hardly any memory.");
+
+static PyType_Slot Queue_slots[] = {
+    {Py_tp_doc, (void *)queue_doc},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_dealloc, Queue_dealloc},
+    {Py_tp_traverse, Queue_traverse},
+    {Py_tp_clear, Queue_clear},
+    {Py_tp_methods, Queue_methods},
+    {Py_sq_length, Queue_length},
+    {Py_sq_item, Queue_item},
+    {0, NULL},
+};
+
+static PyType_Spec Queue_spec = {
+    .name = "websockets._codec._native.Queue",
+    .basicsize = sizeof(Queue),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = Queue_slots,
+};
+
+int
+codec_add_queue(PyObject *module, State *state)
+{
+    return native_add_type(module, &Queue_spec, &state->queue_type);
+}

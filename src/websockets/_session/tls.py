@@ -1,0 +1,577 @@
+"""TLS without a socket: ciphertext in, plaintext out; plaintext in, ciphertext out (RFC 8446, RFC 5246).
+
+May know: the ``ssl`` module's memory BIOs, which are buffers and never wait. Must not know: sockets, event loops,
+threads, time, and what the plaintext means. It imports ``ssl``, so it is imported only where TLS is asked for.
+
+A front-end tells what the network brought (:meth:`TLSChannel.receive_data`, :meth:`TLSChannel.receive_eof`) or what the
+application wishes (:meth:`TLSChannel.send`, :meth:`TLSChannel.close`). Then it collects plaintext
+(:meth:`TLSChannel.read`) and ciphertext (:meth:`TLSChannel.data_to_send`). Reading may produce ciphertext, such as an
+alert or the answer to a key update, so ciphertext is collected last. Time limits belong to the front-end. A channel
+isn't thread-safe: a front-end for threads holds its lock around each call.
+
+Nothing that the peer does raises here. A failure is kept in :attr:`TLSChannel.failure`, because an alert still has to
+be sent before the front-end raises it.
+
+Memory is bounded. Plaintext isn't buffered: received data stays encrypted until ``read()`` asks for it, and ``send()``
+takes only what there is room for. Front-ends read from the network only while :attr:`TLSChannel.wants_data`. A peer
+that sends key updates, each of which must be answered, and doesn't read the answers, is no longer read when
+``OUTGOING_LIMIT`` is reached. The memory BIOs never shrink, so they get one slice at a time; what is beyond that waits
+in buffers that do shrink.
+
+Computing is bounded, too. A key update has 27 bytes and costs more than a message, so a flood of them, or of whatever
+else brings no plaintext, fails after ``SILENT_LIMIT`` bytes.
+
+The context of the user is never changed. Two rules hold whatever its options say:
+
+- Renegotiation, which only TLS 1.2 and older versions have, is refused: it would let a peer change its identity, or
+  make us compute, in the middle of a connection. Where the context sets ``OP_NO_RENEGOTIATION``, OpenSSL would refuse
+  by an alert and go on; where it doesn't, OpenSSL may accept. Here the channel fails in both cases. A request is seen
+  by the type of its record, which isn't encrypted in these versions.
+- The end of the stream without close_notify is told apart from an orderly end, although contexts of Python set
+  ``OP_IGNORE_UNEXPECTED_EOF``: OpenSSL never hears of the end of the stream.
+"""
+
+from __future__ import annotations
+
+import enum
+import ssl
+from typing import Any, Final
+
+from ..exceptions import InvalidState
+from ..typing import BytesLike
+
+__all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
+
+# Bytes of ciphertext that wait to be decrypted, above which reading from the network should pause.
+INCOMING_LIMIT: Final = 2**16
+
+# Bytes of ciphertext that wait to be sent, above which no plaintext is taken and nothing more is decrypted.
+OUTGOING_LIMIT: Final = 2**16
+
+# Bytes that are received without any plaintext, at most. Some tickets, key updates, and a part of a record, are less.
+SILENT_LIMIT: Final = 2**17
+
+# Bytes of plaintext in a record, at most (RFC 8446 section 5.1).
+RECORD: Final = 2**14
+
+# Bytes that OpenSSL gets at once: a whole record with its header and padding.
+SLICE: Final = RECORD + 2**11
+
+# Bytes of ciphertext in one piece for the network, at most. It must fit into an empty channel below.
+PIECE: Final = 2**15
+
+# The type of a record with handshake messages, and the length of a record's header (RFC 5246 section 6.2.1).
+HANDSHAKE_RECORD: Final = 22
+HEADER: Final = 5
+
+
+class Incoming(enum.Enum):
+    """What may still be received, and if nothing, how that ended."""
+
+    HANDSHAKE = "the handshake isn't complete"
+    OPEN = "plaintext may follow"
+    CLOSED = "the peer sent close_notify: nothing is missing"
+    TRUNCATED = "the stream ended without close_notify: data may be missing"
+    ABANDONED = "we closed before the handshake was complete"
+    FAILED = "TLS failed: see the failure"
+
+
+class Outgoing(enum.Enum):
+    """What may still be sent."""
+
+    HANDSHAKE = "the handshake isn't complete"
+    OPEN = "plaintext is accepted"
+    CLOSED = "we closed"
+    FAILED = "TLS failed: see the failure"
+
+
+class Event(enum.Enum):
+    """What can happen to a channel."""
+
+    COMPLETE = "the handshake is complete"
+    CLOSE_NOTIFY = "the peer sent close_notify"
+    EOF = "the stream ended"
+    CLOSE = "we close"
+    FAILURE = "TLS failed"
+
+
+# An event without an arrow can't happen. After one half has ended, nothing changes how it ended. The peer's
+# close_notify leaves our half open, also in TLS 1.2, where RFC 5246 section 7.2.1 wants an answer at once: that is for
+# the front-end to decide.
+INCOMING: Final = {
+    #                    COMPLETE CLOSE_NOTIFY EOF        CLOSE        FAILURE
+    Incoming.HANDSHAKE: ("OPEN",  None,     None,        "ABANDONED", "FAILED"),
+    Incoming.OPEN:      (None,    "CLOSED", "TRUNCATED", "OPEN",      "FAILED"),
+    Incoming.CLOSED:    (None,    None,     None,        "CLOSED",    "CLOSED"),
+    Incoming.TRUNCATED: (None,    None,     None,        "TRUNCATED", "TRUNCATED"),
+    Incoming.ABANDONED: (None,    None,     None,        None,        None),
+    Incoming.FAILED:    (None,    None,     None,        None,        None),
+}  # fmt: skip
+
+OUTGOING: Final = {
+    #                    COMPLETE CLOSE_NOTIFY EOF      CLOSE     FAILURE
+    Outgoing.HANDSHAKE: ("OPEN",  None,       None,     "CLOSED", "FAILED"),
+    Outgoing.OPEN:      (None,    "OPEN",     "OPEN",   "CLOSED", "FAILED"),
+    Outgoing.CLOSED:    (None,    "CLOSED",   "CLOSED", None,     "CLOSED"),
+    Outgoing.FAILED:    (None,    None,       None,     None,     None),
+}  # fmt: skip
+
+
+def after(incoming: Incoming, outgoing: Outgoing, event: Event) -> tuple[Incoming, Outgoing]:
+    """Return both halves as they are after an event.
+
+    Raises:
+        InvalidState: the event can't happen now.
+    """
+    column = list(Event).index(event)
+    names = INCOMING[incoming][column], OUTGOING[outgoing][column]
+    if names[0] is None or names[1] is None:
+        raise InvalidState(f"{event.value}, but {incoming.value} and {outgoing.value}")
+    return Incoming[names[0]], Outgoing[names[1]]
+
+
+# The usual state, for code that runs for each record.
+_READABLE: Final = Incoming.OPEN
+_WRITABLE: Final = Outgoing.OPEN
+
+
+class RecordTypes:
+    """Find handshake records in the ciphertext of TLS 1.2, however it is cut (RFC 5246 section 6.2.1)."""
+
+    def __init__(self) -> None:
+        self._header = b""  # the beginning of a header that isn't complete
+        self._skip = 0  # bytes left of the record that isn't complete
+
+    def find(self, data: BytesLike) -> int:
+        """Return where the first handshake record begins in the next bytes; -1 if none does."""
+        position = self._skip
+        if self._header:
+            position = HEADER - len(self._header)
+            self._header += data[:position]
+            if len(self._header) < HEADER:
+                return -1
+            position += int.from_bytes(self._header[3:5], "big")
+            self._header = b""
+        size = len(data)
+        while position < size:
+            if data[position] == HANDSHAKE_RECORD:
+                return position
+            if position + HEADER > size:
+                self._header = bytes(data[position:])
+                break
+            position += HEADER + (data[position + 3] << 8 | data[position + 4])
+        self._skip = max(position - size, 0)
+        return -1
+
+
+class TLSChannel:
+    """One end of a TLS connection, without I/O.
+
+    Parameters:
+        context: the user's context; it isn't changed.
+        server_side: whether this end is the server.
+        server_hostname: the name for SNI (RFC 6066 section 3) and for checking the server's certificate; clients only.
+
+    Raises:
+        ValueError: ``server_hostname`` is missing although the context checks it, isn't a host name, or is given to
+            a server.
+    """
+
+    incoming: Incoming = Incoming.HANDSHAKE
+    outgoing: Outgoing = Outgoing.HANDSHAKE
+    # Why TLS failed: what ``ssl`` raised, or an ``SSLError`` of ours. Without a traceback, which would keep all alive.
+    failure: ssl.SSLError | None = None
+    # What comes behind the ciphertext that waits: EOF, or FAILURE where the peer asked for renegotiation.
+    _behind: Event | None = None
+    _records: RecordTypes | None = None  # TLS 1.3 needs none
+    _silent: int = 0  # bytes that were received since the last plaintext
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+        # wrap_socket() checks this; wrap_bio() would leave out checking the name, and say nothing.
+        if server_side and server_hostname is not None:
+            raise ValueError("server_hostname is for clients")
+        if context.check_hostname and not server_side and not server_hostname:
+            raise ValueError("the context checks the host name, so server_hostname is needed")
+        self._input, self._output = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._input, self._output, server_side, server_hostname)
+        self._waiting = bytearray()  # ciphertext for which the input has no place yet
+        self._pieces: list[bytes] = []  # ciphertext that was taken out of the output
+        self._pieces_size = 0
+        self._held = b""  # plaintext that was decrypted before its time
+
+    # ------------------------------------------------------------------------------------------------------------ ask
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject:
+        """The ``ssl.SSLObject`` below, for the questions that aren't asked here. Nobody else may read or write it."""
+        return self._tls
+
+    @property
+    def handshake_complete(self) -> bool:
+        """Whether the handshake succeeded."""
+        return self._tls.version() is not None and self.outgoing is not Outgoing.HANDSHAKE
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``read()`` has returned all that there will ever be; :attr:`incoming` says how it ended."""
+        return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether ciphertext should be read from the network now.
+
+        While it is False, ``receive_data()`` still takes what it gets; bounding memory is up to the caller then.
+        """
+        return (
+            not self.ended
+            and self._behind is None
+            and len(self._waiting) + self._input.pending < INCOMING_LIMIT
+            and self.unsent < OUTGOING_LIMIT
+        )
+
+    @property
+    def unsent(self) -> int:
+        """Number of bytes of ciphertext that ``data_to_send()`` would return."""
+        return self._pieces_size + self._output.pending
+
+    @property
+    def room(self) -> int:
+        """Number of bytes of plaintext that ``send()`` takes now."""
+        return max(OUTGOING_LIMIT - self.unsent, 0) if self.outgoing is _WRITABLE else 0
+
+    def version(self) -> str | None:
+        """Return the version that was negotiated, such as ``"TLSv1.3"``; None before the handshake is complete."""
+        return self._tls.version()
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Return the cipher's name, the version that defines it, and its secret bits; None before there is one."""
+        return self._tls.cipher()
+
+    def selected_alpn_protocol(self) -> str | None:
+        """Return the protocol that was negotiated by ALPN (RFC 7301), or None."""
+        return self._tls.selected_alpn_protocol()
+
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """Return the peer's certificate, as ``ssl.SSLSocket.getpeercert()`` does.
+
+        Raises:
+            ValueError: the handshake isn't complete.
+        """
+        return self._tls.getpeercert(binary_form)
+
+    # ----------------------------------------------------------------------------------------------------------- tell
+
+    def receive_data(self, data: BytesLike) -> None:
+        """Take ciphertext from the network, and carry on with the handshake until it is complete.
+
+        Ciphertext that arrives after close_notify or after a failure is discarded (RFC 8446 section 6.1).
+
+        Raises:
+            InvalidState: the stream has ended.
+        """
+        if self.incoming is _READABLE:
+            if self._behind is Event.EOF:
+                raise InvalidState("data after the end of the stream")
+            self._admit(data)
+        elif self.incoming is Incoming.HANDSHAKE:
+            self._waiting += data
+            self._shake_hands()
+
+    def receive_eof(self) -> None:
+        """Note the end of the stream. What was received before it can still be read.
+
+        During the handshake it is a failure; later, without close_notify, :attr:`incoming` becomes TRUNCATED.
+        """
+        if self.incoming is Incoming.HANDSHAKE:
+            text = "the peer ended the connection during the TLS handshake"
+            self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, text))
+        elif self.incoming is _READABLE:
+            # Where renegotiation was asked for, that came first.
+            self._behind = self._behind or Event.EOF
+            self._settle()
+
+    # ----------------------------------------------------------------------------------------------------------- wish
+
+    def start(self) -> None:
+        """Begin the handshake. A client has something to send then; a server waits for its peer."""
+        if self.incoming is Incoming.HANDSHAKE:
+            self._shake_hands()
+
+    def send(self, data: BytesLike) -> int:
+        """Encrypt as much plaintext as there is :attr:`room` for.
+
+        Parameters:
+            data: plaintext.
+
+        Returns:
+            How many bytes were taken: none before the handshake is complete, and none while ``OUTGOING_LIMIT`` bytes
+            wait to be sent. The rest has to be sent later, after ``data_to_send()``.
+
+        Raises:
+            InvalidState: the channel was closed, or failed.
+        """
+        if self.outgoing is not _WRITABLE:
+            if self.outgoing is Outgoing.HANDSHAKE:
+                return 0
+            raise InvalidState(f"can't send plaintext: {self.outgoing.value}") from self.failure
+        view = memoryview(data)
+        room = OUTGOING_LIMIT - self._pieces_size - self._output.pending
+        if 0 < view.nbytes <= RECORD and view.nbytes <= room:
+            return self._encrypt(data)
+        # One record at a time, so that the output stays small.
+        view, size, taken = view.cast("B"), min(view.nbytes, room), 0
+        while taken < size and self.outgoing is _WRITABLE:
+            taken += self._encrypt(view[taken : min(taken + RECORD, size)])
+        return taken
+
+    def close(self) -> None:
+        """Close our half: send close_notify, after all that ``send()`` took. Closing twice is closing once.
+
+        What the peer sends until its own close_notify can still be read. A front-end may wait for that, until
+        :attr:`ended`, or close the connection right away. Before the handshake is complete there is no close_notify
+        to be sent, and the handshake is given up.
+        """
+        if self.outgoing is _WRITABLE:
+            self._send_close_notify()
+        if self.outgoing is _WRITABLE or self.outgoing is Outgoing.HANDSHAKE:
+            self._apply(Event.CLOSE)
+
+    # -------------------------------------------------------------------------------------------------------- collect
+
+    def read(self, size: int = INCOMING_LIMIT) -> bytes:
+        """Decrypt and return plaintext.
+
+        Parameters:
+            size: how many bytes to return at most.
+
+        Returns:
+            Nothing, if there is nothing yet or nothing any more: :attr:`ended` tells which.
+        """
+        if self._held:
+            piece, self._held = self._held[:size], self._held[size:]
+            return piece
+        pieces: list[bytes] = []
+        while size > 0 and self._has_input():
+            if piece := self._decrypt(min(size, RECORD)):
+                pieces.append(piece)
+                size -= len(piece)
+        if self._behind is not None:
+            self._settle()
+        return b"".join(pieces)  # a single one isn't copied
+
+    def read_into(self, buffer: bytearray | memoryview) -> int:
+        """Decrypt plaintext into a buffer, without a copy.
+
+        Parameters:
+            buffer: where to write, from its beginning.
+
+        Returns:
+            How many bytes were written; zero like the empty result of :meth:`read`.
+        """
+        view, filled = memoryview(buffer).cast("B"), 0
+        if self._held:
+            piece = self.read(len(view))
+            view[: len(piece)] = piece
+            return len(piece)
+        while filled < len(view) and self._has_input():
+            filled += self._decrypt(len(view) - filled, view[filled:]) or 0
+        if self._behind is not None:
+            self._settle()
+        return filled
+
+    def data_to_send(self, limit: int | None = None) -> list[bytes]:
+        """Return ciphertext for the network: each piece is to be sent once, in this order.
+
+        Parameters:
+            limit: how many bytes to return at most; pieces aren't divided. None for all.
+        """
+        if self._output.pending:
+            self._take_out()
+        if limit is None or limit >= self._pieces_size:
+            pieces, self._pieces, self._pieces_size = self._pieces, [], 0
+            return pieces
+        count, total = 0, 0
+        while total + len(self._pieces[count]) <= limit:
+            total += len(self._pieces[count])
+            count += 1
+        pieces = self._pieces[:count]
+        del self._pieces[:count]
+        self._pieces_size -= total
+        return pieces
+
+    # ------------------------------------------------------------------------------------------------------ internals
+
+    def _apply(self, event: Event) -> None:
+        self.incoming, self.outgoing = after(self.incoming, self.outgoing, event)
+
+    def _fail(self, failure: ssl.SSLError) -> None:
+        self.failure = failure.with_traceback(None)
+        self._waiting.clear()
+        self._apply(Event.FAILURE)
+
+    def _interrupted(self, exc: BaseException) -> None:
+        """Give up, as a signal handler, or a callback of the context, raised in the middle of a call.
+
+        OpenSSL may have decrypted or encrypted a record and nobody was told, so going on could lose or repeat data.
+        """
+        self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"TLS was interrupted by {type(exc).__name__}"))
+
+    def _shake_hands(self) -> None:
+        """Carry on with the handshake as far as the ciphertext goes."""
+        while not self.ended:
+            self._feed()
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                if not self._waiting:
+                    return
+            except ssl.SSLError as exc:
+                self._fail(exc)
+            except BaseException as exc:
+                self._interrupted(exc)
+                raise
+            else:
+                self._apply(Event.COMPLETE)
+                return self._admit_rest()
+
+    def _admit_rest(self) -> None:
+        """Look at the ciphertext behind the handshake once more: from here on other records are allowed."""
+        if self.version() != "TLSv1.3":
+            self._records = RecordTypes()
+        rest = self._input.read() + self._waiting
+        self._waiting.clear()
+        self._admit(rest)
+
+    def _admit(self, data: BytesLike) -> None:
+        """Keep ciphertext until it is asked for; what follows a request to renegotiate is discarded."""
+        if self._behind is not None:
+            return
+        if self._records is not None and (end := self._records.find(data)) >= 0:
+            self._behind = Event.FAILURE
+            data = data[:end]
+        self._silent += len(data)
+        if self._waiting or self._input.pending + len(data) > SLICE:
+            self._waiting += data
+        else:
+            self._input.write(data)
+
+    def _feed(self) -> None:
+        """Give OpenSSL the next slice of the ciphertext that waits."""
+        if self._waiting:
+            with memoryview(self._waiting) as view:
+                self._input.write(view[:SLICE])
+            del self._waiting[:SLICE]
+
+    def _has_input(self) -> bool:
+        """Tell whether decrypting may bring something, and provide the input for it."""
+        if self.incoming is not _READABLE or self._pieces_size + self._output.pending >= OUTGOING_LIMIT:
+            return False
+        if self._input.pending:
+            return True
+        if self._waiting:
+            self._feed()
+            return True
+        return self._tls.pending() > 0
+
+    def _decrypt(self, size: int, buffer: memoryview | None = None) -> Any:
+        """Read what is left of a record: bytes, or with a buffer how many. Falsy if that brought no plaintext."""
+        try:
+            plaintext: Any = self._tls.read(size, buffer)
+        except ssl.SSLWantReadError:
+            if self._silent > SILENT_LIMIT:
+                self._refuse("the peer sent too many records without data")
+            return None
+        except ssl.SSLZeroReturnError:
+            plaintext = None
+        except ssl.SSLError as exc:
+            return self._fail(exc)
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        self._silent = 0
+        # OpenSSL says in two ways that close_notify arrived: it depends on whether we sent ours.
+        if not plaintext:
+            self._waiting.clear()
+            self._apply(Event.CLOSE_NOTIFY)
+        return plaintext
+
+    def _settle(self) -> None:
+        """When all ciphertext is used up, let what was behind it happen."""
+        if self.incoming is not _READABLE or self._held or self._input.pending or self._waiting or self._tls.pending():
+            return
+        if self._behind is Event.EOF:
+            self._apply(Event.EOF)
+        else:
+            self._refuse("the peer asked for renegotiation, which is refused")
+
+    def _refuse(self, text: str) -> None:
+        """Fail for what OpenSSL would allow. It can't be told to send an alert, so the peer gets close_notify."""
+        if self.outgoing is _WRITABLE:
+            self._send_close_notify()
+        if self.failure is None:
+            self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, text))
+
+    def _encrypt(self, data: BytesLike) -> int:
+        """Write one record; returns how many bytes were taken."""
+        try:
+            taken = self._tls.write(data)
+        except ssl.SSLError as exc:
+            self._fail(exc)
+            return 0
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        if self._output.pending >= RECORD:
+            self._take_out()
+        return taken
+
+    def _take_out(self) -> None:
+        """Take ciphertext out of the output."""
+        while self._output.pending:
+            piece = self._output.read(PIECE)
+            self._pieces.append(piece)
+            self._pieces_size += len(piece)
+
+    def _send_close_notify(self) -> None:
+        """Send close_notify, without letting OpenSSL look for the peer's.
+
+        ``unwrap()`` looks for it at once, and takes plaintext that comes first for an error. So it finds no input.
+        """
+        if pending := self._tls.pending():
+            self._held = self._decrypt(pending)
+        rest = self._input.read()
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as exc:
+            self._fail(exc)
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        self._waiting[:0] = rest
+
+
+def relay(inner: TLSChannel, outer: TLSChannel) -> None:
+    """Carry ciphertext of one channel through another, both ways: TLS in TLS.
+
+    Call it after telling either of them something, and after reading from ``inner``; then collect from ``outer`` what
+    is to be sent, and read plaintext from ``inner``. Where ``outer`` has failed, that is the reason; ``inner`` is only
+    told that its stream has ended.
+
+    Parameters:
+        inner: the channel whose ciphertext is the plaintext of the other.
+        outer: the channel that is nearer to the network.
+    """
+    moving = True
+    while moving:
+        moving = False
+        while pieces := inner.data_to_send(outer.room):
+            # Joined, as each call takes up more room than its plaintext.
+            outer.send(b"".join(pieces))
+            moving = True
+        if inner.wants_data and (data := outer.read()):
+            inner.receive_data(data)
+            moving = True
+    if outer.ended and not inner.ended:
+        inner.receive_eof()

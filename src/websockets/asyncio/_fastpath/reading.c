@@ -1,0 +1,223 @@
+/* From a read to the queue: where to read into, what to do with it, and whom to tell.
+
+   May know: the decoder, the queue, the waiter of the task that receives.
+   Must not know: how a task waits, how anything is sent. */
+
+#include "fastpath.h"
+
+/* The limits of what is taken in of one read: frames in the list, and decompressed bytes. With more, other connections
+   would wait too long, or too much memory would be needed. The rest of the read has to wait. */
+enum { CROWD = 500, INFLATED = 1 << 20 };
+
+/* Raise that an attribute isn't set. Return -1. */
+static int
+unprepared(const char *what)
+{
+    PyErr_Format(PyExc_RuntimeError, "%s isn't set", what);
+    return -1;
+}
+
+static PyObject *
+fastpath_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
+{
+    if (self->buffer == NULL) {
+        unprepared("_buffer");
+        return NULL;
+    }
+    return Py_NewRef(self->buffer);
+}
+
+GUARDED_ONE(Pump, fastpath_get_buffer)
+
+/* If there are messages, resume the task that waits for one. If there are still more than allowed, stop reading. */
+static int
+deliver(Pump *self, Py_ssize_t allowed)
+{
+    if (self->queue == NULL || self->queue->count == 0) {
+        return 0;
+    }
+    if (self->receiver != NULL) {
+        Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
+        int failed;
+
+        LOCK(receiver)
+        failed = fastpath_waiter_resume(receiver) < 0;
+        UNLOCK(receiver)
+        Py_DECREF(receiver);
+        if (failed) {
+            return -1;
+        }
+    }
+    if (self->queue == NULL || self->queue->count <= allowed) {
+        return 0;
+    }
+    return fastpath_call((PyObject *)self, self->state->name_pause_if_full);
+}
+
+static PyObject *
+fastpath_deliver(Pump *self, PyObject *Py_UNUSED(unused))
+{
+    if (deliver(self, 0) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+GUARDED_ONE(Pump, fastpath_deliver)
+
+/* What the decoder made of a read, apart from what it put into the queue. */
+typedef struct {
+    PyObject *frames; /* for Python; NULL if there are none */
+    PyObject *rest;   /* bytes that have to wait; NULL if there are none */
+    int refused;      /* whether a frame was refused */
+} Taken;
+
+/* Give the decoder what was read. The caller sees to it that the bytes stay. */
+static int
+decode(Pump *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
+{
+    Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
+    Queue *queue = (Queue *)Py_NewRef(self->queue);
+    PyObject *inflate = IS_SET(self->inflate) ? Py_NewRef(self->inflate) : NULL;
+    Output output = {.queue = queue, .inflate = inflate, .frames_left = CROWD, .bytes_left = INFLATED};
+    int failed, refused = decoder->failure != NULL;
+
+    failed = codec_feed(decoder, data, size, &output) < 0;
+    if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
+        /* Copied before anything else runs: the next read of any connection overwrites the buffer. */
+        taken->rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
+        failed = taken->rest == NULL;
+    }
+    taken->frames = output.frames;
+    taken->refused = output.failed || (!refused && decoder->failure != NULL);
+    Py_DECREF(decoder);
+    Py_DECREF(queue);
+    Py_XDECREF(inflate);
+    return failed ? -1 : 0;
+}
+
+/* Pass on what the decoder made of a read. */
+static int
+pass_on(Pump *self, Taken *taken)
+{
+    PyObject *object = (PyObject *)self;
+
+    if (taken->frames == NULL && taken->refused) {
+        taken->frames = PyList_New(0);
+        if (taken->frames == NULL) {
+            return -1;
+        }
+    }
+    if (taken->frames == NULL ? deliver(self, self->high) < 0
+                              : fastpath_call_with(object, self->state->name_receive_rest, taken->frames) < 0) {
+        return -1;
+    }
+    return taken->rest == NULL ? 0 : fastpath_call_with(object, self->state->name_hold_rest, taken->rest);
+}
+
+/* Return whether there is what receive() needs. */
+static int
+is_prepared(const Pump *self)
+{
+    return self->decoder != NULL && self->queue != NULL;
+}
+
+/* Take in what was read, for a connection that is prepared. The caller sees to it that the bytes stay. */
+static int
+receive(Pump *self, const uint8_t *data, Py_ssize_t size)
+{
+    Taken taken = {0};
+    int failed;
+
+    self->bytes_received += (size_t)size;
+    failed = decode(self, data, size, &taken) < 0 || pass_on(self, &taken) < 0;
+    Py_XDECREF(taken.rest);
+    Py_XDECREF(taken.frames);
+    return failed ? -1 : 0;
+}
+
+static PyObject *
+fastpath_buffer_updated(Pump *self, PyObject *argument)
+{
+    Py_ssize_t size = PyLong_AsSsize_t(argument);
+    PyObject *data;
+    Span *buffer;
+    int failed;
+
+    if (size == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (self->buffer == NULL || size < 0 || size > self->buffer->size) {
+        return PyErr_Format(PyExc_ValueError, "%zd bytes can't have been read", size);
+    }
+    buffer = (Span *)Py_NewRef(self->buffer);
+    if (is_prepared(self)) {
+        failed = receive(self, buffer->data, size) < 0;
+    }
+    else {
+        /* A copy: the class may keep it, and the next read of any connection overwrites the buffer. */
+        data = PyBytes_FromStringAndSize(buffer->data, size);
+        failed = data == NULL || fastpath_call_with((PyObject *)self, self->state->name_data_received, data) < 0;
+        Py_XDECREF(data);
+    }
+    Py_DECREF(buffer);
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+GUARDED_ONE(Pump, fastpath_buffer_updated)
+
+/* Loops that have buffers of their own call this. */
+static PyObject *
+fastpath_data_received(Pump *self, PyObject *data)
+{
+    Py_buffer view;
+    int failed;
+
+    if (is_prepared(self)) {
+        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+            return NULL;
+        }
+        /* Getting the buffer may have run anything. */
+        failed = is_prepared(self) ? receive(self, view.buf, view.len) < 0 : unprepared("_decoder or _queue") < 0;
+        PyBuffer_Release(&view);
+    }
+    else {
+        failed = fastpath_call_with((PyObject *)self, self->state->name_receive_data, data) < 0;
+    }
+    if (failed) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+GUARDED_ONE(Pump, fastpath_data_received)
+
+PyObject *
+fastpath_take(Pump *self)
+{
+    Queue *queue = self->queue;
+    PyObject *message;
+    int whole;
+
+    if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
+        return NULL;
+    }
+    Py_INCREF(queue);
+    Py_BEGIN_CRITICAL_SECTION(queue);
+    message = queue->count ? QUEUE_FIRST(queue) : NULL;
+    whole = message != NULL && (PyUnicode_CheckExact(message) || PyBytes_CheckExact(message));
+    Py_END_CRITICAL_SECTION();
+    message = whole ? codec_queue_shift(queue) : NULL;
+    Py_DECREF(queue);
+    if (!whole) {
+        return NULL;
+    }
+    self->burst++;
+    if (message != NULL && self->muted && fastpath_call((PyObject *)self, self->state->name_drained) < 0) {
+        Py_CLEAR(message);
+    }
+    return message;
+}

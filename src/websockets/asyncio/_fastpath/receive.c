@@ -1,0 +1,425 @@
+/* What recv() and `async for` await: the next message.
+
+   May know: the queue by way of fastpath_take(), waiters, coroutines.
+   Must not know: frames, transports. */
+
+#include "fastpath.h"
+
+/* It takes a message that is there, or waits for one, or leaves the work to a coroutine if anything is unusual. */
+typedef struct {
+    PyObject_HEAD
+    Pump *pump;      /* NULL when it is over */
+    Waiter *waiter;  /* NULL unless it waits */
+    PyObject *inner; /* the coroutine; NULL unless there is one */
+    char iterating;  /* whether it is for `async for`, which ends when the connection ends normally */
+} Receive;
+
+/* Make what awaits a message of a connection. Return NULL for an exception. */
+static PyObject *
+receive_new(Pump *pump, int iterating)
+{
+    Receive *self;
+
+    Py_INCREF(pump);
+    self = PyObject_GC_New(Receive, pump->state->receive_type);
+    if (self == NULL) {
+        Py_DECREF(pump);
+        return NULL;
+    }
+    self->pump = pump;
+    self->waiter = NULL;
+    self->inner = NULL;
+    self->iterating = (char)iterating;
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int
+Receive_traverse(Receive *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->pump);
+    Py_VISIT(self->waiter);
+    Py_VISIT(self->inner);
+    return 0;
+}
+
+/* End the wait, if it waits. */
+static void
+end_wait(Receive *self)
+{
+    Pump *pump = (Pump *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
+
+    if (pump != NULL) {
+        LOCK(pump) /* nobody holds it when a task is cancelled */
+        if (pump->receiver == self->waiter) {
+            Py_CLEAR(pump->receiver);
+        }
+        UNLOCK(pump)
+        Py_DECREF(pump);
+    }
+    Py_CLEAR(self->waiter);
+}
+
+static int
+Receive_clear(Receive *self)
+{
+    end_wait(self);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->pump);
+    return 0;
+}
+
+static void
+Receive_dealloc(Receive *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Receive_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+/* Raise that this has ended: somebody closed it, perhaps in a call that it made itself. Return -1. */
+static int
+is_over(void)
+{
+    PyErr_SetString(PyExc_RuntimeError, "cannot reuse what was awaited");
+    return -1;
+}
+
+/* Return whether a task may simply wait for the next read. */
+static int
+may_wait(const Pump *pump)
+{
+    return pump->quick && !pump->muted && pump->receiver == NULL && !pump->streaming && pump->burst < BURST
+        && pump->queue != NULL && pump->queue->count == 0 && pump->loop != NULL;
+}
+
+/* Wait for a read. Return 1 if it waits, 0 if a coroutine has to do it, -1 for an exception. *result gets the
+   waiter. The caller owns the pump. */
+static int
+start_wait(Receive *self, Pump *pump, PyObject **result)
+{
+    PyObject *loop;
+    Waiter *waiter;
+
+    if (!may_wait(pump)) {
+        return 0;
+    }
+    if (pump->corked && fastpath_flush_cork(pump) < 0) {
+        return -1;
+    }
+    loop = Py_XNewRef(pump->loop);
+    waiter = loop == NULL ? NULL : fastpath_waiter_new(pump->state, loop);
+    Py_XDECREF(loop);
+    if (waiter == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    /* Writing and making the waiter may have run anything. */
+    if (self->pump == NULL || !may_wait(pump)) {
+        Py_DECREF(waiter);
+        return self->pump == NULL ? is_over() : 0;
+    }
+    pump->burst = 0;
+    waiter->blocking = 1;
+    pump->receiver = (Waiter *)Py_NewRef(waiter);
+    *result = Py_NewRef(waiter);
+    Py_XSETREF(self->waiter, waiter);
+    return 1;
+}
+
+/* Have the coroutine go on. Take over the reference to inner. */
+static PySendResult
+delegate(Receive *self, PyObject *inner, PyObject *value, PyObject **result)
+{
+    PySendResult how = PyIter_Send(inner, value, result);
+
+    Py_DECREF(inner);
+    if (how != PYGEN_NEXT) {
+        Receive_clear(self);
+    }
+    return how;
+}
+
+/* Leave the work to a coroutine. The caller owns the pump. */
+static PySendResult
+receive_slowly(Receive *self, Pump *pump, PyObject **result)
+{
+    PyObject *iterating = self->iterating ? Py_True : Py_False;
+    PyObject *inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly, iterating);
+
+    if (inner != NULL && self->pump == NULL) {
+        (void)is_over();
+        Py_CLEAR(inner);
+    }
+    if (inner == NULL) {
+        Receive_clear(self);
+        return PYGEN_ERROR;
+    }
+    Py_XSETREF(self->inner, Py_NewRef(inner));
+    return delegate(self, inner, Py_None, result);
+}
+
+/* Take a message, wait for one, or leave it to a coroutine. The caller owns the pump. */
+static PySendResult
+receive_quickly(Receive *self, Pump *pump, PyObject **result)
+{
+    int waits;
+
+    *result = fastpath_take(pump);
+    if (*result != NULL) {
+        Receive_clear(self);
+        return PYGEN_RETURN;
+    }
+    waits = PyErr_Occurred() ? -1 : start_wait(self, pump, result);
+    if (waits < 0) {
+        Receive_clear(self);
+        return PYGEN_ERROR;
+    }
+    return waits ? PYGEN_NEXT : receive_slowly(self, pump, result);
+}
+
+/* Go on. The caller owns the pump, if there is one. */
+static PySendResult
+receive_step(Receive *self, PyObject *value, PyObject **result)
+{
+    Pump *pump = self->pump;
+
+    *result = NULL;
+    if (self->inner != NULL) {
+        return delegate(self, Py_NewRef(self->inner), value, result);
+    }
+    if (pump == NULL) {
+        (void)is_over();
+        return PYGEN_ERROR;
+    }
+    if (self->waiter != NULL) {
+        if (self->waiter->state == PENDING) {
+            PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+            return PYGEN_ERROR;
+        }
+        end_wait(self);
+    }
+    return receive_quickly(self, pump, result);
+}
+
+static PySendResult
+Receive_am_send(Receive *self, PyObject *value, PyObject **result)
+{
+    Pump *pump = (Pump *)Py_XNewRef(self->pump);
+    PySendResult how;
+
+    if (pump == NULL) {
+        return receive_step(self, value, result);
+    }
+    LOCK(pump)
+    how = receive_step(self, value, result);
+    UNLOCK(pump)
+    Py_DECREF(pump);
+    return how;
+}
+
+static PyObject *
+Receive_send(Receive *self, PyObject *value)
+{
+    PyObject *result, *stop;
+
+    switch (Receive_am_send(self, value, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+        Py_DECREF(result);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *
+Receive_next(Receive *self)
+{
+    return Receive_send(self, Py_None);
+}
+
+/* Raise what throw() was given: an exception, or a class and perhaps a value. Return NULL. */
+static PyObject *
+raise_thrown(PyObject *const *args, Py_ssize_t count)
+{
+    if (PyExceptionInstance_Check(args[0])) {
+        PyErr_SetObject((PyObject *)Py_TYPE(args[0]), args[0]);
+    }
+    else if (PyExceptionClass_Check(args[0])) {
+        PyErr_SetObject(args[0], count > 1 && args[1] != Py_None ? args[1] : NULL);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %s",
+                     Py_TYPE(args[0])->tp_name);
+    }
+    return NULL;
+}
+
+static PyObject *
+Receive_throw(Receive *self, PyObject *const *args, Py_ssize_t count)
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *result;
+
+    if (count < 1 || count > 3) {
+        return PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", count);
+    }
+    if (self->inner != NULL) {
+        PyObject *inner = Py_NewRef(self->inner);
+        PyObject *arguments[] = {inner, args[0], count > 1 ? args[1] : NULL, count > 2 ? args[2] : NULL};
+        result = PyObject_VectorcallMethod(state->name_throw, arguments, count + 1, NULL);
+        Py_DECREF(inner);
+        if (result == NULL) {
+            Receive_clear(self);
+        }
+        return result;
+    }
+    Receive_clear(self);
+    return raise_thrown(args, count);
+}
+
+static PyObject *
+Receive_close(Receive *self, PyObject *Py_UNUSED(unused))
+{
+    State *state = PyType_GetModuleState(Py_TYPE(self));
+    PyObject *inner = Py_XNewRef(self->inner), *result = Py_NewRef(Py_None);
+
+    if (inner != NULL) {
+        Py_SETREF(result, PyObject_CallMethodNoArgs(inner, state->name_close));
+        Py_DECREF(inner);
+    }
+    Receive_clear(self);
+    return result;
+}
+
+static PyMethodDef Receive_methods[] = {
+    {"send", (PyCFunction)Receive_send, METH_O, "Go on."},
+    {"throw", (PyCFunction)(void (*)(void))Receive_throw, METH_FASTCALL, "Go on with an exception."},
+    {"close", (PyCFunction)Receive_close, METH_NOARGS, "Give up."},
+    {NULL},
+};
+
+static PyType_Slot Receive_slots[] = {
+    {Py_tp_doc, "What gives the next message of a connection when it is awaited."},
+    {Py_tp_dealloc, Receive_dealloc},
+    {Py_tp_traverse, Receive_traverse},
+    {Py_tp_clear, Receive_clear},
+    {Py_tp_methods, Receive_methods},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Receive_next},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Receive_am_send},
+    {0, NULL},
+};
+
+static PyType_Spec Receive_spec = {
+    .name = "websockets._codec._native.Receive",
+    .basicsize = sizeof(Receive),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = Receive_slots,
+};
+
+/* The iterator of `async for`. */
+typedef struct {
+    PyObject_HEAD
+    Pump *pump;
+} Messages;
+
+static PyObject *
+Messages_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"pump", NULL};
+    State *state;
+    PyObject *pump;
+    Messages *self = (Messages *)type->tp_alloc(type, 0);
+
+    if (self == NULL) {
+        return NULL;
+    }
+    state = native_state_of((PyObject *)self);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Messages", names, state->pump_type, &pump)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->pump = (Pump *)Py_NewRef(pump);
+    return (PyObject *)self;
+}
+
+static int
+Messages_traverse(Messages *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->pump);
+    return 0;
+}
+
+static int
+Messages_clear(Messages *self)
+{
+    Py_CLEAR(self->pump);
+    return 0;
+}
+
+static void
+Messages_dealloc(Messages *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    Messages_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+Messages_anext(Messages *self)
+{
+    if (self->pump == NULL) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return NULL;
+    }
+    return receive_new(self->pump, 1);
+}
+
+static PyType_Slot Messages_slots[] = {
+    {Py_tp_doc, "Messages(pump)\n--\n\nAn iterator over the messages of a connection."},
+    {Py_tp_new, Messages_new},
+    {Py_tp_dealloc, Messages_dealloc},
+    {Py_tp_traverse, Messages_traverse},
+    {Py_tp_clear, Messages_clear},
+    {Py_am_aiter, PyObject_SelfIter},
+    {Py_am_anext, Messages_anext},
+    {0, NULL},
+};
+
+static PyType_Spec Messages_spec = {
+    .name = "websockets._codec._native.Messages",
+    .basicsize = sizeof(Messages),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = Messages_slots,
+};
+
+PyObject *
+fastpath_next(Pump *self, PyObject *Py_UNUSED(unused))
+{
+    return receive_new(self, 0);
+}
+
+int
+fastpath_add_receive(PyObject *module, State *state)
+{
+    if (native_add_type(module, &Receive_spec, &state->receive_type) < 0) {
+        return -1;
+    }
+    return native_add_type(module, &Messages_spec, &state->messages_type);
+}
