@@ -194,8 +194,8 @@ async def test_a_connection_that_begins_while_the_server_closes() -> None:
     transport, _ = await loop.network.create_connection(lambda: connection, "localhost", 81)
     # It was told at once that the server closes; the other end doesn't end the connection.
     await advance(2)
-    assert server._closed is not None
-    assert not server._closed.done()
+    assert server._shutdown._closed is not None
+    assert not server._shutdown._closed.done()
     await server.wait_closed()
     assert transport.is_closing()
     peer.close()

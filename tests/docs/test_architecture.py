@@ -51,6 +51,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio.server",
         "asyncio._broadcast asyncio._proxy_protocol asyncio.client",
         "asyncio._serving",
+        "asyncio._shutdown",
         "asyncio.connection",
         "asyncio._link",
         "asyncio._fastpath asyncio._proxy",

@@ -1,7 +1,7 @@
-"""A server on asyncio, apart from its connections: what is listening, the tasks that run handlers, shutdown.
+"""A server on asyncio, apart from its connections: what is listening, and the tasks that run handlers.
 
-May know: the loop, tasks, how connections are told. Must not know: who is there and who is told what, which is for the
-registry; the opening handshake, which is for each connection.
+May know: the loop, tasks, listening sockets. Must not know: who is there, which is for the registry; the opening
+handshake, which is for each connection; how a server ends, which is for :mod:`._shutdown`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from .._rules.option_checks import awaited
 from .._rules.option_table import CLOSE, check
 from .._rules.statistics import FAILURE, ServerStatistics
 from .._session.answering import Answering
-from .._session.arriving import CLOSING
 from .._session.options import ServerOptions
-from .._session.registry import CANCELLATIONS, PATIENCE, Grace, Registry
+from .._session.registry import Grace, Registry
 from ..frames import CloseCode, serialize_close
-from ..protocol import State
 from ..typing import LoggerLike
-from .connection import Connection
+from ._shutdown import Shutdown, refuse_unless_asked
 
 if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
@@ -69,17 +67,11 @@ class Server:
         self.server: asyncio.Server | None = None
         # Listening sockets that the operating system knows.
         self._kernel_sockets: list[socket.socket] = []
-        self._grace = Grace()
         serve_with(self, ServerOptions())
-        self._closed: asyncio.Task[None] | None = None
-        self._over: asyncio.Future[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
-        # Of a shutdown: when it has to be over, and whether that is past.
-        self._limit: asyncio.TimerHandle | None = None
-        self._overdue: asyncio.Future[None] | None = None
 
     _registry: Registry[ServerConnection, Arrival]
     _answering: Answering
+    _shutdown: Shutdown
     # What makes the listening server, if not the loop: a network in memory, in tests.
     _streams: Any = None
 
@@ -142,113 +134,17 @@ class Server:
         # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
         loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
         if not self._registry.closing:
-            self._start_closing(loop, close_connections, code, reason)
+            farewell = self._registry.say_farewell(code, reason, close_connections=close_connections)
+            self._shutdown.begin(farewell, self.server, self.logger, loop)
         if timeout is not None:
-            self._set_limit(loop, timeout)
-
-    def _start_closing(
-        self, loop: asyncio.AbstractEventLoop, close_connections: bool, code: int | None, reason: str
-    ) -> None:
-        farewell = self._registry.say_farewell(code, reason, close_connections=close_connections)
-        self.logger.info("server closing")
-        if self.server is not None:
-            self.server.close()
-        for connection in farewell.refused:
-            refuse_unless_asked(connection)
-        for connection in farewell.closed:
-            close_connection(connection, code, reason)
-        for arrival in farewell.arriving:
-            arrival.refuse(CLOSING)
-        self._overdue = loop.create_future()
-        self._closed = loop.create_task(self._finish(self._overdue))
-
-    def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
-        """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
-        when = loop.time() + timeout
-        overdue = self._overdue
-        if overdue is None or overdue.done() or (self._limit is not None and self._limit.when() <= when):
-            return
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = loop.call_at(when, overdue.set_result, None)
-
-    async def _finish(self, overdue: asyncio.Future[None]) -> None:
-        """Wait until everything has ended, and then wake those who wait for that."""
-        try:
-            await self._finish_in_time(overdue)
-        finally:
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
-
-    async def _finish_in_time(self, overdue: asyncio.Future[None]) -> None:
-        """Wait until everything has ended; when the limit has passed, see to it that it does."""
-        ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
-        await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
-        if self._limit is not None:
-            self._limit.cancel()
-        for _ in range(CANCELLATIONS):
-            if not ended.done():
-                self._cut_off()
-                await asyncio.wait([ended], timeout=PATIENCE)
-        if ended.done():
-            ended.result()
-        else:
-            self._give_up()
-            # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
-            ended.cancel()
-        overdue.cancel()
-        self.logger.info("server closed")
-
-    async def _wait_for_ends(self) -> None:
-        await self._wait_for_connections()
-        while self.server is not None:
-            try:
-                # On Windows, from Python 3.12 on, this may last for ever after a client reset its connection: closing
-                # that transport fails before asyncio counts it out.
-                async with asyncio.timeout(self._grace.left(asyncio.get_running_loop().time())):
-                    await self.server.wait_closed()
-                break
-            except TimeoutError:
-                if self._registry.empty:
-                    self.logger.info("asyncio counts a connection that is over; the server closes without it")
-                    break
-                # It began in the meantime.
-                await self._wait_for_connections()
-        await self._wait_for_connections()
-
-    async def _wait_for_connections(self) -> None:
-        """Wait until no connection of ours is left, and all handlers have ended."""
-        if not self._registry.empty:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-
-    def _cut_off(self) -> None:
-        """End what goes on, without waiting for anybody."""
-        for connection in list(self._registry.all):
-            cut_off(connection, self._registry.code, self._registry.reason)
-        # Clients in the middle of a TLS handshake, where asyncio offers a way.
-        abort_clients = getattr(self.server, "abort_clients", None)
-        if abort_clients is not None:
-            abort_clients()
-
-    def _give_up(self) -> None:
-        """Wait no longer for handlers that go on although they were cancelled."""
-        for connection in self._registry.give_up():
-            forget(self, connection)
+            self._shutdown.limit(timeout, loop)
 
     async def wait_closed(self) -> None:
         """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
 
         If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
         """
-        if self._closed is None or not self._closed.done():
-            # All wait for the same, and go on in the order in which they came: a task that waits from the start has
-            # ended when a program leaves ``async with serve(...)``.
-            if self._over is None:
-                self._over = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._over)
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
+        await self._shutdown.wait()
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -325,6 +221,7 @@ def serve_with(server: Server, options: ServerOptions) -> None:
     """Give a server its options."""
     server._registry = Registry(options.capacity)
     server._answering = Answering(options, server._registry)
+    server._shutdown = Shutdown(server._registry)
 
 
 def answering_of(server: Server) -> Answering:
@@ -346,7 +243,7 @@ def prepare(
         ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it, or,
         on Windows, accept no other client.
     """
-    server._grace = grace = Grace.of(listening)
+    server._shutdown.grace = grace = Grace.of(listening)
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.BaseProtocol:
@@ -384,8 +281,7 @@ def connected(server: Server, connection: ServerConnection) -> None:
 def forget(server: Server, connection: ServerConnection) -> None:
     """Take in that a connection is over, and its handler too."""
     server._registry.leave(connection, connection._session)
-    if server._idle is not None and not server._idle.done() and server._registry.empty:
-        server._idle.set_result(None)
+    server._shutdown.connection_ended()
 
 
 async def run_handler(server: Server, connection: ServerConnection) -> None:
@@ -406,39 +302,3 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
         else:
             await connection.close()
     await connection.wait_closed()
-
-
-def refuse_unless_asked(connection: ServerConnection) -> None:
-    """Refuse a client that has not sent a request, as the server closes; others when it is their turn."""
-    if connection._answering.refuse_unless_asked(connection._session):
-        connection._attend()
-
-
-def close_connection(connection: ServerConnection, code: int | None, reason: str) -> None:
-    """Close a connection as the server closes: by its own ``close()``, if its class or a program has one."""
-    if getattr(connection.close, "__func__", None) is Connection.close:
-        connection._start_closing(code, reason)
-    else:
-        close: Any = connection.close
-        closing = _close_in_its_way(connection, close(code, reason), code, reason)
-        connection._closer = connection.loop.create_task(closing)
-
-
-async def _close_in_its_way(
-    connection: ServerConnection, closing: Awaitable[None], code: int | None, reason: str
-) -> None:
-    try:
-        await closing
-    except Exception as exc:
-        connection.logger.error("closing failed", exc_info=exc)
-        connection._start_closing(code, reason)
-
-
-def cut_off(connection: ServerConnection, code: int | None, reason: str) -> None:
-    """End a connection for which the server can't wait any longer."""
-    if connection._task is not None:
-        connection._task.cancel()
-    if connection.protocol.state is State.OPEN and not connection._lost:
-        # There may be time to say why, though none to hear the answer.
-        connection._start_closing(code, reason)
-    Connection._abort(connection)
