@@ -7,9 +7,10 @@ handshake, which is for each connection; how a server ends, which is for :mod:`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -20,15 +21,29 @@ from .._rules.statistics import FAILURE, ServerStatistics
 from .._session.answering import Answering
 from .._session.options import ServerOptions
 from .._session.registry import Grace, Registry
+from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
+from ..http11 import Response
 from ..typing import LoggerLike
+from ._hooks import carry_out
 from ._shutdown import Shutdown, refuse_unless_asked
 
 if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
     from .server import Handler, ServerConnection
 
-__all__ = ["Server", "answering_of", "connected", "created", "forget", "prepare", "run_handler", "serve_with"]
+__all__ = [
+    "Server",
+    "answering_of",
+    "connected",
+    "created",
+    "forget",
+    "prepare",
+    "run_handler",
+    "send_response",
+    "serve_with",
+    "start_handler",
+]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -284,13 +299,31 @@ def forget(server: Server, connection: ServerConnection) -> None:
     server._shutdown.connection_ended()
 
 
+def start_handler(connection: ServerConnection, handler: Coroutine[Any, Any, None]) -> None:
+    """Start the task that sees a connection from its request to its end."""
+    connection._session.handler = HandlerState.RUNNING
+    connection._task = connection.loop.create_task(handler)
+    connection._task.add_done_callback(functools.partial(_handler_ended, connection))
+
+
+def _handler_ended(connection: ServerConnection, task: asyncio.Task[None]) -> None:
+    """Take in that the task is over, also if it was cancelled before it began."""
+    connection._session.handler = HandlerState.OVER
+    if connection._lost:
+        connection._forget()
+    else:
+        # The client should know, but nobody is left to wait for its answer.
+        connection._start_closing(CloseCode.INTERNAL_ERROR)
+        connection.transport.close()
+
+
 async def run_handler(server: Server, connection: ServerConnection) -> None:
     """See a connection from its request to its end; one coroutine, as each that waits takes 200 bytes."""
     if connection.loop.get_task_factory() is not None:
         # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
         await asyncio.sleep(0)
     answering, session = server._answering, connection._session
-    if session.answered or await connection._open():
+    if session.answered or await _answer(connection):
         failed = False
         try:
             handler = cast("Callable[..., Awaitable[None]]", server.handler)
@@ -302,3 +335,17 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
         else:
             await connection.close()
     await connection.wait_closed()
+
+
+async def _answer(connection: ServerConnection) -> bool:
+    """Answer a request as hooks of the user say; return whether the connection is open."""
+    response = await carry_out(connection._answering.steps(connection, connection._session))
+    return response is not None and send_response(connection, response)
+
+
+def send_response(connection: ServerConnection, response: Response) -> bool:
+    """Send the answer to a request, for which reading may have paused; return whether the connection is open."""
+    opened = connection._answering.respond(connection, connection._session, response)
+    connection._resume_reading()
+    connection._attend()
+    return opened

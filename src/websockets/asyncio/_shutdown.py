@@ -37,6 +37,8 @@ class Shutdown:
         self.grace = Grace()
         self._registry = registry
         self._closed: asyncio.Task[None] | None = None
+        # What closes connections as their classes do; the loop alone would not keep these tasks.
+        self._closers: set[asyncio.Task[None]] = set()
         # For those who wait for the end, and for the task that waits until no connection is left.
         self._over: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -65,7 +67,7 @@ class Shutdown:
         for connection in farewell.refused:
             refuse_unless_asked(connection)
         for connection in farewell.closed:
-            close_connection(connection, self._registry.code, self._registry.reason)
+            self._close(connection)
         for arrival in farewell.arriving:
             arrival.refuse(CLOSING)
         self._overdue = loop.create_future()
@@ -101,6 +103,18 @@ class Shutdown:
             await asyncio.shield(self._over)
         assert self._closed is not None
         await asyncio.shield(self._closed)
+
+    def _close(self, connection: ServerConnection) -> None:
+        """Close a connection: by its own ``close()``, if its class or a program has one."""
+        code, reason = self._registry.code, self._registry.reason
+        if getattr(connection.close, "__func__", None) is Connection.close:
+            connection._start_closing(code, reason)
+        else:
+            close: Any = connection.close
+            closing = _close_in_its_way(connection, close(code, reason), code, reason)
+            task = connection.loop.create_task(closing)
+            self._closers.add(task)
+            task.add_done_callback(self._closers.discard)
 
     async def _finish(
         self, listening: asyncio.Server | None, logger: LoggerLike, overdue: asyncio.Future[None]
@@ -171,16 +185,6 @@ def refuse_unless_asked(connection: ServerConnection) -> None:
     """Refuse a client that has not sent a request, as the server closes; others when it is their turn."""
     if connection._answering.refuse_unless_asked(connection._session):
         connection._attend()
-
-
-def close_connection(connection: ServerConnection, code: int | None, reason: str) -> None:
-    """Close a connection as the server closes: by its own ``close()``, if its class or a program has one."""
-    if getattr(connection.close, "__func__", None) is Connection.close:
-        connection._start_closing(code, reason)
-    else:
-        close: Any = connection.close
-        closing = _close_in_its_way(connection, close(code, reason), code, reason)
-        connection._closer = connection.loop.create_task(closing)
 
 
 async def _close_in_its_way(

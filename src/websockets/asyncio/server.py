@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._compat.deprecated import names_of_old
@@ -19,18 +19,16 @@ from .._compat.layout import share_names
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
 from .._session.options import ServerOptions, renamed_argument
-from .._session.server_session import HandlerState, ServerSession
+from .._session.server_session import ServerSession
 from ..datastructures import HeadersLike
 from ..extensions.base import ServerExtensionFactory
-from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..server import ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
-from ._hooks import carry_out
 from ._proxy_protocol import Arrival
-from ._serving import Server, answering_of, connected, forget, prepare, run_handler, serve_with
+from ._serving import Server, answering_of, connected, forget, prepare, run_handler, serve_with, start_handler
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
@@ -87,7 +85,6 @@ class ServerConnection(Connection):
     _session: ServerSession
     _make_session = ServerSession
     _task: asyncio.Task[None] | None = None
-    _closer: asyncio.Task[None] | None = None  # what closes it as its class does
 
     def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
         """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
@@ -144,37 +141,11 @@ class ServerConnection(Connection):
         elif not answering.answer_at_once(self, self._session, request):
             return
         # A task is made once there is something for it to do: a client that says nothing costs none.
-        self._start_handler(run_handler(self.server, self))
-
-    def _start_handler(self, handler: Coroutine[Any, Any, None]) -> None:
-        self._session.handler = HandlerState.RUNNING
-        self._task = self.loop.create_task(handler)
-        self._task.add_done_callback(self._ran)
-
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        """The task is over, also if it was cancelled before it began."""
-        self._session.handler = HandlerState.OVER
-        if self._lost:
-            self._forget()
-        else:
-            # The client should know, but nobody is left to wait for its answer.
-            self._start_closing(CloseCode.INTERNAL_ERROR)
-            self.transport.close()
+        start_handler(self, run_handler(self.server, self))
 
     def _forget(self) -> None:
-        """The connection is over, and its handler too."""
+        """Take in that the connection is over, and its handler too."""
         forget(self.server, self)
-
-    async def _open(self) -> bool:
-        """Answer the request as hooks of the user say; return whether the connection is open."""
-        response = await carry_out(self._answering.steps(self, self._session))
-        return response is not None and self._send_response(response)
-
-    def _send_response(self, response: Response) -> bool:
-        opened = self._answering.respond(self, self._session, response)
-        self._resume_reading()
-        self._attend()
-        return opened
 
     def _abort(self) -> None:
         if self._session.answerable:

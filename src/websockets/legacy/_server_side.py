@@ -19,7 +19,7 @@ from .._session.answering import SHUTTING_DOWN, Answering
 from .._session.options import ServerOptions, shows_path
 from .._session.registry import Registry
 from ..asyncio._hooks import carry_out
-from ..asyncio._serving import answering_of, connected, forget
+from ..asyncio._serving import answering_of, connected, forget, send_response, start_handler
 from ..asyncio.connection import Connection
 from ..asyncio.server import Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
@@ -203,7 +203,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
         if not isinstance(self.ws_server, _ServerOfToday):
             request.headers = headers_received(request.headers)
-        self._start_handler(self.handler())
+        start_handler(self, self.handler())
 
     def _wait_with_reading(self) -> None:
         self._mute(True)
@@ -373,7 +373,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.response_headers = headers
         if not isinstance(self.ws_server, _ServerOfToday):
             headers = headers_to_send(headers)
-        self._send_response(Response(status.value, status.phrase, headers, body or b""))
+        send_response(self, Response(status.value, status.phrase, headers, body or b""))
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 
