@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from _kit import wire
-from _kit.steps import call_hooks
+from _kit.hook_calls import call_hooks
 from websockets._rules.capacity import Capacity
 from websockets._session.answering import Answering
 from websockets._session.options import ServerOptions

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _kit.steps import call_hooks
+from _kit.hook_calls import call_hooks
 from websockets._session.basic_auth import BasicAuth, Unauthorized, challenge, claimed, credentials_checker
 from websockets.datastructures import Headers
 from websockets.headers import build_authorization_basic

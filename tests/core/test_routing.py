@@ -9,7 +9,7 @@ import pytest
 from werkzeug.exceptions import Gone, HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from _kit.steps import call_hooks
+from _kit.hook_calls import call_hooks
 from websockets._session.routing import (
     Found,
     Moved,
