@@ -59,10 +59,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio asyncio._hooks asyncio._internals",
     ),
     "session": (
-        "_session.answering",
+        "_session.answering _session.client_session _session.connector",
+        "_session.redirects _session.tunnel",
         "_session.options _session.server_session",
         "_session.basic_auth _session.routing _session.session",
-        "_session _session.arriving _session.hooks _session.opening _session.prepared _session.properties "
+        "_session _session.arriving _session.hooks _session.prepared _session.properties _session.reconnection "
         "_session.registry _session.tls",
     ),
     "protocol": (
@@ -113,7 +114,7 @@ WAITING = {
 
 # ...with these exceptions, each for one reason.
 ALLOWED = {
-    ("_session.opening", "datetime"): "names the time zone of a date in Retry-After",
+    ("_session.reconnection", "datetime"): "names the time zone of a date in Retry-After",
     ("_session.tls", "ssl"): "encrypts between buffers in memory, which never wait",
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",
