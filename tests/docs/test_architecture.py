@@ -49,20 +49,22 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "front-ends": (
         "asyncio.router",
         "asyncio.server",
-        "asyncio._broadcast asyncio.client",
+        "asyncio._proxy_protocol",
+        "asyncio._serving",
+        "asyncio._broadcast asyncio._shutdown asyncio.client",
         "asyncio.connection",
         "asyncio._link",
         "asyncio._fastpath asyncio._proxy",
-        "asyncio._dial asyncio._fastpath._readable asyncio._loops asyncio._proxy_protocol",
-        "asyncio asyncio._auth asyncio._internals asyncio._serving",
+        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
+        "asyncio asyncio._hooks asyncio._internals",
     ),
     "session": (
         "_session.client_session _session.connector",
-        "_session.redirects",
-        "_session.options",
-        "_session.session",
-        "_session _session.basic_auth _session.intake _session.prepared _session.properties _session.reading "
-        "_session.reconnection _session.routing _session.tls _session.tunnel",
+        "_session.answering _session.redirects",
+        "_session.options _session.server_session",
+        "_session.basic_auth _session.routing _session.session",
+        "_session _session.arriving _session.hooks _session.intake _session.prepared _session.properties "
+        "_session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
@@ -70,9 +72,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.option_table",
-        "_rules.decompressed _rules.option_checks",
-        "_rules _rules.capacity _rules.deadlines _rules.failures _rules.handshake _rules.happy_eyeballs "
-        "_rules.lifecycle _rules.messages _rules.statistics",
+        "_rules.decompressed _rules.option_checks _rules.refusals",
+        "_rules _rules.addresses _rules.capacity _rules.deadlines _rules.failures _rules.handshake "
+        "_rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
     "extensions": (
         "extensions.permessage_deflate",

@@ -64,6 +64,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "asyncio.server": {
         "_session.basic_auth": "is_credentials=_is_pair",
         "exceptions": "InvalidHeader",
+        "frames": "CloseCode",
         _DEFLATE: "enable_server_permessage_deflate",
         "headers": "build_www_authenticate_basic parse_authorization_basic validate_subprotocols",
         "protocol": "CONNECTING=State.CONNECTING Event OPEN=State.OPEN",

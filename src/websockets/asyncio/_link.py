@@ -51,6 +51,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _lost_waiter: asyncio.Future[None] | None = None
     _senders: int = 0
     _write_error: Exception | None = None
+    _make_session: type[Session] = Session
     _addresses: tuple[Any, Any] | None = None  # ours and the peer's, once the transport can't be asked any more
 
     def __init__(
@@ -70,7 +71,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         timing, queue, self._write_limit = connection_settings(
             ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout
         )
-        self._session = (ClientSession if protocol.side is Side.CLIENT else Session)(protocol, timing, queue)
+        make = ClientSession if protocol.side is Side.CLIENT else self._make_session
+        self._session = make(protocol, timing, queue)
         self._queue = self._session.inbox.items
         self._buffer = self._shared.buffer
         self._client = protocol.side is Side.CLIENT
