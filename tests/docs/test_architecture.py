@@ -54,8 +54,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio asyncio._auth asyncio._internals asyncio._serving",
     ),
     "session": (
-        "_session.options",
-        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.routing "
+        "_session.broadcast _session.options",
+        "_session _session.basic_auth _session.fragments _session.opening _session.outbox _session.prepared "
+        "_session.properties _session.routing "
         "_session.session _session.tls",
     ),
     "protocol": (

@@ -2,10 +2,7 @@
 
 May know: loops, time, sessions' alarms. Must not know: what a connection does when its alarm rings.
 
-Writing to a socket costs more than everything else that a broadcast does for a connection. So broadcasts that follow
-each other closely share writes. The first is written at once. While one comes after another, in the same turn of the
-loop or in the next, frames are held back, until a turn passes without one, or for about as long as writing them takes:
-nobody waits longer than with a write for each.
+Broadcasts that follow each other closely share writes: ``_session.outbox`` decides when these are due.
 
 Nothing here is shared between loops, and so nothing between threads.
 """
@@ -20,6 +17,7 @@ from typing import Protocol
 
 from .._codec import read_buffer
 from .._rules.deadlines import Agenda, Entry
+from .._session.outbox import BroadcastPace
 from ._internals import note_loop
 
 __all__ = ["LoopState", "Ringing", "loop_state"]
@@ -29,9 +27,6 @@ READ_SIZE = 2**18
 
 # Alarms that are closer together ring together: thousands of connections then cost few wake-ups. In seconds.
 GRANULARITY = 0.01
-
-# How long the frame of a broadcast may be held back for the sake of those that follow, in seconds: at least, at most.
-LEAST_HOLD, MOST_HOLD = 0.001, 0.01
 
 
 class Ringing(Protocol):
@@ -65,10 +60,8 @@ class LoopState:
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._last = -GRANULARITY
-        self._stormy = 0  # turns of the loop for which the last broadcast counts
+        self._pace = BroadcastPace()
         self._held: set[Holding] = set()
-        self._due = 0.0
-        self._patience = LEAST_HOLD
 
     def call_at(self, when: float, item: Ringing) -> Entry[Ringing]:
         """Call ``item._ring(now)`` at ``when``, or very soon after it."""
@@ -109,12 +102,10 @@ class LoopState:
         """A broadcast begins; return whether it comes so soon after another that its frames are to be held back."""
         loop = self._loop()
         assert loop is not None
-        hold = self._stormy > 0
+        hold = self._pace.holding
         if not hold:
             loop.call_soon(self._turn)
-        elif not self._held:
-            self._due = loop.time() + self._patience
-        self._stormy = 2
+        self._pace.begin(loop.time(), waiting=bool(self._held))
         return hold
 
     def hold(self, connection: Holding, frame: bytes, size: int) -> None:
@@ -125,10 +116,9 @@ class LoopState:
     def _turn(self) -> None:
         loop = self._loop()
         assert loop is not None
-        self._stormy -= 1
-        if self._held and (not self._stormy or loop.time() >= self._due):
+        if self._pace.turn(loop.time()) and self._held:
             self._release(loop)
-        if self._stormy:
+        if self._pace.holding:
             loop.call_soon(self._turn)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -137,7 +127,7 @@ class LoopState:
         start = loop.time()
         for connection in held:
             self._guard(connection._flush)
-        self._patience = min(max(loop.time() - start, LEAST_HOLD), MOST_HOLD)
+        self._pace.written(loop.time() - start)
 
     def _guard(self, call: Callable[[], None]) -> None:
         """One connection's trouble must not be that of the others."""
