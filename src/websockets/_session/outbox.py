@@ -112,6 +112,9 @@ class Outbox:
             sock.shutdown(socket.SHUT_WR)
             outbox.end_sent()
 
+    With TLS there are two: the network of the first is the TLS channel, whose ``send()`` tells how many bytes it took,
+    and the channel's ciphertext is added to the second.
+
     There is one writer at a time. What :meth:`next_piece` or :meth:`next_pieces` returned stays valid, and first in
     line, until :meth:`taken`: in between, others may add. So a front-end for threads holds its lock around each call,
     and not while it sends. A send that is cancelled, or times out, leaves the rest here; nothing has to be undone.
@@ -268,7 +271,7 @@ class Outbox:
         if self._new:
             self._pieces += arrange(self._new, self.gathers)
             self._new.clear()
-        views = list(map(memoryview, islice(self._pieces, count)))
+        views = [memoryview(piece) for piece in islice(self._pieces, count)]
         if views:
             views[0] = views[0][self._offset :]
         return views
