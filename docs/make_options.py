@@ -48,9 +48,9 @@ def tables() -> list[str]:
     ours = [option for option in allowed.OPTIONS if LOOPS.isdisjoint(option.takers)]
     loops = [option for option in allowed.OPTIONS if not LOOPS.isdisjoint(option.takers)]
     return [
-        "## Of this library",
+        "## Options of this library",
         "\n".join(["| option | default | what it must be | taken by |", "| --- | --- | --- | --- |", *_rows(ours)]),
-        "## Of the event loop",
+        "## Options of the event loop",
         "\n".join(["| option | what it must be | taken by |", "| --- | --- | --- |", *_rows(loops, default=False)]),
     ]
 

@@ -1,6 +1,6 @@
-"""A server and its clients in one process: each thing that a WebSocket connection can do, once.
+"""A server and its clients in one process, which show all features of a WebSocket connection.
 
-Run it with ``python examples/quickstart.py``; it says what happens and ends by itself.
+Run it with ``python examples/quickstart.py``; it prints each step and ends by itself.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ CLIENTS = 3
 
 
 async def countdown() -> AsyncIterator[str]:
-    """The fragments of one message, which take their time."""
+    """Yield the fragments of one message, slowly."""
     for number in ("three", "two", "one"):
         yield f"{number}... "
         await asyncio.sleep(0.05)
@@ -21,7 +21,7 @@ async def countdown() -> AsyncIterator[str]:
 
 
 async def handler(websocket: ServerConnection) -> None:
-    """What the server does with each connection: count down if asked to, else send back what comes."""
+    """Handle a connection of the server: count down if asked to, otherwise send messages back."""
     async for message in websocket:
         if message == "count down":
             await websocket.send(countdown())
@@ -43,7 +43,7 @@ async def exchange_fragments(websocket: ClientConnection) -> None:
     print(f"fragmented: received whole {await websocket.recv()!r}")
     await websocket.send("count down")
     async for fragment in websocket.recv_streaming():
-        if fragment:  # the last one is empty, as an iterable doesn't say in time that an item is its last
+        if fragment:  # the last one is empty, because an iterable doesn't announce its last item
             print(f"streaming:  received {fragment!r}")
 
 
@@ -54,7 +54,7 @@ async def measure_latency(websocket: ClientConnection) -> None:
 
 
 async def broadcast_to_all(server: Server, uri: str) -> None:
-    """One message to everybody who is connected."""
+    """Send one message to all connections."""
     clients = [await connect(uri) for _ in range(CLIENTS)]
     broadcast(server.connections, "news for everybody")
     for number, client in enumerate(clients, start=1):

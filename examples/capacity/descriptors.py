@@ -1,4 +1,4 @@
-"""A server that doesn't run out of file descriptors, and that says so once a minute if it does.
+"""A server that avoids running out of file descriptors, and reports it once a minute if it does.
 
 ``python descriptors.py [PORT [MAX_CONNECTIONS]]``; by default, as many connections as there are descriptors for.
 """
@@ -11,11 +11,11 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 
-# Enough for most machines, where the system sets no limit.
+# Enough for most machines, if the system sets no limit.
 WANTED = 100_000
 
-# Up to 1000 clients beyond max_connections wait for their 503. In a crowd, asyncio accepts five times as many as its
-# backlog, which is 100, before it has closed the first that there is no room for. And the program itself needs some.
+# Up to 1000 clients beyond max_connections wait for their 503. When many come at once, asyncio accepts five times its
+# backlog of 100 before it has closed the first. And the program itself needs some.
 RESERVE = 1600
 
 # Seconds between two reports.
@@ -23,7 +23,7 @@ PAUSE = 60
 
 
 def raise_limit() -> int:
-    """Let this process have as many descriptors as the system allows it; return how many."""
+    """Raise the limit of this process as far as the system allows; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = WANTED if hard == resource.RLIM_INFINITY else min(WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -33,7 +33,7 @@ def raise_limit() -> int:
 
 
 class Reports:
-    """Exception handler of a loop: out of descriptors, asyncio reports each of a hundred attempts a second."""
+    """Exception handler of a loop. Without descriptors left, asyncio makes a hundred reports a second."""
 
     def __init__(self) -> None:
         self.silent_until = 0.0

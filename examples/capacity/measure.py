@@ -1,6 +1,6 @@
-"""What a connection and a message cost a server that sends back what it receives, on this machine. For Linux.
+"""Measure the cost of a connection and of a message, in an echo server on this machine. For Linux.
 
-``python measure.py PID URI [CONNECTIONS [CA]]``: the process of the server, where it is, and whom to trust for TLS.
+``python measure.py PID URI [CONNECTIONS [CA]]``: the server's process, its URI, and the certificate to trust for TLS.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
 
-# These are open before the clock runs: what a process needs once is no cost of a connection.
+# Open these before measuring, so that one-time costs of the process don't count.
 FIRST = 100
 SECONDS = 5
 SIZE = 256
@@ -26,7 +26,7 @@ def memory(pid: int) -> int:
 
 
 def cpu_time(pid: int) -> float:
-    """The processor time that a process has had, in seconds."""
+    """The processor time that a process has used, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -45,7 +45,7 @@ async def measure(pid: int, uri: str, connections: int, context: ssl.SSLContext 
 
     async def talk(client: ClientConnection, until: float) -> int:
         count = 0
-        # Text that compresses as text does, about by half.
+        # Text that compresses by about half, like most text.
         message = os.urandom(SIZE // 2).hex()
         while not count or time.monotonic() < until:
             await client.send(message)

@@ -1,7 +1,7 @@
 """A chat room, and the page to enter it, at one port. ``python examples/chat/chat.py [port]``; Ctrl-C ends it.
 
-A browser sends text: first a name, then whatever its user says. The server sends events in JSON: ``welcome`` to the
-newcomer, with who is there and what was said lately; and to all of them ``joined``, ``said`` and ``left``.
+A browser sends text: first a name, then the messages of its user. The server sends events in JSON: ``welcome`` to a
+newcomer, with the names and the last messages; and ``joined``, ``said`` and ``left`` to everybody.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ REFUSED = 4000
 
 
 def chosen_name(said: str, taken: list[str]) -> str:
-    """The name that somebody may have.
+    """Check the name of a newcomer.
 
     Raises:
         ValueError: it can't be a name, or it is taken.
@@ -44,14 +44,14 @@ def chosen_name(said: str, taken: list[str]) -> str:
 
 
 class Room:
-    """Who is there, and what was said."""
+    """The people in the room, and their messages."""
 
     def __init__(self) -> None:
         self.people: dict[str, ServerConnection] = {}
         self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """From the name of one browser to its departure."""
+        """Serve one browser, from its name to its departure."""
         try:
             async with asyncio.timeout(PATIENCE):
                 name = chosen_name(await websocket.recv(decode=True), [*self.people])
@@ -63,9 +63,9 @@ class Room:
             await self.stay(websocket, name)
 
     async def stay(self, websocket: ServerConnection, name: str) -> None:
-        """Pass on what one browser says, until it leaves."""
+        """Pass on the messages of one browser, until it leaves."""
         self.people[name] = websocket
-        # A broadcast doesn't wait: no event gets between what the newcomer is told here and those that it hears next.
+        # A broadcast doesn't wait, so no event is lost between this welcome and the next broadcast.
         welcome = {"type": "welcome", "name": name, "people": [*self.people], "history": [*self.history]}
         broadcast([websocket], json.dumps(welcome))
         self.tell({"type": "joined", "name": name})
@@ -85,7 +85,7 @@ class Room:
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
-    """What each request gets: the page, a WebSocket, or nothing."""
+    """Answer a request: with the page, a WebSocket, or an error."""
     match request.path:
         case "/":
             return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -96,7 +96,7 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
 
 
 def chat(host: str, port: int) -> Server:
-    """A server with one room; to be awaited, or used in ``async with``."""
+    """Make a server with one room; await it, or use it in ``async with``."""
     return serve(Room().handler, host, port, process_request=answer, max_size=MAX_SIZE)
 
 

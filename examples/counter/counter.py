@@ -1,6 +1,6 @@
-"""A counter that everybody sees change, and may change. ``python examples/counter/counter.py [port]``; Ctrl-C ends it.
+"""A counter that everybody sees and may change. ``python examples/counter/counter.py [port]``; Ctrl-C ends it.
 
-A browser sends ``plus`` or ``minus``. The server sends the count, and how many look at it, whenever either changes.
+A browser sends ``plus`` or ``minus``. The server sends the count and the number of viewers, whenever either changes.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ STEPS = {"plus": 1, "minus": -1}
 
 
 class Counter:
-    """The count, and who looks at it."""
+    """The count, and its viewers."""
 
     def __init__(self) -> None:
         self.count = 0
         self.viewers: set[ServerConnection] = set()
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """One browser, from its arrival to its departure."""
+        """Serve one browser, from its arrival to its departure."""
         self.viewers.add(websocket)
         self.tell()
         try:
@@ -39,12 +39,12 @@ class Counter:
             self.tell()
 
     def tell(self) -> None:
-        """Send everybody what there is to see."""
+        """Send the state to everybody."""
         broadcast(self.viewers, json.dumps({"count": self.count, "viewers": len(self.viewers)}))
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
-    """What each request gets: the page, a WebSocket, or nothing."""
+    """Answer a request: with the page, a WebSocket, or an error."""
     match request.path:
         case "/":
             return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -55,7 +55,7 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
 
 
 def counter(host: str, port: int) -> Server:
-    """A server with one counter; to be awaited, or used in ``async with``."""
+    """Make a server with one counter; await it, or use it in ``async with``."""
     return serve(Counter().handler, host, port, process_request=answer, max_size=16)
 
 

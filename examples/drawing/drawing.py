@@ -2,8 +2,8 @@
 
 All messages are JSON. A browser sends strokes, each a line through some points:
 ``{"color": "#d33a2c", "width": 4, "points": [x, y, x, y...]}``; or ``{"clear": true}``. The server sends
-``{"picture": [stroke...]}``, all there is, to who arrives, and to all when it was cleared; and ``{"stroke": stroke}``
-for each that is added.
+``{"picture": [stroke...]}``, the whole picture, to a newcomer, and to everybody when it was cleared; and
+``{"stroke": stroke}`` for each new stroke.
 """
 
 import asyncio
@@ -22,18 +22,18 @@ from websockets.http11 import Request, Response
 
 PAGE = Path(__file__).with_name("drawing.html").read_text("utf-8")
 
-WIDTH, HEIGHT = 1200, 750  # of the picture; the page has the same
+WIDTH, HEIGHT = 1200, 750  # of the picture, as in the page
 MAX_LINE_WIDTH = 40
 MAX_NUMBERS = 512  # in the points of a stroke
-MAX_SIZE = 4096  # bytes of a message: enough for those
-MAX_STROKES = 20_000  # then the oldest fade
+MAX_SIZE = 4096  # bytes of a message: enough for such a stroke
+MAX_STROKES = 20_000  # beyond this, the oldest are dropped
 MAX_BUFFERED = 4 * 2**20  # bytes that may wait for somebody who doesn't read; then the connection is closed
 
 Stroke = dict[str, Any]
 
 
 def checked_stroke(message: object) -> Stroke:
-    """A stroke with nothing in it but what belongs there: it goes to everybody.
+    """Check a stroke, because it goes to everybody; return only the known fields.
 
     Raises:
         ValueError: it isn't a stroke.
@@ -52,20 +52,20 @@ def checked_stroke(message: object) -> Stroke:
 
 
 def is_position(number: object) -> bool:
-    """Whether something can be a coordinate: an integer, as booleans aren't, in or close to the picture."""
+    """Whether a value can be a coordinate: an integer, not a boolean, in or close to the picture."""
     return type(number) is int and -WIDTH <= number <= 2 * WIDTH
 
 
 class Drawing:
-    """The picture, and who looks at it."""
+    """The picture, and its viewers."""
 
     def __init__(self) -> None:
         self.strokes: deque[Stroke] = deque(maxlen=MAX_STROKES)
         self.viewers: set[ServerConnection] = set()
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """One browser, from its arrival to its departure."""
-        # A broadcast doesn't wait: no stroke is both in this picture and among those that follow, and none in neither.
+        """Serve one browser, from its arrival to its departure."""
+        # A broadcast doesn't wait, so each stroke is either in this picture or among those that follow.
         broadcast([websocket], json.dumps({"picture": [*self.strokes]}))
         self.viewers.add(websocket)
         try:
@@ -77,10 +77,10 @@ class Drawing:
             self.viewers.remove(websocket)
 
     def take(self, message: object) -> None:
-        """Do what a browser asks for, and show it to all.
+        """Do what a browser asks for, and show it to everybody.
 
         Raises:
-            ValueError: it asks for something else than can be done.
+            ValueError: the request is invalid.
         """
         if message == {"clear": True}:
             self.strokes.clear()
@@ -88,16 +88,16 @@ class Drawing:
         else:
             stroke = checked_stroke(message)
             self.strokes.append(stroke)
-            # It also goes back to who drew it: so strokes that cross lie in the same order on every screen.
+            # Send it back to its author too: so strokes that cross lie in the same order on every screen.
             self.tell({"stroke": stroke})
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a message to everybody who looks at the picture."""
+        """Send a message to all viewers."""
         broadcast(self.viewers, json.dumps(message), on_slow="close", max_buffered=MAX_BUFFERED)
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
-    """What each request gets: the page, a WebSocket, or nothing."""
+    """Answer a request: with the page, a WebSocket, or an error."""
     match request.path:
         case "/":
             return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -108,7 +108,7 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
 
 
 def drawing(host: str, port: int) -> Server:
-    """A server with one picture; to be awaited, or used in ``async with``."""
+    """Make a server with one picture; await it, or use it in ``async with``."""
     return serve(Drawing().handler, host, port, process_request=answer, max_size=MAX_SIZE)
 
 

@@ -1,4 +1,4 @@
-"""A client that misses no event, whatever becomes of its connections. ``python examples/feed/feed_client.py [uri]``"""
+"""A client that reconnects and misses no event. ``python examples/feed/feed_client.py [uri]``"""
 
 import asyncio
 import contextlib
@@ -16,22 +16,22 @@ GONE = 4001
 
 @dataclass(frozen=True)
 class Position:
-    """Where a client is in a feed: a program that is to go on after a restart keeps this."""
+    """The position of a client in a feed. Store it to go on after a restart."""
 
     feed: str
     after: int
 
 
 class Missed(Exception):
-    """Some events are lost for this client: it has to begin anew, with whatever shows it the present state."""
+    """Some events are lost for this client: it must fetch the current state and begin again."""
 
 
 async def follow(uri: str, position: Position | None = None) -> AsyncGenerator[tuple[Position, Any]]:
-    """The events of a feed, each once and in order; connects again as often as needed. Use it in ``aclosing()``.
+    """Yield the events of a feed, each once and in order; reconnect as needed. Use it in ``aclosing()``.
 
     Parameters:
-        uri: where the feed is.
-        position: that of the last event that was dealt with; None to begin with what comes from now on.
+        uri: the URI of the feed.
+        position: of the last event that was handled; None to begin with new events.
 
     Yields:
         Events, each with the position after it.
@@ -40,7 +40,7 @@ async def follow(uri: str, position: Position | None = None) -> AsyncGenerator[t
         Missed: the server doesn't have the next event any more.
     """
     async for websocket in connect(uri):
-        # Closes it also when the caller leaves.
+        # This also closes the connection when the caller leaves.
         async with websocket:
             try:
                 where = {"feed": None, "after": None} if position is None else vars(position)
@@ -55,7 +55,7 @@ async def follow(uri: str, position: Position | None = None) -> AsyncGenerator[t
             except ConnectionClosed as exc:
                 if exc.rcvd is not None and exc.rcvd.code == GONE:
                     raise Missed(exc.rcvd.reason) from exc
-                # Anything else passes: the next connection goes on where this one ended.
+                # Ignore other closures: the next connection goes on where this one ended.
 
 
 async def main(uri: str) -> None:

@@ -1,8 +1,8 @@
 """A feed of numbered events. ``python examples/feed/feed_server.py [port]``; Ctrl-C ends it.
 
-A client says where it is, ``{"feed": "5f0c...", "after": 41}``, or ``{"feed": null, "after": null}`` if it is new. The
-server confirms where it begins, in the same form, and then sends each event: ``{"number": 42, "data": ...}``. If it has
-not kept what comes next, it closes the connection with 4001.
+A client sends its position, ``{"feed": "5f0c...", "after": 41}``, or ``{"feed": null, "after": null}`` if it is new.
+The server confirms the position, in the same form, and then sends each event: ``{"number": 42, "data": ...}``. If it no
+longer has the next event, it closes the connection with 4001.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ GONE = 4001
 
 
 class Gone(Exception):
-    """What somebody asks for isn't kept any more."""
+    """The server no longer has the requested events."""
 
 
 class Feed:
-    """Numbered events, of which the last are kept.
+    """Numbered events; the last ones are kept.
 
-    There is one list for all subscribers, and each has its place in it. So nothing piles up for those that are slow or
-    away: until they are too far behind, they miss nothing, and then they are told.
+    There is one list for all subscribers, and each has a position in it. So nothing piles up for slow or absent
+    subscribers. They miss nothing until they are too far behind, and then they are told.
 
     Parameters:
         keep: how many events.
     """
 
     def __init__(self, keep: int = KEEP) -> None:
-        # Another feed counts from 1 again: its numbers mean something else.
+        # A new feed counts from 1 again, so its numbers mean something else.
         self.id = uuid.uuid4().hex
         self.last = 0
         self._kept: deque[Any] = deque(maxlen=keep)
@@ -53,7 +53,7 @@ class Feed:
         self._published = asyncio.Event()
 
     async def after(self, number: int) -> AsyncIterator[tuple[int, Any]]:
-        """The events after one, with their numbers: those that were, and then those that will be.
+        """Yield the events after a number, with their numbers: first old ones, then new ones.
 
         Raises:
             Gone: the next one isn't kept any more, or there never was one of that number.
@@ -87,7 +87,7 @@ class Feed:
             await websocket.close(CloseCode.POLICY_VIOLATION, str(exc))
         else:
             sending = asyncio.create_task(self.send(websocket, after))
-            # Not only sending would notice: there may be nothing to send for long.
+            # Sending would notice the end too late, because there may be nothing to send for long.
             await websocket.wait_closed()
             sending.cancel()
 
@@ -96,14 +96,14 @@ class Feed:
         await websocket.send(json.dumps({"feed": self.id, "after": after}))
         try:
             async for number, data in self.after(after):
-                # It waits while the client is slow.
+                # This waits while the client is slow.
                 await websocket.send(json.dumps({"number": number, "data": data}))
         except Gone as exc:
             await websocket.close(GONE, str(exc))
 
 
 def feed_server(feed: Feed, host: str, port: int) -> Server:
-    """A server of a feed; to be awaited, or used in ``async with``."""
+    """Make a server of a feed; await it, or use it in ``async with``."""
     return serve(feed.handler, host, port, max_size=1000)
 
 
@@ -115,7 +115,7 @@ async def main(port: int) -> None:
         while True:
             await asyncio.sleep(0.5)
             feed.publish(time.strftime("%H:%M:%S"))
-            # As networks do now and then: for the show.
+            # Simulate a bad network.
             if feed.last % 10 == 0:
                 print(f"dropping {len(server.connections)} connections", flush=True)
                 for connection in server.connections:

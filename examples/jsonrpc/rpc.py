@@ -1,7 +1,7 @@
 """JSON-RPC 2.0 on a WebSocket: calls in both directions, many at a time, on one connection.
 
-Each message is a request, a notification, a response, or a batch of them: https://www.jsonrpc.org/specification. What
-that leaves open is done as language servers do: the notification ``$/cancelRequest`` with the ``id`` of a request means
+Each message is a request, a notification, a response, or a batch of them: https://www.jsonrpc.org/specification. To
+cancel a request, this follows language servers: the notification ``$/cancelRequest`` with the ``id`` of a request means
 that nobody waits for its result any more; the answer is then error -32800.
 """
 
@@ -24,7 +24,7 @@ METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
 CANCELLED = -32800
-TOO_MANY_REQUESTS = -32000  # from here to -32099 they are for each implementation to define
+TOO_MANY_REQUESTS = -32000  # from here to -32099, implementations define the codes
 
 CANCEL = "$/cancelRequest"
 
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 
 class RPCError(Exception):
-    """What a call raises if it is answered with an error; and what a method raises to answer with one.
+    """A call raises this if it is answered with an error; a method raises it to answer with one.
 
     Parameters:
         code: number of the error.
-        message: one sentence about it.
-        data: more about it, that can be JSON.
+        message: one sentence about the error.
+        data: details, which can be JSON.
     """
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
@@ -56,9 +56,9 @@ class Peer:
     """One end of a connection that speaks JSON-RPC; both ends may call. Use it in ``async with``, which closes it.
 
     Parameters:
-        websocket: the connection, which nobody else reads.
+        websocket: the connection; no other task may read from it.
         methods: coroutine functions that the other end may call, by name.
-        limit: how many of its requests may run at the same time; others are refused.
+        limit: how many of the other end's requests may run at the same time; more are refused.
     """
 
     def __init__(self, websocket: Connection, methods: Methods, limit: int = 100) -> None:
@@ -68,7 +68,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._calls: dict[object, asyncio.Future[Any]] = {}  # ours, by id
         self._running: dict[object, asyncio.Future[Any]] = {}  # theirs, by id
-        self._busy = 0  # theirs, with those that have no id
+        self._busy = 0  # theirs, including those that have no id
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -82,7 +82,7 @@ class Peer:
         await self.wait_closed()
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is closed, and nothing that the other end asked for still runs."""
+        """Wait until the connection is closed, and all requests of the other end have finished."""
         await asyncio.shield(self._reading)
 
     # --- calling
@@ -109,7 +109,7 @@ class Peer:
             del self._calls[number]
 
     async def notify(self, method: str, *args: Any, **kwargs: Any) -> None:
-        """Call a method of the other end without ever hearing of it again."""
+        """Call a method of the other end without an answer."""
         await self._send(json.dumps(_request(method, args, kwargs)))
 
     async def _send(self, text: str) -> None:
@@ -118,7 +118,7 @@ class Peer:
     # --- being called
 
     async def _read(self) -> None:
-        """Take what the other end sends until the connection is closed; then nothing is left to wait for."""
+        """Handle messages of the other end until the connection is closed; then end all calls, ours and theirs."""
         try:
             while True:
                 await self._take(await self.websocket.recv())
@@ -137,11 +137,11 @@ class Peer:
         except ValueError as exc:
             await self._send(_failure(None, RPCError(PARSE_ERROR, "Parse error", str(exc))))
             return
-        # An empty batch is no batch, but an invalid request.
+        # An empty batch is an invalid request.
         in_batch = isinstance(message, list) and bool(message)
         requests = [item for item in (message if in_batch else [message]) if not self._settle(item)]
         if self._busy + len(requests) > self.limit:
-            # Sent from here, so that nothing more is read from somebody who doesn't read the answers.
+            # Send from here, to stop reading from a peer that doesn't read its answers.
             refusal = RPCError(TOO_MANY_REQUESTS, "Too many requests")
             numbers = [number for number in map(_id, requests) if number is not None]
             await self._reply(in_batch, [_failure(number, refusal) for number in numbers])
@@ -160,7 +160,7 @@ class Peer:
         task.add_done_callback(end)
 
     def _settle(self, item: Any) -> bool:
-        """Whether something needs no work: it is an answer to a call of ours, or stops a call of theirs."""
+        """Whether a message needs no work: it answers a call of ours, or stops a call of theirs."""
         match item:
             case {"id": number, "result": result} if "method" not in item:
                 if (call := self._calls.get(number)) and not call.done():
@@ -185,7 +185,7 @@ class Peer:
             await self._send(f"[{','.join(answers)}]" if in_batch else answers[0])
 
     async def _answer(self, request: Any) -> str | None:
-        """The answer to a request; None to a notification."""
+        """Return the answer to a request; None for a notification."""
         number = _id(request)
         try:
             work = asyncio.ensure_future(self._invoke(request))
@@ -199,7 +199,7 @@ class Peer:
                 raise  # the connection is closed; otherwise it was only this request
             answer = _failure(number, RPCError(CANCELLED, "Request cancelled"))
         except Exception:
-            # What went wrong in here is not for others to read.
+            # Don't tell the other end what went wrong in here.
             logger.exception("method failed: %s", request["method"])
             answer = _failure(number, RPCError(INTERNAL_ERROR, "Internal error"))
         finally:
@@ -238,7 +238,7 @@ def _failure(number: object, error: RPCError) -> str:
 
 
 def _id(request: Any) -> str | int | None:
-    """What a request is called; None if it has no name, or none that can be one."""
+    """Return the id of a request; None if it has none, or an invalid one."""
     number = request.get("id") if isinstance(request, dict) else None
     return number if isinstance(number, str | int) else None
 

@@ -22,7 +22,7 @@ async def divide(a: float, b: float) -> float:
 
 
 async def sleep(seconds: float) -> str:
-    """Something that takes its time, while other requests are answered."""
+    """Take some time, while other requests are answered."""
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError:
@@ -42,7 +42,7 @@ async def handler(websocket: ServerConnection) -> None:
 
 
 def rpc_server(host: str, port: int) -> Server:
-    """A server with these methods; to be awaited, or used in ``async with``."""
+    """Make a server with these methods; await it, or use it in ``async with``."""
     return serve(handler, host, port)
 
 

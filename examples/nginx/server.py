@@ -1,6 +1,6 @@
-"""An echo server for behind a proxy; it knows the address of the client, not only that of the proxy.
+"""An echo server behind a reverse proxy, which knows the address of the client.
 
-``python server.py PORT...``: one port or several, for a proxy to share connections out.
+``python server.py PORT...``: one port or several, for a proxy that balances connections.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ import sys
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-# Whose X-Forwarded-For is believed: our own proxies, and nobody else.
+# Only X-Forwarded-For of these addresses is believed: our own proxies.
 TRUSTED = [ipaddress.ip_network(network) for network in ("127.0.0.0/8", "::1/128", "10.0.0.0/8")]
 
 
 def is_ours(address: str) -> bool:
-    """Whether an address is that of a proxy of ours."""
+    """Whether an address belongs to one of our proxies."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -27,7 +27,7 @@ def is_ours(address: str) -> bool:
 
 
 def client_address(websocket: ServerConnection) -> str:
-    """The address of the client: the first one, from the right, that isn't one of our proxies."""
+    """The address of the client: from the right, the first that isn't one of our proxies."""
     assert websocket.request is not None
     address: str = websocket.remote_address[0]
     values = websocket.request.headers.get_all("X-Forwarded-For")
@@ -38,7 +38,7 @@ def client_address(websocket: ServerConnection) -> str:
 
 
 def answer_health_check(connection: ServerConnection, request: Request) -> Response | None:
-    """What a proxy asks every few seconds; None lets all other requests become connections."""
+    """Answer the health check of a proxy; None lets all other requests open connections."""
     return connection.respond(http.HTTPStatus.OK, "I'm fine.\n") if request.path == "/health" else None
 
 

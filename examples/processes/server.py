@@ -1,6 +1,6 @@
 """One of several processes that listen on the same port: start it as many times as there are processors.
 
-``python server.py [PORT]``; SIGTERM or SIGHUP ends one process in order, and its clients connect again to another.
+``python server.py [PORT]``; SIGTERM or SIGHUP ends one process in order, and its clients reconnect to another.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ async def echo(websocket: ServerConnection) -> None:
 
 async def main(port: int) -> None:
     stop = asyncio.Event()
-    # The second comes when the terminal is closed.
+    # SIGHUP is sent when the terminal is closed.
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # With SO_REUSEPORT, each process has a queue of its own, among which the kernel shares out who connects.
+    # With SO_REUSEPORT, each process has its own queue, and the kernel distributes new connections among them.
     async with serve(echo, "127.0.0.1", port, reuse_port=True):
         print(f"process {os.getpid()} listens on port {port}", flush=True)
         await stop.wait()

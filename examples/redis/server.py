@@ -1,4 +1,4 @@
-"""One chat on several machines: what a client of any server says, Redis passes on to the clients of all.
+"""One chat on several machines: Redis passes each message on to the clients of all servers.
 
 ``python server.py PORT``; the environment variable ``REDIS_URL`` tells where Redis is.
 """
@@ -18,14 +18,14 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 CHANNEL = "chat"
 
-# Notice within half a minute that the machine of Redis is gone. These names are those of Linux.
+# Notice within half a minute that the machine of Redis is gone. These names are Linux's.
 KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 4}
 
 clients: set[ServerConnection] = set()
 
 
 async def relay(store: redis.asyncio.Redis, subscribed: asyncio.Event) -> None:
-    """Send what is published to the clients of this process, for ever."""
+    """Send all published messages to the clients of this process, for ever."""
     while True:
         try:
             async with store.pubsub() as subscription:
@@ -34,7 +34,7 @@ async def relay(store: redis.asyncio.Redis, subscribed: asyncio.Event) -> None:
                     if event["type"] == "message":
                         broadcast(clients, event["data"].decode(errors="replace"))
                     elif event["type"] == "subscribe":
-                        # The Redis client may also have connected again by itself.
+                        # The Redis client may also have reconnected by itself.
                         await send_away()
                         subscribed.set()
         except (ConnectionError, TimeoutError) as exc:
@@ -45,7 +45,7 @@ async def relay(store: redis.asyncio.Redis, subscribed: asyncio.Event) -> None:
 
 
 async def send_away() -> None:
-    """Close all connections: these clients may have missed messages, and should know."""
+    """Close all connections, to tell these clients that they may have missed messages."""
     await asyncio.gather(*(client.close(1013, "messages may be missing") for client in clients))
 
 

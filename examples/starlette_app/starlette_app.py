@@ -1,8 +1,7 @@
 """A Starlette application and a WebSocket server in one process. ``python examples/starlette_app/starlette_app.py``
 
-Starlette has the pages and the HTTP API of a notice board, at port 8000; who looks at the board hears of new notices by
-WebSocket, at port 8765. Both run on the same event loop, so they share the board as it is. Needs ``starlette`` and
-``uvicorn``.
+Starlette serves the pages and the HTTP API of a notice board, at port 8000. Viewers of the board get new notices by
+WebSocket, at port 8765. Both run on the same event loop, so they share the board. Needs ``starlette`` and ``uvicorn``.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 PAGE = Path(__file__).with_name("board.html").read_text("utf-8")
 
-# The page comes from another port than the WebSocket: to browsers that is another origin, and only these are let in.
+# The page and the WebSocket have different ports, so to browsers they are different origins. Accept only these.
 ORIGINS = [re.compile(r"http://(127\.0\.0\.1|localhost)(:\d+)?")]
 
 MAX_NOTICE = 500  # characters
@@ -31,7 +30,7 @@ KEEP = 100  # notices
 
 
 class Board:
-    """The notices, and who looks at them.
+    """The notices, and their viewers.
 
     Parameters:
         port: where to listen for WebSocket connections.
@@ -44,7 +43,7 @@ class Board:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """The WebSocket server begins and ends with the application."""
+        """Start and stop the WebSocket server with the application."""
         async with serve(self.handler, "127.0.0.1", self.port, origins=ORIGINS, max_size=1000) as server:
             for listening in server.sockets:
                 self.port = listening.getsockname()[1]
@@ -53,8 +52,8 @@ class Board:
     # --- by WebSocket
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """Somebody who looks at the board: gets all notices at once, and then each that is added."""
-        # Not a viewer before this: a connection is open before its handler runs, and a notice must not come first.
+        """Serve one viewer: send all notices at once, and then each new one."""
+        # Don't use the server's connections: they open before their handlers run, so a notice could come first.
         broadcast([websocket], json.dumps([*self.notices]))
         self.viewers.add(websocket)
         try:
@@ -65,11 +64,11 @@ class Board:
     # --- by HTTP
 
     async def page(self, request: Request) -> Response:
-        """The page, which has to know the port."""
+        """Serve the page, which has to know the port."""
         return HTMLResponse(PAGE.replace("{port}", str(self.port)))
 
     async def add(self, request: Request) -> Response:
-        """A new notice, which the viewers hear of."""
+        """Add a notice, and send it to the viewers."""
         try:
             notice = await request.json()
         except ValueError:
@@ -82,7 +81,7 @@ class Board:
 
 
 def application(port: int) -> Starlette:
-    """The application, with its WebSocket server at a port."""
+    """Make the application, with its WebSocket server at a port."""
     board = Board(port)
     routes = [Route("/", board.page), Route("/notices", board.add, methods=["POST"])]
     return Starlette(routes=routes, lifespan=board.lifespan)

@@ -1,4 +1,4 @@
-"""An echo server for systemd: it serves on the sockets that it is given, and says when it is ready.
+"""An echo server for systemd: it serves on the sockets that systemd gives, and says when it is ready.
 
 ``python server.py`` alone listens on port 8765.
 """
@@ -14,12 +14,12 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 # The first descriptor after standard input, output and error.
 FIRST_DESCRIPTOR = 3
 
-# Connections that wait to be accepted, as in echo.socket: asyncio would make it 100, also of a socket that it is given.
+# Connections that wait to be accepted, as in echo.socket.
 BACKLOG = 4096
 
 
 def given_sockets() -> list[socket.socket]:
-    """The listening sockets that systemd gives; none if it gives this process none. See sd_listen_fds(3)."""
+    """The listening sockets that systemd gives to this process, if any. See sd_listen_fds(3)."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = int(os.environ.get("LISTEN_FDS", "0"))
@@ -27,7 +27,7 @@ def given_sockets() -> list[socket.socket]:
 
 
 def tell_systemd(state: str) -> None:
-    """Tell systemd how we are, if it wants to know. See sd_notify(3)."""
+    """Tell systemd the state of the server, if it wants to know. See sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET")
     if path:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -40,24 +40,27 @@ async def echo(websocket: ServerConnection) -> None:
         await websocket.send(message)
 
 
-def servers() -> list[Server]:
-    """A server for each socket that we were given, TCP or Unix; else one on a port of our own."""
-    sockets = given_sockets()
+def servers(sockets: list[socket.socket]) -> list[Server]:
+    """A server for each socket that systemd gave, TCP or Unix; without any, one on a port of our own."""
     if not sockets:
         return [serve(echo, "127.0.0.1", 8765)]
-    # For Unix sockets, too: unix_serve() might remove the file when it ends, but that is systemd's.
-    return [serve(echo, sock=sock, backlog=BACKLOG) for sock in sockets]
+    # Unix sockets, too: unix_serve() might remove the file when it ends, but the file belongs to systemd.
+    return [serve(echo, sock=sock) for sock in sockets]
 
 
 async def main() -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    sockets = given_sockets()
     async with contextlib.AsyncExitStack() as stack:
-        for server in servers():
+        for server in servers(sockets):
             await stack.enter_async_context(server)
+        for sock in sockets:
+            # asyncio has set the queue to 100. Don't use backlog=BACKLOG: asyncio would then accept that many at once.
+            sock.listen(BACKLOG)
         tell_systemd("READY=1")
         await stop.wait()
-        # What follows closes the connections with 1001. New ones wait in the sockets, which systemd has too.
+        # Leaving the block closes the connections with 1001. New ones wait in the sockets, which systemd holds too.
         tell_systemd("STOPPING=1")
 
 

@@ -1,8 +1,8 @@
 """An auction: the last bid wins when nobody bids more for a while. ``python examples/tested_app/auction.py [port]``
 
-Bidders connect to a path that is their name, such as ``/ada``, and send bids: ``120``. The server sends what the price
-is now and whose bid that is, ``{"price": 120, "bidder": "ada"}``, to all of them; ``{"refused": "..."}`` to a bidder
-whose bid doesn't count; and at the end ``{"sold": 120, "to": "ada"}`` to all of them.
+Bidders connect to a path that is their name, such as ``/ada``, and send bids: ``120``. The server sends the price
+and its bidder, ``{"price": 120, "bidder": "ada"}``, to all bidders; ``{"refused": "..."}`` to a bidder whose bid
+doesn't count; and at the end ``{"sold": 120, "to": "ada"}`` to all of them.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 
-PATIENCE = 30  # seconds without a bid after which it is over
-STEP = 10  # by which a bid must be more than the one before
+PATIENCE = 30  # seconds without a bid, after which the auction ends
+STEP = 10  # a bid must be higher than the last one by this
 
 
 class Auction:
-    """One thing to be sold.
+    """One thing for sale.
 
     Parameters:
-        price: the least that may be bid.
+        price: the lowest allowed bid.
     """
 
     def __init__(self, price: int) -> None:
@@ -32,7 +32,7 @@ class Auction:
         self._end: asyncio.TimerHandle | None = None
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """One bidder, until it is over, or until the bidder leaves; a bid stands also then."""
+        """Serve one bidder until the auction ends or the bidder leaves; a bid then still counts."""
         assert websocket.request is not None
         name = websocket.request.path.strip("/")
         self.bidders.add(websocket)
@@ -50,7 +50,7 @@ class Auction:
         """Take a bid.
 
         Raises:
-            ValueError: it doesn't count.
+            ValueError: the bid doesn't count.
         """
         if self.over:
             raise ValueError("it is over")
@@ -61,7 +61,7 @@ class Auction:
             raise ValueError(f"the least bid is {least}")
         self.price, self.bidder = int(message), name
         broadcast(self.bidders, json.dumps(self.state()))
-        # The time begins anew.
+        # The time starts again.
         if self._end is not None:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_later(PATIENCE, self.end)
@@ -72,15 +72,15 @@ class Auction:
         broadcast(self.bidders, json.dumps(self.state()))
 
     def state(self) -> dict[str, Any]:
-        """What bidders are told."""
+        """Return the state that bidders get."""
         if self.over:
             return {"sold": self.price, "to": self.bidder}
         return {"price": self.price, "bidder": self.bidder}
 
 
 def auction(host: str, port: int, price: int = 100) -> Server:
-    """A server with one auction; to be awaited, or used in ``async with``."""
-    # A bidder whose network is gone is noticed within ten seconds.
+    """Make a server with one auction; await it, or use it in ``async with``."""
+    # Notice within ten seconds that a bidder's network is gone.
     return serve(Auction(price).handler, host, port, max_size=100, ping_interval=5, ping_timeout=5)
 
 

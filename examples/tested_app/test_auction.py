@@ -1,7 +1,7 @@
 """Tests of the auction, without a socket and without waiting. ``pytest examples/tested_app``
 
 The server is the real one, and so are opening handshakes, keepalive and limits. Only the network is in memory, and the
-clock jumps ahead when nobody has anything to do.
+clock jumps ahead when no task can run.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def hear(websocket: ClientConnection) -> Any:
 
 
 async def bid(websocket: ClientConnection, amount: int | str) -> Any:
-    """What a bidder hears next after a bid."""
+    """Return the next message that a bidder gets after a bid."""
     await websocket.send(str(amount))
     return await hear(websocket)
 
@@ -52,7 +52,7 @@ async def test_everybody_hears_of_a_bid() -> None:
             assert await hear(ada) == await hear(grace) == AT_FIRST
             assert await bid(ada, 150) == AT_ADA
             assert await hear(grace) == AT_ADA
-            # Who comes late is told, too.
+            # A bidder who comes late gets the result, too.
             async with server.connect("/alan") as alan:
                 assert await hear(alan) == AT_ADA
 
@@ -100,7 +100,7 @@ async def test_bidder_who_is_gone_without_a_word_is_noticed() -> None:
         async with server.connect("/ada") as ada:
             await hear(ada)
             (connection,) = server.server.connections
-            # As if a cable had been pulled: nothing arrives any more, and nobody is told.
+            # Like a pulled cable: nothing arrives any more, and no end gets an error.
             link_of(ada).drop()
             before = now()
             await connection.wait_closed()
@@ -110,7 +110,7 @@ async def test_bidder_who_is_gone_without_a_word_is_noticed() -> None:
 
 @virtual
 async def test_slow_network() -> None:
-    # A quarter of a second each way, in pieces of at most ten bytes.
+    # A quarter of a second in each direction, in pieces of at most ten bytes.
     async with serve_in_memory(auction("localhost", 0), network=Network(delay=0.25, chunk=10)) as server:
         async with server.connect("/ada") as ada, server.connect("/grace") as grace:
             await hear(ada)

@@ -1,4 +1,4 @@
-"""A client that trusts one certificate, or one authority, and no other.
+"""A client that trusts only one certificate, or one authority.
 
 ``python client.py URI CA [CERT KEY]``; with the last two, it proves to the server who it is.
 """

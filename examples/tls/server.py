@@ -1,4 +1,4 @@
-"""An echo server with TLS, which takes a renewed certificate without a restart.
+"""An echo server with TLS, which loads a renewed certificate without a restart.
 
 ``python server.py CERT KEY [PORT]``; SIGHUP makes it read both files again.
 """
@@ -21,7 +21,7 @@ async def main(cert: str, key: str, port: int) -> None:
     context.load_cert_chain(cert, key)
 
     def reload() -> None:
-        # Connections that are open keep what they agreed on; those to come get the new certificate.
+        # Open connections keep what they agreed on; new ones get the new certificate.
         try:
             context.load_cert_chain(cert, key)
         except (OSError, ssl.SSLError) as exc:

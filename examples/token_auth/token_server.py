@@ -1,4 +1,4 @@
-"""A server for those who have a token. ``python examples/token_auth/token_server.py [port]``; Ctrl-C ends it.
+"""A server for clients that have a token. ``python examples/token_auth/token_server.py [port]``; Ctrl-C ends it.
 
 Programs show it in a header, ``Authorization: Bearer <token>``. Pages can't set headers of a WebSocket, so they send
 ``{"token": "<token>"}`` first. The same message renews the token later. When it expires, the connection is closed.
@@ -24,17 +24,17 @@ from websockets.http11 import Request, Response
 PAGE = Path(__file__).with_name("token.html").read_text("utf-8")
 
 PATIENCE = 5  # seconds that a page has to send its token
-LIFETIME = 300  # seconds, of the token that is printed for a try
+LIFETIME = 300  # seconds, of the token that is printed for a trial
 
-# Close codes from 4000 on are for applications to define: this one is meant to remind of HTTP's 401.
+# Close codes from 4000 on are for applications to define: this one recalls HTTP's 401.
 UNAUTHORIZED = 4401
 
 
 class Gate:
-    """Lets in who has a token.
+    """Accepts clients that have a token.
 
     Parameters:
-        key: what tokens are signed with.
+        key: signs the tokens.
         clock: the time in seconds since the epoch.
     """
 
@@ -43,7 +43,7 @@ class Gate:
         self.clock = clock
 
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        """What each request gets: the page, a WebSocket, or a refusal. A wrong token in a header opens nothing."""
+        """Answer a request: with the page, a WebSocket, or a refusal if the header has a wrong token."""
         match request.path:
             case "/":
                 return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -58,7 +58,7 @@ class Gate:
                 return connection.respond(HTTPStatus.NOT_FOUND, "Not found.\n")
 
     def in_header(self, request: Request) -> Token | None:
-        """The token in the header of a request; None if there is no such header."""
+        """Return the token in the header of a request; None if there is no such header."""
         header = request.headers.get("Authorization")
         if header is None:
             return None
@@ -68,7 +68,7 @@ class Gate:
         return verify(self.key, text.strip(), self.clock())
 
     def in_message(self, message: Any) -> Token:
-        """The token in a message."""
+        """Return the token in a message."""
         match message:
             case {"token": str(text)}:
                 return verify(self.key, text, self.clock())
@@ -76,7 +76,7 @@ class Gate:
                 raise InvalidToken("a token is needed first")
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """One connection: prove who you are, then talk, until the token expires."""
+        """Serve one connection: first check the token, then talk, until the token expires."""
         assert websocket.request is not None
         try:
             token = self.in_header(websocket.request)
@@ -92,7 +92,7 @@ class Gate:
             await websocket.close(UNAUTHORIZED, "that is no JSON")
 
     async def talk(self, websocket: ServerConnection, token: Token) -> None:
-        """What the server is for; here it sends back what is said, and by whom."""
+        """Do the work of the server; here it sends each message back, with the name of its user."""
         try:
             async with asyncio.timeout(None) as limit:
                 await self.welcome(websocket, token, limit)
@@ -110,24 +110,24 @@ class Gate:
             raise InvalidToken("token expired") from exc
 
     async def welcome(self, websocket: ServerConnection, token: Token, limit: asyncio.Timeout) -> None:
-        """Tell how long a token counts, and see to it that it counts for no longer."""
+        """Tell the client how long its token is valid, and set the timeout to that time."""
         left = token.expires - self.clock()
         limit.reschedule(asyncio.get_running_loop().time() + left)
         await websocket.send(json.dumps({"user": token.user, "seconds": round(left)}))
 
 
 def token_server(gate: Gate, host: str, port: int) -> Server:
-    """A server behind a gate; to be awaited, or used in ``async with``."""
+    """Make a server behind a gate; await it, or use it in ``async with``."""
     return serve(gate.handler, host, port, process_request=gate.answer, max_size=4096)
 
 
 async def main(port: int) -> None:
-    # A key that is kept lets tokens outlive the server; it is never in the program.
+    # Store the key if tokens should outlive the server, but never in the program.
     key = os.environ["TOKEN_KEY"].encode() if "TOKEN_KEY" in os.environ else secrets.token_bytes()
     async with token_server(Gate(key), "127.0.0.1", port) as server:
         for listening in server.sockets:
             print(f"open http://127.0.0.1:{listening.getsockname()[1]}/")
-        # Usually whoever checks passwords issues tokens: the web application, or a server of its own.
+        # Usually the service that checks passwords issues tokens: the web application, or a separate server.
         print(f"token of ada, for {LIFETIME} s: {issue(key, Token('ada', time.time() + LIFETIME))}", flush=True)
         await server.serve_forever()
 

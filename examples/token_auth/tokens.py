@@ -1,7 +1,7 @@
-"""Tokens: who somebody is, and until when, signed by a key that only the server has.
+"""Tokens: a user and a time of expiry, signed by a key that only the server has.
 
-A token is ``<payload>.<signature>``, both in Base64: JSON with the user and the time of expiry, and its HMAC. Whoever
-has it can read it, but can't change it, and can't make another one. The server needs no list of tokens.
+A token is ``<payload>.<signature>``, both in Base64: JSON with the user and the time of expiry, and its HMAC. Its
+owner can read it, but can't change it, and can't make another one. The server needs no list of tokens.
 """
 
 import base64
@@ -14,16 +14,16 @@ MAX_LENGTH = 1000  # characters
 
 
 class InvalidToken(Exception):
-    """A token proves nothing; the text says why."""
+    """A token isn't valid; the text says why."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """What a token says.
+    """The content of a token.
 
     Attributes:
-        user: whose it is.
-        expires: until when, in seconds since the epoch.
+        user: the owner.
+        expires: the time of expiry, in seconds since the epoch.
     """
 
     user: str
@@ -31,22 +31,22 @@ class Token:
 
 
 def issue(key: bytes, token: Token) -> str:
-    """The token in the form that is given to the user."""
+    """Make the token in the form that the user gets."""
     payload = _encode(json.dumps([token.user, token.expires]).encode())
     return f"{payload}.{_sign(key, payload)}"
 
 
 def verify(key: bytes, text: str, now: float) -> Token:
-    """What a token says, if it is one of ours and still counts.
+    """Return the content of a token, if it is one of ours and hasn't expired.
 
     Raises:
-        InvalidToken: it isn't, or doesn't.
+        InvalidToken: it isn't ours, or has expired.
     """
     payload, _, signature = text.partition(".")
     if len(text) > MAX_LENGTH or not text.isascii():
         raise InvalidToken("malformed token")
-    # The signature first: nothing else of a token that isn't ours deserves a look. Compared in constant time, or the
-    # time it takes would tell how much of a guess is right.
+    # Check the signature first, so that nothing else of a forged token is read. Compare in constant time: otherwise
+    # the time would reveal how much of a guess is right.
     if not hmac.compare_digest(signature, _sign(key, payload)):
         raise InvalidToken("wrong signature")
     user, expires = json.loads(_decode(payload))

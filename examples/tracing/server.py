@@ -23,7 +23,7 @@ tracer = trace.get_tracer("echo")
 
 @contextlib.contextmanager
 def connection_span(websocket: ServerConnection) -> Iterator[Span]:
-    """A span for a connection, below the one of the client that the opening handshake tells of."""
+    """A span for a connection, below the client's span from the opening handshake."""
     assert websocket.request is not None
     headers = {name.lower(): value for name, value in websocket.request.headers.raw_items()}
     attributes = {"url.path": websocket.request.path, "websocket.id": str(websocket.id)}
@@ -33,7 +33,7 @@ def connection_span(websocket: ServerConnection) -> Iterator[Span]:
         try:
             yield span
         finally:
-            # None as long as the connection is open: then the handler ends first, and closes it with 1000 or 1011.
+            # None while the connection is open: then the handler ended first, and closes it with 1000 or 1011.
             if websocket.close_code is not None:
                 span.set_attribute("websocket.close_code", websocket.close_code)
                 if websocket.close_code not in (1000, 1001):

@@ -28,7 +28,7 @@ class Poll:
         return json.dumps({"votes": self.votes})
 
     def vote(self, message: str | bytes) -> None:
-        """Count a vote; raises ValueError if a message is none."""
+        """Count a vote; raises ValueError if the message isn't a vote."""
         event: Any = json.loads(message)
         match event:
             case {"vote": str(option)} if option in self.votes:
@@ -68,7 +68,7 @@ async def handler(websocket: ServerConnection, path: str) -> None:
 
 
 def close_on_signal(server: Server) -> None:
-    """Let the usual signal of those who manage processes end the server in order. Windows has none."""
+    """Shut the server down on SIGTERM, which process managers send. Windows doesn't have it."""
     with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.close)
 

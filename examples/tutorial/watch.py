@@ -1,4 +1,4 @@
-"""A client of the poll that shows each result, and connects again whenever the connection is lost.
+"""A client of the poll that shows each result, and reconnects whenever the connection is lost.
 
 Run it with ``python examples/tutorial/watch.py [uri]``; Ctrl-C ends it.
 """

@@ -1,4 +1,4 @@
-"""A client that sends a file and shows how far it is. ``python examples/upload/upload_client.py file [uri]``"""
+"""A client that sends a file and shows the progress. ``python examples/upload/upload_client.py file [uri]``"""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ FRAGMENT = 2**16
 
 
 async def fragments(path: Path) -> AsyncIterator[bytes]:
-    """The content of a file, piece by piece: it may be larger than the memory."""
+    """Yield the content of a file, piece by piece: it may be larger than the memory."""
     with path.open("rb") as file:
         while data := await asyncio.to_thread(file.read, FRAGMENT):
             yield data
 
 
 def announcement(path: Path) -> dict[str, Any]:
-    """What a server is told before a file comes."""
+    """Return the message that announces a file."""
     return {"name": path.name, "size": path.stat().st_size}
 
 
@@ -30,28 +30,28 @@ async def upload(uri: str, path: Path, progress: Callable[[int, int], None]) -> 
     """Send a file as one message.
 
     Parameters:
-        uri: where to.
+        uri: the server.
         path: the file.
-        progress: called with the number of bytes that have arrived, and of all.
+        progress: called with the number of bytes that have arrived, and the total.
 
     Returns:
-        The last report of the server: what the file is called there, and its digest.
+        The last report of the server: the name of the file there, and its digest.
 
     Raises:
-        ConnectionClosed: the server didn't take it; ``exc.rcvd.reason`` says why.
+        ConnectionClosed: the server refused it; ``exc.rcvd.reason`` says why.
     """
     async with connect(uri, compression=None) as websocket:
         announced = announcement(path)
         await websocket.send(json.dumps(announced))
         report: dict[str, Any] = json.loads(await websocket.recv())
-        # Reports come while we send. Sending waits whenever the server, or its disk, is slower than we are.
+        # Reports come while we send. Sending waits whenever the server, or its disk, is slower (back-pressure).
         sending = asyncio.create_task(websocket.send(fragments(path)))
         try:
             while "saved" not in report:
                 report = json.loads(await websocket.recv())
                 progress(report["received"], announced["size"])
         finally:
-            # It has sent all, or there is nobody to send it to.
+            # Everything is sent, or the connection is closed.
             sending.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await sending

@@ -1,9 +1,9 @@
-"""A server that takes files, and the page to send them. ``python examples/upload/upload_server.py [folder [port]]``
+"""A server that receives files, and the page to send them. ``python examples/upload/upload_server.py [folder [port]]``
 
-Who has a file says ``{"name": "a.png", "size": 12345}``. The server answers ``{"received": 0}``, and gets the content
-in binary messages: one in fragments, or several, as a page can't send fragments. Now and then it tells how far it is,
-``{"received": 4096}``, and at the end also ``"saved"``, the name that the file has here, and ``"sha256"``. Then the
-next file may come.
+A client announces a file, ``{"name": "a.png", "size": 12345}``. The server answers ``{"received": 0}``, and gets the
+content in binary messages: one in fragments, or several, because a page can't send fragments. It reports the progress,
+``{"received": 4096}``, and at the end also ``"saved"``, the name of the file on the server, and ``"sha256"``. Then the
+client may send the next file.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ REFUSED = 4000
 
 
 class Refused(Exception):
-    """What somebody wants to upload isn't taken; the text says why."""
+    """The server refuses an upload; the text says why."""
 
 
 def checked(announcement: str) -> tuple[str, int]:
-    """The name and the size of a file that may come.
+    """Check an announcement; return the name and the size of the file.
 
     Raises:
-        Refused: it may not.
+        Refused: the file isn't allowed.
     """
     try:
         match json.loads(announcement):
@@ -50,7 +50,7 @@ def checked(announcement: str) -> tuple[str, int]:
                 raise Refused("a name and a size are needed first")
     except ValueError as exc:
         raise Refused("that is no JSON") from exc
-    # It will be a name in our folder, so there is no room for paths, nor for what is special in some system.
+    # It becomes a name in our folder, so refuse paths, and names that are special on some systems.
     if not (0 < len(name) <= 100 and name.isprintable()) or name.startswith(".") or set(name) & set('/\\:*?"<>|'):
         raise Refused("a file can't have that name here")
     if not 0 <= size <= MAX_FILE:
@@ -59,10 +59,10 @@ def checked(announcement: str) -> tuple[str, int]:
 
 
 class Uploads:
-    """What happens with the files that come.
+    """Receives and keeps files.
 
     Parameters:
-        folder: where to keep them; it is made if it isn't there.
+        folder: where to keep them; created if it doesn't exist.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Uploads:
         self.folder = folder
 
     async def handler(self, websocket: ServerConnection) -> None:
-        """Take the files of one client, one after the other."""
+        """Receive the files of one client, one after the other."""
         try:
             while True:
                 name, size = checked(await self.announcement(websocket))
@@ -81,7 +81,7 @@ class Uploads:
             await websocket.close(REFUSED, f"nothing came for {PATIENCE} seconds")
 
     async def announcement(self, websocket: ServerConnection) -> str:
-        """The text that comes before a file. The limit for messages is that for files, so this has one of its own."""
+        """Receive the announcement of a file. It has its own limit, because ``max_size`` is large enough for files."""
         text = ""
         async for fragment in websocket.recv_streaming(decode=True):
             text += fragment
@@ -90,7 +90,7 @@ class Uploads:
         return text
 
     async def take(self, websocket: ServerConnection, name: str, size: int) -> None:
-        """Take one file. It gets its name when it is whole; if it never is, nothing is left of it."""
+        """Receive one file. It gets its name when it is complete; an incomplete file is removed."""
         part = self.folder / f".{uuid.uuid4()}.part"
         try:
             digest = await self.receive(websocket, part, size)
@@ -100,7 +100,7 @@ class Uploads:
         await tell(websocket, received=size, saved=saved, sha256=digest)
 
     async def receive(self, websocket: ServerConnection, part: Path, size: int) -> str:
-        """Write what comes to a file, fragment by fragment; return the digest of it all."""
+        """Write a file, fragment by fragment; return its digest."""
         digest = hashlib.sha256()
         received = told = 0
         await tell(websocket, received=0)
@@ -111,8 +111,8 @@ class Uploads:
                         received += len(fragment)
                         if received > size:
                             raise Refused(f"the file was to have {size} bytes")
-                        # Disks take their time, and other connections are not to wait meanwhile. This one does: what
-                        # comes faster than the disk takes it stays at the other end.
+                        # Disks are slow, and other connections must not wait for them. This one waits: so a client that
+                        # is faster than the disk has to wait, too (back-pressure).
                         await asyncio.to_thread(file.write, fragment)
                         digest.update(fragment)
                         if fragment:
@@ -123,7 +123,7 @@ class Uploads:
         return digest.hexdigest()
 
     def keep(self, part: Path, name: str) -> str:
-        """Give a file the name that it was announced with, or one like it; return which."""
+        """Give a file its announced name, or a similar one; return the name."""
         stem, suffix = os.path.splitext(name)
         number = 1
         while True:
@@ -141,7 +141,7 @@ async def tell(websocket: ServerConnection, **report: Any) -> None:
 
 
 def answer(connection: ServerConnection, request: Request) -> Response | None:
-    """What each request gets: the page, a WebSocket, or nothing."""
+    """Answer a request: with the page, a WebSocket, or an error."""
     match request.path:
         case "/":
             return connection.respond(HTTPStatus.OK, PAGE, headers={"Content-Type": "text/html; charset=utf-8"})
@@ -152,7 +152,7 @@ def answer(connection: ServerConnection, request: Request) -> Response | None:
 
 
 def upload_server(folder: Path, host: str, port: int) -> Server:
-    """A server that keeps files in a folder; to be awaited, or used in ``async with``."""
+    """Make a server that keeps files in a folder; await it, or use it in ``async with``."""
     return serve(
         Uploads(folder).handler,
         host,

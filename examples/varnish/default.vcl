@@ -9,7 +9,7 @@ probe health {
     .interval = 2s;
     .window = 2;
     .threshold = 1;
-    # A server counts as well until a check says otherwise.
+    # A server counts as healthy until a check fails.
     .initial = 1;
 }
 
@@ -24,10 +24,10 @@ sub vcl_init {
 
 sub vcl_recv {
     set req.backend_hint = websocket_servers.backend();
-    # Anybody can write this header: only what Varnish saw itself is passed on.
+    # Clients can forge this header: pass on only the address that Varnish has seen.
     set req.http.X-Forwarded-For = client.ip;
     if (req.http.Upgrade ~ "(?i)^websocket$") {
-        # From here on Varnish passes on bytes, and looks at nothing.
+        # From here on Varnish passes on bytes without looking at them.
         return (pipe);
     }
 }

@@ -8,8 +8,10 @@ Modules that hold more of the library than its testing are imported by name.
 from __future__ import annotations
 
 from websockets.testing import Direction, Link, MemoryTransport
-from websockets.testing._link import CAPACITY, Address, Chunk, FakeSocket, MemorySocket
-from websockets.testing._network import MemoryServer
+from websockets.testing._addresses import Address, FakeSocket
+from websockets.testing._asyncio_server import MemoryServer
+from websockets.testing._conditions import CAPACITY, Chunk
+from websockets.testing._link import MemorySocket
 from websockets.testing._transport import TransportOwner, transport_pair
 
 from . import wire

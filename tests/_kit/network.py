@@ -9,7 +9,8 @@ import asyncio
 import os
 
 from websockets import testing
-from websockets.testing._link import FakeSocket, MemorySocket
+from websockets.testing._addresses import FakeSocket
+from websockets.testing._link import MemorySocket
 
 from .peer import RawPeer
 

@@ -172,7 +172,7 @@ class RawPeer:
 
     async def _news(self) -> None:
         """Wait until something arrives."""
-        waiter: asyncio.Future[None] = self.link.loop.create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
@@ -191,7 +191,7 @@ class RawPeer:
 
     async def _writable(self) -> None:
         """Wait until the buffers have room or the connection is gone."""
-        waiter: asyncio.Future[None] = self.link.loop.create_future()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         self.sock.add_writer(self._wake)
         try:

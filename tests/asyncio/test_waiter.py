@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -56,7 +56,7 @@ async def test_a_comparison_that_sets_another_callback() -> None:
     seen: list[Any] = []
     waiter = Waiter(asyncio.get_running_loop())
     waiter.add_done_callback(Callback())
-    waiter.remove_done_callback(object())
+    waiter.remove_done_callback(cast(Any, object()))
     waiter.wake()
     await steps(1)
     assert seen == [waiter]

@@ -183,13 +183,13 @@ def test_none_is_started_after_the_signal_to_stop() -> None:
 
 def test_a_worker_that_goes_on_without_the_process_above(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
-    monkeypatch.setattr(os, "kill", lambda *call: done.append(call))
+    monkeypatch.setattr(signal, "pthread_kill", lambda *call: done.append(call))
     monkeypatch.setattr(time, "sleep", done.append)
     monkeypatch.setattr(os, "_exit", done.append)
     above: Any = Process()
     end_after(above, 12)
     assert above.calls == ["join"]
-    assert done == [(os.getpid(), signal.SIGTERM), 12, 3]
+    assert done == [(threading.main_thread().ident, signal.SIGTERM), 12, 3]
 
 
 def test_systems_that_cannot_continue_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,6 +75,12 @@ def activator(tmp_path: Path) -> Iterator[Activator]:
         yield result
 
 
+def length_of_queue(sock: socket.socket) -> int:
+    """Return how many connections may wait in a listening socket; the kernel tells it in place of "sacked"."""
+    length: int = struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 28)[0]
+    return length
+
+
 async def hello(client: ClientConnection) -> None:
     """Send a message and get it back."""
     await client.send("hello")
@@ -101,6 +109,15 @@ async def open_then_hello(uri: str, sock: socket.socket) -> None:
     sock.setblocking(False)
     async with connect(uri, sock=sock, open_timeout=TIMEOUT) as client:
         await hello(client)
+
+
+def test_queue_is_as_long_as_in_the_unit(activator: Activator) -> None:
+    """The server lengthens the queue after asyncio has shortened it."""
+    wanted = re.search(r"^Backlog=(\d+)$", (EXAMPLES / "systemd" / "echo.socket").read_text(), re.MULTILINE)
+    assert wanted is not None
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    with activator.server():
+        assert length_of_queue(activator.tcp) == min(int(wanted[1]), most)
 
 
 async def test_unix_socket_outlives_the_server(activator: Activator) -> None:

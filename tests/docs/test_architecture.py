@@ -39,9 +39,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing",
         "testing._ends",
         "testing._loop",
-        "testing._network",
+        "testing._asyncio_network",
+        "testing._asyncio_server testing._network",
+        "testing._asyncio_tls",
         "testing._transport",
         "testing._link",
+        "testing._addresses testing._conditions testing._scheduler",
     ),
     "front-ends": (
         "asyncio.router",
@@ -112,6 +115,11 @@ ALLOWED = {
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",
 }
+
+# Link and network in memory, for every front-end: these modules import nothing of ours but one another, and of what is
+# listed above only the socket module, for its constants and its exception.
+CORE_OF_TESTING = {f"testing.{name}" for name in ("_addresses", "_conditions", "_link", "_network", "_scheduler")}
+CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
@@ -287,11 +295,26 @@ def test_architecture_page_names_every_module(floor: str) -> None:
 BELOW = [module for module in MODULES if FLOOR_OF.get(module.name) not in WAITING_FLOORS]
 
 
+def awaiting(tree: ast.AST) -> list[int]:
+    """The lines on which something waits, or is declared as a coroutine."""
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)]
+
+
 @pytest.mark.parametrize("module", BELOW, ids=lambda module: module.name)
 def test_nothing_waits_below_the_front_ends(module: Module) -> None:
-    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    assert not [node.lineno for node in ast.walk(module.tree) if isinstance(node, waiting)]
+    assert not awaiting(module.tree)
     assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]
+
+
+@pytest.mark.parametrize("name", sorted(CORE_OF_TESTING))
+def test_link_and_network_in_memory_belong_to_no_front_end(name: str) -> None:
+    """Imports for type checkers count as well: the core must not even name a loop, a task or a future."""
+    (module,) = (module for module in MODULES if module.name == name)
+    everything = {found for node in ast.walk(module.tree) for found in imported(name, node)}
+    assert not awaiting(module.tree)
+    assert {found for found in map(ours, everything) if found is not None} <= CORE_OF_TESTING
+    assert not {found.partition(".")[0] for found in everything} & (WAITING - CORE_IMPORTS)
 
 
 def test_allowed_imports_are_used() -> None:

@@ -155,16 +155,16 @@ def client_parser(everything: bool = False, width: int | None = None) -> argpars
     result = parser("websockets", USAGE, width, description=INTRODUCTION, epilog=STATUSES)
     options = Options(result, everything)
     result.add_argument("uri", metavar="URI", nargs="?", help=argparse.SUPPRESS)
-    options.often("-h", "--help", action="store_true", help="show this and exit")
+    options.often("-h", "--help", action="store_true", help="show this help and exit")
     options.often("--help-all", action="store_true", help="show all options and exit")
     options.often("--version", action="store_true", help="show the version, and which accelerator is used")
     add_reaching(options)
-    options.often("--timeout", type=positive, metavar="SEC", help="give up after this time in all")
+    options.often("--timeout", type=positive, metavar="SEC", help="give up after this total time")
     add_messages(options)
     add_showing(options)
     options.titled("latency")
-    options.often("--ping", action="store_true", help="ping the server and tell how long it takes")
-    options.rarely("--count", type=counted, metavar="N", help="pings to send; without it, until Ctrl-C")
+    options.often("--ping", action="store_true", help="ping the server and show the latency")
+    options.rarely("--count", type=counted, metavar="N", help="number of pings; without it, ping until Ctrl-C")
     options.rarely("--interval", type=not_negative, metavar="SEC", default=1.0, help="time between pings (1)")
     return result
 
@@ -178,24 +178,24 @@ def add_reaching(options: Options) -> None:
         action="append",
         default=[],
         metavar="NAME:VALUE",
-        help="send this header; @FILE for those in a file",
+        help="send this header; @FILE reads headers from a file",
     )
     options.often(
         "-s", "--subprotocol", action="append", metavar="NAME", help="offer this subprotocol; may be repeated"
     )
     options.rarely("-o", "--origin", metavar="ORIGIN", help="send this Origin header")
-    options.often("--auth", metavar="USER[:PASS]", help="basic authentication; @FILE to keep it off this line")
+    options.often("--auth", metavar="USER[:PASS]", help="basic authentication; @FILE reads it from a file")
     options.rarely("--no-compression", action="store_true", help="don't offer permessage-deflate")
     options.rarely(
         "--max-size", type=size, metavar="BYTES", default=2**20, help="accept messages up to this size; 0 for any (1M)"
     )
-    options.titled("way")
+    options.titled("network")
     options.often("-k", "--insecure", action="store_true", help="don't verify the server's certificate")
     options.rarely("--ca", metavar="FILE", help="trust the certificates in this file, and no others")
     options.rarely("--cert", metavar="FILE", help="identify with this certificate")
     options.rarely("--key", metavar="FILE", help="private key of --cert, if it isn't in the same file")
-    options.rarely("--proxy", metavar="URI", help="go through this proxy, rather than that of the system")
-    options.rarely("--no-proxy", action="store_true", help="go through no proxy")
+    options.rarely("--proxy", metavar="URI", help="use this proxy instead of the system's")
+    options.rarely("--no-proxy", action="store_true", help="use no proxy")
     options.rarely("--unix", metavar="PATH", help="connect to this Unix socket")
     options.often("-v", "--verbose", action="store_true", help="show requests, responses and frames on standard error")
 
@@ -208,7 +208,7 @@ def add_messages(options: Options) -> None:
         action=Messages,
         dest="messages",
         metavar="TEXT",
-        help="send this instead of what you type; may be repeated",
+        help="send this instead of typed lines; may be repeated",
     )
     options.rarely(
         "--send-hex",
@@ -216,10 +216,10 @@ def add_messages(options: Options) -> None:
         dest="messages",
         type=hexadecimal,
         metavar="HEX",
-        help="the same for a binary message",
+        help="send this binary message, in hexadecimal",
     )
     options.rarely(
-        "--send-file", action=Messages, dest="messages", metavar="FILE", help="the same for a binary message in a file"
+        "--send-file", action=Messages, dest="messages", metavar="FILE", help="send a file as a binary message"
     )
     options.often("--expect", type=counted, metavar="N", help="end after receiving N messages")
     options.rarely(
@@ -227,9 +227,9 @@ def add_messages(options: Options) -> None:
         type=not_negative,
         metavar="SEC",
         default=1.0,
-        help="then receive until SEC pass without a message (1)",
+        help="finally receive until SEC pass without a message (1)",
     )
-    options.rarely("--hex", action="store_true", help="lines are hexadecimal, and become binary messages")
+    options.rarely("--hex", action="store_true", help="read lines as hexadecimal, for binary messages")
     options.rarely("--slash", action="store_true", help="lines may be commands; /help lists them")
 
 
@@ -239,7 +239,7 @@ def add_showing(options: Options) -> None:
     options.often("--format", choices=FORMATS, metavar="NAME", help="text, raw (bare messages) or jsonl (JSON Lines)")
     options.often("--json", action="store_true", help="indent JSON in messages")
     options.rarely("-t", "--timestamps", action="store_true", help="put the time before each message")
-    options.rarely("--save", metavar="FILE", help="append binary messages to this file, as they are")
+    options.rarely("--save", metavar="FILE", help="append binary messages to this file, unchanged")
 
 
 def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
@@ -252,7 +252,7 @@ def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
         "websockets serve",
         "websockets serve [option ...] [[HOST:]PORT]",
         width,
-        description="Run a WebSocket server, until Ctrl-C or SIGTERM.",
+        description="Run a WebSocket server until Ctrl-C or SIGTERM.",
         epilog="exit status: 0 stopped as asked; 2 wrong usage; 3 anything else",
     )
     add = result.add_argument
@@ -263,17 +263,17 @@ def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
         type=place,
         help="where to listen (localhost:8765); :PORT for all interfaces",
     )
-    add("-h", "--help", action="help", help="show this and exit")
+    add("-h", "--help", action="help", help="show this help and exit")
     add("--handler", metavar="NAME", default="echo", help="echo, broadcast, print, or module:function (echo)")
     add(
         "--tls",
         nargs="*",
         metavar="FILE",
-        help="TLS, with the files of a certificate and its key, or with one made for localhost",
+        help="use TLS, with the files of a certificate and its key, or with a temporary certificate for localhost",
     )
     add("--unix", metavar="PATH", help="listen on this Unix socket instead")
-    add("--workers", type=counted, metavar="N", default=1, help="processes to share the work (1)")
-    add("--auth", metavar="USER[:PASS]", help="ask clients for this; @FILE to keep it off this line")
+    add("--workers", type=counted, metavar="N", default=1, help="number of worker processes (1)")
+    add("--auth", metavar="USER[:PASS]", help="require this of clients; @FILE reads it from a file")
     add("-s", "--subprotocol", action="append", metavar="NAME", help="accept this subprotocol; may be repeated")
     add("--no-compression", action="store_true", help="don't accept permessage-deflate")
     add("--max-size", type=size, metavar="BYTES", default=2**20, help="accept messages up to this size; 0 for any (1M)")
@@ -291,12 +291,12 @@ def bench_parser(width: int | None = None) -> argparse.ArgumentParser:
         "websockets bench",
         "websockets bench [option ...] URI",
         width,
-        description="Measure a server that sends back what it receives.",
+        description="Measure a server that sends each message back.",
         epilog="exit status: 0 measured; 1 not connected; 2 wrong usage; 3 anything else",
     )
     result.add_argument("uri", metavar="URI", help="the server")
     options = Options(result, everything=True)
-    options.often("-h", "--help", action="help", help="show this and exit")
+    options.often("-h", "--help", action="help", help="show this help and exit")
     options.titled("load")
     options.often("-c", "--connections", type=counted, metavar="N", default=10, help="connections (10)")
     options.often(
@@ -305,7 +305,7 @@ def bench_parser(width: int | None = None) -> argparse.ArgumentParser:
     options.often("--size", type=size, metavar="BYTES", default=64, help="size of a message (64)")
     options.often("--binary", action="store_true", help="send binary messages, not text")
     options.often("--duration", type=positive, metavar="SEC", default=5.0, help="time to measure (5)")
-    options.often("-n", "--count", type=counted, metavar="N", help="end after so many messages in all")
+    options.often("-n", "--count", type=counted, metavar="N", help="end after N messages in all")
     options.often(
         "--format", choices=["text", "jsonl"], metavar="NAME", default="text", help="text or jsonl (JSON Lines)"
     )

@@ -26,7 +26,7 @@ from ._target import Target
 __all__ = ["FAILURES", "HELP", "Plan", "Talk", "Work", "command", "contents", "on_connection"]
 
 HELP = """\
-/ping [TEXT]           send a ping, and tell the round trip
+/ping [TEXT]           send a ping, and show the round trip
 /pong [TEXT]           send a pong
 /hex HEX               send a binary message
 /file PATH             send a file as a binary message

@@ -91,7 +91,9 @@ def go_on_without_parent() -> None:
 def end_after(above: BaseProcess, patience: float) -> None:
     """End this process once the one above has ended: in good order, or after so many seconds without it."""
     above.join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    # Not to the process as a whole: while the main thread is still stopped, another one gets the signal, and nothing
+    # wakes the main thread, which alone runs handlers.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(patience)
     os._exit(ABNORMAL)
 

@@ -1,6 +1,6 @@
-"""Tests without a network: servers and clients that meet in memory, faults on demand, and time that jumps.
+"""Tests without a network: servers and clients in memory, faults on demand, and a virtual clock.
 
-A whole app, on any event loop, with any test framework for asyncio::
+Test a whole app, on any event loop, with any test framework for asyncio::
 
     from websockets.testing import serve_in_memory
 
@@ -10,8 +10,8 @@ A whole app, on any event loop, with any test framework for asyncio::
                 await websocket.send("Hello!")
                 assert await websocket.recv() == "Hello!"
 
-``handler`` may also be what ``serve(...)`` or ``route(...)`` returned. Opening handshakes, compression, limits and
-closing are real; sockets there are none. For what needs no app, two ends of one connection::
+``handler`` may also be the object that ``serve(...)`` or ``route(...)`` returned. Opening handshakes, compression,
+limits and closing are real, but no socket is opened. Where no app is needed, make the two ends of one connection::
 
     async def test_too_long():
         async with connected_pair(max_size=1000) as (client, server):
@@ -19,19 +19,20 @@ closing are real; sockets there are none. For what needs no app, two ends of one
             with pytest.raises(ConnectionClosedError):
                 await server.recv()
 
-A connection runs on a :class:`Link`, which has faults; a :class:`Network` gives all its connections the same delay,
-losses and limits, by chance that is the same each time::
+A connection runs on a :class:`Link`, which has faults. A :class:`Network` gives all its connections the same delay,
+losses and limits. They are random, but with the same seed they are the same each time::
 
     network = Network(delay=(0.02, 0.08), loss=0.01, chunk=(1, 100), seed=42)
     async with serve_in_memory(handler, network=network) as server: ...
 
     link_of(websocket).hold()               # half-open: nothing passes until release()
-    link_of(websocket).to_server.drop()     # what the client sends vanishes, without anybody noticing
+    link_of(websocket).to_server.drop()     # data of the client is lost, and nobody is told
     link_of(websocket).reset()              # both ends get ConnectionResetError
 
-On a :class:`VirtualClockLoop` nobody waits: when there is nothing to do, time jumps to the next timer. What waits for
-ever raises :exc:`Deadlock`. All servers and clients meet in the :attr:`~VirtualClockLoop.network` of the loop, so a
-program that calls ``serve()`` and ``connect()`` itself runs as it is::
+On a :class:`VirtualClockLoop` waiting takes no time: when there is nothing to do, the clock jumps to the next timer. A
+program that would wait for ever ends with :exc:`Deadlock`. All servers and clients meet in the
+:attr:`~VirtualClockLoop.network` of the loop, so a program that calls ``serve()`` and ``connect()`` itself runs as it
+is::
 
     from websockets.testing import run
 
@@ -51,15 +52,18 @@ pytest-asyncio, in ``conftest.py``::
     def pytest_asyncio_loop_factories(config, item):
         return {"virtual": VirtualClockLoop}
 
-May know: the public API for asyncio, and where it takes its streams from. Nothing imports it but tests.
+Link and network know no event loop: they get the time and later calls from a scheduler, and every front-end can use
+them. The modules on top of them are for asyncio.
+
+May know: the public API for asyncio, and where that gets its streams. Only tests import it.
 """
 
 from __future__ import annotations
 
+from ._asyncio_network import Network
 from ._ends import InMemoryServer, connected_pair, link_of, serve_in_memory
 from ._link import Direction, Link
 from ._loop import Deadlock, VirtualClockLoop, idle, run
-from ._network import Network
 from ._transport import MemoryTransport
 
 __all__ = [

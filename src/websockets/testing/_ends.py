@@ -1,6 +1,6 @@
 """Servers and clients of the library that meet in memory, on any event loop.
 
-May know: the public API for asyncio, and where it takes its streams from. Must not know: how the memory works.
+May know: the public API for asyncio, where that gets its streams, the network in memory. Must not know: how links work.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from ..asyncio import client as clients
 from ..asyncio.client import ClientConnection
 from ..asyncio.connection import Connection
 from ..asyncio.server import Handler, Server, ServerConnection, serve
+from ._asyncio_network import Network
+from ._asyncio_server import MemoryServer
 from ._link import Link, MemorySocket
 from ._loop import VirtualClockLoop
-from ._network import MemoryServer, Network
 
 __all__ = ["InMemoryServer", "connected_pair", "link_of", "serve_in_memory"]
 
-# Who listens at every address is reached at this one.
+# A server that listens at all addresses of a family is reached at this one.
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class InMemoryServer:
-    """A server that can only be reached through this object; what :func:`serve_in_memory` gives.
+    """A server that can only be reached through this object; :func:`serve_in_memory` makes it.
 
     Attributes:
         server: the :class:`~websockets.asyncio.server.Server`, running.
@@ -60,11 +61,11 @@ class InMemoryServer:
         """Connect to the server: await it, use it in ``async with``, or iterate over it to connect again and again.
 
         Parameters:
-            path: path and query of the request; or a whole URI, of which the server sees host, port and path, while the
-                connection leads to this server all the same.
+            path: path and query of the request; or a whole URI. The server sees host, port and path of that URI, but
+                the connection always leads to this server.
             **options: as for :class:`~websockets.asyncio.client.connect`. ``local_addr=("10.1.2.3", 0)`` makes the
-                client come from another address. No proxy is used unless ``proxy`` is given; to be in memory too, it
-                needs a :class:`VirtualClockLoop`.
+                client come from another address. No proxy is used unless ``proxy`` is given; a proxy in memory needs
+                a :class:`VirtualClockLoop`.
 
         Returns:
             A :class:`~websockets.asyncio.client.connect`; see there for what it raises.
@@ -75,7 +76,7 @@ class InMemoryServer:
         return connecting
 
     def _break_blocked(self) -> None:
-        """Break connections on which a closing handshake would wait for what can't come."""
+        """Break the connections on which nothing passes: their closing handshakes would never end."""
         for link in self.links:
             if link.blocked and not link.closed:
                 link.reset()
@@ -87,12 +88,12 @@ async def serve_in_memory(
 ) -> AsyncIterator[InMemoryServer]:
     """Run a server in memory: opening handshakes, frames and TLS are real, but there is no socket.
 
-    It works on every event loop. On exit the server is closed, as by ``async with serve(...)``; connections on which
-    nothing passes, after :meth:`Link.hold` or :meth:`Link.drop`, are broken before that.
+    It works on every event loop. On exit the server is closed, as by ``async with serve(...)``. Before that, the
+    connections on which nothing passes, after :meth:`Link.hold` or :meth:`Link.drop`, are broken.
 
     Parameters:
-        app: connection handler, as for :func:`~websockets.asyncio.server.serve`; or what ``serve``, ``unix_serve`` or
-            :func:`~websockets.asyncio.router.route` returned and nobody has awaited yet.
+        app: connection handler, as for :func:`~websockets.asyncio.server.serve`; or the object that ``serve``,
+            ``unix_serve`` or :func:`~websockets.asyncio.router.route` returned, before it is awaited.
         network: where to listen; by default the network of a running :class:`VirtualClockLoop`, or else a new one, with
             no delay and no faults.
         **options: for ``serve``, if ``app`` is a handler.
@@ -147,7 +148,7 @@ async def connected_pair(
         :class:`~websockets.asyncio.server.ServerConnection`.
 
     Raises:
-        InvalidHandshake: the opening handshake fails, because of what the options say.
+        InvalidHandshake: the opening handshake fails, because of the options.
         TimeoutError: it takes too long.
     """
     opened: asyncio.Future[ServerConnection] = asyncio.get_running_loop().create_future()
@@ -163,12 +164,12 @@ async def connected_pair(
             yield ours, theirs
         finally:
             serving._break_blocked()
-            # Both at once: an end that has stopped reading would not see that the other one closes.
+            # Both ends close at once, because an end that has stopped reading would not see the other one close.
             await asyncio.gather(ours.close(), theirs.close())
 
 
 def _network(network: Network | None) -> Network:
-    """The network to use."""
+    """Return the network to use: the one given, that of the loop, or a new one."""
     loop = asyncio.get_running_loop()
     if network is None:
         network = loop.network if isinstance(loop, VirtualClockLoop) else Network()
@@ -176,7 +177,7 @@ def _network(network: Network | None) -> Network:
 
 
 def link_of(connection: Connection) -> Link:
-    """The link that a connection runs on, where its faults are.
+    """Return the link that a connection runs on, which has the faults.
 
     Parameters:
         connection: either end of a connection in memory.

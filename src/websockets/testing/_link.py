@@ -1,157 +1,37 @@
-"""A connection inside one process: two sockets, the kernel's buffers between them, and the faults of a network.
+"""A connection in memory: two sockets, the kernel's buffers between them, and the faults of a network.
 
-It plays the part of the kernel and of the wire for what is above it. It may know an event loop, to be called later; it
-must not know protocols, transports, addresses in use, or WebSocket. It keeps the rules of TCP that a program can see
-(RFC 9293): buffers are finite, FIN comes after the data, closing with unread data resets, writing to a closed socket
-gets a reset, what is lost is sent again (RFC 6298), until TCP gives up.
+It plays the part of the kernel and of the wire. It keeps the rules of TCP that a program can see (RFC 9293): buffers
+are finite, the end of the stream comes after the data, closing with unread data resets the connection, writing to a
+closed socket is answered with a reset, lost data is sent again until TCP gives up.
 
-The loop may be any asyncio loop. Delays are timers of that loop, so on a virtual loop they cost nothing.
+Nothing here waits. Sockets are non-blocking, and :meth:`MemorySocket.add_reader` says when to try again. Time and later
+calls come from a :class:`~._scheduler.Scheduler`; on a virtual clock delays cost nothing.
+
+May know: schedulers, conditions, the shape of an address. Must not know: asyncio or any other event loop, transports,
+who listens where, WebSocket.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import enum
 import errno
 import random
-import socket
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
 
-__all__ = [
-    "CAPACITY",
-    "Address",
-    "Chunk",
-    "Delay",
-    "Direction",
-    "FakeSocket",
-    "Link",
-    "MemorySocket",
-    "check_conditions",
-    "draw",
-]
+from ._addresses import Address, FakeSocket
+from ._conditions import CAPACITY, Chunk, Delay, check_conditions, draw_delay, draw_retransmissions, limit_read
+from ._scheduler import RESOLUTION, Call, Scheduler, Watcher
 
-#: Bytes that fit into one direction of a link, the sender's and the receiver's kernel buffers taken together.
-CAPACITY = 64 * 1024
-
-#: What ``getsockname()`` gives: a tuple for IPv4 and IPv6, a path for a Unix socket.
-Address = tuple[str, int] | tuple[str, int, int, int] | str
-
-# Windows has Unix sockets, but not in Python; its number of the family is the same.
-_UNIX: int = getattr(socket, "AF_UNIX", 1)
-
-#: Seconds by which a loop may be early.
-_RESOLUTION = 1e-9
-
-#: How many bytes a read gives at most: a number, two numbers between which to draw one each time, or a function of the
-#: number of bytes available; None for no limit.
-Chunk = int | tuple[int, int] | Callable[[int], int] | None
-
-#: Seconds that a write travels: a number, or two numbers between which to draw one each time.
-Delay = float | tuple[float, float]
-
-#: Seconds after which TCP sends again what was lost; each time it waits twice as long, but never longer than the second
-#: number. So many times it tries, before it gives up. These are Linux's.
-_RETRANSMIT, _LONGEST, _RETRIES = 0.2, 120.0, 15
+__all__ = ["Direction", "Link", "MemorySocket"]
 
 
 class _Signal(enum.Enum):
-    """What travels behind the data: an orderly end, a reset, or nothing ever again, since TCP has given up."""
+    """An event that travels behind the data: the end of the stream, a reset, or that TCP has given up."""
 
     FIN = enum.auto()
     RST = enum.auto()
     GIVEN_UP = enum.auto()
-
-
-class _Watcher:
-    """Interest in readiness, level-triggered: what ``loop.add_reader`` is for a real file descriptor.
-
-    The callback runs in the context in which the interest was declared, not in that of the task on the other side that
-    happened to cause it: contexts do not travel over a network.
-    """
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool], callback: Callable[[], None]
-    ) -> None:
-        self._loop, self._ready, self._callback = loop, ready, callback
-        self._context = contextvars.copy_context()
-        self._handle: asyncio.Handle | None = None
-        self._cancelled = False
-        self.poll()
-
-    def poll(self) -> None:
-        """Schedule the callback if there is reason to; called after each change that may be one."""
-        if self._handle is None and not self._cancelled and self._ready():
-            self._handle = self._loop.call_soon(self._fire, context=self._context)
-
-    def cancel(self) -> None:
-        """Forget the interest, and the callback that was already scheduled."""
-        self._cancelled = True
-        if self._handle is not None:
-            self._handle.cancel()
-
-    def _fire(self) -> None:
-        # The handle stays set while the callback runs, so that a change made inside it does not schedule a second one.
-        try:
-            self._callback()
-        finally:
-            self._handle = None
-            self.poll()
-
-
-class FakeSocket:
-    """The part of a socket that ``get_extra_info("socket")`` and ``server.sockets`` expose.
-
-    Attributes:
-        family: ``AF_INET``, ``AF_INET6``, or ``AF_UNIX``, which is 1 where Python has no such name.
-        options: what ``setsockopt`` was told, by level and name.
-    """
-
-    type = socket.SOCK_STREAM
-    proto = 0
-
-    def __init__(self, sockname: Address, peername: Address | None = None) -> None:
-        self.family = _family(sockname)
-        self.options: dict[tuple[int, int], Any] = {}
-        self._sockname, self._peername = sockname, peername
-
-    def getsockname(self) -> Address:
-        """Return the address of this end."""
-        return self._sockname
-
-    def getpeername(self) -> Address:
-        """Return the address of the other end.
-
-        Raises:
-            OSError: there is no other end.
-        """
-        if self._peername is None:
-            raise OSError("not connected")
-        return self._peername
-
-    def fileno(self) -> int:
-        """Return -1, as a closed socket does: there is no file descriptor."""
-        return -1
-
-    def setsockopt(self, level: int, name: int, value: Any) -> None:
-        """Remember an option; it has no effect."""
-        self.options[level, name] = value
-
-    def getsockopt(self, level: int, name: int) -> Any:
-        """Return an option that was set, or 0."""
-        return self.options.get((level, name), 0)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._sockname!r} -> {self._peername!r}>"
-
-
-def _family(address: Address) -> int:
-    """Tell the family from the shape of an address."""
-    if isinstance(address, str):
-        return _UNIX
-    return socket.AF_INET if len(address) == 2 else socket.AF_INET6
 
 
 class MemorySocket(FakeSocket):
@@ -171,29 +51,29 @@ class MemorySocket(FakeSocket):
         super().__init__(sockname, peername)
         self.link = link
         self.closed = False
-        self._reader: _Watcher | None = None
-        self._writer: _Watcher | None = None
-        self._frozen = False  # the program at this end does not read
+        self._reader: Watcher | None = None
+        self._writer: Watcher | None = None
+        self._frozen = False  # stop_reading() was called
         self._broken = False  # a reset arrived, or TCP gave up
-        self._unreported: OSError | None = None  # why, until somebody was told
-        self._shut = False  # we sent FIN
+        self._unreported: OSError | None = None  # the reason, until a call has raised it
+        self._shut = False  # the end of the stream, or a reset, was sent
 
     # Interest in readiness.
 
     @property
     def readable(self) -> bool:
-        """Whether ``recv`` has something to say: data, an end, or an error."""
+        """Whether ``recv`` would return data or the end of the stream, or raise an error of the connection."""
         return not self.closed and not self._frozen and (self.incoming._has_news or self._unreported is not None)
 
     @property
     def writable(self) -> bool:
-        """Whether ``send`` would take a byte or raise an error."""
+        """Whether ``send`` would accept a byte, or raise an error of the connection."""
         return not self.closed and (self._broken or self.outgoing._room > 0)
 
     def add_reader(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once an iteration of the loop for as long as the socket is readable."""
+        """Call ``callback`` when the socket is readable, and again and again for as long as it is."""
         self.remove_reader()
-        self._reader = _Watcher(self.link.loop, lambda: self.readable, callback)
+        self._reader = Watcher(self.link.loop, lambda: self.readable, callback)
 
     def remove_reader(self) -> None:
         """Stop calling the reader."""
@@ -202,9 +82,9 @@ class MemorySocket(FakeSocket):
             self._reader = None
 
     def add_writer(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once an iteration of the loop for as long as the socket is writable."""
+        """Call ``callback`` when the socket is writable, and again and again for as long as it is."""
         self.remove_writer()
-        self._writer = _Watcher(self.link.loop, lambda: self.writable, callback)
+        self._writer = Watcher(self.link.loop, lambda: self.writable, callback)
 
     def remove_writer(self) -> None:
         """Stop calling the writer."""
@@ -213,23 +93,23 @@ class MemorySocket(FakeSocket):
             self._writer = None
 
     def poll(self) -> None:
-        """Look again whether the reader or the writer is due."""
+        """Check again whether the reader or the writer has to be called; called after each change."""
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.poll()
 
-    # The calls of a program.
+    # What a program calls.
 
     def recv(self, limit: int) -> bytes:
-        """Take up to ``limit`` bytes.
+        """Receive up to ``limit`` bytes.
 
         Returns:
             Data, or ``b""`` at the end of the stream.
 
         Raises:
             BlockingIOError: nothing has arrived.
-            ConnectionResetError: the other end reset the connection; what arrived before is given first.
-            TimeoutError: what this end sent was lost again and again.
+            ConnectionResetError: the other end reset the connection; data that arrived before is returned first.
+            TimeoutError: TCP gave up sending the data of this end.
         """
         if data := self.incoming._take(limit):
             return data
@@ -250,8 +130,8 @@ class MemorySocket(FakeSocket):
 
         Raises:
             BlockingIOError: the buffers are full.
-            ConnectionResetError: the connection was reset and nobody was told yet.
-            TimeoutError: what this end sent was lost again and again, and nobody was told yet.
+            ConnectionResetError: the connection was reset, and no call has raised this yet.
+            TimeoutError: TCP gave up sending the data of this end, and no call has raised this yet.
             BrokenPipeError: the connection is broken, or this end sent its end of stream.
         """
         self._report()
@@ -260,12 +140,12 @@ class MemorySocket(FakeSocket):
         accepted = _gather(buffers, self.outgoing._room)
         if not accepted and any(buffers):
             raise BlockingIOError("buffers are full")
-        # One item on the wire, however many buffers: a reset that the first provokes must not meet the second.
+        # All buffers make one item on the wire: if the first of several caused a reset, the second would meet it.
         self.outgoing._send(accepted)
         return len(accepted)
 
     def _report(self) -> None:
-        """Tell why the connection is broken, once."""
+        """Raise the reason why the connection is broken, once."""
         error, self._unreported = self._unreported, None
         if error is not None:
             raise error
@@ -286,7 +166,7 @@ class MemorySocket(FakeSocket):
             self.outgoing._send(_Signal.FIN)
 
     def close(self) -> None:
-        """Close this end: an end of stream for the other one, or a reset if data was left unread here."""
+        """Close this end. The other one gets the end of the stream, or a reset if data was left unread here."""
         if not self.closed:
             if self.incoming._clear():
                 self._reset()
@@ -294,7 +174,7 @@ class MemorySocket(FakeSocket):
             self._close()
 
     def reset(self) -> None:
-        """Close this end with a reset, as a program does that sets ``SO_LINGER`` to 0."""
+        """Close this end with a reset, like a program that sets ``SO_LINGER`` to 0."""
         if not self.closed:
             self.incoming._clear()
             self._reset()
@@ -313,7 +193,7 @@ class MemorySocket(FakeSocket):
     # Faults.
 
     def stop_reading(self) -> None:
-        """Freeze the reading side of the program at this end: what arrives stays in the buffers, which fill up."""
+        """Let the program at this end read nothing: data stays in the buffers, and they fill up."""
         self._frozen = True
 
     def resume_reading(self) -> None:
@@ -324,7 +204,7 @@ class MemorySocket(FakeSocket):
     # News from the wire.
 
     def arrived(self, item: bytes | _Signal, *, had_ended: bool) -> None:
-        """Take what the wire delivers; called by the incoming direction only."""
+        """Take an item from the wire; called by the incoming direction only."""
         if item is _Signal.RST:
             self._broken = True
             # After an orderly end the reader still sees that end, and only a writer notices the reset.
@@ -335,14 +215,14 @@ class MemorySocket(FakeSocket):
         self.poll()
 
     def gave_up(self) -> None:
-        """Take the news that what this end sent will never arrive; called by the outgoing direction only."""
+        """Learn that the data of this end will never arrive; called by the outgoing direction only."""
         self._broken = True
         self._unreported = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
         self.poll()
 
 
 def _gather(buffers: Iterable[bytes | memoryview], limit: int) -> bytes:
-    """Join buffers, up to a number of bytes, without a look at those beyond it."""
+    """Join buffers up to a number of bytes; buffers after that are not read."""
     parts = bytearray()
     for buffer in buffers:
         if len(parts) == limit:
@@ -352,23 +232,21 @@ def _gather(buffers: Iterable[bytes | memoryview], limit: int) -> bytes:
 
 
 class Direction:
-    """One way of a connection: what one end has written and the other has not read, and what the network does to it.
+    """One direction of a connection: the data that one end has written and the other has not read, and its faults.
 
     Attributes:
-        delay, loss, chunk, capacity: as for :class:`Network`. A change applies to what is written from then on; order
-            is always kept.
+        delay, loss, chunk, capacity: as for :class:`Network`. A change applies to data written from then on; data
+            always arrives in order.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, delay: Delay, loss: float, chunk: Chunk, capacity: int, seed: str
-    ) -> None:
+    def __init__(self, loop: Scheduler, delay: Delay, loss: float, chunk: Chunk, capacity: int, seed: str) -> None:
         self.delay, self.loss, self.chunk, self.capacity = delay, loss, chunk, capacity
         self._loop = loop
         self._random = random.Random(seed)
         self._travelling: deque[tuple[float, bytes | _Signal]] = deque()
         self._buffer = bytearray()
         self._size = 0  # bytes travelling and arrived
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Call | None = None
         self._held = self._lost = False
         self._ended = False  # the end of the stream has arrived, or a reset
 
@@ -384,12 +262,12 @@ class Direction:
         self._held = True
 
     def release(self) -> None:
-        """Undo :meth:`hold`; what waited arrives at once and in one piece, or when its delay is over."""
+        """Undo :meth:`hold`: the data that waited arrives at once and in one piece, or when its delay is over."""
         self._held = False
         self._deliver()
 
     def drop(self) -> None:
-        """Lose all that has not arrived, now and for ever. The writer is not told, and never has to wait."""
+        """Lose all data that has not arrived, now and for ever. The writer is not told, and never has to wait."""
         self._lost = True
         self._stop()
         self._size = len(self._buffer)
@@ -397,7 +275,7 @@ class Direction:
 
     @property
     def blocked(self) -> bool:
-        """Whether nothing passes at present, after :meth:`hold` or :meth:`drop` or because TCP has given up."""
+        """Whether nothing passes now: after :meth:`hold` or :meth:`drop`, or because TCP has given up."""
         return self._held or self._lost
 
     # The writer's end.
@@ -408,39 +286,28 @@ class Direction:
         return self.capacity if self._lost else max(0, self.capacity - self._size)
 
     def _send(self, item: bytes | _Signal) -> None:
-        """Put data or a signal on the wire; the caller has looked at :attr:`_room`."""
+        """Put data or a signal on the wire; the caller has made sure that there is :attr:`_room`."""
         if self._lost:
             return
         now = self._loop.time()
-        stall, given_up = self._retransmissions()
-        # Nothing overtakes: a delay that shrinks does not reorder the stream, and a lost write holds up what follows.
+        stall, given_up = draw_retransmissions(self._random, self.loss)
+        # The order is kept: a shorter delay does not let data overtake, and a write that is sent again delays the next.
         earliest = self._travelling[-1][0] if self._travelling else 0.0
-        due = max(earliest, now + stall + draw(self._random, self.delay))
+        due = max(earliest, now + stall + draw_delay(self._random, self.delay))
         self._travelling.append((due, _Signal.GIVEN_UP if given_up else item))
         self._size += len(item) if isinstance(item, bytes) else 0
         self._deliver()
 
-    def _retransmissions(self) -> tuple[float, bool]:
-        """How many seconds TCP spends on sending a write again, and whether it gives up in the end."""
-        stall, pause = 0.0, _RETRANSMIT
-        # A link that loses nothing draws nothing: the order of what is drawn is part of what a seed promises.
-        for _ in range(_RETRIES + 1 if self.loss else 0):
-            if self._random.random() >= self.loss:
-                return stall, False
-            stall += pause
-            pause = min(2 * pause, _LONGEST)
-        return stall, self.loss > 0
-
     # The wire.
 
     def _deliver(self) -> None:
-        """Hand over what is due, and come back for the rest."""
+        """Deliver the items that are due, and set a timer for the rest."""
         self._stop_timer()
         now = self._loop.time()
         while self._travelling and not self._held:
             due, item = self._travelling[0]
-            # asyncio's timers ring up to a nanosecond early; on a virtual clock, sleeping again would be for ever.
-            if due - now > _RESOLUTION:
+            # A timer may be early by the resolution. A new one for that rest would never move a virtual clock.
+            if due - now > RESOLUTION:
                 self._timer = self._loop.call_at(due, self._deliver)
                 break
             self._travelling.popleft()
@@ -452,7 +319,7 @@ class Direction:
             self._timer = None
 
     def _stop(self) -> None:
-        """Forget what is on the way."""
+        """Forget the items that are on the way."""
         self._stop_timer()
         self._travelling.clear()
 
@@ -475,27 +342,20 @@ class Direction:
 
     @property
     def _has_news(self) -> bool:
-        """Whether the reader would learn something."""
+        """Whether there is data, or an end, for the reader."""
         return bool(self._buffer) or self._ended
 
     def _take(self, limit: int) -> bytes:
         """Remove and return up to ``limit`` bytes that have arrived."""
-        count = min(limit, len(self._buffer))
-        if self.chunk is not None:
-            count = min(count, max(1, self._piece(self.chunk, count)))
+        count = limit_read(self._random, self.chunk, min(limit, len(self._buffer)))
         data = bytes(self._buffer[:count])
         del self._buffer[:count]
         self._size -= count
         self._writer.poll()
         return data
 
-    def _piece(self, chunk: int | tuple[int, int] | Callable[[int], int], available: int) -> int:
-        if isinstance(chunk, tuple):
-            return self._random.randint(*chunk)
-        return chunk(available) if callable(chunk) else chunk
-
     def _clear(self) -> int:
-        """Throw away what has arrived; return how much that was."""
+        """Throw away the data that has arrived; return the number of bytes."""
         count = len(self._buffer)
         self._buffer.clear()
         self._size -= count
@@ -503,7 +363,7 @@ class Direction:
         return count
 
     def _cut(self) -> None:
-        """Throw away everything and deliver a reset, whatever the faults say."""
+        """Throw away everything and deliver a reset, despite all faults."""
         self._stop()
         self._buffer.clear()
         self._size = 0
@@ -512,25 +372,20 @@ class Direction:
         self._arrive(_Signal.RST)
 
 
-def draw(source: random.Random, value: Delay) -> float:
-    """A delay in seconds."""
-    return source.uniform(*value) if isinstance(value, tuple) else value
-
-
 class Link:
     """A connection in memory with its two ends, its two directions, and its faults.
 
-    Each direction has the faults too, for one that is to have them alone: ``link.to_client.hold()``.
+    A fault of one direction alone is a method of that direction: ``link.to_client.hold()``.
 
     Parameters:
-        loop: the loop that calls readers and writers.
+        loop: the event loop of both ends; or any other scheduler, with ``time()``, ``call_soon()`` and ``call_at()``.
         client: address of the end that connected.
         server: address of the end that accepted.
         delay, loss, chunk, capacity: of both directions, as for :class:`Network`.
-        seed: what chance begins with: the same seed and the same writes give the same delays, losses and chunks.
+        seed: of the random numbers: the same seed and the same writes give the same delays, losses and chunks.
 
     Attributes:
-        client: the end that connected: what a :class:`MemoryTransport` needs.
+        client: the end that connected, for a :class:`MemoryTransport`.
         server: the end that accepted.
         to_server: the :class:`Direction` of what the client writes.
         to_client: the :class:`Direction` of what the server writes.
@@ -546,7 +401,7 @@ class Link:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Scheduler,
         client: Address = ("127.0.0.1", 50000),
         server: Address = ("127.0.0.1", 80),
         *,
@@ -572,16 +427,16 @@ class Link:
 
     @property
     def blocked(self) -> bool:
-        """Whether nothing passes at present in one direction at least, after :meth:`hold` or :meth:`drop`."""
+        """Whether nothing passes now in one direction at least, after :meth:`hold` or :meth:`drop`."""
         return self.to_server.blocked or self.to_client.blocked
 
     def hold(self) -> None:
-        """Let nothing pass in either direction: to each end, the other looks half-open."""
+        """Let nothing pass in either direction: each end sees a connection that is half-open."""
         self.to_server.hold()
         self.to_client.hold()
 
     def release(self) -> None:
-        """Undo :meth:`hold`: what waited arrives at once and in one piece, or when its delay is over."""
+        """Undo :meth:`hold`: the data that waited arrives at once and in one piece, or when its delay is over."""
         self.to_server.release()
         self.to_client.release()
 
@@ -591,7 +446,7 @@ class Link:
         self.to_client.drop()
 
     def reset(self) -> None:
-        """Break the connection at once, as if each end had been reset by the other; what was not read is gone.
+        """Break the connection at once, as if each end had reset it; data that was not read is lost.
 
         As with a real socket, a transport that has paused reading learns of it at its next write, or when it resumes.
         """
@@ -604,21 +459,3 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<Link {self.client.getsockname()!r} -> {self.server.getsockname()!r}>"
-
-
-def check_conditions(delay: Delay, loss: float, chunk: Chunk, capacity: int) -> None:
-    """Check what a network is said to do.
-
-    Raises:
-        ValueError: a number makes no sense.
-    """
-    shortest, longest = delay if isinstance(delay, tuple) else (delay, delay)
-    sizes = chunk if isinstance(chunk, tuple) else (1, 1) if chunk is None or callable(chunk) else (chunk, chunk)
-    if not 0 <= shortest <= longest:
-        raise ValueError(f"delay must be positive or zero, or a range of such numbers: {delay}")
-    if not 0 <= loss <= 1:
-        raise ValueError(f"loss must be a probability from 0 to 1: {loss}")
-    if not 1 <= sizes[0] <= sizes[1]:
-        raise ValueError(f"chunk must be positive, or a range of positive numbers: {chunk}")
-    if capacity < 1:
-        raise ValueError(f"capacity must be positive: {capacity}")

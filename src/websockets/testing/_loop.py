@@ -1,11 +1,12 @@
-"""An event loop whose time is made up: tests wait for hours in no time, and never for nothing.
+"""An event loop with a virtual clock: tests that wait for hours end at once, and none of them hangs.
 
-When nothing is ready, :class:`VirtualClockLoop` jumps to its next timer. Without a timer it raises :exc:`Deadlock` with
-a list of who waits where, instead of hanging as a real loop would. It may know asyncio's documented interface and
-:mod:`._network`; it must not know WebSocket.
+When nothing is ready, :class:`VirtualClockLoop` jumps to its next timer. If there is no timer, a real loop would hang;
+this one raises :exc:`Deadlock`, with a list of the tasks and the lines where they wait.
 
-The clock moves in ``select()``: asyncio calls it once an iteration, with the time it may sleep. So the selector knows
-when nothing is ready, without a look at private attributes of the loop.
+The clock moves in ``select()``: asyncio calls it once an iteration, with the time that it may sleep. So the selector
+knows when nothing is ready, and needs no private attributes of the loop.
+
+May know: asyncio's documented interface, the network in memory. Must not know: WebSocket.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
-from ._network import Network
+from ._asyncio_network import Network
 
 __all__ = ["START", "Deadlock", "VirtualClockLoop", "describe_task", "idle", "run"]
 
-#: What ``loop.time()`` says first. Not zero, so that code which takes 0 for "no time" shows.
+#: The time at which each loop starts. It is not 0, so that code which confuses 0 with "no time" fails.
 START = 1000.0
 
-#: By how many seconds a timer may be early: what is lost when numbers are rounded.
+#: Seconds by which a timer may be early, because times are rounded.
 RESOLUTION = 1e-9
 
-#: Real seconds that the loop waits for threads before it calls them lost.
+#: Real seconds that the loop waits for a thread before it gives up.
 PATIENCE = 60.0
 
-#: Virtual seconds after which the loop gives up, if only timers run: keepalive, for one, goes on for ever.
+#: Virtual seconds after which the loop gives up. Timers alone, such as those of keepalive, could go on for ever.
 TIME_LIMIT = 24 * 3600.0
 
 _T = TypeVar("_T")
@@ -43,9 +44,10 @@ _Events = list[tuple[selectors.SelectorKey, int]]
 
 
 class Deadlock(RuntimeError):
-    """What runs on a :class:`VirtualClockLoop` can't go on, or would go on for ever: the message says who waits where.
+    """A program on a :class:`VirtualClockLoop` can't go on, or would never end.
 
-    It is raised by whatever runs the loop, such as :func:`run` or :meth:`asyncio.Runner.run`.
+    The message says which tasks wait where. The function that runs the loop raises it, such as :func:`run` or
+    :meth:`asyncio.Runner.run`.
     """
 
 
@@ -54,10 +56,10 @@ class _Clock(selectors.DefaultSelector):
 
     Attributes:
         now: the time, in seconds.
-        horizon: the time at which the loop gives up: timers that start one another would run for ever.
-        grace: seconds for what is cleaned up after that.
+        horizon: the time at which the loop gives up, since timers that start one another would run for ever.
+        grace: seconds for cleaning up after that.
         spin_limit: iterations without a move of the clock after which the loop gives up.
-        outside: how many parties outside the loop will wake it; meanwhile time stands still.
+        outside: how many threads, or others outside the loop, will wake it; until then time stands still.
         idlers: futures to resolve when nothing is ready.
     """
 
@@ -72,11 +74,11 @@ class _Clock(selectors.DefaultSelector):
         self._spins = 0
 
     def select(self, timeout: float | None = None) -> _Events:
-        """Return what is ready; otherwise do what makes something ready."""
+        """Return the files that are ready; if nothing is, wait for threads, wake idlers, or move the clock."""
         events = super().select(0)
         self._spins += 1
         if self._spins > self.spin_limit:
-            # What is cleaned up after this has its turns again.
+            # Cleaning up after this has as many iterations again.
             self._spins = 0
             raise Deadlock(f"livelock: {self.spin_limit} iterations at {self.now}; {_waiting()}")
         if not events and (timeout is None or timeout > 0):
@@ -84,7 +86,7 @@ class _Clock(selectors.DefaultSelector):
         return events
 
     def _rest(self, timeout: float | None) -> _Events:
-        """Nothing is ready: wait for threads, or wake those who wait for this moment, or move the clock."""
+        """Act when nothing is ready: wait for threads, or wake idlers, or move the clock."""
         if self.outside:
             return self._wait_outside()
         if self.idlers:
@@ -96,7 +98,7 @@ class _Clock(selectors.DefaultSelector):
         return []
 
     def move(self, seconds: float) -> None:
-        """Move the clock. Rounding keeps 0.1 + 0.2 from adding up to a time nobody asked for."""
+        """Move the clock. Times are rounded, so that 0.1 + 0.2 is 0.3."""
         self.now = round(self.now + seconds, 9)
         self._spins = 0
         if self.now > self.horizon:
@@ -136,20 +138,19 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop with a virtual clock and a network in memory.
 
     Time stands still while anything is ready to run; then it jumps to the next timer. So a program that waits for hours
-    takes milliseconds, and whether it passes doesn't depend on how fast the machine is. If nothing is ready and there
-    is no timer, :exc:`Deadlock` is raised.
+    takes milliseconds, and whether a test passes doesn't depend on the speed of the machine. If nothing is ready and
+    there is no timer, :exc:`Deadlock` is raised.
 
-    Servers and clients of asyncio, and so those of this library, meet in :attr:`network`, unchanged: nothing is opened
-    that others could see. It is a loop factory: ``asyncio.Runner(loop_factory=VirtualClockLoop)``.
+    Servers and clients of asyncio, and so those of this library, meet in :attr:`network`, unchanged; no socket is
+    opened. The class is a loop factory: ``asyncio.Runner(loop_factory=VirtualClockLoop)``.
 
-    Only what asks the loop for the time sees virtual time: timers, time-outs and :func:`asyncio.sleep`, but not
-    :func:`time.time`. While functions run in threads of the loop's executor, time stands still. Real sockets, where a
-    program insists on them, and subprocesses take no virtual time; the loop doesn't wait for them outside
-    :meth:`outside`.
+    Timers, time-outs and :func:`asyncio.sleep` take virtual time, since they ask the loop for the time;
+    :func:`time.time` doesn't. While functions run in threads of the loop's executor, time stands still. Real sockets
+    and subprocesses take no virtual time; the loop waits for them only inside :meth:`outside`.
 
     Parameters:
         network: where streams of this loop connect; a new :class:`Network` by default.
-        time_limit: virtual seconds after which :exc:`Deadlock` is raised, since only timers run.
+        time_limit: virtual seconds after which :exc:`Deadlock` is raised.
 
     Attributes:
         network: where streams of this loop connect.
@@ -159,8 +160,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         # Before asyncio's constructor, which registers its self-pipe and may ask for the time.
         self._clock = _Clock(time_limit)
         super().__init__(self._clock)
-        # asyncio runs a timer early by as much as the clock may be wrong; on Windows that is 15.6 ms. A loop of asyncio
-        # without this attribute would just do so.
+        # asyncio runs a timer early by the resolution of the clock, which is 15.6 ms on Windows. Without the attribute,
+        # in another release of asyncio, timers would only be less exact.
         self._clock_resolution = RESOLUTION
         self.network = Network() if network is None else network
 
@@ -171,7 +172,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
     async def idle(self) -> None:
-        """Wait until nothing is ready to run: only timers, if any, could go on. Time doesn't move meanwhile."""
+        """Wait until nothing is ready to run, so that only timers could go on. Time doesn't move until then."""
         idler: asyncio.Future[None] = self.create_future()
         self._clock.idlers.append(idler)
         await idler
@@ -180,9 +181,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
-        """Declare that a thread, or something else outside, will wake the loop: it really waits, and time stands still.
+        """Declare that a thread, or something else outside, will wake the loop: time stands still until it does.
 
-        Functions that run in the loop's executor are waited for without this. If nothing comes for a real minute,
+        Functions in the loop's executor need no such declaration. If nothing wakes the loop for a real minute,
         :exc:`Deadlock` is raised.
         """
         self._clock.outside += 1
@@ -228,9 +229,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 async def idle() -> None:
-    """Wait until nothing is ready to run in the running :class:`VirtualClockLoop`; time doesn't move meanwhile.
+    """Wait until nothing is ready to run in the running :class:`VirtualClockLoop`; time doesn't move until then.
 
-    After it, whatever could happen without waiting has happened. To let time pass as well, :func:`asyncio.sleep` first.
+    After it, all that could happen without waiting has happened. To let time pass as well, :func:`asyncio.sleep` first.
 
     Raises:
         TypeError: the running loop is another one.
@@ -253,14 +254,14 @@ def run(
     Parameters:
         main: the coroutine.
         network: where its streams connect; a new :class:`Network` by default.
-        time_limit: virtual seconds after which :exc:`Deadlock` is raised, since only timers run.
+        time_limit: virtual seconds after which :exc:`Deadlock` is raised.
         debug: asyncio's debug mode; None leaves it as the environment says.
 
     Returns:
         What the coroutine returns.
 
     Raises:
-        Deadlock: it waits for what can never come.
+        Deadlock: it waits for something that can never happen.
     """
     with asyncio.Runner(
         debug=debug, loop_factory=lambda: VirtualClockLoop(network=network, time_limit=time_limit)

@@ -1,8 +1,9 @@
 """An asyncio transport over one end of a :class:`~._link.Link`.
 
-It keeps the contract of asyncio's stream transports (see "Transports and Protocols" in the Python documentation), order
-of callbacks included; ``tests/kit/test_transport.py`` holds it and a real socket to the same laws. It may know asyncio
-and :mod:`._link`; it must not know addresses, servers, or WebSocket.
+It keeps the contract of asyncio's stream transports (see "Transports and Protocols" in the Python documentation), and
+calls a protocol in the same order; ``tests/kit/test_transport.py`` runs the same tests with it and with a real socket.
+
+May know: asyncio, links. Must not know: names, servers, WebSocket.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from ._link import CAPACITY, Chunk, Delay, Link, MemorySocket
+from ._conditions import CAPACITY, Chunk, Delay
+from ._link import Link, MemorySocket
 
 __all__ = ["MemoryTransport", "TransportOwner", "transport_pair"]
 
-#: Bytes that one read gives at most to ``data_received``, as on asyncio's selector loops.
+#: Most bytes that one read passes to ``data_received``, as on asyncio's selector loops.
 _READ_LIMIT = 256 * 1024
 
 _HIGH_WATER = 64 * 1024
 
 
 class TransportOwner(Protocol):
-    """Somebody who counts transports: a server."""
+    """An object that is told when transports begin and end, such as a server."""
 
     def attach(self, transport: MemoryTransport) -> None:
-        """Hear of a new transport."""
+        """Take note of a new transport."""
 
     def detach(self, transport: MemoryTransport) -> None:
-        """Hear that a transport is gone."""
+        """Take note of the end of a transport."""
 
 
 class MemoryTransport(asyncio.Transport):
@@ -45,7 +47,7 @@ class MemoryTransport(asyncio.Transport):
         owner: told when this transport begins and ends.
     """
 
-    # What loop.start_tls() asks for, so that TLS runs over memory too.
+    # loop.start_tls() checks this attribute; with it, TLS runs over memory too.
     _start_tls_compatible = True
 
     def __init__(
@@ -75,14 +77,14 @@ class MemoryTransport(asyncio.Transport):
         state = "closing" if self._closing else "open"
         return f"<MemoryTransport {state} {self._sock!r} write buffer {self.get_write_buffer_size()}>"
 
-    # Questions and settings.
+    # State and protocol.
 
     def is_closing(self) -> bool:
         """Return whether the transport is closing or closed."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Give what happens from now on to another protocol."""
+        """Call another protocol from now on."""
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -96,7 +98,7 @@ class MemoryTransport(asyncio.Transport):
         return not self._closing and not self._read_paused
 
     def pause_reading(self) -> None:
-        """Stop calling the protocol with data; what arrives stays in the kernel's buffer."""
+        """Stop calling the protocol with data; data that arrives stays in the kernel's buffer."""
         if self.is_reading():
             self._read_paused = True
             self._sock.remove_reader()
@@ -112,7 +114,7 @@ class MemoryTransport(asyncio.Transport):
             self._sock.add_reader(self._read_ready)
 
     def _read_ready(self) -> None:
-        # asyncio decides by this very test, so a class with both sets of methods is a BufferedProtocol.
+        # asyncio makes the same test: a class that has the methods of both kinds counts as a BufferedProtocol.
         if isinstance(self._protocol, asyncio.BufferedProtocol):
             self._read_into(self._protocol)
         else:
@@ -127,7 +129,7 @@ class MemoryTransport(asyncio.Transport):
             self._read_eof(protocol)
 
     def _read_into(self, protocol: asyncio.BufferedProtocol) -> None:
-        """Fill the protocol's buffer, as far as it reaches."""
+        """Read into the protocol's buffer, at most as much as fits."""
         data = None
         fatal = self._fatal("Fatal error: protocol.get_buffer() call failed.")
         with fatal, memoryview(protocol.get_buffer(-1)).cast("B") as view:
@@ -142,7 +144,7 @@ class MemoryTransport(asyncio.Transport):
             self._read_eof(protocol)
 
     def _recv(self, limit: int) -> bytes | None:
-        """Read the socket; empty at the end of the stream, None when there is nothing to deliver."""
+        """Read the socket; return ``b""`` at the end of the stream, None if there is nothing to deliver."""
         with self._fatal("Fatal read error on socket transport"), contextlib.suppress(BlockingIOError):
             return self._sock.recv(limit)
         return None
@@ -150,7 +152,7 @@ class MemoryTransport(asyncio.Transport):
     def _read_eof(self, protocol: asyncio.Protocol | asyncio.BufferedProtocol) -> None:
         with self._fatal("Fatal error: protocol.eof_received() call failed."):
             if protocol.eof_received():
-                # Only reading is over; the protocol closes when it has written what it wants.
+                # Only reading ends. The protocol goes on writing, and closes the transport itself.
                 self._sock.remove_reader()
             else:
                 self.close()
@@ -158,7 +160,7 @@ class MemoryTransport(asyncio.Transport):
     # Writing.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write data, or buffer what the kernel does not take now.
+        """Write data; buffer the part that the kernel does not accept now.
 
         Raises:
             TypeError: ``data`` is not bytes-like.
@@ -167,14 +169,14 @@ class MemoryTransport(asyncio.Transport):
         self.writelines([data])
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        """Write several pieces, in one go where the kernel takes them."""
+        """Write several pieces, with one call of the kernel if it accepts them."""
         pieces = [_view(data) for data in list_of_data]
         if self._eof_written:
             raise RuntimeError("Cannot write after write_eof()")
         if self._lost:
             return
         was_empty = not self._buffer
-        # No copy is made: to change a buffer after writing it is an error, and here it shows.
+        # No copy is made. A program must not change a buffer that it has written, and a test notices if it does.
         self._buffer.extend(piece for piece in pieces if piece)
         if was_empty and self._buffer and self._flush():
             self._sock.add_writer(self._write_ready)
@@ -185,10 +187,10 @@ class MemoryTransport(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """End the stream after what is buffered; reading goes on.
+        """End the stream after the data that is buffered; reading goes on.
 
         Raises:
-            OSError: the connection was reset, and nobody was told yet.
+            OSError: the connection was reset, and no call has raised this yet.
         """
         if not self._closing and not self._eof_written:
             self._eof_written = True
@@ -196,7 +198,7 @@ class MemoryTransport(asyncio.Transport):
                 self._sock.shutdown()
 
     def _flush(self) -> bool:
-        """Give the kernel what it takes; return whether something is left for later."""
+        """Write as much as the kernel accepts; return whether data is left for later."""
         with self._fatal("Fatal write error on socket transport"), contextlib.suppress(BlockingIOError):
             sent = self._sock.sendmsg(self._buffer)
             while sent:
@@ -223,7 +225,7 @@ class MemoryTransport(asyncio.Transport):
     # Flow control.
 
     def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait for the kernel."""
+        """Return the number of bytes that the kernel has not accepted yet."""
         return sum(map(len, self._buffer))
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -250,7 +252,7 @@ class MemoryTransport(asyncio.Transport):
             self._notify("resume_writing")
 
     def _notify(self, method: str) -> None:
-        """Call the protocol about flow control, where an exception is reported and not fatal."""
+        """Call a method of the protocol for flow control. An exception is reported; the connection goes on."""
         try:
             getattr(self._protocol, method)()
         except (SystemExit, KeyboardInterrupt):
@@ -261,7 +263,7 @@ class MemoryTransport(asyncio.Transport):
     # Closing.
 
     def close(self) -> None:
-        """Stop reading, write what is buffered, then call ``connection_lost(None)``."""
+        """Stop reading, write the data that is buffered, then call ``connection_lost(None)``."""
         if not self._closing:
             self._closing = True
             self._sock.remove_reader()
@@ -269,12 +271,12 @@ class MemoryTransport(asyncio.Transport):
                 self._schedule_lost(None)
 
     def abort(self) -> None:
-        """Close without writing what is buffered; ``connection_lost(None)`` follows."""
+        """Close without writing the data that is buffered; ``connection_lost(None)`` follows."""
         self._force_close(None)
 
     @contextlib.contextmanager
     def _fatal(self, message: str) -> Iterator[None]:
-        """Make any exception the end of the connection; one that no network can cause is reported as well."""
+        """End the connection when there is an exception; report it, too, if it is not one of the network."""
         try:
             yield
         except (SystemExit, KeyboardInterrupt):
@@ -295,7 +297,7 @@ class MemoryTransport(asyncio.Transport):
             self._schedule_lost(exc)
 
     def _schedule_lost(self, exc: BaseException | None) -> None:
-        """Let the protocol hear of the end, once, and never from inside a call that it made itself."""
+        """Call ``connection_lost``, once and later: never inside a call that the protocol made itself."""
         self._lost = True
         self._sock.remove_reader()
         self._sock.remove_writer()
@@ -305,7 +307,7 @@ class MemoryTransport(asyncio.Transport):
         try:
             self._protocol.connection_lost(cast("Exception | None", exc))
         finally:
-            # As asyncio does: a transport that is over keeps nothing alive.
+            # As in asyncio, a transport that has ended keeps no protocol alive.
             self._protocol = asyncio.Protocol()
             self._sock.close()
             if self._owner is not None:
@@ -324,7 +326,7 @@ def _view(data: bytes | bytearray | memoryview) -> memoryview:
 
 
 def _water_marks(high: int | None, low: int | None) -> tuple[int, int]:
-    """Complete and check the limits, by asyncio's rule: high is 64 KiB or four times low, low is a quarter of high."""
+    """Complete and check the limits as asyncio does: high is 64 KiB or four times low, low is a quarter of high."""
     if high is None:
         high = _HIGH_WATER if low is None else 4 * low
     if low is None:
@@ -350,7 +352,7 @@ def transport_pair(
         server: protocol of the end that accepted.
         loop: the loop of both; None means the running one.
         delay: seconds that a byte travels, in each direction.
-        chunk: limit of bytes a read, in each direction.
+        chunk: most bytes that one read gives, in each direction.
         capacity: bytes that fit into each direction.
 
     Returns:
