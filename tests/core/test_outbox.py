@@ -391,43 +391,43 @@ def test_with_a_tls_channel() -> None:
 # ------------------------------------------------------------------------------------------------ pace of broadcasts
 
 
-def run(pace: BroadcastPace, turns: list[int]) -> list[int]:
+def run(turns: list[int]) -> list[int]:
     """In which turns of a loop something is written, where so many broadcasts are made in each."""
-    written: list[int] = []
-    held = called = False
+    pace, written, held = BroadcastPace(), [], False
     for number, count in enumerate(turns):
-        if called and pace.turn(0.0) and held:
-            written.append(number)
-            held = False
-        called = pace.holding
+        if pace.holding:
+            pace.turn()
+            if held and pace.is_due(0.0):
+                written.append(number)
+                held = False
         for _ in range(count):
             if not pace.holding:
                 written.append(number)
-            pace.begin(0.0, waiting=held)
-            held = called
-            called = True
+            elif not held:
+                pace.hold(0.0)
+                held = True
+            pace.begin()
     return written
 
 
 def test_a_broadcast_alone_is_written_at_once() -> None:
-    assert run(BroadcastPace(), [1, 0, 0, 1, 0, 0, 1]) == [0, 3, 6]
+    assert run([1, 0, 0, 1, 0, 0, 1]) == [0, 3, 6]
 
 
 def test_broadcasts_that_follow_each_other_share_writes() -> None:
     # The first is written, the others when a turn has passed without one.
-    assert run(BroadcastPace(), [3, 0, 0, 0]) == [0, 2]
-    assert run(BroadcastPace(), [1] * 10 + [0] * 4) == [0, 11]
+    assert run([3, 0, 0, 0]) == [0, 2]
+    assert run([1] * 10 + [0] * 4) == [0, 11]
 
 
 @pytest.mark.parametrize(("seconds", "hold_for"), [(0.0, LEAST_HOLD), (0.004, 0.004), (5.0, MOST_HOLD)])
 def test_frames_are_held_back_for_as_long_as_writing_takes(seconds: float, hold_for: float) -> None:
     pace = BroadcastPace()
+    pace.begin()
     pace.written(seconds)
-    pace.begin(100.0, waiting=False)
-    pace.begin(200.0, waiting=False)  # from here on frames wait
-    for now, due in [(200.0, False), (200.0 + hold_for * 0.9, False), (200.0 + hold_for, True)]:
-        assert pace.turn(now) is due
-        pace.begin(now, waiting=True)
-    # What is held back next waits anew.
-    pace.begin(300.0, waiting=False)
-    assert not pace.turn(300.0 + hold_for * 0.9)
+    for start in (100.0, 200.0):
+        pace.hold(start)
+        for now, due in [(start, False), (start + hold_for * 0.9, False), (start + hold_for, True)]:
+            pace.begin()
+            pace.turn()
+            assert pace.is_due(now) is due

@@ -4,7 +4,7 @@ May know: protocols, the message, loggers. Must not know: how frames are written
 
 A front-end goes through the connections and writes::
 
-    broadcast = Broadcast(message, text=None, raise_exceptions=False, on_slow="skip", max_buffered=None)
+    broadcast = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
     for connection in connections:
         try:
             if broadcast.watches and broadcast.is_slow(connection, full):
@@ -84,7 +84,6 @@ class Broadcast:
     def __init__(
         self,
         message: DataLike | PreparedMessage,
-        *,
         text: bool | None,
         raise_exceptions: bool,
         on_slow: str,
@@ -146,9 +145,10 @@ class Broadcast:
         Raises:
             ConcurrencyError: a fragmented message is under way.
         """
-        if protocol._life.state is not _OPEN:
+        life = protocol._life
+        if life.state is not _OPEN:
             return None
-        if protocol._life.continuing or in_line:
+        if life.continuing or in_line:
             raise ConcurrencyError("sending a fragmented message")
         return self.message._frame(protocol)
 

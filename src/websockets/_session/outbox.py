@@ -295,39 +295,36 @@ class BroadcastPace:
     closely share writes. The first is written at once. While one comes after another, in the same turn of the loop or
     in the next, frames are held back, until a turn passes without a broadcast, or for about as long as writing them
     takes: nobody waits longer than with a write for each.
+
+    Attributes:
+        holding: whether the frames of a broadcast that begins now are to be held back.
     """
 
-    __slots__ = ("_due", "_hold_for", "_turns_left")
+    __slots__ = ("_due", "_hold_for", "_turns_left", "holding")
 
     def __init__(self) -> None:
+        self.holding = False
         self._turns_left = 0  # turns of the loop for which the last broadcast counts
         self._due = 0.0
         self._hold_for = LEAST_HOLD
 
-    @property
-    def holding(self) -> bool:
-        """Whether the frames of a broadcast that begins now are to be held back."""
-        return self._turns_left > 0
-
-    def begin(self, now: float, waiting: bool) -> None:
-        """Note that a broadcast begins. From now on, :meth:`turn` is called in each turn, while :attr:`holding`.
-
-        Parameters:
-            now: the time, in seconds.
-            waiting: whether frames are held back already.
-        """
-        if self._turns_left and not waiting:
-            self._due = now + self._hold_for
+    def begin(self) -> None:
+        """Note that a broadcast begins. While :attr:`holding`, :meth:`turn` must be called in each turn of the loop."""
+        self.holding = True
         self._turns_left = 2
 
-    def turn(self, now: float) -> bool:
-        """Note that a turn of the loop has passed.
+    def hold(self, now: float) -> None:
+        """Note that the first frame of a batch is held back from now on; the time is in seconds."""
+        self._due = now + self._hold_for
 
-        Returns:
-            Whether what is held back is to be written now.
-        """
+    def turn(self) -> None:
+        """Note that a turn of the loop has passed."""
         self._turns_left -= 1
-        return not self._turns_left or now >= self._due
+        self.holding = self._turns_left > 0
+
+    def is_due(self, now: float) -> bool:
+        """Whether what is held back is to be written now."""
+        return not self.holding or now >= self._due
 
     def written(self, seconds: float) -> None:
         """Note how long writing took: frames are held back for that long next time."""

@@ -7,7 +7,7 @@ May know: connections of this front-end. Must not know: who is left out, and wha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from .._session.broadcast import TOO_SLOW, Broadcast
 from .._session.prepared import PreparedMessage
@@ -53,28 +53,35 @@ def broadcast(
         ValueError: ``on_slow`` is none of the three, or ``max_buffered`` is negative.
         ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
     """
-    plan = Broadcast(message, text=text, raise_exceptions=raise_exceptions, on_slow=on_slow, max_buffered=max_buffered)
+    plan = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
     prepared, size, watches = plan.message, plan.size, plan.watches
     shared: LoopState | None = None
-    hold = False
+    held: set[Any] | None = None  # the connections that hold frames back, if they are to do so
+    straight = False
     for connection in connections:
         if shared is not connection._shared:
             shared = connection._shared
-            hold = shared.begin_broadcast()
+            held = shared.begin_broadcast()
+            straight = held is None and not watches
         try:
-            if watches and _is_slow(connection, plan):
-                if plan.leave_out(connection):
-                    connection._start_closing(*TOO_SLOW)
+            # As in ``send()``. If it didn't send the message, the answer is SLOW, which is 0.
+            if straight and connection._send_now(prepared, None):
                 continue
-            if not hold and connection._send_now(prepared, None):
-                continue  # it isn't SLOW, which is 0
+            if watches:
+                if _is_slow(connection, plan):
+                    if plan.leave_out(connection):
+                        connection._start_closing(*TOO_SLOW)
+                    continue
+                if held is None and connection._send_now(prepared, None):
+                    continue
             frame = plan.frame(connection.protocol, connection._send_lock is not None)
             if frame is None:
                 continue
-            if hold:
-                shared.hold(connection, frame, size)
-            else:
+            if held is None:
                 connection._put(frame, size)
+            else:
+                connection._hold(frame, size)
+                held.add(connection)
         except Exception as exc:
             plan.failed(exc, connection)
     plan.finish()

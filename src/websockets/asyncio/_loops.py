@@ -38,7 +38,6 @@ class Ringing(Protocol):
 class Holding(Protocol):
     """Who can hold frames back."""
 
-    def _hold(self, frame: bytes, size: int) -> None: ...
     def _flush(self) -> None: ...
 
 
@@ -98,32 +97,38 @@ class LoopState:
             self._guard(functools.partial(item._ring, now))
         self._start()
 
-    def begin_broadcast(self) -> bool:
-        """A broadcast begins; return whether it comes so soon after another that its frames are to be held back."""
+    def begin_broadcast(self) -> set[Holding] | None:
+        """A broadcast begins. Return None if its frames are to be written at once.
+
+        If it comes so soon after another that they are to be held back, return the set of connections that hold any.
+        """
         loop = self._loop()
         assert loop is not None
-        hold = self._pace.holding
-        if not hold:
+        pace, held = self._pace, self._held
+        if not pace.holding:
             loop.call_soon(self._turn)
-        self._pace.begin(loop.time(), waiting=bool(self._held))
-        return hold
-
-    def hold(self, connection: Holding, frame: bytes, size: int) -> None:
-        """Hold the frame of a message of ``size`` bytes back until broadcasts pause."""
-        connection._hold(frame, size)
-        self._held.add(connection)
+            pace.begin()
+            return None
+        if not held:
+            pace.hold(loop.time())
+        pace.begin()
+        return held
 
     def _turn(self) -> None:
         loop = self._loop()
         assert loop is not None
-        if self._pace.turn(loop.time()) and self._held:
+        pace = self._pace
+        pace.turn()
+        if self._held and pace.is_due(loop.time()):
             self._release(loop)
-        if self._pace.holding:
+        if pace.holding:
             loop.call_soon(self._turn)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write all that is held back."""
-        held, self._held = self._held, set()
+        # The set stays the same: a broadcast may be adding to it.
+        held = list(self._held)
+        self._held.clear()
         start = loop.time()
         for connection in held:
             self._guard(connection._flush)
