@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .._codec import read_buffer
+from .._codec import read_buffer, tell
 from .._rules.deadlines import Agenda, Entry
 from .._session.outbox import BroadcastPace
 from ._internals import note_loop
@@ -151,6 +151,8 @@ def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
     """What the connections of ``loop`` share."""
     state = _states.get(loop)
     if state is None:
+        # Here the front-ends on asyncio come by, when they make their first connection.
+        tell()
         note_loop(loop)
         state = _states[loop] = LoopState(loop)
     return state
