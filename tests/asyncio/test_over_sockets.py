@@ -184,7 +184,7 @@ async def test_what_is_held_back_waits_for_one_turn_of_the_loop(tls: bool, side:
 async def test_what_is_held_back_is_little(side: Side) -> None:
     async with socket_end(side) as (connection, peer):
         await with_answers_held_back(connection, peer, *"abcdefgh")
-        answer = "x" * (_readable.CORK_LIMIT // 4)
+        answer = "x" * (_readable.BATCH_LIMIT // 4)
         for _ in range(4):
             await connection.send(answer)
         assert peer.take(12) == [
@@ -292,7 +292,7 @@ async def test_answers_to_a_flood_wait_for_a_peer_that_does_not_read(side: Side)
         sending = asyncio.create_task(peer.texts(*flood))
         await until(lambda: connection._drainers is not None)
         await steps(20)
-        assert max(most) <= 2**16 + _readable.CORK_LIMIT + 2**11
+        assert max(most) <= 2**16 + _readable.BATCH_LIMIT + 2**11
         assert len(most) < len(flood)
         assert [payload.decode() for _, payload in await peer.read_frames(len(flood))] == flood
         await sending

@@ -259,6 +259,28 @@ async def test_a_last_fragment_that_is_not_written(side: Side, monkeypatch: pyte
         await peer.expect_close(1011, "error in fragmented message")
 
 
+@both_sides
+@virtual
+async def test_a_connection_that_is_lost_with_fragmented_messages_in_line(side: Side) -> None:
+    """Both learn that the connection is closed: the second isn't told that the first is under way."""
+    async with open_end(side) as (connection, peer):
+        go = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[str]:
+            yield "one"
+            await go.wait()
+            yield "two"
+
+        sending = [asyncio.create_task(connection.send(message)) for message in (pieces(), ["in", "line"])]
+        assert (await peer.frame()).payload == b"one"
+        connection.abort()
+        await connection.wait_closed()
+        go.set()
+        for task in sending:
+            with pytest.raises(ConnectionClosedError):
+                await task
+
+
 @virtual
 async def test_nothing_follows_a_frame_that_is_torn() -> None:
     """As often as aborting fails, the next write tries again; once the connection is over there is nothing to do."""

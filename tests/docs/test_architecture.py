@@ -62,9 +62,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.routing _session.session",
-        "_session _session.arriving _session.hooks _session.intake _session.prepared _session.properties "
-        "_session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
+        "_session.basic_auth _session.broadcast _session.routing _session.session",
+        "_session _session.arriving _session.fragments _session.hooks _session.intake _session.outbox "
+        "_session.prepared _session.properties _session.reading _session.reconnection _session.registry "
+        "_session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",

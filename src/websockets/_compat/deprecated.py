@@ -58,7 +58,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
         "frames": "DATA_OPCODES Frame PONG",
         "http11": "Request Response",
         "protocol": "CLOSED=State.CLOSED Event OPEN=State.OPEN Protocol State",
-        "typing": "LoggerLike Subprotocol",
+        "typing": "BytesLike LoggerLike Subprotocol",
     },
     "asyncio.router": {"typing": "PathLike"},
     "asyncio.server": {
@@ -152,6 +152,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "proxy": {"http11": "USER_AGENT", "proxy": "prepare_connect_request=build_connect_request"},
     "server": {
         "datastructures": "MultipleValuesError",
+        "exceptions": "InvalidUpgrade",
         "headers": "parse_connection parse_upgrade",
         "protocol": "CONNECTING=State.CONNECTING OPEN=State.OPEN SERVER=Side.SERVER",
         "typing": "ConnectionOption UpgradeProtocol",

@@ -19,7 +19,7 @@ from ..extensions.permessage_deflate import PerMessageDeflate
 from ..protocol import Protocol
 from ..typing import BytesLike, DataLike
 
-__all__ = ["PreparedMessage", "prepare"]
+__all__ = ["PreparedMessage", "frame_for", "prepare"]
 
 
 class PreparedMessage(Encoded):
@@ -115,3 +115,18 @@ def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -
     prepared = PreparedMessage(message, text=text)
     prepared._alone_from = alone_from
     return prepared
+
+
+def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | None) -> tuple[bytes, int]:
+    """The frame of a message for a connection, which must be sent, and the size of the message in bytes.
+
+    Parameters:
+        protocol: of the connection.
+        message: the message.
+        compress: whether to compress it; None to go by the threshold of the connection.
+
+    Raises:
+        ProtocolError: a fragmented message is under way.
+        InvalidState: the connection isn't open.
+    """
+    return message._frame(protocol, compress), message._size

@@ -1,34 +1,21 @@
-"""One message to many connections: encoded once, given to each without waiting.
+"""One message to many connections: given to each without waiting.
 
-May know: connections of this front-end. Must not know: what they are used for.
+May know: connections of this front-end. Must not know: who is left out, and what is said about it; that is for
+``_session.broadcast``.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from .._rules.lifecycle import State
-from .._rules.option_table import BROADCAST, check
-from .._session.prepared import PreparedMessage, prepare
-from ..exceptions import ConcurrencyError
-from ..frames import CloseCode
+from .._session.broadcast import TOO_SLOW, Broadcast
+from .._session.prepared import PreparedMessage
 from ..typing import DataLike
-from ._fastpath._readable import SLOW
 from ._loops import LoopState
 from .connection import Connection
 
 __all__ = ["broadcast"]
-
-FRAGMENTED = "sending a fragmented message"
-
-_OPEN = State.OPEN
-
-# From so many bytes on, a message is compressed alone, once for all connections that can share it. A smaller one would
-# then take a lot more bytes than one that may refer to those before it: of JSON, 37 % instead of 27 % at 1 KB, 28 %
-# instead of 24 % at 4 KB.
-ALONE_FROM = 2**11
 
 
 def broadcast(
@@ -66,87 +53,42 @@ def broadcast(
         ValueError: ``on_slow`` is none of the three, or ``max_buffered`` is negative.
         ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
     """
-    prepared = prepare(message, text, ALONE_FROM)
-    if prepared is None:
-        raise TypeError("data must be str or bytes")
-    if on_slow not in _WHEN_SLOW:
-        raise ValueError(f"on_slow must be 'send', 'skip' or 'close', not {on_slow!r}")
-    if max_buffered is not None:
-        max_buffered = check("max_buffered", max_buffered, BROADCAST)
-    when_slow, size = _WHEN_SLOW[on_slow], prepared._size
-    failures: list[Exception] = []
+    plan = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
+    prepared, size, watches = plan.message, plan.size, plan.watches
     shared: LoopState | None = None
-    hold = straight = False
+    held: set[Any] | None = None  # the connections that hold frames back, if they are to do so
+    straight = False
     for connection in connections:
         if shared is not connection._shared:
             shared = connection._shared
-            hold = shared.begin_broadcast()
-            straight = not hold and when_slow is None
+            held = shared.begin_broadcast()
+            straight = held is None and not watches
         try:
+            # As in ``send()``. If it didn't send the message, the answer is SLOW, which is 0.
             if straight and connection._send_now(prepared, None):
-                continue  # it isn't SLOW, which is 0
-            if connection._life.state is not _OPEN:
                 continue
-            if when_slow is not None:
-                if _is_slow(connection, max_buffered):
-                    when_slow(connection)
+            if watches:
+                if _is_slow(connection, plan):
+                    if plan.leave_out(connection):
+                        connection._start_closing(*TOO_SLOW)
                     continue
-                if not hold and connection._send_now(prepared, None) != SLOW:
+                if held is None and connection._send_now(prepared, None):
                     continue
-            if connection._life.continuing or connection._send_lock is not None:
-                raise ConcurrencyError(FRAGMENTED)
-            frame = prepared._frame(connection.protocol)
-            if hold:
-                connection._shared.hold(connection, frame, size)
-            else:
+            frame = plan.frame(connection.protocol, connection._send_lock is not None)
+            if frame is None:
+                continue
+            if held is None:
                 connection._put(frame, size)
-        except ConcurrencyError as exc:
-            failures.append(exc)
-            if not raise_exceptions:
-                connection.logger.warning("skipped broadcast: %s", exc)
+            else:
+                connection._hold(frame, size)
+                held.add(connection)
         except Exception as exc:
-            failures.append(_unwritten(exc))
-            if not raise_exceptions:
-                connection.logger.warning("skipped broadcast: failed to write message: %s", _described(exc))
-    if raise_exceptions and failures:
-        raise ExceptionGroup("skipped broadcast", failures)
+            plan.failed(exc, connection)
+    plan.finish()
 
 
-def _is_slow(connection: Connection, max_buffered: int | None) -> bool:
-    if max_buffered is None:
-        return connection._drainers is not None
-    if connection.buffered_amount > max_buffered and connection._corked:
-        # What was held back for the sake of fewer writes is no sign of slowness.
+def _is_slow(connection: Connection, plan: Broadcast) -> bool:
+    limit = plan.max_buffered
+    if limit is not None and connection._corked and connection.buffered_amount > limit:
         connection._flush()
-    return connection.buffered_amount > max_buffered
-
-
-def _skip(connection: Connection) -> None:
-    tally = connection.protocol._count()
-    tally.skipped += 1
-    # Each of thousands of messages to each of thousands of peers would be news to nobody.
-    if not tally.skipped & (tally.skipped - 1):
-        connection.logger.warning(
-            "skipped broadcast: too slow, %d bytes wait; %d skipped until now",
-            connection.buffered_amount,
-            tally.skipped,
-        )
-
-
-def _close(connection: Connection) -> None:
-    connection.logger.info("closing connection: too slow, %d bytes wait", connection.buffered_amount)
-    connection._start_closing(CloseCode.POLICY_VIOLATION, "too slow")
-
-
-_WHEN_SLOW: dict[str, Callable[[Connection], None] | None] = {"send": None, "skip": _skip, "close": _close}
-
-
-def _unwritten(cause: Exception) -> RuntimeError:
-    exc = RuntimeError("failed to write message")
-    exc.__cause__ = cause
-    return exc
-
-
-def _described(exc: Exception) -> str:
-    """An exception in one line; with thousands of connections nobody wants as many tracebacks."""
-    return traceback.format_exception_only(exc)[-1].strip()
+    return plan.is_slow(connection, connection._drainers is not None)

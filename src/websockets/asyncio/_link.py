@@ -21,6 +21,7 @@ from .._rules.lifecycle import Sending, Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
+from .._session.outbox import arrange, is_torn, take_end
 from .._session.properties import Face
 from .._session.session import Session
 from ..exceptions import InvalidState
@@ -28,7 +29,6 @@ from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._fastpath import Pump
-from ._fastpath._readable import GATHER_FROM
 from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
 from ._loops import Ringing, loop_state
 
@@ -372,12 +372,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _flush(self) -> None:
         """Write what was held back, and what the session has to say."""
-        held = self._corked
+        # What was held back counts as sent already.
+        promised = self._corked > 0
         try:
             self._write_owed()
         except BaseException as exc:
-            # What was held back counts as sent already.
-            if held or not isinstance(exc, RuntimeError):
+            if is_torn(exc, promised):
                 self._tear()
             raise
 
@@ -385,16 +385,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         writes = self.protocol.data_to_send()
         if self._corked:
             writes.insert(0, self._take_corked())
-        # An empty item is the last there can be: the end of what we send.
-        last = bool(writes) and not writes[-1]
-        if last:
-            del writes[-1]
+        ends = take_end(writes)
         if len(writes) == 1:
             self._write_out(writes[0])
         elif writes and not self._lost and not self.transport.is_closing():
-            self._bytes_sent += sum(map(len, writes))
             self._write_all(writes)
-        if last and not self._lost and not self.transport.is_closing():
+        if ends and not self._lost and not self.transport.is_closing():
             self._half_close()
 
     def _write_pieces(self, header: bytes, payload: BytesLike) -> None:
@@ -402,15 +398,15 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._corked:
             self._flush()
         if not self._lost and not self.transport.is_closing():
-            self._bytes_sent += len(header) + len(payload)
             self._write_all([header, payload])
 
     def _write_all(self, writes: Sequence[BytesLike]) -> None:
-        # Copying large payloads costs more than a call with several pieces; with TLS each piece would be a record.
-        if len(writes[-1]) < GATHER_FROM or self.transport.get_extra_info("sslcontext") is not None:
-            self._give(self.transport.write, b"".join(writes))
+        self._bytes_sent += sum(map(len, writes))
+        pieces = arrange(writes, gathers=self.transport.get_extra_info("sslcontext") is None)
+        if len(pieces) == 1:
+            self._give(self.transport.write, pieces[0])
             return
-        self._give(self.transport.writelines, writes)
+        self._give(self.transport.writelines, pieces)
         if self._drainers is None and self.transport.get_write_buffer_size():
             # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
             self.transport.set_write_buffer_limits(*self._write_limit)
@@ -423,8 +419,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         try:
             write(data)
         except BaseException as exc:
-            # With this one transports say that they take nothing. But messages that are compressed refer to each other.
-            if not isinstance(exc, RuntimeError) or self._pack is not None:
+            # Messages that are compressed refer to each other.
+            if is_torn(exc, promised=self._pack is not None):
                 self._tear()
             raise
 

@@ -2,10 +2,7 @@
 
 May know: loops, time, sessions' alarms. Must not know: what a connection does when its alarm rings.
 
-Writing to a socket costs more than everything else that a broadcast does for a connection. So broadcasts that follow
-each other closely share writes. The first is written at once. While one comes after another, in the same turn of the
-loop or in the next, frames are held back, until a turn passes without one, or for about as long as writing them takes:
-nobody waits longer than with a write for each.
+Broadcasts that follow each other closely share writes: ``_session.outbox`` decides when these are due.
 
 Nothing here is shared between loops, and so nothing between threads.
 """
@@ -20,15 +17,13 @@ from typing import Protocol
 
 from .._codec import read_buffer, tell
 from .._rules.deadlines import Deadlines, Entry
+from .._session.outbox import BroadcastPace
 from ._internals import note_loop
 
 __all__ = ["LoopState", "Ringing", "loop_state"]
 
 # Large enough for a burst of messages, small enough to stay in the cache of the processor.
 READ_SIZE = 2**18
-
-# How long the frame of a broadcast may be held back for the sake of those that follow, in seconds: at least, at most.
-LEAST_HOLD, MOST_HOLD = 0.001, 0.01
 
 
 class Ringing(Protocol):
@@ -40,7 +35,6 @@ class Ringing(Protocol):
 class Holding(Protocol):
     """Who can hold frames back."""
 
-    def _hold(self, frame: bytes, size: int) -> None: ...
     def _flush(self) -> None: ...
 
 
@@ -61,10 +55,8 @@ class LoopState:
         # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.
         self._timer: asyncio.Handle | None = None
         self._timer_at: float | None = None
-        self._stormy = 0  # turns of the loop for which the last broadcast counts
+        self._pace = BroadcastPace()
         self._held: set[Holding] = set()
-        self._due = 0.0
-        self._patience = LEAST_HOLD
 
     def move(self, entry: Entry[Ringing] | None, when: float, item: Ringing) -> Entry[Ringing] | None:
         """Call ``item._ring(now)`` at ``when``, or very soon after it, or before; see :meth:`Deadlines.move`."""
@@ -98,39 +90,42 @@ class LoopState:
             self._guard(functools.partial(item._ring, now))
         self._set_timer()
 
-    def begin_broadcast(self) -> bool:
-        """A broadcast begins; return whether it comes so soon after another that its frames are to be held back."""
+    def begin_broadcast(self) -> set[Holding] | None:
+        """A broadcast begins. Return None if its frames are to be written at once.
+
+        If it comes so soon after another that they are to be held back, return the set of connections that hold any.
+        """
         loop = self._loop()
         assert loop is not None
-        hold = self._stormy > 0
-        if not hold:
+        pace, held = self._pace, self._held
+        if not pace.holding:
             loop.call_soon(self._turn)
-        elif not self._held:
-            self._due = loop.time() + self._patience
-        self._stormy = 2
-        return hold
-
-    def hold(self, connection: Holding, frame: bytes, size: int) -> None:
-        """Hold the frame of a message of ``size`` bytes back until broadcasts pause."""
-        connection._hold(frame, size)
-        self._held.add(connection)
+            pace.begin()
+            return None
+        if not held:
+            pace.hold(loop.time())
+        pace.begin()
+        return held
 
     def _turn(self) -> None:
         loop = self._loop()
         assert loop is not None
-        self._stormy -= 1
-        if self._held and (not self._stormy or loop.time() >= self._due):
+        pace = self._pace
+        pace.turn()
+        if self._held and pace.is_due(loop.time()):
             self._release(loop)
-        if self._stormy:
+        if pace.holding:
             loop.call_soon(self._turn)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write all that is held back."""
-        held, self._held = self._held, set()
+        # The set stays the same: a broadcast may be adding to it.
+        held = list(self._held)
+        self._held.clear()
         start = loop.time()
         for connection in held:
             self._guard(connection._flush)
-        self._patience = min(max(loop.time() - start, LEAST_HOLD), MOST_HOLD)
+        self._pace.written(loop.time() - start)
 
     def _guard(self, call: Callable[[], None]) -> None:
         """One connection's trouble must not be that of the others."""

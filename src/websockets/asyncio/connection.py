@@ -9,26 +9,23 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from .._compat.deprecated import names_of_old
 from .._rules.messages import (
     MISSING,
-    OPCODE_BINARY,
-    OPCODE_TEXT,
     Missing,
     converter,
-    encode_item,
-    refuse_mapping,
 )
 from .._rules.option_table import CLOSE, check
-from .._session.prepared import PreparedMessage, prepare
+from .._session.fragments import Fragmenter, is_async
+from .._session.prepared import PreparedMessage, frame_for, prepare
 from .._session.reading import Progress, Reading, second_receiver, undecodable
 from ..exceptions import ConnectionClosedOK, InvalidState
-from ..frames import CloseCode, Opcode
-from ..typing import BytesLike, Data, DataLike
+from ..frames import CloseCode
+from ..typing import Data, DataLike
 from ._fastpath import FULL, SLOW, Messages, Waiter
 from ._fastpath._readable import BURST
 from ._link import Link
@@ -288,10 +285,10 @@ class Connection(Link):
             async with self._sender():
                 pass
         try:
-            frame = prepared._frame(self.protocol, compress)
+            frame, size = frame_for(self.protocol, prepared, compress)
         except InvalidState:
             await self._raise_closed()
-        if self._put(frame, prepared._size) == FULL:
+        if self._put(frame, size) == FULL:
             await self._drain()
 
     @contextlib.asynccontextmanager
@@ -307,24 +304,8 @@ class Connection(Link):
             if not self._senders:
                 self._send_lock = None
 
-    async def _send_fragment(self, opcode: int, payload: BytesLike, fin: bool, compress: bool | None) -> None:
-        try:
-            if opcode:
-                self.protocol._send_first(Opcode(opcode), payload, fin, compress)
-            else:
-                self.protocol.send_continuation(payload, fin)
-        except InvalidState:
-            await self._raise_closed()
-        await self._flush_and_drain()
-
-    async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
-        refuse_mapping(message)
-        if isinstance(message, AsyncIterable):
-            items = aiter(message)
-        elif isinstance(message, Iterable):
-            items = _each(message)
-        else:
-            raise TypeError("data must be str, bytes, iterable, or async iterable")
+    async def _send_fragments(self, message: Any, text: bool | None, compress: bool | None) -> None:
+        items = aiter(message if is_async(message) else _each(message))
         if self._life.sending is not self._may_send:
             # The iterable may wait for what never comes.
             await self._raise_closed()
@@ -333,26 +314,28 @@ class Connection(Link):
             first = await anext(items)
         except StopAsyncIteration:
             return
-        kind, payload = encode_item(first, None)
-        opcode = OPCODE_TEXT if (kind if text is None else text) else OPCODE_BINARY
+        fragments = Fragmenter(self.protocol, first, text, compress)
         async with self._sender():
-            await self._send_items(opcode, payload, items, kind, compress)
+            await self._send_items(fragments, items)
 
-    async def _send_items(
-        self, opcode: int, payload: BytesLike, rest: AsyncIterator[object], kind: bool, compress: bool | None
-    ) -> None:
-        """Send a message whose first fragment is there: ``kind`` tells whether that is a ``str``."""
+    async def _send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
+        """Send a message whose first item is there."""
         try:
-            await self._send_fragment(opcode, payload, False, compress)
+            await self._send_fragment(fragments.start)
             async for item in rest:
-                _, payload = encode_item(item, kind)
-                await self._send_fragment(0, payload, False, compress)
-            await self._send_fragment(0, b"", True, compress)
+                await self._send_fragment(fragments.add, item)
+            await self._send_fragment(fragments.finish)
         except BaseException as exc:
-            # Without the rest, which may wait to be written, the peer can't make anything of what it got.
-            if self._life.continuing or self.protocol.writes:
-                self._fail(CloseCode.INTERNAL_ERROR, "error in fragmented message", _as_cause(exc))
+            if (failure := fragments.failure(exc)) is not None:
+                self._fail(*failure)
             raise
+
+    async def _send_fragment(self, send: Callable[..., None], *item: object) -> None:
+        try:
+            send(*item)
+        except InvalidState:
+            await self._raise_closed()
+        await self._flush_and_drain()
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -454,10 +437,6 @@ async def _each(items: Iterable[object]) -> AsyncIterator[object]:
 
 def _is_over(task: asyncio.Task[Any]) -> bool:
     return task.done()
-
-
-def _as_cause(exc: BaseException) -> Exception:
-    return exc if isinstance(exc, Exception) else ConnectionAbortedError("sending a fragmented message was cancelled")
 
 
 # Names of old.

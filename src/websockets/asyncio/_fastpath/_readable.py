@@ -12,7 +12,8 @@ as much as everything else that happens to a small message. So a read that has b
 task at once, in the task's own context, as the loop would have done.
 
 Answers to a burst of messages share a write. As long as received messages wait to be read, frames are held back;
-whoever reads the last of them writes, and otherwise the next turn of the loop does.
+whoever reads the last of them writes, and otherwise the next turn of the loop does. Frames of broadcasts are held back
+in the same place; ``_session.outbox`` says how they differ.
 """
 
 from __future__ import annotations
@@ -29,21 +30,16 @@ from ..._codec import Encoded, FrameDecoder, Queue, build_frame, build_header, n
 from ..._rules.lifecycle import Lifecycle
 from ..._rules.messages import MISSING, Missing, encode_message
 from ..._rules.statistics import payload_length
+from ..._session.outbox import BATCH_LIMIT, GATHER_FROM
 from ...extensions._deflate import FIN
 from ...protocol import Protocol
 from ...typing import BytesLike, Data
 from .._internals import PLAIN_LOOPS, task_runs
 
-__all__ = ["BURST", "CORK_LIMIT", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
+__all__ = ["BATCH_LIMIT", "BURST", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
 
 # After so many messages without a wait, the other tasks of the loop get their turn.
 BURST: Final = 256
-
-# So many bytes are written at once, however many messages wait.
-CORK_LIMIT: Final = 2**16
-
-# From so many bytes on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
-GATHER_FROM: Final = 2**15
 
 # What came of an attempt to send: it takes more than there is here; done; done, and the transport has enough for now.
 SLOW, SENT, FULL = range(3)
@@ -387,7 +383,7 @@ class Pump(_Numbers):
         hold = self._queue and self._drainers is None
         if hold or self._corked:
             self._append(frame)
-            if hold and self._corked <= CORK_LIMIT and self._set_backstop():
+            if hold and self._corked <= BATCH_LIMIT and self._set_backstop():
                 return SENT
             frame = self._take_corked()
         self._write_out(frame)
@@ -397,7 +393,7 @@ class Pump(_Numbers):
         """Send a message of ``size`` bytes, in its frame, once somebody flushes or too many bytes wait."""
         self._count(payload_length(frame), size)
         self._append(frame)
-        if self._corked > CORK_LIMIT:
+        if self._corked > BATCH_LIMIT:
             self._write_out(self._take_corked())
 
     def _append(self, frame: bytes) -> None:

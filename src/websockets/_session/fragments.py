@@ -1,0 +1,122 @@
+"""From the items of an iterable to the fragments of one message (RFC 6455 section 5.4).
+
+May know: the protocol, which types items may have, which frame is the first and which the last, and what follows when
+the items end too early. Must not know: how items are waited for, or how frames are written.
+
+A front-end iterates and waits::
+
+    fragments = Fragmenter(protocol, first_item, text, compress)
+    fragments.start()
+    for item in items:
+        fragments.add(item)
+    fragments.finish()
+
+After each step the front-end writes what the protocol has to send. The last frame is empty: whether an item is the last
+isn't known before the next one was asked for, and items aren't held back. Before the first item is there nothing has
+begun, so an iterable without items sends nothing, and one that has an unsuitable first item changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable
+from typing import NamedTuple
+
+from .._rules.messages import encode_item, refuse_mapping
+from ..frames import CloseCode
+from ..protocol import Protocol
+
+__all__ = ["Failure", "Fragmenter", "is_async"]
+
+
+class Failure(NamedTuple):
+    """How to fail a connection: the close code, the reason, and the cause."""
+
+    code: int
+    reason: str
+    cause: Exception
+
+
+def is_async(message: object, *, allowed: bool = True) -> bool:
+    """Return whether the items of a message have to be awaited.
+
+    Parameters:
+        message: what the user wants to send, and that isn't a message in one piece.
+        allowed: whether the front-end can await items.
+
+    Raises:
+        TypeError: ``message`` is a mapping, or no iterable that the front-end can use.
+    """
+    refuse_mapping(message)
+    if allowed and isinstance(message, AsyncIterable):
+        return True
+    if isinstance(message, Iterable):
+        return False
+    raise TypeError(f"data must be str, bytes, {'iterable, or async iterable' if allowed else 'or iterable'}")
+
+
+class Fragmenter:
+    """One message in fragments.
+
+    Parameters:
+        protocol: of the connection.
+        first: the first item.
+        text: True to send bytes as text, False to send a ``str`` as binary; None to go by the type of the first item.
+        compress: whether to compress the message, where permessage-deflate was negotiated; None for the default.
+
+    Raises:
+        TypeError: the first item is neither ``str`` nor bytes.
+    """
+
+    __slots__ = ("_compress", "_is_str", "_payload", "_protocol", "_text")
+
+    def __init__(self, protocol: Protocol, first: object, text: bool | None, compress: bool | None) -> None:
+        self._protocol = protocol
+        self._is_str, self._payload = encode_item(first, None)
+        self._text = self._is_str if text is None else text
+        self._compress = compress
+
+    def start(self) -> None:
+        """Send the first fragment.
+
+        Raises:
+            InvalidState: the connection isn't open.
+            ProtocolError: another fragmented message is under way.
+        """
+        # Where a connection was lost in the middle of another message, that it is lost is the reason to be told.
+        self._protocol._check_sending()
+        send = self._protocol.send_text if self._text else self._protocol.send_binary
+        payload, self._payload = self._payload, b""
+        send(payload, False, compress=self._compress)
+
+    def add(self, item: object) -> None:
+        """Send the next fragment.
+
+        Raises:
+            TypeError: the item is neither ``str`` nor bytes, or not what the first item was.
+            InvalidState: the connection isn't open.
+        """
+        _, payload = encode_item(item, self._is_str)
+        self._protocol.send_continuation(payload, False)
+
+    def finish(self) -> None:
+        """Send the last fragment, which is empty.
+
+        Raises:
+            InvalidState: the connection isn't open.
+        """
+        self._protocol.send_continuation(b"", True)
+
+    def failure(self, exc: BaseException) -> Failure | None:
+        """Return how the connection fails, as sending the message was interrupted; None if it needn't fail.
+
+        A peer that got a part of a message can't make anything of what follows, so it is told by a Close with 1011.
+
+        Parameters:
+            exc: what the iterable, the front-end or the user's cancellation raised.
+        """
+        # The last fragment may wait to be written.
+        if not (self._protocol._life.continuing or self._protocol.writes):
+            return None
+        if not isinstance(exc, Exception):
+            exc = ConnectionAbortedError("sending a fragmented message was cancelled")
+        return Failure(CloseCode.INTERNAL_ERROR, "error in fragmented message", exc)
