@@ -97,6 +97,6 @@ def basic_auth_protocol_factory(
     return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -433,6 +433,6 @@ def unix_connect(
     return connect(uri=uri, unix=True, path=path, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -67,6 +67,6 @@ class RedirectHandshake(InvalidHandshake):
         return f"redirect to {printable(self.uri)}"
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -89,6 +89,6 @@ def check_response(headers: Headers, key: str) -> None:
         raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -88,6 +88,6 @@ async def _line(stream: asyncio.StreamReader, parser: RequestParser | ResponsePa
     return line
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -446,6 +446,6 @@ def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"legacy_recv": True} if arguments.pop("legacy_recv", False) else {}
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

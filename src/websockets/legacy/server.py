@@ -254,6 +254,6 @@ def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None 
     return serve(ws_handler, path=path, unix=True, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)
