@@ -276,7 +276,7 @@ def make_certificate(folder: Path) -> tuple[str, str]:
 
 
 def sort_out_tls(options: argparse.Namespace) -> None:
-    """Correct the values of ``--tls``: argparse adds the place after them, so the last of an odd number is the place."""
+    """Take the place from the values of ``--tls``: argparse adds it to them, which makes their number odd."""
     if options.tls and len(options.tls) % 2 and options.place is None:
         *options.tls, text = options.tls
         try:

@@ -105,7 +105,7 @@ async def on_connection(target: Target, display: Display, work: Work) -> int:
 
 
 async def _until(deadline: float | None, work: Awaitable[None]) -> bool:
-    """Await the work until it is done, the connection is closed, or Ctrl-C; return False if the deadline passes first."""
+    """Await the work until it is done, the connection closes, or Ctrl-C; return False if the deadline passes first."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:

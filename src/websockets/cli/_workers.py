@@ -230,9 +230,9 @@ class Crew:
                 self.announce(news)
 
     def _lose(self, worker: Worker) -> None:
-        """A worker has ended."""
+        """Handle the end of a worker."""
         self.workers.remove(worker)
-        # A signal to all may have reached it first.
+        # A signal to the whole group may have reached it first.
         if not self.asked:
             self._fail(f"A worker ended with status {worker.process.exitcode}.")
         worker.process.join()

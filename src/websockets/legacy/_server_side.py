@@ -1,7 +1,7 @@
-"""The server's end of a connection in the legacy API, on the server's connection of today.
+"""The server's end of a connection in the legacy API, on top of the asyncio API.
 
-May know: how a handler and the hooks of an opening handshake were called before 14.0, and what stands for each today.
-Must not know: what a good request is or what a refusal says, which is for the protocol; who accepted the connection.
+May know: the handler and the hooks of an opening handshake before 14.0, and what replaces each of them.
+Must not know: the rules for a request and the text of a refusal, which belong to the protocol; the accepting server.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 HTTPResponse = tuple[StatusLike, HeadersLike, bytes]
-"""What ``process_request`` returns to answer instead of opening the connection: status, headers, body."""
+"""Status, headers and body, which ``process_request`` returns in order to refuse the connection."""
 
 HeadersLikeOrCallable = HeadersLike | Callable[[str, Headers], HeadersLike]
-"""Headers to add to a response, or ``f(path, request_headers)`` that makes them."""
+"""Headers to add to a response, or ``f(path, request_headers)`` that returns them."""
 
 Handler = (
     Callable[["WebSocketServerProtocol"], Awaitable[Any]] | Callable[["WebSocketServerProtocol", str], Awaitable[Any]]
@@ -50,14 +50,14 @@ Handler = (
 ProcessRequest = Callable[[str, Headers], Awaitable[HTTPResponse | None]]
 SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Subprotocol | None]
 
-# Bytes that a client may send before it gets its answer; reading pauses when there are more.
+# Maximum number of bytes that a client may send before it gets its response; then reading pauses.
 EARLY_LIMIT = 2**16
 
 _NO_OPTIONS = ServerOptions()
 
 
 class _Negotiation(ServerProtocol):
-    """The protocol, which leaves to the connection what programs override there."""
+    """A protocol that calls the methods of the connection which programs may override."""
 
     connection: Callable[[], WebSocketServerProtocol | None]
 
@@ -88,10 +88,10 @@ class _Negotiation(ServerProtocol):
 
 
 class _ServerOfToday(NamedTuple):
-    """A server of today that makes connections of old, as they see it."""
+    """A server of the asyncio API that creates legacy connections, with the interface that they expect."""
 
     server: Server
-    protocol: ServerProtocol  # the one that it made; its options are what counts
+    protocol: ServerProtocol  # created by the server, with its options
 
     def register(self, connection: WebSocketServerProtocol) -> None:
         self.server._connected(connection)
@@ -104,19 +104,20 @@ class _ServerOfToday(NamedTuple):
 
 
 class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
-    """The server's end of a connection of the legacy API; today :class:`~websockets.asyncio.server.ServerConnection`.
+    """Server connection of the legacy API; replaced by :class:`~websockets.asyncio.server.ServerConnection`.
 
-    It may be given to ``serve`` as ``create_protocol``, that of today included, as it is or derived from.
+    This class, or one derived from it, may be the ``create_protocol`` of ``serve``, here and in the legacy API.
 
     Parameters:
         ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
             connection and the path of the request.
-        ws_server: what keeps account of connections; it has ``register``, ``unregister`` and ``is_serving``.
+        ws_server: registry of connections, with the methods ``register``, ``unregister`` and ``is_serving``.
         logger: where to log; ``websockets.server`` by default.
-        origins: acceptable origins; None among them for no ``Origin`` header, and "" for the same, deprecated.
+        origins: acceptable origins; None in the list accepts requests without ``Origin``, and so does "", which is
+            deprecated.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
-        extra_headers: headers to add to the response, or a function that makes them.
+        extra_headers: headers to add to the response, or a function that returns them.
         server_header: value of the ``Server`` header; None to leave it out.
         process_request: see :meth:`process_request`.
         select_subprotocol: see :meth:`select_subprotocol`.
@@ -147,7 +148,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         open_timeout: float | None = 10,
         **kwargs: Any,
     ) -> None:
-        # Before anything that may be overridden is called: programs look at these there.
+        # Set these before calling methods that programs may override, because the overrides may read them.
         self.ws_handler: Callable[..., Awaitable[Any]] = ws_handler
         self.ws_server = ws_server
         self.origins = accepted_origins(origins)
@@ -162,12 +163,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             logger, kwargs["max_size"] = self._adopt(ws_handler, ws_server)
         self._takes_path = shows_path(self.ws_handler)
         if self._takes_path and not isinstance(ws_server, Server):
-            # Others warn once, for all of their connections.
+            # Functions such as serve() warn only once for all connections.
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         super().__init__(logger=logger, **kwargs)
 
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
-        """Called by a server of today, as a ``create_connection``: take over its options."""
+        """Take over the options of a server of the asyncio API, which calls this connection's class."""
         options = self._options = server._options
         self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
         self.ws_server = _ServerOfToday(server, protocol)
@@ -188,15 +189,15 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     # ---------------------------------------------------------------------------------------------- from first to last
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Not that of today: what accepted the connection need not be a Server.
+        """Begin the connection; the event loop calls this method."""
+        # Don't call super(): the asyncio API expects a Server, but another object may have accepted the connection.
         Connection.connection_made(self, transport)
         self._session.start_opening(self.open_timeout, self.loop.time())
         self._schedule()
         self.ws_server.register(self)
 
     def _take_request(self, request: Request) -> None:
-        # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
+        # Reading continues, because programs expect to learn that a client leaves while they handle its request.
         if not isinstance(self.ws_server, _ServerOfToday):
             request.headers = headers_received(request.headers)
         self._session.request = request
@@ -209,8 +210,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _half_close(self) -> None:
         if self._asking or self.protocol.state is State.CONNECTING:
-            # Nothing was opened, so nothing is left to wait for. Frameworks write answers of their own, at any time: a
-            # transport that is closing ignores them, and one that is half-closed raises.
+            # The connection was never open, so there is no need to wait. Frameworks may write their own responses at
+            # any time: a closing transport ignores them, but a half-closed one would raise.
             self.transport.close()
         else:
             super()._half_close()
@@ -225,12 +226,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     @property
     def handler_task(self) -> asyncio.Task[None] | None:
-        """The task that runs the handler; None before there is a request."""
+        """Task that runs the handler; None before there is a request."""
         return self._task
 
     async def handler(self) -> None:
         """Do the opening handshake, run the handler, and close the connection. May be overridden."""
-        # Until the request is answered, this ends with the TCP connection, whatever it waits for.
+        # Until the request is answered, the end of the TCP connection cancels this task.
         self._asking = True
         try:
             path = await self.handshake(
@@ -274,7 +275,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             The path of the request, with its query.
 
         Raises:
-            InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` says what to answer.
+            InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` has the response to send.
         """
         self._check_server()
         path, request_headers = await self.read_http_request()
@@ -304,7 +305,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             raise AbortHandshake(HTTPStatus.SERVICE_UNAVAILABLE, {}, SHUTTING_DOWN.encode())
 
     async def _ask_today(self, request: Request | None) -> None:
-        """Ask the ``process_request`` of a server of today."""
+        """Call the ``process_request`` of a server of the asyncio API."""
         response = await self._ask("process_request", self._options.process_request, request)
         self._asking = True
         if response is not None:
@@ -326,9 +327,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
 
     async def _refuse(self, exc: Exception) -> None:
-        """Answer what kept the connection from opening."""
+        """Send the response for an exception that prevents the connection from opening."""
         if self.protocol.state is State.OPEN:
-            # A class went on with the handshake after it was over: it is too late for an answer.
+            # A derived class raised after the response was sent, so it is too late for another response.
             self.logger.error("opening handshake failed", exc_info=exc)
             await self.close(CloseCode.INTERNAL_ERROR)
             return
@@ -341,10 +342,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         await self._respond(response)
 
     async def read_http_request(self) -> tuple[str, Headers]:
-        """What the client asks for. May be overridden.
+        """Return the target and the headers of the request. May be overridden.
 
         Returns:
-            The target of the request, with its query, and its headers.
+            The target, with its query, and the headers.
         """
         request = self._session.request
         assert request is not None
@@ -353,12 +354,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         return self.path, request.headers
 
     def write_http_response(self, status: StatusLike, headers: Headers, body: bytes | None = None) -> None:
-        """Answer the request: 101 opens the connection, anything else ends it. May be overridden.
+        """Send the response: status 101 opens the connection, any other status ends it. May be overridden.
 
         Parameters:
             status: HTTP status.
             headers: headers of the response.
-            body: body of the response.
+            body: body of the response; None (the default) for none.
         """
         status = HTTPStatus(status)
         self.response_headers = headers
@@ -369,14 +370,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     # ------------------------------------------------------------------------------------------------------------ hooks
 
     async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
-        """Called with every request. May be overridden.
+        """Accept or refuse a request; called for every request. May be overridden.
 
         Parameters:
             path: target of the request, with its query.
             request_headers: headers of the request.
 
         Returns:
-            None to go on; or status, headers and body of the response to send instead of opening the connection.
+            None to continue; or status, headers and body of the response to send instead of opening the connection.
         """
         if self._process_request is None:
             return None
@@ -392,14 +393,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
         Parameters:
             headers: headers of the request.
-            origins: acceptable origins; None for any.
+            origins: acceptable origins; None (the default) for any.
 
         Returns:
             The origin, None if there is none.
 
         Raises:
-            InvalidOrigin: it isn't acceptable.
-            InvalidHeader: there are several.
+            InvalidOrigin: the origin isn't acceptable.
+            InvalidHeader: there are several origins.
         """
         return ServerProtocol(origins=origins).process_origin(headers)
 
@@ -447,14 +448,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     def select_subprotocol(
         self, client_subprotocols: Sequence[Subprotocol], server_subprotocols: Sequence[Subprotocol]
     ) -> Subprotocol | None:
-        """Pick a subprotocol that both have; by default, the one that both like best. May be overridden.
+        """Choose a subprotocol that both sides support; by default, by the preferences of both. May be overridden.
 
         Parameters:
-            client_subprotocols: what the client offers.
-            server_subprotocols: what the server has.
+            client_subprotocols: subprotocols that the client offers.
+            server_subprotocols: subprotocols that the server supports.
 
         Returns:
-            The subprotocol; None to go on without one.
+            The subprotocol; None to continue without one.
         """
         if self._select_subprotocol is not None:
             return self._select_subprotocol(client_subprotocols, server_subprotocols)
@@ -465,7 +466,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
 
 def accepted_origins(origins: Sequence[Origin | None] | None) -> Sequence[Origin | None] | None:
-    """Return ``origins`` with None for "", which once meant no ``Origin`` header."""
+    """Return ``origins`` with None in place of "", which earlier meant no ``Origin`` header."""
     if origins is None or "" not in origins:
         return origins
     warnings.warn("use None instead of '' in origins", DeprecationWarning, stacklevel=3)
@@ -473,7 +474,7 @@ def accepted_origins(origins: Sequence[Origin | None] | None) -> Sequence[Origin
 
 
 def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str, request_headers: Headers) -> None:
-    """Add the headers that a program wants in a response; what can be there only once, instead of ours."""
+    """Add the program's headers to a response; a header that may occur only once replaces ours."""
     if callable(extra):
         extra = extra(path, request_headers)
     if extra is None:
@@ -486,7 +487,7 @@ def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str
 
 
 def aborted(exc: AbortHandshake, protocol: ServerProtocol) -> Response:
-    """The response that a program wants, with what is lacking in it."""
+    """Return the response that a program asks for, with missing headers added."""
     response = protocol.reject(exc.status, "")
     headers = Headers(exc.headers)
     usual = dict(response.headers.raw_items())
