@@ -56,7 +56,7 @@ def free_port(host: str | None, port: int) -> Iterator[int]:
 # ------------------------------------------------------------------------------------------------------------- a worker
 
 
-def work_below(work: Callable[[Connection], None], pipe: Connection) -> None:
+def worker_main(work: Callable[[Connection], None], pipe: Connection) -> None:
     """Run a worker until SIGTERM or the end of the parent.
 
     Parameters:
@@ -64,10 +64,10 @@ def work_below(work: Callable[[Connection], None], pipe: Connection) -> None:
         pipe: connection to the parent, for reports.
     """
     # The parent blocked these signals before it started this process.
-    held_back = {getattr(signal, name) for name in ENDING}
-    for number in held_back - {signal.SIGTERM}:
+    ending = {getattr(signal, name) for name in ENDING}
+    for number in ending - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
     above = multiprocessing.parent_process()
     assert above is not None
     go_on_without_parent()
@@ -181,8 +181,8 @@ class Crew:
 
     def _start(self, context: SpawnContext) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work_below, args=(self.work, theirs))
-        with held_back():
+        process = context.Process(target=worker_main, args=(self.work, theirs))
+        with signals_blocked():
             process.start()
         theirs.close()  # only the worker holds this end now, so the pipe closes when the worker ends
         self.workers.append(Worker(process, ours))
@@ -277,7 +277,7 @@ def waking(sock: socket.socket) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """During a ``with`` block, block the signals that end the command; processes started in it inherit this.
 
     So a signal can't interrupt a worker before it has set which ones it ignores, nor the parent while it starts one.

@@ -76,7 +76,7 @@ class _Negotiation(ServerProtocol):
         return self._hooks.process_extensions(headers, self.available_extensions)
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        if (select := self._hooks._select_of_today()) is not None:
+        if (select := self._hooks._server_select()) is not None:
             self._select = select
             return super().process_subprotocol(headers)
         return self._hooks.process_subprotocol(headers, self.available_subprotocols)
@@ -87,7 +87,7 @@ class _Negotiation(ServerProtocol):
             self._hooks._wait_with_reading()
 
 
-class _ServerOfToday(NamedTuple):
+class _AsyncioServer(NamedTuple):
     """A server of the asyncio API that creates legacy connections, with the interface that they expect."""
 
     server: Server
@@ -106,7 +106,7 @@ class _ServerOfToday(NamedTuple):
 class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     """Server connection of the legacy API; replaced by :class:`~websockets.asyncio.server.ServerConnection`.
 
-    This class, or one derived from it, may be the ``create_protocol`` of ``serve``, here and in the legacy API.
+    This class, or one derived from it, may be the ``create_protocol`` of ``serve``, here and in the asyncio API.
 
     Parameters:
         ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
@@ -168,10 +168,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         super().__init__(logger=logger, **kwargs)
 
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
-        """Take over the options of a server of the asyncio API, which calls this connection's class."""
+        """Take over the options of a server of the asyncio API, which creates this connection."""
         options = self._options = server._options
         self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
-        self.ws_server = _ServerOfToday(server, protocol)
+        self.ws_server = _AsyncioServer(server, protocol)
         self.origins = cast("Sequence[Origin | None] | None", protocol.origins)
         self.available_extensions = protocol.available_extensions
         self.available_subprotocols = protocol.available_subprotocols
@@ -183,8 +183,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         protocol.connection = weakref.ref(self)
         return protocol
 
-    def _select_of_today(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
-        return self.ws_server.protocol._select if isinstance(self.ws_server, _ServerOfToday) else None
+    def _server_select(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
+        return self.ws_server.protocol._select if isinstance(self.ws_server, _AsyncioServer) else None
 
     # ---------------------------------------------------------------------------------------------- from first to last
 
@@ -198,7 +198,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _take_request(self, request: Request) -> None:
         # Reading continues, because programs expect to learn that a client leaves while they handle its request.
-        if not isinstance(self.ws_server, _ServerOfToday):
+        if not isinstance(self.ws_server, _AsyncioServer):
             request.headers = headers_received(request.headers)
         self._session.request = request
         self._task = self.loop.create_task(self.handler())
@@ -221,7 +221,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     @property
     def _counted_by(self) -> Server | None:
-        server = self.ws_server.server if isinstance(self.ws_server, _ServerOfToday) else self.ws_server
+        server = self.ws_server.server if isinstance(self.ws_server, _AsyncioServer) else self.ws_server
         return server if isinstance(server, Server) else None
 
     @property
@@ -286,7 +286,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
         if early is not None:
             raise AbortHandshake(*early)
-        await self._ask_today(self._session.request)
+        await self._call_process_request(self._session.request)
         protocol = cast(_Negotiation, self.protocol)
         protocol.origins = origins
         protocol.available_extensions = available_extensions
@@ -304,7 +304,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if not self.ws_server.is_serving():
             raise AbortHandshake(HTTPStatus.SERVICE_UNAVAILABLE, {}, SHUTTING_DOWN.encode())
 
-    async def _ask_today(self, request: Request | None) -> None:
+    async def _call_process_request(self, request: Request | None) -> None:
         """Call the ``process_request`` of a server of the asyncio API."""
         response = await self._ask("process_request", self._options.process_request, request)
         self._asking = True
@@ -363,7 +363,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         """
         status = HTTPStatus(status)
         self.response_headers = headers
-        if not isinstance(self.ws_server, _ServerOfToday):
+        if not isinstance(self.ws_server, _AsyncioServer):
             headers = headers_to_send(headers)
         self._answer(Response(status.value, status.phrase, headers, body or b""))
 

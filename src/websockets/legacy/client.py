@@ -35,7 +35,7 @@ from .protocol import (
     closing_time,
     headers_received,
     headers_to_send,
-    recv_of_old,
+    legacy_options,
 )
 
 __all__ = ["WebSocketClientProtocol", "connect", "unix_connect"]
@@ -107,7 +107,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         **kwargs: Any,
     ) -> None:
         self._uri = NOWHERE
-        self._by_today = protocol is not None
+        self._asyncio_api = protocol is not None
         if protocol is not None:
             logger, self._uri, origin = protocol.logger, protocol.uri, protocol.origin
             extensions, subprotocols = protocol.available_extensions, protocol.available_subprotocols
@@ -126,13 +126,13 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
 
     def _new_parser(self) -> ResponseParser:
         # The exceptions of the legacy API have no body; waiting for one would only delay them.
-        return super()._new_parser() if self._by_today else ResponseHeadParser()
+        return super()._new_parser() if self._asyncio_api else ResponseHeadParser()
 
     async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
-        if self._by_today:
+        if self._asyncio_api:
             self.user_agent_header = user_agent_header
         # A derived class may use other headers than it was given, and a redirect may have removed some.
-        replaced = self._by_today or self.extra_headers is self._given_headers
+        replaced = self._asyncio_api or self.extra_headers is self._given_headers
         if replaced and additional_headers is not None:
             self.extra_headers = additional_headers
         try:
@@ -145,7 +145,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             )
         except (InvalidStatusCode, RedirectHandshake) as exc:
             # A program that uses the connect() of the asyncio API expects the exceptions of that API.
-            raise (self.protocol.handshake_exc if self._by_today else None) or exc from None
+            raise (self.protocol.handshake_exc if self._asyncio_api else None) or exc from None
 
     async def handshake(
         self,
@@ -179,7 +179,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         self.write_http_request(request.path, request.headers)
         await self.read_http_response()
         if protocol.handshake_exc is not None:
-            raise _of_old(protocol.handshake_exc)
+            raise _legacy_exception(protocol.handshake_exc)
         self.connection_open()
 
     def write_http_request(self, path: str, headers: Headers) -> None:
@@ -191,7 +191,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         """
         self.path = path
         self.request_headers = headers
-        self._ask(Request(path, headers if self._by_today else headers_to_send(headers)))
+        self._ask(Request(path, headers if self._asyncio_api else headers_to_send(headers)))
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
@@ -207,7 +207,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
         headers = response.headers
-        self.response_headers = headers if self._by_today else headers_received(headers)
+        self.response_headers = headers if self._asyncio_api else headers_received(headers)
         return response.status_code, self.response_headers
 
     # ------------------------------------------------------------------------------------------------------------ hooks
@@ -250,7 +250,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         return ClientProtocol(NOWHERE, subprotocols=available_subprotocols).process_subprotocol(headers)
 
 
-def _of_old(exc: Exception) -> Exception:
+def _legacy_exception(exc: Exception) -> Exception:
     """Return the exception of the legacy API for an exception of the asyncio API."""
     if not isinstance(exc, InvalidStatus):
         return exc
@@ -324,7 +324,7 @@ class Connect(_connect):
     ) -> None:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
-        legacy_recv = recv_of_old(kwargs)
+        legacy_recv = legacy_options(kwargs)
         given = dict(locals())
         check_client("connect", given, LEGACY_CONNECT)
         # The legacy API doesn't use the proxy of the system.

@@ -440,7 +440,7 @@ def chosen_class(create_protocol: Callable[..., T] | None, arguments: dict[str, 
     return klass if create_protocol is None else create_protocol
 
 
-def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
+def legacy_options(arguments: dict[str, Any]) -> dict[str, Any]:
     """Remove the legacy options of connections from ``arguments`` and return them; drop those without effect."""
     if arguments.pop("loop", None) is not None:
         warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)

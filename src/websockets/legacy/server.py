@@ -33,7 +33,7 @@ from ._server_side import (
 )
 from ._server_side import HTTPResponse as HTTPResponse
 from .exceptions import AbortHandshake as AbortHandshake
-from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
+from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, legacy_options
 
 __all__ = ["WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"]
 
@@ -199,7 +199,7 @@ class Serve:
     ) -> None:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
-        legacy_recv = recv_of_old(kwargs)
+        legacy_recv = legacy_options(kwargs)
         given = dict(locals())
         secure = kwargs.get("ssl") is not None
         check_all(given, LEGACY_SERVE)
