@@ -12,6 +12,7 @@ error quotes a part of the URI: in a malformed URI, any part may be the password
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import string
@@ -180,8 +181,9 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
     return username, password
 
 
+@functools.lru_cache(maxsize=64)
 def _parse_host_port(host_port: str) -> tuple[str, int]:
-    """Return host and port; the port is 0 if there is none."""
+    """Return host and port; the port is 0 if there is none. Programs often use the same few hosts, hence the cache."""
     match = split_host_port(host_port)
     if match is None:
         raise ValueError("host or port is malformed")

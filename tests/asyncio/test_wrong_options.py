@@ -141,10 +141,10 @@ def test_a_debugger_changes_nothing() -> None:
     log: Any = Looking(logging.getLogger("x"), {})
     factory = ClientPerMessageDeflateFactory()
     made = client.connect("ws://localhost", extensions=iter([factory]), logger=log)  # type: ignore[arg-type]
-    assert made._make_protocol(made.ws_uri).available_extensions == [factory]
+    assert made._connector_state.options.protocol(made.ws_uri).available_extensions == [factory]
     factories: Any = iter([factory])
     old = legacy_client.connect("ws://localhost", extensions=factories, logger=log)
-    assert old._make_protocol(old.ws_uri).available_extensions == [factory]
+    assert old._connector_state.options.protocol(old.ws_uri).available_extensions == [factory]
     serving = server.serve(echo, "localhost", 0, origins=iter(["https://x"]), logger=log)  # type: ignore[arg-type]
     assert serving._options.protocol().origins == ["https://x"]
 

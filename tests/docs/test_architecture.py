@@ -57,8 +57,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio asyncio._auth asyncio._internals asyncio._serving",
     ),
     "session": (
+        "_session.client_session _session.connector",
+        "_session.redirects _session.tunnel",
         "_session.options",
-        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.routing "
+        "_session _session.basic_auth _session.prepared _session.properties _session.reconnection _session.routing "
         "_session.session _session.tls",
     ),
     "protocol": (
@@ -109,7 +111,7 @@ WAITING = {
 
 # ...with these exceptions, each for one reason.
 ALLOWED = {
-    ("_session.opening", "datetime"): "names the time zone of a date in Retry-After",
+    ("_session.reconnection", "datetime"): "names the time zone of a date in Retry-After",
     ("_session.tls", "ssl"): "encrypts between buffers in memory, which never wait",
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",

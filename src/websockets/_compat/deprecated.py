@@ -41,15 +41,16 @@ _DEFLATE: Final = "extensions.permessage_deflate"
 # Names that don't warn, in the same form.
 QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "asyncio.client": {
+        "_session.redirects": "MAX_REDIRECTS",
         "datastructures": "Headers",
-        "exceptions": "InvalidProxyMessage InvalidProxyStatus InvalidStatus ProxyError",
+        "exceptions": "InvalidProxyMessage InvalidProxyStatus InvalidStatus ProxyError SecurityError",
         _DEFLATE: "enable_client_permessage_deflate",
         "headers": "validate_subprotocols",
         "http11": "Response",
         "protocol": "CONNECTING=State.CONNECTING Event",
         "proxy": "Proxy get_proxy parse_proxy prepare_connect_request=build_connect_request",
         "typing": "PathLike",
-        "uri": "parse_uri",
+        "uri": "WebSocketURI parse_uri",
     },
     "asyncio.connection": {
         "asyncio.server": "broadcast",
