@@ -63,7 +63,7 @@ replace_special = re.compile(r'(["\\])').sub
 # RFC 6455 section 9.1:
 #   extension       = extension-token *( ";" extension-param )
 #   extension-param = token [ "=" (token | quoted-string) ]
-# The name and the value may be missing here. The code then reports what was expected in their place.
+# The name and the value may be missing here, so that the error can name the missing part.
 PARAMETER_VALUE = rf"(?:(?P<value>{TOKEN})|{QUOTED_STRING})?+"
 match_parameter = re.compile(
     rf"{OWS};{OWS}(?P<name>{TCHAR}*+){OWS}(?P<equals>={OWS}{PARAMETER_VALUE})?+",

@@ -179,7 +179,7 @@ class Face:
 
     @property
     def ping_timeout(self) -> float | None:
-        """Seconds to wait for data from the peer after a keepalive ping, None for no limit. It may change at any time.
+        """Seconds to wait for a pong or other data after a keepalive ping, None for no limit. It may change any time.
 
         Raises:
             TypeError: the new value isn't a number or None.

@@ -225,7 +225,7 @@ class JsonLines:
     ``failed``, ``ping`` or ``bench``.
 
     Parameters:
-        style: returns the time.
+        style: gives the time; nothing else of it is used.
         out: writes a line to standard output.
         err: not used.
     """

@@ -66,11 +66,13 @@ def check_threshold(threshold: int | None) -> None:
         raise ValueError(f"threshold must not be negative, not {threshold}")
 
 
-# The end of each flush: the length of an empty block without compression. The sender removes it from a message.
+# The end of each flush: the two length fields of an empty block without compression. The sender removes it from the end
+# of a message.
 TAIL = b"\x00\x00\xff\xff"
-# Empty blocks that show whether a message ended between two blocks, see above. zlib accepts most of them in the header
-# of a block with dynamic codes; no header that zlib writes needed more than 23. Of messages cut at random, one in
-# 100,000 accepts some of them as its end and the rest as empty blocks. Only that message is then wrong.
+# Empty blocks that show whether a message ended between two blocks, see above. If the message is cut in the header of
+# a block with dynamic codes, zlib needs the most of them to find the error: up to 23 for headers that zlib writes. Of
+# messages cut at random, one in 100,000 isn't noticed, because some of these bytes complete its block, and the rest
+# are empty blocks. That message is then wrong, but none after it.
 PROBE = b"\x00\x00\x00\xff\xff" * 32
 MESSAGE_END = TAIL + PROBE
 

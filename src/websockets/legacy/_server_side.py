@@ -186,7 +186,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     def _server_select(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
         return self.ws_server.protocol._select if isinstance(self.ws_server, _AsyncioServer) else None
 
-    # ---------------------------------------------------------------------------------------------- from first to last
+    # ------------------------------------------------------------------------------------------------------------- life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the connection; the event loop calls this method."""

@@ -370,7 +370,7 @@ class Connect(_connect):
     """The connection, after connecting."""
 
     async def connect(self) -> WebSocketClientProtocol:
-        """Connect, following redirects; see the class for what it raises."""
+        """Connect, and follow redirects; the class documents the exceptions."""
         # A derived class may change the attribute at any time before this call.
         self._connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
         connection = await super().connect()
