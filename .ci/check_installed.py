@@ -1,9 +1,9 @@
-"""Check that the package that is installed works, with the twin of the accelerator that it should have.
+"""Check that the installed package works, with the expected twin of the accelerator.
 
     python check_installed.py [native|python]
 
-Charter: knows the public asyncio API and the choice of the twin; takes the package from wherever Python finds it, which
-must not be a source tree.
+Charter: knows the public asyncio API and the choice of the twin; imports the package from the path of Python, which
+must not contain a source tree.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from websockets.asyncio.server import ServerConnection, serve
 
 
 async def echo(connection: ServerConnection) -> None:
-    """A handler."""
+    """Send each message back; a handler."""
     async for message in connection:
         await connection.send(message)
 
 
 async def exchange() -> None:
-    """A message of each kind goes to a server and back, and the connection is closed in order."""
+    """Send a message of each kind to a server and back, and close the connection in good order."""
     async with serve(echo, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with connect(f"ws://127.0.0.1:{port}/", proxy=None) as connection:
@@ -36,7 +36,7 @@ async def exchange() -> None:
 
 
 def main() -> None:
-    """Check what is installed; exit with status 1 if something is wrong."""
+    """Check the installed package; exit with status 1 if something is wrong."""
     expected = sys.argv[1] if len(sys.argv) > 1 else "native"
     folder = Path(websockets.__file__).parent
     if folder.parent.name == "src":

@@ -1,8 +1,8 @@
-"""Check that a source distribution is the source tree: everything under version control, and nothing else.
+"""Check that a source distribution contains everything under version control, and nothing else.
 
     python check_sdist.py ARCHIVE FOLDER
 
-Charter: compares ARCHIVE with FOLDER, a copy of what is under version control; unpacks nothing.
+Charter: compares ARCHIVE with FOLDER, a copy of the files under version control; unpacks nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 import tarfile
 from pathlib import Path
 
-# What is made on the way.
+# Files that building the distribution adds.
 MADE = re.compile(r"PKG-INFO|setup\.cfg|src/[^/]+\.egg-info(?:/.*)?")
 
 
 def problems(archive: tarfile.TarFile, folder: Path) -> list[str]:
-    """Return what is wrong with a source distribution."""
+    """Return the mistakes in a source distribution."""
     files = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
     packed = {name for name in files if not MADE.fullmatch(name)}
     tree = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

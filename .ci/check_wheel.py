@@ -1,9 +1,8 @@
-"""Check that a wheel holds what it must, and nothing else.
+"""Check that a wheel contains all necessary files, and nothing else.
 
     python check_wheel.py WHEEL [SOURCE]
 
-Charter: compares the wheel with the source tree SOURCE, by default the one that this file is in; installs and imports
-nothing.
+Charter: compares the wheel with the source tree SOURCE, by default the one of this file; installs and imports nothing.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from pathlib import Path
 
 COMMAND = "websockets = websockets.cli:main"
 
-# It is optional for those who install: without a compiler, building succeeds all the same.
+# The compiled twin is optional: without a compiler, building succeeds, too.
 TWIN = re.compile(r"websockets/_codec/_native\.[^/]*(?:so|pyd)")
 
-# What Python runs, and what type checkers read.
+# Files for Python, and files for type checkers.
 WANTED = ("*.py", "*.pyi", "py.typed")
 
 
 def belonging(source: Path) -> set[str]:
-    """The files of the package that a wheel must have, as they are named in it."""
+    """Return the names of the files that a wheel must contain."""
     package = source / "src" / "websockets"
     return {path.relative_to(package.parent).as_posix() for pattern in WANTED for path in package.rglob(pattern)}
 
 
 def problems(wheel: zipfile.ZipFile, source: Path) -> list[str]:
-    """Return what is wrong with a wheel."""
+    """Return the mistakes in a wheel."""
     names = set(wheel.namelist())
     wanted = belonging(source)
     found: dict[str, Iterable[str]] = {
@@ -49,7 +48,7 @@ def problems(wheel: zipfile.ZipFile, source: Path) -> list[str]:
 
 
 def metadata_problems(metadata: Message, tags: Message) -> dict[str, Iterable[str]]:
-    """What is wrong with what a wheel says of itself."""
+    """Return the mistakes in the metadata of a wheel."""
     classifiers = metadata.get_all("Classifier", [])
     urls = [metadata["Home-page"] or "", *metadata.get_all("Project-URL", [])]
     return {

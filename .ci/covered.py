@@ -1,12 +1,12 @@
-"""Measure how much of the library its tests pass through, and fail if it isn't enough.
+"""Measure the coverage of the tests, and fail if it is too low.
 
     python .ci/covered.py FOLDER [readable] [compiled]
 
 ``readable`` runs the whole suite with the readable twin, most of it under coverage.py, also in the processes that tests
-start; and a part of it with the compiled twin, which calls some methods that the other doesn't. Each line and each
-branch of the package must have been passed through. ``compiled`` runs what concerns the compiled twin, built for gcov
-in FOLDER: 95 % of all its lines, and 90 % of those of each file. What is missing there is for what can't be brought
-about, such as an interpreter without the module ``asyncio``. Without a word, both.
+start. It also runs a part of the suite with the compiled twin, which calls some methods that the readable one doesn't.
+All lines and branches of the package must be covered. ``compiled`` runs the tests of the compiled twin, built for gcov
+in FOLDER: they must cover 95 % of all its lines, and 90 % of the lines of each file. The rest handles cases that tests
+can't produce, such as an interpreter without the module ``asyncio``. By default, both run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sanitized import ROOT, TESTS, build
 
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
-# What need not pass through everything: it would take a multiple of its time under coverage.py, and adds nothing to it.
+# Tests that run without coverage.py, which would make them several times slower and find no more lines.
 UNMEASURED = [f"tests/{name}" for name in ("docs", "examples", "robustness", "bench_tests", "fuzz", "soak")]
 UNMEASURED += [
-    "tests/asyncio/test_memory.py",  # memory would run out in what measures
+    "tests/asyncio/test_memory.py",  # coverage.py itself would need memory
     "tests/compat/test_rules.py::test_rule_04_a_million_fragments_of_a_byte_arrive",
     "tests/compat/test_rules.py::test_rule_04_fragments_cost_little_more_than_their_bytes",
 ]
@@ -34,15 +34,15 @@ NATIVE_TOO += ["tests/scenarios/test_receiving.py"]
 # In percent.
 BRANCHES, LINES, LINES_OF_FILE = 100, 95, 90
 
-# Without optimizations, which would merge lines.
+# Optimizations would merge lines, so they are off.
 FLAGS = ["--coverage", "-O0", "-g"]
 
 
 def readable(folder: Path) -> int:
-    """The suite, in part under coverage.py; the status for the shell."""
+    """Run the suite, in part under coverage.py; return the status for the shell."""
     environment = {**os.environ, "COVERAGE_FILE": str(folder / "coverage")}
     coverage = ["-m", "coverage"]
-    # Each line is passed with few examples, too.
+    # A few examples are enough to reach every line.
     environment["HYPOTHESIS_PROFILE"] = "brief"
     commands = [
         ("native", [*coverage, "run", *PYTEST, *NATIVE_TOO]),
@@ -59,7 +59,7 @@ def readable(folder: Path) -> int:
 
 
 def compiled(folder: Path) -> int:
-    """The tests of the compiled twin, and what gcov says; the status for the shell."""
+    """Run the tests of the compiled twin, and evaluate gcov's report; return the status for the shell."""
     notes_folder = build(folder / "compiled", FLAGS)
     environment = {**os.environ, "PYTHONPATH": str(folder / "compiled"), "WEBSOCKETS_REQUIRE_NATIVE": "1"}
     environment.pop("WEBSOCKETS_ACCELERATOR", None)

@@ -2,11 +2,11 @@
 
     python .ci/newer_python.py VERSION FOLDER SOURCE TEST...
 
-Packages of a newer Debian are unpacked in FOLDER, from the mirror that apt uses already. Nothing is installed on the
-machine: the interpreter runs in a mount namespace of its own, with FOLDER/root as its root. There the source tree
-SOURCE is built with the compiled twin, and pytest runs the TESTs.
+Packages of a newer Debian are unpacked in FOLDER, from the mirror that apt already uses. Nothing is installed on the
+machine: the interpreter runs in its own mount namespace, with FOLDER/root as its root. There the source tree SOURCE is
+built with the compiled twin, and pytest runs the TESTs.
 
-Where the interpreter cannot be had, one line says why, and the status is 0. A test that fails, or a package that can't
+If the interpreter isn't available, one line says why, and the status is 0. A test that fails, or a package that can't
 be built, is a failure.
 
 Charter: knows apt, dpkg, unshare and pip by their commands, and the extra ``test`` of pyproject.toml.
@@ -22,16 +22,16 @@ import sys
 import tomllib
 from pathlib import Path
 
-# Whatever has the interpreter first: the release to come, and where its packages come from.
+# The suites to search for the interpreter, in this order: the next release, and the source of its packages.
 SUITES = ("testing", "unstable")
 
-# What compiling and testing need in a root that is empty at first; VERSION stands for that of Python.
+# Packages that compiling and testing need in an empty root; VERSION stands for the version of Python.
 PACKAGES = ("pythonVERSION", "pythonVERSION-dev", "pythonVERSION-venv", "gcc", "libc6-dev", "bash", "coreutils")
 
-# Directories that are links since /usr was merged. In an installed system a package makes them that isn't unpacked.
+# Directories that are links since the merge of /usr. On an installed system, a package that isn't unpacked makes them.
 MERGED = ("bin", "sbin", "lib", "lib64")
 
-# An apt that knows nothing of what is installed here, and writes nowhere but in its folder.
+# A configuration with which apt ignores the installed packages, and writes only to its folder.
 APT_CONFIG = """\
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
@@ -45,7 +45,7 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 """
 
-# The profile is that with few examples, which the other versions have already: see tests/conftest.py.
+# The profile with few examples, as the tests with other versions use many: see tests/conftest.py.
 ENVIRONMENT = {
     "PATH": "/venv/bin:/usr/bin",
     "HOME": "/tmp",
@@ -54,7 +54,7 @@ ENVIRONMENT = {
     "HYPOTHESIS_PROFILE": "brief",
 }
 
-# Runs in namespaces of its own. Its arguments: the root, the source tree, and the command.
+# A script that runs in its own namespaces. Its arguments are the root, the source tree, and the command.
 ENTER = """\
 set -e
 root=$1 source=$2
@@ -68,11 +68,11 @@ exec chroot "$root" "$@"
 
 
 class CannotBeHad(Exception):
-    """There is no such interpreter for this machine; the text says why."""
+    """The interpreter isn't available for this machine; the text says why."""
 
 
 def run(*command: str | Path, **environment: str | Path) -> str:
-    """Run a command that getting the interpreter needs, and return what it prints."""
+    """Run a command that is needed to get the interpreter; return its output."""
     surroundings = {**os.environ, **{name: str(value) for name, value in environment.items()}}
     line = shlex.join(map(str, command[:4]))
     try:
@@ -86,7 +86,7 @@ def run(*command: str | Path, **environment: str | Path) -> str:
 
 
 def mirrors() -> list[str]:
-    """The repositories of Debian itself that this machine uses."""
+    """Return the repositories of Debian that this machine uses."""
     lines = run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Identifier: Packages")
     found = [line.split(" ", 2)[2] for line in lines.splitlines() if line.startswith("Debian Debian ")]
     if not found:
@@ -95,7 +95,7 @@ def mirrors() -> list[str]:
 
 
 def download(version: str, folder: Path) -> list[Path]:
-    """Download the interpreter and all that it needs, down to the C library; return the packages."""
+    """Download the interpreter and all packages that it needs, including the C library; return the packages."""
     for name in ("none", "state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
@@ -116,7 +116,7 @@ def download(version: str, folder: Path) -> list[Path]:
 
 
 def unpack(packages: list[Path], root: Path) -> None:
-    """Unpack packages; what they would do when they are installed isn't done."""
+    """Unpack packages, without running their installation scripts."""
     for name in MERGED:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
@@ -126,7 +126,7 @@ def unpack(packages: list[Path], root: Path) -> None:
         fetch = shlex.join(["dpkg-deb", "--fsys-tarfile", str(package)])
         run("bash", "-o", "pipefail", "-c", f"{fetch} | tar -x --no-same-owner --keep-directory-symlink -C {root}")
     (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    # That of ca-certificates would be made when it is installed; pip doesn't begin without it.
+    # The installation of ca-certificates would make this file; pip doesn't start without it.
     authorities = sorted((root / "usr" / "share" / "ca-certificates").rglob("*.crt"))
     bundle = root / "etc" / "ssl" / "certs" / "ca-certificates.crt"
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def unpack(packages: list[Path], root: Path) -> None:
 
 
 def inside(root: Path, source: Path, *command: str) -> list[str]:
-    """The command that runs another one in that root."""
+    """Return the command that runs another command in that root."""
     namespaces = ["--mount", "--pid", "--fork", "--kill-child"]
     if os.getuid():
         namespaces.append("--map-root-user")
@@ -142,7 +142,7 @@ def inside(root: Path, source: Path, *command: str) -> list[str]:
 
 
 def wheels(version: str, source: Path, folder: Path) -> None:
-    """Download with this machine's pip what building and testing need: it knows how to reach the index."""
+    """Download the requirements of building and testing with this machine's pip, which can reach the index."""
     project = tomllib.loads((source / "pyproject.toml").read_text())
     wanted = [*project["build-system"]["requires"], *project["project"]["optional-dependencies"]["test"]]
     options = ["--quiet", "--only-binary=:all:", "--python-version", version, "--dest", str(folder)]
@@ -150,7 +150,7 @@ def wheels(version: str, source: Path, folder: Path) -> None:
 
 
 def main() -> int:
-    """Get the interpreter, build, and run the tests; the status for the shell."""
+    """Get the interpreter, build, and run the tests; return the status for the shell."""
     version, (folder, source), tests = sys.argv[1], (Path(name).resolve() for name in sys.argv[2:4]), sys.argv[4:]
     root = folder / "root"
     python = f"/usr/bin/python{version}"
@@ -171,7 +171,7 @@ def main() -> int:
         "cd /source",
         f"/venv/bin/python -m pytest -q -p no:cacheprovider {shlex.join(tests)}",
     ]
-    # Nothing of the machine's environment, which is that of another interpreter.
+    # Don't pass on the environment of the machine, which belongs to another interpreter.
     clean = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
     command = inside(root, source, *clean, "/usr/bin/bash", "-euo", "pipefail", "-c", "\n".join(steps))
     return subprocess.run(command, check=False).returncode

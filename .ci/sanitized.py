@@ -2,8 +2,8 @@
 
     python .ci/sanitized.py FOLDER [PYTEST_ARGUMENT ...]
 
-A copy of the package is made in FOLDER, which must not exist, and the twin is compiled there by gcc. The tests run with
-the interpreter that runs this; anything that a sanitizer finds ends it.
+A copy of the package is made in FOLDER, which must not exist, and gcc compiles the twin there. The tests run with the
+interpreter of this script; it ends at the first error that a sanitizer finds.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def build(folder: Path, flags: list[str]) -> Path:
     """Copy the package to a folder, and compile its twin there.
 
     Parameters:
-        folder: must not exist.
-        flags: for gcc.
+        folder: the folder to create; it must not exist.
+        flags: flags for gcc.
 
     Returns:
         The folder with the twin.
@@ -73,7 +73,7 @@ def build(folder: Path, flags: list[str]) -> Path:
 
 
 def library(name: str) -> str:
-    """The path of a library that comes with gcc."""
+    """Return the path of a library of gcc."""
     found = subprocess.run(["gcc", f"-print-file-name={name}"], check=True, capture_output=True, text=True)
     return found.stdout.strip()
 
@@ -85,10 +85,10 @@ def main() -> int:
         **os.environ,
         "PYTHONPATH": str(folder),
         "WEBSOCKETS_REQUIRE_NATIVE": "1",
-        # Objects from the interpreter's own pools would hide mistakes with memory.
+        # The interpreter's memory pools would hide errors, so use malloc().
         "PYTHONMALLOC": "malloc",
         "LD_PRELOAD": library("libasan.so"),
-        # The interpreter itself doesn't free everything at its end.
+        # The interpreter itself doesn't free all memory at its end.
         "ASAN_OPTIONS": "detect_leaks=0",
     }
     print(

@@ -1,4 +1,4 @@
-"""Checks a built site: every link within it leads somewhere, and nothing is fetched from elsewhere.
+"""Check a built site: every internal link has a target, and pages load nothing from other sites.
 
 Run it with ``python docs/check_site.py build/site``.
 """
@@ -11,9 +11,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-# What is fetched when a page is shown; a link in <a> is only followed.
+# Elements whose target is loaded with the page, with their attributes; a link in <a> is only followed.
 FETCHED = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
-# A <link> is fetched unless it only tells about other pages.
+# Relations of a <link> that only refer to other pages; the target of any other <link> is loaded.
 NOT_FETCHED = {"canonical", "next", "prev", "search", "index", "author", "copyright", "genindex"}
 
 
@@ -21,8 +21,8 @@ class Document(HTMLParser):
     """A page.
 
     Attributes:
-        anchors: what can follow the ``#`` in a link to it.
-        links: where it leads, and whether that is fetched with it.
+        anchors: names that may follow the ``#`` in a link to it.
+        links: targets of its links, and whether each is loaded with the page.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class Document(HTMLParser):
 
 
 def complaints(site: Path) -> Iterator[str]:
-    """Say which links of a site are broken, and which fetch something from elsewhere."""
+    """Yield a text for each broken link of a site, and for each one that loads from another site."""
     documents = {path.resolve(): Document(path) for path in sorted(site.rglob("*.html"))}
     for path, document in documents.items():
         for link, fetched in document.links:
@@ -60,7 +60,7 @@ def complaints(site: Path) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print complaints; return how the process ends."""
+    """Print complaints; return the status for the shell."""
     (folder,) = arguments
     site = Path(folder)
     pages = len([*site.rglob("*.html")])

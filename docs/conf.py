@@ -1,8 +1,8 @@
-"""How Sphinx builds the documentation from the Markdown pages and the docstrings.
+"""Configuration of Sphinx, which builds the documentation from the Markdown pages and the docstrings.
 
     pip install '.[docs]' && sphinx-build -W --keep-going -n docs build/site
 
-Nothing is fetched, neither by the build nor by the pages that it makes.
+Neither the build nor the finished pages load anything from the network.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 import warnings
 from pathlib import Path
 
-# Compiled classes have no signatures to show; the readable twins of the accelerator have.
+# Compiled classes have no signatures to show, but the readable twins of the accelerator have them.
 os.environ["WEBSOCKETS_ACCELERATOR"] = "python"
-# The pages tell the defaults of the library, not those of who builds them.
+# The pages show the defaults of the library, not those of the machine that builds them.
 os.environ |= {"WEBSOCKETS_USER_AGENT": "Python/3.x websockets", "WEBSOCKETS_SERVER": "Python/3.x websockets"}
-# The legacy API, and what is found where it was once, warn whoever imports them.
+# Importing the legacy API, or a module by its earlier name, warns.
 warnings.filterwarnings("ignore", r"websockets\.\w+.*(deprecated|renamed)", DeprecationWarning)
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -24,7 +24,7 @@ from websockets.legacy.client import Connect  # noqa: E402
 from websockets.legacy.server import Serve  # noqa: E402
 from websockets.version import version as release  # noqa: E402
 
-# Programs know them by these names.
+# Programs use these names.
 Connect.__name__, Serve.__name__ = "connect", "serve"
 
 project = "websockets"
@@ -33,7 +33,7 @@ version = release
 
 extensions = ["myst_parser", "docstrings", "names", "outside", "diagrams", "sphinx_copybutton"]
 
-# Markdown. Anchors are those that other viewers of Markdown make of headings.
+# Markdown. Headings get the same anchors as in other viewers of Markdown.
 myst_heading_anchors = 4
 
 # Docstrings.
@@ -46,7 +46,7 @@ napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
-# The names of other packages, and of the standard library, which is not asked for its list of names.
+# Names of other packages and of the standard library, whose inventory the build doesn't load.
 nitpick_ignore_regex = [
     (
         "py:.*",

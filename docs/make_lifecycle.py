@@ -1,10 +1,10 @@
-"""Draw the life of a connection from the tables that the library runs on.
+"""Draw the life of a connection from the tables that the library uses.
 
-``python docs/make_lifecycle.py`` prints the drawing; with ``--write`` it goes into ``architecture.md`` beside this
-file, between the two marks. ``tests/docs/test_lifecycle_diagram.py`` fails while the page shows something else.
+``python docs/make_lifecycle.py`` prints the drawing; with ``--write`` it is written to ``architecture.md`` in the same
+folder, between the two marks. ``tests/docs/test_lifecycle_diagram.py`` fails if the page differs.
 
 May know: the tables of ``websockets._rules.lifecycle`` and the marks in the page. Must not know: the engine that runs
-them, so that the page shows the tables and nothing but the tables.
+them, so that the page shows only the tables.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Half = TypeVar("Half", Receiving, Sending)
 
 
 def diagram(rows: Mapping[Half, tuple[str | None, ...]], events: Iterable[Enum]) -> Iterator[str]:
-    """One half as a Mermaid state diagram; events that lead the same way share an arrow."""
+    """Yield the lines of a Mermaid state diagram of one half; events with the same effect share an arrow."""
     yield "```mermaid"
     yield "stateDiagram-v2"
     yield f"    [*] --> {next(iter(rows)).name}"
@@ -46,14 +46,14 @@ def diagram(rows: Mapping[Half, tuple[str | None, ...]], events: Iterable[Enum])
 
 
 def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """A Markdown table."""
+    """Yield the lines of a Markdown table."""
     titles = list(titles)
     for row in [titles, ["---"] * len(titles), *rows]:
         yield f"| {' | '.join(row)} |"
 
 
 def reactions() -> Iterator[str]:
-    """What is sent without being asked: a row for each pair of halves that calls for it."""
+    """Yield the table of automatic answers: a row for each pair of halves that needs one."""
     rows = (
         [receiving.name, sending.name, *(_reaction(reaction) for reaction in row)]
         for (receiving, sending), row in REACTIONS.items()
@@ -66,7 +66,7 @@ def _reaction(reaction: Reaction | None) -> str:
 
 
 def projection() -> Iterator[str]:
-    """The public state: the first row that fits."""
+    """Yield the table of the public state, in which the first matching row counts."""
     rows = ([_half(receiving), _half(sending), state.name] for receiving, sending, state in PROJECTION)
     return table(["receiving", "sending", "`State`"], rows)
 
@@ -76,7 +76,7 @@ def _half(half: Receiving | Sending | None) -> str:
 
 
 def life() -> list[str]:
-    """Everything that the tables say."""
+    """Return all diagrams and tables."""
     parts = [
         ["What we may still receive:"],
         diagram(RECEIVING, Receive),

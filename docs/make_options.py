@@ -1,10 +1,10 @@
-"""Make the tables of options from the table by which they are checked.
+"""Make the tables of options from the table that the library uses to check them.
 
-``python docs/make_options.py`` prints them; with ``--write`` they go into ``reference/options.md`` beside this file,
-between the two marks. ``tests/docs/test_options_page.py`` fails while the page shows something else.
+``python docs/make_options.py`` prints them; with ``--write`` they are written to ``reference/options.md``, between the
+two marks. ``tests/docs/test_options_page.py`` fails if the page differs.
 
-May know: the rows of the table, the marks in the page. Must not know: what an option is good for, which the docstrings
-tell.
+May know: the rows of the table, the marks in the page. Must not know: the purpose of an option, which its docstring
+explains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from regions import Region
 from websockets._rules import option_table as allowed
 from websockets.http11 import SERVER, USER_AGENT
 
-# How readers know what takes an option.
+# The names under which users know the functions that take an option.
 CALLED = {
     allowed.CONNECT: "`connect`",
     allowed.SERVE: "`serve`",
@@ -38,13 +38,13 @@ CALLED = {
 }
 LOOPS = {*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS}
 
-# Defaults that depend on where the page is made, and values that stand for none.
+# Texts for defaults that depend on the machine, and for values that mean "no value".
 SHOWN = {USER_AGENT: "versions", SERVER: "versions"}
 NONE = {id(allowed.REQUIRED): "required", id(allowed.UNSET): ""}
 
 
 def tables() -> list[str]:
-    """A table of our own options, and one of those that go on to the event loop."""
+    """Return a table of our own options, and one of those that are passed to the event loop."""
     ours = [option for option in allowed.OPTIONS if LOOPS.isdisjoint(option.takers)]
     loops = [option for option in allowed.OPTIONS if not LOOPS.isdisjoint(option.takers)]
     return [

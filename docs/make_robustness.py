@@ -1,10 +1,10 @@
-"""Make the table of scenarios from their descriptions and from the tests that are marked with their numbers.
+"""Make the table of scenarios from their descriptions, and from the tests that are marked with their numbers.
 
-``python docs/make_robustness.py`` prints the table; with ``--write`` it goes into ``robustness.md`` beside this file,
-between the two marks. ``tests/docs/test_robustness_page.py`` fails while the page shows something else.
+``python docs/make_robustness.py`` prints the table; with ``--write`` it is written to ``robustness.md`` in the same
+folder, between the two marks. ``tests/docs/test_robustness_page.py`` fails if the page differs.
 
-May know: the descriptions in ``tests/robustness/scenarios.py``, how a test is marked, the marks in the page. Must not
-know: what the tests do. They are read, not imported.
+May know: the descriptions in ``tests/robustness/scenarios.py``, the marks of tests, the marks in the page. Must not
+know: the contents of the tests. They are read, not imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from regions import Region
 
 TESTS = Path(__file__).parents[1] / "tests"
 
-# Tests that fail until the library is changed.
+# The file of tests that are expected to fail until the library is changed.
 OPEN = "test_open_findings.py"
 
 
@@ -27,9 +27,9 @@ class Test(NamedTuple):
     """A test of scenarios.
 
     Attributes:
-        path: Its file.
-        name: Its name.
-        numbers: The scenarios that it shows.
+        path: file of the test.
+        name: name of the test.
+        numbers: numbers of the scenarios that it covers.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Test(NamedTuple):
 
 
 def sections() -> dict[str, dict[int, Any]]:
-    """The scenarios of each section, by their numbers."""
+    """Return the scenarios of each section, by their numbers."""
     spec = importlib.util.spec_from_file_location("scenarios", TESTS / "robustness" / "scenarios.py")
     assert spec is not None
     assert spec.loader is not None
@@ -49,7 +49,7 @@ def sections() -> dict[str, dict[int, Any]]:
 
 
 def tests() -> Iterator[Test]:
-    """All tests in their order in the files, those of the folder about robustness first."""
+    """Yield all tests in the order of the files, those of the folder about robustness first."""
     for path in sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent.name != "robustness", path)):
         source = path.read_text("utf-8")
         if "scenario(" in source:
@@ -59,7 +59,7 @@ def tests() -> Iterator[Test]:
 
 
 def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, ...]:
-    """The numbers in the marks of a test: ``@scenario(1)`` or ``@pytest.mark.scenario(1, 2)``."""
+    """Return the numbers in the marks of a test: ``@scenario(1)`` or ``@pytest.mark.scenario(1, 2)``."""
     return tuple(
         ast.literal_eval(argument)
         for decorator in function.decorator_list
@@ -69,7 +69,7 @@ def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, 
 
 
 def table() -> list[str]:
-    """A table for each section."""
+    """Return a table for each section."""
     shown = list(tests())
     parts = []
     for title, scenarios in sections().items():

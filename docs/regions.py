@@ -1,6 +1,6 @@
-"""Regions of pages that are made by scripts, each between two marks.
+"""Regions of pages that scripts generate, each between two marks.
 
-May know: what marks look like in a page, and the command line of such a script. Must not know: what is between them.
+May know: the form of the marks, and the command line of such a script. Must not know: the contents of a region.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ class Region(NamedTuple):
     """A part of a page.
 
     Attributes:
-        page: the page, beside this file.
-        name: what the marks say.
-        make: gives what belongs between the marks, in paragraphs.
+        page: path of the page, relative to the folder of this file.
+        name: name of the region in its marks.
+        make: returns the contents of the region, as paragraphs.
     """
 
     page: str
@@ -25,12 +25,12 @@ class Region(NamedTuple):
     make: Callable[[], list[str]]
 
     def text(self) -> str:
-        """The region as it should be, with its marks."""
+        """Return the generated region, with its marks."""
         begin, end = self._marks()
         return "\n\n".join([begin, *self.make(), end])
 
     def renewed(self, page: str) -> str:
-        """The text of the page with a fresh region.
+        """Return the text of the page with a newly generated region.
 
         Raises:
             ValueError: a mark is missing.

@@ -1,6 +1,6 @@
-"""Diagrams of states in Mermaid, as tables: the site has no program that draws, and fetches none.
+"""State diagrams in Mermaid, shown as tables, because the site has no program to draw them and loads none.
 
-Where the Markdown itself is viewed, on a forge for example, they are drawn.
+Viewers of the Markdown, for example on a code forge, draw the diagrams.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def row(cells: Sequence[str]) -> nodes.row:
 
 
 def table(arrows: Sequence[Sequence[str]]) -> nodes.table:
-    """A table of arrows: from, to, and because of what."""
+    """Return a table of arrows: from, to, and the event."""
     head, body = nodes.thead("", row(["from", "to", "by"])), nodes.tbody("", *map(row, arrows))
     columns = [nodes.colspec(colwidth=width) for width in (20, 20, 60)]
     return nodes.table("", nodes.tgroup("", *columns, head, body, cols=len(columns)), align="left")

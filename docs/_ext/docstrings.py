@@ -1,7 +1,7 @@
-"""How docstrings become pages: their sections, the types of parameters as they stand in the source, and links.
+"""Docstrings as pages: their sections, the types of parameters as in the source, and links.
 
-Sphinx would evaluate annotations, and show what an alias stands for instead of its name. Here a type is the text of the
-annotation, and each name in it is looked up in the module that it stands in.
+Sphinx would evaluate annotations, and show the definition of an alias instead of its name. Here a type is the text of
+the annotation, and each name in it is looked up in the module of the annotation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def public_modules() -> Iterator[ModuleType]:
 
 @functools.cache
 def public_objects() -> dict[int, list[str]]:
-    """The full names under which objects are public, by their identity."""
+    """Return the full public names of objects, by their identity."""
     result: dict[int, list[str]] = {}
     for name in vars(websockets)["__all__"]:
         result.setdefault(id(getattr(websockets, name)), []).append(f"websockets.{name}")
@@ -51,14 +51,14 @@ def public_objects() -> dict[int, list[str]]:
 
 
 def follow(value: Any, path: str) -> Any:
-    """An attribute of an attribute..., or None."""
+    """Return the attribute at a dotted path, or None."""
     for name in path.split("."):
         value = getattr(value, name, None)
     return value
 
 
 def imported(name: str) -> Any:
-    """What a full name stands for, or None."""
+    """Return the object with a full name, or None."""
     module, _, rest = name, "", ""
     while module:
         try:
@@ -75,7 +75,7 @@ def imported(name: str) -> Any:
 
 
 def candidates(node: pending_xref) -> Iterator[str]:
-    """The full names that a reference may mean."""
+    """Yield the full names that a reference may mean."""
     target = node["reftarget"]
     yield target
     module, cls = node.get("py:module"), node.get("py:class")
@@ -86,14 +86,14 @@ def candidates(node: pending_xref) -> Iterator[str]:
     if module and cls:
         for base in getattr(follow(sys.modules[module], cls), "__mro__", ()):
             yield from (f"{name}.{target}" for name in public_objects().get(id(base), ()))
-    # What is imported for type checkers only, or under another name, isn't found at run time.
+    # A name that is imported only for type checkers, or under another name, isn't found at run time.
     for end in (target, target.rpartition(".")[2]):
         for names in public_objects().values():
             yield from (name for name in names if name.endswith(f".{end}"))
 
 
 def is_internal(node: pending_xref) -> bool:
-    """Whether a reference leads to what is there, but has no place of its own in the reference."""
+    """Return whether a reference leads to an object that exists, but that the reference doesn't describe."""
     owner, _, member = node["reftarget"].rpartition(".")
     module, cls = node.get("py:module"), owner or node.get("py:class")
     found = follow(sys.modules[module], cls) if module and cls else imported(owner)
@@ -103,7 +103,7 @@ def is_internal(node: pending_xref) -> bool:
 
 @functools.cache
 def internal_names() -> set[str]:
-    """The names of classes of ours that aren't public, and that only annotations mention."""
+    """Return the names of our private classes, which only annotations mention."""
     modules = [module for name, module in sys.modules.items() if name.startswith("websockets.")]
     return {
         name
@@ -114,7 +114,7 @@ def internal_names() -> set[str]:
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes.Element) -> nodes.Element | None:
-    """Find what Sphinx doesn't: aliases, names that are public under another name, members of base classes."""
+    """Resolve references that Sphinx can't: aliases, other public names of an object, members of base classes."""
     if node.get("refdomain") != "py":
         return None
     domain = env.domains.python_domain
@@ -129,7 +129,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes
 
 @functools.cache
 def private_aliases(module: str) -> dict[str, str]:
-    """Types that have a name for the library's own use, as a module knows them, with their definitions."""
+    """Return the private type aliases of a module, with their definitions."""
     result: dict[str, str] = {}
     package = importlib.import_module(module).__package__
     for node in ast.parse(inspect.getsource(sys.modules[module])).body:
@@ -143,24 +143,24 @@ def private_aliases(module: str) -> dict[str, str]:
 
 
 def is_alias(target: ast.expr, module: str) -> bool:
-    """Whether what is assigned to is the name of a type that isn't described."""
+    """Return whether the target of an assignment is an alias that the reference doesn't describe."""
     name = ast.unparse(target)
     return re.match(r"_?[A-Z]\w*[a-z]\w*$", name) is not None and f"{module}.{name}" not in described()
 
 
 def described() -> set[str]:
-    """The full names that pages describe."""
+    """Return the full names that pages describe."""
     return exported() | {f"websockets.typing.{name}" for name in vars(websockets.typing)}
 
 
 @functools.cache
 def exported() -> set[str]:
-    """The full names that modules export, and so are described."""
+    """Return the full names that modules export, and that are therefore described."""
     return {f"{module.__name__}.{name}" for module in public_modules() for name in getattr(module, "__all__", ())}
 
 
 def type_text(annotation: object, module: str) -> str:
-    """An annotation as it stands in the source; names that users don't know are replaced by what they stand for."""
+    """Return an annotation as in the source, with private aliases replaced by their definitions."""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     aliases = private_aliases(module)
     while (expanded := re.sub(r"\b\w+\b", lambda found: aliases.get(found[0], found[0]), text)) != text:
@@ -176,12 +176,12 @@ def signature_of(obj: object) -> inspect.Signature | None:
 
 
 def types(obj: Any, described: str) -> Iterator[str]:
-    """The fields that give types, of those parameters that are described."""
+    """Yield the fields for the types of the parameters that a docstring describes."""
     signature = signature_of(obj)
     if signature is None:
         return
     home = inspect.unwrap(obj.__init__ if inspect.isclass(obj) else obj)
-    # A class that is public under another module than its own is shown with the names that it has there.
+    # A class that is public in another module than its own uses the names of that module.
     own = inspect.isclass(obj) and "__init__" in vars(obj)
     module = obj.__module__ if own else getattr(home, "__module__", None) or obj.__module__
     for name, parameter in signature.parameters.items():
@@ -193,7 +193,7 @@ def types(obj: Any, described: str) -> Iterator[str]:
 
 
 def type_of_attribute(name: str, obj: Any) -> str | None:
-    """The annotation of an attribute or a property, and the module that it stands in."""
+    """Return the type of an attribute or a property, from its annotation."""
     owner = imported(name.rpartition(".")[0])
     if isinstance(obj, property):
         annotation, module = inspect.signature(obj.fget).return_annotation, obj.fget.__module__
@@ -206,25 +206,26 @@ def type_of_attribute(name: str, obj: Any) -> str | None:
 
 
 def linked(text: str) -> str:
-    """A type as markup, with a link for each name."""
+    """Return a type as markup, with a link for each name."""
     return re.sub(r"[A-Za-z_][\w.]*", r"\\ :py:class:`\g<0>`\\ ", text.replace("...", "…"))
 
 
 # ----------------------------------------------------------------------------------------------------------- docstrings
 
 
-# Modules whose docstring is for users too. That of others is for those who change them; the page has an introduction.
+# Modules whose docstrings are for users, too. Other modules have docstrings for developers, and an introduction in the
+# page.
 INTRODUCED = {"websockets.exceptions", "websockets.testing"}
 
 
 def introduction(lines: list[str]) -> list[str]:
-    """The docstring of a module without what it may know, which is of no use to users."""
+    """Return the docstring of a module without the charter ("May know"), which is for developers."""
     text = "\n".join(lines)
     return re.sub(r"^May know: .*?(\n\n|\Z)", "", text, flags=re.DOTALL | re.MULTILINE).split("\n")
 
 
 def bases(cls: type) -> Iterator[str]:
-    """The public bases of a class, seen through its private ones."""
+    """Yield the public base classes of a class, including those behind private ones."""
     for base in cls.__bases__:
         if names := [name for name in public_objects().get(id(base), ()) if name in exported()]:
             yield names[0]
@@ -235,7 +236,7 @@ def bases(cls: type) -> Iterator[str]:
 
 
 def add_types(lines: list[str], fields: list[str]) -> None:
-    """Put fields that give types beside those that they belong to; other text may follow these."""
+    """Put the fields for types next to the parameters, which other text may follow."""
     of_parameters = [field for field in fields if field.startswith(":type ")]
     of_result = [field for field in fields if field.startswith(":rtype")]
     if of_result:
@@ -253,7 +254,7 @@ def index(lines: list[str], start: str) -> int:
 
 
 def one_by_one(text: str) -> str:
-    """Take attributes apart that are described together."""
+    """Split a description of several attributes into one for each."""
     return re.sub(
         r"^:ivar (\w+(?:, \w+)+):(.*\n(?:[ ].*\n?|\n(?=[ ]))*)",
         lambda found: "".join(f":ivar {name}:{found[2]}" for name in found[1].split(", ")),
@@ -263,11 +264,11 @@ def one_by_one(text: str) -> str:
 
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines: list[str]) -> None:
-    """Make fields of the sections of a docstring."""
+    """Convert the sections of a docstring to fields."""
     if what == "module":
         lines[:] = introduction(lines) if name in INTRODUCED else []
         return
-    # To Napoleon, what stands before a colon in the docstring of an attribute is a type; not so here.
+    # Napoleon would treat text before a colon in the docstring of an attribute as a type, which is wrong here.
     kind = "object" if what in ("attribute", "data", "property") else what
     lines[:] = GoogleDocstring(lines, app.config, app, kind, name, obj, options).lines()
     lines[:] = [*one_by_one("\n".join(lines)).rstrip().split("\n"), ""]
@@ -282,14 +283,14 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: object, lines:
 
 
 def shorten(app: Sphinx, what: str, name: str, obj: Any, *rest: Any) -> tuple[str, None] | None:
-    """Leave out the signature of an enumeration, whose members are listed."""
+    """Omit the signature of an enumeration, because its members are listed."""
     return ("", None) if inspect.isclass(obj) and issubclass(obj, enum.Enum) else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
-    # Its classes are called above.
+    # The code above calls the classes of Napoleon, so Sphinx must not.
     app.config.napoleon_google_docstring = app.config.napoleon_numpy_docstring = False
     for field in PyObject.doc_field_types:
         if field.name == "variable":

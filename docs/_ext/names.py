@@ -1,4 +1,4 @@
-"""Links from the list of public names to what the docstrings say of them."""
+"""Links from the list of public names to their descriptions in the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = "reference"
 
 
 def leading_names(item: nodes.list_item) -> Iterator[nodes.literal]:
-    """The names at the beginning of an entry, before the colon."""
+    """Yield the names at the beginning of an entry, before the colon."""
     for child in item[0].children:
         if isinstance(child, nodes.literal):
             yield child

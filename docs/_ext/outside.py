@@ -1,6 +1,6 @@
-"""Links to what is in the repository, but not in the site: the text tells the path instead.
+"""Links to parts of the repository that aren't in the site, which are replaced by a text with the path.
 
-Single files other than pages stay links: a copy of them is part of the site.
+Links to single files other than pages stay, because the site has copies of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def path_outside(app: Sphinx, node: pending_xref) -> Path | None:
-    """Where a link leads, if that is a folder or a page in the repository that isn't one of the site."""
+    """Return the target of a link, if it is a folder or a page of the repository that isn't in the site."""
     docs = Path(app.srcdir).resolve()
     here = docs / Path(node["refdoc"]).parent
     paths = [(folder / node["reftarget"].partition("#")[0]).resolve() for folder in (docs, here)]
@@ -26,7 +26,7 @@ def path_outside(app: Sphinx, node: pending_xref) -> Path | None:
 
 
 def told(node: pending_xref, path: Path) -> list[nodes.Node]:
-    """The text of a link, and the path unless it says the path already."""
+    """Return the text of a link, followed by the path unless the text is the path."""
     name = (path.parent if path.name == "README.md" and len(path.parts) > 1 else path).as_posix()
     if name in node.astext():
         return list(node.children)

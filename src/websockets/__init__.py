@@ -1,6 +1,6 @@
 """WebSocket clients and servers for Python: RFC 6455, with compression by RFC 7692, on asyncio.
 
-Public names load when they are first used, so that ``import websockets`` costs nothing.
+Public names load at their first use, so that ``import websockets`` is fast.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ if TYPE_CHECKING:
 __version__ = _version
 
 ACCELERATOR: str
-"""Which accelerator is used: ``"native"``, the compiled one, or ``"python"``, the slower one."""
+"""The accelerator in use: ``"native"``, which is compiled, or ``"python"``, which is slower."""
 
-# Where each public name lives.
+# The module of each public name.
 _HOMES = {
     name: module
     for module, names in {
@@ -134,7 +134,7 @@ _HOMES = {
     for name in names.split()
 }
 
-# Modules that are reachable as attributes without being imported first.
+# Modules that are available as attributes without an import.
 _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
     "asyncio",
     "auth",
@@ -155,7 +155,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_MODULES, *deprecated})
 
 
-# What type checkers know of the public names is above. They must not take this for a promise that any name exists.
+# Type checkers know the public names from above. They must not conclude from __getattr__ that every name exists.
 if not TYPE_CHECKING:
     __all__ = [*_HOMES, "__version__"]
 

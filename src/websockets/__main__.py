@@ -1,6 +1,6 @@
-"""``python -m websockets``: the command.
+"""The command ``python -m websockets``.
 
-May know: where it is. Must not know: what it does.
+May know: the place of the command. Must not know: what it does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The name that :mod:`websockets.legacy.auth` had once; importing it warns.
+"""The earlier name of :mod:`websockets.legacy.auth`; importing it warns.
 
-May know: what was called how. Nothing in this package uses it.
+May know: old and new names. Nothing in this package uses this module.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 with warnings.catch_warnings():
-    # The package warns when it is imported, too: one warning is enough.
+    # The legacy package warns, too, when it is imported; one warning is enough.
     warnings.filterwarnings("ignore", "websockets.legacy is deprecated", DeprecationWarning)
     from .legacy.auth import BasicAuthWebSocketServerProtocol, basic_auth_protocol_factory
 

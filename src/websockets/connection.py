@@ -1,6 +1,6 @@
-"""The name that :mod:`websockets.protocol` had once; importing it warns.
+"""The earlier name of :mod:`websockets.protocol`; importing it warns.
 
-May know: what was called how. Nothing in this package uses it.
+May know: old and new names. Nothing in this package uses this module.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Headers: a multimap whose keys ignore case (RFC 9110 section 5).
 
-May know: what a name and a value may consist of. Must not know: what any header means, nor how a list in one is read.
+May know: the characters of a name and of a value. Must not know: the meaning of any header, or how to read a list in
+one.
 
-Nothing can enter a :class:`Headers` that would end its line on the wire, so writing one out needs no check. What is
-kept is the lines as they were received or will be sent, a string instead of a tuple and two strings for each, and from
-the first change that needs it a list of pairs. The index by name is made when somebody first looks for a name.
+:class:`Headers` refuses every value that would end its line on the wire, so serializing needs no check. To save memory,
+it stores all lines in one string, as they were received or will be sent, and makes a list of pairs only at the first
+change that needs one. It makes the index by name at the first look-up.
 """
 
 from __future__ import annotations
@@ -29,35 +30,35 @@ token_at_start = re.compile(rf"{TCHAR}*").match
 # RFC 9110 section 5.5:
 #   field-vchar = VCHAR / obs-text
 #   obs-text    = %x80-FF
-# Blanks around the value are not refused, the peer strips them.
+# White space around the value is allowed, because the peer strips it.
 VCHAR_OR_BLANK = r"[\t\x20-\x7e\x80-\xff]"
 is_value = re.compile(rf"{VCHAR_OR_BLANK}*").fullmatch
 
-# Both at once; what separates them is in neither.
+# Both in one search. The line feed between them can occur in neither.
 is_field = re.compile(rf"{TCHAR}+\n{VCHAR_OR_BLANK}*").fullmatch
 
-# RFC 9112 section 5, for lines that passed the check of a parser. Blanks at the end of the value stay.
+# RFC 9112 section 5, for lines that a parser has checked. White space at the end of the value stays.
 #   field-line = field-name ":" OWS field-value OWS
 find_fields = re.compile(r"([^:]++):[\t ]*+([^\r]*+)\r\n").findall
 
 
 class MultipleValuesError(LookupError):
-    """One value was asked for, and a header of that name is there more than once."""
+    """A look-up needs a single value, but there are several headers of that name."""
 
     def __str__(self) -> str:
-        # As KeyError does: the name in quotes.
+        # The name in quotes, as KeyError shows it.
         return repr(self.args[0]) if len(self.args) == 1 else super().__str__()
 
 
 def _checked(name: str, value: object) -> tuple[str, str]:
-    """Return the pair if it stays on one line of its own."""
+    """Return name and value as strings, if they form a valid header line."""
     if isinstance(name, str) and isinstance(value, str) and is_field(name + "\n" + value):
         return name, value
     if not is_token(name):
         raise InvalidHeaderFormat(name, "expected token", name, _prefix_length(name))
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"value of header {name} must be str, not {type(value).__name__}")
-    # Numbers were always accepted.
+    # Earlier releases accepted numbers.
     text = value if isinstance(value, str) else str(value)
     if not is_value(text):
         raise InvalidHeaderValue(name, text)
@@ -67,25 +68,25 @@ def _checked(name: str, value: object) -> tuple[str, str]:
 def _checked_all(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return *pairs* as :func:`_checked` would return each of them."""
     pairs = [(name, value) for name, value in pairs]
-    # What is allowed is allowed character by character, so two searches over everything answer for all pairs.
+    # The rules are about single characters, so two searches over the joined text check all pairs.
     names = [name for name, _ in pairs]
     try:
         if "" not in names and is_value("".join([value for _, value in pairs])) and is_token("".join(names)):
             return pairs
     except TypeError:
-        pass  # something is not a string
+        pass  # a name or a value is not a string
     return [_checked(name, value) for name, value in pairs]
 
 
 def _prefix_length(name: str) -> int:
-    """Return where *name* stops being a token."""
+    """Return the length of the longest prefix of *name* that is a token."""
     match = token_at_start(name)
     return match.end() if match else 0
 
 
 def _read_lines(lines: bytes | str) -> list[tuple[str, str]]:
-    """Return the pairs of name and value in whole lines."""
-    # RFC 9110 section 5.5: what is beyond ASCII is opaque, and ISO-8859-1 keeps it.
+    """Return the pairs of name and value in complete lines."""
+    # RFC 9110 section 5.5: bytes outside ASCII are opaque, and ISO-8859-1 keeps them.
     text = lines if isinstance(lines, str) else lines.decode("iso-8859-1")
     fields: list[tuple[str, str]] = find_fields(text)
     if "\t" in text or " \r" in text:
@@ -114,32 +115,32 @@ class Headers(MutableMapping[str, str]):
     * deleting a name removes all headers of that name;
     * iterating gives each name once, in lower case.
 
-    Two are equal if for each name they have the same values in the same order.
+    Two objects are equal if they have the same values in the same order for each name.
 
     Parameters:
         args: at most one mapping or iterable of pairs.
         kwargs: more headers.
 
     Raises:
-        InvalidHeaderFormat: if a name is not a token.
-        InvalidHeaderValue: if a value has control characters other than a tab, or characters outside ISO-8859-1.
+        InvalidHeaderFormat: a name is not a token.
+        InvalidHeaderValue: a value has control characters other than a tab, or characters outside ISO-8859-1.
     """
 
-    # Of the lines and the pairs, exactly one is there. Lines in bytes were received, and may be spelled in any way that
-    # HTTP allows; those in a string are ours, and spelled as they will be sent.
+    # Exactly one of the lines and the pairs is set. Lines in bytes were received, and may use any spelling that HTTP
+    # allows. Lines in a string are ours, in the spelling that will be sent.
     __slots__ = ("_index", "_lines", "_pairs")
 
     def __init__(self, *args: HeadersLike, **kwargs: str) -> None:
         self._lines: bytes | str | None = None
         self._pairs: list[tuple[str, str]] | None = []
-        # A name that is there once has its value here; one that is there more often, all its values.
+        # Maps a name to its value, or to the list of its values if there are several.
         self._index: dict[str, str | list[str]] | None = None
         if args or kwargs:
             self.update(*args, **kwargs)
 
     @classmethod
     def _from_lines(cls, lines: bytes | str) -> Self:
-        """Wrap whole lines: bytes that a parser checked, or a string without anything that needs a check."""
+        """Wrap complete lines: bytes that a parser has checked, or a string that needs no check."""
         headers = cls.__new__(cls)
         headers._lines = lines
         headers._pairs = None
@@ -161,7 +162,7 @@ class Headers(MutableMapping[str, str]):
         return _read_lines(self._lines)
 
     def _changeable(self) -> list[tuple[str, str]]:
-        """Return the list of pairs, which from now on is what is kept."""
+        """Return the list of pairs, which replaces the lines from now on."""
         pairs = self._pairs = self._fields()
         self._lines = None
         return pairs
@@ -179,10 +180,10 @@ class Headers(MutableMapping[str, str]):
         return self._index
 
     def _settle(self) -> None:
-        """Let go of the index, which is made again if somebody asks: connections keep headers as long as they live."""
+        """Drop the index to save memory, as connections keep headers until they end. The next look-up remakes it."""
         self._index = None
 
-    # Writing it out.
+    # Serialization.
 
     def __str__(self) -> str:
         """Return the headers as on the wire, with the empty line after them."""
@@ -207,7 +208,7 @@ class Headers(MutableMapping[str, str]):
 
     __copy__ = copy
 
-    # What a mapping has.
+    # Methods of a mapping.
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key.lower() in self._by_name()
@@ -226,7 +227,7 @@ class Headers(MutableMapping[str, str]):
 
     def __setitem__(self, key: str, value: str) -> None:
         name, text = _checked(key, value)
-        # Blanks around a value aren't part of it once it is read from a line.
+        # Reading the value from a line would strip white space around it, so such a value needs a pair.
         if isinstance(self._lines, str) and text.strip(" \t") == text:
             self._lines += f"{name}: {text}\r\n"
         else:
@@ -235,11 +236,11 @@ class Headers(MutableMapping[str, str]):
             _enter(self._index, name.lower(), text)
 
     def set_insecure(self, key: str, value: str) -> None:
-        """Add a header without a check: with a value from a stranger, it may end its line and begin others.
+        """Add a header without a check. A value from an untrusted source can then inject more headers.
 
         Parameters:
-            key: name.
-            value: value.
+            key: name of the header.
+            value: value of the header.
         """
         self._changeable().append((key, value))
         self._index = None
@@ -260,30 +261,30 @@ class Headers(MutableMapping[str, str]):
         self._index = None
 
     def update(self, *args: Any, **kwargs: str) -> None:
-        """Add headers; those of the same name stay.
+        """Add headers, and keep those of the same name.
 
         Parameters:
             args: at most one mapping or iterable of pairs.
             kwargs: more headers.
 
         Raises:
-            InvalidHeaderFormat: if a name is not a token.
-            InvalidHeaderValue: if a value has control characters or characters outside ISO-8859-1.
+            InvalidHeaderFormat: a name is not a token.
+            InvalidHeaderValue: a value has control characters or characters outside ISO-8859-1.
         """
         if len(args) > 1:
             raise TypeError(f"expected at most 1 positional argument, got {len(args)}")
-        # All or nothing: the check of a later pair must not leave the earlier ones behind.
+        # Check all pairs first, so that an invalid one leaves the headers unchanged.
         more = _checked_all(_pairs(args[0] if args else (), kwargs))
         self._changeable().extend(more)
         self._index = None
 
-    # What only a multimap has.
+    # Methods that only a multimap has.
 
     def get_all(self, key: str) -> list[str]:
         """Return all values of headers named *key*, in order; an empty list if there is none.
 
         Parameters:
-            key: the name, in any case.
+            key: name of the headers, in upper or lower case.
         """
         values = self._by_name().get(key.lower())
         if isinstance(values, str):
@@ -291,15 +292,15 @@ class Headers(MutableMapping[str, str]):
         return [] if values is None else values.copy()
 
     def raw_items(self) -> Iterator[tuple[str, str]]:
-        """Return an iterator over all pairs of name and value, as they were set."""
+        """Return an iterator over all pairs of name and value, in order and in their original case."""
         return iter(self._fields())
 
 
 class SupportsKeysAndGetItem(Protocol):
-    """The least that counts as a dict-like object of headers."""
+    """A dict-like object of headers: the methods that :class:`Headers` needs to read it."""
 
     def keys(self) -> Iterable[str]:
-        """Names of headers."""
+        """Return the names of the headers."""
         ...
 
     def __getitem__(self, key: str) -> str: ...
@@ -318,9 +319,9 @@ def _pairs(source: Any, more: dict[str, str]) -> Iterable[tuple[str, str]]:
 
 
 HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]] | SupportsKeysAndGetItem
-"""What may be given where headers are needed."""
+"""Types accepted where headers are needed."""
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

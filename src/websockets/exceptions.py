@@ -1,9 +1,9 @@
 """Every exception of the package, as one tree.
 
-May know: the texts, and the attributes a caller needs to decide what to do next.
-Must not know: anything else of this package at run time. ``Close`` and ``Response`` are only ever printed.
+May know: the texts, and the attributes with which a caller decides what to do next.
+Must not know: anything else of this package at run time. ``Close`` and ``Response`` are only printed.
 
-Who is at fault stands on the right; "either" means that the text tells::
+The right column says who is at fault; "either" means that the text tells which side::
 
     WebSocketException
      |- ConnectionClosed                        either: the text says who closed, with which code
@@ -90,38 +90,38 @@ __all__ = [
 ]
 
 
-# Texts end up in logs, terminals and answers, and much of what they quote comes from the network. Whatever could move
-# a cursor or start a new line is therefore shown as an escape. The attributes keep the value as it was.
+# Texts appear in logs, terminals and responses, and often quote values from the network. Therefore characters that
+# could move a cursor or start a new line are shown as escapes. The attributes keep the original value.
 
 
 def printable(text: str) -> str:
-    """Return *text* with every character that is not printable as a Python escape."""
+    """Return *text* with each unprintable character replaced by its Python escape."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _lacking(value: str | None) -> str:
-    """Return how *value* is wrong in one word: missing, empty or invalid."""
+    """Return the word for what is wrong with *value*: missing, empty or invalid."""
     return "invalid" if value else "missing" if value is None else "empty"
 
 
 class WebSocketException(Exception):
-    """Base of every exception that this package defines."""
+    """Base class of every exception that this package defines."""
 
 
 # Connections that ended.
 
 
 class ConnectionClosed(WebSocketException):
-    """The connection is closed, and what was asked for needs it open.
+    """The connection is closed, so the operation is impossible.
 
-    The root cause, if there is one, is chained as ``__cause__``: a protocol error, an :exc:`OSError`, a timeout.
+    ``__cause__`` is the root cause, if there is one: a protocol error, an :exc:`OSError`, a timeout.
 
     Parameters:
         rcvd: the Close frame received, or ``None``.
         sent: the Close frame sent, or ``None``.
-        rcvd_then_sent: whether receiving came before sending; ``None`` unless both happened.
+        rcvd_then_sent: whether the Close was received before one was sent; ``None`` unless both happened.
 
     See RFC 6455 section 7.1.
     """
@@ -135,7 +135,7 @@ class ConnectionClosed(WebSocketException):
         return printable(self._story())
 
     def _story(self) -> str:
-        """Tell who closed first and what came after."""
+        """Return a text that says who closed first, and how the other side answered."""
         if self.rcvd is None and self.sent is None:
             return "no close frame received or sent"
         if self.rcvd is None:
@@ -148,13 +148,13 @@ class ConnectionClosed(WebSocketException):
 
     @property
     def code(self) -> int:
-        """The close code received, 1006 if there was none. Deprecated: see ``rcvd``."""
+        """Close code received, 1006 if there was none. Deprecated: see ``rcvd``."""
         self._warn("code")
         return 1006 if self.rcvd is None else self.rcvd.code
 
     @property
     def reason(self) -> str:
-        """The close reason received, empty if there was none. Deprecated: see ``rcvd``."""
+        """Close reason received, empty if there was none. Deprecated: see ``rcvd``."""
         self._warn("reason")
         return "" if self.rcvd is None else self.rcvd.reason
 
@@ -165,22 +165,22 @@ class ConnectionClosed(WebSocketException):
 
 
 class ConnectionClosedOK(ConnectionClosed):
-    """The connection ended well: a Close was sent and received, each with 1000, 1001 or no code."""
+    """The connection closed normally: a Close was sent and received, each with 1000, 1001 or no code."""
 
 
 class ConnectionClosedError(ConnectionClosed):
-    """The connection ended badly: another code was sent or received, or the closing handshake is incomplete."""
+    """The connection closed abnormally: another code was sent or received, or the closing handshake is incomplete."""
 
 
-# Connections that cannot even be tried.
+# Invalid addresses.
 
 
 class InvalidURI(WebSocketException):
-    """The URI is no WebSocket URI (RFC 6455 section 3).
+    """The URI is not a WebSocket URI (RFC 6455 section 3).
 
     Parameters:
         uri: the URI, without credentials.
-        msg: what is wrong with it.
+        msg: the mistake in the URI.
     """
 
     def __init__(self, uri: str, msg: str) -> None:
@@ -196,7 +196,7 @@ class InvalidProxy(WebSocketException):
 
     Parameters:
         proxy: the address, without credentials.
-        msg: what is wrong with it.
+        msg: the mistake in the address.
     """
 
     def __init__(self, proxy: str, msg: str) -> None:
@@ -211,11 +211,11 @@ class InvalidProxy(WebSocketException):
 
 
 class InvalidHandshake(WebSocketException):
-    """Base of everything that can go wrong in the opening handshake (RFC 6455 section 4)."""
+    """Base class of the failures of the opening handshake (RFC 6455 section 4)."""
 
 
 class SecurityError(InvalidHandshake):
-    """A limit that guards this side was exceeded, or a redirect leads where it must not."""
+    """A limit that protects this side was exceeded, or a redirect leads to a forbidden target."""
 
 
 class RequestLineTooLong(SecurityError):
@@ -231,22 +231,22 @@ class HeaderLineTooLong(SecurityError):
 
 
 class TooManyHeaders(SecurityError):
-    """There are more headers than ``WEBSOCKETS_MAX_NUM_HEADERS``; answered with 431 (RFC 6585 section 5)."""
+    """The number of headers exceeds ``WEBSOCKETS_MAX_NUM_HEADERS``; answered with 431 (RFC 6585 section 5)."""
 
 
 class ProxyError(InvalidHandshake):
-    """The proxy did not lead to the server."""
+    """The connection to the server through the proxy failed."""
 
 
 class InvalidProxyMessage(ProxyError):
-    """The answer of the proxy is not HTTP."""
+    """The response of the proxy is not HTTP."""
 
 
 class InvalidProxyStatus(ProxyError):
     """The proxy refused to connect to the server (RFC 9110 section 9.3.6).
 
     Parameters:
-        response: the answer of the proxy.
+        response: the response of the proxy.
     """
 
     def __init__(self, response: Response) -> None:
@@ -292,7 +292,7 @@ class InvalidStatus(InvalidHandshake):
     """The server did not answer with 101 (RFC 6455 section 4.1).
 
     Parameters:
-        response: the answer, with its body. If only a part of that came, or could be read, the cause says why.
+        response: the response, with its body. If the body is incomplete, ``__cause__`` says why.
     """
 
     def __init__(self, response: Response) -> None:
@@ -307,7 +307,7 @@ class InvalidHeader(InvalidHandshake):
 
     Parameters:
         name: the name of the header.
-        value: its value; ``None`` if it is missing.
+        value: its value; ``None`` (the default) if the header is missing.
     """
 
     def __init__(self, name: str, value: str | None = None) -> None:
@@ -320,27 +320,27 @@ class InvalidHeader(InvalidHandshake):
 
 
 class InvalidHeaderFormat(InvalidHeader):
-    """A header is against its grammar.
+    """A header violates its grammar.
 
     Parameters:
         name: the name of the header.
-        error: what was expected or found.
-        header: its value.
+        error: description of the error.
+        header: the value of the header.
         pos: index of the error in the value, from 0.
     """
 
     def __init__(self, name: str, error: str, header: str, pos: int) -> None:
         super().__init__(name, f"{error} at {pos} in {header}")
-        # What the exception was made with, so that it can be copied and pickled.
+        # The arguments of the constructor, so that the exception can be copied and pickled.
         self.args = (name, error, header, pos)
 
 
 class InvalidHeaderValue(InvalidHeader):
-    """A header follows its grammar, and still its value is not acceptable."""
+    """A header is well-formed, but its value is not acceptable."""
 
 
 class InvalidOrigin(InvalidHeader):
-    """The origin is not one of those allowed; answered with 403 (RFC 6455 section 10.2).
+    """The origin is not allowed; answered with 403 (RFC 6455 section 10.2).
 
     Parameters:
         origin: the origin; ``None`` if the header is missing.
@@ -352,7 +352,7 @@ class InvalidOrigin(InvalidHeader):
 
 
 class InvalidUpgrade(InvalidHeader):
-    """``Upgrade`` or ``Connection`` do not ask for WebSocket; answered with 426 (RFC 6455 section 4.2.1)."""
+    """``Upgrade`` or ``Connection`` does not ask for WebSocket; answered with 426 (RFC 6455 section 4.2.1)."""
 
 
 class NegotiationError(InvalidHandshake):
@@ -388,7 +388,7 @@ class InvalidParameterName(NegotiationError):
 
 
 class InvalidParameterValue(NegotiationError):
-    """A parameter of an extension has a value that it cannot have, or lacks one.
+    """A parameter of an extension has an invalid value, or lacks a value.
 
     Parameters:
         name: the name of the parameter.
@@ -408,18 +408,18 @@ class InvalidParameterValue(NegotiationError):
 
 
 class ProtocolError(WebSocketException):
-    """A frame is against RFC 6455, received (the connection fails with 1002) or about to be sent."""
+    """A frame violates RFC 6455: one received, which fails the connection with 1002, or one about to be sent."""
 
 
 class PayloadTooBig(WebSocketException):
     """A message, or one of its frames, is larger than allowed; the connection fails with 1009.
 
     Parameters:
-        size_or_message: bytes in the frame, or ``None`` if nobody knows, as while inflating. A text is deprecated.
-        max_size: bytes that were still allowed.
-        current_size: bytes of the message that came in earlier frames.
+        size_or_message: bytes in the frame; ``None`` if unknown, as in a compressed message. A text is deprecated.
+        max_size: bytes that were still allowed; ``None`` only together with a text.
+        current_size: bytes of the message in earlier frames; ``None`` if unknown.
 
-    After construction, ``max_size`` is the limit of the whole message: earlier frames are added to it.
+    The attribute ``max_size`` is the limit of the whole message: it includes the earlier frames.
     """
 
     def __init__(
@@ -443,10 +443,10 @@ class PayloadTooBig(WebSocketException):
         self.set_current_size(current_size)
 
     def set_current_size(self, current_size: int | None) -> None:
-        """Add what only the owner of the message knows.
+        """Add the size of the earlier frames, which the decoder of one frame doesn't know.
 
         Parameters:
-            current_size: bytes of the message that came in earlier frames; ``None`` changes nothing.
+            current_size: bytes of the message in earlier frames; ``None`` changes nothing.
         """
         if current_size is None or self.max_size is None:
             return
@@ -462,7 +462,7 @@ class PayloadTooBig(WebSocketException):
 
 
 class TooManyFragments(WebSocketException):
-    """A message is in more fragments than ``WEBSOCKETS_MAX_FRAGMENTS``; the connection fails with 1009.
+    """A message has more fragments than ``WEBSOCKETS_MAX_FRAGMENTS``; the connection fails with 1009.
 
     Parameters:
         max_fragments: the limit.
@@ -479,13 +479,13 @@ class TooManyFragments(WebSocketException):
 
 
 class InvalidState(WebSocketException, AssertionError):
-    """What was asked for makes no sense in the state of the connection."""
+    """The operation is impossible in the current state of the connection."""
 
 
 class ConcurrencyError(WebSocketException, RuntimeError):
-    """Two tasks or threads want what only one can have at a time."""
+    """Two tasks or threads call a method that only one may use at a time."""
 
 
-# Names of old. Type checkers must not take this for a promise that any name exists.
+# Names from earlier releases. Type checkers must not conclude that every name exists.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

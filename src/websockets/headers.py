@@ -1,9 +1,9 @@
-"""Reading and writing the values of the headers of the opening handshake: RFC 6455 section 4.3, RFC 9110, RFC 7617.
+"""Parsers and builders for the headers of the opening handshake: RFC 6455 section 4.3, RFC 9110, RFC 7617.
 
-May know: the grammar of each header. Must not know: whether a value is the right one; the opening handshake decides.
+May know: the grammar of each header. Must not know: whether a value is acceptable; the opening handshake decides that.
 
-Each regular expression stands below the ABNF that it implements and uses possessive quantifiers, so that none tries a
-character twice: hostile input costs time in proportion to its length.
+Each regular expression stands below the ABNF that it implements. It uses possessive quantifiers, so it tries no
+character twice: the time for hostile input grows only with its length.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ replace_special = re.compile(r'(["\\])').sub
 # RFC 6455 section 9.1:
 #   extension       = extension-token *( ";" extension-param )
 #   extension-param = token [ "=" (token | quoted-string) ]
-# The name and the value may be missing here: what was expected in their place is told afterwards.
+# The name and the value may be missing here, so that the error can name the missing part.
 PARAMETER_VALUE = rf"(?:(?P<value>{TOKEN})|{QUOTED_STRING})?+"
 match_parameter = re.compile(
     rf"{OWS};{OWS}(?P<name>{TCHAR}*+){OWS}(?P<equals>={OWS}{PARAMETER_VALUE})?+",
@@ -93,7 +93,7 @@ def _read_list(read_item: ItemReader[T], header: str, header_name: str) -> list[
 
 
 def _after_separator(header: str, pos: int, header_name: str) -> int:
-    """Return the index of the next item, or that of the end."""
+    """Return the index of the next item, or of the end of the header."""
     match = match_separator(header, pos)
     if match is None:
         wrong = len(header) - len(header[pos:].lstrip(" \t"))
@@ -128,7 +128,7 @@ def _read_extension(header: str, pos: int, header_name: str) -> tuple[ExtensionH
 
 
 def _parameter(match: re.Match[str], header_name: str) -> ExtensionParameter:
-    """Return the parameter that was found, if nothing lacks."""
+    """Return the parameter that was found, if it is complete."""
     name, equals, value, quoted = match.groups()
     if not name:
         raise InvalidHeaderFormat(header_name, "expected token", match.string, match.start("name"))
@@ -161,9 +161,9 @@ def parse_connection(header: str) -> list[ConnectionOption]:
         header: the value of the header.
 
     Raises:
-        InvalidHeaderFormat: if it is no list of tokens.
+        InvalidHeaderFormat: the value is not a list of tokens.
     """
-    # One token alone is by far the most frequent.
+    # A single token is by far the most frequent value.
     options = [header] if is_token(header) else _read_list(_read_token, header, "Connection")
     return cast("list[ConnectionOption]", options)
 
@@ -175,7 +175,7 @@ def parse_upgrade(header: str) -> list[UpgradeProtocol]:
         header: the value of the header.
 
     Raises:
-        InvalidHeaderFormat: if it is no list of protocols.
+        InvalidHeaderFormat: the value is not a list of protocols.
     """
     protocols = [header] if is_token(header) else _read_list(_read_protocol, header, "Upgrade")
     return cast("list[UpgradeProtocol]", protocols)
@@ -185,11 +185,11 @@ def build_host(host: str, port: int, secure: bool, *, always_include_port: bool 
     """Return the value of a ``Host`` header (RFC 9110 section 7.2).
 
     Parameters:
-        host: name or address; an IPv6 address gets its brackets, and loses its zone, which means nothing to others
-            (RFC 6874 section 4).
+        host: name or address; an IPv6 address gets its brackets, and loses its zone, which has no meaning on other
+            machines (RFC 6874 section 4).
         port: number of the port.
-        secure: whether the connection uses TLS, which decides what the default port is.
-        always_include_port: whether to write the port even if it is the default.
+        secure: whether the connection uses TLS: the default port is 443 with TLS, and 80 without.
+        always_include_port: whether to write the port even if it is the default port; False by default.
     """
     if ":" in host and not host.startswith("["):
         host = f"[{host.partition('%')[0]}]"
@@ -208,24 +208,24 @@ def parse_extension(header: str) -> list[ExtensionHeader]:
         header: the value of the header.
 
     Returns:
-        Pairs of a name and a list of parameters; each of those is a name and a value, ``None`` if it has none.
+        Pairs of a name and a list of parameters. A parameter is a pair of a name and a value, ``None`` for no value.
 
     Raises:
-        InvalidHeaderFormat: if it is no list of extensions.
+        InvalidHeaderFormat: the value is not a list of extensions.
     """
     if len(header) > MAX_REMEMBERED:
         return _read_list(_read_extension, header, "Sec-WebSocket-Extensions")
-    # Lists of their own for the caller, who may change them.
+    # The caller gets copies of the lists, because it may change them.
     return [(name, list(parameters)) for name, parameters in _remembered_extensions(header)]
 
 
-# Peers send these: nothing long is kept, and not many.
+# Peers choose these values, so the cache keeps only short ones, and only a few.
 MAX_REMEMBERED = 128
 
 
 @functools.lru_cache(maxsize=64)
 def _remembered_extensions(header: str) -> list[ExtensionHeader]:
-    """Return the same for a short header; clients know few different ones."""
+    """Return what :func:`parse_extension` returns, for a short header; clients send only a few different values."""
     return _read_list(_read_extension, header, "Sec-WebSocket-Extensions")
 
 
@@ -239,7 +239,7 @@ def build_extension(extensions: Sequence[ExtensionHeader]) -> str:
 
 
 def _build_parameter(parameter: ExtensionParameter) -> str:
-    """Return one parameter of an extension as it is written."""
+    """Return the text of one parameter of an extension."""
     name, value = parameter
     return name if value is None else f"{name}={value}"
 
@@ -254,7 +254,7 @@ def parse_subprotocol(header: str) -> list[Subprotocol]:
         header: the value of the header.
 
     Raises:
-        InvalidHeaderFormat: if it is no list of tokens.
+        InvalidHeaderFormat: the value is not a list of tokens.
     """
     return cast("list[Subprotocol]", _read_list(_read_token, header, "Sec-WebSocket-Protocol"))
 
@@ -275,12 +275,12 @@ def validate_subprotocols(subprotocols: Sequence[Subprotocol]) -> None:
         subprotocols: names, the preferred one first.
 
     Raises:
-        TypeError: if it is not a sequence of strings, or is one string.
-        ValueError: if a name is not a token (RFC 6455 section 4.1).
+        TypeError: *subprotocols* is not a sequence of strings, or is a single string.
+        ValueError: a name is not a token (RFC 6455 section 4.1).
     """
     if not isinstance(subprotocols, Sequence):
         raise TypeError("subprotocols must be a list")
-    # A string is a sequence of strings too, and never what was meant.
+    # A string is a sequence of strings too, but passing one is always a mistake.
     if isinstance(subprotocols, str):
         raise TypeError("subprotocols must be a list, not a str")
     for subprotocol in subprotocols:
@@ -295,10 +295,10 @@ def build_www_authenticate_basic(realm: str) -> str:
     """Return the value of a ``WWW-Authenticate`` header that asks for Basic credentials (RFC 7617 section 2).
 
     Parameters:
-        realm: what the credentials are for.
+        realm: name of the protected area, which browsers show to the user.
 
     Raises:
-        ValueError: if *realm* has control characters or characters outside ISO-8859-1.
+        ValueError: *realm* has control characters or characters outside ISO-8859-1.
     """
     if not is_quotable(realm):
         raise ValueError("invalid characters for quoted-string encoding")
@@ -316,8 +316,8 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
         User name and password, decoded from UTF-8; other bytes become lone surrogates (``surrogateescape``).
 
     Raises:
-        InvalidHeaderFormat: if it is not a scheme followed by one token.
-        InvalidHeaderValue: if the scheme is not Basic, or what follows is not a user name and a password in base64.
+        InvalidHeaderFormat: the value is not a scheme followed by one token.
+        InvalidHeaderValue: the scheme is not Basic, or the token is not a user name and a password in base64.
     """
     username, colon, password = _basic_credentials(header).decode("utf-8", "surrogateescape").partition(":")
     if not colon:
@@ -326,8 +326,8 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
 
 
 def _basic_credentials(header: str) -> bytes:
-    """Return what is encoded in an ``Authorization`` header."""
-    # Errors are shown to people who must not read the credentials.
+    """Return the decoded credentials of an ``Authorization`` header."""
+    # People who read the errors must not see the credentials.
     shown = "(not shown)"
     scheme, pos = _read_token(header, 0, "Authorization")
     if scheme.lower() != "basic":
@@ -353,10 +353,10 @@ def build_authorization_basic(username: str, password: str) -> str:
         username: user name, without a colon.
         password: password.
 
-    Both are encoded in UTF-8; lone surrogates of ``surrogateescape`` become the bytes they stand for.
+    Both are encoded in UTF-8; lone surrogates of ``surrogateescape`` become the bytes that they represent.
 
     Raises:
-        ValueError: if *username* has a colon, or either cannot be encoded.
+        ValueError: *username* has a colon, or either cannot be encoded.
     """
     if ":" in username:
         raise ValueError("username must not contain a colon")
@@ -364,6 +364,6 @@ def build_authorization_basic(username: str, password: str) -> str:
     return "Basic " + base64.b64encode(credentials).decode()
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -22,28 +22,28 @@ __all__ = [
     "Subprotocol",
 ]
 
-# One assignment serves as the alias of type checkers and as the object that programs find at run time.
+# Each assignment defines the alias for type checkers and the object that programs find at run time.
 
 Data = str | bytes
 """A message: ``str`` is a text message, ``bytes`` a binary one (RFC 6455 section 5.6)."""
 
 BytesLike = bytes | bytearray | memoryview
-"""What may be given where bytes are needed."""
+"""Types accepted where bytes are needed."""
 
 DataLike = str | bytes | bytearray | memoryview
-"""What may be given where a message is needed."""
+"""Types accepted where a message is needed."""
 
 LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
-"""What may be given as a logger."""
+"""Types accepted as a logger."""
 
 StatusLike = http.HTTPStatus | int
-"""What may be given as a status of HTTP."""
+"""Types accepted as an HTTP status."""
 
 HostsLike = str | re.Pattern[str] | Sequence[str | re.Pattern[str]]
-"""What may be given as the names that a server answers to."""
+"""Types accepted as the names of a server."""
 
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-"""What may be given as the path of a Unix socket."""
+"""Types accepted as the path of a Unix socket."""
 
 Origin = NewType("Origin", str)
 """The value of an ``Origin`` header (RFC 6454 section 7)."""

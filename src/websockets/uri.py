@@ -1,12 +1,12 @@
 """WebSocket URIs: RFC 6455 section 3, on top of RFC 3986, RFC 3987 and RFC 6874.
 
-May know: how a URI is made up, and what goes into the request line. Must not know: how to connect to anything.
+May know: the parts of a URI, and the target in the request line. Must not know: how to connect.
 
-The URI is taken apart here and not by the standard library, which silently drops control characters, leaks its own
-exceptions, and does both differently from one version of Python to the next.
+This module splits the URI itself. The standard library silently drops control characters and raises exceptions of its
+own, and its behaviour changes from one version of Python to the next.
 
-Credentials show in the attributes named after them and nowhere else, neither in an error nor in a ``repr``. That is why
-no error quotes a part of the URI: in a malformed one, nobody knows which part is the password.
+Only the attributes ``username`` and ``password`` show credentials; errors and ``repr`` never do. For this reason no
+error quotes a part of the URI: in a malformed URI, any part may be the password.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ is_port = re.compile(r"[0-9]*+").fullmatch
 is_reg_name = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=]++").fullmatch
 is_zone = re.compile(r"[A-Za-z0-9\-._~]++").fullmatch  # once decoded
 
-# Control characters would break the request line, and have no place in a host or a password either.
+# Control characters would break the request line, and are invalid in a host or a password, too.
 find_control = re.compile(r"[\x00-\x1f\x7f]").search
 
 # RFC 3986 section 2.2: gen-delims and sub-delims, which must not be percent-encoded when an IRI becomes a URI.
@@ -55,7 +55,7 @@ MAX_LABEL_LENGTH = 63
 
 MAX_PORT = 65535
 
-# Everything up to the last "@", however wrong the rest may be, except the scheme.
+# Everything up to the last "@" except the scheme, however malformed the rest is.
 find_credentials = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*:/+)?.*@", re.DOTALL)
 
 
@@ -65,8 +65,8 @@ class WebSocketURI:
 
     Attributes:
         secure: whether the scheme is ``wss``.
-        host: name or address in lower case, without brackets, in ASCII. A name keeps the dot at its end, if there is
-            one. An IPv6 address may have a zone, decoded and as it was written: ``fe80::1%eth0``.
+        host: name or address in lower case, without brackets, in ASCII. A name keeps a dot at its end. An IPv6 address
+            may have a zone, decoded and in its original case: ``fe80::1%eth0``.
         port: number of the port; the default of the scheme if the URI has none.
         path: path as in the URI, which may be empty.
         query: query without the question mark, which may be empty.
@@ -97,28 +97,32 @@ class WebSocketURI:
 
 
 def hide_credentials(uri: str) -> str:
-    """Return *uri* without the credentials it may have, however malformed it is."""
+    """Return *uri* without its credentials, even if it is malformed.
+
+    Parameters:
+        uri: any text.
+    """
     return find_credentials.sub(r"\1***@", uri)
 
 
 def parse_uri(uri: str) -> WebSocketURI:
     """Return the parts of a WebSocket URI (RFC 6455 section 3).
 
-    If there is a blank or any character outside ASCII, *uri* is taken as an IRI: its host is converted with IDNA 2003;
-    its path and query are percent-encoded, except what is encoded already (RFC 3987 section 3.1). Credentials are
-    percent-decoded, and must have both parts.
+    If *uri* has a space or any character outside ASCII, it is read as an IRI: its host is converted with IDNA 2003; its
+    path and query are percent-encoded, except for parts that are encoded already (RFC 3987 section 3.1). Credentials
+    are percent-decoded, and must have a user name and a password.
 
     Parameters:
-        uri: the URI; blanks around it do not count.
+        uri: the URI; white space around it is ignored.
 
     Raises:
-        InvalidURI: if it is no WebSocket URI.
+        InvalidURI: *uri* is not a WebSocket URI.
     """
     return _parsed(uri, _parse_uri, InvalidURI)
 
 
 def _parsed(uri: str, parse: Callable[[str], T], invalid: Callable[[str, str], Exception]) -> T:
-    """Return what *parse* makes of *uri*; for the ValueError it raises, raise what *invalid* makes of URI and text."""
+    """Return the result of *parse*; turn its ValueError into the exception that *invalid* makes of URI and text."""
     if not isinstance(uri, str):
         raise invalid(hide_credentials(str(uri)), f"it is not a str but {type(uri).__name__}")
     try:
@@ -127,13 +131,13 @@ def _parsed(uri: str, parse: Callable[[str], T], invalid: Callable[[str, str], E
         msg = "characters outside ASCII can't be encoded"
     except ValueError as exc:
         msg = str(exc)
-    # Out here, because a chained exception could show what must be hidden.
+    # Raised outside the except block, because a chained exception could show the credentials.
     raise invalid(hide_credentials(uri), msg)
 
 
 def _parse_uri(uri: str) -> WebSocketURI:
-    """Do what :func:`parse_uri` does, and raise ValueError with what is wrong."""
-    uri = uri.strip(string.whitespace)  # others belong to the path
+    """Do what :func:`parse_uri` does, but raise ValueError with the reason."""
+    uri = uri.strip(string.whitespace)  # white space outside ASCII belongs to the path
     scheme, authority, path, query, fragment = _split_uri(uri)
     if scheme not in ("ws", "wss"):
         raise ValueError("scheme isn't ws or wss")
@@ -149,7 +153,7 @@ def _parse_uri(uri: str) -> WebSocketURI:
 
 
 def _split_uri(uri: str) -> tuple[str, str, str, str, str]:
-    """Return scheme, authority, path, query and fragment; what lacks is empty (RFC 3986 section 3)."""
+    """Return scheme, authority, path, query and fragment; a missing part is empty (RFC 3986 section 3)."""
     if find_control(uri):
         raise ValueError("it contains a control character")
     # hier-part [ "?" query ] [ "#" fragment ]
@@ -169,9 +173,9 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
     username, colon, password = user_info.partition(":")
     if not colon:
         raise ValueError("username provided without password")
-    # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
+    # Bytes that are not UTF-8 are kept, so that Basic authentication can send them unchanged.
     username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
-    (username + password).encode("utf-8", "surrogateescape")  # to fail now, and not while connecting
+    (username + password).encode("utf-8", "surrogateescape")  # fail now, and not while connecting
     if ":" in username:
         raise ValueError("username must not contain a colon")  # RFC 7617 section 2
     return username, password
@@ -179,7 +183,7 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=64)
 def _parse_host_port(host_port: str) -> tuple[str, int]:
-    """Return host and port, 0 if there is none. Programs connect to the same few places again and again."""
+    """Return host and port; the port is 0 if there is none. Programs often use the same few hosts, hence the cache."""
     match = split_host_port(host_port)
     if match is None:
         raise ValueError("host or port is malformed")
@@ -194,7 +198,7 @@ def _parse_name(name: str) -> str:
         raise ValueError("hostname isn't provided")
     if len(name) > MAX_HOST_LENGTH:
         raise ValueError(f"hostname has {len(name)} characters, more than {MAX_HOST_LENGTH}")
-    # IDNA first: it can turn exotic characters into delimiters.
+    # Apply IDNA before the check, because it can turn exotic characters into delimiters.
     host = name if name.isascii() else name.encode("idna").decode()
     if not is_reg_name(host):
         raise ValueError("hostname has characters that aren't allowed")
@@ -203,7 +207,7 @@ def _parse_name(name: str) -> str:
 
 
 def _check_labels(host: str) -> None:
-    """Refuse what no resolver takes: Python's encode each host with IDNA, even if it is in ASCII or an address."""
+    """Refuse a host that no resolver accepts: Python encodes every host with IDNA, even ASCII names and addresses."""
     for label in host.split("."):
         if not label:
             raise ValueError("hostname has an empty label")
@@ -212,7 +216,7 @@ def _check_labels(host: str) -> None:
 
 
 def _parse_address(literal: str) -> str:
-    """Return the IPv6 address that stood in brackets, with its zone decoded."""
+    """Return the IPv6 address from the brackets, with its zone decoded."""
     address, percent, zone = literal.partition("%")
     try:
         ipaddress.IPv6Address(address)
@@ -220,7 +224,7 @@ def _parse_address(literal: str) -> str:
         raise ValueError("address in brackets isn't an IPv6 address") from None
     if not percent:
         return address.lower()
-    # A bare percent sign before the zone is common, too (RFC 6874 section 3).
+    # A percent sign that is not encoded is also common before the zone (RFC 6874 section 3).
     zone = unquote(zone[2:]) if zone.startswith("25") and zone != "25" else zone
     if not is_zone(zone):
         raise ValueError("zone of the IPv6 address is malformed")
@@ -230,31 +234,31 @@ def _parse_address(literal: str) -> str:
 
 
 def lookup_name(host: str) -> str:
-    """Return the name to look up for *host*, which is *host* itself but for one.
+    """Return the name to look up for *host*: *host* itself, except for ``localhost.``.
 
-    With a dot at its end, ``localhost`` is this machine all the same (RFC 6761 section 6.3), but many resolvers ask the
-    network for it, in vain.
+    ``localhost`` with a dot at its end is this machine, too (RFC 6761 section 6.3), but many resolvers ask the network
+    for it, without success.
 
     Parameters:
-        host: name or address, as :class:`WebSocketURI` has it.
+        host: name or address, in the form of :attr:`WebSocketURI.host`.
     """
     return "localhost" if host == "localhost." else host
 
 
 def tls_name(host: str) -> str:
-    """Return the name that a server must prove in TLS: *host* without the dot at its end, and without a zone.
+    """Return the name to verify in the server's certificate: *host* without the dot at its end and without a zone.
 
-    RFC 6066 section 3 allows no dot at the end of a name, and certificates have none. A zone means something on this
-    machine only.
+    RFC 6066 section 3 allows no dot at the end of a name, and certificates have none. A zone has a meaning only on this
+    machine.
 
     Parameters:
-        host: name or address, as :class:`WebSocketURI` has it.
+        host: name or address, in the form of :attr:`WebSocketURI.host`.
     """
     return host.partition("%")[0] if ":" in host else host.removesuffix(".")
 
 
 def _parse_port(port: str) -> int:
-    """Return the number of the port."""
+    """Return the port as a number."""
     if not is_port(port):
         raise ValueError("port isn't a number")
     significant = port.lstrip("0")
@@ -264,23 +268,26 @@ def _parse_port(port: str) -> int:
 
 
 def encode_iri(part: str) -> str:
-    """Return a part of an IRI, but its host, as in a URI (RFC 3987 section 3.1)."""
+    """Return a part of an IRI, not its host, in the form of a URI (RFC 3987 section 3.1)."""
     return quote(stray_percent.sub("%25", part), safe=DELIMITERS + "%")
 
 
-# RFC 9112 section 3.2, with targets in origin-form, or in absolute-form if the scheme leads to a server of WebSocket:
+# RFC 9112 section 3.2: targets in origin-form, or in absolute-form with a scheme that a WebSocket server may get:
 #   request-target = absolute-path [ "?" query ] / scheme "://" host [ ":" port ] path-abempty [ "?" query ]
-# RFC 9110 section 4.2.4: user information in there is an error.
+# RFC 9110 section 4.2.4: user information in the authority is an error.
 AUTHORITY = r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~!$&'()*+,;=%]++)(?::[0-9]*+)?+"
 TARGET = rf"(?:/[!-~]*+|(?i:https?|wss?)://{AUTHORITY}(?:[/?][!-~]*+)?+)"
 split_absolute_target = re.compile(rf"[A-Za-z]++://({AUTHORITY})(.*+)").fullmatch
 
 
 def split_target(target: str) -> tuple[str | None, str]:
-    """Split the target of a request, which is a :data:`TARGET` (RFC 9112 section 3.2).
+    """Split the target of a request (RFC 9112 section 3.2).
+
+    Parameters:
+        target: text that matches :data:`TARGET`.
 
     Returns:
-        The host with its port, None if the target is just a path; and the path with its query.
+        The host with its port, ``None`` if the target is only a path; and the path with its query.
     """
     match = split_absolute_target(target)
     if match is None:
@@ -289,6 +296,6 @@ def split_target(target: str) -> tuple[str | None, str]:
     return authority, path if path.startswith("/") else f"/{path}"
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,6 +1,6 @@
-"""Helpers that programs import by the names that they had before 18.0: RFC 6455 sections 4.2.2 and 5.3.
+"""Helpers under the names that they had before 18.0: RFC 6455 sections 4.2.2 and 5.3.
 
-May know: where each of them lives now. Nothing in this package uses it.
+May know: the present place of each helper. Nothing in this package uses this module.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def generate_key() -> str:
 
 
 def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
-    """Mask a payload, or unmask it: that is the same.
+    """Mask or unmask a payload; both are the same operation (RFC 6455 section 5.3).
 
     Parameters:
         data: the payload.

@@ -1,6 +1,6 @@
-"""The version of this package, under the three names that programs look for.
+"""The version of this package, under the three names that programs use.
 
-May know: nothing. Must not know: how the package was installed; ``commit`` is a name kept for those who read it.
+May know: nothing. Must not know: how the package was installed; ``commit`` exists only for programs that read it.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ __all__ = ["commit", "tag", "version"]
 version = "18.0"
 """The version of this package, as in ``websockets.__version__``."""
 tag = commit = version
-"""The same."""
+"""Another name for :data:`version`."""
 released = True

@@ -1,4 +1,4 @@
-"""What is owed to earlier releases and to CPython: names that modules had before, and how objects are laid out.
+"""Compatibility with earlier releases and with CPython: earlier names of modules, and the memory layout of objects.
 
-May know: names and modules, as strings. Must not know: what they are for.
+May know: names and modules, as strings. Must not know: their purpose.
 """

@@ -1,10 +1,10 @@
-"""Names that modules had before, and still answer to: for each module one table, of where each name lives now.
+"""Names that modules of earlier releases had, and that still work: for each module, the present place of each name.
 
-May know: names and modules, as strings, since most lead to floors above the module that answers to them. Must not know:
-what any of them is.
+May know: names and modules, as strings, because most of the names are defined in modules above the one that offers
+them. Must not know: the purpose of any name.
 
-Some names are deprecated, and warn. The others are there because a module of an earlier release imported them for its
-own use, and programs import them from there.
+Some names are deprecated, and warn. The others exist because a module of an earlier release imported them for its own
+use, and programs import them from that module.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Final
 
 __all__ = ["deprecated_names", "names_of_old"]
 
-# What the modules below answer to with a warning: module, the module in which a name lives now, and names. A name that
-# is another one there is written ``name=name_now``.
+# Names that warn: for each module, the modules where names are defined now, and the names. ``name=name_now`` means that
+# the name is different there.
 DEPRECATED: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
         "exceptions": "WebSocketProtocolError=ProtocolError",
@@ -38,7 +38,7 @@ DEPRECATED: Final[Mapping[str, Mapping[str, str]]] = {
 
 _DEFLATE: Final = "extensions.permessage_deflate"
 
-# What they answer to without a warning, likewise.
+# Names that don't warn, in the same form.
 QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "asyncio.client": {
         "_session.redirects": "MAX_REDIRECTS",
@@ -162,11 +162,11 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def names_of_old(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a module that answers to names of old.
+    """Return a ``__getattr__`` for a module that offers names from earlier releases.
 
     Parameters:
-        module: the module, by its whole name.
-        stacklevel: how far away the program is that asked, for the warning.
+        module: full name of the module.
+        stacklevel: as for :func:`warnings.warn`; 2 by default, for the caller of ``__getattr__``.
     """
     short = module.partition(".")[2]
     deprecated, quiet = DEPRECATED.get(short, {}), QUIET.get(short, {})
@@ -186,17 +186,17 @@ def names_of_old(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
 
 
 def deprecated_names(module: str) -> list[str]:
-    """The names that a module answers to with a warning.
+    """Return the deprecated names of a module.
 
     Parameters:
-        module: the module, by its whole name.
+        module: full name of the module.
     """
     names = " ".join(DEPRECATED.get(module.partition(".")[2], {}).values()).split()
     return [name.partition("=")[0] for name in names]
 
 
 def _find(homes: Mapping[str, str], name: str) -> tuple[str, str] | None:
-    """Where a name lives, and how it is called there; None if it is in no home."""
+    """Return the module that defines a name now, and the name there; None if there is none."""
     for home, names in homes.items():
         for each in names.split():
             old, _, now = each.partition("=")

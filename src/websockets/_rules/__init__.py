@@ -1,4 +1,4 @@
-"""The rules of the protocol that need neither bytes nor time: tables of states, messages from fragments, the handshake.
+"""Rules of the protocol that need neither bytes nor time: tables of states, messages from fragments, the handshake.
 
-May know: the values of the public modules below, such as headers and exceptions. Must not know: a connection.
+May know: the values of the public modules below, such as headers and exceptions. Must not know: connections.
 """

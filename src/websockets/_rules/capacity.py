@@ -1,12 +1,12 @@
-"""How many connections a server takes at once, in all and from one host; and why it refuses the others.
+"""Limits on the connections of a server, in all and from one host; and the reasons for refusing more.
 
-May know: numbers, addresses of peers. Must not know: what a connection is, how it is told, how it ends.
+May know: numbers, addresses of peers. Must not know: connections, how a client learns of a refusal.
 
-A connection counts from the moment at which it is accepted to its end and that of its handler: whoever says nothing
-takes a place too, and so does a connection of which a proxy has yet to say whose it is. Those beyond the limit are kept
-outside, at the cost of any connection that says nothing, until they have sent a request that can be answered; only then
-are they told, or let in if there is room by now. So that those outside have a limit as well, only so many are kept, and
-the others are not told anything.
+A connection counts from the moment when it is accepted until it and its handler have ended. So a client that sends
+nothing takes a place too, and so does a connection for which a proxy has not sent the PROXY header yet. A connection
+beyond the limit stays outside until it has sent a request. Then the server answers with a refusal, or lets it in if
+there is room by then. A connection outside uses as much memory as one that sends nothing, so the number of those
+outside is limited, too; connections beyond that limit are closed without an answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final, Generic, TypeVar
 
 __all__ = ["CROWDED", "OUTSIDE", "RETRY_AFTER", "Capacity", "host_of"]
 
-# So many connections beyond the limit are kept until they can be told.
+# Maximum number of connections beyond the limit that are kept open for an answer.
 OUTSIDE: Final = 1000
 
-# When those who are told may try again, in seconds.
+# Seconds after which refused clients may try again.
 RETRY_AFTER: Final = 5
 
-# Why there is no room: for a request, for one of this host, for another one that is to be told.
+# Reasons for a refusal: no room for a connection, none for this host, none for one more that waits for an answer.
 FULL: Final = "too many connections"
 FULL_FOR_HOST: Final = "too many connections from this host"
 CROWDED: Final = "too many connections to be told"
@@ -32,11 +32,11 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Capacity(Generic[T]):
-    """Who is inside, and who is outside.
+    """The connections inside the limits, and those outside.
 
     Parameters:
-        total: connections at once; None for any number.
-        per_host: connections of one host at once; None for any number.
+        total: maximum number of connections at once; None for no limit.
+        per_host: maximum number of connections from one host at once; None for no limit.
     """
 
     def __init__(self, total: int | None, per_host: int | None) -> None:
@@ -44,23 +44,23 @@ class Capacity(Generic[T]):
         self.per_host = per_host
         self._inside = 0
         self._of_host: dict[Hashable, int] = {}
-        # Where those inside come from, if that matters.
+        # The hosts of the connections inside, if there is a limit for each host.
         self._homes: dict[T, Hashable] = {}
         self._outside: dict[T, Hashable] = {}
 
     def __len__(self) -> int:
-        """How many are inside."""
+        """Return the number of connections inside."""
         return self._inside
 
     def enter(self, guest: T, address: object) -> bool:
         """Let a new connection in if there is room, or keep it outside.
 
         Parameters:
-            guest: the connection, for as long as :meth:`leave` isn't called.
-            address: of its peer, as sockets give it.
+            guest: the connection; it is kept until :meth:`leave` is called.
+            address: address of its peer, in the form that sockets use.
 
         Returns:
-            Whether it may stay; else it is forgotten already.
+            Whether it may stay. If not, it isn't kept, and :meth:`leave` must not be called.
         """
         host = None if self.per_host is None else host_of(address)
         if self._obstacle(host) is None:
@@ -72,7 +72,7 @@ class Capacity(Generic[T]):
         return True
 
     def refusal(self, guest: T) -> str | None:
-        """Why a connection that sent its request can't be let in; None if it is inside, be it from now on."""
+        """Let in a connection that has sent its request, if there is room; return the reason if there is none."""
         if guest not in self._outside:
             return None
         host = self._outside[guest]
@@ -83,11 +83,11 @@ class Capacity(Generic[T]):
         return obstacle
 
     def is_inside(self, guest: T) -> bool:
-        """Whether a connection that may stay counts."""
+        """Return whether a connection that may stay is inside, and so counts."""
         return guest not in self._outside
 
     def leave(self, guest: T) -> None:
-        """A connection is over, and its handler too."""
+        """Remove a connection that has ended, as has its handler."""
         if guest in self._outside:
             del self._outside[guest]
             return
@@ -113,10 +113,10 @@ class Capacity(Generic[T]):
 
 
 def host_of(address: object) -> Hashable:
-    """What stands for the host of a peer; None for the peer of a Unix socket, which has none.
+    """Return the key under which a peer's host is counted; None for a Unix socket, which has no host.
 
-    One host, or one customer, has all the 2**64 addresses that begin with the same 64 bits of an IPv6 address. An IPv4
-    address counts as such in whatever form it comes.
+    All 2**64 IPv6 addresses with the same first 64 bits usually belong to one host or customer, so they count as one
+    host. An IPv4 address counts as the same host if it is mapped into IPv6.
     """
     if not isinstance(address, tuple) or not address:
         return None

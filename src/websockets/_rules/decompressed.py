@@ -1,6 +1,6 @@
-"""Messages whose payloads extensions decode: what the decoder of frames can't know of them.
+"""Size and text of messages whose payloads extensions decode, which the decoder of frames can't check.
 
-May know: frames, UTF-8, their account so far. Must not know: which extensions there are, and what they do.
+May know: frames, UTF-8, the current message. Must not know: which extensions there are, and what they do.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _TEXT: Final = 0x1
 
 
 class Account:
-    """The account of an incoming message whose payload only extensions can read: the decoder can't keep it."""
+    """State of a received message whose payload only extensions can decode."""
 
     __slots__ = ("checker", "opcode", "size")
 
     def __init__(self) -> None:
-        self.opcode = 0  # of the message, and RSV1
-        self.size = 0  # of its fragments so far
+        self.opcode = 0  # opcode of the message, with RSV1
+        self.size = 0  # bytes in its fragments so far
         self.checker: FrameDecoder | None = None
 
     def check(self, head: int, payload: bytes, decode: bool) -> Data:
@@ -35,9 +35,12 @@ class Account:
             payload: the payload.
             decode: whether to return the text of a message in one frame as a ``str``.
 
+        Returns:
+            The payload, or its text.
+
         Raises:
-            InvalidText: what there is of a message in fragments isn't UTF-8.
-            UnicodeDecodeError: a message in one frame isn't.
+            InvalidText: the fragments received so far aren't UTF-8.
+            UnicodeDecodeError: a message in one frame isn't UTF-8.
         """
         final = head >= FIN
         self.size = 0 if final else self.size + len(payload)
@@ -47,7 +50,7 @@ class Account:
             text = payload.decode()
             return text if decode else payload
         if head & 0x0F or self.checker is None:
-            # A decoder of plain frames knows how to check text in pieces.
+            # A decoder of frames without extensions can check text in pieces.
             self.checker = FrameDecoder(False, 0, -1, -1, False)
         self.checker.feed(build_frame(head & ~RSV1, payload, None))
         if self.checker.failure is not None:

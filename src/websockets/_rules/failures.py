@@ -1,6 +1,6 @@
-"""What a failure of the peer is answered with, and what the end of a connection is told with: RFC 6455 section 7.1.
+"""Close codes for errors of the peer, and the exceptions that report the end of a connection: RFC 6455 section 7.1.
 
-May know: errors found in what was received, and close codes. Must not know: connections, or what is done about it.
+May know: errors in received data, and close codes. Must not know: connections, or the reaction to an error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["InvalidText", "as_exception", "closed", "explain"]
 
 
 class InvalidText(ProtocolError):
-    """Text that isn't UTF-8; the connection fails with 1007 (RFC 6455 section 8.1)."""
+    """A text message isn't UTF-8; the connection fails with 1007 (RFC 6455 section 8.1)."""
 
     close_code = CloseCode.INVALID_DATA
 
 
 def as_exception(code: int, *details: Any) -> Exception:
-    """The error that a decoder found, which it tells as a close code and what it depends on."""
+    """Return the exception for an error that a decoder reports as a close code and details."""
     if code == CloseCode.MESSAGE_TOO_BIG:
         size, limit, received = details
         return PayloadTooBig(size, limit - received, received or None)
@@ -35,7 +35,7 @@ def as_exception(code: int, *details: Any) -> Exception:
 
 
 def explain(exc: Exception) -> tuple[int, str]:
-    """The close code and the reason for an error found in what the peer sent."""
+    """Return the close code and the reason for an error in data from the peer."""
     if isinstance(exc, ProtocolError):
         return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)
     if isinstance(exc, TooManyFragments):
@@ -44,11 +44,11 @@ def explain(exc: Exception) -> tuple[int, str]:
         return CloseCode.MESSAGE_TOO_BIG, str(exc)
     if isinstance(exc, UnicodeDecodeError):
         return CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
-    # Never tell the peer about our bugs.
+    # Any other exception is a mistake of ours, whose text the peer must not see.
     return CloseCode.INTERNAL_ERROR, ""
 
 
 def closed(rcvd: Close | None, sent: Close | None, rcvd_then_sent: bool | None) -> ConnectionClosed:
-    """The exception for whoever uses a connection after it closed with these Close frames."""
+    """Return the exception that later calls raise, after a connection closed with these Close frames."""
     ok = rcvd is not None and sent is not None and rcvd.code in OK_CLOSE_CODES and sent.code in OK_CLOSE_CODES
     return (ConnectionClosedOK if ok else ConnectionClosedError)(rcvd, sent, rcvd_then_sent)

@@ -1,6 +1,6 @@
-"""What both sides of the opening handshake hold each other to: RFC 6455 sections 4.1 and 4.2. And how it is logged.
+"""Rules of the opening handshake for both sides, and its log lines: RFC 6455 sections 4.1 and 4.2.
 
-May know: requests, responses and their headers, names of hosts. Must not know: which side asks, state, I/O.
+May know: requests, responses and their headers, names of hosts. Must not know: the side of the caller, state, I/O.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ __all__ = ["VERSION", "HostNames", "accept_key", "check_upgrade", "log_headers",
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION: Final = "13"
 
-# What nearly every client and server has in ``Connection``; anything else is looked at more closely.
+# The values of ``Connection`` that nearly all clients and servers send; any other value is parsed.
 USUAL_OPTIONS: Final = ("Upgrade", "keep-alive, Upgrade", "upgrade")
 
-# What opens doors has no place in a log.
+# These headers carry credentials, which must not appear in logs.
 SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 
 
 def accept_key(key: str) -> str:
-    """The answer to a ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.2)."""
+    """Return the ``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.2)."""
     digest = hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()
     return binascii.b2a_base64(digest, newline=False).decode()
 
 
 def single_value(headers: Headers, name: str) -> str:
-    """The value of a header that must be there once.
+    """Return the value of a header that must occur exactly once.
 
     Raises:
-        InvalidHeader: it is missing or repeated.
+        InvalidHeader: the header is missing or repeated.
     """
     value = headers._by_name().get(name.lower())
     if isinstance(value, str):
@@ -49,10 +49,10 @@ def single_value(headers: Headers, name: str) -> str:
 
 
 def check_upgrade(headers: Headers) -> None:
-    """Hold a request or a response to an upgrade to WebSocket and nothing else.
+    """Check that a request or a response upgrades to WebSocket, and to no other protocol.
 
     Raises:
-        InvalidUpgrade: it asks for something else, or for nothing.
+        InvalidUpgrade: it upgrades to another protocol, or not at all.
         InvalidHeader: a header is malformed.
     """
     names = headers._by_name()
@@ -67,17 +67,17 @@ def check_upgrade(headers: Headers) -> None:
 
 
 class HostNames:
-    """The names that a server answers to, against the ``Host`` header (RFC 9110 section 7.2).
+    """The names of a server, to compare with the ``Host`` header (RFC 9110 section 7.2).
 
     Parameters:
-        names: exact names, without a port, in any case; and compiled patterns that must match all of a name, whatever
-            its case. An IPv6 address may be in brackets or not; patterns see it without.
+        names: exact names, without a port; and compiled patterns that must match a whole name. The case of letters
+            doesn't matter. An IPv6 address may have brackets; patterns get it without.
     """
 
     def __init__(self, names: Iterable[str | re.Pattern[str]]) -> None:
         self.names = tuple(names)
         self._exact = frozenset(_host_name(name) for name in self.names if isinstance(name, str))
-        # Whoever writes a pattern need not know which case names are compared in.
+        # A pattern may be written in any case, as names are compared in lower case.
         self._patterns = [
             re.compile(pattern.pattern, pattern.flags | re.IGNORECASE)
             for pattern in self.names
@@ -86,10 +86,10 @@ class HostNames:
 
     @classmethod
     def of(cls, hosts: object) -> Self:
-        """The names that somebody gave: a name, a pattern, or a sequence of them.
+        """Return the names in the value of an option: a name, a pattern, or a sequence of them.
 
         Raises:
-            TypeError: there is something else among them.
+            TypeError: one of them is neither a string nor a pattern of strings.
             ValueError: there are none, or one can't be the name of a host.
         """
         if isinstance(hosts, cls):
@@ -109,7 +109,7 @@ class HostNames:
         return repr(list(self.names))
 
     def __contains__(self, header: str) -> bool:
-        """Whether the value of a ``Host`` header is one of the names, with any port."""
+        """Return whether the value of a ``Host`` header is one of the names, with any port."""
         match = split_host_port(header)
         if match is None:
             return False
@@ -123,10 +123,10 @@ class HostNames:
 
 
 def _host_name(name: str) -> str:
-    """A name of the application as it is compared.
+    """Return the form of a host name that is used for comparing.
 
     Raises:
-        ValueError: it isn't the name of a host, or has more to it.
+        ValueError: *name* isn't the name of a host, or has other parts, such as a port.
     """
     if ":" in name:
         address = _address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
@@ -143,7 +143,7 @@ def _host_name(name: str) -> str:
 
 
 def _address(literal: str) -> str | None:
-    """An IPv6 address in its one short form; None if it isn't one."""
+    """Return an IPv6 address in its shortest form; None if the text isn't one."""
     try:
         return ipaddress.IPv6Address(literal).compressed
     except ValueError:
@@ -151,7 +151,7 @@ def _address(literal: str) -> str | None:
 
 
 def log_headers(logger: LoggerLike, arrow: str, headers: Headers) -> None:
-    """Log headers at DEBUG, one a line, without secrets and without control characters."""
+    """Log headers at DEBUG, one on each line, without secrets and without control characters."""
     for name, value in headers.raw_items():
         shown = "[redacted]" if name.lower() in SECRET_HEADERS else printable(value)
         logger.debug("%s %s: %s", arrow, name, shown)

@@ -1,11 +1,11 @@
-"""Happy eyeballs: in which order the addresses of a host are tried, and when each attempt begins (RFC 8305).
+"""Happy Eyeballs: the order in which the addresses of a host are tried, and the start of each attempt (RFC 8305).
 
-May know: addresses and errors as the operating system gives them. Must not know: how looking up and connecting are
-done; ``now`` is an argument.
+May know: addresses and errors from the operating system. Must not know: how names are looked up or connections made;
+``now`` is an argument.
 
-A name may have several addresses, and some may lead nowhere: a broken IPv6 network swallows all that is sent to it. So
-attempts begin one after the other, each a moment after the one before, or at once when one has failed. The first that
-succeeds is the connection, and the others are given up.
+A name may have several addresses, and some may not work: a broken IPv6 network drops everything that is sent to it. So
+attempts begin one after the other, with a short delay, or at once when one has failed. The first successful attempt is
+the connection, and the others are abandoned.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ __all__ = ["ATTEMPT_DELAY", "Pace", "Race", "address_order", "combined", "naming
 # RFC 8305 section 8: the delay between two attempts, in seconds.
 ATTEMPT_DELAY: Final = 0.25
 
-# An address: its family, then what else is known of it.
+# An address: a tuple that begins with its family.
 A = TypeVar("A", bound=tuple[Hashable, ...])
 
 
 class Pace(NamedTuple):
-    """How the addresses of a host are tried.
+    """Settings for trying the addresses of a host.
 
     Attributes:
         delay: seconds between attempts; None to begin one only when all before it have failed.
-        first: how many addresses of the preferred family come first, before families take turns; 0 for the order of
-            preference.
-        all_errors: whether a failure is a group with the error of each attempt.
+        first: number of addresses of the preferred family to try before families alternate; 0 to keep the order of
+            the look-up.
+        all_errors: whether a failure is an exception group with the error of each attempt.
     """
 
     delay: float | None = ATTEMPT_DELAY
@@ -40,19 +40,19 @@ class Pace(NamedTuple):
 
     @classmethod
     def taken_from(cls, arguments: dict[str, Any]) -> Self:
-        """The pace that arguments of asyncio's ``create_connection`` ask for; they are taken out."""
+        """Remove the settings from arguments of asyncio's ``create_connection``, and return them."""
         delay = arguments.pop("happy_eyeballs_delay", ATTEMPT_DELAY)
         first = arguments.pop("interleave", None)
-        # As in asyncio: who turns the race off gets the order of preference.
+        # As in asyncio: without a delay, the order of the look-up is kept.
         first = int(delay is not None) if first is None else first
         return cls(delay, first, arguments.pop("all_errors", False))
 
 
 def address_order(found: Iterable[A], first: int) -> list[A]:
-    """The addresses of a host in the order in which to try them (RFC 8305 section 4); each of them once.
+    """Return the addresses of a host in the order in which to try them, without duplicates (RFC 8305 section 4).
 
     Parameters:
-        found: what was looked up, in the order of preference.
+        found: the addresses from the look-up, in the order of preference.
         first: see :class:`Pace`.
     """
     order = list(dict.fromkeys(found))
@@ -76,14 +76,14 @@ def with_zone(address: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class Race(Generic[A]):
-    """Attempts to connect, of which the first that succeeds is wanted. Ask what is due, and tell what failed.
+    """A series of attempts to connect, until one succeeds. Ask which attempts are due, and report which failed.
 
     Parameters:
-        found: the addresses of a host, one at least, in the order of preference.
-        pace: how they are tried.
+        found: the addresses of a host, at least one, in the order of preference.
+        pace: settings for trying them.
 
     Attributes:
-        due_at: when the next attempt is due; infinity if none is before another one fails.
+        due_at: time of the next attempt; infinity if it must wait for a failure.
     """
 
     def __init__(self, found: Iterable[A], pace: Pace) -> None:
@@ -95,7 +95,11 @@ class Race(Generic[A]):
         self.due_at = -math.inf
 
     def due(self, now: float) -> Iterator[A]:
-        """The addresses to which an attempt begins now, which counts as begun."""
+        """Yield the addresses to which an attempt is due now; each attempt counts as begun.
+
+        Parameters:
+            now: the time in seconds, on the clock of ``due_at``.
+        """
         while self._left and now >= self.due_at:
             address = self._left.popleft()
             self.due_at = now + self._delay if self._left else math.inf
@@ -103,26 +107,26 @@ class Race(Generic[A]):
             yield address
 
     def failed(self, error: OSError) -> None:
-        """An attempt has failed: the next one is due at once."""
+        """Report a failed attempt: the next one is due at once."""
         self._errors.append(error)
         self.due_at = -math.inf if self._left else math.inf
 
     @property
     def lost(self) -> bool:
-        """Whether all attempts have failed, and none is left."""
+        """Whether all attempts have failed, and no address is left."""
         return not self._left and len(self._errors) == self._begun
 
     def error(self) -> Exception:
-        """The error that says how all attempts failed; to be asked once."""
-        # Who raises it must not be referred to by it, by way of this race: that would be a circle.
+        """Return the exception for the failure of all attempts. Call it only once."""
+        # This object must not keep the errors: with their tracebacks, that would be a reference cycle.
         errors, self._errors = self._errors, []
         return ExceptionGroup("create_connection failed", errors) if self._all_errors else combined(errors)
 
 
 def combined(errors: Sequence[OSError]) -> OSError:
-    """One error for several attempts: the first if all have the same text, else one that has all their texts.
+    """Return one error for several attempts: the first if all have the same text, else one with all their texts.
 
-    It has the number of the errors, and the class that belongs to it, if they agree in that.
+    If all errors have the same ``errno``, the result has it too, with the matching class.
     """
     first = errors[0]
     texts = [str(error) for error in errors]
@@ -133,7 +137,7 @@ def combined(errors: Sequence[OSError]) -> OSError:
 
 
 def naming(error: OSError, address: tuple[Any, ...]) -> OSError:
-    """The error of an attempt, with the address in its text: systems and loops don't always give it."""
+    """Return the error of an attempt with the address in its text, as not every system or loop adds it."""
     if str(address[0]) in str(error):
         return error
     return _os_error(error.errno, f"Connect call failed {address}: {error.strerror or error}")

@@ -1,12 +1,12 @@
-"""The life of a connection as tables: RFC 6455 sections 4.1, 4.2, 5.5.1 and 7.1.
+"""State tables for the life of a connection: RFC 6455 sections 4.1, 4.2, 5.5.1 and 7.1.
 
-May know: what happened on each half of a connection, and what follows from it.
+May know: the events on each half of a connection, and their consequences.
 Must not know: bytes, frames, codes, time.
 
-A connection is two half-machines: what we may still receive, and what we may still send. Neither alone is "the state";
-the public :class:`State` is a projection of both. What must be done without being asked ("the peer closed and we have
-not: send Close") is a row too: the reactions, applied until none fits. Nothing outside this file assigns state; an
-illegal event raises and changes nothing.
+A connection is two state machines: one for what it may still receive, one for what it may still send. The public
+:class:`State` is a projection of both. Automatic answers are rows too, for example "the peer sent Close, but we did
+not: send Close". These reactions are applied until no row matches. Only this file assigns state. An illegal event
+raises and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ __all__ = ["Lifecycle", "Reaction", "Receive", "Receiving", "Send", "Sending", "
 
 
 class Side(enum.IntEnum):
-    """Which end of the connection this is."""
+    """The end of the connection: server or client."""
 
     SERVER, CLIENT = range(2)
 
 
 class State(enum.IntEnum):
-    """State of a connection as RFC 6455 section 4.1 and 7.1 name it."""
+    """State of a connection, with the names of RFC 6455 sections 4.1 and 7.1."""
 
     CONNECTING, OPEN, CLOSING, CLOSED = range(4)
 
 
 class Receiving(enum.IntEnum):
-    """What we may still receive: the opening handshake; frames; nothing that counts; nothing at all.
+    """State of the receiving half: the opening handshake, frames, input that is discarded, or the end of the stream.
 
-    REFUSED and DEAF both discard input until the end of the stream. They differ in what came before: REFUSED is an
-    opening handshake that failed, DEAF a connection that was open.
+    REFUSED and DEAF both discard input until the end of the stream. REFUSED follows an opening handshake that failed,
+    DEAF follows a connection that was open.
     """
 
     OPENING, OPEN, REFUSED, DEAF, ENDED = range(5)
 
 
 class Sending(enum.IntEnum):
-    """What we may still send: the opening handshake; frames; only control frames, as Close went out; nothing."""
+    """State of the sending half: the opening handshake, frames, only control frames after a Close, or nothing."""
 
     OPENING, OPEN, SHUT, ENDED = range(4)
 
 
 class Receive(enum.Enum):
-    """What can happen to the receiving half."""
+    """An event of the receiving half."""
 
     OPENED = "opening handshake"
     REFUSAL = "refusal"
@@ -58,12 +58,12 @@ class Receive(enum.Enum):
     VIOLATION = "violation"
     EOF = "EOF"
 
-    # There is one object for each, and the hash of its name would be computed in Python.
+    # Each member is a single object, so its identity is a valid hash. Enum's own hash is slower Python code.
     __hash__ = object.__hash__
 
 
 class Send(enum.Enum):
-    """What can happen to the sending half."""
+    """An event of the sending half."""
 
     OPENED = "opening handshake"
     DATA = "data"
@@ -75,7 +75,7 @@ class Send(enum.Enum):
 
 
 class Reaction(enum.Enum):
-    """What a connection owes its peer without being asked."""
+    """An automatic answer to the peer."""
 
     CLOSE = "send Close"
     EOF = "send EOF"
@@ -83,7 +83,7 @@ class Reaction(enum.Enum):
 
 # ------------------------------------------------------------------------------------------------------ the tables
 
-# "violation" is a broken rule of the peer, or our own wish to give up on the connection.
+# "violation" means that the peer broke a rule, or that this side fails the connection for another reason.
 RECEIVING: Final = {
     #                    opening handshake  refusal  data  Close  violation  EOF
     Receiving.OPENING: ("OPEN",            "REFUSED", None, None,  "REFUSED", "ENDED"),
@@ -101,8 +101,8 @@ SENDING: Final = {
     Sending.ENDED:   (None,               None,   None,       None,   None),
 }  # fmt: skip
 
-# A refused opening handshake ends without Close frames: those belong to connections that were open. A client that
-# answered Close with Close waits for the server to end the stream first (RFC 6455 section 7.1.1).
+# A refused opening handshake ends without Close frames, because the connection was never open. A client that answered
+# Close with Close waits until the server ends the stream (RFC 6455 section 7.1.1).
 REACTIONS: Final = {
     #    receiving          sending            server           client
     (Receiving.REFUSED, Sending.OPENING): (Reaction.EOF,   Reaction.EOF),
@@ -114,7 +114,7 @@ REACTIONS: Final = {
     (Receiving.ENDED,   Sending.SHUT):    (Reaction.EOF,   Reaction.EOF),
 }  # fmt: skip
 
-# The first row that fits, with None for "any". A refused handshake stays CONNECTING until the stream ends.
+# The first matching row counts; None matches anything. A refused handshake stays CONNECTING until the stream ends.
 PROJECTION: Final = (
     (Receiving.ENDED,   None,            State.CLOSED),
     (Receiving.OPENING, None,            State.CONNECTING),
@@ -124,7 +124,7 @@ PROJECTION: Final = (
     (None,              None,            State.CLOSING),
 )  # fmt: skip
 
-# Where a connection begins, for each state that a program may ask for.
+# The initial halves of a connection, for each initial state that a program may choose.
 BEGINNING: Final = {
     State.CONNECTING: (Receiving.OPENING, Sending.OPENING),
     State.OPEN: (Receiving.OPEN, Sending.OPEN),
@@ -136,7 +136,7 @@ BEGINNING: Final = {
 
 
 def project(receiving: Receiving, sending: Sending) -> State:
-    """The public state of a connection, from its two halves."""
+    """Return the public state of a connection, from its two halves."""
     return next(state for r, s, state in PROJECTION if r in (receiving, None) and s in (sending, None))
 
 
@@ -150,7 +150,7 @@ def _next_sending(half: Sending, event: Send) -> Sending | None:
     return None if name is None else Sending[name]
 
 
-# The same tables, as the engine reads them: one look-up an event.
+# The same tables in the form that the engine uses: one look-up for each event.
 _RECEIVING: Final = {(half, event): _next_receiving(half, event) for half in Receiving for event in Receive}
 _SENDING: Final = {(half, event): _next_sending(half, event) for half in Sending for event in Send}
 _STATE: Final = {(receiving, sending): project(receiving, sending) for receiving in Receiving for sending in Sending}
@@ -161,7 +161,7 @@ class Lifecycle(SendingHalf):
 
     Parameters:
         side: which end this is.
-        state: where to begin.
+        state: the initial state; CONNECTING by default.
     """
 
     __slots__ = ("receiving", "side", "state")
@@ -175,10 +175,10 @@ class Lifecycle(SendingHalf):
         self.continuing = False
 
     def received(self, event: Receive) -> None:
-        """Enter what happened to the receiving half.
+        """Apply an event of the receiving half.
 
         Raises:
-            InvalidState: it can't happen in this state, which stays as it was.
+            InvalidState: the event is illegal in this state, which doesn't change.
         """
         after = _RECEIVING[self.receiving, event]
         if after is None:
@@ -187,10 +187,10 @@ class Lifecycle(SendingHalf):
         self.state = _STATE[after, self.sending]
 
     def sent(self, event: Send) -> None:
-        """Enter what is being sent.
+        """Apply an event of the sending half.
 
         Raises:
-            InvalidState: it can't be sent in this state, which stays as it was.
+            InvalidState: the event is illegal in this state, which doesn't change.
         """
         after = _SENDING[self.sending, event]
         if after is None:
@@ -199,6 +199,6 @@ class Lifecycle(SendingHalf):
         self.state = _STATE[self.receiving, after]
 
     def reaction(self) -> Reaction | None:
-        """What must be sent now without being asked; ask again when it is sent."""
+        """Return the automatic answer that is due now, None if there is none; ask again after it is sent."""
         row = REACTIONS.get((self.receiving, self.sending))
         return row[self.side] if row else None

@@ -1,7 +1,7 @@
-"""What is counted, on a connection and by a server: what users get, and counters off the path of every message.
+"""Statistics of connections and servers: the values that users get, and the counters for rare events.
 
-May know: numbers, how long the header of a frame is (RFC 6455 section 5.2), and the words for why a connection was
-refused. Must not know: who counts, or why.
+May know: numbers, the length of the header of a frame (RFC 6455 section 5.2), the words for why a connection was
+refused. Must not know: which code counts, or why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
     "payload_length",
 ]
 
-# Why a connection was refused, or never asked for: beside the words of the protocol for what is wrong with a request.
+# Reasons why a connection was not opened, in addition to the protocol's reasons for refusing a request.
 APPLICATION = "application"
 FAILURE = "failure"
 GONE = "client gone"
@@ -34,20 +34,20 @@ TLS = "TLS handshake failed"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a connection sent and received until now.
+    """Numbers of what a connection sent and received so far.
 
-    Sizes are in bytes; text counts as UTF-8. A message that is sent counts when it is given to the transport or to what
-    is going to be; one that is received counts when it has arrived whole, whether or not it has been read.
+    Sizes are in bytes; text counts as UTF-8. A message sent counts when it is written to the transport or to its
+    buffer. A message received counts when it has arrived completely, even if the program has not read it yet.
 
     Attributes:
-        messages_sent, messages_received: messages.
-        payload_sent, payload_received: what the messages contain, before compression.
-        encoded_sent, encoded_received: the same as it travels, compressed or not, without the headers of frames.
-        bytes_sent, bytes_received: all that was written to the transport and read from it: frames of every kind, and
-            the opening handshake. TLS encrypts after that, and adds some bytes of its own.
-        pings_sent, pings_received: pings, those for keepalive included.
+        messages_sent, messages_received: number of messages.
+        payload_sent, payload_received: size of the messages before compression.
+        encoded_sent, encoded_received: size of the messages on the wire, compressed or not, without frame headers.
+        bytes_sent, bytes_received: bytes written to the transport and read from it: frames of every kind, and the
+            opening handshake. The overhead of TLS isn't included.
+        pings_sent, pings_received: number of pings, including those for keepalive.
         latency: round trip of the last ping that was answered, in seconds; 0.0 before the first.
-        skipped: messages of broadcasts that were left out as the peer was too slow.
+        skipped: number of broadcast messages that were left out because the peer was too slow.
     """
 
     messages_sent: int = 0
@@ -65,27 +65,27 @@ class Statistics:
 
     @property
     def ratio_sent(self) -> float:
-        """Bytes that a byte of what was sent took, without headers: 1.0 without compression, less if it saves any."""
+        """Size on the wire divided by size before compression, for messages sent; 1.0 without compression."""
         return self.encoded_sent / self.payload_sent if self.payload_sent else 1.0
 
     @property
     def ratio_received(self) -> float:
-        """As :attr:`ratio_sent`, of what was received."""
+        """Size on the wire divided by size after decompression, for messages received; 1.0 without compression."""
         return self.encoded_received / self.payload_received if self.payload_received else 1.0
 
 
 class Tally:
-    """What is counted off the path of a message; made when there is something to count."""
+    """Counters of rare events, created with the first such event."""
 
     __slots__ = ("expanded", "messages_sent", "payload_sent", "pings_received", "pings_sent", "saved_sent", "skipped")
 
     def __init__(self) -> None:
         self.messages_sent = self.payload_sent = self.saved_sent = 0
-        self.expanded = 0  # bytes that inflating what was received added
+        self.expanded = 0  # bytes that decompression added to the payloads received
         self.pings_sent = self.pings_received = self.skipped = 0
 
     def sent(self, frame: bytes, size: int, fin: bool) -> bytes:
-        """Count a frame that has ``size`` bytes of a message, which it may end; return it."""
+        """Count a frame with ``size`` bytes of a message; return the frame."""
         payload = payload_length(frame)
         self.messages_sent += fin
         self.payload_sent += payload
@@ -97,27 +97,27 @@ NOTHING = Tally()
 
 
 def payload_length(frame: bytes) -> int:
-    """The size of the payload of a frame."""
+    """Return the size of the payload of a frame, in bytes (RFC 6455 section 5.2)."""
     second = frame[1]
     return len(frame) - {126: 4, 127: 10}.get(second & 0x7F, 2) - (4 if second & 0x80 else 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerStatistics:
-    """The numbers of a server at one moment.
+    """Numbers of a server at one moment.
 
     Attributes:
-        open: connections that are open.
-        counted: connections that ``max_connections`` counts: also those that are opening, and those that are over while
-            their handlers aren't; with ``proxy_protocol``, those whose header isn't there yet, too.
-        opened: connections that were opened since the server was made.
-        refused: connections that were not, by reason: ``"too many connections"``, ``"invalid origin"``,
-            ``"no valid HTTP request"``... ``"application"`` stands for an answer of ``process_request`` or
-            ``process_response``, ``"failure"`` for one of them that failed, ``"timeout"`` for ``open_timeout``,
-            ``"client gone"`` for clients that left before they had an answer, ``"not a trusted proxy"`` and
-            ``"invalid PROXY header"`` for connections that ``proxy_protocol`` doesn't allow, and
-            ``"TLS handshake failed"`` for TLS that fails behind such a header.
-        handler_failures: handlers that raised.
+        open: number of open connections.
+        counted: number of connections that count for ``max_connections``: the open ones, those that are opening, those
+            that are closed while their handlers still run, and those that wait for the header of ``proxy_protocol``.
+        opened: number of connections opened since the server was created.
+        refused: number of connections that were not opened, by reason: ``"too many connections"``,
+            ``"invalid origin"``, ``"no valid HTTP request"``... ``"application"`` means a response from
+            ``process_request`` or ``process_response``, ``"failure"`` an exception in one of them, ``"timeout"`` the
+            end of ``open_timeout``, ``"client gone"`` a client that left before the response,
+            ``"not a trusted proxy"`` and ``"invalid PROXY header"`` a connection that ``proxy_protocol`` doesn't
+            allow, and ``"TLS handshake failed"`` a failure of TLS after such a header.
+        handler_failures: number of handlers that raised an exception.
     """
 
     open: int
@@ -128,7 +128,7 @@ class ServerStatistics:
 
 
 class ServerTally:
-    """The numbers that only go up.
+    """Counters of a server that only increase.
 
     Attributes:
         opened, refused, handler_failures: as in :class:`ServerStatistics`.
@@ -140,9 +140,9 @@ class ServerTally:
         self.handler_failures = 0
 
     def refuse(self, reason: str) -> None:
-        """A connection was refused, or it ended before it was opened."""
+        """Count a connection that was refused, or ended before it was opened."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
     def snapshot(self, open: int, counted: int) -> ServerStatistics:
-        """The numbers as they are now, together with those that only the server knows."""
+        """Return the statistics, from these counters and the numbers that only the server knows."""
         return ServerStatistics(open, counted, self.opened, self.refused.copy(), self.handler_failures)

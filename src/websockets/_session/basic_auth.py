@@ -33,10 +33,10 @@ CheckCredentials = Callable[[str, str], Awaitable[bool] | bool]
 
 
 class Unauthorized(Exception):
-    """The request doesn't say who asks, or not truly.
+    """The request has no credentials, or wrong ones.
 
     Parameters:
-        what: what is wrong: the body of the response says so.
+        what: the reason, for the body of the response.
     """
 
     def __init__(self, what: str) -> None:
@@ -93,13 +93,13 @@ class BasicAuth:
 
 
 def claimed(headers: Headers) -> tuple[str, str]:
-    """The user and the password that a request claims to have.
+    """Return the user name and the password in a request, which are not checked yet (RFC 7617 section 2).
 
     Parameters:
         headers: headers of the request.
 
     Raises:
-        Unauthorized: there are none, or none that Basic authentication knows.
+        Unauthorized: there are none, or they aren't for Basic authentication.
     """
     try:
         authorization = headers.get("Authorization")
@@ -111,11 +111,11 @@ def claimed(headers: Headers) -> tuple[str, str]:
 
 
 def challenge(response: Response, authenticate: str) -> Response:
-    """Turn a refusal into a question.
+    """Add to a response the header that asks for credentials (RFC 9110 section 11.6.1).
 
     Parameters:
         response: response with status 401.
-        authenticate: what :func:`~websockets.headers.build_www_authenticate_basic` made.
+        authenticate: result of :func:`~websockets.headers.build_www_authenticate_basic`.
     """
     response.headers["WWW-Authenticate"] = authenticate
     return response
@@ -124,14 +124,14 @@ def challenge(response: Response, authenticate: str) -> Response:
 def credentials_checker(
     credentials: Credentials | None, check_credentials: CheckCredentials | None
 ) -> CheckCredentials:
-    """How to check credentials, from the two ways to say so.
+    """Return a function that checks credentials, from the two alternative options.
 
     Parameters:
         credentials: the user and the password, or several such pairs.
-        check_credentials: ``f(user, password)``, whether they are right.
+        check_credentials: ``f(user, password)``, which returns whether they are right.
 
     Raises:
-        ValueError: both are given, or none.
+        ValueError: both options are given, or none.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
     if (credentials is None) is (check_credentials is None):
@@ -140,13 +140,13 @@ def credentials_checker(
 
 
 def _pairs(credentials: Any) -> dict[str, str]:
-    """The passwords of all users."""
+    """Return the password of each user."""
     if _is_pair(credentials):
         return dict([credentials])
-    # An iterator is read once, and only here.
+    # An iterator can be read only once, so its items are kept.
     pairs = list(credentials) if isinstance(credentials, Iterable) else [credentials]
     if not all(_is_pair(pair) for pair in pairs):
-        # The value would put passwords into logs.
+        # The error doesn't show the value, because passwords must not appear in logs.
         raise TypeError(f"invalid credentials argument: {type(credentials).__name__}; expected (user, password) pairs")
     return dict(pairs)
 
@@ -156,14 +156,14 @@ def _is_pair(value: Any) -> TypeGuard[tuple[str, str]]:
 
 
 class _Known:
-    """Checks credentials against those of all users, in a time that doesn't tell which of them was right."""
+    """Checks credentials against those of all users, in the same time whether the user or the password is wrong."""
 
     def __init__(self, passwords: dict[str, str]) -> None:
         self._credentials = [(_bytes(user), _bytes(password)) for user, password in passwords.items()]
 
     def __call__(self, username: str, password: str) -> bool:
         user, word = _bytes(username), _bytes(password)
-        # No comparison is left out, whatever those before it gave.
+        # Always make all comparisons, so that the time doesn't depend on their results.
         found = [
             hmac.compare_digest(user, known_user) & hmac.compare_digest(word, known_word)
             for known_user, known_word in self._credentials
@@ -172,5 +172,5 @@ class _Known:
 
 
 def _bytes(text: str) -> bytes:
-    # What isn't UTF-8 in a request was decoded to lone surrogates.
+    # Bytes of a request that aren't UTF-8 were decoded to lone surrogates.
     return text.encode("utf-8", "surrogateescape")

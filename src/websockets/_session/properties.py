@@ -1,7 +1,7 @@
 """The members of a connection that do not wait, the same for every front-end.
 
-May know: the session and its protocol. Must not know: how waiting is done; where addresses come from is asked of the
-front-end.
+May know: the session and its protocol. Must not know: how waiting is done, or where addresses come from; it asks the
+front-end for them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ T = TypeVar("T")
 
 
 class assignable(Generic[T]):
-    """A property which an object may have for itself: what a program assigns comes first, and nobody else looks at it.
+    """A read-only property that a program may replace on an object by assigning a value, which nothing else uses.
 
     Parameters:
-        fget: the method that gets it.
+        fget: the method that gets the value of the property.
     """
 
     def __init__(self, fget: Callable[[Any], T]) -> None:
@@ -50,7 +50,7 @@ class assignable(Generic[T]):
 
 
 class Face:
-    """What users may ask of a connection at any time, and the times that they may change; nothing here waits."""
+    """Properties of a connection that users may read at any time, and the time limits that they may change."""
 
     if TYPE_CHECKING:
         protocol: Protocol
@@ -74,7 +74,7 @@ class Face:
     def logger(self) -> LoggerLike:
         """Where the connection logs; its records carry the connection as ``record.websocket``."""
         if self._logger is None:
-            # A weak reference: an adapter that refers to the connection that refers to it would outlive both.
+            # The reference is weak, because the adapter and the connection would otherwise form a cycle.
             self._logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
         return self._logger
 
@@ -99,7 +99,7 @@ class Face:
 
     @assignable
     def statistics(self) -> Statistics:
-        """What was sent and received until now; a snapshot."""
+        """Snapshot of the numbers of messages, bytes and pings sent and received so far."""
         return self._counted()
 
     def _counted(self) -> Statistics:
@@ -125,17 +125,17 @@ class Face:
     def local_address(self) -> Any:
         """Address of this end: ``(host, port)`` for TCP over IPv4, four items over IPv6, a path for a Unix socket.
 
-        It stays what it was when the connection is over.
+        It stays the same when the connection is closed.
         """
         return self._end("sockname")
 
     @property
     def remote_address(self) -> Any:
-        """Address of the other end, as :attr:`local_address`; behind a proxy in ``proxy_protocol``, of the client."""
+        """Address of the other end, like :attr:`local_address`; with ``proxy_protocol``, the one from the proxy."""
         return self._end("peername")
 
     def _end(self, name: str) -> Any:
-        """An address that a proxy told, or that of the connection itself."""
+        """Return the address that a proxy reported, else the address of the socket."""
         told = getattr(self._session.proxied, name, None)
         return self._address(name) if told is None else told
 
@@ -164,9 +164,11 @@ class Face:
 
     @property
     def ping_interval(self) -> float | None:
-        """Seconds between keepalive pings, None for no keepalive. When it is set, the next ping is due that much later.
+        """Seconds between keepalive pings, None for no keepalive. After a change, the next ping is due in that time.
 
-        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        Raises:
+            TypeError: the new value isn't a number or None.
+            ValueError: the new value is negative.
         """
         return self._session.timing.ping_interval
 
@@ -176,9 +178,11 @@ class Face:
 
     @property
     def ping_timeout(self) -> float | None:
-        """Seconds to wait for a sign of life after a keepalive ping, None to never give up. It may be set at any time.
+        """Seconds to wait for a pong or other data after a keepalive ping, None for no limit. It may change any time.
 
-        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        Raises:
+            TypeError: the new value isn't a number or None.
+            ValueError: the new value is negative.
         """
         return self._session.timing.ping_timeout
 
@@ -188,9 +192,11 @@ class Face:
 
     @property
     def close_timeout(self) -> float | None:
-        """Seconds that closing may take, None for no limit. When it is set, it counts from the next :meth:`close` on.
+        """Seconds that closing may take, None for no limit. A change applies to the next :meth:`close`.
 
-        A value that isn't a number or None, or is negative, raises :exc:`TypeError` or :exc:`ValueError`.
+        Raises:
+            TypeError: the new value isn't a number or None.
+            ValueError: the new value is negative.
         """
         return self._session.timing.close_timeout
 
@@ -200,7 +206,7 @@ class Face:
 
     @property
     def close_exc(self) -> ConnectionClosed:
-        """What whoever uses the connection after its end gets raised, with the cause chained; a new one each time.
+        """The exception that later calls raise, with its cause chained; a new object each time.
 
         Raises:
             AssertionError: the connection isn't closed yet.

@@ -1,7 +1,7 @@
-"""Which handler a request is for, by a URL map of Werkzeug: without the waiting.
+"""Routing of a request to a handler by a URL map of Werkzeug, without the waiting.
 
-May know: the target of a request, Werkzeug's answer, which response it calls for. Must not know: front-ends; what a
-connection is beyond making a response. Werkzeug is optional, and loaded when there is a map to route by.
+May know: the target of a request, the result from Werkzeug, the response for it. Must not know: front-ends; anything
+about connections, except that they make responses. Werkzeug is optional, and loaded only if there is a URL map.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ R = TypeVar("R", bound="Routes")
 
 
 class Found(NamedTuple):
-    """The endpoint of a rule that fits, and what it captured."""
+    """The endpoint of the matching rule, and the arguments from the URL."""
 
     handler: Any
     arguments: Mapping[str, Any]
 
 
 class Moved(NamedTuple):
-    """The map knows a better URL for the same thing."""
+    """A redirect to the canonical URL of the same endpoint."""
 
     url: str
 
 
 class Refused(NamedTuple):
-    """No rule fits: a status of HTTP, and the methods that rules of other methods allow."""
+    """No rule matches: an HTTP status, and the methods that the rules for this URL allow."""
 
     status: int
     methods: str = ""
 
 
 def require_werkzeug(who: str) -> None:
-    """See to it that Werkzeug is there.
+    """Check that Werkzeug is installed.
 
     Parameters:
-        who: name of the function that needs it.
+        who: name of the function that needs it, for the error.
 
     Raises:
-        ImportError: it isn't.
+        ImportError: Werkzeug isn't installed.
     """
     try:
         import werkzeug.routing  # noqa: F401
@@ -62,7 +62,7 @@ def find(url_map: Map, server_name: str, scheme: str, target: str) -> Found | Mo
 
     Parameters:
         url_map: rules, whose endpoints are handlers.
-        server_name: host and port by which the client knows the server.
+        server_name: host and port that the client uses for the server.
         scheme: "ws" or "wss".
         target: path and query.
     """
@@ -78,22 +78,22 @@ def find(url_map: Map, server_name: str, scheme: str, target: str) -> Found | Mo
     except HTTPException as exc:
         if exc.code is None:
             raise
-        # Only the refusal of a method says which ones are allowed.
+        # Only the error about a wrong method lists the allowed methods.
         return Refused(exc.code, ", ".join(sorted(getattr(exc, "valid_methods", None) or ())))
 
 
 def url_scheme(ssl: object) -> str:
-    """The scheme of URIs that lead to a server, from its ``ssl`` argument."""
+    """Return the scheme of a server's URIs, from its ``ssl`` argument."""
     return "ws" if ssl is None else "wss"
 
 
 class Routes:
-    """What the routers of all front-ends have in common: everything but running a handler.
+    """Base class of the routers of all front-ends: everything except running the handler.
 
     Parameters:
-        url_map: rules, whose endpoints are handlers; they become rules for WebSocket.
-        server_name: host and port by which clients know the server; None to believe each request.
-        url_scheme: "ws" or "wss".
+        url_map: rules, whose endpoints are handlers; they are changed to rules for WebSocket.
+        server_name: host and port that clients use for the server; None (the default) to use each request's ``Host``.
+        url_scheme: "ws" (the default) or "wss".
     """
 
     def __init__(self, url_map: Map, server_name: str | None = None, url_scheme: str = "ws") -> None:
@@ -104,7 +104,7 @@ class Routes:
             rule.websocket = True
 
     def get_server_name(self, connection: Any, request: Request) -> str:
-        """Host and port by which the client knows the server. May be overridden.
+        """Return the host and port that the client uses for the server. May be overridden.
 
         Parameters:
             connection: connection.
@@ -113,37 +113,37 @@ class Routes:
         return request.headers["Host"] if self.server_name is None else self.server_name
 
     def redirect(self, connection: Any, url: str) -> Response:
-        """Make the response to a request for which the map knows a better URL. May be overridden.
+        """Return the response that redirects a request to its canonical URL. May be overridden.
 
         Parameters:
-            connection: connection.
-            url: that URL.
+            connection: connection of the request.
+            url: the canonical URL.
         """
         response: Response = connection.respond(HTTPStatus.FOUND, f"Found at {url}")
         response.headers["Location"] = url
         return response
 
     def not_found(self, connection: Any) -> Response:
-        """Make the response to a request that no rule fits. May be overridden.
+        """Return the response to a request that no rule matches. May be overridden.
 
         Parameters:
-            connection: connection.
+            connection: connection of the request.
         """
         response: Response = connection.respond(HTTPStatus.NOT_FOUND, "Not Found")
         return response
 
     def route_request(self, connection: Any, request: Request) -> Response | None:
-        """Choose the handler of a connection; a ``process_request``. May be overridden.
+        """Choose the handler of a connection, as its ``process_request``. May be overridden.
 
         Parameters:
-            connection: connection; it gets ``handler`` and ``handler_kwargs``.
-            request: request.
+            connection: the connection; its attributes ``handler`` and ``handler_kwargs`` are set.
+            request: request of the opening handshake.
 
         Returns:
-            None if there is a handler, else a response that says why not.
+            None if there is a handler, else the response that refuses the request.
         """
         if len(request.headers.get_all("Host")) != 1:
-            # The opening handshake is going to refuse it, wherever it leads.
+            # The opening handshake will refuse such a request, so routing doesn't matter.
             return None
         found = find(self.url_map, self.get_server_name(connection, request), self.url_scheme, request.path)
         if isinstance(found, Found):

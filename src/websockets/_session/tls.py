@@ -1,34 +1,34 @@
 """TLS without a socket: ciphertext in, plaintext out; plaintext in, ciphertext out (RFC 8446, RFC 5246).
 
 May know: the ``ssl`` module's memory BIOs, which are buffers and never wait. Must not know: sockets, event loops,
-threads, time, and what the plaintext means. It imports ``ssl``, so it is imported only where TLS is asked for.
+threads, time, and the meaning of the plaintext. It imports ``ssl``, so it is imported only for connections with TLS.
 
-A front-end tells what the network brought (:meth:`TLSChannel.receive_data`, :meth:`TLSChannel.receive_eof`) or what the
-application wishes (:meth:`TLSChannel.send`, :meth:`TLSChannel.close`). Then it collects plaintext
+A front-end reports events of the network (:meth:`TLSChannel.receive_data`, :meth:`TLSChannel.receive_eof`) or requests
+of the application (:meth:`TLSChannel.send`, :meth:`TLSChannel.close`). Then it collects plaintext
 (:meth:`TLSChannel.read`) and ciphertext (:meth:`TLSChannel.data_to_send`). Reading may produce ciphertext, such as an
 alert or the answer to a key update, so ciphertext is collected last. Time limits belong to the front-end. A channel
 isn't thread-safe: a front-end for threads holds its lock around each call.
 
-Nothing that the peer does raises here. A failure is kept in :attr:`TLSChannel.failure`, because an alert still has to
-be sent before the front-end raises it.
+Errors of the peer never raise here. A failure is kept in :attr:`TLSChannel.failure`, because an alert still has to be
+sent before the front-end raises it.
 
 Memory is bounded. Plaintext isn't buffered: received data stays encrypted until ``read()`` asks for it, and ``send()``
-takes only what there is room for. Front-ends read from the network only while :attr:`TLSChannel.wants_data`. A peer
-that sends key updates, each of which must be answered, and doesn't read the answers, is no longer read when
-``OUTGOING_LIMIT`` is reached. The memory BIOs never shrink, so they get one slice at a time; what is beyond that waits
-in buffers that do shrink.
+takes only as much as there is room for. Front-ends read from the network only while :attr:`TLSChannel.wants_data` is
+true. Each key update must be answered; if a peer sends many and doesn't read the answers, reading stops at
+``OUTGOING_LIMIT``. The memory BIOs never shrink, so they get one slice at a time; the rest waits in buffers that do
+shrink.
 
-Computing is bounded, too. A key update has 27 bytes and costs more than a message, so a flood of them, or of whatever
-else brings no plaintext, fails after ``SILENT_LIMIT`` bytes.
+Computing is bounded, too. A key update has 27 bytes and costs more time than a message. So a flood of key updates, or
+of other records without plaintext, fails after ``SILENT_LIMIT`` bytes.
 
-The context of the user is never changed. Two rules hold whatever its options say:
+The context of the user is never changed. Two rules apply, whatever its options are:
 
 - Renegotiation, which only TLS 1.2 and older versions have, is refused: it would let a peer change its identity, or
-  make us compute, in the middle of a connection. Where the context sets ``OP_NO_RENEGOTIATION``, OpenSSL would refuse
-  by an alert and go on; where it doesn't, OpenSSL may accept. Here the channel fails in both cases. A request is seen
+  cost computing time, in the middle of a connection. If the context sets ``OP_NO_RENEGOTIATION``, OpenSSL would refuse
+  with an alert and continue; if not, OpenSSL may accept. Here the channel fails in both cases. It recognizes a request
   by the type of its record, which isn't encrypted in these versions.
-- The end of the stream without close_notify is told apart from an orderly end, although contexts of Python set
-  ``OP_IGNORE_UNEXPECTED_EOF``: OpenSSL never hears of the end of the stream.
+- The end of the stream without close_notify is distinguished from an orderly end, although contexts of Python set
+  ``OP_IGNORE_UNEXPECTED_EOF``: OpenSSL never learns of the end of the stream.
 """
 
 from __future__ import annotations
@@ -48,16 +48,18 @@ INCOMING_LIMIT: Final = 2**16
 # Bytes of ciphertext that wait to be sent, above which no plaintext is taken and nothing more is decrypted.
 OUTGOING_LIMIT: Final = 2**16
 
-# Bytes that are received without any plaintext, at most. Some tickets, key updates, and a part of a record, are less.
+# Maximum number of bytes received without any plaintext. Session tickets, a few key updates and part of a record need
+# fewer.
 SILENT_LIMIT: Final = 2**17
 
-# Bytes of plaintext in a record, at most (RFC 8446 section 5.1).
+# Maximum number of bytes of plaintext in a record (RFC 8446 section 5.1).
 RECORD: Final = 2**14
 
 # Bytes that OpenSSL gets at once: a whole record with its header and padding.
 SLICE: Final = RECORD + 2**11
 
-# Bytes of ciphertext in one piece for the network, at most. It must fit into an empty channel below.
+# Maximum number of bytes of ciphertext in one piece for the network. It must fit into the empty outer channel, for TLS
+# in TLS.
 PIECE: Final = 2**15
 
 # The type of a record with handshake messages, and the length of a record's header (RFC 5246 section 6.2.1).
@@ -66,7 +68,7 @@ HEADER: Final = 5
 
 
 class Incoming(enum.Enum):
-    """What may still be received, and if nothing, how that ended."""
+    """State of the receiving half; once nothing more can be received, the reason."""
 
     HANDSHAKE = "the handshake isn't complete"
     OPEN = "plaintext may follow"
@@ -77,7 +79,7 @@ class Incoming(enum.Enum):
 
 
 class Outgoing(enum.Enum):
-    """What may still be sent."""
+    """State of the sending half."""
 
     HANDSHAKE = "the handshake isn't complete"
     OPEN = "plaintext is accepted"
@@ -86,7 +88,7 @@ class Outgoing(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What can happen to a channel."""
+    """An event of a channel."""
 
     COMPLETE = "the handshake is complete"
     CLOSE_NOTIFY = "the peer sent close_notify"
@@ -95,9 +97,8 @@ class Event(enum.Enum):
     FAILURE = "TLS failed"
 
 
-# An event without an arrow can't happen. After one half has ended, nothing changes how it ended. The peer's
-# close_notify leaves our half open, also in TLS 1.2, where RFC 5246 section 7.2.1 wants an answer at once: that is for
-# the front-end to decide.
+# None means that the event can't happen. After a half has ended, its state never changes. The peer's close_notify
+# leaves our half open, also in TLS 1.2, where RFC 5246 section 7.2.1 requires an answer at once: the front-end decides.
 INCOMING: Final = {
     #                    COMPLETE CLOSE_NOTIFY EOF        CLOSE        FAILURE
     Incoming.HANDSHAKE: ("OPEN",  None,     None,        "ABANDONED", "FAILED"),
@@ -118,10 +119,10 @@ OUTGOING: Final = {
 
 
 def after(incoming: Incoming, outgoing: Outgoing, event: Event) -> tuple[Incoming, Outgoing]:
-    """Return both halves as they are after an event.
+    """Return the states of both halves after an event.
 
     Raises:
-        InvalidState: the event can't happen now.
+        InvalidState: the event can't happen in these states.
     """
     column = list(Event).index(event)
     names = INCOMING[incoming][column], OUTGOING[outgoing][column]
@@ -130,20 +131,20 @@ def after(incoming: Incoming, outgoing: Outgoing, event: Event) -> tuple[Incomin
     return Incoming[names[0]], Outgoing[names[1]]
 
 
-# The usual state, for code that runs for each record.
+# The usual states as constants, because code that runs for each record uses them.
 _READABLE: Final = Incoming.OPEN
 _WRITABLE: Final = Outgoing.OPEN
 
 
 class RecordTypes:
-    """Find handshake records in the ciphertext of TLS 1.2, however it is cut (RFC 5246 section 6.2.1)."""
+    """Finds handshake records in the ciphertext of TLS 1.2, however it is divided (RFC 5246 section 6.2.1)."""
 
     def __init__(self) -> None:
         self._header = b""  # the beginning of a header that isn't complete
         self._skip = 0  # bytes left of the record that isn't complete
 
     def find(self, data: BytesLike) -> int:
-        """Return where the first handshake record begins in the next bytes; -1 if none does."""
+        """Return the index in *data* at which the first handshake record begins; -1 if there is none."""
         position = self._skip
         if self._header:
             position = HEADER - len(self._header)
@@ -179,31 +180,32 @@ class TLSChannel:
 
     incoming: Incoming = Incoming.HANDSHAKE
     outgoing: Outgoing = Outgoing.HANDSHAKE
-    # Why TLS failed: what ``ssl`` raised, or an ``SSLError`` of ours. Without a traceback, which would keep all alive.
+    # Why TLS failed: an exception from ``ssl``, or an ``SSLError`` of ours. It has no traceback, which would keep other
+    # objects in memory.
     failure: ssl.SSLError | None = None
-    # What comes behind the ciphertext that waits: EOF, or FAILURE where the peer asked for renegotiation.
+    # The event after the waiting ciphertext: EOF, or FAILURE if the peer asked for renegotiation.
     _behind: Event | None = None
     _records: RecordTypes | None = None  # TLS 1.3 needs none
-    _silent: int = 0  # bytes that were received since the last plaintext
+    _silent: int = 0  # bytes received since the last plaintext
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
-        # wrap_socket() checks this; wrap_bio() would leave out checking the name, and say nothing.
+        # wrap_socket() makes these checks. wrap_bio() would silently not check the name.
         if server_side and server_hostname is not None:
             raise ValueError("server_hostname is for clients")
         if context.check_hostname and not server_side and not server_hostname:
             raise ValueError("the context checks the host name, so server_hostname is needed")
         self._input, self._output = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._input, self._output, server_side, server_hostname)
-        self._waiting = bytearray()  # ciphertext for which the input has no place yet
-        self._pieces: list[bytes] = []  # ciphertext that was taken out of the output
+        self._waiting = bytearray()  # ciphertext that OpenSSL's input has no room for yet
+        self._pieces: list[bytes] = []  # ciphertext taken from OpenSSL's output
         self._pieces_size = 0
-        self._held = b""  # plaintext that was decrypted before its time
+        self._held = b""  # plaintext decrypted before a reader asked for it
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
     @property
     def ssl_object(self) -> ssl.SSLObject:
-        """The ``ssl.SSLObject`` below, for the questions that aren't asked here. Nobody else may read or write it."""
+        """The underlying ``ssl.SSLObject``, to get information only; reading or writing would break the channel."""
         return self._tls
 
     @property
@@ -213,14 +215,14 @@ class TLSChannel:
 
     @property
     def ended(self) -> bool:
-        """Whether ``read()`` has returned all that there will ever be; :attr:`incoming` says how it ended."""
+        """Whether ``read()`` has returned all plaintext that will ever come; :attr:`incoming` says how it ended."""
         return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE
 
     @property
     def wants_data(self) -> bool:
         """Whether ciphertext should be read from the network now.
 
-        While it is False, ``receive_data()`` still takes what it gets; bounding memory is up to the caller then.
+        While it is False, ``receive_data()`` still accepts data, but then the caller must limit the memory.
         """
         return (
             not self.ended
@@ -278,7 +280,7 @@ class TLSChannel:
             self._shake_hands()
 
     def receive_eof(self) -> None:
-        """Note the end of the stream. What was received before it can still be read.
+        """Report the end of the stream. Data received before it can still be read.
 
         During the handshake it is a failure; later, without close_notify, :attr:`incoming` becomes TRUNCATED.
         """
@@ -286,14 +288,14 @@ class TLSChannel:
             text = "the peer ended the connection during the TLS handshake"
             self._fail(ssl.SSLEOFError(ssl.SSL_ERROR_EOF, text))
         elif self.incoming is _READABLE:
-            # Where renegotiation was asked for, that came first.
+            # A request for renegotiation came before the end of the stream, and counts first.
             self._behind = self._behind or Event.EOF
             self._settle()
 
     # ----------------------------------------------------------------------------------------------------------- wish
 
     def start(self) -> None:
-        """Begin the handshake. A client has something to send then; a server waits for its peer."""
+        """Begin the handshake. After that, a client has data to send; a server waits for its peer."""
         if self.incoming is Incoming.HANDSHAKE:
             self._shake_hands()
 
@@ -304,8 +306,8 @@ class TLSChannel:
             data: plaintext.
 
         Returns:
-            How many bytes were taken: none before the handshake is complete, and none while ``OUTGOING_LIMIT`` bytes
-            wait to be sent. The rest has to be sent later, after ``data_to_send()``.
+            The number of bytes taken: 0 before the handshake is complete, and while ``OUTGOING_LIMIT`` bytes wait to be
+            sent. Send the rest later, after ``data_to_send()``.
 
         Raises:
             InvalidState: the channel was closed, or failed.
@@ -325,11 +327,11 @@ class TLSChannel:
         return taken
 
     def close(self) -> None:
-        """Close our half: send close_notify, after all that ``send()`` took. Closing twice is closing once.
+        """Close our half: send close_notify after all data that ``send()`` took. A second call has no effect.
 
-        What the peer sends until its own close_notify can still be read. A front-end may wait for that, until
-        :attr:`ended`, or close the connection right away. Before the handshake is complete there is no close_notify
-        to be sent, and the handshake is given up.
+        Data from the peer can still be read, until its own close_notify. A front-end may wait for that, until
+        :attr:`ended` is true, or close the connection at once. Before the handshake is complete, no close_notify is
+        sent, and the handshake is abandoned.
         """
         if self.outgoing is _WRITABLE:
             self._send_close_notify()
@@ -342,10 +344,10 @@ class TLSChannel:
         """Decrypt and return plaintext.
 
         Parameters:
-            size: how many bytes to return at most.
+            size: maximum number of bytes to return.
 
         Returns:
-            Nothing, if there is nothing yet or nothing any more: :attr:`ended` tells which.
+            Plaintext. It is empty if there is none yet, or if there will be no more; :attr:`ended` tells which.
         """
         if self._held:
             piece, self._held = self._held[:size], self._held[size:]
@@ -366,7 +368,7 @@ class TLSChannel:
             buffer: where to write, from its beginning.
 
         Returns:
-            How many bytes were written; zero like the empty result of :meth:`read`.
+            The number of bytes written; 0 has the same meaning as an empty result of :meth:`read`.
         """
         view, filled = memoryview(buffer).cast("B"), 0
         if self._held:
@@ -380,10 +382,10 @@ class TLSChannel:
         return filled
 
     def data_to_send(self, limit: int | None = None) -> list[bytes]:
-        """Return ciphertext for the network: each piece is to be sent once, in this order.
+        """Return ciphertext for the network; the caller must send each piece once, in this order.
 
         Parameters:
-            limit: how many bytes to return at most; pieces aren't divided. None for all.
+            limit: maximum number of bytes to return; pieces aren't divided. None (the default) for all.
         """
         if self._output.pending:
             self._take_out()
@@ -410,14 +412,14 @@ class TLSChannel:
         self._apply(Event.FAILURE)
 
     def _interrupted(self, exc: BaseException) -> None:
-        """Give up, as a signal handler, or a callback of the context, raised in the middle of a call.
+        """Fail because a signal handler, or a callback of the context, raised in the middle of a call.
 
-        OpenSSL may have decrypted or encrypted a record and nobody was told, so going on could lose or repeat data.
+        OpenSSL may have decrypted or encrypted a record without returning it, so going on could lose or repeat data.
         """
         self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, f"TLS was interrupted by {type(exc).__name__}"))
 
     def _shake_hands(self) -> None:
-        """Carry on with the handshake as far as the ciphertext goes."""
+        """Continue the handshake as far as the received ciphertext allows."""
         while not self.ended:
             self._feed()
             try:
@@ -435,7 +437,7 @@ class TLSChannel:
                 return self._admit_rest()
 
     def _admit_rest(self) -> None:
-        """Look at the ciphertext behind the handshake once more: from here on other records are allowed."""
+        """Check the ciphertext after the handshake again, because other rules apply to its records."""
         if self.version() != "TLSv1.3":
             self._records = RecordTypes()
         rest = self._input.read() + self._waiting
@@ -443,7 +445,7 @@ class TLSChannel:
         self._admit(rest)
 
     def _admit(self, data: BytesLike) -> None:
-        """Keep ciphertext until it is asked for; what follows a request to renegotiate is discarded."""
+        """Keep ciphertext until it is read; discard everything after a request for renegotiation."""
         if self._behind is not None:
             return
         if self._records is not None and (end := self._records.find(data)) >= 0:
@@ -456,14 +458,14 @@ class TLSChannel:
             self._input.write(data)
 
     def _feed(self) -> None:
-        """Give OpenSSL the next slice of the ciphertext that waits."""
+        """Give OpenSSL the next slice of the waiting ciphertext."""
         if self._waiting:
             with memoryview(self._waiting) as view:
                 self._input.write(view[:SLICE])
             del self._waiting[:SLICE]
 
     def _has_input(self) -> bool:
-        """Tell whether decrypting may bring something, and provide the input for it."""
+        """Return whether decrypting may give plaintext, after providing input for OpenSSL."""
         if self.incoming is not _READABLE or self._pieces_size + self._output.pending >= OUTGOING_LIMIT:
             return False
         if self._input.pending:
@@ -474,7 +476,7 @@ class TLSChannel:
         return self._tls.pending() > 0
 
     def _decrypt(self, size: int, buffer: memoryview | None = None) -> Any:
-        """Read what is left of a record: bytes, or with a buffer how many. Falsy if that brought no plaintext."""
+        """Read the rest of a record: return bytes, or with a buffer their number; falsy if there is no plaintext."""
         try:
             plaintext: Any = self._tls.read(size, buffer)
         except ssl.SSLWantReadError:
@@ -489,14 +491,14 @@ class TLSChannel:
             self._interrupted(exc)
             raise
         self._silent = 0
-        # OpenSSL says in two ways that close_notify arrived: it depends on whether we sent ours.
+        # After close_notify OpenSSL raises an error, or returns no bytes if ours was sent before.
         if not plaintext:
             self._waiting.clear()
             self._apply(Event.CLOSE_NOTIFY)
         return plaintext
 
     def _settle(self) -> None:
-        """When all ciphertext is used up, let what was behind it happen."""
+        """Apply the event after the waiting ciphertext, when all ciphertext is decrypted."""
         if self.incoming is not _READABLE or self._held or self._input.pending or self._waiting or self._tls.pending():
             return
         if self._behind is Event.EOF:
@@ -505,14 +507,14 @@ class TLSChannel:
             self._refuse("the peer asked for renegotiation, which is refused")
 
     def _refuse(self, text: str) -> None:
-        """Fail for what OpenSSL would allow. It can't be told to send an alert, so the peer gets close_notify."""
+        """Fail for a reason that OpenSSL doesn't know. It can't send an alert for it, so the peer gets close_notify."""
         if self.outgoing is _WRITABLE:
             self._send_close_notify()
         if self.failure is None:
             self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, text))
 
     def _encrypt(self, data: BytesLike) -> int:
-        """Write one record; returns how many bytes were taken."""
+        """Encrypt one record; return the number of bytes taken."""
         try:
             taken = self._tls.write(data)
         except ssl.SSLError as exc:
@@ -526,16 +528,17 @@ class TLSChannel:
         return taken
 
     def _take_out(self) -> None:
-        """Take ciphertext out of the output."""
+        """Move ciphertext from OpenSSL's output to the list of pieces."""
         while self._output.pending:
             piece = self._output.read(PIECE)
             self._pieces.append(piece)
             self._pieces_size += len(piece)
 
     def _send_close_notify(self) -> None:
-        """Send close_notify, without letting OpenSSL look for the peer's.
+        """Send close_notify, and prevent OpenSSL from waiting for the peer's.
 
-        ``unwrap()`` looks for it at once, and takes plaintext that comes first for an error. So it finds no input.
+        ``unwrap()`` looks for the peer's close_notify at once, and treats plaintext before it as an error. So the input
+        is emptied before the call, and restored afterwards.
         """
         if pending := self._tls.pending():
             self._held = self._decrypt(pending)
@@ -553,11 +556,11 @@ class TLSChannel:
 
 
 def relay(inner: TLSChannel, outer: TLSChannel) -> None:
-    """Carry ciphertext of one channel through another, both ways: TLS in TLS.
+    """Carry the ciphertext of one channel through another, in both directions, for TLS in TLS.
 
-    Call it after telling either of them something, and after reading from ``inner``; then collect from ``outer`` what
-    is to be sent, and read plaintext from ``inner``. Where ``outer`` has failed, that is the reason; ``inner`` is only
-    told that its stream has ended.
+    Call it after each event or request for either channel, and after reading from ``inner``. Then send the ciphertext
+    of ``outer``, and read plaintext from ``inner``. If ``outer`` has failed, its ``failure`` is the reason; ``inner``
+    only gets the end of its stream.
 
     Parameters:
         inner: the channel whose ciphertext is the plaintext of the other.
@@ -567,7 +570,7 @@ def relay(inner: TLSChannel, outer: TLSChannel) -> None:
     while moving:
         moving = False
         while pieces := inner.data_to_send(outer.room):
-            # Joined, as each call takes up more room than its plaintext.
+            # Join the pieces, because each call adds the overhead of a record.
             outer.send(b"".join(pieces))
             moving = True
         if inner.wants_data and (data := outer.read()):

@@ -1,7 +1,7 @@
-"""The command ``websockets``, also to be had as ``python -m websockets``: a client, a server, a benchmark.
+"""The command ``websockets``, also ``python -m websockets``: a client, a server, a benchmark.
 
-May know: which part does what, how the command ends. Must not know: anything about connections. Parts are loaded when
-they are needed, so that ``websockets --version`` is quick.
+May know: the parts of the command, how it ends. Must not know: anything about connections. Parts are loaded when they
+are needed, so that ``websockets --version`` is quick.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; return when all went well.
+    """Run the command; return if it succeeds.
 
     Parameters:
         argv: arguments, without the name of the program; those of the process by default.
 
     Raises:
-        SystemExit: the status isn't 0, but 1 if there is no connection, 2 for wrong usage, 3 if the connection was
-            closed abnormally or not all that was expected came, 130 for Ctrl-C before there was anything to end.
+        SystemExit: the command failed. The status is 1 if there is no connection, 2 for wrong usage, 3 if the
+            connection was closed abnormally or expected messages are missing, 130 for Ctrl-C before a connection.
     """
     _fill_in_standard_streams()
     status = _status(sys.argv[1:] if argv is None else argv)
@@ -33,10 +33,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _fill_in_standard_streams() -> None:
-    """Open those that were closed when the program was started, as some daemons are: they lead nowhere.
+    """Open standard streams that were closed at the start, as for some daemons; they lead to the null device.
 
-    Each gets the lowest number that is free, which is its own. Otherwise a socket could, in this process or in one that
-    it starts, and what is written to standard error would go to a client.
+    Each stream gets the lowest free file descriptor, which is its own. Otherwise a socket could get it, here or in
+    a child process, and text for standard error would go to a client.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -55,9 +55,9 @@ def _status(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as exc:
-        # Standard output, or a file, takes no more; that nobody reads a pipe to its end is no reason to complain.
+        # Writing to standard output or a file failed. A reader that closes a pipe early is not an error to report.
         if not isinstance(exc, BrokenPipeError):
-            # If it is a terminal that was closed, standard error is gone with it.
+            # If the terminal was closed, writing to standard error fails, too.
             with contextlib.suppress(OSError):
                 print(f"websockets: error: {exc}", file=sys.stderr)
         _give_up_output()
@@ -66,7 +66,7 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _give_up_output() -> None:
-    """Let what is left in the buffer not fail again when the interpreter ends."""
+    """Drop the buffered output, so that it doesn't fail again when the interpreter ends."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

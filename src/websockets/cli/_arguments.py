@@ -1,6 +1,6 @@
-"""What may be said on the command line: options, their help, and values that can be checked alone.
+"""Options of the command line: their names, their help, and checks of single values.
 
-May know: argparse. Must not know: what options mean together, connections, files.
+May know: argparse. Must not know: the meaning of options in combination, connections, files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATUSES = "exit status: 0 closed normally; 1 not connected; 2 wrong usage; 3 an
 
 
 def positive(text: str) -> float:
-    """Seconds: a number above zero."""
+    """Return a number of seconds above zero."""
     value = float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be more than 0, and finite: {text}")
@@ -38,7 +38,7 @@ def positive(text: str) -> float:
 
 
 def not_negative(text: str) -> float:
-    """Seconds: a number, 0 and "inf" included."""
+    """Return a number of seconds; 0 and "inf" are allowed."""
     value = float(text)
     if math.isnan(value) or value < 0:
         raise argparse.ArgumentTypeError(f"must not be negative: {text}")
@@ -46,7 +46,7 @@ def not_negative(text: str) -> float:
 
 
 def counted(text: str) -> int:
-    """How many: a whole number above zero."""
+    """Return an integer above zero."""
     value = int(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be more than 0: {text}")
@@ -54,7 +54,7 @@ def counted(text: str) -> int:
 
 
 def size(text: str) -> int:
-    """Bytes: a whole number, perhaps with K, M or G for powers of 1024; 0 too."""
+    """Return a number of bytes: an integer, also 0, with an optional K, M or G for powers of 1024."""
     powers = {"K": 2**10, "M": 2**20, "G": 2**30}
     unit = powers.get(text[-1:].upper())
     value = int(text) if unit is None else int(text[:-1]) * unit
@@ -64,12 +64,12 @@ def size(text: str) -> int:
 
 
 def hexadecimal(text: str) -> bytes:
-    """Bytes: two hexadecimal digits each, blanks between them allowed."""
+    """Return bytes, from two hexadecimal digits each; spaces between them are allowed."""
     return bytes.fromhex(text)
 
 
 def place(text: str) -> tuple[str | None, int]:
-    """Where to listen: ``8765``, ``localhost:8765``, ``[::1]:8765``, or ``:8765`` for all interfaces."""
+    """Return host and port, from ``8765``, ``localhost:8765``, ``[::1]:8765``, or ``:8765`` for all interfaces."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -80,7 +80,7 @@ def place(text: str) -> tuple[str | None, int]:
     return (host or None) if colon else "localhost", int(port)
 
 
-# What argparse calls a value that one of these refuses.
+# The names of these types in errors of argparse.
 for _function, _name in ((positive, "number"), (not_negative, "number"), (counted, "number"), (size, "size")):
     _function.__name__ = _name
 
@@ -89,7 +89,7 @@ for _function, _name in ((positive, "number"), (not_negative, "number"), (counte
 
 
 class Messages(argparse.Action):
-    """Collects what is to be sent, in order, each with how it was given."""
+    """Collects the messages to send, in order, each with the kind of its option."""
 
     def __call__(
         self,
@@ -104,7 +104,7 @@ class Messages(argparse.Action):
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
-    """Help with the names of an option first, and its value once after them, so that an option takes one line."""
+    """Formats the names of an option first and its value once after them, so that an option takes one line."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
@@ -114,13 +114,13 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def formatter(width: int | None) -> Any:
-    """Lays out the help in so many columns; by default, in those of the terminal."""
+    """Return a formatter for help of this width in columns; None for the width of the terminal."""
     columns = min(shutil.get_terminal_size().columns, MAX_WIDTH) if width is None else width
     return functools.partial(Formatter, max_help_position=27, width=columns)
 
 
 class Options:
-    """Adds options to a parser, the rarer ones without help unless everything is asked for."""
+    """Adds options to a parser; rare options get help only if everything is shown."""
 
     def __init__(self, parser: argparse.ArgumentParser, everything: bool) -> None:
         self.parser = parser
@@ -128,29 +128,29 @@ class Options:
         self.group: Any = parser
 
     def titled(self, title: str) -> None:
-        """What follows stands under a title, if everything is shown."""
+        """Begin a group with a title, if everything is shown."""
         self.group = self.parser.add_argument_group(title) if self.everything else self.parser
 
     def often(self, *names: str, help: str, **kwargs: Any) -> None:
-        """An option that everybody should know."""
+        """Add an option that every user should know."""
         self.group.add_argument(*names, help=help, **kwargs)
 
     def rarely(self, *names: str, help: str, **kwargs: Any) -> None:
-        """An option to look up."""
+        """Add an option that users look up when they need it."""
         self.group.add_argument(*names, help=help if self.everything else argparse.SUPPRESS, **kwargs)
 
 
 def parser(prog: str, usage: str, width: int | None, **kwargs: Any) -> argparse.ArgumentParser:
-    """A parser whose help is laid out as all of ours."""
+    """Return a parser with the common layout of help."""
     return argparse.ArgumentParser(prog=prog, usage=usage, formatter_class=formatter(width), add_help=False, **kwargs)
 
 
 def client_parser(everything: bool = False, width: int | None = None) -> argparse.ArgumentParser:
-    """The parser of ``websockets URI``.
+    """Return the parser of ``websockets URI``.
 
     Parameters:
-        everything: whether its help tells of all options, rather than of those that are used most.
-        width: columns of the help; by default those of the terminal.
+        everything: whether its help shows all options, and not only the most common ones; False by default.
+        width: columns of the help; None (the default) for the width of the terminal.
     """
     result = parser("websockets", USAGE, width, description=INTRODUCTION, epilog=STATUSES)
     options = Options(result, everything)
@@ -170,7 +170,7 @@ def client_parser(everything: bool = False, width: int | None = None) -> argpars
 
 
 def add_reaching(options: Options) -> None:
-    """Options that say how to reach the server, and as whom."""
+    """Add options for reaching the server, and for authentication."""
     options.titled("request")
     options.often(
         "-H",
@@ -201,7 +201,7 @@ def add_reaching(options: Options) -> None:
 
 
 def add_messages(options: Options) -> None:
-    """Options about messages to send and to wait for."""
+    """Add options for messages to send and to wait for."""
     options.titled("messages")
     options.often(
         "--send",
@@ -234,7 +234,7 @@ def add_messages(options: Options) -> None:
 
 
 def add_showing(options: Options) -> None:
-    """Options about what is written."""
+    """Add options for the output."""
     options.titled("output")
     options.often("--format", choices=FORMATS, metavar="NAME", help="text, raw (bare messages) or jsonl (JSON Lines)")
     options.often("--json", action="store_true", help="indent JSON in messages")
@@ -243,10 +243,10 @@ def add_showing(options: Options) -> None:
 
 
 def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
-    """The parser of ``websockets serve``.
+    """Return the parser of ``websockets serve``.
 
     Parameters:
-        width: columns of the help; by default those of the terminal.
+        width: columns of the help; None (the default) for the width of the terminal.
     """
     result = parser(
         "websockets serve",
@@ -282,10 +282,10 @@ def serve_parser(width: int | None = None) -> argparse.ArgumentParser:
 
 
 def bench_parser(width: int | None = None) -> argparse.ArgumentParser:
-    """The parser of ``websockets bench``.
+    """Return the parser of ``websockets bench``.
 
     Parameters:
-        width: columns of the help; by default those of the terminal.
+        width: columns of the help; None (the default) for the width of the terminal.
     """
     result = parser(
         "websockets bench",

@@ -1,9 +1,9 @@
-"""The command ``websockets bench``: how many messages a server sends back, and how long each takes.
+"""The command ``websockets bench``: measure the throughput and the latency of an echo server.
 
-May know: options, connections on asyncio, statistics, how results are told. Must not know: the server.
+May know: options, connections on asyncio, statistics, how results are reported. Must not know: the server.
 
-It measures this client too, which runs in one process. The figures of two servers can be compared only if the client is
-the same, and isn't what they wait for.
+The figures include this client, which runs in one process. The figures of two servers can be compared only if the
+client is the same, and isn't the bottleneck.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ from ._target import Target, asker, target_of, visible_uri
 
 __all__ = ["Load", "Tally", "exchange", "measure", "payload", "report", "run_bench"]
 
-# Seconds to wait for the answers that are still missing in the end.
+# Seconds to wait at the end for missing answers.
 PATIENCE = 10.0
 
-# Seconds between two signs of progress.
+# Seconds between two reports of progress.
 PROGRESS = 0.2
 
-# Connections that are being opened at the same time.
+# Maximum number of connections that are opening at the same time.
 OPENING = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What the server has to bear.
+    """The load on the server.
 
     Parameters:
         connections: number of connections.
         depth: messages in flight on each.
-        message: the message that is sent, over and over.
-        duration: seconds after which no more are sent.
-        count: number of messages after which no more are sent; None for no such limit.
+        message: the message that is sent again and again.
+        duration: seconds after which sending stops.
+        count: number of messages after which sending stops; None for no limit.
     """
 
     connections: int
@@ -65,10 +65,10 @@ class Load:
 
 
 class Tally:
-    """What has been sent and received so far, on all connections.
+    """Numbers of messages sent and received so far, on all connections.
 
     Parameters:
-        count: messages that may be sent; None for no limit.
+        count: maximum number of messages to send; None for no limit.
     """
 
     def __init__(self, count: int | None) -> None:
@@ -79,11 +79,11 @@ class Tally:
         self.stopped = False
 
     def stop(self) -> None:
-        """Let no more messages be sent."""
+        """Stop sending more messages."""
         self.stopped = True
 
     def take(self) -> bool:
-        """Whether one more message may be sent; if so, it is counted."""
+        """Return whether one more message may be sent; if so, count it."""
         if self.stopped or self.left == 0:
             return False
         if self.left is not None:
@@ -92,7 +92,7 @@ class Tally:
 
 
 def payload(size: int, binary: bool) -> Data:
-    """A message of so many bytes that hardly gets smaller when it is compressed, and is the same each time."""
+    """Return a message of *size* bytes; it is always the same, and compression hardly makes it smaller."""
     source = random.Random(size)
     return source.randbytes(size) if binary else "".join(source.choices(string.ascii_letters + string.digits, k=size))
 
@@ -103,11 +103,11 @@ def payload(size: int, binary: bool) -> Data:
 async def exchange(
     connection: ClientConnection, load: Load, tally: Tally, clock: Callable[[], float] = time.perf_counter
 ) -> None:
-    """Keep messages in flight on a connection, until no more may be sent and all are back.
+    """Keep messages in flight on a connection, until no more may be sent and all answers have arrived.
 
     Raises:
         ConnectionClosed: the connection is closed before that.
-        ValueError: what comes back isn't what was sent.
+        ValueError: an answer differs from the message.
     """
     message = load.message
     begun: collections.deque[float] = collections.deque()
@@ -127,16 +127,16 @@ async def exchange(
 
 @contextlib.asynccontextmanager
 async def opened(target: Target, number: int) -> AsyncIterator[list[ClientConnection]]:
-    """So many connections, which are closed in the end; all or none.
+    """Open *number* connections, all or none, and close them at the end.
 
     Raises:
-        OSError, WebSocketException, ValueError: as ``connect``.
+        OSError, WebSocketException, ValueError: as for ``connect``.
     """
     turn = asyncio.Semaphore(OPENING)
 
     async def open_one() -> ClientConnection:
         async with turn:
-            # A reader that pauses could make the server wait for it, and this client for the server.
+            # If reading pauses, the server could wait for this client while this client waits for the server.
             return await target.connect(max_queue=None)
 
     tasks = [asyncio.create_task(open_one()) for _ in range(number)]
@@ -151,7 +151,7 @@ async def opened(target: Target, number: int) -> AsyncIterator[list[ClientConnec
 
 
 async def measure(connections: list[ClientConnection], load: Load, tally: Tally, patience: float = PATIENCE) -> None:
-    """Bear on the server for as long as the load says, and ``patience`` seconds more for answers that are missing."""
+    """Apply the load, and then wait ``patience`` seconds for missing answers."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     end = loop.call_at(began + load.duration, tally.stop)
@@ -159,7 +159,7 @@ async def measure(connections: list[ClientConnection], load: Load, tally: Tally,
     try:
         _, missing = await asyncio.wait(tasks, timeout=load.duration + patience)
     except asyncio.CancelledError:
-        missing = set()  # Ctrl-C: what was measured until now is worth telling
+        missing = set()  # Ctrl-C: the results so far are still reported
     tally.stop()
     tally.seconds = loop.time() - began
     end.cancel()
@@ -171,7 +171,7 @@ async def measure(connections: list[ClientConnection], load: Load, tally: Tally,
 
 
 async def show_progress(tally: Tally, screen: Screen, load: Load) -> None:
-    """Tell, again and again, how far it is."""
+    """Show the progress at regular intervals."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     while True:
@@ -183,14 +183,14 @@ async def show_progress(tally: Tally, screen: Screen, load: Load) -> None:
 
 
 async def bench(target: Target, load: Load, tally: Tally, display: Display, progress: Screen | None) -> int:
-    """Connect, measure, and tell the results.
+    """Connect, measure, and report the results.
 
     Parameters:
         target: the server.
-        load: what it has to bear.
-        tally: where it is counted.
-        display: whom to tell.
-        progress: where to tell how far it is; None not to.
+        load: the load on the server.
+        tally: the counters.
+        display: where to report the results.
+        progress: where to show the progress; None not to show it.
 
     Returns:
         The status for the shell.
@@ -216,7 +216,7 @@ async def bench(target: Target, load: Load, tally: Tally, display: Display, prog
 
 
 def blocks_allowed(encoding: str | None) -> bool:
-    """Whether a text in this encoding may have block characters."""
+    """Return whether an encoding has block characters."""
     try:
         "█▏".encode(encoding or "ascii")
     except UnicodeEncodeError:
@@ -225,13 +225,13 @@ def blocks_allowed(encoding: str | None) -> bool:
 
 
 def report(name: str, load: Load, tally: Tally, blocks: bool = True) -> tuple[dict[str, Any], list[str]]:
-    """The results, for programs and for humans.
+    """Return the results, as values for programs and as lines for humans.
 
     Parameters:
-        name: the server's.
-        load: what it had to bear.
-        tally: what was measured.
-        blocks: whether block characters may be used.
+        name: name of the server.
+        load: the load on the server.
+        tally: the measured numbers.
+        blocks: whether block characters may be used; True by default.
     """
     seconds = summary(tally.times)
     size = len(load.message)
@@ -265,18 +265,18 @@ def report(name: str, load: Load, tally: Tally, blocks: bool = True) -> tuple[di
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    """Do what the options say.
+    """Run the command with these options.
 
     Returns:
         The status for the shell.
 
     Raises:
-        UsageError: options make no sense.
+        UsageError: the options are invalid.
     """
     screen = standard_screen()
     set_up_logs(logging.DEBUG if options.verbose else 0, screen)
     display = FORMATS[options.format](Style(), screen.line, screen.complain)
-    # What is sent must be able to come back.
+    # The answers are as large as the messages, so the limit must allow them.
     options.max_size = options.max_size and max(options.max_size, options.size)
     try:
         target = target_of(options, dict(os.environ), asker())

@@ -1,6 +1,6 @@
 """The command ``websockets URI``: from options to a connection, on the terminal or between pipes.
 
-May know: options, standard input and output, what to do with a connection. Must not know: how it is done.
+May know: options, standard input and output, the plan for a connection. Must not know: how the plan is carried out.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ LinesFactory = Callable[[], AsyncGenerator[str, None]]
 
 
 class LogHandler(logging.Handler):
-    """Logs to a screen, where a prompt may be in the way.
+    """Logs to a screen, above the prompt if there is one.
 
     Parameters:
-        screen: where to.
+        screen: where to write.
     """
 
     def __init__(self, screen: Screen) -> None:
@@ -42,11 +42,11 @@ class LogHandler(logging.Handler):
         self.screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging for each record."""
+        """Write a record; ``logging`` calls this method."""
         try:
             for line in self.format(record).splitlines():
                 self.screen.complain(line)
-        except OSError:  # there is no terminal any more
+        except OSError:  # the terminal was closed
             self.handleError(record)
 
 
@@ -54,8 +54,8 @@ def set_up_logs(level: int, screen: Screen) -> None:
     """Log on standard error.
 
     Parameters:
-        level: what is logged; 0 for what logging does by itself.
-        screen: where standard error is.
+        level: the lowest level to log; 0 to leave the default behaviour of ``logging``.
+        screen: the screen with standard error.
     """
     if level:
         form = "%(asctime)s %(name)s %(levelname)s %(message)s"
@@ -64,11 +64,11 @@ def set_up_logs(level: int, screen: Screen) -> None:
 
 
 def run(work: Coroutine[Any, Any, int], once: frozenset[str] = ONCE) -> int:
-    """Run some work; Ctrl-C, SIGTERM and SIGHUP interrupt it: once in good order, twice at once.
+    """Run a coroutine; Ctrl-C, SIGTERM and SIGHUP end it: the first in good order, the second immediately.
 
     Parameters:
-        work: the work.
-        once: names of the signals that count once, however often they come.
+        work: the coroutine, which returns a status.
+        once: names of signals that count only once, even if they are repeated.
 
     Returns:
         The status for the shell.
@@ -90,12 +90,12 @@ def run(work: Coroutine[Any, Any, int], once: frozenset[str] = ONCE) -> int:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody reads, or types, there."""
+    """Return whether a stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def standard_screen(prompt: bool = False) -> Screen:
-    """Standard output and error; what their encoding doesn't have, they show as escapes."""
+    """Return a screen of standard output and error; characters outside their encoding are shown as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -103,7 +103,7 @@ def standard_screen(prompt: bool = False) -> Screen:
 
 
 def display_for(options: argparse.Namespace, kind: str, screen: Screen) -> Display:
-    """Who tells what happens."""
+    """Return the display that reports events in the chosen format."""
     terminal = is_terminal(sys.stdout)
     style = Style(
         json=options.json,
@@ -115,13 +115,13 @@ def display_for(options: argparse.Namespace, kind: str, screen: Screen) -> Displ
 
 
 def is_conversation(options: argparse.Namespace) -> bool:
-    """Whether somebody types and reads, rather than a program."""
+    """Return whether a human types and reads, and not a program."""
     batch = options.messages or options.expect or options.ping or options.format not in (None, "text")
     return not batch and is_terminal(sys.stdin) and is_terminal(sys.stdout)
 
 
 def default_format(options: argparse.Namespace) -> str:
-    """What is sent and expected by options is for programs; everything else looks as it always did."""
+    """Return the default format: for programs if options say what to send or expect, else the session for humans."""
     return "raw" if options.messages or options.expect else "text"
 
 
@@ -129,7 +129,7 @@ def default_format(options: argparse.Namespace) -> str:
 
 
 def messages_of(given: Sequence[tuple[str, Any]] | None) -> list[Data]:
-    """The messages that options ask to send.
+    """Return the messages that the options ask to send.
 
     Raises:
         UsageError: a file can't be read.
@@ -147,7 +147,7 @@ def _message(kind: str, value: Any) -> Data:
 
 
 def lines_for(options: argparse.Namespace, terminal: Terminal | None, screen: Screen) -> LinesFactory | None:
-    """Where lines to send come from, if any do."""
+    """Return the source of lines to send, None if there is none."""
     if terminal is not None:
         return lambda: typed_lines(screen, terminal)
     if options.messages or (options.expect and is_terminal(sys.stdin)) or sys.stdin is None:
@@ -157,10 +157,10 @@ def lines_for(options: argparse.Namespace, terminal: Terminal | None, screen: Sc
 
 @contextlib.contextmanager
 def saved(path: str | None) -> Iterator[BinaryIO | None]:
-    """A file that binary messages are appended to; standard output for ``-``.
+    """Open the file to which binary messages are appended; ``-`` is standard output.
 
     Raises:
-        UsageError: it can't be written.
+        UsageError: the file can't be written.
     """
     if path is None or path == "-":
         yield None if path is None else sys.stdout.buffer
@@ -174,13 +174,13 @@ def saved(path: str | None) -> Iterator[BinaryIO | None]:
 
 
 def run_client(options: argparse.Namespace) -> int:
-    """Do what the options say.
+    """Run the command with these options.
 
     Returns:
         The status for the shell.
 
     Raises:
-        UsageError: options make no sense.
+        UsageError: the options are invalid.
     """
     screen = standard_screen()
     set_up_logs(logging.DEBUG if options.verbose else 0, screen)

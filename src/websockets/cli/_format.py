@@ -1,9 +1,9 @@
-"""How what happens on a connection is written: as a session that humans read, as bare messages, or as JSON.
+"""Formats for the events of a connection: a session for humans, bare messages, or JSON.
 
-May know: messages, close codes, escapes of a terminal. Must not know: connections, which file the text goes to, the
-width of the terminal.
+May know: messages, close codes, escape sequences of a terminal. Must not know: connections, the file that the text goes
+to, the width of the terminal.
 
-Whatever comes from the peer is escaped before it gets near a terminal, which would otherwise obey it.
+Text from the peer is escaped before it is written to a terminal, so that it can't contain control sequences.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["JsonLines", "Raw", "Session", "Style", "closing", "colour_allowed", 
 
 Write = Callable[[str], None]
 
-# What a terminal may obey: C0, DEL and C1 (ECMA-48); and what changes the order of what it shows (UAX #9).
+# Characters that control a terminal: C0, DEL and C1 (ECMA-48); and those that change the order of text (UAX #9).
 find_control = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
@@ -31,13 +31,13 @@ SHORT_ESCAPES = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 # Select Graphic Rendition (ECMA-48 section 8.3.117).
 RESET, DIM, RED, GREEN, YELLOW, BLUE, CYAN = (f"\x1b[{code}m" for code in (0, 2, 31, 32, 33, 34, 36))
 
-# The tokens of JSON that json.dumps() has written with a space after each colon.
+# The tokens of JSON from json.dumps(), which writes a space after each colon.
 find_token = re.compile(r'(?P<key>"(?:[^"\\]|\\.)*")(?=: )|(?P<string>"(?:[^"\\]|\\.)*")|(?P<other>-?\b[\w.+-]+)')
 TOKEN_COLOURS = {"key": BLUE, "string": GREEN, "other": YELLOW}
 
 
 def escape(text: str) -> str:
-    """Text without anything that a terminal would obey."""
+    """Return text in which characters that control a terminal are escaped."""
     return find_control.sub(_escaped, text)
 
 
@@ -48,30 +48,30 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def error_text(exc: BaseException) -> str:
-    """What an exception says, or its name if it says nothing; and its notes, which name the proxy, if there is one."""
+    """Return the text of an exception, or its name if there is no text; and its notes, which may name the proxy."""
     notes = [f"({note})" for note in getattr(exc, "__notes__", ())]
     return escape(" ".join([str(exc) or type(exc).__name__, *notes]))
 
 
 def closing(code: int, reason: str) -> str:
-    """A close code and a reason, for humans."""
+    """Return a close code and a reason as text for humans."""
     return escape(str(Close(code, reason)))
 
 
 def colour_allowed(terminal: bool, environ: dict[str, str]) -> bool:
-    """Whether colours may be used: on a terminal that has them, unless ``NO_COLOR`` is set to anything."""
+    """Return whether to use colours: on a terminal that supports them, unless ``NO_COLOR`` is set."""
     return terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def pretty(text: str, colour: bool = False) -> list[str] | None:
-    """The lines of a JSON object or array, indented and safe for a terminal; None for anything else."""
+    """Return the lines of a JSON object or array, indented and safe for a terminal; None for any other text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict | list):
         return None
-    # What is left to escape is in strings, where JSON has an escape for it.
+    # Only strings can still contain such characters, and JSON can escape them there.
     lines = [
         find_control.sub(_json_escaped, line) for line in json.dumps(value, indent=2, ensure_ascii=False).split("\n")
     ]
@@ -89,14 +89,14 @@ def _coloured(match: re.Match[str]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """What the user asked for, and what the place allows.
+    """Style of the output: the user's options, and the abilities of the output.
 
     Parameters:
         json: whether JSON in messages is indented.
-        times: whether each message has the time before it.
+        times: whether the time is shown before each message.
         colour: whether colours may be used.
         terminal: whether a terminal shows the text.
-        now: tells the time.
+        now: returns the time.
     """
 
     json: bool = False
@@ -108,17 +108,17 @@ class Style:
     )
 
     def tint(self, colour: str, text: str) -> str:
-        """The text in a colour, if that is allowed."""
+        """Return the text in a colour, if colours are allowed."""
         return f"{colour}{text}{RESET}" if self.colour else text
 
     def stamp(self) -> str:
-        """The time of day, if that was asked for, and a blank."""
+        """Return the time of day and a space, or nothing if times aren't shown."""
         if not self.times:
             return ""
         return self.tint(DIM, self.now().strftime("%H:%M:%S.%f")[:-3]) + " "
 
     def lines(self, message: Data, safe: bool) -> list[str]:
-        """A message as lines: several only if it is JSON, and that is to be indented. ``safe`` is to escape text."""
+        """Return a message as lines, several only for indented JSON; with ``safe``, escape text for a terminal."""
         if isinstance(message, bytes):
             return [message.hex()]
         indented = pretty(message, self.colour) if self.json else None
@@ -126,12 +126,12 @@ class Style:
 
 
 class Session:
-    """What humans read: who said what, and how it began and ended.
+    """Format for humans: the messages of both sides, the beginning and the end of the connection.
 
     Parameters:
-        style: what it looks like.
+        style: style of the output.
         out: writes a line to standard output.
-        err: not used: this all belongs together.
+        err: not used, because everything goes to standard output.
     """
 
     def __init__(self, style: Style, out: Write, err: Write) -> None:
@@ -139,53 +139,53 @@ class Session:
         self.out = out
 
     def opened(self, uri: str, subprotocol: str | None) -> None:
-        """The connection is open."""
+        """Report that the connection is open."""
         self.out(f"Connected to {uri}.")
         if subprotocol is not None:
             self.out(f"Subprotocol: {escape(subprotocol)}.")
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """The connection couldn't be opened."""
+        """Report that the connection couldn't be opened."""
         self.out(f"Failed to connect to {uri}: {error_text(exc)}.")
 
     def received(self, message: Data) -> None:
-        """The peer sent a message."""
+        """Report a message from the peer."""
         first, *rest = self.style.lines(message, safe=True)
         mark = "< (binary) " if isinstance(message, bytes) else "< "
         for line in (self.style.stamp() + mark + first, *(f"  {line}" for line in rest)):
             self.out(line)
 
     def saved(self, size: int) -> None:
-        """The peer sent a binary message of so many bytes, which went to a file."""
+        """Report a binary message of *size* bytes from the peer, which was saved to a file."""
         self.out(f"{self.style.stamp()}< (binary) {number_of(size, 'byte')} saved")
 
     def sent(self, message: Data) -> None:
-        """We sent a message: the user knows, who typed it."""
+        """Ignore a message sent by us, because the user has typed it."""
 
     def pong(self, number: int, seconds: float) -> None:
-        """A ping was answered."""
+        """Report the answer to a ping."""
         self.out(f"{self.style.stamp()}pong {number}: {milliseconds(seconds)} ms")
 
     def note(self, text: str) -> None:
-        """Something else is worth saying."""
+        """Report a note for the user."""
         self.out(text)
 
     def closed(self, code: int, reason: str, status: int) -> None:
-        """The connection is closed; ``status`` will be that of the command."""
+        """Report that the connection is closed; ``status`` is the future status of the command."""
         self.out(f"Connection closed: {closing(code, reason)}.")
 
     def results(self, name: str, values: dict[str, Any], lines: list[str]) -> None:
-        """A measurement is over, perhaps by Ctrl-C, which terminals show."""
+        """Report the results of a measurement; on a terminal, they overwrite the ``^C`` that may be shown."""
         first, *rest = lines
         for line in (f"\r\x1b[K{first}" if self.style.terminal else first, *rest):
             self.out(line)
 
 
 class Raw(Session):
-    """What other programs read line by line: messages and nothing else. What is wrong goes to standard error.
+    """Format for programs that read lines: only messages. Errors go to standard error.
 
     Parameters:
-        style: what it looks like; only on a terminal is anything escaped.
+        style: style of the output; text is escaped only on a terminal.
         out: writes a line to standard output.
         err: writes a line to standard error.
     """
@@ -195,37 +195,37 @@ class Raw(Session):
         self.err = err
 
     def opened(self, uri: str, subprotocol: str | None) -> None:
-        """The connection is open: nobody asked."""
+        """Write nothing, because only messages are written."""
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """The connection couldn't be opened."""
+        """Report that the connection couldn't be opened."""
         self.err(f"Failed to connect to {uri}: {error_text(exc)}.")
 
     def received(self, message: Data) -> None:
-        """The peer sent a message."""
+        """Report a message from the peer."""
         self.out(self.style.stamp() + "\n".join(self.style.lines(message, safe=self.style.terminal)))
 
     def saved(self, size: int) -> None:
-        """A binary message went to a file: nobody asked."""
+        """Write nothing, because the message went to a file."""
 
     def note(self, text: str) -> None:
-        """Something else is worth saying."""
+        """Report a note for the user."""
         self.err(text)
 
     def closed(self, code: int, reason: str, status: int) -> None:
-        """The connection is closed."""
+        """Report that the connection is closed."""
         if status:
             self.err(f"Connection closed: {closing(code, reason)}.")
 
 
 class JsonLines:
-    """What other programs read without guessing: an object for each event, one a line.
+    """Format for programs: one JSON object on a line for each event.
 
     Every object has ``time``, in UTC, and ``event``: ``open``, ``received``, ``sent``, ``pong``, ``note``, ``closed``,
     ``failed``, ``ping`` or ``bench``.
 
     Parameters:
-        style: tells the time.
+        style: gives the time; nothing else of it is used.
         out: writes a line to standard output.
         err: not used.
     """
@@ -240,23 +240,23 @@ class JsonLines:
         self.out(json.dumps({"time": time, "event": name, **values}))
 
     def opened(self, uri: str, subprotocol: str | None) -> None:
-        """The connection is open."""
+        """Report that the connection is open."""
         self.event("open", uri=uri, subprotocol=subprotocol)
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """The connection couldn't be opened."""
+        """Report that the connection couldn't be opened."""
         self.event("failed", uri=uri, error=type(exc).__name__, text=str(exc))
 
     def received(self, message: Data) -> None:
-        """The peer sent a message."""
+        """Report a message from the peer."""
         self._message("received", message)
 
     def saved(self, size: int) -> None:
-        """The peer sent a binary message of so many bytes, which went to a file."""
+        """Report a binary message of *size* bytes from the peer, which was saved to a file."""
         self.event("received", type="binary", size=size)
 
     def sent(self, message: Data) -> None:
-        """We sent a message."""
+        """Report a message sent by us."""
         self._message("sent", message)
 
     def _message(self, name: str, message: Data) -> None:
@@ -266,19 +266,19 @@ class JsonLines:
             self.event(name, type="text", text=message)
 
     def pong(self, number: int, seconds: float) -> None:
-        """A ping was answered."""
+        """Report the answer to a ping."""
         self.event("pong", number=number, seconds=round(seconds, 9))
 
     def note(self, text: str) -> None:
-        """Something else is worth saying."""
+        """Report a note for the user."""
         self.event("note", text=text)
 
     def closed(self, code: int, reason: str, status: int) -> None:
-        """The connection is closed."""
+        """Report that the connection is closed."""
         self.event("closed", code=code, reason=reason, status=status)
 
     def results(self, name: str, values: dict[str, Any], lines: list[str]) -> None:
-        """A measurement is over."""
+        """Report the results of a measurement."""
         self.event(name, **values)
 
 

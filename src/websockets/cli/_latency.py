@@ -1,6 +1,6 @@
-"""Statistics of round trips, in memory that doesn't grow with their number: percentiles, a histogram, how they look.
+"""Statistics of round trips, in constant memory: percentiles, a histogram, and their text.
 
-May know: numbers and strings. Must not know: where the times come from, what is done with the text.
+May know: numbers and strings. Must not know: the source of the times, the use of the text.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = [
     "table",
 ]
 
-# Neighbouring classes differ by two per cent, so that whatever is read from them is right within one.
+# Neighbouring classes differ by two per cent, so the error of each time is at most one per cent.
 GROWTH = 1.02
 
-# A clock may say that no time has passed. Logarithms need some: a nanosecond.
+# A clock may measure zero, but a logarithm needs a positive number: one nanosecond.
 SHORTEST = 1e-9
 
-# If the 99th percentile is more than so many times the least, the bins of a histogram get longer and longer...
+# If the 99th percentile is more than this multiple of the minimum, the bins of a histogram get wider and wider...
 WIDE = 8
 
 # ...with these bounds, times powers of ten.
@@ -43,7 +43,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 @dataclasses.dataclass
 class Latencies:
-    """Times in seconds, of which only the number in each class is kept; sum and extremes are exact."""
+    """Times in seconds. Only the number in each class is kept; sum, minimum and maximum are exact."""
 
     count: int = 0
     total: float = 0.0
@@ -52,7 +52,7 @@ class Latencies:
     classes: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
 
     def add(self, seconds: float) -> None:
-        """Take one more time into account."""
+        """Add one time."""
         seconds = max(seconds, SHORTEST)
         self.count += 1
         self.total += seconds
@@ -61,17 +61,17 @@ class Latencies:
         self.classes[round(math.log(seconds) / math.log(GROWTH))] += 1
 
     def extend(self, times: Iterable[float]) -> None:
-        """Take several more times into account."""
+        """Add several times."""
         for seconds in times:
             self.add(seconds)
 
     @property
     def mean(self) -> float:
-        """The arithmetic mean; 0.0 of nothing."""
+        """Return the arithmetic mean; 0.0 if there are no times."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """The time that so many per cent don't exceed, right within one per cent; 0.0 of nothing."""
+        """Return a percentile, with an error of at most one per cent; 0.0 if there are no times."""
         rank = max(1, math.ceil(self.count * percent / 100))
         if rank == self.count:
             return self.most
@@ -82,7 +82,7 @@ class Latencies:
         return 0.0
 
     def values(self) -> list[tuple[float, int]]:
-        """Each class: a time that stands for it, and how many are in it."""
+        """Return for each class its representative time and the number of times in it."""
         return [
             (min(max(GROWTH**number, self.least), self.most), times) for number, times in sorted(self.classes.items())
         ]
@@ -92,14 +92,14 @@ class Latencies:
 
 
 def milliseconds(seconds: float) -> str:
-    """A time for humans, in milliseconds with three digits or so."""
+    """Return a time in milliseconds as text for humans, with about three digits."""
     value = seconds * 1000
     digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2 if value >= 0.9995 else 3
     return f"{value:.{digits}f}"
 
 
 def number_of(count: int, noun: str) -> str:
-    """So many of something, in words."""
+    """Return a number with a noun, in the plural if necessary."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
@@ -107,7 +107,7 @@ PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9}
 
 
 def summary(times: Latencies, percentiles: Iterable[str] = PERCENTILES) -> dict[str, float]:
-    """What is worth knowing of times, in seconds, under the names that everybody uses."""
+    """Return the usual statistics of times, in seconds, by name."""
     if not times.count:
         return {}
     middle = {name: times.percentile(PERCENTILES[name]) for name in percentiles}
@@ -115,7 +115,7 @@ def summary(times: Latencies, percentiles: Iterable[str] = PERCENTILES) -> dict[
 
 
 def table(seconds: dict[str, float]) -> str:
-    """A summary in one line."""
+    """Return a summary as one line of text."""
     return "  ".join(f"{name} {milliseconds(value)}" for name, value in seconds.items()) + " ms"
 
 
@@ -124,7 +124,7 @@ def table(seconds: dict[str, float]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """How many times are at least ``low`` and less than ``high``, in seconds."""
+    """The number of times that are at least ``low`` and less than ``high``, in seconds."""
 
     low: float
     high: float
@@ -132,17 +132,17 @@ class Bin:
 
 
 def nice_step(span: float, parts: int) -> float:
-    """A round width of about so many parts of a span: 1, 2 or 5, times a power of ten."""
+    """Return a round width for about *parts* parts of a span: 1, 2 or 5, times a power of ten."""
     rough = max(span, SHORTEST) / parts
     power = 10.0 ** math.floor(math.log10(rough))
     return next((power * factor for factor in (1, 2, 5) if power * factor >= rough), power * 10)
 
 
 def edges(low: float, high: float, parts: int = 10) -> list[float]:
-    """Round times that lead from one not above ``low`` to one above ``high``.
+    """Return round times, from one not above ``low`` to one above ``high``.
 
-    They are at the same distance, about so many of them, unless that would put nearly everything into the first bin
-    before a long tail: then each is half as long again as the one before, or so.
+    There are about *parts* of them at equal distances. If nearly all times would then be in the first bin, with a long
+    tail after it, each is about one and a half times the one before.
     """
     if high <= WIDE * low:
         step = nice_step(high - low, parts)
@@ -153,7 +153,7 @@ def edges(low: float, high: float, parts: int = 10) -> list[float]:
 
 
 def histogram(times: Latencies) -> list[Bin]:
-    """Bins with round bounds up to the 99th percentile, and one for what is beyond, if anything is."""
+    """Return bins with round bounds up to the 99th percentile, and one for longer times, if there are any."""
     if not times.count:
         return []
     bounds = edges(times.least, times.percentile(99))
@@ -166,7 +166,7 @@ def histogram(times: Latencies) -> list[Bin]:
 
 
 def bar(share: float, width: int, blocks: bool = True) -> str:
-    """A bar that fills a share of a width; with block characters, to an eighth of a column."""
+    """Return a bar that fills a share of a width; with block characters, exact to an eighth of a column."""
     if not blocks:
         return "#" * round(share * width)
     full, eighths = divmod(round(share * width * 8), 8)
@@ -174,7 +174,7 @@ def bar(share: float, width: int, blocks: bool = True) -> str:
 
 
 def drawn(bins: list[Bin], width: int = 40, blocks: bool = True) -> list[str]:
-    """A histogram as lines of text: bounds in milliseconds, a bar, a share."""
+    """Return a histogram as lines of text: bounds in milliseconds, a bar, a share."""
     most = max((each.count for each in bins), default=0)
     total = sum(each.count for each in bins)
     lows = [_bound(each.low) for each in bins]
@@ -187,5 +187,5 @@ def drawn(bins: list[Bin], width: int = 40, blocks: bool = True) -> list[str]:
 
 
 def _bound(seconds: float) -> str:
-    """A round time in milliseconds, without the digits that only show that it is binary."""
+    """Return a round time in milliseconds, without digits from the binary representation."""
     return f"{seconds * 1000:.6g}"

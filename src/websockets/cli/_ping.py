@@ -1,6 +1,6 @@
-"""Pings, one after the other, and how long their pongs take.
+"""A series of pings, and the times until their pongs.
 
-May know: connections on asyncio, statistics, how events are told. Must not know: argparse, terminals.
+May know: connections on asyncio, statistics, how events are reported. Must not know: argparse, terminals.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Ping"]
 
 
 class Ping:
-    """Sends pings (RFC 6455 section 5.5.2) and measures. Call it with a connection.
+    """Sends pings and measures round trips (RFC 6455 section 5.5.2). Call it with a connection.
 
     Parameters:
-        count: number of pings; None to go on until interrupted.
-        interval: seconds from a ping to the next, if the pong comes before that.
-        display: whom to tell.
+        count: number of pings; None to continue until interrupted.
+        interval: seconds from a ping to the next, if the pong arrives before that.
+        display: where to report.
     """
 
     def __init__(self, count: int | None, interval: float, display: Display) -> None:
@@ -35,7 +35,7 @@ class Ping:
         self.times = Latencies()
 
     async def __call__(self, connection: ClientConnection) -> None:
-        """Ping until as many pongs came as were asked for; then, or when it is interrupted, tell the results.
+        """Ping until all pongs have arrived; then, or after an interruption, report the results.
 
         Raises:
             ConnectionClosed: the connection is closed.
@@ -60,11 +60,11 @@ class Ping:
             await asyncio.sleep(began + self.interval - connection.loop.time())
 
     def status(self) -> int:
-        """Pings that stay without an answer end with the connection: there is nothing to add."""
+        """Return OK: if a ping stays without an answer, the connection fails, and its status counts."""
         return OK
 
     def results(self) -> tuple[dict[str, Any], list[str]]:
-        """What was measured, for programs and for humans."""
+        """Return the results, as values for programs and as lines for humans."""
         seconds = summary(self.times, ["p50", "p99"])
         lines = [
             f"{number_of(self.sent, 'ping')}, {number_of(self.times.count, 'pong')}",
@@ -75,7 +75,7 @@ class Ping:
 
 
 async def _discard(connection: ClientConnection) -> None:
-    """Messages aren't of interest; but nothing is read behind messages that nobody takes."""
+    """Receive and drop all messages, because unread messages would stop the connection from reading pongs."""
     with contextlib.suppress(ConnectionClosed):
         while True:
             await connection.recv(decode=False)

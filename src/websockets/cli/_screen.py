@@ -1,10 +1,10 @@
 """Standard input and output: a prompt that messages don't disturb, and lines that are read while others are written.
 
-May know: terminals, escape sequences, threads. Must not know: connections, what the lines say.
+May know: terminals, escape sequences, threads. Must not know: connections, the meaning of the lines.
 
-Reading a line blocks, and nothing in the standard library reads from a terminal with editing, from a pipe and from a
-file without blocking, on every system. So a thread reads. It is a daemon: nothing makes it return from a read that
-nobody will answer, and the command must end all the same.
+Reading a line blocks. On some systems, the standard library has no way to read from a terminal with editing, from
+a pipe and from a file without blocking. So a thread reads. It is a daemon thread: nothing can interrupt its read, but
+the command must be able to end.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
 
 PROMPT = "> "
 
-# Lines that the thread may be ahead of whoever takes them.
+# Maximum number of lines that the thread may read in advance.
 AHEAD = 64
 
 READ_SIZE = 2**16
 
-# Seconds within which a thread that isn't hindered shows the next prompt.
+# Seconds within which the thread normally shows the next prompt.
 MOMENT = 0.5
 
 
@@ -47,7 +47,7 @@ MOMENT = 0.5
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal a line takes; its control characters must have been escaped, but for colours."""
+    """Return the columns of a terminal that a line needs; colours are its only control sequences."""
     return sum(_width(character) for character in _without_colours(text))
 
 
@@ -63,31 +63,31 @@ def _width(character: str) -> int:
 
 
 def above_prompt(text: str, columns: int, typed: str = "") -> str:
-    """What shows a line above the one that is being edited, and leaves that as it is (ECMA-48, DECSC and DECRC).
+    """Return the text that shows a line above the edited one, which stays unchanged (ECMA-48, DECSC and DECRC).
 
     Parameters:
         text: the line.
-        columns: those of the terminal.
-        typed: what is being edited; the cursor is taken to be at its end.
+        columns: width of the terminal.
+        typed: the edited text, with the cursor at its end; empty by default.
     """
     number = max(1, -(-width(text) // columns))
     rows_before = width(PROMPT + typed) // columns
-    # Save the cursor; scroll if need be; go back and make room; write; restore, and follow what moved down.
+    # Save the cursor; scroll if necessary; go up and insert lines; write; restore the cursor and move it down.
     moves = [number + rows_before, number, number]
     up, room, down = ("" if count == 1 else str(count) for count in moves)
     return "\x1b7" + "\n" * number + f"\x1b[{up}A\x1b[{room}L{text}\n\x1b8\x1b[{down}B"
 
 
 class Screen:
-    """Standard output and error, and perhaps a prompt at the end of the former.
+    """Standard output and error, with an optional prompt at the end of standard output.
 
     Parameters:
         out: standard output.
         err: standard error.
-        prompt: whether there is a line that is being edited.
+        prompt: whether there is a prompt with a line that the user edits; False by default.
 
     Attributes:
-        typed: tells what that line has in it.
+        typed: returns the text of that line.
     """
 
     def __init__(self, out: TextIO, err: TextIO, prompt: bool = False) -> None:
@@ -114,12 +114,12 @@ class Screen:
         self._err.flush()
 
     def progress(self, text: str) -> None:
-        """Show a line on standard error in the place of the one before; none if it is empty."""
+        """Show a line on standard error in place of the one before; an empty text removes it."""
         self._err.write(f"\r\x1b[K{text}")
         self._err.flush()
 
     def leave(self) -> None:
-        """Take the prompt away."""
+        """Remove the prompt."""
         if self.prompt:
             self.prompt = False
             self._out.write("\r\x1b[K")
@@ -127,23 +127,23 @@ class Screen:
 
 
 class Terminal:
-    """A terminal at which somebody types. Leaving it leaves it as it was, though the thread that edits a line may be
-    in the middle of one.
+    """A terminal at which a user types. The end of the ``with`` block restores its settings, even while the thread
+    still edits a line.
     """
 
     def __init__(self) -> None:
         self._saved: Any = None
-        # Whether the prompt has been shown: by readline, in the thread, some time after the line before was taken.
+        # Set when the prompt has been shown. readline shows it in the thread, some time after the line before.
         self._shown = threading.Event()
         self._buffer: Callable[[], str] | None = None
 
     def __enter__(self) -> Self:
         if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="replace")  # who types it sees it
+            sys.stdin.reconfigure(errors="replace")  # the user sees the replacement
         with contextlib.suppress(ImportError, AttributeError):
             import readline
 
-            # A terminal that is left in the middle of a line would go on marking what is pasted.
+            # Otherwise a terminal that is left in the middle of a line would stay in the mode of bracketed paste.
             readline.parse_and_bind("set enable-bracketed-paste off")
             readline.set_pre_input_hook(self._shown.set)
             self._buffer = readline.get_line_buffer
@@ -164,7 +164,7 @@ class Terminal:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._saved)
 
     def lines(self) -> Iterator[str]:
-        """Lines that somebody types, with editing and history where readline is there; Ctrl-D ends them."""
+        """Yield the lines that a user types, with editing and history if there is readline; Ctrl-D ends them."""
         try:
             while True:
                 line = input(PROMPT)
@@ -174,12 +174,12 @@ class Terminal:
             self._shown.set()
 
     def settle(self) -> None:
-        """Wait a moment for a prompt that is about to be shown: it mustn't come after the last line."""
+        """Wait for a prompt that will be shown in a moment, because it must not appear after the last line."""
         if self._buffer is not None:
             self._shown.wait(MOMENT)
 
     def typed(self) -> str:
-        """What has been typed of the next line; nothing if that can't be known."""
+        """Return the text typed so far in the next line; empty if it is unknown."""
         return self._buffer() if self._buffer is not None and self._shown.is_set() else ""
 
 
@@ -187,10 +187,10 @@ class Terminal:
 
 
 def piped_lines(read: Callable[[int], bytes]) -> Iterator[str]:
-    """Lines in UTF-8, as they arrive, without their ends.
+    """Yield lines in UTF-8, as they arrive, without their ends.
 
     Parameters:
-        read: gives at most so many bytes, as soon as there are any; none at the end.
+        read: called with a maximum number of bytes; returns bytes as soon as there are any, and none at the end.
 
     Raises:
         UnicodeDecodeError: a line isn't UTF-8.
@@ -205,20 +205,20 @@ def piped_lines(read: Callable[[int], bytes]) -> Iterator[str]:
 
 
 def standard_lines(stream: TextIO) -> Iterator[str]:
-    """Lines from standard input, or from what stands in for it."""
+    """Return lines from standard input, or from an object in its place."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):  # io.UnsupportedOperation is both
         return (line.rstrip("\r\n") for line in stream)
-    # Not through its buffer, which a thread that never returns would keep locked.
+    # Don't use the buffer of the stream: a thread that never returns would keep it locked.
     return piped_lines(lambda size: os.read(number, size))
 
 
 class _Reader:
-    """A thread that reads lines, and a queue from which a task takes them; made in a running loop.
+    """A thread that reads lines, and a queue from which a task takes them. Create it in a running loop.
 
     Parameters:
-        lines: gives the next line, however long that takes.
+        lines: gives the next line, and may block.
     """
 
     def __init__(self, lines: Iterator[str]) -> None:
@@ -229,7 +229,7 @@ class _Reader:
         threading.Thread(target=self.read, name="websockets-input", daemon=True).start()
 
     def read(self) -> None:
-        """The thread."""
+        """Read all lines; this runs in the thread."""
         end: Exception | None = None
         try:
             for line in self.lines:
@@ -241,11 +241,11 @@ class _Reader:
     def hand_over(self, item: str | Exception | None) -> None:
         """Put a line, an error or the end into the queue."""
         self.room.acquire()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is interested any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing needs the line
             self.loop.call_soon_threadsafe(self.queue.put_nowait, item)
 
     async def take(self) -> str | None:
-        """The next line; None at the end."""
+        """Return the next line; None at the end."""
         item = await self.queue.get()
         self.room.release()
         if isinstance(item, Exception):
@@ -254,14 +254,14 @@ class _Reader:
 
 
 async def read_lines(lines: Iterator[str]) -> AsyncGenerator[str, None]:
-    """Lines that are read by a thread, which begins with the first one that is asked for.
+    """Yield lines from a thread, which starts with the first request for a line.
 
     Parameters:
-        lines: gives the next line, however long that takes.
+        lines: gives the next line, and may block.
 
     Raises:
-        OSError: what ``lines`` raises.
-        ValueError: the same.
+        OSError: raised by ``lines``.
+        ValueError: raised by ``lines``.
     """
     reader = _Reader(lines)
     while (line := await reader.take()) is not None:
@@ -269,7 +269,7 @@ async def read_lines(lines: Iterator[str]) -> AsyncGenerator[str, None]:
 
 
 async def typed_lines(screen: Screen, terminal: Terminal) -> AsyncGenerator[str, None]:
-    """Lines that somebody types at the prompt of a screen, which is there as long as they are asked for."""
+    """Yield lines that a user types at the prompt of a screen, and remove the prompt at the end."""
     screen.prompt, screen.typed = True, terminal.typed
     try:
         async for line in read_lines(terminal.lines()):

@@ -1,4 +1,4 @@
-"""The command ``websockets serve``: a server in one process, or the same in several.
+"""The command ``websockets serve``: a server in one or several processes.
 
 May know: options, servers on asyncio, TLS. Must not know: how several processes are kept together.
 """
@@ -51,11 +51,11 @@ Announce = Callable[[list[str]], None]
 
 DEFAULT_PLACE = ("localhost", 8765)
 
-# How long connections and handlers may take to end, in seconds: somewhat longer than close_timeout. After that,
-# handlers are cancelled, and nobody waits for them for more than two seconds.
+# Seconds that connections and handlers may take to end, a little longer than close_timeout. After that, handlers are
+# cancelled, and the server waits two more seconds at most.
 CLOSING = 12
 
-# How long a certificate lasts that is made for one run of the server.
+# Days for which a certificate made for one run of the server is valid.
 CERTIFICATE_DAYS = 30
 
 
@@ -63,19 +63,19 @@ CERTIFICATE_DAYS = 30
 
 
 async def echo(connection: ServerConnection) -> None:
-    """Send back what comes."""
+    """Send each message back."""
     async for message in connection:
         await connection.send(message)
 
 
 class Broadcast:
-    """Sends what comes to every client, the one that it came from included."""
+    """Sends each message to every client, including its sender."""
 
     def __init__(self) -> None:
         self.connections: set[ServerConnection] = set()
 
     async def __call__(self, connection: ServerConnection) -> None:
-        """The handler."""
+        """Handle a connection."""
         self.connections.add(connection)
         try:
             async for message in connection:
@@ -85,7 +85,7 @@ class Broadcast:
 
 
 class Printer:
-    """Shows what comes, and sends nothing.
+    """Shows messages, and sends nothing.
 
     Parameters:
         write: writes a line.
@@ -95,32 +95,32 @@ class Printer:
         self.write = write
 
     async def __call__(self, connection: ServerConnection) -> None:
-        """The handler."""
+        """Handle a connection."""
         name = peer_name(connection.remote_address)
         async for message in connection:
             self.write(f"{name} < {shown(message)}")
 
 
 def shown(message: Data) -> str:
-    """A message in a line that no terminal obeys."""
+    """Return a message as one line that is safe for a terminal."""
     return f"(binary) {message.hex()}" if isinstance(message, bytes) else escape(message)
 
 
 def peer_name(address: Any) -> str:
-    """Where a client is: a host and a port, or just that it is on this machine."""
+    """Return the name of a client: its host and port, or a text for a client on this machine."""
     return host_port(*address[:2]) if isinstance(address, tuple) else "unix"
 
 
 def host_port(host: str, port: int) -> str:
-    """A host and a port as in a URI (RFC 3986 section 3.2.2)."""
+    """Return a host and a port as in a URI (RFC 3986 section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def handler_named(name: str, screen: Screen) -> Handler:
-    """The handler that goes by a name: one of ours, or ``module:function``, looked for in the current folder first.
+    """Return a handler by its name: one of ours, or ``module:function``, searched in the current folder first.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such handler.
     """
     if name == "echo":
         return echo
@@ -148,18 +148,18 @@ def handler_named(name: str, screen: Screen) -> Handler:
 
 @dataclasses.dataclass(frozen=True)
 class Service:
-    """What is served, and where: plain values, which a worker can be told.
+    """Settings of a server, as plain values that can be sent to a worker.
 
     Parameters:
         handler: name of the handler.
         host: where to listen; None for all interfaces.
         port: TCP port; 0 for a free one.
-        unix: path of a Unix socket, instead.
+        unix: path of a Unix socket, instead of host and port.
         files: files of the certificate and of its key; None for no TLS.
-        credentials: the user and the password that clients must have; None to let everybody in.
-        subprotocols: those that are accepted; clients may do without.
+        credentials: the user and the password that clients must send; None for no authentication.
+        subprotocols: accepted subprotocols; clients need not offer one.
         arguments: more keyword arguments of :func:`~websockets.asyncio.server.serve`.
-        verbose: how much to log.
+        verbose: level of logging: 0 for errors, 1 for connections, 2 for frames.
     """
 
     handler: str
@@ -173,7 +173,7 @@ class Service:
     verbose: int = 0
 
     def server(self, screen: Screen, **more: Any) -> Server:
-        """The server, which doesn't listen yet.
+        """Return the server, which doesn't listen yet.
 
         Raises:
             UsageError: there is no such handler.
@@ -195,15 +195,15 @@ class Service:
 
 
 async def keep_serving(server: Server, secure: bool, listening: Announce) -> int:
-    """Listen until cancelled, then close every connection with 1001 and wait until they are closed, or CLOSING seconds.
+    """Listen until cancelled; then close each connection with 1001, and wait for that, CLOSING seconds at most.
 
     Parameters:
         server: the server.
-        secure: whether it speaks TLS.
-        listening: told where, once it does.
+        secure: whether it uses TLS.
+        listening: called with the addresses when the server listens.
 
     Raises:
-        OSError: it isn't possible to listen there.
+        OSError: listening failed.
     """
     async with server:
         listening(addresses(server.sockets, secure))
@@ -214,7 +214,7 @@ async def keep_serving(server: Server, secure: bool, listening: Announce) -> int
 
 
 def addresses(sockets: Any, secure: bool) -> list[str]:
-    """The URIs of listening sockets; for Unix sockets, their paths."""
+    """Return the URIs of listening sockets; for Unix sockets, their paths."""
     scheme = "wss" if secure else "ws"
     names = [listening.getsockname() for listening in sockets]
     return [
@@ -226,7 +226,7 @@ def addresses(sockets: Any, secure: bool) -> list[str]:
 
 
 def context_of(cert: str, key: str) -> ssl.SSLContext:
-    """The TLS context of a server.
+    """Return the TLS context of a server.
 
     Raises:
         UsageError: the files can't be used.
@@ -241,10 +241,10 @@ def context_of(cert: str, key: str) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def certificate(files: Sequence[str] | None) -> Iterator[tuple[str, str] | None]:
-    """The files of a certificate and its key: those given, or new ones for localhost, which are removed in the end.
+    """Provide the files of a certificate and its key: the given ones, or new ones for localhost, removed at the end.
 
     Raises:
-        UsageError: there are neither two files nor none, or no way to make them.
+        UsageError: there is only one file, or making the files failed.
     """
     if files is None:
         yield None
@@ -258,7 +258,7 @@ def certificate(files: Sequence[str] | None) -> Iterator[tuple[str, str] | None]
 
 
 def make_certificate(folder: Path) -> tuple[str, str]:
-    """Have OpenSSL make a certificate for localhost, as the standard library can't."""
+    """Make a certificate for localhost with OpenSSL's command, because the standard library can't."""
     openssl = shutil.which("openssl")
     if openssl is None:
         raise UsageError("making a certificate takes the program openssl; or use --tls CERT KEY")
@@ -276,7 +276,7 @@ def make_certificate(folder: Path) -> tuple[str, str]:
 
 
 def sort_out_tls(options: argparse.Namespace) -> None:
-    """Argparse takes the place that follows ``--tls`` for one more file: an odd one is the place."""
+    """Take the place from the values of ``--tls``: argparse adds it to them, which makes their number odd."""
     if options.tls and len(options.tls) % 2 and options.place is None:
         *options.tls, text = options.tls
         try:
@@ -286,7 +286,7 @@ def sort_out_tls(options: argparse.Namespace) -> None:
 
 
 def service_of(options: argparse.Namespace, files: tuple[str, str] | None) -> Service:
-    """What the options ask to serve."""
+    """Return the settings of the server, from the options."""
     if options.unix is not None and options.place is not None:
         raise UsageError("--unix and a port contradict each other")
     check_unix(options.unix)
@@ -308,10 +308,10 @@ def service_of(options: argparse.Namespace, files: tuple[str, str] | None) -> Se
 
 
 def check_workers(options: argparse.Namespace) -> None:
-    """Refuse what several processes can't do.
+    """Check that the options are possible with several processes.
 
     Raises:
-        UsageError: they can't.
+        UsageError: they aren't.
     """
     if options.workers > 1:
         if not hasattr(socket, "SO_REUSEPORT"):
@@ -323,13 +323,13 @@ def check_workers(options: argparse.Namespace) -> None:
 
 
 def run_server(options: argparse.Namespace) -> int:
-    """Do what the options say, until Ctrl-C or SIGTERM.
+    """Run the command with these options, until Ctrl-C or SIGTERM.
 
     Returns:
         The status for the shell.
 
     Raises:
-        UsageError: options make no sense.
+        UsageError: the options are invalid.
     """
     screen = standard_screen()
     set_up_logs(log_level(options.verbose), screen)
@@ -353,12 +353,12 @@ def run_server(options: argparse.Namespace) -> int:
 
 
 def log_level(verbose: int) -> int:
-    """What to log: by default what goes wrong, as logging does by itself; then connections, then frames."""
+    """Return the level of logging: by default errors, as ``logging`` does by itself; then connections, then frames."""
     return (0, logging.INFO, logging.DEBUG)[min(verbose, 2)]
 
 
 def announcement(screen: Screen, service: Service, workers: int, uris: list[str]) -> None:
-    """Tell where the server listens."""
+    """Report where the server listens."""
     what = f"{service.handler}, {workers} workers" if workers > 1 else service.handler
     for uri in uris:
         screen.line(f"Listening on {uri} ({what}).")
@@ -376,21 +376,21 @@ def serve_with_workers(number: int, service: Service, announce: Announce, screen
         UsageError: there is no such handler.
         OSError: the host has no address.
     """
-    service.server(screen)  # a mistake is told once, and here
+    service.server(screen)  # report a wrong handler once, before any worker does
     with free_port(service.host, service.port) as port:
         work = functools.partial(serve_in_worker, dataclasses.replace(service, port=port))
         return run_workers(number, work, announce, screen.complain)
 
 
 def serve_in_worker(service: Service, pipe: Connection) -> None:
-    """What a worker does: serve until SIGTERM, which may come from the process above it and to all of them at once."""
+    """Serve in a worker until SIGTERM, which may come twice: from the parent process, and to the whole group."""
     screen = standard_screen()
     set_up_logs(log_level(service.verbose), screen)
     try:
         server = service.server(screen, reuse_port=True)
         run(keep_serving(server, service.files is not None, pipe.send), once=frozenset({"SIGTERM"}))
     except OSError as exc:
-        # If it is the pipe, there is nobody to tell.
+        # If the pipe itself is broken, nobody can read the error.
         with contextlib.suppress(OSError):
             pipe.send(f"Can't listen: {exc}.")
         sys.exit(ABNORMAL)

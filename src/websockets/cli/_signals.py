@@ -1,6 +1,6 @@
-"""Signals that end the command: the first in good order, the second at once.
+"""Signals that end the command: the first in good order, the second immediately.
 
-May know: signals, the task that they cancel. Must not know: what that does.
+May know: signals, the task that they cancel. Must not know: the work of the task.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ __all__ = ["ENDING", "Interruption", "handled", "heeded"]
 # A terminal sends SIGINT for Ctrl-C, and SIGHUP when it is closed.
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
-# When a terminal is closed, SIGHUP may come twice, from the kernel and from the shell.
+# When a terminal is closed, the kernel and the shell may both send SIGHUP.
 ONCE = frozenset({"SIGHUP"})
 
 
 def heeded(names: Iterable[str]) -> list[signal.Signals]:
-    """Return those signals that this system has and that we weren't started to ignore, as ``nohup`` starts programs."""
+    """Return the signals that exist on this system, except those ignored since the start, as with ``nohup``."""
     found: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """During a ``with`` block, have a function handle the signals that end the command, where that is possible."""
+    """During a ``with`` block, handle the signals that end the command by a function, where that is possible."""
     before: dict[int, Any] = {}
     try:
-        with contextlib.suppress(ValueError):  # only the main thread may
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers
             for number in heeded(ENDING):
                 before[number] = signal.signal(number, handler)
         yield
@@ -43,12 +43,12 @@ def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 class Interruption:
-    """Cancels a task for the first signal and for the second; the third interrupts whatever runs.
+    """Cancels a task at the first signal and at the second; the third signal interrupts the running code.
 
-    Nothing is raised where a signal happens to come: what is about to end in good order must not be left half done.
+    The first two raise nothing in the running code, because an orderly end must not stop half done.
 
     Parameters:
-        once: names of the signals that count once, however often they come.
+        once: names of signals that count only once, even if they are repeated.
     """
 
     def __init__(self, once: frozenset[str] = ONCE) -> None:
@@ -60,7 +60,7 @@ class Interruption:
         """Handle a signal.
 
         Raises:
-            KeyboardInterrupt: it is the third.
+            KeyboardInterrupt: this is the third signal.
         """
         if self._count and signal.Signals(number).name in self._once:
             return
@@ -70,7 +70,7 @@ class Interruption:
         self._cancel()
 
     def begin(self, task: asyncio.Task[Any] | None) -> None:
-        """Cancel this task from now on; at once, if there was a signal before."""
+        """Set the task to cancel; cancel it at once if a signal has arrived before."""
         self._task = task
         if self._count:
             self._cancel()

@@ -1,6 +1,6 @@
-"""What the command tells the shell when it ends.
+"""Exit status of the command.
 
-May know: numbers, and what the system doesn't have. Must not know: anything else.
+May know: numbers, and missing features of the system. Must not know: anything else.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ OK = 0
 HANDSHAKE = 1
 USAGE = 2
 ABNORMAL = 3
-INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+INTERRUPTED = 130  # as in shells: 128 plus the number of the signal
 
 
 class UsageError(Exception):
-    """What was asked for makes no sense; the text says why."""
+    """The options or arguments are invalid; the text says why."""
 
 
 def check_unix(path: object) -> None:
-    """Check that there are Unix sockets, if an option asks for one.
+    """Check that the system has Unix sockets, if an option asks for one.
 
     Raises:
-        UsageError: there are none.
+        UsageError: the system has none.
     """
     if path is not None and not hasattr(socket, "AF_UNIX"):
         raise UsageError("--unix needs Unix sockets, which Python doesn't have on this system")
 
 
 def of_close(code: int | None) -> int:
-    """The status for a close code: 1000, 1001 and none at all are normal (RFC 6455 section 7.4.1)."""
+    """Return the status for a close code: 1000, 1001 and no code are normal (RFC 6455 section 7.4.1)."""
     return OK if code in OK_CLOSE_CODES else ABNORMAL

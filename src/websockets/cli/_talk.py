@@ -1,6 +1,6 @@
-"""One connection of a client: what is sent, what is received, when it ends, and how it went.
+"""One connection of a client: sending, receiving, its end, and its status.
 
-May know: connections on asyncio, lines, how events are told. Must not know: argparse, terminals.
+May know: connections on asyncio, lines, how events are reported. Must not know: argparse, terminals.
 """
 
 from __future__ import annotations
@@ -36,17 +36,18 @@ HELP = """\
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be done with a connection.
+    """The plan for a connection.
 
     Parameters:
-        messages: what to send first.
-        lines: what to send then, line by line.
-        typed: whether somebody types the lines: mistakes are told, and the end of the lines is the wish to close.
-        hexadecimal: whether lines are binary messages in hexadecimal digits.
-        slash: whether a line that begins with a slash is a command.
-        expect: number of messages after which to end; None to go on until the connection is closed.
-        wait: when all is sent, seconds without a message after which to end.
-        save: where the binary messages that are received go, instead of being shown.
+        messages: messages to send first; none by default.
+        lines: source of lines to send after them; None (the default) for none.
+        typed: whether a user types the lines: errors are shown, and the end of the lines closes the connection; False
+            by default.
+        hexadecimal: whether lines are binary messages in hexadecimal digits; False by default.
+        slash: whether a line that begins with a slash is a command; False by default.
+        expect: number of messages after which to end; None (the default) to continue until the connection is closed.
+        wait: seconds without a message after which to end, when everything is sent; 1.0 by default.
+        save: file for the binary messages received; None (the default) to show them.
     """
 
     messages: Sequence[Data] = ()
@@ -60,29 +61,29 @@ class Plan:
 
 
 class Work(Protocol):
-    """Something to be done with a connection."""
+    """Work to do on a connection."""
 
     async def __call__(self, connection: ClientConnection) -> None:
-        """Do it. ConnectionClosed may get out: how the connection ended is for others to tell."""
+        """Do the work. It may raise ConnectionClosed, because the caller reports how the connection ended."""
 
     def status(self) -> int:
-        """Whether all was done; asked for even if it was interrupted."""
+        """Return the status of the work, complete or interrupted."""
         ...
 
 
-# What connecting raises because of the server, the way there, or the URI.
+# Exceptions of connecting that are caused by the server, the network, a proxy or the URI.
 FAILURES = (OSError, WebSocketException, ValueError, ImportError)
 
 
 async def on_connection(target: Target, display: Display, work: Work) -> int:
-    """Connect, do some work, close the connection, and tell how it went. Cancelling it ends the work, in good order.
+    """Connect, do some work, close the connection, and report the result. Cancelling ends the work in good order.
 
     Returns:
-        The status of the command: the worse of what the work says and of how the connection ended.
+        The status of the command: the worse of the status of the work and the status for the close code.
 
     Raises:
-        UsageError: the work can't be done.
-        OSError: what was to be shown can't be written.
+        UsageError: the work is impossible.
+        OSError: the output can't be written.
     """
     deadline = None if target.timeout is None else asyncio.get_running_loop().time() + target.timeout
     try:
@@ -104,13 +105,13 @@ async def on_connection(target: Target, display: Display, work: Work) -> int:
 
 
 async def _until(deadline: float | None, work: Awaitable[None]) -> bool:
-    """Work until it is done, the connection is closed, or Ctrl-C; False if a deadline comes before that."""
+    """Await the work until it is done, the connection closes, or Ctrl-C; return False if the deadline passes first."""
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
             await work
     except (ConnectionClosed, asyncio.CancelledError):
-        pass  # Ctrl-C is an end as good as any other; the close code says what to think of the connection's
+        pass  # Ctrl-C is a normal end; the close code gives the status for the end of the connection
     except TimeoutError:
         if not limit.expired():
             raise
@@ -122,8 +123,8 @@ class Talk:
     """Sends and receives as planned. Call it with a connection.
 
     Parameters:
-        plan: what to do.
-        display: whom to tell.
+        plan: the plan for the connection.
+        display: where to report.
     """
 
     def __init__(self, plan: Plan, display: Display) -> None:
@@ -133,11 +134,11 @@ class Talk:
         self._arrived = 0.0
 
     async def __call__(self, connection: ClientConnection) -> None:
-        """Send and receive, until there is no more reason to.
+        """Send and receive until the plan is complete.
 
         Raises:
-            UsageError: what was to be sent can't be.
-            OSError: what is to be shown can't be written.
+            UsageError: a message of the plan can't be sent.
+            OSError: the output can't be written.
         """
         receiver = asyncio.create_task(self._receive(connection))
         sender = asyncio.create_task(self._send(connection))
@@ -153,11 +154,11 @@ class Talk:
             await asyncio.gather(receiver, sender, return_exceptions=True)
 
     def status(self) -> int:
-        """Whether as many messages came as were expected."""
+        """Return the status: OK if all expected messages arrived."""
         return OK if self.plan.expect is None or self.count >= self.plan.expect else ABNORMAL
 
     async def _after_sending(self, receiver: asyncio.Task[None], open_yet: bool) -> None:
-        """Wait for what is still to be received, which ends ``receiver``, or for as long as it makes sense."""
+        """Wait until ``receiver`` ends; if no number of messages is expected, only as long as messages arrive."""
         if self.plan.expect is not None or not open_yet or self.plan.wait == math.inf:
             await asyncio.wait({receiver})
         elif not self.plan.typed:
@@ -169,7 +170,7 @@ class Talk:
     # -------------------------------------------------------------------------------------------------------- receiving
 
     async def _receive(self, connection: ClientConnection) -> None:
-        """Receive and tell, until as many messages came as are expected, or the connection is closed."""
+        """Receive and report messages, until all expected ones arrived or the connection is closed."""
         with contextlib.suppress(ConnectionClosed):
             while self.plan.expect is None or self.count < self.plan.expect:
                 message = await connection.recv()
@@ -185,7 +186,7 @@ class Talk:
     # ---------------------------------------------------------------------------------------------------------- sending
 
     async def _send(self, connection: ClientConnection) -> bool:
-        """Send all there is; False if the connection is closed before that."""
+        """Send all messages and lines; return False if the connection is closed before that."""
         try:
             for message in self.plan.messages:
                 await self._send_message(connection, message)
@@ -215,13 +216,13 @@ class Talk:
         except (ValueError, OSError, ConcurrencyError) as exc:
             if not self.plan.typed:
                 raise UsageError(f"line {number} of the input: {error_text(exc)}") from exc
-            self.display.note(f"Not sent: {error_text(exc)}.")  # who typed it can do better
+            self.display.note(f"Not sent: {error_text(exc)}.")  # the user can correct it
 
     async def _send_line(self, connection: ClientConnection, line: str) -> None:
-        """Send a line, or do what it says.
+        """Send a line, or run the command in it.
 
         Raises:
-            ValueError: it can't be sent, or not be understood.
+            ValueError: the line can't be sent, or the command is invalid.
             OSError: a file can't be read.
         """
         if self.plan.slash and line.startswith("/"):
@@ -251,10 +252,10 @@ class Talk:
 
 
 def hexadecimal(text: str) -> bytes:
-    """Bytes of two hexadecimal digits each; there may be blanks between them.
+    """Return bytes, from two hexadecimal digits each; spaces between them are allowed.
 
     Raises:
-        ValueError: there is something else.
+        ValueError: the text has other characters, or an odd number of digits.
     """
     try:
         return bytes.fromhex(text)
@@ -263,7 +264,7 @@ def hexadecimal(text: str) -> bytes:
 
 
 def contents(path: str) -> bytes:
-    """What is in a file; of standard input for ``-``."""
+    """Return the contents of a file, or of standard input for ``-``."""
     return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
 
 
@@ -271,7 +272,7 @@ def contents(path: str) -> bytes:
 
 
 def command(line: str) -> tuple[str, str]:
-    """The name of a command and what follows it.
+    """Return the name of a command and its argument.
 
     Raises:
         ValueError: there is no such command.
@@ -283,7 +284,7 @@ def command(line: str) -> tuple[str, str]:
 
 
 def close_arguments(argument: str) -> tuple[int, str]:
-    """Code and reason of a Close.
+    """Return the code and the reason for a Close (RFC 6455 section 7.4).
 
     Raises:
         ValueError: they can't be sent.
@@ -298,10 +299,10 @@ def close_arguments(argument: str) -> tuple[int, str]:
 
 
 def control_payload(data: str | bytes) -> bytes:
-    """The payload of a control frame (RFC 6455 section 5.5).
+    """Return the payload of a control frame as bytes (RFC 6455 section 5.5).
 
     Raises:
-        ValueError: it is too long.
+        ValueError: the payload is too long.
     """
     payload = data.encode() if isinstance(data, str) else data
     if len(payload) > MAX_CONTROL_PAYLOAD:

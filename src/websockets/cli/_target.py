@@ -1,7 +1,7 @@
-"""From options to a server that can be connected to: headers, credentials, TLS, the way there.
+"""The server to connect to, from options: headers, credentials, TLS, proxies.
 
-May know: what options mean together, arguments of ``connect``, files and variables that hold secrets. Must not know:
-what is said on the connection, how it is shown.
+May know: the meaning of options in combination, arguments of ``connect``, files and variables with secrets. Must not
+know: the messages on the connection, how they are shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Target", "credentials", "headers_of", "lines_of", "target_of", "tls_
 is_header_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++").fullmatch
 find_forbidden = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 
-# Headers that make the opening handshake what it is: nobody else may set them.
+# Headers of the opening handshake, which options must not set.
 RESERVED = {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
 
 
@@ -37,10 +37,10 @@ class Target:
     """A server, and how to reach it.
 
     Parameters:
-        uri: its URI.
+        uri: URI of the server.
         arguments: keyword arguments of :func:`~websockets.asyncio.client.connect`.
-        unix: path of a Unix socket, None for TCP.
-        timeout: seconds that everything may take; None for no limit.
+        unix: path of a Unix socket; None for TCP.
+        timeout: seconds that the whole command may take; None for no limit.
     """
 
     uri: str
@@ -50,11 +50,11 @@ class Target:
 
     @property
     def name(self) -> str:
-        """The URI as it may be shown: without a password."""
+        """The URI without its credentials, for output."""
         return visible_uri(self.uri)
 
     def connect(self, **arguments: Any) -> connect:
-        """What ``connect`` returns: to await, or to enter."""
+        """Return the result of :func:`~websockets.asyncio.client.connect`, to await or to use in ``async with``."""
         arguments = {**self.arguments, **arguments}
         if self.unix is not None:
             return unix_connect(self.unix, self.uri, **arguments)
@@ -62,7 +62,7 @@ class Target:
 
 
 def visible_uri(uri: str) -> str:
-    """A URI without the credentials that it may have."""
+    """Return a URI without its credentials."""
     try:
         shown = parse_uri(uri).user_info is not None
     except Exception:
@@ -74,7 +74,7 @@ def visible_uri(uri: str) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """What an option says: itself, or the lines of a file if it is ``@FILE``, without empty ones and comments (#).
+    """Return the text of an option; for ``@FILE``, the lines of the file except empty ones and comments (#).
 
     Raises:
         UsageError: the file can't be read.
@@ -89,17 +89,17 @@ def lines_of(text: str) -> list[str]:
 
 
 def headers_of(options: Iterable[str]) -> list[tuple[str, str]]:
-    """Names and values of headers, from ``NAME: VALUE`` and ``@FILE``.
+    """Return names and values of headers, from ``NAME: VALUE`` and ``@FILE``.
 
     Raises:
-        UsageError: one of them isn't a header, or not one that may be set.
+        UsageError: one of them isn't a header, or must not be set.
     """
     return [_header(line) for option in options for line in lines_of(option)]
 
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    # What may be a secret isn't repeated.
+    # The error doesn't show the value, which may be a secret.
     if not colon or not is_header_name(name):
         raise UsageError("a header must look like NAME: VALUE")
     if find_forbidden(value):
@@ -110,12 +110,12 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def credentials(option: str, environ: dict[str, str], ask: Callable[[str], str] | None) -> tuple[str, str]:
-    """A user and a password, from ``USER:PASSWORD``, ``USER`` or ``@FILE``.
+    """Return a user and a password, from ``USER:PASSWORD``, ``USER`` or ``@FILE``.
 
     Parameters:
-        option: the option; where it has no password, the variable ``WEBSOCKETS_PASSWORD`` has.
+        option: the option; without a password, the variable ``WEBSOCKETS_PASSWORD`` is used.
         environ: environment variables.
-        ask: asks for a password; None if there is nobody to ask.
+        ask: asks the user for a password; None if there is no terminal.
 
     Raises:
         UsageError: there is no password, or more than one line in the file.
@@ -134,7 +134,7 @@ def credentials(option: str, environ: dict[str, str], ask: Callable[[str], str] 
 
 
 def asker() -> Callable[[str], str] | None:
-    """How to ask for a password; None if nobody is there to answer."""
+    """Return a function that asks the user for a password; None if there is no terminal."""
     return getpass.getpass if sys.stdin is not None and sys.stdin.isatty() else None
 
 
@@ -142,7 +142,7 @@ def asker() -> Callable[[str], str] | None:
 
 
 def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
-    """The TLS context that options ask for; None for the default of ``connect``.
+    """Return the TLS context that the options ask for; None for the default of ``connect``.
 
     Raises:
         UsageError: a file can't be used.
@@ -165,7 +165,7 @@ def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def proxy_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The argument about proxies, if there is one.
+    """Return the argument of ``connect`` about proxies, if an option sets it.
 
     Raises:
         UsageError: options contradict each other.
@@ -180,7 +180,7 @@ def proxy_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def arguments_of(options: argparse.Namespace, secure: bool, authorization: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The arguments of ``connect``, those left out that have the default."""
+    """Return the arguments of ``connect`` that differ from the defaults."""
     headers = [*headers_of(options.header), *authorization]
     context = tls_of(options)
     if not secure and (options.ca or options.cert):
@@ -200,16 +200,16 @@ def arguments_of(options: argparse.Namespace, secure: bool, authorization: Seque
 
 
 def target_of(options: argparse.Namespace, environ: dict[str, str], ask: Callable[[str], str] | None = None) -> Target:
-    """The server that options tell of.
+    """Return the server that the options describe.
 
     Parameters:
-        options: from one of the parsers of :mod:`~websockets.cli._arguments`.
+        options: options from one of the parsers of :mod:`~websockets.cli._arguments`.
         environ: environment variables.
-        ask: asks for a password; None if there is nobody to ask.
+        ask: asks the user for a password; None (the default) if there is no terminal.
 
     Raises:
         UsageError: options contradict each other, or a file can't be used.
-        InvalidURI: the URI isn't one.
+        InvalidURI: the URI isn't a WebSocket URI.
     """
     uri = parse_uri(options.uri)
     authorization = []

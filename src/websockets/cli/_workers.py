@@ -1,10 +1,10 @@
-"""Several processes that serve at the same port, as SO_REUSEPORT lets them, and the one that keeps them together.
+"""Worker processes that serve at the same port, with SO_REUSEPORT, and the parent process that manages them.
 
-May know: processes, signals, pipes. Must not know: what is served.
+May know: processes, signals, pipes. Must not know: the service.
 
-The process above tells the workers to end by SIGTERM. If it ends itself, in whatever way, a pipe ends that only it
-could write to: the workers wait for that, and end too. Signals from a terminal, or to the whole group, reach the
-workers as well; those are for the process above.
+The parent ends the workers by SIGTERM. If the parent itself ends, for any reason, a pipe to which only it could write
+is closed. The workers wait for that, and end too. Signals from a terminal, or to the whole group, also reach the
+workers, which ignore them, because the parent handles them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ._status import ABNORMAL, INTERRUPTED, OK
 
 __all__ = ["Crew", "free_port", "run_workers"]
 
-# How long workers may take to end, in seconds. After that they are killed: one may be stopped, or busy for ever.
+# Seconds that workers may take to end. After that they are killed, because one may be stopped, or in an endless loop.
 PATIENCE = 17.0
 
 
@@ -39,14 +39,14 @@ PR_SET_PDEATHSIG = 1
 
 @contextlib.contextmanager
 def free_port(host: str | None, port: int) -> Iterator[int]:
-    """The port, or a free one for 0, which nobody else is given meanwhile."""
+    """Provide the port, or a free one for 0, which is reserved during the ``with`` block."""
     if port:
         yield port
         return
     family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
     ]
-    # It doesn't listen, so it doesn't get connections.
+    # This socket doesn't listen, so it gets no connections.
     with socket.socket(family, kind, protocol) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind(address)
@@ -56,30 +56,30 @@ def free_port(host: str | None, port: int) -> Iterator[int]:
 # ------------------------------------------------------------------------------------------------------------- a worker
 
 
-def work_below(work: Callable[[Connection], None], pipe: Connection) -> None:
-    """What a worker does: its work, until SIGTERM or the end of the process above.
+def worker_main(work: Callable[[Connection], None], pipe: Connection) -> None:
+    """Run a worker until SIGTERM or the end of the parent.
 
     Parameters:
-        work: its work.
-        pipe: where it sends news.
+        work: the work of the worker.
+        pipe: connection to the parent, for reports.
     """
-    # Until here, the process above had them held back.
-    held_back = {getattr(signal, name) for name in ENDING}
-    for number in held_back - {signal.SIGTERM}:
+    # The parent blocked these signals before it started this process.
+    ending = {getattr(signal, name) for name in ENDING}
+    for number in ending - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
     above = multiprocessing.parent_process()
     assert above is not None
     go_on_without_parent()
-    # In a thread, as the work may not have begun, or not get on.
+    # Wait in a thread, because the work may not have begun, or may be blocked.
     threading.Thread(target=end_after, args=(above, PATIENCE), daemon=True).start()
     work(pipe)
 
 
 def go_on_without_parent() -> None:
-    """Have the kernel continue this process, if it is stopped, when the one above ends: else it couldn't end.
+    """Ask the kernel to continue this process when the parent ends, because a stopped process couldn't end.
 
-    Linux alone can do that, by PR_SET_PDEATHSIG. Elsewhere a worker that is stopped ends when somebody continues it.
+    Only Linux can do that, by PR_SET_PDEATHSIG. On other systems, a stopped worker ends when it is continued.
     """
     if sys.platform == "linux":
         with contextlib.suppress(ImportError, OSError, AttributeError):
@@ -89,25 +89,25 @@ def go_on_without_parent() -> None:
 
 
 def end_after(above: BaseProcess, patience: float) -> None:
-    """End this process once the one above has ended: in good order, or after so many seconds without it."""
+    """End this process when the parent has ended: in good order, or after *patience* seconds by force."""
     above.join()
-    # Not to the process as a whole: while the main thread is still stopped, another one gets the signal, and nothing
-    # wakes the main thread, which alone runs handlers.
+    # Send the signal to the main thread, which alone runs handlers. If it were sent to the process while the main
+    # thread is still stopped, another thread could get it, and nothing would wake the main thread.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(patience)
     os._exit(ABNORMAL)
 
 
-# ------------------------------------------------------------------------------------------------- the process above it
+# ----------------------------------------------------------------------------------------------------------- the parent
 
 
 @dataclasses.dataclass(eq=False)
 class Worker:
-    """A worker, seen from above.
+    """A worker, as the parent knows it.
 
     Parameters:
         process: the process.
-        pipe: what it says; None once it says no more.
+        pipe: connection for its reports; None after the last one.
     """
 
     process: BaseProcess
@@ -115,18 +115,18 @@ class Worker:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Return whether the worker has ended."""
         return self.process.exitcode is not None
 
 
 class Crew:
-    """Workers that live and end together.
+    """A group of workers; if one ends, all end.
 
     Parameters:
-        work: what each does, in a process of its own. It is called with the end of a pipe; it sends where it listens,
-            or why it can't, as a text.
-        announce: told where they listen, once all of them do.
-        complain: told what went wrong.
+        work: the work of each worker, in its own process. It is called with the end of a pipe, to which it sends the
+            addresses where it listens, or an error as a text.
+        announce: called with the addresses when all workers listen.
+        complain: called with the text of an error.
     """
 
     def __init__(
@@ -140,23 +140,23 @@ class Crew:
         self.complain = complain
         self.workers: list[Worker] = []
         self.missing = 0
-        self.asked = 0  # signals that ask to end
-        self.deadline: float | None = None  # when workers are killed that should have ended
+        self.asked = 0  # number of signals that ask to end
+        self.deadline: float | None = None  # time when workers that have not ended are killed
         self.killed = False
         self.status = OK
 
     def run(self, number: int) -> int:
-        """Start workers, and wait until all have ended. One that ends by itself makes the others end.
+        """Start workers, and wait until all have ended. If one ends by itself, the others are ended.
 
         Parameters:
-            number: how many.
+            number: number of workers.
 
         Returns:
             The status for the shell.
         """
         context = multiprocessing.get_context("spawn")
         self.missing = number
-        # Whatever signal comes makes this socket readable, after its handler has run.
+        # Each signal makes this socket readable, after its handler has run.
         ours, theirs = socket.socketpair()
         with ours, theirs, waking(theirs):
             ours.setblocking(False)
@@ -168,27 +168,27 @@ class Crew:
                     self._wait(ours)
                     self._attend()
             finally:
-                # None is left, unless it was impossible to start one, or to announce them.
+                # Workers are left only if starting one, or announcing them, failed.
                 self._kill()
                 for worker in self.workers:
                     worker.process.join()
         return self.status
 
     def ask(self, number: int, frame: object = None) -> None:
-        """Ask the workers to end, or the second time, end them. This handles signals."""
+        """Ask the workers to end; at the second call, kill them. This is a handler of signals."""
         if not self.asked or signal.Signals(number).name not in ONCE:
             self.asked += 1
 
     def _start(self, context: SpawnContext) -> None:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=work_below, args=(self.work, theirs))
-        with held_back():
+        process = context.Process(target=worker_main, args=(self.work, theirs))
+        with signals_blocked():
             process.start()
-        theirs.close()  # so that the end of the worker is the end of the pipe
+        theirs.close()  # only the worker holds this end now, so the pipe closes when the worker ends
         self.workers.append(Worker(process, ours))
 
     def _wait(self, signals: socket.socket) -> None:
-        """Wait until something happens: news, the end of a worker, a signal, the deadline."""
+        """Wait for an event: a report, the end of a worker, a signal, or the deadline."""
         pipes = [worker.pipe for worker in self.workers if worker.pipe is not None]
         ends = [worker.process.sentinel for worker in self.workers]
         unlimited = self.deadline is None or self.killed
@@ -198,7 +198,7 @@ class Crew:
             signals.recv(4096)
 
     def _attend(self) -> None:
-        """Do what follows from what happened."""
+        """Handle the events."""
         for worker in self.workers:
             while worker.pipe is not None and worker.pipe.poll():
                 self._hear(worker)
@@ -214,7 +214,7 @@ class Crew:
             self._kill()
 
     def _hear(self, worker: Worker) -> None:
-        """A worker says where it listens, or why it can't; or it won't say any more."""
+        """Handle a report of a worker: its addresses, an error, or the end of its reports."""
         assert worker.pipe is not None
         try:
             news: list[str] | str = worker.pipe.recv()
@@ -230,9 +230,9 @@ class Crew:
                 self.announce(news)
 
     def _lose(self, worker: Worker) -> None:
-        """A worker has ended."""
+        """Handle the end of a worker."""
         self.workers.remove(worker)
-        # A signal to all may have reached it first.
+        # A signal to the whole group may have reached it first.
         if not self.asked:
             self._fail(f"A worker ended with status {worker.process.exitcode}.")
         worker.process.join()
@@ -241,14 +241,14 @@ class Crew:
             worker.pipe.close()
 
     def _fail(self, text: str) -> None:
-        # The first one is the cause: the others are asked to end because of it.
+        # Only the first failure is reported, because the others end as its consequence.
         if self.deadline is None:
             self._complain(text)
             self._stop()
 
     def _complain(self, text: str) -> None:
         self.status = ABNORMAL
-        # There may be nobody left to complain to.
+        # Standard error may be closed.
         with contextlib.suppress(OSError):
             self.complain(text)
 
@@ -259,7 +259,7 @@ class Crew:
             worker.process.terminate()
 
     def _kill(self) -> None:
-        """End all at once; this ends those, too, that are stopped."""
+        """Kill all workers, including stopped ones."""
         self.killed = True
         for worker in self.workers:
             worker.process.kill()
@@ -267,7 +267,7 @@ class Crew:
 
 @contextlib.contextmanager
 def waking(sock: socket.socket) -> Iterator[None]:
-    """During a ``with`` block, every signal that has a handler writes to a socket."""
+    """During a ``with`` block, make every signal with a handler write to a socket."""
     sock.setblocking(False)
     before = signal.set_wakeup_fd(sock.fileno(), warn_on_full_buffer=False)
     try:
@@ -277,14 +277,14 @@ def waking(sock: socket.socket) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """During a ``with`` block, hold back the signals that end the command; a process that is started there inherits it.
+def signals_blocked() -> Iterator[None]:
+    """During a ``with`` block, block the signals that end the command; processes started in it inherit this.
 
-    So a worker isn't interrupted before it has said which it ignores, and none is forgotten that is just being started.
+    So a signal can't interrupt a worker before it has set which ones it ignores, nor the parent while it starts one.
     """
-    from multiprocessing import resource_tracker  # here, as there is none on Windows
+    from multiprocessing import resource_tracker  # imported here, because Windows doesn't have it
 
-    # A process of multiprocessing's own: while it starts that, it would let the signals through.
+    # multiprocessing unblocks the signals while it starts its resource tracker, so start that first.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, name) for name in ENDING})
     try:
@@ -299,17 +299,17 @@ def run_workers(
     announce: Callable[[list[str]], None],
     complain: Callable[[str], None],
 ) -> int:
-    """Run workers until Ctrl-C, SIGTERM or SIGHUP, which the workers get as SIGTERM.
+    """Run workers until Ctrl-C, SIGTERM or SIGHUP, which the parent passes on as SIGTERM.
 
     Parameters:
-        number: how many.
+        number: number of workers.
         work, announce, complain: as for :class:`Crew`.
 
     Returns:
         The status for the shell.
     """
     crew = Crew(work, announce, complain)
-    # The end of a worker is seen by this, even if it left something behind that keeps its pipes open.
+    # SIGCHLD reports the end of a worker, even if a child of the worker keeps its pipes open.
     before = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         with handled(crew.ask):

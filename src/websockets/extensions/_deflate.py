@@ -1,24 +1,24 @@
 """The codec of permessage-deflate: RFC 7692 section 7.2.
 
-May know: frames, zlib. Must not know: connections, how the parameters were agreed, the length of a message beyond the
-limit given with each frame.
+May know: frames, zlib. Must not know: connections, how the parameters were negotiated, the length of a message beyond
+the limit given with each frame.
 
-Two zlib streams, each made when the first compressed message passes in its direction, so that a silent connection holds
-none.
+A connection has two zlib streams. Each is created with the first compressed message in its direction, so an idle
+connection has none.
 
-The end of a compressed message is the hard part. The sender removes ``00 00 ff ff``, the receiver puts it back. Three
-things may then be wrong, or only unusual, and zlib tells none of them by itself:
+The end of a compressed message is the difficult part. The sender removes ``00 00 ff ff``, and the receiver adds it
+again. There are three cases that zlib doesn't report by itself:
 
-- The message is cut off inside a block. zlib waits for the rest and would take it from the next message. So empty
-  blocks are fed behind the end of a message: between two blocks they do nothing, inside one they are nonsense and give
-  an error, data, or an end of the stream.
-- A block has BFINAL set (section 7.2.3.4). For zlib the stream is over, for RFC 7692 it isn't: the next block starts at
-  the next byte, in the same message or in the next one, and may refer to what came before. A new stream takes over,
-  with the last 2**bits bytes of output as its dictionary. zlib doesn't hand these out, so they are kept here, yet only
-  as long as the peer sets BFINAL in every message: one that flushes in this way does so from its first message on. Most
-  of these start afresh behind it, as zlib does after ``Z_FINISH``. Connections with any other peer pay nothing for it.
-- Nothing bounds what a message inflates to. Each call of zlib is bounded, by one byte more than the limit: less output
-  than that means that all input was used, and so nothing is ever left in ``unconsumed_tail``.
+- The message is cut off inside a block. zlib waits for the rest, and would take it from the next message. Therefore
+  empty blocks are fed after the end of a message. Between two blocks they have no effect; inside a block they are
+  invalid, and cause an error, output, or the end of the stream.
+- A block has BFINAL set (section 7.2.3.4). This ends the stream for zlib, but not for RFC 7692: the next block starts
+  at the next byte, in the same message or in the next one, and may refer to earlier output. A new stream continues,
+  with the last 2**bits bytes of output as its dictionary. zlib doesn't give access to them, so they are kept here, but
+  only while the peer sets BFINAL in every message: a peer that flushes in this way does so from its first message on.
+  Most of these peers begin a new stream afterwards, as zlib does after ``Z_FINISH``. Other connections have no cost.
+- The output of a message has no limit. Each call of zlib gets a limit of one byte more than is allowed. Less output
+  than that means that all input was used, so nothing is ever left in ``unconsumed_tail``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FIN, RSV1 = 0x80, 0x40
 # Window sizes, as powers of two of bytes (RFC 7692 section 7.1.2).
 MIN_BITS, MAX_BITS = 8, 15
 
-# The least that zlib makes. It compresses for a window of 8 bits all the same: of any window it leaves the last 262
-# bytes alone, where a longest match and the search for the next one must fit. Of 512 bytes it uses 250, and 256 do.
+# The smallest window that zlib offers. Its output also fits a window of 8 bits: zlib never uses the farthest 262 bytes
+# of a window, which it needs for the longest match and the next search. So it uses 250 of 512 bytes, fewer than 256.
 MIN_ZLIB_BITS = 9
 
 
@@ -55,7 +55,7 @@ def check_bits(name: str, bits: int | None) -> None:
 
 
 def check_settings(settings: Mapping[str, Any] | None, bits_name: str) -> None:
-    """Raise ``ValueError`` if settings for zlib say what a parameter of the extension says."""
+    """Raise ``ValueError`` if settings for zlib include one that a parameter of the extension determines."""
     if settings is not None and "wbits" in settings:
         raise ValueError(f"compress_settings must not include wbits, set {bits_name} instead")
 
@@ -66,19 +66,21 @@ def check_threshold(threshold: int | None) -> None:
         raise ValueError(f"threshold must not be negative, not {threshold}")
 
 
-# What ends each flush, and doesn't travel at the end of a message: the end of an empty block without compression.
+# The end of each flush: the two length fields of an empty block without compression. The sender removes it from the end
+# of a message.
 TAIL = b"\x00\x00\xff\xff"
-# What shows that a message ended between two blocks, see above. zlib waits longest in the header of a block with
-# dynamic codes: of those that it writes itself, none outlasted 23 of these. Cut at random, one in a hundred thousand
-# takes some of them for its own end, and the rest for what they are; that message is wrong, but none that follows.
+# Empty blocks that show whether a message ended between two blocks, see above. If the message is cut in the header of
+# a block with dynamic codes, zlib needs the most of them to find the error: up to 23 for headers that zlib writes. Of
+# messages cut at random, one in 100,000 isn't noticed, because some of these bytes complete its block, and the rest
+# are empty blocks. That message is then wrong, but none after it.
 PROBE = b"\x00\x00\x00\xff\xff" * 32
 MESSAGE_END = TAIL + PROBE
 
-# Behind a block with BFINAL, this many bytes are tried, then twice as many, until the next such block. Trying all of
-# them would copy all of them again for each block.
+# After a block with BFINAL, try this number of bytes, then twice as many, and so on, until the next such block. To try
+# all bytes at once would copy all of them again for each block.
 FIRST_STEP = 64
 
-# From here on a limit is beyond what zlib can be told, and beyond any memory.
+# Larger limits can't be passed to zlib, and exceed any memory.
 NO_LIMIT = sys.maxsize
 
 
@@ -92,7 +94,7 @@ class TruncatedMessage(ProtocolError):
 
 
 def _max_length(max_size: int | None) -> int:
-    """The bound for a call of zlib, which takes 0 for none: a byte beyond the limit tells that it is exceeded."""
+    """Return the limit for a call of zlib, 0 for none: one more byte than allowed shows that the limit is exceeded."""
     if max_size is None or max_size >= NO_LIMIT:
         return 0
     return max_size + 1 if max_size > 0 else 1
@@ -101,16 +103,17 @@ def _max_length(max_size: int | None) -> int:
 class PerMessageDeflate(Extension):
     """permessage-deflate in use on one connection (RFC 7692 section 7).
 
-    :meth:`encode` and :meth:`decode` change frames, as any extension does. :meth:`compress` and :meth:`decompress`
-    below them are for callers that take care of RSV1, of the threshold, and of the order of frames themselves.
+    :meth:`encode` and :meth:`decode` change frames, as every extension does. :meth:`compress` and :meth:`decompress`
+    are for callers that handle RSV1, the threshold and the order of frames themselves.
 
     Parameters:
-        remote_no_context_takeover: whether the peer forgets, after each message, what it compressed.
-        local_no_context_takeover: whether this side does.
+        remote_no_context_takeover: whether the peer compresses each message without reference to earlier ones.
+        local_no_context_takeover: whether this side compresses each message without reference to earlier ones.
         remote_max_window_bits: the peer's window, 8 to 15, as a power of two of bytes.
         local_max_window_bits: the window of this side, 8 to 15.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
-        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; 0 by default.
+        threshold: size in bytes from which messages are compressed; fragmented messages are always compressed; 0 by
+            default.
 
     Raises:
         ValueError: a window or the threshold is out of range, or ``compress_settings`` includes ``wbits``.
@@ -157,9 +160,9 @@ class PerMessageDeflate(Extension):
         self.compress_settings = {} if compress_settings is None else compress_settings
         self.threshold = threshold
         self._kind_known: tuple[object, ...] | None = None
-        # Whether the message that is being sent in fragments is compressed.
+        # Whether the current fragmented message that is sent is compressed.
         self._packing = True
-        # For decode(): whether the message that is being received is compressed.
+        # For decode(): whether the current message that is received is compressed.
         self._compressed = False
         self.release()
 
@@ -172,15 +175,15 @@ class PerMessageDeflate(Extension):
         )
 
     def release(self) -> None:
-        """Forget all that was compressed and inflated, and free the memory. To be called when the connection closes."""
+        """Delete both streams and free their memory. Call it when the connection closes."""
         self._compressor: zlib._Compress | None = None
-        self._made = 0  # how often anything was made of it, or of another compressor
+        self._made = 0  # number of compressions so far, by this compressor or another one
         self._decompressor: zlib._Decompress | None = None
-        # Whether the message that is being received has bytes after which its tail belongs.
+        # Whether the current message has bytes, so that the removed tail must be added at its end.
         self._pending = False
-        # Whether it had a block with BFINAL.
+        # Whether the current message had a block with BFINAL.
         self._finished = False
-        # The end of what was inflated, while there may be use for it.
+        # The last bytes of output, as long as a new stream may need them.
         self._window: bytearray | None = None
 
     # Frames.
@@ -189,7 +192,7 @@ class PerMessageDeflate(Extension):
         """Compress a data frame; leave a control frame and a small message as they are (RFC 7692 section 6.1).
 
         Parameters:
-            frame: a frame; the fragments of a message in their order.
+            frame: a frame; fragments of a message must come in order.
 
         Returns:
             The frame to send, with RSV1 set if it is the first of a compressed message.
@@ -202,12 +205,13 @@ class PerMessageDeflate(Extension):
         return Frame(frame.opcode, payload, frame.fin, frame.opcode != CONT, frame.rsv2, frame.rsv3)
 
     def pack(self, head: int, data: BytesLike, compress: bool | None = None) -> tuple[int, BytesLike]:
-        """Do what :meth:`encode` does, for a caller that has no need of a :class:`Frame`.
+        """Do what :meth:`encode` does, for a caller that doesn't use :class:`Frame`.
 
         Parameters:
-            head: the first byte of a frame; the fragments of a message in their order.
+            head: the first byte of a frame; fragments of a message must come in order.
             data: its payload.
-            compress: whether to compress the message, as told with its first frame; None to go by the threshold.
+            compress: whether to compress the message, decided with its first frame; None (the default) to let the
+                threshold decide.
 
         Returns:
             The first byte and the payload to send.
@@ -223,36 +227,36 @@ class PerMessageDeflate(Extension):
             return head, data
         first = head & 0x0F
         if first:
-            # How long the rest is, a first fragment doesn't tell.
+            # The first fragment doesn't tell the size of the message, so the threshold can't be applied.
             self._packing = compress is not False
         if not self._packing:
             return head, data
         return head | RSV1 if first else head, self.compress(data, head >= FIN)
 
     def _compresses(self, size: int, compress: bool | None) -> bool:
-        """Whether a message of ``size`` bytes in one frame is to be compressed."""
+        """Return whether to compress a message of ``size`` bytes in one frame."""
         return size >= self.threshold if compress is None else compress
 
-    # One message for many connections. Compressed alone, without regard to what came before it, it can be inflated by
-    # any peer whose window is large enough. But it enters that peer's window, and no other compressor knows.
+    # One message for many connections. If it is compressed without reference to earlier messages, any peer with a large
+    # enough window can inflate it. But it enters that peer's window, and the connection's compressor doesn't know it.
 
     @property
     def _kind(self) -> tuple[object, ...]:
-        """Equal for connections for which a message compressed alone is the same bytes."""
+        """Settings of the compressor; connections with equal settings may share a message compressed alone."""
         if self._kind_known is None:
             self._kind_known = self.local_max_window_bits, *sorted(self.compress_settings.items())
         return self._kind_known
 
     def _pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
-        """Compress an unfragmented message so that any connection of this kind may send it."""
+        """Compress an unfragmented message alone, so that any connection of this kind may send it."""
         compressor = self._new_compressor()
         start = compressor.compress(data)
         return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
 
     def _start_anew(self) -> None:
-        """What is compressed next must not refer to what came before it.
+        """Start a new compressor, so that the next message doesn't refer to earlier ones.
 
-        As after a message that was compressed alone, or after one that was compressed and can't be sent.
+        This is necessary after a message that was compressed alone, or that was compressed and can't be sent.
         """
         self._compressor = None
         self._made += 1
@@ -261,15 +265,15 @@ class PerMessageDeflate(Extension):
         """Inflate a data frame of a compressed message; leave any other frame as it is (RFC 7692 section 6.2).
 
         Parameters:
-            frame: a frame; the fragments of a message in their order.
-            max_size: limit of the inflated payload, in bytes; None for no limit.
+            frame: a frame; fragments of a message must come in order.
+            max_size: limit of the inflated payload, in bytes; None (the default) for no limit.
 
         Returns:
             The frame to deliver.
 
         Raises:
             PayloadTooBig: the inflated payload would exceed ``max_size``.
-            ProtocolError: the payload can't be inflated, or RSV1 is set on a frame that continues a message.
+            ProtocolError: the payload can't be inflated, or RSV1 is set on a continuation frame.
         """
         if frame.opcode in CTRL_OPCODES:
             return frame
@@ -289,13 +293,14 @@ class PerMessageDeflate(Extension):
 
         Parameters:
             data: the content of the message or of the fragment.
-            fin: whether the message ends here.
+            fin: whether the message ends here; True by default.
 
         Returns:
             The payload to send.
         """
-        # The compressor is taken away while it works. If it fails, it doesn't come back: it has seen what the peer will
-        # never see. If a signal handler sends something in the meantime, the peer gets that first: all is made anew.
+        # The attribute is None while the compressor works. If compressing fails, this compressor isn't used again,
+        # because it knows data that the peer will never get. A signal handler may send another message during the call.
+        # The peer gets that message first, so this one is compressed again with a new compressor.
         while True:
             made, compressor, self._compressor = self._made, self._compressor or self._new_compressor(), None
             start, end = compressor.compress(data), compressor.flush(zlib.Z_SYNC_FLUSH)
@@ -306,8 +311,8 @@ class PerMessageDeflate(Extension):
             self._compressor = compressor
         if not fin:
             return start + end
-        # The flush gives the whole tail: what came before needn't be copied to cut it off. There is one even if nothing
-        # came since the flush before: an empty message is a byte (section 7.2.3.6).
+        # The flush returns the whole tail, so the start needn't be copied to remove it. A flush without new data also
+        # returns a tail: an empty message is one byte (section 7.2.3.6).
         return start + end[: -len(TAIL)]
 
     def decompress(self, data: BytesLike, fin: bool = True, max_size: int | None = None) -> bytes:
@@ -315,23 +320,23 @@ class PerMessageDeflate(Extension):
 
         Parameters:
             data: the payload received.
-            fin: whether the message ends here.
-            max_size: limit of the content, in bytes, beyond which nothing is inflated; None for no limit.
+            fin: whether the message ends here; True by default.
+            max_size: limit of the content, in bytes; nothing beyond it is inflated. None (the default) for no limit.
 
         Returns:
             The content of the message or of the fragment.
 
         Raises:
             PayloadTooBig: the content would exceed ``max_size``.
-            ProtocolError: the payload can't be inflated. If the message is cut off, the exception has a ``close_code``,
-                which is 1007.
+            ProtocolError: the payload can't be inflated. If the message is cut off, the ``close_code`` of the exception
+                is 1007.
         """
         stream = self._decompressor
         try:
             if stream is None or not data or not fin or self._window is not None:
                 return self._decompress(data, fin, max_size)
-            # The path of nearly every message: it ends here, in a stream that is under way, and no BFINAL is to be
-            # reckoned with. This is what _decompress() does, without its calls.
+            # The common case: the message ends here, its stream exists, and the peer doesn't use BFINAL. These lines do
+            # what _decompress() does, without its function calls.
             bound = max_size + 1 if max_size is not None and 0 < max_size < NO_LIMIT else _max_length(max_size)
             payload = stream.decompress(data, bound)
             if stream.eof or (max_size is not None and len(payload) > max_size):
@@ -352,12 +357,12 @@ class PerMessageDeflate(Extension):
             raise ProtocolError("decompression failed") from exc
         except Exception:
             self.release()
-            payload = b""  # the traceback would keep what was refused
+            payload = b""  # else the traceback would keep the refused payload in memory
             raise
 
     def _decompress(self, data: BytesLike, fin: bool, max_size: int | None) -> bytes:
         payload = b""
-        # By the letter an empty message takes a byte (section 7.2.3.6), and not every peer knows.
+        # Section 7.2.3.6 requires one byte for an empty message, but some peers send none.
         if data:
             stream = self._decompressor or self._new_decompressor()
             payload = self._take(stream, stream.decompress(data, _max_length(max_size)), max_size)
@@ -366,14 +371,14 @@ class PerMessageDeflate(Extension):
         return payload
 
     def _take(self, stream: zlib._Decompress, payload: bytes, max_size: int | None) -> bytes:
-        """What a payload inflates to, given what its first stream made of it."""
+        """Return the whole inflated payload, given the output of its first stream."""
         self._pending = True
         if stream.eof:
             payload = self._inflate_rest(payload, self._end_stream(stream, payload), max_size)
         elif self._window is not None:
             self._remember(payload)
         if max_size is not None and len(payload) > max_size:
-            del payload  # the traceback, which lives as long as the connection, would keep it
+            del payload  # else the traceback would keep it in memory until the connection ends
             raise PayloadTooBig(None, max_size)
         return payload
 
@@ -387,7 +392,7 @@ class PerMessageDeflate(Extension):
         self._finished = False
 
     def _complete(self) -> None:
-        """Put back what the sender removed, and make sure that the message ends where a block does."""
+        """Add the tail that the sender removed, and check that the message ends at the end of a block."""
         stream = self._decompressor
         assert stream is not None, "bytes are pending, so there is a stream that they were fed to"
         self._pending = False
@@ -398,7 +403,7 @@ class PerMessageDeflate(Extension):
         self._end_block(stream, excess)
 
     def _end_block(self, stream: zlib._Decompress, excess: bytes) -> None:
-        """Look at what came of the end of a message: nothing, unless its last block is one with BFINAL too."""
+        """Check that the added tail had no effect, unless the last block of the message has BFINAL, too."""
         if excess or (stream.eof and self._end_stream(stream, b"") != PROBE):
             raise TruncatedMessage
 
@@ -408,7 +413,7 @@ class PerMessageDeflate(Extension):
         return zlib.compressobj(wbits=-max(self.local_max_window_bits, MIN_ZLIB_BITS), **self.compress_settings)
 
     def _new_decompressor(self) -> zlib._Decompress:
-        # Some peers use 9 bits when told 8, as zlib itself once did.
+        # Some peers use 9 bits when 8 were agreed, as zlib itself once did.
         bits = max(self.remote_max_window_bits, MIN_ZLIB_BITS)
         if self._window:
             self._decompressor = zlib.decompressobj(-bits, self._window)
@@ -422,12 +427,12 @@ class PerMessageDeflate(Extension):
         if self._window is None:
             self._window = bytearray()
         self._window += payload[-size:]
-        # Cutting it each time would copy it for every few bytes.
+        # Cutting it at each call would copy the whole window for a few new bytes.
         if len(self._window) > 2 * size:
             del self._window[:-size]
 
     def _end_stream(self, decompressor: zlib._Decompress, payload: bytes) -> bytes:
-        """Let go of a stream that BFINAL ended with this payload; return what follows it."""
+        """Delete a stream that BFINAL ended with this payload; return the input after its end."""
         self._remember(payload)
         self._decompressor = None
         self._pending = False
@@ -435,7 +440,7 @@ class PerMessageDeflate(Extension):
         return decompressor.unused_data
 
     def _inflate_rest(self, start: bytes, rest: bytes, max_size: int | None) -> bytes:
-        """Inflate what follows a block with BFINAL, in linear time however many such blocks there are."""
+        """Inflate the input after a block with BFINAL, in linear time for any number of such blocks."""
         payload, view, step = bytearray(start), memoryview(rest), FIRST_STEP
         while view and (max_size is None or len(payload) <= max_size):
             decompressor = self._decompressor or self._new_decompressor()

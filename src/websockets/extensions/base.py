@@ -1,10 +1,11 @@
-"""What an extension is to the rest of the house: RFC 6455 section 9.
+"""Interface of extensions: RFC 6455 section 9.
 
-May know: frames, and parameters as the opening handshake carries them. Must not know: any particular extension, the
-header they travel in, connections.
+May know: frames, and the parameters that the opening handshake carries. Must not know: any particular extension, the
+header with the parameters, connections.
 
-An extension changes frames on their way out and back on their way in. A factory, one on each side, negotiates it: the
-client's puts an offer into the request and reads the answer, the server's reads the offer and gives the answer.
+An extension changes frames before they are sent, and restores frames that are received. Each side has a factory that
+negotiates it: the client's factory makes an offer and reads the answer; the server's factory reads the offer and
+answers it.
 """
 
 from __future__ import annotations
@@ -18,35 +19,35 @@ __all__ = ["ClientExtensionFactory", "Extension", "ServerExtensionFactory"]
 
 
 class Extension:
-    """An extension in use on one connection. To be derived from."""
+    """An extension in use on one connection; a base class."""
 
-    # Without this, the slots of an extension would save nothing. A class derived without slots has its dictionary.
+    # Without this line, slots in a derived class would save no memory. A class without slots still gets a dictionary.
     __slots__ = ()
 
     name: ExtensionName
     """Name of the extension in ``Sec-WebSocket-Extensions``."""
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        """Undo what the extension of the peer did to a frame.
+        """Restore a frame that the peer's extension changed.
 
         Parameters:
-            frame: the frame received, or what the extensions after this one made of it; not to be changed.
-            max_size: limit of the payload returned, in bytes; None for no limit.
+            frame: the frame received, already decoded by the extensions after this one; it must not be changed.
+            max_size: limit of the payload returned, in bytes; None (the default) for no limit.
 
         Returns:
             The frame to deliver.
 
         Raises:
             PayloadTooBig: the payload would exceed ``max_size``.
-            ProtocolError: the frame isn't what the extension of the peer may make.
+            ProtocolError: the peer's extension can't have made this frame.
         """
         raise NotImplementedError
 
     def encode(self, frame: Frame) -> Frame:
-        """Prepare a frame to be sent.
+        """Prepare a frame for sending.
 
         Parameters:
-            frame: the frame, perhaps shared by several connections; not to be changed.
+            frame: the frame; it must not be changed, because several connections may share it.
 
         Returns:
             The frame to send.
@@ -55,7 +56,7 @@ class Extension:
 
 
 class ClientExtensionFactory:
-    """The client's part in negotiating an extension. To be derived from."""
+    """The client's part in negotiating an extension; a base class."""
 
     __slots__ = ()
 
@@ -66,7 +67,7 @@ class ClientExtensionFactory:
         """Make an offer.
 
         Returns:
-            The parameters for the request; a parameter without a value has None for it.
+            The parameters for the request; the value of a parameter without a value is None.
         """
         raise NotImplementedError
 
@@ -83,13 +84,13 @@ class ClientExtensionFactory:
             The extension, set up as agreed.
 
         Raises:
-            NegotiationError: the answer doesn't fit the offer.
+            NegotiationError: the answer doesn't match the offer.
         """
         raise NotImplementedError
 
 
 class ServerExtensionFactory:
-    """The server's part in negotiating an extension. To be derived from."""
+    """The server's part in negotiating an extension; a base class."""
 
     __slots__ = ()
 
@@ -115,18 +116,18 @@ class ServerExtensionFactory:
 
 
 def encode_through(extensions: Sequence[Extension], frame: Frame) -> Frame:
-    """A frame to send, after each extension has changed it (RFC 6455 section 9.1)."""
+    """Return a frame to send, encoded by each extension in order (RFC 6455 section 9.1)."""
     for extension in extensions:
         frame = extension.encode(frame)
     return frame
 
 
 def decode_through(extensions: Sequence[Extension], frame: Frame, max_size: int | None) -> Frame:
-    """A frame that was received, before each extension of the peer changed it.
+    """Return a received frame, decoded by each extension in reverse order (RFC 6455 section 9.1).
 
     Raises:
         PayloadTooBig: the payload would exceed ``max_size``.
-        ProtocolError: it isn't a valid frame.
+        ProtocolError: the frame isn't valid.
     """
     for extension in reversed(extensions):
         frame = extension.decode(frame, max_size=max_size)

@@ -1,10 +1,10 @@
 """Negotiation of permessage-deflate: RFC 7692 section 7.1.
 
-May know: the parameters of an extension, the codec that they set up. Must not know: connections, the header that
+May know: the parameters of an extension, the codec that they configure. Must not know: connections, the header that
 carries the parameters, frames.
 
-A truth table for each side says what becomes of a parameter, given how this side is configured and what the other side
-said. What is agreed makes a :class:`PerMessageDeflate`.
+A truth table for each side gives the result for a parameter, from the configuration of this side and the value from
+the other side. The results configure a :class:`PerMessageDeflate`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
     "enable_server_permessage_deflate",
 ]
 
-# From how many bytes on a message is compressed, by default. Below, what deflate saves is little beside the headers of
-# TCP and IP, and takes longer to save than to send. It saves less where each message stands alone.
+# Default size in bytes from which messages are compressed. For smaller ones, deflate saves little compared with the
+# headers of TCP and IP, and takes longer than sending those bytes. It saves less if each message is compressed alone.
 THRESHOLD, THRESHOLD_NO_CONTEXT = 64, 256
 
 # The parameters, in the order in which they are written.
@@ -46,10 +46,10 @@ CLIENT_NO_CONTEXT = "client_no_context_takeover"
 SERVER_BITS = "server_max_window_bits"
 CLIENT_BITS = "client_max_window_bits"
 
-# The value of a parameter is a number of bits, or one of these: not there, or there without a value.
+# The value of a parameter is a number of bits, or one of these: absent, or present without a value.
 ABSENT, PRESENT = 0, 1
 
-# What may be said of each parameter. An offer may hold client_max_window_bits without a value: "it's yours to choose".
+# The valid values of each parameter. In an offer, client_max_window_bits without a value lets the server choose.
 Grammar = Mapping[str, Mapping[str | None, int]]
 _FLAG: dict[str | None, int] = {None: PRESENT}
 _BITS: dict[str | None, int] = {str(bits): bits for bits in range(MIN_BITS, MAX_BITS + 1)}
@@ -58,7 +58,7 @@ REQUEST: Grammar = {**RESPONSE, CLIENT_BITS: _FLAG | _BITS}
 
 
 def _read_params(params: Sequence[ExtensionParameter], grammar: Grammar) -> dict[str, int]:
-    """The values of all parameters, if each of those there is known, well-formed and there once."""
+    """Return the values of all parameters; raise if one is unknown, malformed or repeated."""
     values = dict.fromkeys(grammar, ABSENT)
     for name, value in params:
         if name not in grammar:
@@ -75,7 +75,8 @@ def _write_params(values: Mapping[str, int]) -> list[ExtensionParameter]:
     return [(name, None if value == PRESENT else str(value)) for name, value in values.items() if value != ABSENT]
 
 
-# A rule makes what is agreed of what this side is configured for and of what the other side said, or refuses.
+# A rule is called with the name, the configuration of this side and the value from the other side. It returns the
+# agreed value, or raises.
 Rule = Callable[[str, int, int], int]
 
 
@@ -110,8 +111,8 @@ def _refuse(reason: str) -> Rule:
 
 _expected, _unexpected, _required = (_refuse(f"{why} {{name}}") for why in ("expected", "unexpected", "required"))
 
-# A row for each way in which the parameter is configured, a column for each thing that the other side may say, and
-# there the rule. "bits" is any number of bits. "must" is a server that requires client_max_window_bits.
+# The rows are the possible configurations of a parameter, the columns the possible values from the other side, and the
+# cells the rules. "bits" is any number of bits. "must" is a server that requires client_max_window_bits.
 Table = Mapping[str, Mapping[str, Mapping[str, Rule]]]
 
 _EITHER = {
@@ -152,14 +153,14 @@ CLIENT_TABLE: Table = {
 
 
 def _kind(value: int) -> str:
-    """What a value is called in the tables."""
+    """Return the name of a value in the tables."""
     if value <= PRESENT:
         return "present" if value else "absent"
     return "bits"
 
 
 class _Factory:
-    """What both sides are configured with, and how they come to an agreement."""
+    """Configuration and negotiation, the same for both sides."""
 
     name = NAME
     table: Table
@@ -183,7 +184,7 @@ class _Factory:
         check_settings(settings, self.own_bits)
         check_threshold(self.threshold)
         try:
-            # Better now than with the first message.
+            # Invalid settings should raise here, and not with the first message.
             zlib.compressobj(wbits=-MIN_ZLIB_BITS, **settings or {})
         except (TypeError, ValueError) as exc:
             raise ValueError(f"unsupported compress_settings {settings}: {exc}") from exc
@@ -192,7 +193,7 @@ class _Factory:
         return {name: int(getattr(self, name) or ABSENT) for name in self.table}
 
     def agree(self, theirs: Mapping[str, int]) -> dict[str, int]:
-        """Walk the table of this side."""
+        """Return the agreed value of each parameter, by the table of this side."""
         agreed = {}
         for name, ours in self.configured().items():
             must = self.require_client_max_window_bits and name == CLIENT_BITS
@@ -201,7 +202,7 @@ class _Factory:
         return agreed
 
     def _threshold(self, no_context: int) -> int:
-        """From how many bytes on messages are compressed, given whether this side forgets what it compressed."""
+        """Return the threshold in bytes, given whether this side compresses each message alone."""
         if self.threshold is not None:
             return self.threshold
         return THRESHOLD_NO_CONTEXT if no_context else THRESHOLD
@@ -216,14 +217,15 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
     """The client's part in negotiating permessage-deflate (RFC 7692 section 7.1).
 
     Parameters:
-        server_no_context_takeover: have the server forget, after each message, what it compressed.
-        client_no_context_takeover: forget, after each message, what was compressed. Less memory, worse compression.
+        server_no_context_takeover: ask the server to compress each message without reference to earlier ones.
+        client_no_context_takeover: compress each message without reference to earlier ones, which needs less memory and
+            compresses less.
         server_max_window_bits: limit of the server's window, 8 to 15, as a power of two of bytes; None for no limit.
-        client_max_window_bits: limit of the client's window, 8 to 15; True (the default) to have the server choose it;
-            None to rule out that the server does.
+        client_max_window_bits: limit of the client's window, 8 to 15; True (the default) to let the server choose it;
+            None to forbid the server to limit it.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
-        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; None (the default)
-            for 64, or 256 if this side forgets, after each message, what it compressed.
+        threshold: size in bytes from which messages are compressed; fragmented messages are always compressed. None
+            (the default) for 64, or for 256 if this side compresses each message alone.
 
     Raises:
         ValueError: a window or the threshold is out of range, or zlib doesn't support ``compress_settings``.
@@ -281,20 +283,22 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
     """The server's part in negotiating permessage-deflate (RFC 7692 section 7.1).
 
     Parameters:
-        server_no_context_takeover: forget, after each message, what was compressed. Less memory, worse compression.
-        client_no_context_takeover: have the client forget, after each message, what it compressed.
-        server_max_window_bits: limit of the server's window, 8 to 15, as a power of two of bytes; None for no limit but
-            the client's. A client that doesn't offer to set one isn't told of it.
-        client_max_window_bits: limit of the client's window, 8 to 15; None for no limit. Only a client that offers to
-            heed one is given one.
+        server_no_context_takeover: compress each message without reference to earlier ones, which needs less memory and
+            compresses less.
+        client_no_context_takeover: tell the client to compress each message without reference to earlier ones.
+        server_max_window_bits: limit of the server's window, 8 to 15, as a power of two of bytes; None for no limit
+            except the client's. The answer names it only if the client's offer does.
+        client_max_window_bits: limit of the client's window, 8 to 15; None for no limit. It applies only to clients
+            whose offer allows a limit.
         compress_settings: keyword arguments of :func:`zlib.compressobj`, without ``wbits``; None for its defaults.
-        require_client_max_window_bits: decline the offers of clients that don't offer to heed a limit.
-        threshold: messages of fewer bytes are sent as they are, unless they are sent in fragments; None (the default)
-            for 64, or 256 if this side forgets, after each message, what it compressed.
+        require_client_max_window_bits: decline offers that don't allow a limit of the client's window; False by
+            default.
+        threshold: size in bytes from which messages are compressed; fragmented messages are always compressed. None
+            (the default) for 64, or for 256 if this side compresses each message alone.
 
     Raises:
         ValueError: a window or the threshold is out of range, zlib doesn't support ``compress_settings``, or a limit is
-            required and none is configured.
+            required but ``client_max_window_bits`` is None.
     """
 
     table = SERVER_TABLE
@@ -328,8 +332,8 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         _refuse_duplicate(accepted_extensions, "skipped")
         offer = _read_params(params, REQUEST)
         agreed = self.agree(offer)
-        # Who compresses with a smaller window than agreed needn't say so; and there are clients that accept nothing in
-        # the answer that wasn't in their offer.
+        # A server may use a smaller window than agreed without telling the client. Some clients refuse parameters in
+        # the answer that weren't in their offer.
         answer = agreed if offer[SERVER_BITS] != ABSENT else {**agreed, SERVER_BITS: ABSENT}
         return _write_params(answer), PerMessageDeflate(
             remote_no_context_takeover=bool(agreed[CLIENT_NO_CONTEXT]),
@@ -341,8 +345,8 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         )
 
 
-# The defaults. A window of 4 KiB and a smaller hash table cost little compression and save most of the memory. Level 3
-# is the last of zlib's fast ones: beyond it, a microsecond saves fewer than eight bytes (docs/compression.md).
+# The defaults. A window of 4 KiB and a smaller hash table save most of the memory and lose little compression. Level 3
+# is the last fast level of zlib: above it, a microsecond saves fewer than eight bytes (docs/compression.md).
 DEFAULT_BITS = 12
 DEFAULT_SETTINGS = {"level": 3, "memLevel": 5}
 
@@ -383,6 +387,6 @@ def enable_server_permessage_deflate(
     return factories
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,12 +1,12 @@
 """HTTP/1.1 as far as the opening handshake needs it: RFC 9112, RFC 9110.
 
 May know: requests without a body and responses with one, as bytes and as values, and how long each may be.
-Must not know: what makes either an opening handshake, and what to answer to a bad one; how a body is taken apart.
+Must not know: the rules of the opening handshake, the answer to a bad request, how a body is parsed.
 
-A parser is fed bytes as they come and returns a value once it is complete. It commits line by line and remembers how
-far it searched, so that input which arrives one byte at a time costs as much as in one piece. A whole head in the first
-piece, which is how it nearly always comes, is matched at once; whatever does not match goes line by line, where the
-first line in error tells what is wrong with it. Limits are checked before a line is complete.
+A parser is fed bytes as they arrive and returns a value when it is complete. It consumes one line at a time and
+remembers how far it searched, so input that arrives byte by byte costs no more than input in one piece. A head usually
+arrives whole in the first piece: then one regular expression matches all of it. Anything else is read line by line, so
+the error can name the first line that is wrong. Limits are checked before a line is complete.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
 
 __all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
 
-# Bytes in a line, its CRLF included; headers in a request or response; bytes in the body of a response.
+# Limits: bytes in a line with its CRLF; headers in a request or response; bytes in the body of a response.
 MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
 MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
 MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
 
-# Of interim responses, before the final one: how many, and how many bytes all of them have.
+# Limits for the interim responses before the final one: their number, and the total of their bytes.
 MAX_INTERIM = 16
 MAX_INTERIM_SIZE = 65_536
 
@@ -49,15 +49,15 @@ _SOFTWARE = f"Python/{sys.version_info.major}.{sys.version_info.minor} websocket
 
 # Empty means no header.
 USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _SOFTWARE)
-"""Default value of the ``User-Agent`` header: Python and this library with versions, or what the environment says."""
+"""Default value of the ``User-Agent`` header: versions of Python and this library, or ``WEBSOCKETS_USER_AGENT``."""
 SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
-"""Default value of the ``Server`` header, as :data:`USER_AGENT`."""
+"""Default value of the ``Server`` header: like :data:`USER_AGENT`, or ``WEBSOCKETS_SERVER``."""
 
 # RFC 9112 section 5, RFC 9110 section 5.5:
 #   field-line  = field-name ":" OWS field-value OWS
 #   field-name  = token
 #   field-vchar = VCHAR / obs-text
-# No blank before the colon, no control character but the tab.
+# A space before the colon is refused, and so are control characters other than the tab.
 FIELD_LINE = rf"{TCHAR}++:[\t -~\x80-\xff]*+"
 is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 
@@ -65,8 +65,8 @@ is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 #   HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
 match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
 
-# RFC 9112 section 2.2: lines end in CRLF, and what may not stand alone is refused where it stands. A CR that ends the
-# input matches nothing, as it takes one more byte to tell.
+# RFC 9112 section 2.2: lines end in CRLF. A CR or an LF alone, or another control character, is an error at that byte.
+# A CR at the end of the input matches nothing, because the next byte decides.
 find_line_end = re.compile(rb"\r\n|[\x00-\x08\n-\x0c\x0e-\x1f\x7f]|\r(?=[^\n])").search
 
 # RFC 9112 section 3:
@@ -76,22 +76,22 @@ is_request_line = re.compile(rf"({TCHAR}++) ({TARGET}) (HTTP/1\.[01])".encode())
 is_target = re.compile(TARGET.encode()).fullmatch
 HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
-# All of a request, as nearly every client sends it. Any other goes piece by piece through what stands above.
+# A whole request in the form that nearly every client sends. Other requests are matched in parts, as above.
 match_usual_request = re.compile(rf"GET (/[!-~]*+) HTTP/1\.1\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
 
-# What may be sent: CONNECT names no path.
+# A request that we send may have any target, because CONNECT has an authority instead of a path.
 is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullmatch
 
 # RFC 9112 section 4:
 #   status-line   = HTTP-version SP status-code SP [ reason-phrase ]
 #   status-code   = 3DIGIT
 #   reason-phrase = 1*( HTAB / SP / VCHAR / obs-text )
-# The blank before a reason that is not there is often forgotten. A later version of HTTP/1 counts as the last one that
-# we know (RFC 9110 section 2.5), and a status that no class has is a refusal like any other (section 15).
+# Servers often leave out the space before an empty reason. A later version of HTTP/1 counts as the last one that we
+# know (RFC 9110 section 2.5). A status outside the known classes is a refusal like any other (section 15).
 is_status_line = re.compile(rb"(HTTP/1\.[0-9]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?+").fullmatch
 is_reason = re.compile(r"[\t -~\x80-\xff]*+").fullmatch
 
-# RFC 9110 section 8.6; more digits than any length has.
+# RFC 9110 section 8.6. No real length has more digits.
 is_length = re.compile(r"[0-9]{1,18}").fullmatch
 
 S = TypeVar("S")
@@ -106,9 +106,9 @@ class Request:
 
     Parameters:
         path: target of the request: path and query.
-        headers: headers.
-        method: method.
-        protocol: version of HTTP.
+        headers: headers of the request.
+        method: method; ``"GET"`` by default.
+        protocol: version of HTTP; ``"HTTP/1.1"`` by default.
     """
 
     path: str
@@ -125,10 +125,10 @@ class Request:
         return self._exception
 
     def serialize(self) -> bytes:
-        """Return the request as on the wire.
+        """Return the bytes of the request (RFC 9112 section 3).
 
         Raises:
-            ValueError: if method, path or protocol would break the request line.
+            ValueError: the method, path or protocol would break the request line.
         """
         line = f"{self.method} {self.path} {self.protocol}"
         if not is_sendable_request_line(line):
@@ -141,10 +141,10 @@ class Response:
     """A response (RFC 9112 section 4).
 
     Parameters:
-        status_code: status, from 100 to 599; servers may say any other of three digits.
-        reason_phrase: what the status means; may be empty.
-        headers: headers.
-        body: body, without transfer coding.
+        status_code: status, from 100 to 599; a received response may have any other three digits.
+        reason_phrase: meaning of the status, in words; may be empty.
+        headers: headers of the response.
+        body: body, without transfer coding; empty by default.
     """
 
     status_code: int
@@ -164,10 +164,10 @@ class Response:
         return self._exception
 
     def serialize(self) -> bytes:
-        """Return the response as on the wire.
+        """Return the bytes of the response (RFC 9112 section 4).
 
         Raises:
-            ValueError: if the status is not a number, or the reason would break the status line.
+            ValueError: the status is not a number, or the reason would break the status line.
         """
         if not is_reason(self.reason_phrase):
             raise ValueError(f"invalid HTTP reason phrase: {_shown(self.reason_phrase)}")
@@ -176,7 +176,7 @@ class Response:
 
 
 def _shown(value: str | bytes) -> str:
-    """Return *value* as it may stand in an error: short and printable."""
+    """Return *value* for the text of an error: short and printable."""
     text = value if isinstance(value, str) else value.decode("iso-8859-1")
     return printable(text if len(text) <= 80 else text[:77] + "...")
 
@@ -185,19 +185,19 @@ def _shown(value: str | bytes) -> str:
 
 
 class _Lines:
-    """Takes lines from bytes as they arrive."""
+    """Splits bytes into lines as they arrive."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
-        # No line ends before this index, nor is there anything wrong.
+        # The bytes before this index are valid and contain no end of a line.
         self._searched = 0
 
     def take_line(self, name: str, too_long: type[SecurityError]) -> bytes | None:
         """Remove and return the next line without its CRLF; ``None`` if it is not complete.
 
         Parameters:
-            name: what this line is, for errors.
-            too_long: what to raise if it has more than ``MAX_LINE_LENGTH`` bytes.
+            name: name of this line in errors.
+            too_long: exception to raise if the line has more than ``MAX_LINE_LENGTH`` bytes.
         """
         match = find_line_end(self.buffer, self._searched)
         end = len(self.buffer) if match is None else match.end()
@@ -220,24 +220,24 @@ class _Lines:
 
 
 class _FieldLines:
-    """Collects header lines, and refuses those that are malformed or too many.
+    """Collects header lines; refuses malformed ones, and more than the limit.
 
     Parameters:
-        lines: takes lines.
-        unfold: whether a line that begins with a blank goes on from the one before it. A client has to understand
-            that, and a server to refuse it (RFC 9112 section 5.2).
+        lines: source of the lines.
+        unfold: whether a line that begins with a space or tab continues the line before it. A client must accept such
+            lines, a server must refuse them (RFC 9112 section 5.2).
     """
 
     def __init__(self, lines: _Lines, unfold: bool) -> None:
         self.lines = lines
         self._unfold = unfold
-        # Lines without their end, a folded one in its pieces.
+        # Lines without their end; a folded line is a list of several pieces.
         self._fields: list[list[bytes]] = []
-        # Bytes of the last one, as received.
+        # Bytes received for the last line.
         self._size = 0
 
     def take(self) -> bool:
-        """Take what there is; return whether the empty line after the headers was found."""
+        """Take all complete lines; return whether the empty line after the headers was found."""
         while line := self.lines.take_line("header line", HeaderLineTooLong):
             if self._unfold and self._fields and line[0] in b" \t":
                 self._go_on(line)
@@ -251,7 +251,7 @@ class _FieldLines:
         return line is not None
 
     def _go_on(self, line: bytes) -> None:
-        """Take a line that goes on from the one before it (RFC 9112 section 5.2): they count as one."""
+        """Add a line that continues the one before it; both count as one line (RFC 9112 section 5.2)."""
         self._size += len(line) + 2
         if self._size > MAX_LINE_LENGTH:
             raise HeaderLineTooLong(f"header line exceeds limit of {MAX_LINE_LENGTH} bytes")
@@ -263,7 +263,7 @@ class _FieldLines:
 
 
 def _malformed_field(line: bytes) -> ValueError:
-    """Return an error that tells why *line* is no header."""
+    """Return an error that says why *line* is not a header."""
     name, colon, _ = line.partition(b":")
     if line[:1] in b" \t":
         return ValueError(f"unsupported folding of HTTP header line: {_shown(line)}")
@@ -276,8 +276,8 @@ def _malformed_field(line: bytes) -> ValueError:
 
 
 def _is_short(head: re.Match[bytes]) -> bool:
-    """Whether a head, whose header lines are its second group, can't exceed a limit."""
-    # If all is shorter than a line may be, no line is too long.
+    """Return whether a head is certainly within the limits; its second group holds the header lines."""
+    # No line is too long if the whole head is shorter than one line may be.
     return head.end() <= MAX_LINE_LENGTH and head[2].count(b"\n") <= MAX_NUM_HEADERS
 
 
@@ -286,8 +286,8 @@ class _HeadReader(Generic[S]):
 
     Parameters:
         read_start: turns the start line into a value, or raises ValueError.
-        start_name: what the start line is, for errors.
-        start_too_long: what to raise if the start line is too long.
+        start_name: name of the start line in errors.
+        start_too_long: exception to raise if the start line is too long.
         unfold: whether header lines may be folded.
     """
 
@@ -303,12 +303,12 @@ class _HeadReader(Generic[S]):
         self._start_name = start_name
         self._start_too_long = start_too_long
         self._start: S | None = None
-        # Where the head is collected if it does not come in one piece.
+        # The header lines so far, if the head does not arrive in one piece.
         self._fields: _FieldLines | None = None
         self.rest = b""
 
     def feed(self, data: bytes) -> tuple[S, Headers] | None:
-        """Add *data*; return start and headers once they are complete, and leave what follows in ``rest``."""
+        """Add *data*; return start and headers when they are complete, and keep the bytes after them in ``rest``."""
         if self._fields is not None:
             return self._read_lines(self._fields, data)
         match = match_head(data)
@@ -319,7 +319,7 @@ class _HeadReader(Generic[S]):
         return self._read_lines(self._fields, data)
 
     def _read_lines(self, fields: _FieldLines, data: bytes) -> tuple[S, Headers] | None:
-        """Do the same line by line."""
+        """Do what :meth:`feed` does, line by line."""
         lines = fields.lines
         lines.buffer += data
         if self._start is None:
@@ -333,7 +333,7 @@ class _HeadReader(Generic[S]):
         return self._start, fields.headers()
 
     def eof(self) -> NoReturn:
-        """Raise EOFError, as the end of the input came too early."""
+        """Raise EOFError, because the input ended too early."""
         where = f"HTTP {self._start_name}" if self._start is None else "HTTP headers"
         raise EOFError(f"connection closed while reading {where}")
 
@@ -345,28 +345,28 @@ class RequestParser:
     """Reads one request, which must not have a body (RFC 9112).
 
     Attributes:
-        rest: what came after the request; to be looked at once :meth:`feed` returned it.
+        rest: bytes after the request; valid when :meth:`feed` has returned the request.
     """
 
     def __init__(self) -> None:
-        # Made for a request that is not the usual one, or does not come in one piece.
+        # Created only for a request in an unusual form, or one that arrives in pieces.
         self._head: _HeadReader[tuple[str, str, str]] | None = None
         self.rest = b""
 
     def feed(self, data: BytesLike) -> Request | None:
-        """Read more; not to be called again after it returned a request or raised.
+        """Read more bytes. Do not call it again after it returned a request or raised.
 
         Parameters:
-            data: bytes, of which nothing is kept but copies.
+            data: bytes received; the parser copies whatever it keeps.
 
         Returns:
             The request, or ``None`` as long as it is not complete.
 
         Raises:
-            RequestLineTooLong: if the request line exceeds its limit.
-            HeaderLineTooLong: if a header line exceeds its limit.
-            TooManyHeaders: if there are more headers than allowed.
-            ValueError: if it is no HTTP, or has a body.
+            RequestLineTooLong: the request line exceeds its limit.
+            HeaderLineTooLong: a header line exceeds its limit.
+            TooManyHeaders: there are more headers than allowed.
+            ValueError: the input is not HTTP, or the request has a body.
         """
         data = bytes(data)
         if self._head is None:
@@ -385,7 +385,7 @@ class RequestParser:
         _refuse_body(headers)
         self.rest = self._reader().rest
         authority, path = split_target(target)
-        # RFC 9112 section 3.2.2. A Host that is missing, or repeated, is for the opening handshake to refuse.
+        # RFC 9112 section 3.2.2. The opening handshake refuses a Host header that is missing or repeated.
         if authority is not None and len(headers.get_all("Host")) == 1:
             fields = [(name, authority if name.lower() == "host" else value) for name, value in headers.raw_items()]
             headers = Headers._from_pairs(fields)
@@ -397,10 +397,10 @@ class RequestParser:
         return self._head
 
     def eof(self) -> NoReturn:
-        """Tell that no more bytes will come.
+        """Report the end of the input.
 
         Raises:
-            EOFError: always, as the request is not complete.
+            EOFError: always, because the request is not complete.
         """
         self._reader().eof()
 
@@ -415,11 +415,11 @@ def _read_request_line(line: bytes) -> tuple[str, str, str]:
 
 
 def _malformed_request_line(line: bytes) -> ValueError:
-    """Return an error that tells why *line* is no request line."""
+    """Return an error that says why *line* is not a request line."""
     if line.startswith(b"PROXY "):
         return UnexpectedProxyHeader()
     if not line:
-        # So does a header of version 2 begin, of which no more may be there.
+        # A PROXY protocol header of version 2 begins with an empty line, and the rest of it may not be here yet.
         return ValueError("empty HTTP request line; if a PROXY protocol header is sent, see the option proxy_protocol")
     parts = line.split(b" ")
     if len(parts) != 3:
@@ -434,8 +434,8 @@ def _malformed_request_line(line: bytes) -> ValueError:
 
 
 def _refuse_body(headers: Headers) -> None:
-    """Raise ValueError if a request with *headers* has a body, or leaves it open whether it has one."""
-    # What one side takes for a body and the other for frames is how requests are smuggled.
+    """Raise ValueError if a request with *headers* has a body, or may have one."""
+    # Request smuggling needs bytes that one side reads as a body and the other side reads as frames.
     names = headers._by_name()
     if "transfer-encoding" not in names and "content-length" not in names:
         return
@@ -454,18 +454,19 @@ class ResponseParser:
     """Reads one response with its body, and skips interim responses before it (RFC 9112, RFC 9110 section 15.2).
 
     Parameters:
-        proxy: whether this is the answer to CONNECT: success has no body.
-        enough: called with a response whose body isn't complete: whether what there is of it will do.
+        proxy: whether this is the response to CONNECT, which has no body in case of success; False by default.
+        enough: called with a response whose body is incomplete; returns whether the part received is enough. By
+            default, the body is read to its end.
 
     Attributes:
-        interim: interim responses that came before it, at most 16 with 64 KiB.
-        rest: what came after the response; to be looked at once :meth:`feed` returned it.
+        interim: the interim responses before it; at most 16, and at most 64 KiB in all.
+        rest: bytes after the response; valid when :meth:`feed` has returned the response.
     """
 
     interim: tuple[Response, ...] = ()
     rest = b""
 
-    # What reads the body, if there may be one, and how many bytes the heads have so far.
+    # The reader of the body, if there may be one; and the bytes of all heads so far.
     _body: Body | None = None
     _response: Response | None = None
     _size = 0
@@ -476,25 +477,25 @@ class ResponseParser:
         self._head = self._new_head()
 
     def _new_head(self) -> _HeadReader[tuple[str, int, str]]:
-        # Not a method of this object, which would refer to itself and wait for the garbage collector.
+        # A bound method would make a reference cycle, which only the garbage collector frees.
         read_start = _read_tunnel_status_line if self._proxy else _read_status_line
         return _HeadReader(read_start, "status line", StatusLineTooLong, unfold=True)
 
     def feed(self, data: BytesLike) -> Response | None:
-        """Read more; not to be called again after it returned a response or raised.
+        """Read more bytes. Do not call it again after it returned a response or raised.
 
         Parameters:
-            data: bytes, of which nothing is kept but copies.
+            data: bytes received; the parser copies whatever it keeps.
 
         Returns:
             The response, or ``None`` as long as it is not complete.
 
         Raises:
-            StatusLineTooLong: if the status line exceeds its limit.
-            HeaderLineTooLong: if a header line exceeds its limit.
-            TooManyHeaders: if there are more headers than allowed.
-            SecurityError: if there are too many interim responses, or the body exceeds its limit.
-            ValueError: if it is no HTTP. Where the body is what is wrong, :meth:`cut` has the response.
+            StatusLineTooLong: the status line exceeds its limit.
+            HeaderLineTooLong: a header line exceeds its limit.
+            TooManyHeaders: there are more headers than allowed.
+            SecurityError: there are too many interim responses, or the body exceeds its limit.
+            ValueError: the input is not HTTP. If only the body is wrong, :meth:`cut` returns the response.
         """
         data = bytes(data)
         response = self._response
@@ -510,7 +511,7 @@ class ResponseParser:
         return self._complete(response)
 
     def _read_head(self, data: bytes) -> Response | None:
-        """Read the head of the response, and what comes before it; ``None`` if it is not complete."""
+        """Read interim responses and the head of the response; ``None`` if it is not complete."""
         while True:
             self._size += len(data)
             head = self._head.feed(data)
@@ -529,7 +530,7 @@ class ResponseParser:
             self._skip(response)
 
     def _skip(self, response: Response) -> None:
-        """Go on behind an interim response (RFC 9110 section 15.2)."""
+        """Keep an interim response and continue after it (RFC 9110 section 15.2)."""
         if len(self.interim) == MAX_INTERIM:
             raise SecurityError(f"number of interim responses exceeds limit of {MAX_INTERIM}")
         if self._size > MAX_INTERIM_SIZE:
@@ -538,13 +539,13 @@ class ResponseParser:
         self._head = self._new_head()
 
     def eof(self) -> Response:
-        """Tell that no more bytes will come.
+        """Report the end of the input.
 
         Returns:
             The response, if the end of the connection is the end of its body.
 
         Raises:
-            EOFError: if the response is not complete. Where its body is what lacks, :meth:`cut` has it.
+            EOFError: the response is not complete. If only its body is incomplete, :meth:`cut` returns the response.
         """
         if self._response is None or self._body is None:
             self._head.eof()
@@ -552,7 +553,7 @@ class ResponseParser:
         return self._complete(self._response)
 
     def cut(self) -> Response | None:
-        """Return the response with what there is of its body, or ``None`` if its head is not complete."""
+        """Return the response with the part of its body received so far; ``None`` if its head is not complete."""
         return None if self._response is None else self._complete(self._response)
 
     def _complete(self, response: Response) -> Response:
@@ -565,7 +566,7 @@ class ResponseParser:
         """Return a reader for the body, or ``None`` if there is none (RFC 9112 section 6.3)."""
         if status_code in (101, 204, 304):
             return None
-        # RFC 9110 section 9.3.6: what follows is the tunnel, whatever the headers say.
+        # RFC 9110 section 9.3.6: the tunnel follows, whatever the headers say.
         if self._proxy and status_code < 300:
             return None
         if "Transfer-Encoding" in headers:
@@ -576,24 +577,24 @@ class ResponseParser:
 
 
 class ResponseHeadParser(ResponseParser):
-    """Reads one response without its body, of which ``rest`` has the beginning."""
+    """Reads one response without its body; ``rest`` holds the beginning of the body."""
 
     def _choose_body(self, status_code: int, headers: Headers) -> None:
-        """There is no body, whatever the headers say of it."""
+        """Return None: the body is not read, whatever the headers say."""
         return None
 
 
 def _read_status_line(line: bytes) -> tuple[str, int, str]:
     """Return version, status and reason (RFC 9112 section 4)."""
     start = protocol, status_code, _ = _read_tunnel_status_line(line)
-    # RFC 9110 section 7.8: in HTTP/1.0 there is no upgrade.
+    # RFC 9110 section 7.8: HTTP/1.0 has no upgrade.
     if status_code == 101 and protocol == "HTTP/1.0":
         raise ValueError(f"unsupported protocol; expected HTTP/1.1: {protocol}")
     return start
 
 
 def _read_tunnel_status_line(line: bytes) -> tuple[str, int, str]:
-    """Return the same from a proxy, which may answer whatever it likes."""
+    """Return version, status and reason from a proxy, which may send any status."""
     match = is_status_line(line)
     if match is None:
         raise ValueError(f"invalid HTTP status line: {_shown(line)}")

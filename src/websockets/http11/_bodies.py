@@ -1,9 +1,9 @@
 """Bodies of responses of HTTP/1.1: RFC 9112 sections 6 and 7.
 
-May know: lengths and chunks, and how much is kept of a body. Must not know: heads, what is read from a response without
-a body, what an error in a body means for the response.
+May know: lengths and chunks, and how much of a body is kept. Must not know: heads, responses without a body, and what
+an error in a body means for the response.
 
-A body is fed bytes as they come. Whatever is wrong with it, ``content`` has what came before that, and never more than
+A body is fed bytes as they arrive. After an error, ``content`` holds the bytes before the error, and never more than
 the limit.
 """
 
@@ -28,16 +28,16 @@ is_chunk_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[\t ]*+;.*+)?+").fullma
 
 
 class Body(Protocol):
-    """What reads a body."""
+    """A reader of a body."""
 
     content: bytearray
 
     def feed(self, data: bytes) -> bytes | None:
-        """Add *data*; return what follows the body once that is complete.
+        """Add *data*; return the bytes after the body when it is complete, and ``None`` before.
 
         Raises:
-            SecurityError: if it is larger than the limit, and the limit is reached.
-            ValueError: if it is malformed.
+            SecurityError: the body is larger than the limit, and the limit is reached.
+            ValueError: the body is malformed.
         """
 
     def eof(self) -> None:
@@ -49,11 +49,11 @@ def _too_large(size: int, limit: int) -> SecurityError:
 
 
 class SizedBody:
-    """A body of a length that is known.
+    """A body of known length.
 
     Parameters:
         size: length in bytes.
-        limit: how many bytes are kept.
+        limit: maximum number of bytes to keep.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -72,7 +72,7 @@ class SizedBody:
         return data[missing:]
 
     def eof(self) -> None:
-        """Raise EOFError: there should have been more."""
+        """Raise EOFError, because the body is not complete."""
         raise EOFError(f"stream ends after {len(self.content)} bytes, expected {self._size} bytes")
 
 
@@ -80,7 +80,7 @@ class EndlessBody:
     """A body that ends with the connection.
 
     Parameters:
-        limit: how many bytes are kept.
+        limit: maximum number of bytes to keep.
     """
 
     def __init__(self, limit: int) -> None:
@@ -97,16 +97,16 @@ class EndlessBody:
         return None
 
     def eof(self) -> None:
-        """This is how it ends."""
+        """Accept the end of the input, which is the end of this body."""
 
 
 class ChunkedBody:
     """A body in chunks (RFC 9112 section 7.1). Extensions and trailers are checked and dropped.
 
     Parameters:
-        lines: takes lines from what it is fed.
-        trailers: takes trailers from the same.
-        limit: how many bytes are kept.
+        lines: splits the input into lines.
+        trailers: reads the trailers from the same lines.
+        limit: maximum number of bytes to keep.
     """
 
     def __init__(self, lines: _Lines, trailers: _FieldLines, limit: int) -> None:
@@ -117,7 +117,7 @@ class ChunkedBody:
         # Bytes missing in the current chunk.
         self._missing = 0
         self._complete = False
-        # What comes next; tells whether to go on.
+        # The next step; it returns whether to continue at once.
         self._step: Callable[[], bool] = self._read_size
 
     def feed(self, data: bytes) -> bytes | None:
@@ -128,7 +128,7 @@ class ChunkedBody:
         return bytes(self._lines.buffer) if self._complete else None
 
     def eof(self) -> None:
-        """Raise EOFError: there should have been more."""
+        """Raise EOFError, because the body is not complete."""
         raise EOFError(f"stream ends after {len(self.content)} bytes, expected more chunks")
 
     def _read_size(self) -> bool:

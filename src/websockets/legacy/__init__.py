@@ -1,6 +1,6 @@
-"""The API of releases before 14.0, as adapters over the one of today; importing it warns.
+"""The API of releases before 14.0, as adapters over the asyncio API; importing it warns.
 
-May know: which modules it has; they are loaded when they are first used. ``docs/legacy.md`` says how to move on.
+May know: the modules of this package, which load at their first use. ``docs/legacy.md`` says how to upgrade.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The server's end of a connection in the legacy API, on the server's connection of today.
+"""The server's end of a connection in the legacy API, on top of the asyncio API.
 
-May know: how a handler and the hooks of an opening handshake were called before 14.0, and what stands for each today.
-Must not know: what a good request is or what a refusal says, which is for the protocol; who accepted the connection.
+May know: the handler and the hooks of an opening handshake before 14.0, and what replaces each of them.
+Must not know: the rules for a request and the text of a refusal, which belong to the protocol; the accepting server.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 HTTPResponse = tuple[StatusLike, HeadersLike, bytes]
-"""What ``process_request`` returns to answer instead of opening the connection: status, headers, body."""
+"""Status, headers and body, which ``process_request`` returns in order to refuse the connection."""
 
 HeadersLikeOrCallable = HeadersLike | Callable[[str, Headers], HeadersLike]
-"""Headers to add to a response, or ``f(path, request_headers)`` that makes them."""
+"""Headers to add to a response, or ``f(path, request_headers)`` that returns them."""
 
 Handler = (
     Callable[["WebSocketServerProtocol"], Awaitable[Any]] | Callable[["WebSocketServerProtocol", str], Awaitable[Any]]
@@ -54,7 +54,7 @@ Handler = (
 ProcessRequest = Callable[[str, Headers], Awaitable[HTTPResponse | None]]
 SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Subprotocol | None]
 
-# Bytes that a client may send before it gets its answer; reading pauses when there are more.
+# Maximum number of bytes that a client may send before it gets its response; then reading pauses.
 EARLY_LIMIT = 2**16
 
 # For connections that somebody else accepted: there are no options, and nobody looks at what is counted.
@@ -62,7 +62,7 @@ _UNCOUNTED = Answering(ServerOptions(), Registry())
 
 
 class _Negotiation(ServerProtocol):
-    """The protocol, which leaves to the connection what programs override there."""
+    """A protocol that calls the methods of the connection which programs may override."""
 
     connection: Callable[[], WebSocketServerProtocol | None]
 
@@ -81,7 +81,7 @@ class _Negotiation(ServerProtocol):
         return self._hooks.process_extensions(headers, self.available_extensions)
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        if (select := self._hooks._select_of_today()) is not None:
+        if (select := self._hooks._server_select()) is not None:
             self._select = select
             return super().process_subprotocol(headers)
         return self._hooks.process_subprotocol(headers, self.available_subprotocols)
@@ -92,11 +92,11 @@ class _Negotiation(ServerProtocol):
             self._hooks._wait_with_reading()
 
 
-class _ServerOfToday(NamedTuple):
-    """A server of today that makes connections of old, as they see it."""
+class _AsyncioServer(NamedTuple):
+    """A server of the asyncio API that creates legacy connections, with the interface that they expect."""
 
     server: Server
-    protocol: ServerProtocol  # the one that it made; its options are what counts
+    protocol: ServerProtocol  # created by the server, with its options
 
     def register(self, connection: WebSocketServerProtocol) -> None:
         connected(self.server, connection)
@@ -109,19 +109,20 @@ class _ServerOfToday(NamedTuple):
 
 
 class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
-    """The server's end of a connection of the legacy API; today :class:`~websockets.asyncio.server.ServerConnection`.
+    """Server connection of the legacy API; replaced by :class:`~websockets.asyncio.server.ServerConnection`.
 
-    It may be given to ``serve`` as ``create_protocol``, that of today included, as it is or derived from.
+    This class, or one derived from it, may be the ``create_protocol`` of ``serve``, here and in the asyncio API.
 
     Parameters:
         ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
             connection and the path of the request.
-        ws_server: what keeps account of connections; it has ``register``, ``unregister`` and ``is_serving``.
+        ws_server: registry of connections, with the methods ``register``, ``unregister`` and ``is_serving``.
         logger: where to log; ``websockets.server`` by default.
-        origins: acceptable origins; None among them for no ``Origin`` header, and "" for the same, deprecated.
+        origins: acceptable origins; None in the list accepts requests without ``Origin``, and so does "", which is
+            deprecated.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
-        extra_headers: headers to add to the response, or a function that makes them.
+        extra_headers: headers to add to the response, or a function that returns them.
         server_header: value of the ``Server`` header; None to leave it out.
         process_request: see :meth:`process_request`.
         select_subprotocol: see :meth:`select_subprotocol`.
@@ -151,7 +152,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         open_timeout: float | None = 10,
         **kwargs: Any,
     ) -> None:
-        # Before anything that may be overridden is called: programs look at these there.
+        # Set these before calling methods that programs may override, because the overrides may read them.
         self.ws_handler: Callable[..., Awaitable[Any]] = ws_handler
         self.ws_server = ws_server
         self.origins = accepted_origins(origins)
@@ -166,15 +167,15 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             logger, kwargs["max_size"] = self._adopt(ws_handler, ws_server)
         self._takes_path = shows_path(self.ws_handler)
         if self._takes_path and not isinstance(ws_server, Server):
-            # Others warn once, for all of their connections.
+            # Functions such as serve() warn only once for all connections.
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         super().__init__(logger=logger, **kwargs)
 
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
-        """Called by a server of today, as a ``create_connection``: take over its options."""
+        """Take over the options of a server of the asyncio API, which creates this connection."""
         options = answering_of(server).options
         self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
-        self.ws_server = _ServerOfToday(server, protocol)
+        self.ws_server = _AsyncioServer(server, protocol)
         self.origins = cast("Sequence[Origin | None] | None", protocol.origins)
         self.available_extensions = protocol.available_extensions
         self.available_subprotocols = protocol.available_subprotocols
@@ -186,14 +187,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         protocol.connection = weakref.ref(self)
         return protocol
 
-    def _select_of_today(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
-        return self.ws_server.protocol._select if isinstance(self.ws_server, _ServerOfToday) else None
+    def _server_select(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
+        return self.ws_server.protocol._select if isinstance(self.ws_server, _AsyncioServer) else None
 
-    # ---------------------------------------------------------------------------------------------- from first to last
+    # ------------------------------------------------------------------------------------------------------------- life
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Not that of today: what accepted the connection need not be a Server.
+        """Begin the connection; the event loop calls this method."""
+        # Don't call super(): the asyncio API expects a Server, but another object may have accepted the connection.
         Connection.connection_made(self, transport)
         self._session.start_opening(self.open_timeout, self.loop.time())
         self._schedule()
@@ -201,7 +202,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _answer(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
-        if not isinstance(self.ws_server, _ServerOfToday):
+        if not isinstance(self.ws_server, _AsyncioServer):
             request.headers = headers_received(request.headers)
         start_handler(self, self.handler())
 
@@ -222,12 +223,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     @property
     def _answering(self) -> Answering:
-        server = self.ws_server.server if isinstance(self.ws_server, _ServerOfToday) else self.ws_server
+        server = self.ws_server.server if isinstance(self.ws_server, _AsyncioServer) else self.ws_server
         return answering_of(server) if isinstance(server, Server) else _UNCOUNTED
 
     @property
     def handler_task(self) -> asyncio.Task[None] | None:
-        """The task that runs the handler; None before there is a request."""
+        """Task that runs the handler; None before there is a request."""
         return self._task
 
     async def handler(self) -> None:
@@ -276,7 +277,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             The path of the request, with its query.
 
         Raises:
-            InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` says what to answer.
+            InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` has the response to send.
         """
         self._check_server()
         path, request_headers = await self.read_http_request()
@@ -287,7 +288,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
         if early is not None:
             raise AbortHandshake(*early)
-        await self._ask_today(self._session.request)
+        await self._call_process_request(self._session.request)
         protocol = cast(_Negotiation, self.protocol)
         protocol.origins = origins
         protocol.available_extensions = available_extensions
@@ -305,8 +306,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if not self.ws_server.is_serving():
             raise AbortHandshake(HTTPStatus.SERVICE_UNAVAILABLE, {}, SHUTTING_DOWN.encode())
 
-    async def _ask_today(self, request: Request | None) -> None:
-        """Ask the ``process_request`` of a server of today."""
+    async def _call_process_request(self, request: Request | None) -> None:
+        """Call the ``process_request`` of a server of the asyncio API."""
         answering = self._answering
         hook = answering.options.process_request
         response = await carry_out(answering.ask("process_request", hook, self, self._session, request))
@@ -335,9 +336,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
 
     async def _refuse(self, exc: Exception) -> None:
-        """Answer what kept the connection from opening."""
+        """Send the response for an exception that prevents the connection from opening."""
         if self.protocol.state is State.OPEN:
-            # A class went on with the handshake after it was over: it is too late for an answer.
+            # A derived class raised after the response was sent, so it is too late for another response.
             self.logger.error("opening handshake failed", exc_info=exc)
             await self.close(CloseCode.INTERNAL_ERROR)
             return
@@ -350,10 +351,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         await self._respond(response)
 
     async def read_http_request(self) -> tuple[str, Headers]:
-        """What the client asks for. May be overridden.
+        """Return the target and the headers of the request. May be overridden.
 
         Returns:
-            The target of the request, with its query, and its headers.
+            The target, with its query, and the headers.
         """
         request = self._session.request
         assert request is not None
@@ -362,30 +363,30 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         return self.path, request.headers
 
     def write_http_response(self, status: StatusLike, headers: Headers, body: bytes | None = None) -> None:
-        """Answer the request: 101 opens the connection, anything else ends it. May be overridden.
+        """Send the response: status 101 opens the connection, any other status ends it. May be overridden.
 
         Parameters:
             status: HTTP status.
             headers: headers of the response.
-            body: body of the response.
+            body: body of the response; None (the default) for none.
         """
         status = HTTPStatus(status)
         self.response_headers = headers
-        if not isinstance(self.ws_server, _ServerOfToday):
+        if not isinstance(self.ws_server, _AsyncioServer):
             headers = headers_to_send(headers)
         send_response(self, Response(status.value, status.phrase, headers, body or b""))
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 
     async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
-        """Called with every request. May be overridden.
+        """Accept or refuse a request; called for every request. May be overridden.
 
         Parameters:
             path: target of the request, with its query.
             request_headers: headers of the request.
 
         Returns:
-            None to go on; or status, headers and body of the response to send instead of opening the connection.
+            None to continue; or status, headers and body of the response to send instead of opening the connection.
         """
         if self._process_request is None:
             return None
@@ -401,14 +402,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
         Parameters:
             headers: headers of the request.
-            origins: acceptable origins; None for any.
+            origins: acceptable origins; None (the default) for any.
 
         Returns:
             The origin, None if there is none.
 
         Raises:
-            InvalidOrigin: it isn't acceptable.
-            InvalidHeader: there are several.
+            InvalidOrigin: the origin isn't acceptable.
+            InvalidHeader: there are several origins.
         """
         return ServerProtocol(origins=origins).process_origin(headers)
 
@@ -456,14 +457,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     def select_subprotocol(
         self, client_subprotocols: Sequence[Subprotocol], server_subprotocols: Sequence[Subprotocol]
     ) -> Subprotocol | None:
-        """Pick a subprotocol that both have; by default, the one that both like best. May be overridden.
+        """Choose a subprotocol that both sides support; by default, by the preferences of both. May be overridden.
 
         Parameters:
-            client_subprotocols: what the client offers.
-            server_subprotocols: what the server has.
+            client_subprotocols: subprotocols that the client offers.
+            server_subprotocols: subprotocols that the server supports.
 
         Returns:
-            The subprotocol; None to go on without one.
+            The subprotocol; None to continue without one.
         """
         if self._select_subprotocol is not None:
             return self._select_subprotocol(client_subprotocols, server_subprotocols)
@@ -474,7 +475,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
 
 def accepted_origins(origins: Sequence[Origin | None] | None) -> Sequence[Origin | None] | None:
-    """Return ``origins`` with None for "", which once meant no ``Origin`` header."""
+    """Return ``origins`` with None in place of "", which earlier meant no ``Origin`` header."""
     if origins is None or "" not in origins:
         return origins
     warnings.warn("use None instead of '' in origins", DeprecationWarning, stacklevel=3)
@@ -482,7 +483,7 @@ def accepted_origins(origins: Sequence[Origin | None] | None) -> Sequence[Origin
 
 
 def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str, request_headers: Headers) -> None:
-    """Add the headers that a program wants in a response; what can be there only once, instead of ours."""
+    """Add the program's headers to a response; a header that may occur only once replaces ours."""
     if callable(extra):
         extra = extra(path, request_headers)
     if extra is None:
@@ -495,7 +496,7 @@ def add_headers(headers: Headers, extra: HeadersLikeOrCallable | None, path: str
 
 
 def aborted(exc: AbortHandshake, protocol: ServerProtocol) -> Response:
-    """The response that a program wants, with what is lacking in it."""
+    """Return the response that a program asks for, with missing headers added."""
     response = protocol.reject(exc.status, "")
     headers = Headers(exc.headers)
     usual = dict(response.headers.raw_items())

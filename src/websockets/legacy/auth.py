@@ -1,6 +1,6 @@
 """Basic authentication in the legacy API: RFC 7617.
 
-May know: how it was asked for. Must not know: headers, how credentials are compared: that is below.
+May know: the interface before 14.0. Must not know: headers, how credentials are compared; lower modules do that.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ CheckCredentials = Callable[[str, str], Awaitable[bool]]
 
 
 class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
-    """A connection that opens only for who authenticates with a user name and a password.
+    """Server connection that requires a user name and a password (RFC 7617).
 
-    Today :func:`websockets.asyncio.server.basic_auth`. The handler finds the name in ``username``.
+    Replaced by :func:`websockets.asyncio.server.basic_auth`. The attribute ``username`` has the name of the user.
 
     Parameters:
         *args: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
-        realm: what the credentials are for, in ISO-8859-1; the class attribute of this name by default.
-        check_credentials: see the method of this name.
+        realm: name of the protected area, in ISO-8859-1; the class attribute ``realm`` by default.
+        check_credentials: replaces the method :meth:`check_credentials`.
         **kwargs: as for :class:`~websockets.legacy.server.WebSocketServerProtocol`.
     """
 
     realm: str = ""
-    # Of another type until the client has said who it is: there was a value before that, too.
+    # None until the client has authenticated, although its type is str, as in earlier releases.
     username = cast(str, None)
 
     def __init__(
@@ -48,7 +48,7 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         super().__init__(*args, **kwargs)
 
     async def check_credentials(self, username: str, password: str) -> bool:
-        """Whether a user name and a password are right. May be overridden.
+        """Return whether a user name and a password are right. May be overridden.
 
         Parameters:
             username: the user name.
@@ -60,7 +60,7 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         return bool(await valid if inspect.isawaitable(valid) else valid)
 
     async def process_request(self, path: str, request_headers: Headers) -> HTTPResponse | None:
-        """Ask for credentials unless the request has good ones; see the base class."""
+        """Refuse the request and ask for credentials, unless it has valid ones; see the base class."""
         try:
             username, password = claimed(request_headers)
             if not await self.check_credentials(username, password):
@@ -78,18 +78,18 @@ def basic_auth_protocol_factory(
     check_credentials: CheckCredentials | None = None,
     create_protocol: Callable[..., BasicAuthWebSocketServerProtocol] | None = None,
 ) -> Callable[..., BasicAuthWebSocketServerProtocol]:
-    """Make a ``create_protocol`` for ``serve`` that lets in only who authenticates.
+    """Return a ``create_protocol`` for ``serve`` that requires Basic authentication (RFC 7617).
 
-    Today :func:`websockets.asyncio.server.basic_auth`. Without TLS, whoever sees the traffic sees the passwords.
+    Replaced by :func:`websockets.asyncio.server.basic_auth`. Without TLS, passwords are readable on the network.
 
     Parameters:
-        realm: what the credentials are for.
+        realm: name of the protected area.
         credentials: the user and the password, or an iterable of such pairs.
         check_credentials: instead, a coroutine function ``f(user, password) -> bool``.
-        create_protocol: class or factory to make connections with.
+        create_protocol: class or factory of connections.
 
     Raises:
-        ValueError: there must be either ``credentials`` or ``check_credentials``.
+        ValueError: both of ``credentials`` and ``check_credentials`` are given, or neither.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
     check_all(locals(), LEGACY_BASIC_AUTH)
@@ -97,6 +97,6 @@ def basic_auth_protocol_factory(
     return functools.partial(create_protocol or BasicAuthWebSocketServerProtocol, realm=realm, check_credentials=check)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

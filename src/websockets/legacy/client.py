@@ -1,8 +1,8 @@
-"""Clients of the legacy API, on the client of today.
+"""Clients of the legacy API, on top of the asyncio API.
 
-May know: how connecting, its hooks and its options were called before 14.0, and what stands for each today. Must not
-know: what a good response is, which is for the protocol; how a server is reached, again or after a redirect, which is
-for :mod:`websockets.asyncio.client`.
+May know: connecting, its hooks and its options before 14.0, and what replaces each of them. Must not know: the rules
+for a response, which belong to the protocol; how to connect, reconnect and follow redirects, which belongs to
+:mod:`websockets.asyncio.client`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from .protocol import (
     closing_time,
     headers_received,
     headers_to_send,
-    recv_of_old,
+    legacy_options,
 )
 
 __all__ = ["WebSocketClientProtocol", "connect", "unix_connect"]
 
-# What goes to each connection.
+# Options that are passed to each connection.
 OF_CONNECTIONS = (
     "ping_interval", "ping_timeout", "close_timeout", "max_size", "max_queue", "read_limit", "write_limit",
     "extra_headers", "user_agent_header",
 )  # fmt: skip
 
-# What goes on to the class of today, under the same name.
+# Options that are passed to the asyncio API under the same name.
 OF_CONNECT = (
     "origin", "extensions", "subprotocols", "compression", "user_agent_header", "open_timeout", "max_size",
     "max_queue", "logger",
@@ -56,7 +56,7 @@ NOWHERE = WebSocketURI(secure=False, host="localhost", port=80, path="", query="
 
 
 class _Negotiation(ClientProtocol):
-    """The protocol, which leaves to the connection what programs override there."""
+    """A protocol that calls the methods of the connection which programs may override."""
 
     connection: Callable[[], WebSocketClientProtocol | None]
 
@@ -74,12 +74,12 @@ class _Negotiation(ClientProtocol):
 
 
 class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
-    """The client's end of a connection of the legacy API; today :class:`~websockets.asyncio.client.ClientConnection`.
+    """Client connection of the legacy API; replaced by :class:`~websockets.asyncio.client.ClientConnection`.
 
-    It may be given to ``connect`` as ``create_protocol``, that of today included, as it is or derived from.
+    This class, or one derived from it, may be the ``create_protocol`` of ``connect``, here and in the asyncio API.
 
     Parameters:
-        protocol: sans-I/O connection, from a ``connect`` of today.
+        protocol: sans-I/O connection, from the ``connect`` of the asyncio API.
         logger: where to log; ``websockets.client`` by default.
         origin: value of the ``Origin`` header; None to send none.
         extensions: extensions to offer, in the order of preference.
@@ -107,7 +107,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         **kwargs: Any,
     ) -> None:
         self._uri = NOWHERE
-        self._by_today = protocol is not None
+        self._asyncio_api = protocol is not None
         if protocol is not None:
             logger, self._uri, origin = protocol.logger, protocol.uri, protocol.origin
             extensions, subprotocols = protocol.available_extensions, protocol.available_subprotocols
@@ -125,10 +125,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         return protocol
 
     async def _opening_handshake(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
-        if self._by_today:
+        if self._asyncio_api:
             self.user_agent_header = user_agent_header
-        # A class may have chosen other headers than it was given; and a redirect may have taken some away.
-        replaced = self._by_today or self.extra_headers is self._given_headers
+        # A derived class may use other headers than it was given, and a redirect may have removed some.
+        replaced = self._asyncio_api or self.extra_headers is self._given_headers
         if replaced and additional_headers is not None:
             self.extra_headers = additional_headers
         try:
@@ -140,8 +140,8 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
                 extra_headers=self.extra_headers,
             )
         except (InvalidStatusCode, RedirectHandshake) as exc:
-            # Who connects in the way of today expects the exceptions of today.
-            raise (self.protocol.handshake_exc if self._by_today else None) or exc from None
+            # A program that uses the connect() of the asyncio API expects the exceptions of that API.
+            raise (self.protocol.handshake_exc if self._asyncio_api else None) or exc from None
 
     async def handshake(
         self,
@@ -154,13 +154,13 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         """Do the opening handshake (RFC 6455 section 4.1). May be overridden.
 
         Parameters:
-            wsuri: what the request is for.
+            wsuri: URI of the request.
             origin, available_extensions, available_subprotocols, extra_headers: as for the class.
 
         Raises:
-            InvalidStatusCode: the server refused.
-            RedirectHandshake: the server sends the client on.
-            InvalidHandshake: what the server said isn't an opening handshake.
+            InvalidStatusCode: the server refused the connection.
+            RedirectHandshake: the server redirects the client.
+            InvalidHandshake: the response isn't a valid opening handshake.
         """
         protocol = self.protocol
         protocol.uri = wsuri
@@ -175,38 +175,38 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         self.write_http_request(request.path, request.headers)
         await self.read_http_response()
         if protocol.handshake_exc is not None:
-            raise _of_old(protocol.handshake_exc)
+            raise _legacy_exception(protocol.handshake_exc)
         self.connection_open()
 
     def write_http_request(self, path: str, headers: Headers) -> None:
         """Send the request of the opening handshake. May be overridden.
 
         Parameters:
-            path: its target.
-            headers: its headers.
+            path: target of the request.
+            headers: headers of the request.
         """
         self.path = path
         self.request_headers = headers
-        request = Request(path, headers if self._by_today else headers_to_send(headers))
+        request = Request(path, headers if self._asyncio_api else headers_to_send(headers))
         # The exceptions of the legacy API have no body; waiting for one would only delay them.
-        self._session.send_request(request, None if self._by_today else ResponseHeadParser())
+        self._session.send_request(request, None if self._asyncio_api else ResponseHeadParser())
         self._attend()
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
 
         Returns:
-            Its status and its headers.
+            The status and the headers of the response.
 
         Raises:
-            InvalidMessage: there is none.
+            InvalidMessage: no valid response arrived.
         """
         await self._opening_response()
         response = self._session.response
         if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
         headers = response.headers
-        self.response_headers = headers if self._by_today else headers_received(headers)
+        self.response_headers = headers if self._asyncio_api else headers_received(headers)
         return response.status_code, self.response_headers
 
     # ------------------------------------------------------------------------------------------------------------ hooks
@@ -215,7 +215,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_extensions(
         headers: Headers, available_extensions: Sequence[ClientExtensionFactory] | None
     ) -> list[Extension]:
-        """Take up the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
+        """Return the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
 
         Parameters:
             headers: headers of the response.
@@ -225,7 +225,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             The extensions, in the order to apply them.
 
         Raises:
-            NegotiationError: the server accepted what wasn't offered.
+            NegotiationError: the server accepted an extension that wasn't offered.
         """
         return ClientProtocol(NOWHERE, extensions=available_extensions).process_extensions(headers)
 
@@ -233,7 +233,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_subprotocol(
         headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
-        """Take up the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
+        """Return the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
 
         Parameters:
             headers: headers of the response.
@@ -243,14 +243,14 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             The subprotocol, None if the server chose none.
 
         Raises:
-            NegotiationError: the server chose what wasn't offered.
+            NegotiationError: the server chose a subprotocol that wasn't offered.
             InvalidHeader: the server chose several.
         """
         return ClientProtocol(NOWHERE, subprotocols=available_subprotocols).process_subprotocol(headers)
 
 
-def _of_old(exc: Exception) -> Exception:
-    """The exception that says in the legacy API what this one says today."""
+def _legacy_exception(exc: Exception) -> Exception:
+    """Return the exception of the legacy API for an exception of the asyncio API."""
     if not isinstance(exc, InvalidStatus):
         return exc
     location = redirect_location(exc, "")
@@ -262,13 +262,13 @@ def _of_old(exc: Exception) -> Exception:
 class Connect(_connect):
     """Connect to a WebSocket server.
 
-    Await it for a connection; use it as an async context manager for a connection that is closed on exit; iterate over
-    it asynchronously for a new connection whenever the one before is closed, whatever the reason.
+    Await it for a connection. Use it in ``async with`` for a connection that is closed at the end of the block. Use it
+    in ``async for`` to reconnect: it gives a new connection when the one before is closed, for any reason.
 
-    Today :class:`websockets.asyncio.client.connect`.
+    Replaced by :class:`websockets.asyncio.client.connect`.
 
     Parameters:
-        uri: where to connect: ``ws://`` or ``wss://``.
+        uri: URI of the server, with ``ws://`` or ``wss://``.
         create_protocol: class or factory of connections, called like :class:`WebSocketClientProtocol`.
         logger: where to log; ``websockets.client`` by default.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
@@ -288,8 +288,8 @@ class Connect(_connect):
         InvalidURI: ``uri`` isn't a WebSocket URI.
         OSError: the TCP connection fails.
         InvalidHandshake: the opening handshake fails.
-        TimeoutError: it takes too long.
-        TypeError: an option has a wrong type, or nobody takes it.
+        TimeoutError: connecting takes more than ``open_timeout`` seconds.
+        TypeError: an option is unknown or has a wrong type.
         ValueError: an option has a wrong value, or options contradict each other or the URI.
     """
 
@@ -323,41 +323,41 @@ class Connect(_connect):
     ) -> None:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
-        legacy_recv = recv_of_old(kwargs)
+        legacy_recv = legacy_options(kwargs)
         given = dict(locals())
         check_client("connect", given, LEGACY_CONNECT)
-        # In the legacy API nobody asks the system for a proxy.
+        # The legacy API doesn't use the proxy of the system.
         kwargs.setdefault("proxy", None)
         super().__init__(
             uri,
             additional_headers=given["extra_headers"],
             process_exception=self.process_exception,
             reconnect_delays=self.reconnect_delays,
-            # As they were checked: an iterator can be read once.
+            # Pass the checked values, because an iterator among the arguments has been read already.
             **{name: given[name] for name in OF_CONNECT},
             **kwargs,
         )
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
         self._connector_state.make_connection = functools.partial(_make_connection, create_protocol, connection_options)
 
-    # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
+    # A derived class may call __init__() as late as in its __await__(), so defaults are in the class.
 
     @staticmethod
     def process_exception(exc: Exception) -> None:
-        """Nothing ends an iteration: in the legacy API, everything is worth another attempt."""
+        """Return None: in the legacy API, an ``async for`` retries after every exception."""
 
     def reconnect_delays(self) -> Iterator[float]:
-        """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
+        """Yield the delays between attempts to reconnect, in seconds, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Whether a failed attempt is a redirect to follow.
+        """Return the URI of a redirect to follow, or the exception to raise.
 
         Parameters:
-            exc: what ended the attempt to connect to ``uri``.
+            exc: exception of the attempt to connect to ``uri``.
 
         Returns:
-            The URI to go on with; or the exception to raise.
+            The URI of the next attempt; or the exception to raise.
         """
         if not isinstance(exc, RedirectHandshake):
             return exc
@@ -367,21 +367,21 @@ class Connect(_connect):
             return error
 
     protocol: WebSocketClientProtocol
-    """The connection, once there is one."""
+    """The connection, after connecting."""
 
     async def connect(self) -> WebSocketClientProtocol:
-        """Connect, following redirects; see the class for what it raises."""
-        # A class may change this as late as now.
+        """Connect, and follow redirects; the class documents the exceptions."""
+        # A derived class may change the attribute at any time before this call.
         self._connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
         connection = await super().connect()
         return cast(WebSocketClientProtocol, connection)
 
     def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
-        # Classes override one or the other.
+        # Derived classes override one of these two methods.
         return self.__await_impl__().__await__()
 
     async def __await_impl__(self) -> WebSocketClientProtocol:
-        """Connect; for a class that has an ``__await__`` of its own."""
+        """Connect; a class with its own ``__await__`` may call this method."""
         self.protocol = await self.connect()
         return self.protocol
 
@@ -391,18 +391,18 @@ class Connect(_connect):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # In the legacy API, how a block ended was nobody's business on the other side.
+        # In the legacy API, the close code doesn't depend on an exception in the block.
         await self.protocol.close()
 
     if TYPE_CHECKING:
-        # As that of today, with a connection of old.
+        # The same method as in the asyncio API, but with a legacy connection.
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
 
 
 def _make_connection(
     create_protocol: Callable[..., WebSocketClientProtocol], options: dict[str, Any], protocol: ClientProtocol
 ) -> WebSocketClientProtocol:
-    """A connection, from the options that the connection of today keeps in its protocol, and others."""
+    """Return a connection, from options in the protocol of the asyncio API, and others."""
     uri = protocol.uri
     connection = create_protocol(
         logger=protocol.logger,
@@ -429,12 +429,12 @@ def unix_connect(
 
     Parameters:
         path: path of the socket; None if ``sock`` is given.
-        uri: what the request says.
-        **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
+        uri: URI for the request.
+        **kwargs: as for :class:`connect`; the rest is passed to :meth:`asyncio.loop.create_unix_connection`.
     """
     return connect(uri=uri, unix=True, path=path, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,6 +1,6 @@
 """Exceptions that only the legacy API raises.
 
-May know: the texts, and the attributes a caller needs. Must not know: who raises them.
+May know: the texts, and the attributes for callers. Must not know: the code that raises them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..typing import StatusLike
 # Nothing is exported: programs import these names from websockets.exceptions, where they warn.
 __all__: list[str] = []
 
-# It was defined here once.
+# It was defined here in earlier releases.
 InvalidMessage = InvalidMessage
 
 
 class InvalidStatusCode(InvalidHandshake):
-    """The server refused; today :exc:`~websockets.exceptions.InvalidStatus`, which has the whole response.
+    """The server refused; replaced by :exc:`~websockets.exceptions.InvalidStatus`, which has the whole response.
 
     Parameters:
         status_code: HTTP status of the response.
@@ -36,7 +36,7 @@ class InvalidStatusCode(InvalidHandshake):
 
 
 class AbortHandshake(InvalidHandshake):
-    """Raised in a hook of a server, to answer the request with a response instead of opening the connection.
+    """A hook of a server raises this exception to send a response instead of opening the connection.
 
     Parameters:
         status: HTTP status.
@@ -54,10 +54,10 @@ class AbortHandshake(InvalidHandshake):
 
 
 class RedirectHandshake(InvalidHandshake):
-    """The server sends the client on; ``connect`` follows.
+    """The server redirects the client; ``connect`` follows.
 
     Parameters:
-        uri: where to, as the server says it.
+        uri: target of the redirect, as the server sent it.
     """
 
     def __init__(self, uri: str) -> None:
@@ -67,6 +67,6 @@ class RedirectHandshake(InvalidHandshake):
         return f"redirect to {printable(self.uri)}"
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,6 +1,6 @@
-"""Frames by themselves, as programs that read or write their own had them before 14.0: RFC 6455 section 5.
+"""Frames for programs that read or write them directly, as before 14.0: RFC 6455 section 5.
 
-May know: frames and how they are written down. Must not know: connections. Nothing in this package uses it.
+May know: frames and their bytes. Must not know: connections. Nothing in this package uses this module.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ..extensions.base import Extension, decode_through
 from ..frames import Close, Opcode
 from ..typing import BytesLike, DataLike
 
-# Nothing is exported: programs import each by its name.
+# Nothing is exported, because programs import each name explicitly.
 __all__: list[str] = []
 
 
 class Frame(NamedTuple):
-    """A frame; today :class:`websockets.frames.Frame`.
+    """A frame; replaced by :class:`websockets.frames.Frame`.
 
     Parameters:
-        fin: whether it is the last one of its message.
-        opcode: what it is.
-        data: its payload.
-        rsv1, rsv2, rsv3: reserved bits, which extensions use.
+        fin: whether it is the last frame of its message.
+        opcode: type of the frame.
+        data: payload.
+        rsv1, rsv2, rsv3: reserved bits, which extensions use; False by default.
     """
 
     fin: bool
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
 
     @property
     def new_frame(self) -> frames.Frame:
-        """The same as a frame of today."""
+        """Return the same frame as a :class:`websockets.frames.Frame`."""
         return frames.Frame(Opcode(self.opcode), self.data, self.fin, self.rsv1, self.rsv2, self.rsv3)
 
     @classmethod
@@ -50,7 +50,7 @@ class Frame(NamedTuple):
         return str(self.new_frame)
 
     def check(self) -> None:
-        """Check the reserved bits, the opcode and, of a control frame, its size.
+        """Check the reserved bits, the opcode, and the size of a control frame (RFC 6455 section 5.2).
 
         Raises:
             ProtocolError: one of them is wrong.
@@ -70,13 +70,13 @@ class Frame(NamedTuple):
         max_size: int | None = None,
         extensions: Sequence[Extension] | None = None,
     ) -> Frame:
-        """Read a frame, and nothing of what follows it.
+        """Read one frame, and no byte after it (RFC 6455 section 5.2).
 
         Parameters:
-            reader: coroutine function that reads as many bytes as it is told, such as ``StreamReader.readexactly``.
-            mask: whether the frame must be masked, as those of clients are, or must not be.
-            max_size: limit of the payload in bytes; None for no limit.
-            extensions: extensions to decode it with, from the last to the first.
+            reader: coroutine function that reads a given number of bytes, such as ``StreamReader.readexactly``.
+            mask: True if the frame must be masked, as those of clients are; False if it must not.
+            max_size: limit of the payload in bytes; None (the default) for no limit.
+            extensions: extensions that decode the frame, from the last to the first; None (the default) for none.
 
         Raises:
             ProtocolError: the frame breaks a rule.
@@ -105,12 +105,12 @@ class Frame(NamedTuple):
     def write(
         self, write: Callable[[bytes], Any], *, mask: bool, extensions: Sequence[Extension] | None = None
     ) -> None:
-        """Write the frame.
+        """Write the frame (RFC 6455 section 5.2).
 
         Parameters:
             write: function that writes bytes.
-            mask: whether to mask it, as clients do.
-            extensions: extensions to encode it with, from the first to the last.
+            mask: whether to mask the frame, as clients do.
+            extensions: extensions that encode the frame, from the first to the last; None (the default) for none.
 
         Raises:
             ProtocolError: the frame breaks a rule.
@@ -120,13 +120,13 @@ class Frame(NamedTuple):
 
 
 def prepare_data(data: DataLike) -> tuple[int, BytesLike]:
-    """Tell the opcode and the payload of a message.
+    """Return the opcode and the payload of a message.
 
     Parameters:
         data: the message: a ``str``, or bytes.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the message is neither.
     """
     if isinstance(data, str):
         return Opcode.TEXT, data.encode()
@@ -136,13 +136,13 @@ def prepare_data(data: DataLike) -> tuple[int, BytesLike]:
 
 
 def prepare_ctrl(data: DataLike) -> bytes:
-    """Make the payload of a ping or a pong.
+    """Return the payload of a ping or a pong as bytes.
 
     Parameters:
         data: the payload: a ``str``, or bytes.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the payload is neither.
     """
     return control_payload(data)
 
@@ -151,7 +151,7 @@ encode_data = prepare_ctrl
 
 
 def parse_close(data: bytes) -> tuple[int, str]:
-    """Read the payload of a Close.
+    """Read the payload of a Close (RFC 6455 section 5.5.1).
 
     Parameters:
         data: the payload.
@@ -160,7 +160,7 @@ def parse_close(data: bytes) -> tuple[int, str]:
         The close code and the reason.
 
     Raises:
-        ProtocolError: it is too short, or the code isn't one that may be sent.
+        ProtocolError: the payload is too short, or the code must not be sent.
         UnicodeDecodeError: the reason isn't UTF-8.
     """
     close = Close.parse(data)
@@ -168,13 +168,13 @@ def parse_close(data: bytes) -> tuple[int, str]:
 
 
 def serialize_close(code: int, reason: str) -> bytes:
-    """Make the payload of a Close.
+    """Return the payload of a Close (RFC 6455 section 5.5.1).
 
     Parameters:
         code: the close code.
         reason: text for humans.
 
     Raises:
-        ProtocolError: the code isn't one that may be sent.
+        ProtocolError: the code must not be sent.
     """
     return Close(code, reason).serialize()

@@ -1,6 +1,6 @@
-"""The rules of the opening handshake as functions on headers, as frameworks used them: RFC 6455 section 4.
+"""The opening handshake as functions on headers, which some frameworks use: RFC 6455 section 4.
 
-May know: how the headers of a handshake hang together. Must not know: connections.
+May know: the headers of an opening handshake. Must not know: connections.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["build_request", "build_response", "check_request", "check_response"]
 
 
 def build_request(headers: Headers) -> str:
-    """Add to the headers of a request what asks for an upgrade to WebSocket.
+    """Add the headers of an upgrade to WebSocket to a request (RFC 6455 section 4.1).
 
     Parameters:
-        headers: headers of the request, which are changed.
+        headers: headers of the request; they are changed.
 
     Returns:
-        The key, which :func:`check_response` needs.
+        The key for :func:`check_response`.
     """
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     headers["Upgrade"] = "websocket"
@@ -36,16 +36,16 @@ def build_request(headers: Headers) -> str:
 
 
 def check_request(headers: Headers) -> str:
-    """Check that a request asks for an upgrade to WebSocket.
+    """Check that a request asks for an upgrade to WebSocket (RFC 6455 section 4.2.1).
 
     Parameters:
         headers: headers of the request.
 
     Returns:
-        The key, which :func:`build_response` needs.
+        The key for :func:`build_response`.
 
     Raises:
-        InvalidHandshake: it doesn't.
+        InvalidHandshake: the request doesn't ask for it, or a header is wrong.
     """
     check_upgrade(headers)
     key = single_value(headers, "Sec-WebSocket-Key")
@@ -62,11 +62,11 @@ def check_request(headers: Headers) -> str:
 
 
 def build_response(headers: Headers, key: str) -> None:
-    """Add to the headers of a response what upgrades to WebSocket.
+    """Add the headers of an upgrade to WebSocket to a response (RFC 6455 section 4.2.2).
 
     Parameters:
-        headers: headers of the response, which are changed.
-        key: what :func:`check_request` returned.
+        headers: headers of the response; they are changed.
+        key: result of :func:`check_request`.
     """
     headers["Upgrade"] = "websocket"
     headers["Connection"] = "Upgrade"
@@ -74,14 +74,14 @@ def build_response(headers: Headers, key: str) -> None:
 
 
 def check_response(headers: Headers, key: str) -> None:
-    """Check that a response upgrades to WebSocket.
+    """Check that a response upgrades to WebSocket (RFC 6455 section 4.1).
 
     Parameters:
         headers: headers of the response.
-        key: what :func:`build_request` returned.
+        key: result of :func:`build_request`.
 
     Raises:
-        InvalidHandshake: it doesn't.
+        InvalidHandshake: the response doesn't upgrade, or a header is wrong.
     """
     check_upgrade(headers)
     accept = single_value(headers, "Sec-WebSocket-Accept")
@@ -89,6 +89,6 @@ def check_response(headers: Headers, key: str) -> None:
         raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,6 +1,6 @@
-"""Requests and responses read from a stream, and limits that programs change while they run: RFC 9112.
+"""Functions that read requests and responses from a stream, and limits that programs may change: RFC 9112.
 
-May know: how a stream is read, and the parsers of :mod:`websockets.http11`. Nothing in this package uses it.
+May know: streams, and the parsers of :mod:`websockets.http11`. Nothing in this package uses this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..http11 import RequestParser, ResponseHeadParser, ResponseParser
 
 __all__ = ["read_request", "read_response"]
 
-# Bytes in a line, and headers in a request or response. Assigned here they hold for all connections.
+# Limits: bytes in a line, and headers in a request or response. A new value applies to all connections.
 MAX_LINE_LENGTH = _http11.MAX_LINE_LENGTH
 MAX_NUM_HEADERS = _http11.MAX_NUM_HEADERS
 
@@ -25,7 +25,7 @@ _LIMITS: Final = ("MAX_LINE_LENGTH", "MAX_NUM_HEADERS")
 
 
 class _Module(ModuleType):
-    """This module, which hands over the limits to the module that holds them."""
+    """Class of this module; it passes new limits to the module that uses them."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _LIMITS:
@@ -37,18 +37,18 @@ sys.modules[__name__].__class__ = _Module
 
 
 async def read_request(stream: asyncio.StreamReader) -> tuple[str, Headers]:
-    """Read a request, and nothing of what follows it.
+    """Read one request, and no byte after it (RFC 9112 section 2.1).
 
     Parameters:
-        stream: where to read.
+        stream: stream to read from.
 
     Returns:
-        Its target and its headers.
+        The target and the headers of the request.
 
     Raises:
-        EOFError: the stream ended before the request did.
+        EOFError: the stream ended before the request.
         SecurityError: the request exceeds a limit.
-        ValueError: it isn't a GET request of HTTP/1.1.
+        ValueError: the input isn't a GET request of HTTP/1.1.
     """
     parser = RequestParser()
     while (request := parser.feed(await _line(stream, parser))) is None:
@@ -61,18 +61,18 @@ async def read_request(stream: asyncio.StreamReader) -> tuple[str, Headers]:
 
 
 async def read_response(stream: asyncio.StreamReader) -> tuple[int, str, Headers]:
-    """Read a response without its body, and nothing of what follows it.
+    """Read one response without its body, and no byte after it (RFC 9112 section 2.1).
 
     Parameters:
-        stream: where to read.
+        stream: stream to read from.
 
     Returns:
-        Its status, its reason and its headers.
+        The status, the reason and the headers of the response.
 
     Raises:
-        EOFError: the stream ended before the headers did.
+        EOFError: the stream ended before the end of the headers.
         SecurityError: the response exceeds a limit.
-        ValueError: it isn't a response of HTTP/1.1.
+        ValueError: the input isn't a response of HTTP/1.1.
     """
     parser = ResponseHeadParser()
     while (response := parser.feed(await _line(stream, parser))) is None:
@@ -88,6 +88,6 @@ async def _line(stream: asyncio.StreamReader, parser: RequestParser | ResponsePa
     return line
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

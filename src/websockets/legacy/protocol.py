@@ -1,11 +1,11 @@
-"""What both ends of a connection have in the legacy API, on the connection of today.
+"""The common part of client and server connections in the legacy API, on top of the asyncio API.
 
-May know: what a connection of today has, and what it was called. Must not know: the opening handshake; how a message
-travels, which is for the floors below: nothing here parses, and nothing here has a state of its own.
+May know: the members of a connection of the asyncio API, and their earlier names. Must not know: the opening handshake;
+how a message is sent or received, which belongs to lower modules. Nothing here parses, or has its own state.
 
-Programs derive classes from these, so what counts is not only what they call but also what they override. Hooks that
-are called work as they did. What is there to be called, but is no longer on the way of messages, must not be
-overridden; and what is gone altogether says what to use instead.
+Programs derive classes from these, so the methods that they override matter as much as those that they call. Hooks work
+as before. Some methods can still be called, but messages no longer pass through them, so overriding them is an error.
+A name that was removed raises an error that says what to use instead.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _READ: Final = "messages are read by the library: call recv(), or iterate over t
 _KEEPALIVE: Final = "keepalive is the library's: set ping_interval and ping_timeout, or call ping()"
 _CLOSE: Final = "closing is the library's: call close() and wait_closed(), or override connection_lost()"
 
-# What was there before 14.0 and is no more, each with what to do instead.
+# Names from before 14.0 that were removed, each with what to do instead.
 GONE: Final = {
     "abort_pings": "whoever waits for a pong gets ConnectionClosed without being told to",
     "close_connection": _CLOSE,
@@ -55,7 +55,7 @@ GONE: Final = {
     "transfer_data_task": _READ,
 }
 
-# What can be called, but is called by nobody else.
+# Methods that programs can call, but that the library doesn't call, so an override would have no effect.
 _SENT: Final = "override send(), ping(), pong() and close() to see what the program sends"
 UNCALLED: Final = {
     "connection_closed_exc": "catch ConnectionClosed where it is raised",
@@ -70,23 +70,24 @@ UNCALLED: Final = {
 
 
 class WebSocketCommonProtocol(Connection):
-    """A WebSocket connection of the legacy API; today :class:`~websockets.asyncio.connection.Connection`.
+    """A WebSocket connection of the legacy API; replaced by :class:`~websockets.asyncio.connection.Connection`.
 
-    It has what a connection of today has, and the members that it had before 14.0.
+    It has all members of a connection of the asyncio API, and the members from before 14.0.
 
     Parameters:
         logger: where to log.
         ping_interval, ping_timeout: keepalive in seconds; see :class:`~websockets.asyncio.connection.Connection`.
         close_timeout: seconds that closing may take before the TCP connection is aborted; 10 by default.
         max_size: limit of incoming messages in bytes; None for no limit.
-        max_queue: number of frames received and not yet read above which reading pauses; None for no limit.
-        read_limit: without effect, as reads of all connections share a buffer.
-        write_limit: bytes waiting to be sent above which :meth:`send` waits.
+        max_queue: number of received frames that wait to be read, above which reading pauses; None for no limit.
+        read_limit: without effect, because all connections share a buffer for reading.
+        write_limit: bytes waiting to be sent, above which :meth:`send` waits.
         host, port, secure: values of the deprecated attributes of these names.
         legacy_recv: whether :meth:`recv` returns None once the connection is closed. Deprecated.
         loop: without effect. Deprecated.
         timeout: deprecated name of ``close_timeout``.
-        idle_timeout: see :class:`~websockets.asyncio.connection.Connection`; ``serve`` and ``connect`` of today set it.
+        idle_timeout: see :class:`~websockets.asyncio.connection.Connection`; set by ``serve`` and ``connect`` of the
+            asyncio API.
     """
 
     is_client: bool = False
@@ -125,7 +126,7 @@ class WebSocketCommonProtocol(Connection):
         self.write_limit = write_limit
         self.legacy_recv = legacy_recv
         self._host, self._port, self._secure = host, port, secure
-        # Not super(): the classes of today that are derived from Connection know more than a class of old is told.
+        # Don't call super(): the derived classes of the asyncio API need arguments that a legacy class doesn't get.
         Connection.__init__(
             self,
             self._make_protocol(max_size, logger),
@@ -152,18 +153,18 @@ class WebSocketCommonProtocol(Connection):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _make_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
-        """The sans-I/O connection; here, one whose opening handshake was done elsewhere."""
+        """Return the sans-I/O connection; here, one whose opening handshake was made elsewhere."""
         return Protocol(Side.CLIENT if self.is_client else Side.SERVER, max_size=max_size, logger=logger)
 
     def _address(self, name: str) -> Any:
-        # Asked for before there is a connection, the answer was None.
+        # In the legacy API, the address is None before the connection is made.
         return None if getattr(self, "transport", None) is None else super()._address(name)
 
     # ----------------------------------------------------------------------------------------------------------- asking
 
     @property
     def max_size(self) -> Any:
-        """Limit of incoming messages in bytes, None for no limit. When it is set, it counts from the next frame on."""
+        """Limit of incoming messages in bytes, None for no limit. A change applies from the next frame on."""
         message, fragment = self.protocol.max_message_size, self.protocol.max_fragment_size
         return message if fragment is None else (message, fragment)
 
@@ -173,13 +174,13 @@ class WebSocketCommonProtocol(Connection):
 
     @property
     def host(self) -> str | None:
-        """The ``host`` that the client or the server was made with. Deprecated."""
+        """The ``host`` argument of the client or the server. Deprecated."""
         self._use_address("[0] instead of host")
         return self._host
 
     @property
     def port(self) -> int | None:
-        """The ``port`` that the client or the server was made with. Deprecated."""
+        """The ``port`` argument of the client or the server. Deprecated."""
         self._use_address("[1] instead of port")
         return self._port
 
@@ -195,7 +196,7 @@ class WebSocketCommonProtocol(Connection):
 
     @property
     def open(self) -> bool:
-        """Whether the connection is open; it may be closed, or lost, before the next line runs."""
+        """Whether the connection is open; it may close at any time, even before the next statement."""
         return self.protocol.state is State.OPEN
 
     @property
@@ -205,7 +206,7 @@ class WebSocketCommonProtocol(Connection):
 
     @property
     def subprotocol(self) -> Subprotocol | None:
-        """The subprotocol that was negotiated; a class that has its own opening handshake may set it."""
+        """The negotiated subprotocol; a class with its own opening handshake may set it."""
         return self.protocol.subprotocol
 
     @subprotocol.setter
@@ -214,7 +215,7 @@ class WebSocketCommonProtocol(Connection):
 
     @property
     def extensions(self) -> list[Extension]:
-        """The extensions that were negotiated; a class that has its own opening handshake may set them."""
+        """The negotiated extensions; a class with its own opening handshake may set them."""
         return self.protocol.extensions
 
     @extensions.setter
@@ -223,12 +224,12 @@ class WebSocketCommonProtocol(Connection):
 
     @property
     def close_rcvd(self) -> Close | None:
-        """The Close that the peer sent; None if it sent none."""
+        """The Close received from the peer; None if there is none."""
         return self.protocol.close_rcvd
 
     @property
     def close_sent(self) -> Close | None:
-        """The Close that was sent to the peer; None if none was."""
+        """The Close sent to the peer; None if there is none."""
         return self.protocol.close_sent
 
     @property
@@ -239,17 +240,17 @@ class WebSocketCommonProtocol(Connection):
     # ------------------------------------------------------------------------------------------------------------ hooks
 
     def connection_open(self) -> None:
-        """Called when the opening handshake is over and the connection open. May be overridden."""
+        """Hook that is called when the opening handshake has succeeded. May be overridden."""
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
     def __aiter__(self) -> AsyncIterator[Data]:
-        """Messages, until the connection closes normally.
+        """Return an iterator over messages, until the connection closes normally.
 
         Raises:
-            ConnectionClosedError: the connection closed otherwise.
+            ConnectionClosedError: the connection closed abnormally.
         """
-        # A class or a connection that has a recv() of its own iterates over what that gives.
+        # If a class or an object has its own recv(), iteration uses that.
         receives_plainly = getattr(self.recv, "__func__", None) is WebSocketCommonProtocol.recv
         return _Messages(self) if receives_plainly else self._results()
 
@@ -263,8 +264,8 @@ class WebSocketCommonProtocol(Connection):
             A ``str`` for a text message, ``bytes`` for a binary one.
 
         Raises:
-            ConnectionClosed: the connection is closed, and what was received before has been read.
-            RuntimeError: another call waits already.
+            ConnectionClosed: the connection is closed, and all messages received before have been read.
+            RuntimeError: another task is already waiting in :meth:`recv`.
         """
         try:
             message = await self._next()
@@ -279,16 +280,16 @@ class WebSocketCommonProtocol(Connection):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
-        # In the legacy API, send() raises ConnectionClosed whatever the message is.
+        # In the legacy API, send() raises ConnectionClosed even if the message is invalid.
         await self.ensure_open()
         await super()._send_fragments(message, text, compress)
 
     async def ensure_open(self) -> None:
-        """Return if the connection is open.
+        """Check that the connection is open; if it is closing, wait until it is closed.
 
         Raises:
-            ConnectionClosed: it is closed; if it is closing, after it is.
-            InvalidState: it isn't open yet.
+            ConnectionClosed: the connection is closed.
+            InvalidState: the connection isn't open yet.
         """
         if self.protocol.state is not State.OPEN:
             await self._raise_closed()
@@ -297,12 +298,12 @@ class WebSocketCommonProtocol(Connection):
         """Send a frame without waiting.
 
         Parameters:
-            fin: whether it is the last one of its message.
-            opcode: its opcode.
-            data: its payload.
+            fin: whether it is the last frame of its message.
+            opcode: opcode of the frame.
+            data: payload of the frame.
 
         Raises:
-            ProtocolError: the frame isn't one that can be sent now.
+            ProtocolError: the frame can't be sent now.
             InvalidState: the connection isn't open.
         """
         protocol = self.protocol
@@ -323,13 +324,13 @@ class WebSocketCommonProtocol(Connection):
         self._attend()
 
     async def write_frame(self, fin: bool, opcode: int, data: bytes, *, _state: int = State.OPEN) -> None:
-        """Send a frame, and wait while too much waits to be sent.
+        """Send a frame, and wait while the send buffer is full.
 
         Parameters:
             fin, opcode, data: as for :meth:`write_frame_sync`.
 
         Raises:
-            ProtocolError: the frame isn't one that can be sent now.
+            ProtocolError: the frame can't be sent now.
             InvalidState: the connection isn't open.
         """
         if self.protocol.state is not _state:
@@ -338,11 +339,11 @@ class WebSocketCommonProtocol(Connection):
         await self.drain()
 
     async def write_close_frame(self, close: Close, data: bytes | None = None) -> None:
-        """Send a Close unless one was sent.
+        """Send a Close, unless one was already sent.
 
         Parameters:
             close: the code and the reason.
-            data: its payload, made from ``close`` if None.
+            data: payload of the frame; None (the default) to make it from ``close``.
 
         Raises:
             ProtocolError: the code or the reason can't be sent.
@@ -352,10 +353,10 @@ class WebSocketCommonProtocol(Connection):
             await self.drain()
 
     async def drain(self) -> None:
-        """Wait while too much waits to be sent.
+        """Wait while the send buffer is full.
 
         Raises:
-            ConnectionClosed: the connection was lost meanwhile.
+            ConnectionClosed: the connection was lost while waiting.
         """
         if self._drainers is not None:
             await self._drain()
@@ -363,11 +364,11 @@ class WebSocketCommonProtocol(Connection):
     # ---------------------------------------------------------------------------------------------------------- closing
 
     def fail_connection(self, code: int = CloseCode.ABNORMAL_CLOSURE, reason: str = "") -> None:
-        """Give up on the connection (RFC 6455 section 7.1.7), without waiting.
+        """Fail the connection, without waiting (RFC 6455 section 7.1.7).
 
         Parameters:
-            code: close code to send; 1006 to send none.
-            reason: text for humans.
+            code: close code to send; 1006 (the default) to send no Close.
+            reason: text for humans; empty by default.
         """
         self._session.fail(code, reason)
         if not self._lost and getattr(self, "transport", None) is not None:
@@ -375,10 +376,10 @@ class WebSocketCommonProtocol(Connection):
             self._attend()
 
     async def wait_for_connection_lost(self) -> bool:
-        """Wait until the TCP connection is over, ``close_timeout`` seconds at most.
+        """Wait until the TCP connection is closed, ``close_timeout`` seconds at most.
 
         Returns:
-            Whether it is.
+            Whether it is closed.
         """
         try:
             async with asyncio.timeout(self.close_timeout):
@@ -388,27 +389,27 @@ class WebSocketCommonProtocol(Connection):
         return True
 
     def connection_closed_exc(self) -> ConnectionClosed:
-        """What whoever uses the connection after its end gets raised; today ``close_exc``."""
+        """Return the exception that later calls raise; replaced by ``close_exc``."""
         return self.close_exc
 
 
 def headers_received(headers: Headers) -> Headers:
-    """Return received headers as the legacy API shows them: each byte beyond ASCII is a surrogate.
+    """Return received headers in the form of the legacy API: each byte outside ASCII is a lone surrogate.
 
     Parameters:
-        headers: headers as they are today, where each byte is a character of ISO-8859-1.
+        headers: headers in which each byte is a character of ISO-8859-1.
 
     Returns:
-        A copy, or ``headers`` itself if it is all ASCII.
+        A copy, or ``headers`` itself if all characters are ASCII.
     """
     return _recoded(headers, lambda value: value.encode("iso-8859-1").decode("ascii", "surrogateescape"))
 
 
 def headers_to_send(headers: Headers) -> Headers:
-    """Return headers such that they are sent in UTF-8, as the legacy API sends them.
+    """Return headers that will be sent in UTF-8, as in the legacy API.
 
     Parameters:
-        headers: headers of a program.
+        headers: headers from a program.
 
     Returns:
         A copy in which each byte to send is a character of ISO-8859-1, or ``headers`` itself if it is all ASCII.
@@ -423,7 +424,7 @@ def _recoded(headers: Headers, recode: Callable[[str], str]) -> Headers:
 
 
 def closing_time(close_timeout: float | None, timeout: float | None) -> float:
-    """``close_timeout``, from the two names that it may be given by, in seconds."""
+    """Return the close timeout in seconds, from the options ``close_timeout`` and ``timeout``."""
     if timeout is not None:
         warnings.warn("rename timeout to close_timeout", DeprecationWarning, stacklevel=3)
     if close_timeout is not None:
@@ -432,20 +433,20 @@ def closing_time(close_timeout: float | None, timeout: float | None) -> float:
 
 
 def chosen_class(create_protocol: Callable[..., T] | None, arguments: dict[str, Any]) -> Callable[..., T] | None:
-    """``create_protocol``, from the two names that it may be given by; the other is taken out of ``arguments``."""
+    """Return ``create_protocol``, or its earlier name ``klass``, which is removed from ``arguments``."""
     klass: Callable[..., T] | None = arguments.pop("klass", None)
     if klass is not None:
         warnings.warn("rename klass to create_protocol", DeprecationWarning, stacklevel=3)
     return klass if create_protocol is None else create_protocol
 
 
-def recv_of_old(arguments: dict[str, Any]) -> dict[str, Any]:
-    """What is for connections among other arguments, from which it is taken; and what is for nobody any more."""
+def legacy_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Remove the legacy options of connections from ``arguments`` and return them; drop those without effect."""
     if arguments.pop("loop", None) is not None:
         warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)
     return {"legacy_recv": True} if arguments.pop("legacy_recv", False) else {}
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -1,7 +1,7 @@
-"""Servers of the legacy API, on the server of today.
+"""Servers of the legacy API, on top of the asyncio API.
 
-May know: how a server and its options were called before 14.0, and what stands for each today. Must not know: how
-connections are opened, closed and counted, which is for :mod:`websockets.asyncio.server`.
+May know: a server and its options before 14.0, and what replaces each of them. Must not know: how connections are
+opened, closed and counted, which belongs to :mod:`websockets.asyncio.server`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ._server_side import (
 )
 from ._server_side import HTTPResponse as HTTPResponse
 from .exceptions import AbortHandshake as AbortHandshake
-from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, recv_of_old
+from .protocol import WebSocketCommonProtocol, chosen_class, closing_time, legacy_options
 
 __all__ = ["WebSocketServer", "WebSocketServerProtocol", "broadcast", "serve", "unix_serve"]
 
 
-# What goes to each connection.
+# Options that are passed to each connection.
 OF_CONNECTIONS = (
     "origins", "extensions", "subprotocols", "extra_headers", "server_header", "process_request", "select_subprotocol",
     "open_timeout", "ping_interval", "ping_timeout", "close_timeout", "max_size", "max_queue", "read_limit",
@@ -48,14 +48,14 @@ OF_CONNECTIONS = (
 
 
 class WebSocketServer(Server):
-    """A server of the legacy API; what ``await serve(...)`` returns. Today :class:`~websockets.asyncio.server.Server`.
+    """The result of ``await serve(...)`` in the legacy API; replaced by :class:`~websockets.asyncio.server.Server`.
 
     Parameters:
         logger: where to log; ``websockets.server`` by default.
     """
 
     def __init__(self, logger: LoggerLike | None = None) -> None:
-        # The handler is known to each connection.
+        # Each connection knows its handler, so the server has none.
         super().__init__(_not_served, _not_served, logger)
 
     @property
@@ -79,7 +79,7 @@ class WebSocketServer(Server):
         Raises:
             asyncio.CancelledError: the task was cancelled, which closes the server; or :meth:`close` was called,
                 and the server is closed.
-            RuntimeError: the server was closed before, or another task waits here already.
+            RuntimeError: the server is already closed, or another task waits in this method.
         """
         if self._serves_forever:
             raise RuntimeError(f"server {self.server!r} is already being awaited on serve_forever()")
@@ -88,14 +88,14 @@ class WebSocketServer(Server):
             await super().serve_forever()
         finally:
             self._serves_forever = False
-        # asyncio's own servers end in this way, and programs for the legacy API catch it.
+        # The servers of asyncio do the same, and programs for the legacy API catch this exception.
         raise asyncio.CancelledError
 
     def wrap(self, server: asyncio.Server) -> None:
-        """Take over a listening server, whose connections register here.
+        """Attach a listening server, whose connections register here.
 
         Parameters:
-            server: what :meth:`asyncio.loop.create_server` made.
+            server: result of :meth:`asyncio.loop.create_server`.
         """
         self._take(server)
 
@@ -105,25 +105,25 @@ async def _not_served(_: object) -> NoReturn:
 
 
 def broadcast(websockets: Iterable[WebSocketCommonProtocol], message: DataLike, raise_exceptions: bool = False) -> None:
-    """Send a message to several connections; today :func:`websockets.asyncio.server.broadcast`.
+    """Send a message to several connections; replaced by :func:`websockets.asyncio.server.broadcast`.
 
     Parameters:
-        websockets: to whom.
+        websockets: the connections.
         message: a ``str``, sent as text, or bytes, sent as binary.
-        raise_exceptions: whether to raise at the end what went wrong, instead of logging it.
+        raise_exceptions: whether to raise errors at the end instead of logging them; False by default.
 
     Raises:
-        TypeError: the message has no type that can be sent in one frame.
-        ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
+        TypeError: the message is neither a ``str`` nor bytes.
+        ExceptionGroup: with ``raise_exceptions``, the errors of the connections that were left out.
     """
     _broadcast(websockets, message, raise_exceptions=raise_exceptions)
 
 
 def remove_path_argument(ws_handler: Handler) -> Callable[[WebSocketServerProtocol], Awaitable[Any]]:
-    """Make a handler with one parameter of one that takes the path of the request too, with a warning.
+    """Return a handler with one parameter for a handler that also takes the path of the request, with a warning.
 
     Parameters:
-        ws_handler: the handler; it is returned as it is if it takes one parameter already.
+        ws_handler: the handler; it is returned unchanged if it takes one parameter.
     """
     if not shows_path(ws_handler):
         return cast("Callable[[WebSocketServerProtocol], Awaitable[Any]]", ws_handler)
@@ -137,22 +137,23 @@ def remove_path_argument(ws_handler: Handler) -> Callable[[WebSocketServerProtoc
 
 
 class Serve:
-    """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
+    """Create a WebSocket server. Await it, or use it in ``async with``, which closes it at the end of the block.
 
-    Today :func:`websockets.asyncio.server.serve`.
+    Replaced by :func:`websockets.asyncio.server.serve`.
 
     Parameters:
         ws_handler: coroutine function that is called with the connection; if it takes two parameters, with the
             connection and the path of the request.
         host: where to listen, as for :meth:`asyncio.loop.create_server`; None for all interfaces.
-        port: TCP port; 0 for a free one, which ``server.sockets`` tells.
+        port: TCP port; 0 for a free one, which is found in ``server.sockets``.
         create_protocol: class or factory of connections, called like :class:`WebSocketServerProtocol`.
         logger: where to log; ``websockets.server`` by default.
         compression: "deflate" for permessage-deflate (RFC 7692), None for none.
-        origins: acceptable origins; None among them for no ``Origin`` header, and "" for the same, deprecated.
+        origins: acceptable origins; None in the list accepts requests without ``Origin``, and so does "", which is
+            deprecated.
         extensions: extensions supported, in the order to try them.
         subprotocols: subprotocols supported, in the order of preference.
-        extra_headers: headers to add to the response, or ``f(path, request_headers)`` that makes them.
+        extra_headers: headers to add to the response, or ``f(path, request_headers)`` that returns them.
         server_header: value of the ``Server`` header; None to leave it out.
         process_request: see :meth:`WebSocketServerProtocol.process_request`.
         select_subprotocol: see :meth:`WebSocketServerProtocol.select_subprotocol`.
@@ -166,8 +167,8 @@ class Serve:
         ws_server: the server.
 
     Raises:
-        OSError: it isn't possible to listen there.
-        TypeError: an option has a wrong type, or nobody takes it.
+        OSError: listening failed.
+        TypeError: an option is unknown or has a wrong type.
         ValueError: an option has a wrong value, or options contradict each other.
     """
 
@@ -199,13 +200,13 @@ class Serve:
     ) -> None:
         close_timeout = closing_time(close_timeout, kwargs.pop("timeout", None))
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketServerProtocol
-        legacy_recv = recv_of_old(kwargs)
+        legacy_recv = legacy_options(kwargs)
         given = dict(locals())
         secure = kwargs.get("ssl") is not None
         check_all(given, LEGACY_SERVE)
         given["origins"] = accepted_origins(given["origins"])
         if create_protocol is WebSocketServerProtocol:
-            # Nobody compares them in another way.
+            # Only the library's own process_origin() needs valid origins; an override may accept other values.
             check("origins", given["origins"], SERVE)
             if process_request is None:
                 check("ws_handler", ws_handler, RUN)
@@ -245,16 +246,16 @@ async def _listen(
 
 
 def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Serve:
-    """Make a WebSocket server that listens on a Unix socket; otherwise like :class:`serve`.
+    """Create a WebSocket server that listens on a Unix socket; otherwise like :class:`serve`.
 
     Parameters:
         ws_handler: as for :class:`serve`.
         path: path of the socket; None if ``sock`` is given.
-        **kwargs: as for :class:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
+        **kwargs: as for :class:`serve`; the rest is passed to :meth:`asyncio.loop.create_unix_server`.
     """
     return serve(ws_handler, path=path, unix=True, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)
