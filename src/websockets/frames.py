@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from ._codec import build_frame, forget_masks, new_mask
+from ._codec.header import MAX_CONTROL_PAYLOAD, RSV1, RSV2, RSV3, is_final, opcode_of
 from ._compat.deprecated import names_of_old
 from .exceptions import ProtocolError
 from .typing import BytesLike
@@ -35,9 +36,6 @@ class Opcode(enum.IntEnum):
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 DATA_OPCODES = frozenset({CONT, TEXT, BINARY})
 CTRL_OPCODES = frozenset({CLOSE, PING, PONG})
-
-# RFC 6455 section 5.5: the payload of a control frame fits the 7-bit length.
-MAX_CONTROL_PAYLOAD = 125
 
 
 class CloseCode(enum.IntEnum):
@@ -230,7 +228,8 @@ class Frame:
     @classmethod
     def from_head(cls, head: int, data: BytesLike) -> Self:
         """The frame that begins with byte ``head`` and carries ``data``."""
-        return cls(Opcode(head & 0x0F), data, head >= 0x80, bool(head & 0x40), bool(head & 0x20), bool(head & 0x10))
+        rsv1, rsv2, rsv3 = head & RSV1 != 0, head & RSV2 != 0, head & RSV3 != 0
+        return cls(Opcode(opcode_of(head)), data, is_final(head), rsv1, rsv2, rsv3)
 
     def serialize(self, *, mask: bool, extensions: Sequence[Extension] | None = None) -> bytes:
         """The bytes of the frame.

@@ -18,6 +18,32 @@ import threading
 from collections import deque
 from typing import Any, Final
 
+from .header import (
+    CONTROL_BIT,
+    FIN,
+    LENGTH_16,
+    LENGTH_64,
+    LENGTH_MASK,
+    MASK_BIT,
+    MAX_CONTROL_PAYLOAD,
+    MAX_LENGTH_7,
+    MAX_LENGTH_16,
+    MAX_PAYLOAD,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_CONT,
+    OPCODE_MASK,
+    OPCODE_PING,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+    RSV1,
+    RSV_MASK,
+    WHOLE_TEXT,
+    is_control,
+    is_final,
+    opcode_of,
+)
+
 __all__ = [
     "Encoded",
     "FrameDecoder",
@@ -39,8 +65,12 @@ _LENGTH_64: Final = struct.Struct(">BBQ").pack
 _LANES_FROM: Final = 4096
 _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
-# What reserved bits a decoder lets through: none, RSV1 where a message begins, or all of them anywhere.
-RSV_NONE, RSV_COMPRESSED, RSV_ANY = 0x00, 0x40, 0x70
+# The bits that a decoder keeps of a message whose frames are still arriving. RSV1 applies to the whole message:
+# compressed text can't be checked here.
+_KEPT: Final = RSV1 | OPCODE_MASK
+# The first byte of a frame that begins a text which isn't compressed.
+_PLAIN_TEXT: Final = (WHOLE_TEXT, OPCODE_TEXT)
+_OPCODES: Final = (OPCODE_CONT, OPCODE_TEXT, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG)
 
 
 def apply_mask(data: Buffer, mask: bytes) -> bytes:
@@ -76,15 +106,15 @@ def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
     """One frame: ``head`` is its first byte; ``mask`` is four bytes, or None for a frame that isn't masked."""
     if mask is None:
         return b"".join((_header(head, len(payload), 0), payload))
-    return b"".join((_header(head, len(payload), 0x80), mask, apply_mask(payload, mask)))
+    return b"".join((_header(head, len(payload), MASK_BIT), mask, apply_mask(payload, mask)))
 
 
 def _header(head: int, size: int, masked: int) -> bytes:
-    if size < 126:
+    if size <= MAX_LENGTH_7:
         return bytes((head, masked | size))
-    if size < 65536:
-        return _LENGTH_16(head, masked | 126, size)
-    return _LENGTH_64(head, masked | 127, size)
+    if size <= MAX_LENGTH_16:
+        return _LENGTH_16(head, masked | LENGTH_16, size)
+    return _LENGTH_64(head, masked | LENGTH_64, size)
 
 
 class _Masks(threading.local):
@@ -146,20 +176,20 @@ class _Refusal(Exception):
 
 def _head_error(head: int, reserved: int) -> str | None:
     """Why a frame may not begin with the byte ``head``, as far as the byte itself tells."""
-    opcode = head & 0x0F
-    if opcode not in (0, 1, 2, 8, 9, 10):
+    opcode = opcode_of(head)
+    if opcode not in _OPCODES:
         return "invalid opcode"
-    allowed = reserved if reserved == RSV_ANY or opcode in (1, 2) else RSV_NONE
-    if head & 0x70 & ~allowed:
+    allowed = reserved if reserved == RSV_MASK or opcode in (OPCODE_TEXT, OPCODE_BINARY) else 0
+    if head & RSV_MASK & ~allowed:
         return "reserved bits must be 0"
-    if opcode >= 8 and head < 0x80:
+    if is_control(head) and not is_final(head):
         return "fragmented control frame"
     return None
 
 
-# What each first byte breaks, for each choice of reserved bits: one look a frame instead of four questions.
+# Which rule each first byte breaks, for each choice of reserved bits: one look-up per frame instead of four tests.
 _HEAD_ERRORS: Final = {
-    reserved: [_head_error(head, reserved) for head in range(256)] for reserved in (RSV_NONE, RSV_COMPRESSED, RSV_ANY)
+    reserved: [_head_error(head, reserved) for head in range(256)] for reserved in (0, RSV1, RSV_MASK)
 }
 
 
@@ -168,8 +198,8 @@ class FrameDecoder:
 
     Parameters:
         masked: whether frames must be masked (they come from a client) or must not be.
-        reserved: the reserved bits that extensions claim: 0; 0x40, RSV1 on the first frame of a message; or 0x70,
-            all three on any frame, in which case the payload may be encoded and isn't checked as text.
+        reserved: the reserved bits that extensions claim. 0: none. RSV1: this bit on the first frame of a message.
+            RSV_MASK: all three on any frame; then payloads may be encoded, and aren't checked as text.
         max_fragment: largest payload of a data frame in bytes, -1 for any.
         max_message: largest sum of the payloads of a message in bytes, -1 for any.
         text: whether the payload of a text message in one frame is given as ``str`` instead of ``bytes``.
@@ -267,16 +297,16 @@ class FrameDecoder:
         available = len(chunk) - start
         if available < 2:
             return start
-        head, size = chunk[start], chunk[start + 1] & 0x7F
+        head, size = chunk[start], chunk[start + 1] & LENGTH_MASK
         self._check_header(head, chunk[start + 1])
         begin = start + 2
-        if size > 125:
-            width = 2 if size == 126 else 8
+        if size > MAX_LENGTH_7:
+            width = 2 if size == LENGTH_16 else 8
             begin += width
             if available < 2 + width:
                 return start
             size = _extended_length(chunk[begin - width : begin])
-        if head & 0x08 == 0:
+        if head & CONTROL_BIT == 0:
             self._check_size(head, size)
         if self._masked:
             begin += 4
@@ -294,12 +324,12 @@ class FrameDecoder:
     def _check_header(self, head: int, second: int) -> None:
         """Refuse what the first two bytes already give away."""
         error = self._errors[head]
-        if error is None and (second >= 0x80) is not self._masked:
+        if error is None and (second & MASK_BIT != 0) is not self._masked:
             error = "incorrect masking"
-        elif error is None and head & 0x08:
-            if second & 0x7F > 125:
+        elif error is None and head & CONTROL_BIT:
+            if second & LENGTH_MASK > MAX_CONTROL_PAYLOAD:
                 error = "control frame too long"
-        elif error is None and (head & 0x0F == 0) is not (self._opcode != 0):
+        elif error is None and (head & OPCODE_MASK == OPCODE_CONT) is not (self._opcode != 0):
             error = "expected a continuation frame" if self._opcode else "unexpected continuation frame"
         if error is not None:
             raise _Refusal(1002, error)
@@ -307,7 +337,7 @@ class FrameDecoder:
     def _check_size(self, head: int, size: int) -> None:
         """Hold the limits before a byte of the payload is kept."""
         # What is compressed must fit when it is inflated, which isn't known yet.
-        compressed = (head if head & 0x0F else self._opcode) & RSV_COMPRESSED
+        compressed = (self._opcode if head & OPCODE_MASK == OPCODE_CONT else head) & RSV1
         allowed = _deflate_bound if compressed else int
         if self.max_fragment >= 0 and size > allowed(self.max_fragment):
             raise _Refusal(1009, size, self.max_fragment, 0)
@@ -329,9 +359,9 @@ class FrameDecoder:
             piece = apply_mask(piece, self._mask[shift:] + self._mask[:shift])
         self._left -= len(piece)
         self._payload += piece
-        checked = self._utf8 is not None and self._head & 0x08 == 0
+        checked = self._utf8 is not None and self._head & CONTROL_BIT == 0
         if checked:
-            self._validate(piece, final=self._left == 0 and self._head >= 0x80)
+            self._validate(piece, final=self._left == 0 and self._head & FIN != 0)
         if self._left == 0:
             payload, self._payload = bytes(self._payload), None
             self._finish(self._head, payload, frames, checked)
@@ -340,26 +370,25 @@ class FrameDecoder:
     def _finish(self, head: int, payload: bytes, frames: list[Any], checked: bool = False) -> None:
         """Give out a whole frame, and keep account of its message."""
         result: bytes | str = payload
-        if head & 0x08:
-            self.ended = head & 0x0F == 8
-        elif head & 0x8F == 0x81 and self._is_text(head):
+        if head & CONTROL_BIT:
+            self.ended = head & OPCODE_MASK == OPCODE_CLOSE
+        elif head == WHOLE_TEXT and self._is_text(head):
             result = self._whole_text(payload)
             self._account(head, len(payload))
         else:
             if not checked and self._is_text(head):
                 self._utf8 = self._utf8 or _UTF8()
-                self._validate(payload, final=head >= 0x80)
+                self._validate(payload, final=head & FIN != 0)
             self._account(head, len(payload))
         frames += head, result
 
     def _account(self, head: int, size: int) -> None:
         self.payload_bytes += size
-        if head >= 0x80:
+        if head & FIN:
             self.messages += 1
             self._end_message()
         else:
-            # RSV1 belongs to the whole message: what is compressed can't be checked as text here.
-            self._opcode = self._opcode or head & 0x4F
+            self._opcode = self._opcode or head & _KEPT
             self._received += size
 
     def _end_message(self) -> None:
@@ -368,7 +397,9 @@ class FrameDecoder:
 
     def _is_text(self, head: int) -> bool:
         """Whether a frame carries plain text: it begins such a message, or goes on with it."""
-        return self._reserved != RSV_ANY and 1 in (head & 0x7F, self._opcode if head & 0x0F == 0 else 0)
+        if self._reserved == RSV_MASK:
+            return False
+        return head in _PLAIN_TEXT or (head & OPCODE_MASK == OPCODE_CONT and self._opcode == OPCODE_TEXT)
 
     def _whole_text(self, payload: bytes) -> bytes | str:
         try:
@@ -400,8 +431,8 @@ def _deflate_bound(size: int) -> int:
 def _extended_length(field: bytes) -> int:
     """The length in 16 or 64 bits, which must be needed (RFC 6455 section 5.2: the minimal number of bytes)."""
     size = int.from_bytes(field, "big")
-    if size >= 1 << 63:
+    if size > MAX_PAYLOAD:
         raise _Refusal(1002, f"payload length {size} exceeds 2**63 - 1")
-    if size < (126 if len(field) == 2 else 65536):
+    if size <= (MAX_LENGTH_7 if len(field) == 2 else MAX_LENGTH_16):
         raise _Refusal(1002, f"payload length {size} isn't in its shortest form")
     return size

@@ -1,13 +1,14 @@
 """What is counted, on a connection and by a server: what users get, and counters off the path of every message.
 
-May know: numbers, how long the header of a frame is (RFC 6455 section 5.2), and the words for why a connection was
-refused. Must not know: who counts, or why.
+May know: numbers, frames as bytes, and the words for why a connection was refused. Must not know: who counts, or why.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+
+from .._codec.header import payload_length
 
 __all__ = [
     "APPLICATION",
@@ -20,7 +21,6 @@ __all__ = [
     "ServerTally",
     "Statistics",
     "Tally",
-    "payload_length",
 ]
 
 # Why a connection was refused, or never asked for: beside the words of the protocol for what is wrong with a request.
@@ -94,12 +94,6 @@ class Tally:
 
 
 NOTHING = Tally()
-
-
-def payload_length(frame: bytes) -> int:
-    """The size of the payload of a frame."""
-    second = frame[1]
-    return len(frame) - {126: 4, 127: 10}.get(second & 0x7F, 2) - (4 if second & 0x80 else 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,11 +13,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
 
+from .._codec.header import OPCODE_BINARY, OPCODE_TEXT
 from .._compat.deprecated import names_of_old
 from .._rules.messages import (
     MISSING,
-    OPCODE_BINARY,
-    OPCODE_TEXT,
     Assembly,
     Missing,
     converter,
