@@ -34,6 +34,10 @@ TESTS = [
     "tests/asyncio/test_broadcast.py",
     "tests/asyncio/test_buffers.py",
     "tests/asyncio/test_closing.py",
+    "tests/scenarios/test_receiving.py",
+    "tests/scenarios/test_sending.py",
+    "tests/scenarios/test_broadcast.py",
+    "tests/scenarios/test_closing.py",
     "tests/fuzz/test_fuzz.py",
 ]
 

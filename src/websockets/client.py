@@ -86,7 +86,7 @@ class ClientProtocol(Protocol):
         self._set_up(uri, **given)
 
     @classmethod
-    def _of(cls, uri: WebSocketURI, **options: Any) -> Self:
+    def _of(cls, uri: WebSocketURI, options: dict[str, Any]) -> Self:
         """A protocol with options that were checked already."""
         self = cls.__new__(cls)
         self._set_up(uri, **options)

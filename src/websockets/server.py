@@ -152,7 +152,7 @@ class ServerProtocol(Protocol):
         self._set_up(**given)
 
     @classmethod
-    def _of(cls, **options: Any) -> Self:
+    def _of(cls, options: dict[str, Any]) -> Self:
         """A protocol with options that were checked already."""
         self = cls.__new__(cls)
         self._set_up(**options)

@@ -12,6 +12,7 @@ no error quotes a part of the URI: in a malformed one, nobody knows which part i
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import string
@@ -176,8 +177,9 @@ def _parse_user_info(user_info: str) -> tuple[str, str]:
     return username, password
 
 
+@functools.lru_cache(maxsize=64)
 def _parse_host_port(host_port: str) -> tuple[str, int]:
-    """Return host and port, 0 if there is none."""
+    """Return host and port, 0 if there is none. Programs connect to the same few places again and again."""
     match = split_host_port(host_port)
     if match is None:
         raise ValueError("host or port is malformed")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .clock import VirtualLoop
 from .peer import RawPeer
 
-__all__ = ["Answered", "ask", "port_of", "reach", "uri_of"]
+__all__ = ["Answered", "answered", "ask", "port_of", "reach", "uri_of"]
 
 
 class Answered(NamedTuple):
@@ -52,6 +52,11 @@ async def ask(server: Any, data: bytes) -> Answered:
     await peer.send(data)
     answer = await peer.read_until_eof()
     peer.close()
+    return answered(answer)
+
+
+def answered(answer: bytes) -> Answered:
+    """Take a response apart."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers: dict[str, list[str]] = {}

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
@@ -50,9 +50,78 @@ class FramePeer:
         """Send a Close frame."""
         await self.raw.send(wire.close(code, reason, mask=self.mask))
 
+    async def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        await self.raw.send(data)
+
     async def frame(self) -> Row:
         """The next frame that our end sent."""
         return await self.raw.read_frame()
+
+    async def read_until(self, separator: bytes = b"\r\n\r\n") -> bytes:
+        """The next bytes up to the end of ``separator``; by default, the head of an HTTP message."""
+        return await self.raw.read_until(separator)
+
+    async def read_until_eof(self) -> bytes:
+        """All bytes up to the end of the stream."""
+        return await self.raw.read_until_eof()
+
+    @property
+    def received(self) -> bytes:
+        """All bytes received so far."""
+        return self.raw.received
+
+    @property
+    def unread(self) -> bytes:
+        """The bytes received and not yet returned by a reading method."""
+        return self.raw.unread
+
+    @property
+    def ended(self) -> Literal["eof", "reset"] | None:
+        """How the stream of our end ended: None while it goes on."""
+        return self.raw.ended
+
+    @property
+    def let_go(self) -> bool:
+        """Whether our end closed its socket."""
+        return (self.link.server if self.mask else self.link.client).closed
+
+    @property
+    def address(self) -> Any:
+        """The address of its own socket."""
+        return self.raw.sock.getsockname()
+
+    def stop_reading(self) -> None:
+        """Read no more: buffers fill up, and our end has to wait."""
+        self.raw.stop_reading()
+
+    def resume_reading(self) -> None:
+        """Undo :meth:`stop_reading`."""
+        self.raw.resume_reading()
+
+    def eof(self) -> None:
+        """End the stream, and go on reading."""
+        self.raw.eof()
+
+    def hang_up(self) -> None:
+        """Close the socket."""
+        self.raw.close()
+
+    def reset(self) -> None:
+        """Close the socket with a reset."""
+        self.raw.reset()
+
+    async def pause(self, seconds: float) -> None:
+        """Do nothing for a while."""
+        await asyncio.sleep(seconds)
+
+    def delay(self, seconds: float) -> None:
+        """Have everything take this long from now on, both ways."""
+        self.link.slow(seconds)
+
+    def vanish(self) -> None:
+        """Lose everything from now on, both ways, without a word."""
+        self.link.drop()
 
     async def expect(self, opcode: int, payload: bytes) -> None:
         """The next frame must be this one."""

@@ -1,6 +1,6 @@
 """Makes this interpreter resemble one on Windows; for CI, where there is no such machine.
 
-    PYTHONPATH=tests/_windows python -m pytest tests/core tests/kit tests/asyncio
+    PYTHONPATH=tests/_windows python -m pytest tests/core tests/kit tests/asyncio tests/scenarios
 
 Python imports this file when it starts, and so does each Python that a test starts. It takes away what Windows doesn't
 have, gives time the resolution that it has there, and puts :mod:`windows_events` in the place of asyncio's loops for

@@ -446,6 +446,19 @@ async def test_addresses_and_names_with_one_address_are_left_to_the_loop() -> No
 
 
 @virtual
+async def test_an_address_is_not_looked_up_unless_errors_are_to_be_grouped() -> None:
+    async with reachable(V4):
+        assert await check(f"ws://{V4}:{PORT}/") == V4
+        assert (system.told, system.asked, system.sockets) == ([{"host": V4, "port": PORT}], [], [])
+        assert await check(f"ws://{V4}:{PORT}/", all_errors=True) == V4
+        assert system.attempts == [(0, V4)]
+        assert system.told[1:] == [{"sock": system.sockets[0]}]
+        system.faults[V4] = refuses()
+        with pytest.raises(ExceptionGroup):
+            await check(f"ws://{V4}:{PORT}/", all_errors=True)
+
+
+@virtual
 async def test_an_address_may_have_a_zone() -> None:
     found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", PORT, 0, 7))]
 

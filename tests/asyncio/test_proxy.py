@@ -1,4 +1,4 @@
-"""Clients behind a proxy on asyncio: the tunnel, TLS in it and around it, the hand-over, and all that can go wrong."""
+"""Clients behind a proxy on asyncio: the hand-over, TLS in the tunnel and around it, SOCKS, sockets."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import enum
 import errno
-import logging
 import os
 import re
 import socket
 import ssl
 import sys
 import threading
-import traceback
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -26,16 +24,12 @@ from websockets.asyncio import _proxy
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import (
-    HeaderLineTooLong,
     InvalidMessage,
-    InvalidProxy,
     InvalidProxyMessage,
-    InvalidProxyStatus,
     InvalidStatus,
     ProxyError,
-    StatusLineTooLong,
 )
-from websockets.http11 import MAX_LINE_LENGTH, USER_AGENT
+from websockets.http11 import USER_AGENT
 from websockets.protocol import State
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -43,9 +37,6 @@ OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 # How far a connection came.
 REACHING = "while reaching the proxy"
 REACHING_SOCKS = "while reaching the proxy or waiting for its reply"
-ASKING = "while waiting for the tunnel"
-SECURING = "in the TLS handshake with the server"
-OPENING = "in the opening handshake with the server"
 
 
 def running_loop() -> VirtualLoop:
@@ -153,97 +144,12 @@ async def test_tunnel(version: str, chunk: int | None) -> None:
         assert (connection.state, connection.close_code) == (State.CLOSED, 1000)
 
 
-@pytest.mark.scenario(74)
-@virtual
-async def test_credentials_are_told_to_whom_they_are_for() -> None:
-    uri, proxy = "ws://name:password@example.com/", "http://user:secret@proxy:8080"
-    async with reached(uri, proxy, additional_headers={"Cookie": "crumbs"}) as (_, peer):
-        assert (await peer.read_until()).decode() == (
-            f"CONNECT example.com:80 HTTP/1.1\r\nHost: example.com\r\nUser-Agent: {USER_AGENT}\r\n"
-            "Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n"
-        )
-        await peer.send(OPEN)
-        head = await let_in(peer)
-        assert "\r\nAuthorization: Basic bmFtZTpwYXNzd29yZA==\r\n" in head
-        assert "\r\nCookie: crumbs\r\n" in head
-        assert "Proxy-Authorization" not in head
-
-
-@pytest.mark.scenario(74)
-@virtual
-async def test_credentials_never_show(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with reached(proxy="http://user:secret@proxy:8080") as (connecting, peer):
-        await peer.read_until()
-        await peer.send(b"HTTP/1.1 407 No\r\n\r\n")
-        with pytest.raises(InvalidProxyStatus) as raised:
-            await connecting
-    report = "".join(traceback.format_exception_only(raised.value)) + caplog.text
-    assert "http://proxy:8080" in report
-    assert not re.search("user:|secret|dXNlcjpzZWNyZXQ", report)
-
-
-@pytest.mark.parametrize(
-    ("options", "sent"),
-    [
-        ({"user_agent_header": "mine"}, "\r\nUser-Agent: mine\r\n"),
-        ({"user_agent_header": None}, None),
-        ({"user_agent_header": ""}, None),
-        ({"additional_headers": {"User-Agent": "other"}}, f"\r\nUser-Agent: {USER_AGENT}\r\n"),
-    ],
-)
-@virtual
-async def test_user_agent(options: dict[str, Any], sent: str | None) -> None:
-    async with reached(**options) as (_, peer):
-        head = (await peer.read_until()).decode()
-        assert sent in head if sent else "User-Agent" not in head
-
-
-@pytest.mark.parametrize(
-    ("options", "authority", "host"),
-    [
-        ({}, "example.com:8000", "example.com:8000"),
-        ({"host": "10.9.9.9", "port": 80}, "10.9.9.9:80", "10.9.9.9"),
-        ({"host": "other"}, "other:8000", "other:8000"),
-        ({"port": 8765}, "example.com:8765", "example.com:8765"),
-        ({"host": None, "port": None}, "example.com:8000", "example.com:8000"),
-    ],
-)
-@virtual
-async def test_host_and_port_lead_elsewhere(options: dict[str, Any], authority: str, host: str) -> None:
-    async with reached("ws://example.com:8000/", **options) as (_, peer):
-        assert (await peer.read_until()).startswith(f"CONNECT {authority} HTTP/1.1\r\nHost: {host}\r\n".encode())
-        await peer.send(OPEN)
-        assert (await let_in(peer)).startswith("GET / HTTP/1.1\r\nHost: example.com:8000\r\n")
-
-
 @virtual
 async def test_other_arguments_apply_to_the_proxy() -> None:
     async with reached(local_addr=("127.0.0.1", 4000), happy_eyeballs_delay=0.1, unix=False) as (_, peer):
         assert peer.sock.getpeername() == ("127.0.0.1", 4000)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
         await connect("ws://example.com/", proxy="http://proxy:8080", nonsense=1)
-
-
-@virtual
-async def test_redirect() -> None:
-    loop = running_loop()
-    listener = loop.network.listen("proxy", 8080)
-    connecting = asyncio.create_task(connect("ws://one/", proxy="http://proxy:8080").connect())
-    for server, location in ("one", "ws://two/a"), ("two", "/b"), ("two", None):
-        peer = await listener.peer()
-        assert (await peer.read_until()).startswith(f"CONNECT {server}:80 HTTP/1.1\r\n".encode())
-        await peer.send(OPEN)
-        if location is None:
-            assert (await let_in(peer)).startswith("GET /b HTTP/1.1\r\nHost: two\r\n")
-        else:
-            await peer.read_until()
-            await peer.send(kit_site.redirect(location))
-            await peer.read_until_eof()
-            peer.close()
-    connection = await connecting
-    peer.reset()
-    await connection.wait_closed()
 
 
 # ------------------------------------------------------------------------------------------------------------- failures
@@ -260,103 +166,7 @@ def named(exc: BaseException, stage: str, proxy: str = "http://proxy:8080") -> b
     return exc.__notes__ == [note] and proxy not in str(exc)
 
 
-NO_HTTP = "did not receive a valid HTTP response from proxy"
-
 TIMED_OUT = "timed out during opening handshake"
-
-
-@pytest.mark.scenario(74)
-@pytest.mark.parametrize("chunk", [None, 1])
-@pytest.mark.parametrize(
-    ("answer", "kinds", "text"),
-    [
-        (b"HTTP/1.1 407 x\r\n\r\n", [InvalidProxyStatus], "proxy rejected connection: HTTP 407"),
-        (b"HTTP/1.0 502 x\r\n\r\n", [InvalidProxyStatus], "proxy rejected connection: HTTP 502"),
-        (
-            b"HTTP/1.1 502 x\r\nContent-Length: 100\r\n\r\nsorry",
-            [InvalidProxyStatus],
-            "proxy rejected connection: HTTP 502",
-        ),
-        (b"HTTP/1.1 101 x\r\n\r\n", [InvalidProxyStatus], "proxy rejected connection: HTTP 101"),
-        (b"nonsense\r\n\r\n", [InvalidProxyMessage, ValueError], NO_HTTP),
-        (b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", [InvalidProxyMessage, ValueError], NO_HTTP),
-        (b"HTTP/1.1 200 " + b"x" * MAX_LINE_LENGTH, [InvalidProxyMessage, StatusLineTooLong], NO_HTTP),
-        (b"HTTP/1.1 200 OK\r\na:" + b"x" * MAX_LINE_LENGTH, [InvalidProxyMessage, HeaderLineTooLong], NO_HTTP),
-    ],
-)
-@virtual
-async def test_no_tunnel(answer: bytes, kinds: list[type[Exception]], text: str, chunk: int | None) -> None:
-    running_loop().network.chunk = chunk
-    async with reached() as (connecting, peer):
-        await peer.read_until()
-        await peer.send(answer)
-        # The proxy doesn't close: nobody waits for it to.
-        with pytest.raises(ProxyError) as raised:
-            await connecting
-        assert [type(exc) for exc in chain(raised.value)] == kinds
-        assert str(raised.value) == text
-        assert named(raised.value, ASKING)
-        await idle()
-        assert peer.link.client.closed
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (b"", "connection closed while reading HTTP status line"),
-        (b"HTTP/1.1 200 O", "connection closed while reading HTTP status line"),
-        (b"HTTP/1.1 200 OK\r\na: b\r\n", "connection closed while reading HTTP headers"),
-    ],
-)
-@pytest.mark.parametrize("reset", [False, True])
-@virtual
-async def test_proxy_that_gives_up(reset: bool, answer: bytes, text: str) -> None:
-    async with reached() as (connecting, peer):
-        await peer.read_until()
-        await peer.send(answer)
-        await idle()
-        if reset:
-            peer.reset()
-        else:
-            peer.close()
-        with pytest.raises(InvalidProxyMessage) as raised:
-            await connecting
-        causes = [InvalidProxyMessage, EOFError, *[ConnectionResetError][:reset]]
-        assert [type(exc) for exc in chain(raised.value)] == causes
-        assert (str(raised.value), str(raised.value.__cause__)) == (NO_HTTP, text)
-        assert named(raised.value, ASKING)
-
-
-@virtual
-async def test_proxy_that_cannot_be_reached() -> None:
-    with pytest.raises(ConnectionRefusedError) as raised:
-        await connect("ws://example.com/", proxy="http://proxy:8080")
-    assert named(raised.value, REACHING)
-
-
-@virtual
-async def test_proxy_that_never_answers() -> None:
-    async with reached(open_timeout=3) as (connecting, peer):
-        with pytest.raises(TimeoutError) as raised:
-            await connecting
-        assert str(raised.value) == TIMED_OUT
-        assert running_loop().time() == START + 3
-        assert named(raised.value, ASKING)
-        await idle()
-        assert peer.link.client.closed
-
-
-@pytest.mark.scenario(74)
-@virtual
-async def test_proxy_that_is_slow_without_end() -> None:
-    async with reached() as (connecting, peer):
-        with pytest.raises(TimeoutError):  # noqa: PT012
-            await peer.send(b"HTTP/1.1 200 OK\r\n")
-            while not connecting.done():
-                await peer.send(b"a: b\r\n")
-                await asyncio.sleep(0.5)
-            await connecting
-        assert running_loop().time() == START + 10
 
 
 @virtual
@@ -366,81 +176,6 @@ async def test_proxy_that_cannot_be_connected_in_time() -> None:
         await connect("ws://example.com/", proxy="http://proxy:8080", open_timeout=3)
     assert str(raised.value) == TIMED_OUT
     assert named(raised.value, REACHING)
-
-
-@pytest.mark.parametrize(("uri", "stage"), [("ws://example.com/", OPENING), ("wss://example.com:80/", SECURING)])
-@virtual
-async def test_server_behind_the_proxy_that_never_answers(uri: str, stage: str) -> None:
-    async with reached(uri, open_timeout=3) as (connecting, peer):
-        await peer.read_until()
-        await peer.send(OPEN)
-        with pytest.raises(TimeoutError) as raised:
-            await connecting
-        assert str(raised.value) == TIMED_OUT
-        assert named(raised.value, stage)
-
-
-@virtual
-async def test_log_of_attempts_through_a_proxy(caplog: pytest.LogCaptureFixture) -> None:
-    """Each line names the proxy, but not its password, and says how far the connection came."""
-
-    async def silence(peer: RawPeer) -> None:
-        await peer.read_until_eof()
-
-    async def refuse(peer: RawPeer) -> None:
-        await peer.send(b"HTTP/1.1 503 x\r\nRetry-After: 60\r\n\r\n")
-
-    async def hang_up(peer: RawPeer) -> None:
-        peer.close()
-
-    async def open_and_be_silent(peer: RawPeer) -> None:
-        await peer.send(OPEN)
-        await peer.read_until_eof()
-
-    async def forbid(peer: RawPeer) -> None:
-        await peer.send(b"HTTP/1.1 407 x\r\n\r\n")
-
-    async def serve_all(listener: Any) -> None:
-        for answer in (silence, refuse, hang_up, open_and_be_silent, forbid):
-            peer = await listener.peer()
-            times.append(running_loop().time() - START)
-            await peer.read_until()
-            await answer(peer)
-
-    times: list[float] = []
-    caplog.set_level(logging.INFO, "websockets.client")
-    serving = asyncio.create_task(serve_all(running_loop().network.listen("proxy", 8080)))
-    connecting = connect(
-        "ws://example.com/", proxy="http://user:secret@proxy:8080", reconnect_delays=lambda: iter([1, 1, 1, 1, 1])
-    )
-    with pytest.raises(InvalidProxyStatus, match="407"):
-        await anext(aiter(connecting))
-    await serving
-    for link in running_loop().network.links:
-        link.reset()
-    way = "The connection to example.com port 80 goes through the proxy http://proxy:8080; it failed"
-    invalid = "websockets.exceptions.InvalidProxy"
-    assert [record.getMessage() for record in caplog.records] == [
-        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {ASKING})",
-        f"connect failed; reconnecting in 60.0 seconds: {invalid}Status: proxy rejected connection: HTTP 503"
-        f" ({way} {ASKING})",
-        f"connect failed; reconnecting in 1.0 seconds: {invalid}Message: {NO_HTTP} ({way} {ASKING})",
-        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {OPENING})",
-    ]
-    assert times == [0, 11, 71, 72, 83]
-
-
-@virtual
-async def test_server_that_fails_behind_the_proxy() -> None:
-    async with reached() as (connecting, peer):
-        await peer.read_until()
-        await peer.send(OPEN)
-        await peer.read_until()
-        await peer.send(b"nonsense\r\n")
-        with pytest.raises(InvalidMessage):
-            await connecting
-        await idle()
-        assert peer.link.client.closed
 
 
 @virtual
@@ -913,58 +648,9 @@ async def directly(host: str = "example.com") -> AsyncIterator[kit_site.Site]:
 
 
 @virtual
-async def test_proxy_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, {"http_proxy": "http://proxy:8080"})
-    async with reached("ws://example.com/", True) as (_, peer):
-        assert (await peer.read_until()).startswith(b"CONNECT example.com:80 HTTP/1.1\r\n")
-
-
-@virtual
-async def test_proxy_of_the_system_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, {"https_proxy": "http://user:secret@"})
-    with pytest.raises(InvalidProxy) as raised:
-        await connect("ws://example.com/")
-    text = "http://***@ isn't a valid proxy: hostname isn't provided; it comes from the environment variable"
-    assert str(raised.value) == f"{text} https_proxy"
-
-
-@virtual
 async def test_no_proxy_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     async with directly() as site, connect(site.uri(host="example.com")) as connection:
         assert connection.remote_address == ("10.0.0.1", site.port)
-
-
-@pytest.mark.parametrize(
-    ("variables", "host", "options"),
-    [
-        ({"http_proxy": "http://proxy:8080"}, "localhost", {}),
-        ({"http_proxy": "http://proxy:8080"}, "127.0.0.1", {}),
-        ({"http_proxy": "http://proxy:8080"}, "example.com", {"proxy": None}),
-        ({"http_proxy": "http://proxy:8080"}, "example.com", {"host": "localhost"}),
-        ({"http_proxy": "http://proxy:8080", "no_proxy": "example.com"}, "example.com", {}),
-        ({"http_proxy": "http://proxy:8080", "no_proxy": "elsewhere"}, "example.com", {"host": "elsewhere"}),
-    ],
-)
-@virtual
-async def test_past_the_proxy(
-    variables: dict[str, str], host: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_environment(monkeypatch, variables)
-    async with directly(options.get("host", host)) as site, connect(site.uri(host=host), **options):
-        assert site.asked[0].headers["Host"] == [f"{host}:{site.port}"]
-
-
-@virtual
-async def test_loopback_through_an_explicit_proxy() -> None:
-    async with reached("ws://localhost:8765/", "http://localhost:8080", at="localhost") as (_, peer):
-        assert (await peer.read_until()).startswith(b"CONNECT localhost:8765 HTTP/1.1\r\n")
-
-
-@pytest.mark.parametrize("proxy", ["", "proxy:port", "ftp://proxy", False, 1])
-@virtual
-async def test_proxy_that_makes_no_sense(proxy: Any) -> None:
-    with pytest.raises(InvalidProxy):
-        await connect("ws://example.com/", proxy=proxy)
 
 
 @virtual

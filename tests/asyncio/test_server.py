@@ -1,4 +1,4 @@
-"""Servers on asyncio: opening handshakes with hooks and deadlines, handlers and how they end, what is listening."""
+"""Servers on asyncio: kinds of handlers, classes, options, sockets, tasks, cancellation, what is collected."""
 
 from __future__ import annotations
 
@@ -18,23 +18,18 @@ from typing import Any
 
 import pytest
 
-from _kit import CHUNKERS, Chunker, RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
+from _kit import RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
-from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosed,
-    ConnectionClosedError,
-    InvalidState,
     InvalidStatus,
-    NegotiationError,
 )
-from websockets.http11 import SERVER, Request, Response
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 LOGGER = "websockets.server"
-BROKEN = b"Failed to open a WebSocket connection.\nSee server log for more information.\n"
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -64,20 +59,6 @@ def port(server: Server) -> int:
 async def reach(server: Server) -> RawPeer:
     """A client that has not said anything."""
     return await running_loop().network.connect("localhost", port(server))
-
-
-async def ask(server: Server, data: bytes) -> tuple[str, dict[str, list[str]], bytes]:
-    """What a server answers before it ends the connection: status line, headers, body."""
-    peer = await reach(server)
-    await peer.send(data)
-    head, _, body = (await peer.read_until_eof()).partition(b"\r\n\r\n")
-    peer.close()
-    status, *lines = head.decode("latin-1").split("\r\n")
-    headers: dict[str, list[str]] = {}
-    for line in lines:
-        name, value = line.split(": ", 1)
-        headers.setdefault(name, []).append(value)
-    return status.removeprefix("HTTP/1.1 "), headers, body
 
 
 async def enter(server: Server, data: bytes = request()) -> RawPeer:
@@ -198,64 +179,6 @@ async def test_connection() -> None:
         assert server.connections == set()
 
 
-@pytest.mark.scenario(28)
-@pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
-@virtual
-async def test_frames_behind_the_request(chunker: Chunker) -> None:
-    async with serving() as server:
-        peer = await reach(server)
-        for chunk in chunker(request() + wire.text("first", mask=True)):
-            await peer.send(chunk)
-            await steps(2)
-        await peer.read_until()
-        assert (await peer.read_frame()).payload == b"first"
-        await leave(peer)
-
-
-@virtual
-async def test_frames_before_the_answer() -> None:
-    go = asyncio.Event()
-
-    async def process_request(connection: ServerConnection, request: Request) -> None:
-        await go.wait()
-
-    async with serving(process_request=process_request) as server:
-        peer = await reach(server)
-        await peer.send(request() + wire.text("one", mask=True))
-        await idle()
-        await peer.send(wire.text("two", mask=True))
-        await idle()
-        assert peer.received == b""
-        go.set()
-        await peer.read_until()
-        assert [(await peer.read_frame()).payload for _ in range(2)] == [b"one", b"two"]
-        await leave(peer)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda connection: connection.send("early"),
-        lambda connection: connection.ping(),
-        lambda connection: connection.pong(),
-    ],
-    ids=["send", "ping", "pong"],
-)
-@virtual
-async def test_nothing_is_sent_before_the_answer(call: Any) -> None:
-    """Who tries is told at once, and doesn't wait for an end that nothing brings about."""
-
-    async def process_request(connection: ServerConnection, request: Request) -> None:
-        with pytest.raises(InvalidState, match=r"^connection is connecting$"):
-            await call(connection)
-
-    async with serving(process_request=process_request) as server:
-        peer = await reach(server)
-        await peer.send(request())
-        assert (await peer.read_until()).startswith(b"HTTP/1.1 101 ")
-        await leave(peer)
-
-
 @virtual
 async def test_flood_before_the_answer_fills_no_memory() -> None:
     go = asyncio.Event()
@@ -292,92 +215,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("data", "status"), REFUSED, ids=range(len(REFUSED)))
-@virtual
-async def test_refused_connection_closes(data: bytes, status: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-
-    async def handler(connection: ServerConnection) -> None:
-        raise AssertionError("never called")
-
-    start = now()
-    async with serving(handler, origins=[None, "http://good"]) as server:
-        got, headers, body = await ask(server, data)
-        assert got == status
-        assert headers["Connection"] == ["close"]
-        assert headers["Content-Length"] == [str(len(body))]
-        await idle()
-        assert running_loop().network.links[-1].closed
-        assert server.connections == set()
-    assert now() == start
-    assert messages(caplog) == [f"connection rejected ({status})", "connection closed"]
-
-
-@pytest.mark.scenario(26)
-@virtual
-async def test_refused_client_that_stays_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving(close_timeout=3) as server:
-        start = now()
-        peer = await reach(server)
-        await peer.send(request(method="PUT"))
-        await peer.read_until_eof()
-        await idle()
-        assert not peer.link.server.closed
-        await advance(3.02)
-        assert peer.link.server.closed
-        assert now() - start == pytest.approx(3.02)
-    assert messages(caplog) == ["connection rejected (405 Method Not Allowed)", "connection closed"]
-
-
-@virtual
-async def test_names_that_the_server_answers_to() -> None:
-    def health(connection: ServerConnection, request: Request) -> Response | None:
-        return connection.respond(200, "healthy") if request.path == "/health" else None
-
-    for hook in (None, health):
-        async with serving(hosts=["localhost"], process_request=hook) as server:
-            # A name of an attacker that leads to this server: DNS rebinding.
-            status, headers, body = await ask(server, request(host="evil.example"))
-            assert (status, headers["Connection"]) == ("421 Misdirected Request", ["close"])
-            assert body == b"Failed to open a WebSocket connection: invalid Host header: evil.example.\n"
-            async with connect(f"ws://LOCALHOST:{port(server)}/", proxy=None):
-                pass
-            if hook is not None:
-                # Health checks by address come before.
-                assert (await ask(server, request("/health", host="10.0.0.1")))[0] == "200 OK"
-
-
 def test_hosts_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match=r"^hosts must be names without scheme and port: 'localhost:80'$"):
         serve(echo, hosts=["localhost:80"])
     with pytest.raises(TypeError, match=r"^hosts must be names or compiled patterns, not 80$"):
         serve(echo, hosts=80)  # type: ignore[arg-type]
-
-
-@virtual
-async def test_page_beside_the_connections() -> None:
-    page = b"<!doctype html><p>Hello!"
-
-    def process_request(connection: ServerConnection, request: Request) -> Response | None:
-        if request.path == "/":
-            return connection.respond(200, page, headers={"Content-Type": "text/html; charset=utf-8"})
-        return connection.respond(200, page) if request.path == "/raw" else None
-
-    async with serving(process_request=process_request) as server:
-        status, headers, body = await ask(server, request())
-        assert (status, headers["Content-Type"], body) == ("200 OK", ["text/html; charset=utf-8"], page)
-        status, headers, body = await ask(server, request("/raw"))
-        assert (status, headers["Content-Type"], body) == ("200 OK", ["application/octet-stream"], page)
-        async with connect(f"ws://localhost:{port(server)}/ws", proxy=None):
-            pass
-
-
-@virtual
-async def test_answer_to_head_has_no_body() -> None:
-    async with serving(process_request=lambda connection, request: connection.respond(200, "fine")) as server:
-        status, headers, body = await ask(server, request(method="HEAD"))
-        assert (status, headers["Content-Length"], body) == ("200 OK", ["4"], b"")
 
 
 @pytest.mark.scenario(15)
@@ -400,212 +242,11 @@ async def test_server_survives_all_of_it() -> None:
             assert await client.recv() == "still here"
 
 
-@virtual
-async def test_half_closed_client_gets_its_answer() -> None:
-    async with serving(process_request=both_kinds(lambda connection, request: None)[1]) as server:
-        for data, status in [(request(), b"HTTP/1.1 101 "), (request(method="PUT"), b"HTTP/1.1 405 ")]:
-            peer = await reach(server)
-            await peer.send(data)
-            peer.eof()
-            assert (await peer.read_until_eof()).startswith(status)
-            peer.close()
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [SERVER]),
-        ({"server_header": "mine"}, ["mine"]),
-        ({"server_header": None}, None),
-        ({"server_header": ""}, None),
-    ],
-)
-@pytest.mark.parametrize("data", [request(), request(method="PUT")])
-@virtual
-async def test_server_header(options: Any, expected: list[str] | None, data: bytes) -> None:
-    async with serving(nothing, **options) as server:
-        peer = await reach(server)
-        await peer.send(data)
-        found = re.findall(r"Server: (.*)\r\n", (await peer.read_until()).decode())
-        assert found == (expected or [])
-        peer.reset()
-
-
-# --------------------------------------------------------------------------------------------------------------- hooks
-
-
-def forbid(connection: ServerConnection, request: Request) -> Response:
-    return connection.respond(HTTPStatus.FORBIDDEN, f"no {request.path}\n")
-
-
-@pytest.mark.parametrize("hook", both_kinds(forbid))
-@virtual
-async def test_process_request_answers(hook: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving(process_request=hook) as server:
-        status, headers, body = await ask(server, request("/secret"))
-        assert (status, body) == ("403 Forbidden", b"no /secret\n")
-        assert headers["Connection"] == ["close"]
-        assert headers["Content-Type"] == ["text/plain; charset=utf-8"]
-        assert headers["Server"] == [SERVER]
-    assert messages(caplog) == ["HTTP response sent (403 Forbidden)", "connection closed"]
-
-
-@pytest.mark.parametrize("hook", both_kinds(lambda connection, request: None))
-@virtual
-async def test_process_request_lets_in(hook: Any) -> None:
-    async with serving(process_request=hook) as server, connect(uri(server)) as client:
-        await client.send("hello")
-        assert await client.recv() == "hello"
-
-
-@virtual
-async def test_process_request_sees_what_is_no_handshake() -> None:
-    seen: list[tuple[str, str, State]] = []
-
-    def hook(connection: ServerConnection, request: Request) -> Response | None:
-        seen.append((request.method, request.protocol, connection.state))
-        return connection.respond(200, "healthy") if request.path == "/health" else None
-
-    async with serving(process_request=hook) as server:
-        plain = {"Upgrade": None, "Connection": None, "Sec-WebSocket-Key": None}
-        assert (await ask(server, request("/health", plain)))[0] == "200 OK"
-        assert (await ask(server, request("/health", method="POST")))[0] == "200 OK"
-        assert (await ask(server, request("/health", http="HTTP/1.0")))[0] == "200 OK"
-        assert (await ask(server, request("/", method="POST")))[0] == "405 Method Not Allowed"
-        assert (await ask(server, b"garbage\r\n\r\n"))[0] == "400 Bad Request"
-    assert seen == [
-        ("GET", "HTTP/1.1", State.CONNECTING),
-        ("POST", "HTTP/1.1", State.CONNECTING),
-        ("GET", "HTTP/1.0", State.CONNECTING),
-        ("POST", "HTTP/1.1", State.CONNECTING),
-    ]
-
-
-@virtual
-async def test_process_request_may_open_the_connection_by_itself() -> None:
-    response = Response(101, "As You Wish", Headers({"Upgrade": "websocket"}))
-    async with serving(process_request=lambda *_: response, server_header=None) as server:
-        peer = await reach(server)
-        await peer.send(request(headers={"Sec-WebSocket-Key": None}) + wire.text("hello", mask=True))
-        assert await peer.read_until() == b"HTTP/1.1 101 As You Wish\r\nUpgrade: websocket\r\n\r\n"
-        assert (await peer.read_frame()).payload == b"hello"
-        await leave(peer)
-
-
-@virtual
-async def test_one_response_for_all_stays_as_it_is() -> None:
-    response = Response(200, "OK", Headers({"Content-Length": "2"}), b"ok")
-    async with serving(process_request=lambda *_: response) as server:
-        answers = [await ask(server, request()) for _ in range(3)]
-    assert [headers["Server"] for _, headers, _ in answers] == [[SERVER]] * 3
-    assert len(list(response.headers.raw_items())) == 2
-
-
-@pytest.mark.parametrize("hook", both_kinds(lambda connection, request, response: response.headers.update({"X": "y"})))
-@virtual
-async def test_process_response_changes_the_response(hook: Any) -> None:
-    async with serving(process_response=hook) as server:
-        async with connect(uri(server)) as client:
-            assert client.response is not None
-            assert client.response.headers["X"] == "y"
-        # Refusals and answers of process_request too.
-        assert (await ask(server, request(method="PUT")))[1]["X"] == ["y"]
-
-
-@pytest.mark.parametrize("hook", both_kinds(lambda connection, request, response: connection.respond(418, "tea")))
-@pytest.mark.parametrize("data", [request(), request(method="PUT")])
-@virtual
-async def test_process_response_replaces_the_response(hook: Any, data: bytes) -> None:
-    async with serving(process_response=hook) as server:
-        status, _, body = await ask(server, data)
-        assert (status, body) == ("418 I'm a Teapot", b"tea")
-
-
-@virtual
-async def test_process_response_sees_request_and_response() -> None:
-    seen: list[Any] = []
-
-    def process_response(connection: ServerConnection, request: Request, response: Response) -> None:
-        seen.append((request.path, response.status_code, response.headers["Server"], connection.response))
-
-    options = {"process_request": lambda c, r: forbid(c, r) if r.path == "/no" else None}
-    async with serving(process_response=process_response, **options) as server:
-        for path in ("/no", "/yes"):
-            peer = await reach(server)
-            await peer.send(request(path))
-            await peer.read_until()
-            peer.reset()
-    assert seen == [("/no", 403, SERVER, None), ("/yes", 101, SERVER, None)]
-
-
 def crash(*arguments: Any, **options: Any) -> Any:
     raise LookupError("secret")
 
 
 HOOKS = ["process_request", "process_response"]
-WRONG_RESULTS: list[Any] = ["text", (200, {}, b""), False, 0, ServerProtocol]
-
-
-@pytest.mark.scenario(27)
-@pytest.mark.parametrize("name", HOOKS)
-@pytest.mark.parametrize("hook", both_kinds(crash))
-@virtual
-async def test_hook_raises(name: str, hook: Any, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(**{name: hook}) as server:
-        status, headers, body = await ask(server, request())
-        assert (status, headers["Connection"], body) == ("500 Internal Server Error", ["close"], BROKEN)
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert (record.levelname, record.getMessage()) == ("ERROR", f"{name} failed")
-    assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], LookupError)
-
-
-@pytest.mark.parametrize("name", HOOKS)
-@pytest.mark.parametrize("result", WRONG_RESULTS, ids=repr)
-@virtual
-async def test_hook_returns_the_wrong_type(name: str, result: Any, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(**{name: lambda *_: result}) as server:
-        status, _, body = await ask(server, request())
-        assert (status, body) == ("500 Internal Server Error", BROKEN)
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert record.getMessage() == f"{name} failed"
-    assert record.exc_info is not None
-    assert str(record.exc_info[1]) == f"{name} must return a Response or None, not {result!r}"
-
-
-UNSENDABLE = [
-    Response(200, "OK\r\nX: y", Headers()),
-    Response(200, "OK", Headers(), "text"),  # type: ignore[arg-type]
-    Response("200 OK", "", Headers()),  # type: ignore[arg-type]
-]
-
-
-@pytest.mark.parametrize("name", HOOKS)
-@pytest.mark.parametrize("response", UNSENDABLE)
-@virtual
-async def test_hook_returns_what_cannot_be_sent(
-    name: str, response: Response, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with serving(**{name: lambda *_: response}) as server:
-        status, _, body = await ask(server, request())
-        assert (status, body) == ("500 Internal Server Error", BROKEN)
-    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert (record.getMessage(), record.exc_info is None) == ("opening handshake failed", False)
-
-
-@pytest.mark.parametrize("name", HOOKS)
-@virtual
-async def test_hook_closes_the_connection(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def hook(connection: ServerConnection, *_: Any) -> None:
-        await connection.close()
-
-    async with serving(close_timeout=1, **{name: hook}) as server:
-        peer = await reach(server)
-        await peer.send(request())
-        assert await peer.read_until_eof() == b""
-        peer.close()
-    assert messages(caplog, "WARNING", "ERROR") == []
 
 
 @pytest.mark.parametrize("chosen", ["b", None])
@@ -625,135 +266,6 @@ async def test_select_subprotocol(kind: int, chosen: str | None) -> None:
             assert connection.subprotocol == chosen
     ((connection_type, seen_request, offered),) = seen
     assert (connection_type, seen_request.path, offered) == (ServerConnection, "/", ["a", "b"])
-
-
-def refuse(connection: ServerConnection, offered: Any) -> Any:
-    raise NegotiationError("none")
-
-
-REFUSED_CHOICE = ("400 Bad Request", b"Failed to open a WebSocket connection: none.\n", False)
-BROKEN_CHOICE = ("500 Internal Server Error", BROKEN, True)
-
-
-@pytest.mark.parametrize("kind", [0, 1], ids=["function", "coroutine function"])
-@pytest.mark.parametrize(
-    ("select", "expected"),
-    [(refuse, REFUSED_CHOICE), (crash, BROKEN_CHOICE), (lambda *_: "a\r\nb: c", BROKEN_CHOICE)],
-    ids=["refuses", "crashes", "chooses what cannot be sent"],
-)
-@virtual
-async def test_select_subprotocol_fails(
-    select: Any, kind: int, expected: tuple[str, bytes, bool], caplog: pytest.LogCaptureFixture
-) -> None:
-    async with serving(select_subprotocol=both_kinds(select)[kind]) as server:
-        status, _, body = await ask(server, request(headers={"Sec-WebSocket-Protocol": "a"}))
-    lines = messages(caplog, "ERROR")
-    assert (status, body, bool(lines)) == expected
-    assert lines == ["opening handshake failed"] * expected[2]
-
-
-@virtual
-async def test_select_subprotocol_takes_too_long() -> None:
-    async def select(connection: ServerConnection, offered: Any) -> Any:
-        await asyncio.Event().wait()
-
-    async with serving(select_subprotocol=select, open_timeout=3) as server:
-        start = now()
-        peer = await reach(server)
-        await peer.send(request())
-        assert await peer.read_until_eof() == b""
-        assert now() - start == pytest.approx(3, abs=0.02)
-        peer.close()
-
-
-@virtual
-async def test_origins() -> None:
-    async with serving(nothing, origins=["http://a", re.compile(r"https://\w+\.b"), None]) as server:
-        for origin in ("http://a", "https://x.b", None):
-            await leave(await enter(server, request(headers={"Origin": origin})))
-        for origin in ("http://b", "https://x.b.evil", ""):
-            assert (await ask(server, request(headers={"Origin": origin})))[0] == "403 Forbidden"
-
-
-@virtual
-async def test_compression() -> None:
-    async with serving(compression="deflate") as server, connect(uri(server)) as client:
-        assert client.response is not None
-        assert client.response.headers["Sec-WebSocket-Extensions"] == ("permessage-deflate; client_max_window_bits=12")
-        await client.send("a" * 1000)
-        assert await client.recv() == "a" * 1000
-
-
-# ---------------------------------------------------------------------------------------------------------- deadlines
-
-
-@pytest.mark.scenario(1, 67)
-@virtual
-async def test_silent_client(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving(open_timeout=3) as server:
-        start = now()
-        peer = await reach(server)
-        await peer.read_until_eof()
-        assert now() - start == pytest.approx(3, abs=0.02)
-        assert peer.received == b""
-        peer.close()
-    assert messages(caplog) == [
-        "opening handshake failed: timed out during opening handshake",
-        "connection closed",
-    ]
-
-
-@pytest.mark.scenario(2)
-@pytest.mark.parametrize("data", [request(), request(raw=b"a: b\r\n" * 200), b"x" * 9000])
-@virtual
-async def test_dripping_client(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """One deadline for the whole request, and not one a byte."""
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving() as server:
-        start = now()
-        peer = await reach(server)
-        with contextlib.suppress(OSError):
-            for byte in wire.bytewise(data):
-                await peer.send(byte)
-                await asyncio.sleep(0.3)
-        assert now() - start == pytest.approx(10, abs=0.5)
-        peer.close()
-    assert messages(caplog)[0] == "opening handshake failed: timed out during opening handshake"
-
-
-@pytest.mark.scenario(3)
-@virtual
-async def test_many_dripping_clients_delay_nobody() -> None:
-    async with serving() as server:
-        peers = [await reach(server) for _ in range(200)]
-
-        async def drip(peer: RawPeer) -> None:
-            with contextlib.suppress(OSError):
-                for byte in wire.bytewise(request("/" + "a" * 1000)):
-                    await peer.send(byte)
-                    await asyncio.sleep(0.3)
-            peer.close()
-
-        drips = [asyncio.create_task(drip(peer)) for peer in peers]
-        await advance(1)
-        start = now()
-        async with connect(uri(server)) as client:
-            await client.send("hello")
-            assert await client.recv() == "hello"
-        assert now() == start
-        await asyncio.gather(*drips)
-        assert now() - start < 12
-
-
-@virtual
-async def test_no_open_timeout() -> None:
-    async with serving(open_timeout=None) as server:
-        peer = await reach(server)
-        await advance(3600)
-        await peer.send(request())
-        await peer.read_until()
-        await leave(peer)
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -814,15 +326,6 @@ async def test_client_vanishes_while_a_hook_waits() -> None:
         await peer.send(request())
         await waiting.wait()
         peer.reset()
-
-
-@virtual
-async def test_open_timeout_is_for_the_opening_only() -> None:
-    async with serving(open_timeout=3, ping_interval=None) as server:
-        peer = await enter(server)
-        await advance(100)
-        assert len(server.connections) == 1
-        await leave(peer)
 
 
 @virtual
@@ -911,46 +414,6 @@ async def test_variadic_handler_gets_the_connection_alone() -> None:
     assert isinstance(connection, ServerConnection)
 
 
-@virtual
-async def test_handler_returns(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving(nothing) as server, connect(uri(server)) as client:
-        await client.wait_closed()
-        assert (client.close_code, client.close_reason) == (1000, "")
-        await idle()
-        assert messages(caplog) == ["connection open", "connection closed"]
-
-
-@pytest.mark.scenario(81)
-@virtual
-async def test_handler_raises(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-
-    async def handler(connection: ServerConnection) -> None:
-        raise LookupError("secret")
-
-    async with serving(handler) as server, connect(uri(server)) as client:
-        await client.wait_closed()
-        assert (client.close_code, client.close_reason) == (1011, "")
-        await idle()
-        assert messages(caplog) == ["connection open", "connection handler failed", "connection closed"]
-        (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert record.exc_info is not None
-        assert isinstance(record.exc_info[1], LookupError)
-
-
-@virtual
-async def test_handler_raises_after_the_connection_closed(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(connection: ServerConnection) -> None:
-        await connection.wait_closed()
-        raise LookupError
-
-    async with serving(handler) as server:
-        await leave(await enter(server))
-        await idle()
-    assert messages(caplog, "ERROR") == ["connection handler failed"]
-
-
 async def endless_recv(connection: ServerConnection) -> None:
     while True:
         await connection.recv()
@@ -997,53 +460,6 @@ async def test_handler_ends_with_its_own_connection(handler: Any, caplog: pytest
 
 
 @virtual
-async def test_handler_ends_with_its_own_connection_broken(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOGGER)
-    async with serving(endless_recv) as server:
-        peer = await enter(server)
-        peer.reset()
-        await idle()
-    assert messages(caplog)[2:] == ["connection handler ended: no close frame received or sent"]
-
-
-@pytest.mark.parametrize("own_closes_too", [False, True])
-@virtual
-async def test_handler_ends_with_the_closure_of_another_connection(
-    own_closes_too: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with serving(nothing) as other:
-
-        async def handler(connection: ServerConnection) -> None:
-            async with connect(uri(other)) as client:
-                if own_closes_too:
-                    await connection.wait_closed()
-                await client.recv()
-
-        async with serving(handler) as server:
-            peer = await enter(server)
-            if own_closes_too:
-                await leave(peer, 3000)
-            else:
-                assert (await peer.read_frame()).payload == (1011).to_bytes(2, "big")
-                await leave(peer, 1011)
-    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert record.getMessage() == "connection handler failed"
-    assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], ConnectionClosed)
-
-
-@virtual
-async def test_connection_closed_raised_by_hand_while_open(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(connection: ServerConnection) -> None:
-        raise ConnectionClosedError(None, None)
-
-    async with serving(handler) as server, connect(uri(server)) as client:
-        await client.wait_closed()
-        assert client.close_code == 1011
-    assert messages(caplog, "ERROR") == ["connection handler failed"]
-
-
-@virtual
 async def test_handler_that_was_cancelled() -> None:
     """The client learns that something went wrong, and nobody waits for its answer."""
     tasks: list[asyncio.Task[Any] | None] = []
@@ -1063,21 +479,6 @@ async def test_handler_that_was_cancelled() -> None:
         await idle()
         assert (now(), task.cancelled(), peer.link.server.closed) == (start, True, True)
         peer.close()
-
-
-@virtual
-async def test_handler_may_close_and_go_on() -> None:
-    done = asyncio.Event()
-
-    async def handler(connection: ServerConnection) -> None:
-        await connection.close(4000, "bye")
-        await asyncio.sleep(5)
-        done.set()
-
-    async with serving(handler) as server, connect(uri(server)) as client:
-        await client.wait_closed()
-        assert (client.close_code, client.close_reason) == (4000, "bye")
-    assert done.is_set()
 
 
 # ---------------------------------------------------------------------------------------------- making the connections
@@ -1196,17 +597,6 @@ def test_signature_of_connection_and_serve_agree() -> None:
         assert connection[name].default == options[name].default
 
 
-@virtual
-async def test_limits_reach_the_connection() -> None:
-    async with serving(max_size=10, max_queue=(8, 2)) as server:
-        peer = await enter(server)
-        (connection,) = server.connections
-        assert connection.protocol.max_message_size == 10
-        await peer.send(wire.binary(bytes(11), mask=True))
-        assert (await peer.read_frame()).payload[:2] == (1009).to_bytes(2, "big")
-        await leave(peer)
-
-
 # --------------------------------------------------------------------------------------------------------------- server
 
 
@@ -1275,24 +665,6 @@ async def test_start_serving_later() -> None:
     await server.wait_closed()
 
 
-@virtual
-async def test_two_servers() -> None:
-    async def second(connection: ServerConnection) -> None:
-        await connection.send("second")
-
-    async with serving() as one, serving(second) as two:
-        async with connect(uri(one)) as a, connect(uri(two)) as b:
-            await a.send("first")
-            assert (await a.recv(), await b.recv()) == ("first", "second")
-            assert len(one.connections) == 1
-            one.close()
-            await a.wait_closed()
-            assert a.close_code == 1001
-            assert two.is_serving()
-            async with connect(uri(two)) as c:
-                assert await c.recv() == "second"
-
-
 @pytest.mark.parametrize("path", ["/run/a", b"/run/a", PurePosixPath("/run/a")])
 @virtual
 async def test_unix_socket(path: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -1305,60 +677,6 @@ async def test_unix_socket(path: Any, caplog: pytest.LogCaptureFixture) -> None:
             assert await client.recv() == "hello"
             assert client.request is not None
             assert client.request.headers["Host"] == "localhost"
-
-
-# ------------------------------------------------------------------------------------------------------------------ log
-
-
-@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-@virtual
-async def test_records_carry_the_connection(level: int, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(level, LOGGER)
-    ids: list[Any] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            connection = getattr(record, "websocket", None)
-            ids.append((record.getMessage(), None if connection is None else connection.id))
-
-    async def handler(connection: ServerConnection) -> None:
-        ids.append(("handler", connection.id))
-
-    collector = Collector()
-    logging.getLogger(LOGGER).addHandler(collector)
-    try:
-        async with serving(handler) as server, connect(uri(server)) as client:
-            await client.wait_closed()
-            await idle()
-    finally:
-        logging.getLogger(LOGGER).removeHandler(collector)
-    (own,) = [identity for line, identity in ids if line == "handler"]
-    told = dict(ids)
-    assert told["connection open"] == told["connection closed"] == own
-    assert told["server closing"] is None
-
-
-@virtual
-async def test_logger_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "mine")
-    logger = logging.LoggerAdapter(logging.getLogger("mine"), {"extra": 1})
-    async with serving(nothing, logger=logger) as server, connect(uri(server)) as client:
-        await client.wait_closed()
-        await idle()
-    assert {record.name for record in caplog.records} == {"mine"}
-    assert "connection open" in messages(caplog)
-
-
-@virtual
-async def test_nothing_is_logged_below_the_level(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, LOGGER)
-    async with serving(endless_recv, open_timeout=1) as server:
-        await leave(await enter(server))
-        await ask(server, b"garbage\r\n\r\n")
-        peer = await reach(server)
-        await peer.read_until_eof()
-        peer.close()
-    assert caplog.records == []
 
 
 # -------------------------------------------------------------------------------------------- cancelling, at every step

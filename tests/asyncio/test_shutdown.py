@@ -1,4 +1,4 @@
-"""Servers on asyncio that close: at every stage of a connection, once or twice, cancelled, with or without a loop."""
+"""Servers on asyncio that close: at every step, cancelled, by classes of the user, with or without a loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 from _kit import RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosedOK, ProtocolError
-from websockets.http11 import Request, Response
+from websockets.exceptions import ConnectionClosedOK
 from websockets.protocol import State
 
 LOGGER = "websockets.server"
@@ -88,114 +87,6 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-# ------------------------------------------------------------------------------------------ before the connection opens
-
-
-@pytest.mark.parametrize("data", [b"", b"GET / HT", request()[:-2]], ids=["silent", "request line", "headers"])
-@virtual
-async def test_close_before_the_request(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(open_timeout=None) as server:
-        peer = await reach(server, data)
-        caplog.set_level(logging.INFO, LOGGER)
-        start = now()
-        server.close()
-        assert await turned_away(peer)
-        await server.wait_closed()
-        assert now() == start
-        assert messages(caplog) == [
-            "server closing",
-            "connection rejected (503 Service Unavailable)",
-            "connection closed",
-            "server closed",
-        ]
-
-
-@virtual
-async def test_rest_of_the_request_comes_too_late() -> None:
-    async with serving() as server:
-        peer = await reach(server, request()[:-2])
-        server.close()
-        await peer.send(b"\r\n")
-        assert await turned_away(peer)
-
-
-@virtual
-async def test_refused_client_that_stays_is_dropped() -> None:
-    async with serving(close_timeout=3) as server:
-        peer = await reach(server)
-        start = now()
-        server.close()
-        await server.wait_closed()
-        assert now() - start == pytest.approx(3, abs=0.02)
-        assert peer.link.server.closed
-        peer.close()
-
-
-@pytest.mark.parametrize("name", ["process_request", "process_response"])
-@virtual
-async def test_close_while_a_hook_waits(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def hook(*_: Any) -> None:
-        await asyncio.sleep(2)
-
-    async with serving(**{name: hook}) as server:
-        peer = await reach(server, request())
-        caplog.set_level(logging.INFO, LOGGER)
-        start = now()
-        server.close()
-        assert await turned_away(peer)
-        await server.wait_closed()
-        assert now() - start == 2
-        assert "connection rejected (503 Service Unavailable)" in messages(caplog)
-
-
-@virtual
-async def test_refusal_passes_through_the_other_hook() -> None:
-    seen: list[int] = []
-
-    def process_response(connection: ServerConnection, request: Request, response: Response) -> None:
-        seen.append(response.status_code)
-
-    def process_request(connection: ServerConnection, request: Request) -> None:
-        connection.server.close()
-
-    async with serving(process_request=process_request, process_response=process_response) as server:
-        # It doesn't matter that there is something wrong with the request too.
-        assert await turned_away(await reach(server, request(method="PUT")))
-    assert seen == [503]
-
-
-@virtual
-async def test_answer_of_a_hook_counts_while_the_server_closes() -> None:
-    async def hook(connection: ServerConnection, request: Request) -> Any:
-        await asyncio.sleep(2)
-        return connection.respond(200, "healthy")
-
-    async with serving(process_request=hook) as server:
-        peer = await reach(server, request())
-        server.close()
-        assert (await peer.read_until_eof()).startswith(b"HTTP/1.1 200 OK\r\n")
-        peer.close()
-
-
-@virtual
-async def test_hook_closes_the_server() -> None:
-    def hook(connection: ServerConnection, request: Request) -> None:
-        connection.server.close()
-
-    async with serving(process_request=hook) as server:
-        assert await turned_away(await reach(server, request()))
-
-
-@virtual
-async def test_refused_request_stays_refused() -> None:
-    async with serving() as server:
-        peer = await reach(server, b"garbage\r\n\r\n")
-        server.close()
-        assert (await peer.read_until_eof()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
-        assert peer.received.count(b"HTTP/1.1") == 1
-        peer.close()
-
-
 @pytest.mark.scenario(82)
 @pytest.mark.parametrize("hooks", [False, True], ids=["without hooks", "with hooks"])
 @virtual
@@ -225,157 +116,6 @@ async def test_close_at_any_step_of_the_opening(hooks: bool) -> None:
             await server.wait_closed()
             assert now() == start
     assert outcomes == {b"101", b"503"}
-
-
-# ----------------------------------------------------------------------------------------------------- open connections
-
-
-@pytest.mark.parametrize(
-    ("arguments", "payload"),
-    [
-        ({}, GOING_AWAY),
-        ({"code": 1012}, b"\x03\xf4"),
-        ({"code": 1012, "reason": "restart"}, b"\x03\xf4restart"),
-        ({"reason": "x" * 123}, GOING_AWAY + b"x" * 123),
-        ({"reason": None}, GOING_AWAY),
-        ({"code": None}, b""),
-    ],
-)
-@virtual
-async def test_close_open_connections(arguments: Any, payload: bytes) -> None:
-    async with serving() as server:
-        peers = [await enter(server) for _ in range(3)]
-        assert len(server.connections) == 3
-        server.close(**arguments)
-        assert [await leave(peer) for peer in peers] == [payload] * 3
-        await server.wait_closed()
-        assert server.connections == set()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        ({"code": 1006}, "invalid status code"),
-        ({"reason": "x" * 124}, "control frame too long"),
-        ({"code": None, "reason": "x"}, "cannot send a reason without a code"),
-        ({"code": "1001"}, "code must be an int, not str: '1001'"),
-        ({"code": True}, "code must be an int, not bool: True"),
-        ({"reason": b"x"}, "reason must be a str, not bytes: b'x'"),
-    ],
-)
-@virtual
-async def test_close_code_that_cannot_be_sent(arguments: Any, error: str) -> None:
-    async with serving() as server:
-        with pytest.raises((ProtocolError, TypeError), match=error):
-            server.close(**arguments)
-        assert server.is_serving()
-
-
-@virtual
-async def test_close_is_idempotent() -> None:
-    async with serving() as server:
-        peer = await enter(server)
-        server.close(code=1012)
-        server.close(code=1013)
-        server.close(close_connections=False)
-        assert await leave(peer) == b"\x03\xf4"
-        await server.wait_closed()
-        server.close()
-        await server.wait_closed()
-
-
-@virtual
-async def test_connections_may_stay() -> None:
-    async with serving(ping_interval=None) as server:
-        waiting = await reach(server)
-        peer = await enter(server)
-        listening = port(server)
-        server.close(close_connections=False)
-        assert await turned_away(waiting)
-        closing = asyncio.create_task(server.wait_closed())
-        with pytest.raises(ConnectionRefusedError):
-            await running_loop().network.connect("localhost", listening)
-        await advance(100)
-        assert not closing.done()
-        assert len(server.connections) == 1
-        await peer.send(wire.close(1000, mask=True))
-        assert (await peer.read_frame()).payload == b"\x03\xe8"
-        peer.close()
-        await closing
-
-
-@pytest.mark.scenario(82)
-@virtual
-async def test_connections_that_close_already() -> None:
-    async def handler(connection: ServerConnection) -> None:
-        await connection.close(4000)
-
-    async with serving(handler) as server:
-        peer = await enter(server)
-        assert server.connections == set()
-        server.close()
-        assert await leave(peer) == (4000).to_bytes(2, "big")
-
-
-@virtual
-async def test_client_that_never_answers() -> None:
-    async with serving(close_timeout=3) as server:
-        peer = await enter(server)
-        start = now()
-        server.close()
-        await server.wait_closed()
-        assert now() - start == pytest.approx(3, abs=0.02)
-        peer.close()
-
-
-@pytest.mark.scenario(82)
-@virtual
-async def test_client_that_never_reads() -> None:
-    async def flood(connection: ServerConnection) -> None:
-        while True:
-            await connection.send(bytes(10_000))
-
-    async with serving(flood, close_timeout=3, ping_interval=None) as server:
-        peer = await running_loop().network.connect("localhost", port(server))
-        peer.stop_reading()
-        await peer.send(request())
-        await idle()
-        start = now()
-        server.close()
-        await server.wait_closed()
-        assert now() - start == pytest.approx(3, abs=0.02)
-        peer.close()
-
-
-@virtual
-async def test_handlers_are_awaited_and_not_cancelled() -> None:
-    done = asyncio.Event()
-
-    async def handler(connection: ServerConnection) -> None:
-        with pytest.raises(ConnectionClosedOK):
-            await connection.recv()
-        await asyncio.sleep(50)
-        done.set()
-
-    async with serving(handler) as server:
-        peer = await enter(server)
-        start = now()
-        server.close()
-        await leave(peer)
-        await server.wait_closed()
-        assert done.is_set()
-        assert now() - start == 50
-
-
-@virtual
-async def test_handler_closes_the_server() -> None:
-    async def handler(connection: ServerConnection) -> None:
-        connection.server.close()
-
-    async with serving(handler) as server:
-        peer = await enter(server)
-        assert await leave(peer) == GOING_AWAY
-        await server.wait_closed()
 
 
 @virtual
@@ -414,30 +154,6 @@ async def test_wait_closed_waits_for_close() -> None:
     assert not waiters[2].done()
     await leave(peer)
     await waiters[2]
-
-
-@virtual
-async def test_leaving_the_context() -> None:
-    async with serving() as server:
-        peer = await enter(server)
-        leaving = asyncio.create_task(leave(peer))
-    assert not server.is_serving()
-    assert leaving.done()
-    assert await leaving == GOING_AWAY
-
-
-@virtual
-async def test_leaving_the_context_through_an_exception() -> None:
-    leaving: list[asyncio.Task[bytes]] = []
-
-    async def main() -> None:
-        async with serving() as server:
-            leaving.append(asyncio.create_task(leave(await enter(server))))
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        await main()
-    assert await leaving[0] == GOING_AWAY
 
 
 @virtual
@@ -608,15 +324,6 @@ async def client_of(servers: list[Server]) -> None:
     with contextlib.suppress(OSError, ConnectionClosedOK):
         async with connect(f"ws://localhost:{port(servers[0])}/") as connection:
             await connection.recv()
-
-
-@virtual
-async def test_two_servers_close_together() -> None:
-    async with serving() as one, serving() as two:
-        peers = [await enter(one), await enter(two)]
-        one.close()
-        two.close(code=1012)
-        assert [await leave(peer) for peer in peers] == [GOING_AWAY, b"\x03\xf4"]
 
 
 # ------------------------------------------------------------------------------------------- without, and after, a loop

@@ -21,7 +21,7 @@ from _kit import virtual
 from core._twins import TWINS
 from websockets._rules.lifecycle import Sending
 from websockets.asyncio._fastpath._readable import SLOW
-from websockets.asyncio._internals import PLAIN_LOOPS
+from websockets.asyncio._internals import PLAIN_LOOPS, RUNNING_TASKS, current_task
 
 # Whether it must be there is for test_accelerator_choice to say.
 pytestmark = pytest.mark.skipif("native" not in TWINS, reason="this is about the compiled twin")
@@ -307,8 +307,11 @@ async def test_tasks_that_nobody_told_of() -> None:
 @virtual
 async def test_a_task_that_fails_in_a_read() -> None:
     """An exception of a callback is for whoever read."""
-    pump = make()
-    waiter = native.Waiter(pump.loop)
+    twin = loaded_again()
+    twin.know_plain_loops(PLAIN_LOOPS)
+    twin.know_tasks(current_task, RUNNING_TASKS)
+    pump = make(twin)
+    waiter = twin.Waiter(pump.loop)
     waiter.add_done_callback(broken, context=contextvars.copy_context())
     pump._receiver = waiter
     raised: list[LookupError] = []

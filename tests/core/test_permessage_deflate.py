@@ -1335,6 +1335,16 @@ def test_defaults_of_a_client() -> None:
     assert factory.threshold is None
 
 
+def test_defaults_of_a_client_are_as_if_they_were_checked() -> None:
+    factory, other = (enable_client_permessage_deflate(None)[0] for _ in range(2))
+    checked = ClientPerMessageDeflateFactory(compress_settings={"level": 3, "memLevel": 5})
+    assert type(factory) is type(checked)
+    assert vars(factory) == vars(checked)
+    # Whoever changes one changes no other.
+    vars(factory)["compress_settings"]["level"] = 9
+    assert vars(other) == vars(checked)
+
+
 def test_defaults_of_a_server() -> None:
     (factory,) = enable_server_permessage_deflate(None)
     assert isinstance(factory, ServerPerMessageDeflateFactory)

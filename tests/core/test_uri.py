@@ -222,6 +222,15 @@ def test_credentials_do_not_show_in_repr() -> None:
     assert (uri.username, uri.password) == uri.user_info == ("user", "secret")
 
 
+def test_what_was_parsed_once_belongs_to_one_caller() -> None:
+    first = parse_uri("wss://localhost:8080/")
+    first.host, first.port = "example.com", 80
+    assert parse_uri("wss://localhost:8080/") == WebSocketURI(True, "localhost", 8080, "/", "")
+    assert parse_uri("ws://user:secret@localhost:8080/path").user_info == ("user", "secret")
+    assert parse_uri("ws://localhost/").port == 80
+    assert parse_uri("wss://localhost/").port == 443
+
+
 def test_no_credentials() -> None:
     uri = parse_uri("wss://localhost/")
     assert (uri.username, uri.password, uri.user_info) == (None, None, None)

@@ -1,6 +1,6 @@
 """How long a peer may be gone before the program knows: pages say the sum of the defaults, and all of them the same.
 
-That the library keeps to it is seen in ``test_half_open_connection_is_dropped`` in tests/asyncio/test_keepalive.py.
+That the library keeps to it is seen in ``test_half_open_connection_is_dropped`` in tests/scenarios/test_keepalive.py.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ import os
 import re
 import types
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from inspect import CO_COROUTINE
+from types import FunctionType
 from typing import Any, Final
 
 from .._codec.proxy_protocol import TrustedProxies
@@ -314,7 +316,7 @@ def _closed(coroutine: types.CoroutineType[Any, Any, Any]) -> str:
 
 def plain_function(value: Any) -> Any:
     """Anything that can be called where nobody waits for what it gives."""
-    if type(value) is types.FunctionType and not value.__code__.co_flags & inspect.CO_COROUTINE:
+    if type(value) is FunctionType and not value.__code__.co_flags & CO_COROUTINE:
         return value  # nearly always
     if inspect.iscoroutinefunction(function(value)):
         raise Unfit(TypeError)

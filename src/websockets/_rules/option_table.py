@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
@@ -266,9 +267,9 @@ GONE: Final = {
 
 
 @functools.lru_cache(maxsize=64)
-def table(*takers: str) -> Mapping[str, Option]:
-    """The rows of whoever is named, by the names of their options."""
-    return {option.name: option for option in OPTIONS if not set(takers).isdisjoint(option.takers)}
+def table(taker: str) -> Mapping[str, Option]:
+    """The rows of whoever takes options, by the names of these."""
+    return {option.name: option for option in OPTIONS if taker in option.takers}
 
 
 def check(name: str, value: Any, taker: str = CONNECTION) -> Any:
@@ -286,35 +287,38 @@ def check(name: str, value: Any, taker: str = CONNECTION) -> Any:
         TypeError: it has a wrong type.
         ValueError: it is none of those that are allowed.
     """
-    return table(taker)[name].checked(value)
+    option = table(taker)[name]
+    return value if value is option.default else option.checked(value)
 
 
-def check_all(given: MutableMapping[str, Any], *takers: str) -> None:
+def check_all(given: MutableMapping[str, Any], taker: str) -> None:
     """Check all options among what was given, and put the values to use in their place.
 
     Parameters:
         given: parameters by their names; what is in no row stays as it is.
-        takers: who takes them.
+        taker: who takes them.
 
     Raises:
         TypeError: one has a wrong type.
         ValueError: one is none of those that are allowed.
     """
-    options, defaults, values_of = _rows(*takers)
+    options, defaults, values_of = _rows(taker)
     try:
         values = values_of(given)
     except KeyError:
         values = tuple(given.get(option.name, option.default) for option in options)
-    for option, default, value in zip(options, defaults, values, strict=True):
-        # Nearly all are the default, often the same object.
-        if value is not default and (type(value) is not int or value != default):
-            given[option.name] = option.checked(value)
+    # Nearly all are the default, and most of these the same object; a large number may be another one that is equal.
+    for option in itertools.compress(options, map(operator.is_not, values, defaults)):
+        name = option.name
+        value = given[name]
+        if type(value) is not int or value != option.default:
+            given[name] = option.checked(value)
 
 
 @functools.lru_cache(maxsize=64)
-def _rows(*takers: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+def _rows(taker: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
     """Rows with something to check, of which there are several, their defaults, and what finds their values."""
-    options = [option for option in table(*takers).values() if option.check is not c.anything]
+    options = [option for option in table(taker).values() if option.check is not c.anything]
     return options, [option.default for option in options], operator.itemgetter(*(option.name for option in options))
 
 
@@ -331,8 +335,6 @@ def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: 
         TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
         ValueError: one is none of those that are allowed.
     """
-    if not given:
-        return
     ours, passed_on = table(taker), table(loop)
     for name in given:
         option = passed_on.get(name) or ours.get(name)

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
-from .._codec import tell
 from .._codec.proxy_protocol import TrustedProxies
 from .._rules import option_table as allowed
 from .._rules.capacity import Capacity
@@ -137,7 +136,7 @@ class ClientOptions(NamedTuple):
         Parameters:
             uri: where it leads.
         """
-        return ClientProtocol._of(uri, **self.of_protocol)
+        return ClientProtocol._of(uri, self.of_protocol)
 
 
 def check_client(who: str, given: Arguments, taker: str) -> Arguments:
@@ -153,10 +152,10 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
         ValueError: one has a wrong value.
     """
     arguments: Arguments = given["kwargs"]
-    loop = allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT
     check_all(given, taker)
-    check_keywords(who, arguments, taker, loop)
-    check_place(arguments, arguments.get("sock"))
+    if arguments:
+        check_keywords(who, arguments, taker, allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT)
+        check_place(arguments, arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
@@ -247,7 +246,7 @@ class ServerOptions(NamedTuple):
 
     def protocol(self) -> ServerProtocol:
         """The protocol of a connection."""
-        return ServerProtocol._of(**self.of_protocol)
+        return ServerProtocol._of(self.of_protocol)
 
 
 def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
@@ -293,7 +292,7 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
         raise ValueError("ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon")
 
 
-def _of_connection(given: Mapping[str, Any]) -> Arguments:
+def _of_connection(given: Arguments) -> Arguments:
     """What ``create_connection`` is called with; ``idle_timeout`` only if it is used, as not all know of it."""
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
     return {name: given[name] for name in names}
@@ -326,8 +325,6 @@ def connection_settings(*given: Any) -> Settings:
 
 @functools.lru_cache(maxsize=64)
 def _settings(*values: Any) -> Settings:
-    # Here every front-end comes by, when a program makes its first connection.
-    tell()
     given: Arguments = dict(zip((*OF_CONNECTIONS, "idle_timeout"), values, strict=True))
     check_all(given, allowed.CONNECTION)
     max_queue, write_limit = given.pop("max_queue"), given.pop("write_limit")
@@ -413,7 +410,7 @@ def connection_arguments(
         arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
         first: where the user wanted to go, if a redirect may have led elsewhere.
     """
-    if first is not None and tls_name(uri.host) != tls_name(first.host):
+    if "server_hostname" in arguments and first is not None and tls_name(uri.host) != tls_name(first.host):
         # It is the name of another server, which must not pass for this one.
         arguments = {name: value for name, value in arguments.items() if name != "server_hostname"}
     places_itself = arguments.get("unix") or arguments.get("sock") is not None

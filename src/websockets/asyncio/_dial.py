@@ -29,7 +29,8 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 # What getaddrinfo() says of an address: its family, type, protocol, canonical name, and the address itself.
 _Info = tuple[Any, ...]
 
-# Arguments about looking up names; and all those that a socket which is connected has no use for.
+# Arguments about the race; about looking up names; and all those that a socket which is connected has no use for.
+RACE = frozenset(("happy_eyeballs_delay", "interleave", "all_errors"))
 LOOKUP = ("family", "proto", "flags")
 PLACE = ("host", "port", "local_addr", *LOOKUP)
 
@@ -48,10 +49,12 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
         OSError: the name isn't known, or none of its addresses can be reached.
         ExceptionGroup: with ``all_errors``: none of its addresses can be reached.
     """
-    if connects_as_known(streams):
+    host = arguments.get("host")
+    is_name = _is_name(host)
+    # An address alone leaves nothing to do for us, on any loop.
+    if (is_name or not RACE.isdisjoint(arguments)) and connects_as_known(streams):
         pace = Pace.taken_from(arguments)
-        host = arguments.get("host")
-        if arguments.get("sock") is None and host and (pace.all_errors or _is_name(host)):
+        if arguments.get("sock") is None and host and (pace.all_errors or is_name):
             if arguments.get("ssl") and arguments.get("server_hostname") is None:
                 arguments["server_hostname"] = host
             found = await _look_up(streams, (host, arguments.get("port")), arguments)

@@ -122,13 +122,13 @@ def socket_behind(transport: asyncio.BaseTransport) -> socket.socket | None:
     return sock if as_known and type(sock) is socket.socket else None
 
 
-def end_socket(transport: asyncio.BaseTransport | None) -> None:
+def end_socket(transport: asyncio.BaseTransport) -> None:
     """Close the socket of a transport of Windows' loop that calls ``connection_lost()``, as it will do after that.
 
     Where the peer reset the connection, ``shutdown()`` fails. asyncio doesn't expect this: it neither closes the socket
     nor counts out the transport, and a server that waits for its connections, from Python 3.12 on, waits for ever.
     """
-    if transport is not None and type(transport).__module__ == "asyncio.proactor_events":
+    if type(transport).__module__ == "asyncio.proactor_events":
         sock = getattr(transport.get_extra_info("socket"), "_sock", None)
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):

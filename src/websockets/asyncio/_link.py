@@ -89,9 +89,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         return self._addresses[name == "peername"]
 
     def _keep_addresses(self) -> None:
-        # Some transports tell of the end of a connection that they never told of.
-        if self._addresses is None and hasattr(self, "transport"):
-            self._addresses = self._address("sockname"), self._address("peername")
+        if self._addresses is None:
+            ask = self.transport.get_extra_info
+            self._addresses = ask("sockname"), ask("peername")
 
     def _set_time(self, name: str, seconds: float | None) -> None:
         self._session.set_time(name, seconds, self.loop.time())
@@ -190,7 +190,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._write_limit)
-        if transport.get_extra_info("sslcontext") is not None:
+        if self._socket is None and transport.get_extra_info("sslcontext") is not None:
             # TLS has left the socket by the time it tells that the connection is over.
             self._keep_addresses()
 
@@ -339,13 +339,16 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
-        end_socket(getattr(self, "transport", None))
+        # Some loops tell of the end of a connection that they never told of.
+        if self._socket is None and hasattr(self, "transport"):
+            # Not asyncio's transport for sockets: it ends them, and knows their addresses for good.
+            end_socket(self.transport)
+            self._keep_addresses()
         # The transport heard nothing of a write that failed, but that it is over.
         exc = exc or self._write_error
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
         self._take_rest()
-        self._keep_addresses()
         waiters = self._session.connection_lost(exc)
         self._lost = True
         if self._entry is not None:

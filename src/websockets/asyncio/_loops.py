@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .._codec import read_buffer
+from .._codec import read_buffer, tell
 from .._rules.deadlines import Agenda, Entry
 from ._internals import note_loop
 
@@ -156,6 +156,8 @@ def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
     """What the connections of ``loop`` share."""
     state = _states.get(loop)
     if state is None:
+        # Here the front-ends on asyncio come by, when they make their first connection.
+        tell()
         note_loop(loop)
         state = _states[loop] = LoopState(loop)
     return state

@@ -50,6 +50,7 @@ Arguments = dict[str, Any]
 
 # Arguments of the loop that are about TLS: to the server; with "proxy_" before them, to the proxy.
 TLS = ("ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
+PROXY_TLS = frozenset(f"proxy_{name}" for name in TLS)
 
 # How python-socks calls each kind of proxy, and whether the proxy looks up the address of the server.
 SOCKS = {
@@ -98,8 +99,7 @@ async def choose_route(
 
 def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
     """Arguments for making the TCP connection, for when no proxy is used."""
-    unused = {f"proxy_{name}" for name in TLS}
-    return {name: value for name, value in arguments.items() if name not in unused}
+    return {name: value for name, value in arguments.items() if name not in PROXY_TLS}
 
 
 # ------------------------------------------------------------------------------------------------------------ which way

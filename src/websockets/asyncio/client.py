@@ -232,8 +232,6 @@ class connect:
         self.create_connection_kwargs = options.arguments
         self._make_protocol = options.protocol
         # Classes that are derived have names of their own, so those of ours are long.
-        # What names the proxy in the error of an attempt through one.
-        self._route_context = contextlib.ExitStack()
         self._make_connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
             options.create_connection or ClientConnection, **options.of_connection
         )
@@ -242,6 +240,8 @@ class connect:
     _streams: Any = None
     connection: ClientConnection | None = None
     _is_entered = False
+    # What names the proxy in the error of an attempt through one.
+    _route_context: contextlib.ExitStack | None = None
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -325,7 +325,7 @@ class connect:
             The connection, in the state CONNECTING.
         """
         # Before anything waits: another attempt may begin then.
-        uri, way = self.ws_uri, self._route_context
+        uri, way = self.ws_uri, self._route_context or contextlib.ExitStack()
 
         def factory() -> ClientConnection:
             return self._make_connection(self._make_protocol(uri))

@@ -477,7 +477,9 @@ class Connection(Link):
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
             ValueError: the timeout is negative.
         """
-        self._start_closing(code, reason, check("timeout", timeout, CLOSE))
+        if timeout is not None:
+            timeout = check("timeout", timeout, CLOSE)
+        self._start_closing(code, reason, timeout)
         await self.wait_closed()
 
 

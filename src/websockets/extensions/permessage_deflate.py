@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .._compat.deprecated import names_of_old
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
@@ -171,14 +171,17 @@ class _Factory:
         no_contexts: tuple[bool, bool],
         bits: tuple[int | None, int | None],
         settings: Any,
-        threshold: int | None,
+        threshold: int | None = None,
     ) -> None:
         self.server_no_context_takeover, self.client_no_context_takeover = no_contexts
         self.server_max_window_bits, self.client_max_window_bits = bits
         self.compress_settings: dict[str, Any] | None = settings
         self.threshold = threshold
+
+    def _check(self) -> None:
+        settings = self.compress_settings
         check_settings(settings, self.own_bits)
-        check_threshold(threshold)
+        check_threshold(self.threshold)
         try:
             # Better now than with the first message.
             zlib.compressobj(wbits=-MIN_ZLIB_BITS, **settings or {})
@@ -245,6 +248,14 @@ class ClientPerMessageDeflateFactory(_Factory, ClientExtensionFactory):
         no_contexts = server_no_context_takeover, client_no_context_takeover
         bits = server_max_window_bits, client_max_window_bits
         super().__init__(no_contexts, bits, compress_settings, threshold)
+        self._check()
+
+    @classmethod
+    def _default(cls) -> Self:
+        """The one of ``connect()``. Nothing in it needs to be checked, which takes longer than all the rest."""
+        self = cls.__new__(cls)
+        _Factory.__init__(self, (False, False), (None, True), dict(DEFAULT_SETTINGS))
+        return self
 
     def get_request_params(self) -> Sequence[ExtensionParameter]:
         """Make an offer (RFC 7692 section 7.1); see :class:`ClientExtensionFactory`."""
@@ -307,6 +318,7 @@ class ServerPerMessageDeflateFactory(_Factory, ServerExtensionFactory):
         no_contexts = server_no_context_takeover, client_no_context_takeover
         bits = server_max_window_bits, client_max_window_bits
         super().__init__(no_contexts, bits, compress_settings, threshold)
+        self._check()
         self.require_client_max_window_bits = require_client_max_window_bits
 
     def process_request_params(
@@ -347,8 +359,8 @@ def enable_client_permessage_deflate(
         The extensions, with permessage-deflate last unless it was among them.
     """
     factories = list(extensions or ())
-    if all(factory.name != NAME for factory in factories):
-        factories.append(ClientPerMessageDeflateFactory(compress_settings=dict(DEFAULT_SETTINGS)))
+    if NAME not in [factory.name for factory in factories]:
+        factories.append(ClientPerMessageDeflateFactory._default())
     return factories
 
 
@@ -364,7 +376,7 @@ def enable_server_permessage_deflate(
         The extensions, with permessage-deflate last unless it was among them.
     """
     factories = list(extensions or ())
-    if all(factory.name != NAME for factory in factories):
+    if NAME not in [factory.name for factory in factories]:
         factories.append(
             ServerPerMessageDeflateFactory(False, False, DEFAULT_BITS, DEFAULT_BITS, dict(DEFAULT_SETTINGS))
         )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from typing import Any
 
 import pytest
 
-from _kit import advance, idle, virtual, wire
-from _kit.ends import open_end
+from _kit import wire
+from scenarios._world import World
+from scenarios._worlds import both_sides, in_every_world
 from websockets import PreparedMessage, Statistics
-from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side
-from websockets.testing import connected_pair
-
-both_sides = pytest.mark.parametrize("side", list(Side), ids=lambda side: side.name.lower())
 
 # Sent by every path there is: at once, gathered, in fragments, with and without a copy.
 MESSAGES: list[Any] = [
@@ -35,30 +31,30 @@ SIZES = [0, 1, 400, 126, 70_000, 300_000, 300_000, 11, 2, 8]
 
 
 @both_sides
-@virtual
-async def test_what_is_sent(side: Side) -> None:
-    async with open_end(side, ping_interval=None) as (connection, peer):
+@in_every_world()
+async def test_what_is_sent(world: World, side: Side) -> None:
+    async with world.one_end(side, ping_interval=None) as (connection, peer):
         for message in MESSAGES:
             await connection.send(message)
-        broadcast([connection], "all")
+        await world.broadcast([connection], "all")
         await connection.ping()
         await connection.pong()
-        await idle()
-        rows, rest = wire.parse(peer.raw.unread)
+        await world.settle()
+        rows, rest = wire.parse(peer.unread)
         assert rest == b""
         statistics = connection.statistics
         assert statistics.messages_sent == sum(row.fin and row.opcode < 8 for row in rows) == len(MESSAGES) + 1
         assert statistics.payload_sent == sum(len(row.payload) for row in rows if row.opcode < 8) == sum(SIZES) + 3
         assert statistics.encoded_sent == statistics.payload_sent
-        assert statistics.bytes_sent == len(peer.raw.received)
+        assert statistics.bytes_sent == len(peer.received)
         assert (statistics.pings_sent, statistics.pings_received) == (1, 0)
 
 
 @both_sides
 @pytest.mark.parametrize("max_queue", [16, 1])
-@virtual
-async def test_what_is_received(side: Side, max_queue: int) -> None:
-    async with open_end(side, ping_interval=None, max_queue=max_queue, max_size=None) as (connection, peer):
+@in_every_world()
+async def test_what_is_received(world: World, side: Side, max_queue: int) -> None:
+    async with world.one_end(side, ping_interval=None, max_queue=max_queue, max_size=None) as (connection, peer):
         before = connection.statistics
         assert before.bytes_received > 100  # the opening handshake
         frames = [
@@ -73,9 +69,9 @@ async def test_what_is_received(side: Side, max_queue: int) -> None:
         ]
         frames += [(wire.TEXT, b"", False), *[(wire.CONT, b"z", False)] * 2000, (wire.CONT, b"", True)]
         wired = [wire.frame(opcode, payload, fin=fin, mask=peer.mask) for opcode, payload, fin in frames]
-        sending = asyncio.ensure_future(peer.raw.send(b"".join(wired)))
+        sending = world.start(peer.write, b"".join(wired))
         messages = [await connection.recv() for _ in range(7)]
-        await sending
+        await sending.result()
         statistics = connection.statistics
         assert statistics.bytes_received == before.bytes_received + sum(map(len, wired))
         assert statistics.messages_received == len(messages)
@@ -84,17 +80,17 @@ async def test_what_is_received(side: Side, max_queue: int) -> None:
 
 
 @pytest.mark.parametrize("takeover", [True, False])
-@virtual
-async def test_compression(takeover: bool) -> None:
-    async with connected_pair(server={"compression": "deflate"}) as (client, server):
+@in_every_world()
+async def test_compression(world: World, takeover: bool) -> None:
+    async with world.pair(server={"compression": "deflate"}) as (client, server):
         if not takeover:
-            server.protocol.extensions[0].local_no_context_takeover = True  # type: ignore[attr-defined]
+            server.protocol.extensions[0].local_no_context_takeover = True
         messages: list[Any] = ["a" * 5000, "é" * 5000, b"b" * 100_000, "short", ["frag" * 100, "ment"]]
         sizes = 5000 + 10_000 + 100_000 + 5 + 404
         for message in messages:
             await server.send(message)
             await client.recv()
-        broadcast([server], "c" * 4000)
+        await world.broadcast([server], "c" * 4000)
         await server.send(PreparedMessage("d" * 4000))
         await client.recv()
         await client.recv()
@@ -107,10 +103,10 @@ async def test_compression(takeover: bool) -> None:
         assert theirs.ratio_sent == mine.ratio_received == 1.0
 
 
-@virtual
-async def test_pings_and_latency() -> None:
-    async with connected_pair(client={"ping_interval": 20}, server={"ping_interval": None}) as (client, server):
-        await advance(61)
+@in_every_world()
+async def test_pings_and_latency(world: World) -> None:
+    async with world.pair(client={"ping_interval": 20}, server={"ping_interval": None}) as (client, server):
+        await world.advance(61)
         assert client.statistics.pings_sent == server.statistics.pings_received == 3
         await (await server.ping())
         assert (server.statistics.pings_sent, client.statistics.pings_received) == (1, 1)
@@ -118,14 +114,14 @@ async def test_pings_and_latency() -> None:
 
 
 @both_sides
-@virtual
-async def test_they_outlive_the_connection(side: Side) -> None:
-    async with open_end(side, ping_interval=None) as (connection, peer):
+@in_every_world()
+async def test_they_outlive_the_connection(world: World, side: Side) -> None:
+    async with world.one_end(side, ping_interval=None) as (connection, peer):
         await peer.text("abc")
         await connection.recv()
         await connection.send("hello")
         open_statistics = connection.statistics
-        peer.raw.reset()
+        peer.reset()
         with pytest.raises(ConnectionClosedError):
             await connection.recv()
         statistics = connection.statistics
@@ -133,9 +129,9 @@ async def test_they_outlive_the_connection(side: Side) -> None:
         assert dataclasses.replace(statistics, bytes_sent=0) == dataclasses.replace(open_statistics, bytes_sent=0)
 
 
-@virtual
-async def test_a_snapshot() -> None:
-    async with connected_pair() as (client, _):
+@in_every_world()
+async def test_a_snapshot(world: World) -> None:
+    async with world.pair() as (client, _):
         snapshot = client.statistics
         await client.send("a")
         assert snapshot.messages_sent == 0

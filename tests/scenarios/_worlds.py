@@ -1,0 +1,80 @@
+"""The worlds that there are, and what runs a scenario in each of them.
+
+May know: the adapters. Must not know: any scenario; of :data:`WORLDS`, which topics a world is for.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+import pytest
+
+from websockets.protocol import Side
+
+from ._asyncio import AsyncioWorld, run_on_asyncio
+from ._threads import ThreadWorld, run_in_threads
+from ._world import Capability, World
+
+__all__ = ["both_sides", "in_every_world"]
+
+
+class Front(NamedTuple):
+    """A world, and which scenarios it is for.
+
+    Attributes:
+        name: in the names of tests.
+        world: its class.
+        run: runs a scenario in it.
+        topics: the files of the scenarios; None for all.
+    """
+
+    name: str
+    world: Any
+    run: Callable[[Callable[[Any], Coroutine[Any, Any, None]]], None]
+    topics: frozenset[str] | None = None
+
+
+#: A front-end that comes adds its line, for all topics; the one with threads in place of the stand-in.
+WORLDS = (
+    Front("asyncio", AsyncioWorld, run_on_asyncio),
+    Front("threads", ThreadWorld, run_in_threads, frozenset({"test_receiving", "test_sending", "test_closing"})),
+)
+
+both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
+
+
+def _fronts(topic: str, needs: frozenset[Capability]) -> list[Front]:
+    """The worlds of a scenario."""
+    return [
+        front
+        for front in WORLDS
+        if (front.topics is None or topic in front.topics) and needs.isdisjoint(front.world.lacks)
+    ]
+
+
+def in_every_world(*needs: Capability) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Any]:
+    """Make a test of a scenario: it runs in every world that has what it needs.
+
+    Parameters:
+        needs: the capabilities.
+    """
+
+    def decorate(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Any:
+        if not inspect.iscoroutinefunction(scenario):
+            raise TypeError(f"{scenario!r} is not a coroutine function")
+        fronts = _fronts(scenario.__module__.rpartition(".")[2], frozenset(needs))
+
+        @pytest.mark.parametrize("world", fronts, ids=[front.name for front in fronts])
+        @functools.wraps(scenario)
+        def test(world: Front, **parameters: Any) -> None:
+            def play(in_it: World) -> Coroutine[Any, Any, None]:
+                return scenario(in_it, **parameters)
+
+            world.run(play)
+
+        return test
+
+    return decorate
