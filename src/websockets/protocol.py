@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._codec import FrameDecoder, build_frame, new_mask
-from ._codec.header import CONTROL_BIT, FIN, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE, opcode_of
+from ._codec.header import CONTROL_BIT, FIN, MAX_CONTROL_PAYLOAD, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE
 from ._compat.deprecated import names_of_old
 from ._rules.decompressed import Account
 from ._rules.failures import as_exception, closed, explain
@@ -27,7 +27,7 @@ from ._rules.statistics import Tally
 from .exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
 from .extensions.base import Extension, decode_through, encode_through
 from .extensions.permessage_deflate import PerMessageDeflate
-from .frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, check_close, serialize_close
+from .frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
 from .http11 import Request, Response
 from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
@@ -290,7 +290,7 @@ class Protocol(Limits):
             self.events.append(Frame.from_head(head, payload))
 
     def _receive_control(self, head: int, payload: bytes) -> None:
-        opcode = opcode_of(head)
+        opcode = head & OPCODE_MASK
         if opcode == Opcode.PING:
             self._count().pings_received += 1
             self._answer_ping(payload)

@@ -52,10 +52,6 @@ def test_what_reads_numbers_in_c() -> None:
     assert numbers_in_c(text) == {"A": 128, "B": 2, "D": 130, "E": 2}
 
 
-def test_limit_of_control_frames_is_the_public_one() -> None:
-    assert frames.MAX_CONTROL_PAYLOAD == header.MAX_CONTROL_PAYLOAD
-
-
 @pytest.mark.parametrize("opcode", Opcode)
 @pytest.mark.parametrize("fin", [False, True])
 @pytest.mark.parametrize("reserved", range(8))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .. import frames
 from .._codec import apply_mask
-from .._codec.header import LENGTH_16, LENGTH_MASK, MASK_BIT, MAX_LENGTH_7, is_control
+from .._codec.header import LENGTH_16, LENGTH_MASK, MASK_BIT, MAX_CONTROL_PAYLOAD, MAX_LENGTH_7, is_control
 from .._session.session import control_payload
 from ..exceptions import PayloadTooBig, ProtocolError
 from ..extensions.base import Extension, decode_through
@@ -87,7 +87,7 @@ class Frame(NamedTuple):
         if bool(size & MASK_BIT) is not mask:
             raise ProtocolError("incorrect masking")
         size &= LENGTH_MASK
-        if is_control(head) and size > frames.MAX_CONTROL_PAYLOAD:
+        if is_control(head) and size > MAX_CONTROL_PAYLOAD:
             raise ProtocolError("control frame too long")
         if size > MAX_LENGTH_7:
             size = int.from_bytes(await reader(2 if size == LENGTH_16 else 8), "big")
