@@ -109,7 +109,6 @@ class ClientProtocol(Protocol):
         self.available_subprotocols = subprotocols
         self.key = base64.b64encode(secrets.token_bytes(16)).decode()
 
-    # What reads the response. A front-end may choose it before anything is received.
     _parser: ResponseParser | None = None
 
     # ------------------------------------------------------------------------------------------ tell: the application
@@ -151,6 +150,26 @@ class ClientProtocol(Protocol):
             self.logger.debug("> %s %s %s", request.method, request.path, request.protocol)
             log_headers(self.logger, ">", request.headers)
         self.writes.append(request.serialize())
+
+    def read_response_with(self, parser: ResponseParser) -> None:
+        """Choose what reads the response; by default it is a :class:`~websockets.http11.ResponseParser`.
+
+        Parameters:
+            parser: a new one, given before anything is received.
+        """
+        self._parser = parser
+
+    def take_cut_response(self) -> Exception | None:
+        """Take a response whose body isn't complete as it is, when there is no more time for it.
+
+        Returns:
+            Why the opening handshake failed; None if no such response was there, and nothing has changed.
+        """
+        response = None if self._parser is None else self._parser.cut()
+        if response is None:
+            return None
+        self._take_response(response)
+        return self.handshake_exc
 
     def fail(self, code: int, reason: str = "") -> None:
         """Fail the connection; while it is being opened, :attr:`handshake_exc` says so from then on.
@@ -194,18 +213,6 @@ class ClientProtocol(Protocol):
             self._break_off(parser.cut(), exc)
         else:
             self._take_response(response)
-
-    def _wait_no_longer(self) -> Exception | None:
-        """Take a response whose body isn't complete as it is, when there is no more time for it.
-
-        Returns:
-            Why the opening handshake failed; None if no such response was there, and nothing has changed.
-        """
-        response = None if self._parser is None else self._parser.cut()
-        if response is None:
-            return None
-        self._take_response(response)
-        return self.handshake_exc
 
     def _break_off(self, response: Response | None, problem: Exception) -> None:
         """Take a response with what there is of its body, where that is the problem, or give up if there is none."""
@@ -337,7 +344,7 @@ share_names(
     ClientProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
-    "uri", "origin", "available_extensions", "available_subprotocols", "key", "_sink", "_keep", "_hold_failure",
+    "uri", "origin", "available_extensions", "available_subprotocols", "key", "_receiver", "_keeps",
     # While it is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # When it closes.

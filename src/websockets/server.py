@@ -20,6 +20,7 @@ from ._compat.layout import share_names
 from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._rules.lifecycle import Receive, Send, Sending, State
 from ._rules.option_table import SERVER_PROTOCOL, check_all
+from ._rules.refusals import Unavailable, UnsupportedVersion, WrongHost, refusal_of
 from .datastructures import Headers, HeadersLike
 from .exceptions import (
     HeaderLineTooLong,
@@ -31,7 +32,6 @@ from .exceptions import (
     InvalidOrigin,
     InvalidProtocol,
     InvalidState,
-    InvalidUpgrade,
     NegotiationError,
     RequestLineTooLong,
     TooManyHeaders,
@@ -52,9 +52,10 @@ _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 # What is sent without another check.
 _is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
 
-BROWSER_HINT: Final = "\n\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
-
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+# What the log says of an opening handshake that failed without the client being at fault.
+HANDSHAKE_FAILED: Final = "opening handshake failed"
 
 # What the body and the end of the connection decide, and nobody else.
 FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
@@ -79,33 +80,6 @@ class _Date:
 
 
 _date = _Date()
-
-
-class _UnsupportedVersion(InvalidHeaderValue):
-    """A version of the protocol that isn't 13; its refusal names the one that is (RFC 6455 section 4.4)."""
-
-
-class _WrongHost(InvalidHeaderValue):
-    """A name that the server doesn't answer to (RFC 9110 section 7.4)."""
-
-
-class _Unavailable(InvalidHandshake):
-    """Nothing is wrong with the request, but the server can't take it now."""
-
-
-# What each refusal answers: the status, headers beside the usual, and what the body adds to the error. First that fits.
-_REFUSALS: Final[tuple[tuple[type[Exception], str, Status, dict[str, str], str], ...]] = (
-    (InvalidOrigin, "! invalid origin", Status.FORBIDDEN, {}, ".\n"),
-    (_WrongHost, "! invalid host", Status.MISDIRECTED_REQUEST, {}, ".\n"),
-    (InvalidUpgrade, "! invalid upgrade", Status.UPGRADE_REQUIRED, {"Upgrade": "websocket"}, "." + BROWSER_HINT),
-    (InvalidMethod, "! invalid method", Status.METHOD_NOT_ALLOWED, {"Allow": "GET"}, ".\n"),
-    (InvalidProtocol, "! invalid protocol", Status.HTTP_VERSION_NOT_SUPPORTED, {}, ".\n"),
-    (RequestLineTooLong, "! request line too long", Status.REQUEST_URI_TOO_LONG, {}, ".\n"),
-    (HeaderLineTooLong, "! header fields too large", Status.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, ".\n"),
-    (TooManyHeaders, "! header fields too large", Status.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, ".\n"),
-    (InvalidMessage, "! no valid HTTP request", Status.BAD_REQUEST, {}, ".\n"),
-    (InvalidHandshake, "! invalid handshake", Status.BAD_REQUEST, {}, ".\n"),
-)
 
 
 class ServerProtocol(Protocol):
@@ -183,6 +157,7 @@ class ServerProtocol(Protocol):
     _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
+    _offered: Sequence[Subprotocol] | None = None  # for a choice of subprotocol that was put off
 
     # ---------------------------------------------------------------------------------------------- tell: the network
 
@@ -250,45 +225,23 @@ class ServerProtocol(Protocol):
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
         except Exception as exc:
-            return self._decline(exc)
+            return decline(self, exc)
         try:
             return _switch(accept_header, extensions_header, protocol_header)
         except Exception as exc:
             # A subprotocol that the server chose can't be sent: that isn't the client's fault.
-            return self._break_down(exc)
-
-    def _add_subprotocol(self, response: Response, subprotocol: Subprotocol | None) -> Response:
-        """The response with a subprotocol that somebody took time to choose."""
-        try:
-            if subprotocol is not None:
-                response.headers["Sec-WebSocket-Protocol"] = subprotocol
-        except Exception as exc:
-            return self._break_down(exc)
-        self.subprotocol = subprotocol
-        return response
-
-    def _decline(self, exc: Exception) -> Response:
-        """The answer to what went wrong while a request was judged: a refusal if the client is at fault."""
-        return self._refuse_request(exc) if isinstance(exc, InvalidHandshake) else self._break_down(exc)
-
-    def _break_down(self, exc: Exception, line: str = "opening handshake failed") -> Response:
-        """The answer to a failure of ours or of the application: the log has the details, the client doesn't."""
-        self.handshake_exc = exc
-        self.logger.error(line, exc_info=exc)
-        return self.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+            return fail(self, exc, HANDSHAKE_FAILED, self.logger)
 
     def _refuse_request(self, exc: Exception) -> Response:
         self.handshake_exc = exc
-        log, status, headers, ending = next(row[1:] for row in _REFUSALS if isinstance(exc, row[0]))
+        refusal = refusal_of(exc)
+        assert refusal is not None
         if self.debug:
-            self.logger.debug(log, exc_info=exc)
+            self.logger.debug(f"! {refusal.reason}", exc_info=exc)
         # What broke the syntax of HTTP is in the cause.
         what = f"{exc}: {exc.__cause__}" if exc.__cause__ is not None else str(exc)
-        response = self.reject(status, f"Failed to open a WebSocket connection: {what}{ending}")
-        if isinstance(exc, _UnsupportedVersion):
-            response.status_code, response.reason_phrase = 426, "Upgrade Required"
-            headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": VERSION}
-        for name, value in headers.items():
+        response = self.reject(refusal.status, f"Failed to open a WebSocket connection: {what}{refusal.ending}")
+        for name, value in refusal.headers.items():
             response.headers[name] = value
         return response
 
@@ -325,7 +278,7 @@ class ServerProtocol(Protocol):
         if self.hosts is not None:
             host = single_value(headers, "Host")
             if host not in self.hosts:
-                raise _WrongHost("Host", host)
+                raise WrongHost("Host", host)
 
     def process_origin(self, headers: Headers) -> Origin | None:
         """Check the origin (RFC 6455 section 10.2). May be overridden.
@@ -444,11 +397,6 @@ class ServerProtocol(Protocol):
             _add_headers(made, Headers(headers))
         return Response(status.value, status.phrase, made, body)
 
-    def _turn_away(self, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
-        """The answer to a request that the server can't take now, whatever it says."""
-        self.handshake_exc = _Unavailable(reason)
-        return self.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
-
     def send_response(self, response: Response) -> None:
         """Send the response: 101 opens the connection, anything else ends it.
 
@@ -508,7 +456,7 @@ share_names(
     ServerProtocol,
     # Made with the protocol.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
-    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_sink", "_keep", "_hold_failure",
+    "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_receiver", "_keeps",
     # While it is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # When it closes.
@@ -540,7 +488,7 @@ def _checked_key(request: Request) -> str:
         raise InvalidHeaderValue("Sec-WebSocket-Key", key)
     version = single_value(headers, "Sec-WebSocket-Version")
     if version != VERSION:
-        raise _UnsupportedVersion("Sec-WebSocket-Version", version)
+        raise UnsupportedVersion("Sec-WebSocket-Version", version)
     return key
 
 
@@ -581,11 +529,102 @@ def _add_headers(made: Headers, headers: Headers) -> None:
     made.update(headers)
 
 
-def refusal_reason(exc: Exception) -> str | None:
-    """In a few words, why a request was refused; None for a failure that isn't its fault."""
-    if isinstance(exc, _Unavailable):
-        return str(exc)
-    return next((row[1].removeprefix("! ") for row in _REFUSALS if isinstance(exc, row[0])), None)
+# What whoever runs a server asks of the protocol, beside the methods for everybody.
+
+
+def unanswered_request(protocol: ServerProtocol) -> Request | None:
+    """Return the request that waits for an answer; None if there is none.
+
+    Parameters:
+        protocol: protocol of the connection.
+    """
+    return protocol._unanswered
+
+
+def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
+    """Make the answer to a request that the server can't take now, whatever it says.
+
+    Parameters:
+        protocol: protocol of the connection.
+        reason: why, in a few words for statistics.
+        text: body of the response.
+        headers: more headers.
+    """
+    protocol.handshake_exc = Unavailable(reason)
+    return protocol.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
+
+
+def decline(protocol: ServerProtocol, exc: Exception) -> Response:
+    """Make the answer to what went wrong while a request was judged: a refusal if the client is at fault.
+
+    Parameters:
+        protocol: protocol of the connection.
+        exc: what went wrong.
+    """
+    if isinstance(exc, InvalidHandshake):
+        return protocol._refuse_request(exc)
+    return fail(protocol, exc, HANDSHAKE_FAILED, protocol.logger)
+
+
+def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike) -> Response:
+    """Make the answer to a failure of ours or of the application: the log has the details, the client doesn't.
+
+    Parameters:
+        protocol: protocol of the connection.
+        exc: what failed.
+        line: what the log says of it.
+        logger: where to log.
+    """
+    protocol.handshake_exc = exc
+    logger.error(line, exc_info=exc)
+    return protocol.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+
+
+def has_selector(protocol: ServerProtocol) -> bool:
+    """Return whether somebody other than the protocol chooses the subprotocol.
+
+    Parameters:
+        protocol: protocol of the connection.
+    """
+    return protocol._select is not None
+
+
+def defer_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> None:
+    """Put off the choice of a subprotocol; a ``select_subprotocol`` for those who wait for the choice.
+
+    The protocol answers without a subprotocol, and :func:`add_subprotocol` adds it.
+
+    Parameters:
+        protocol: protocol of the connection.
+        offered: what the client offers.
+    """
+    protocol._offered = offered
+
+
+def deferred_offer(protocol: ServerProtocol) -> Sequence[Subprotocol] | None:
+    """Return the offer for which :func:`defer_subprotocol` put off the choice; None if it put off none.
+
+    Parameters:
+        protocol: protocol of the connection.
+    """
+    return protocol._offered
+
+
+def add_subprotocol(protocol: ServerProtocol, response: Response, subprotocol: Subprotocol | None) -> Response:
+    """Return the response with a subprotocol that was chosen later; or the answer to the failure if it can't be sent.
+
+    Parameters:
+        protocol: protocol of the connection.
+        response: what :meth:`ServerProtocol.accept` made.
+        subprotocol: the choice; None for none.
+    """
+    try:
+        if subprotocol is not None:
+            response.headers["Sec-WebSocket-Protocol"] = subprotocol
+    except Exception as exc:
+        return fail(protocol, exc, HANDSHAKE_FAILED, protocol.logger)
+    protocol.subprotocol = subprotocol
+    return response
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

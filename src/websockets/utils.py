@@ -10,6 +10,7 @@ import secrets
 import socket
 
 from ._codec import apply_mask as _apply_mask
+from ._rules.addresses import shown_address
 from ._rules.handshake import GUID as _GUID
 from ._rules.handshake import accept_key
 from .typing import BytesLike
@@ -41,7 +42,4 @@ def apply_mask(data: BytesLike, mask: bytes | bytearray) -> bytes:
 
 def get_socket_name(sock: socket.socket) -> str:
     """Tell the address of a socket in the way in which the log has it: ``127.0.0.1:80``, ``[::1]:80``, or a path."""
-    # Here, as only servers on asyncio need it.
-    from .asyncio._serving import socket_name
-
-    return socket_name(sock)
+    return shown_address(sock.getsockname())

@@ -87,11 +87,15 @@ async def test_a_class_with_names_of_its_own() -> None:
     class Named(connect):
         def __init__(self, uri: str, **options: Any) -> None:
             super().__init__(uri, **options)
-            for name in ("uri", "protocol", "connection", "way", "loop", "logger", "attempt", "redirects", "entered"):
+            names = "uri protocol connection connecting connector loop logger attempt hop redirects entered is_entered"
+            for name in (*names.split(), "first_uri", "make_protocol", "make_connection", "streams", "max_redirects"):
                 setattr(self, f"_{name}", "mine")
 
+    class NamedConnection(ClientConnection):
+        _open = _opening = _ask = _hear = _new_parser = "mine"
+
     async with site([let_in]) as web:
-        async with Named(web.uri()) as connection:
+        async with Named(web.uri(), create_connection=NamedConnection) as connection:
             assert connection.state is State.OPEN
         await (await Named(web.uri())).close()
 

@@ -14,7 +14,7 @@ from _kit import idle, virtual, wire
 from _kit.ends import FramePeer, open_end
 from _kit.sockets import socket_end
 from robustness.worlds import each_loop
-from websockets._session.session import SPARE_BYTES
+from websockets._session.intake import SPARE_BYTES
 from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Side, State
@@ -127,7 +127,7 @@ async def test_a_live_peer_is_spared_while_reading_is_paused(side: Side) -> None
         assert connection.state is State.OPEN
         assert len(times) > 2000
         assert connection.latency == pytest.approx(1.5)
-        assert not connection._rest
+        assert not connection._session.intake.rest
         assert not connection.transport.is_reading()
         await peer.text("last")
         assert [await connection.recv() for _ in range(106)] == [*messages, "last"]
@@ -147,7 +147,7 @@ async def test_a_peer_that_sends_messages_for_which_nobody_asks(side: Side) -> N
             await asyncio.sleep(20)
         assert connection.state is State.OPEN
         assert connection._session.inbox.count < 15
-        assert connection._rest
+        assert connection._session.intake.rest
         assert [await connection.recv() for _ in messages] == messages
         assert connection.transport.is_reading()
 
@@ -169,11 +169,11 @@ async def test_a_flood_for_which_nobody_asks_is_bounded(side: Side, payload: byt
         task = asyncio.create_task(flood())
         await asyncio.sleep(5000)
         assert connection.state is State.OPEN
-        taken, kept = connection._bytes_received, len(connection._rest)
+        taken, kept = connection._bytes_received, len(connection._session.intake.rest)
         assert kept < SPARE_BYTES + 2**18
         await asyncio.sleep(5000)
         assert connection.state is State.OPEN
-        assert (connection._bytes_received, len(connection._rest)) == (taken, kept)
+        assert (connection._bytes_received, len(connection._session.intake.rest)) == (taken, kept)
         task.cancel()
         await asyncio.wait([task])
 
@@ -186,12 +186,12 @@ async def test_bytes_of_an_earlier_read_come_first(side: Side) -> None:
         crowd = [str(index) for index in range(3000)]
         await peer.raw.send(wire.ping(mask=peer.mask) + b"".join(wire.text(text, mask=peer.mask) for text in crowd))
         await idle()
-        assert connection._rest
-        kept = len(connection._rest)
+        assert connection._session.intake.rest
+        kept = len(connection._session.intake.rest)
         await asyncio.sleep(15)
         await peer.text("last")
         await asyncio.sleep(15)
-        assert len(connection._rest) > kept
+        assert len(connection._session.intake.rest) > kept
         assert [await connection.recv() for _ in range(3001)] == [*crowd, "last"]
 
 
@@ -214,7 +214,7 @@ async def test_who_does_not_listen_cannot_complain_of_silence(caplog: pytest.Log
     caplog.set_level(logging.DEBUG, "websockets")
     async with open_end(Side.SERVER, max_queue=2) as (connection, peer):
         await fill(connection, peer)
-        connection._session._kept = SPARE_BYTES
+        connection._session.intake._kept = SPARE_BYTES
         await asyncio.sleep(500)
         assert connection.state is State.OPEN
     lines = {line for line in caplog.messages if line[0] in "%-"}

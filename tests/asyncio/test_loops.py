@@ -41,8 +41,9 @@ def test_alarms_that_are_due_already(make: Callable[[], asyncio.AbstractEventLoo
         state = loop_state(loop)
         # Two in a row, so that the timer is set to a time that has come, then earlier and later ones.
         for name, when in [("past", -2.0), ("further past", -3.0), ("now", 0.0), ("past again", -1.0)]:
-            state.call_at(loop.time() + when, Alarm(name, rung))
-        cancelled = state.call_at(loop.time() - 4, Alarm("cancelled", rung))
+            state.move(None, loop.time() + when, Alarm(name, rung))
+        cancelled = state.move(None, loop.time() - 4, Alarm("cancelled", rung))
+        assert cancelled is not None
         state.cancel(cancelled)
         last = loop.create_future()
         loop.call_later(0.01, last.set_result, None)

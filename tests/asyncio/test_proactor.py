@@ -73,14 +73,14 @@ async def reset_connection(
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, address(server))
-        await until(lambda: bool(server._all))
+        await until(lambda: bool(server._registry.all))
         if stage == "open":
             await loop.sock_sendall(sock, request())
             await until(lambda: bool(server.connections))
-        for connection in server._all:
+        for connection in server._registry.all:
             look(connection)
         reset(sock)
-    await until(lambda: not server._all)
+    await until(lambda: not server._registry.all)
 
 
 # --------------------------------------------------------------------------------------------------------------- resets
@@ -102,7 +102,7 @@ def test_a_release_of_asyncio_with_other_transports(
 ) -> None:
     """asyncio complains, and counts the transport for ever; but the server closes."""
     caplog.set_level("INFO")
-    monkeypatch.setattr("websockets.asyncio._serving.GRACE", 0.01)
+    monkeypatch.setattr("websockets._session.registry.GRACE", 0.01)
     monkeypatch.setattr(proactor_events._ProactorSocketTransport, "__module__", "asyncio.another")
     transports: list[Any] = []
 
@@ -194,8 +194,8 @@ async def test_a_connection_that_begins_while_the_server_closes() -> None:
     transport, _ = await loop.network.create_connection(lambda: connection, "localhost", 81)
     # It was told at once that the server closes; the other end doesn't end the connection.
     await advance(2)
-    assert server._closed is not None
-    assert not server._closed.done()
+    assert server._shutdown._closed is not None
+    assert not server._shutdown._closed.done()
     await server.wait_closed()
     assert transport.is_closing()
     peer.close()

@@ -20,7 +20,8 @@ from _kit.platforms import PROACTOR, needs_unix_sockets
 from _kit.proxy_header import Place, line, version_2
 from _kit.sockets import anonymous_tls
 from robustness.worlds import each_loop
-from websockets.asyncio._proxy_protocol import READ_TOO_MUCH, Arrival
+from websockets._session.arriving import READ_TOO_MUCH
+from websockets.asyncio._proxy_protocol import Arrival
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 
@@ -150,8 +151,8 @@ async def test_health_checks_leave_nothing_behind(caplog: pytest.LogCaptureFixtu
             await idle()
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
         assert server.statistics.refused == {"client gone": 4}
-        assert not server._arriving
-        assert not server._all
+        assert not server._registry.arriving
+        assert not server._registry.all
 
 
 @virtual
@@ -354,7 +355,7 @@ async def test_a_factory_that_fails(create: Any, tls: bool, caplog: pytest.LogCa
                 await peer.send(outgoing.read())
             await idle()
             assert peer.ended is not None
-            assert not server._arriving
+            assert not server._registry.arriving
             peer.close()
         assert server.statistics.refused == {"failure": 2}
         assert [record.message for record in caplog.records] == ["creating a connection failed"] * 2
@@ -476,8 +477,8 @@ async def test_client_that_leaves_with_the_end_of_the_tls_handshake() -> None:
         await peer.send(outgoing.read())
         peer.close()
         await idle()
-        assert not server._arriving
-        assert not server._all
+        assert not server._registry.arriving
+        assert not server._registry.all
     assert site.ends == []
 
 
@@ -507,7 +508,7 @@ async def test_tls_handshake_that_fails(how: str, reason: str, logged: str, capl
         else:
             await advance(5.1)
         await idle()
-        assert not server._arriving
+        assert not server._registry.arriving
         assert b"HTTP" not in peer.received
         peer.close()
         assert server.statistics.refused == {reason: 1}
@@ -559,7 +560,7 @@ async def test_connection_lost_before_tls_begins() -> None:
         feed(arrival, line(CLIENT, SERVICE))
         transport.abort()
         await idle()
-        assert not server._arriving
+        assert not server._registry.arriving
 
 
 @virtual
@@ -575,7 +576,7 @@ async def test_loop_that_can_not_start_tls() -> None:
         await idle()
         loop.set_exception_handler(handler)
         assert transport.is_closing()
-        assert not server._arriving
+        assert not server._registry.arriving
     assert [(context["message"], type(context["exception"])) for context in reported] == [
         ("starting TLS failed", TypeError)
     ]
@@ -586,10 +587,10 @@ async def test_loop_that_can_not_start_tls() -> None:
 
 async def arrive(server: Server) -> tuple[Arrival, Any]:
     """A connection that says nothing, and its transport."""
-    before = set(server._arriving)
+    before = set(server._registry.arriving)
     await reach(server)
     await idle()
-    (arrival,) = server._arriving - before
+    (arrival,) = server._registry.arriving - before
     return arrival, arrival.transport
 
 

@@ -141,12 +141,12 @@ def test_a_debugger_changes_nothing() -> None:
     log: Any = Looking(logging.getLogger("x"), {})
     factory = ClientPerMessageDeflateFactory()
     made = client.connect("ws://localhost", extensions=iter([factory]), logger=log)  # type: ignore[arg-type]
-    assert made._make_protocol(made.ws_uri).available_extensions == [factory]
+    assert made._connector_state.options.protocol(made.ws_uri).available_extensions == [factory]
     factories: Any = iter([factory])
     old = legacy_client.connect("ws://localhost", extensions=factories, logger=log)
-    assert old._make_protocol(old.ws_uri).available_extensions == [factory]
+    assert old._connector_state.options.protocol(old.ws_uri).available_extensions == [factory]
     serving = server.serve(echo, "localhost", 0, origins=iter(["https://x"]), logger=log)  # type: ignore[arg-type]
-    assert serving._options.protocol().origins == ["https://x"]
+    assert serving._answering.options.protocol().origins == ["https://x"]
 
 
 async def echo(websocket: Any) -> None:
@@ -355,7 +355,7 @@ NOT_IN_THE_TABLE = {
 }
 
 # Options that are keyword arguments without a parameter of their own.
-PASSED_ON = {allowed.LEGACY_CONNECT: {"proxy"}, allowed.ROUTE: {"process_request"}}
+PASSED_ON = {allowed.LEGACY_CONNECT: {"proxy"}}
 
 
 @pytest.mark.parametrize("taker", SIGNATURES)
@@ -363,11 +363,8 @@ def test_every_parameter_is_in_the_table(taker: str) -> None:
     for taking in SIGNATURES[taker]:
         parameters = inspect.signature(taking).parameters.values()
         names = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
-        # Passed on, but of this name for the legacy API.
-        extra = (
-            {"proxy"} if taker == allowed.LEGACY_CONNECT else {"process_request"} if taker == allowed.ROUTE else set()
-        )
-        assert names - NOT_IN_THE_TABLE.get(taker, set()) == set(allowed.table(taker)) - extra, taking
+        taken = set(allowed.table(taker)) - PASSED_ON.get(taker, set())
+        assert names - NOT_IN_THE_TABLE.get(taker, set()) == taken, taking
 
 
 @pytest.mark.parametrize("taker", SIGNATURES)

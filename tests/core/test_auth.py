@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from websockets._session.basic_auth import Unauthorized, challenge, claimed, credentials_checker
+from _kit.hook_calls import call_hooks
+from websockets._session.basic_auth import BasicAuth, Unauthorized, challenge, claimed, credentials_checker
 from websockets.datastructures import Headers
 from websockets.headers import build_authorization_basic
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 
 def basic(credentials: bytes) -> str:
@@ -144,3 +146,56 @@ def test_credentials_that_are_built_are_read(username: str, password: str) -> No
     headers = Headers(Authorization=build_authorization_basic(username, password))
     assert claimed(headers) == (username, password)
     assert credentials_checker((username, password), None)(*claimed(headers)) is True
+
+
+# ---------------------------------------------------------------------------------------------------- what is decided
+
+
+class Connection:
+    """As much of a connection as authentication needs."""
+
+    username = ""
+
+    def respond(self, status: int, text: str) -> Response:
+        return ServerProtocol().reject(status, text)
+
+
+def authenticate(auth: BasicAuth, **headers: str) -> tuple[Response | None, Connection]:
+    connection = Connection()
+    return call_hooks(auth.steps(connection, Request("/", Headers(**headers)))), connection
+
+
+@pytest.mark.parametrize("auth", [
+    BasicAuth("realm", ("user", "word"), None),
+    BasicAuth("realm", None, lambda username, password: (username, password) == ("user", "word")),
+], ids=["credentials", "check"])  # fmt: skip
+def test_who_is_let_in(auth: BasicAuth) -> None:
+    response, connection = authenticate(auth, Authorization=build_authorization_basic("user", "word"))
+    assert (response, connection.username) == (None, "user")
+    for headers, body in [
+        ({}, b"Missing credentials\n"),
+        ({"Authorization": "Bearer x"}, b"Unsupported credentials\n"),
+        ({"Authorization": build_authorization_basic("user", "wrong")}, b"Invalid credentials\n"),
+    ]:
+        response, connection = authenticate(auth, **headers)
+        assert response is not None
+        assert (response.status_code, response.body, connection.username) == (401, body, "")
+        assert response.headers["WWW-Authenticate"] == 'Basic realm="realm", charset="UTF-8"'
+
+
+def test_a_check_that_fails_lets_nobody_in() -> None:
+    def check(username: str, password: str) -> bool:
+        raise ZeroDivisionError
+
+    auth = BasicAuth("", None, check)
+    with pytest.raises(ZeroDivisionError):
+        authenticate(auth, Authorization=build_authorization_basic("user", "word"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [(("", None, None), ValueError), (("", ("a", "b"), print), ValueError), ((1, ("a", "b"), None), TypeError)],
+)
+def test_options(options: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        BasicAuth(*options)

@@ -312,7 +312,7 @@ def test_given_up_before_the_response() -> None:
     # Nor in the middle of a response.
     early = told(asked(), [response(404, {"Content-Length": "9"}, body=b"abc")])
     early.fail(1011)
-    assert (early._wait_no_longer(), type(early.handshake_exc)) == (None, InvalidMessage)
+    assert (early.take_cut_response(), type(early.handshake_exc)) == (None, InvalidMessage)
     # A response that comes after all opens nothing, and an open connection that fails has had its opening handshake.
     client.receive_data(response())
     client.fail(1011)
@@ -432,17 +432,17 @@ def test_body_that_never_ends_is_bounded() -> None:
 
 def test_waiting_no_longer_for_a_body() -> None:
     client = told(asked(), [response(404, {"Content-Length": "9"}), b"abc"])
-    refusal = client._wait_no_longer()
+    refusal = client.take_cut_response()
     assert isinstance(refusal, InvalidStatus)
     assert refusal is client.handshake_exc
     assert refusal.response.body == b"abc"
     assert (refusal.__cause__, client.data_to_send()) == (None, [SEND_EOF])
     # There is nothing else to wait for, nor was there anything before the head.
-    assert client._wait_no_longer() is None
+    assert client.take_cut_response() is None
     for chunks in ([], [b"HTTP/1.1 404 X\r\n"], [response(100)], [response()]):
         client = told(asked(), chunks)
         state = client.state
-        assert client._wait_no_longer() is None
+        assert client.take_cut_response() is None
         assert (client.state, client.handshake_exc, client.data_to_send()) == (state, None, [])
 
 

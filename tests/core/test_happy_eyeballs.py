@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from websockets._rules.happy_eyeballs import ATTEMPT_DELAY, Pace, Race, address_order, combined, naming
+from websockets._rules.happy_eyeballs import ATTEMPT_DELAY, Pace, Race, address_order, combined, naming, with_zone
 
 V6, V4 = "IPv6", "IPv4"
 A, B, C = (V6, "a"), (V6, "b"), (V6, "c")
@@ -177,3 +177,16 @@ def test_error_with_the_address(error: OSError, text: str) -> None:
     named = naming(error, ("::1", 80, 0, 0))
     assert str(named) == (f"[Errno {error.errno}] {text}" if error.errno else text)
     assert (type(named), named.errno) == (type(error), error.errno)
+
+
+@pytest.mark.parametrize(
+    ("address", "result"),
+    [
+        (("1.2.3.4", 80), ("1.2.3.4", 80)),
+        (("::1", 80, 0, 0), ("::1", 80, 0, 0)),
+        (("fe80::1", 80, 7, 3), ("fe80::1%3", 80, 7, 3)),
+        (("fe80::1%eth0", 80, 0, 3), ("fe80::1%eth0", 80, 0, 3)),
+    ],
+)
+def test_zone_of_an_address(address: tuple[Any, ...], result: tuple[Any, ...]) -> None:
+    assert with_zone(address) == result

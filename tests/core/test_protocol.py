@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _kit import CHUNKERS, Chunker, Row, splits, wire
+from websockets._rules.messages import Inbox
 from websockets.exceptions import (
     ConnectionClosedError,
     ConnectionClosedOK,
@@ -22,6 +23,7 @@ from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import SEND_EOF, Protocol, Side, State
+from websockets.protocol._port import Port
 
 SIDES = [Side.SERVER, Side.CLIENT]
 
@@ -361,7 +363,7 @@ def test_eof_without_close(side: Side) -> None:
 def test_the_end_of_the_stream_while_a_failure_is_held_back() -> None:
     """Nobody will read what came before, so there is no reason to hold it back any more."""
     protocol = Protocol(Side.SERVER)
-    protocol._hold_failure = lambda: True
+    Port(protocol, Inbox())
     protocol.receive_data(wire.text("before", mask=wire.MASK) + wire.frame(3, mask=wire.MASK))
     assert protocol.close_sent is None
     protocol.receive_eof()
@@ -373,7 +375,7 @@ def test_the_end_of_the_stream_while_a_failure_is_held_back() -> None:
 @pytest.mark.parametrize("method", ["send_close", "fail"])
 def test_once_our_close_is_out_no_failure_is_held_back(side: Side, when: str, method: str) -> None:
     protocol, mask = Protocol(side), peer_masks(side)
-    protocol._hold_failure = lambda: True
+    Port(protocol, Inbox())
     bad = wire.text("before", mask=mask) + wire.frame(3, mask=mask)
     if when == "before":
         protocol.receive_data(bad)
@@ -628,11 +630,11 @@ def test_extension_that_gives_more_than_it_may() -> None:
 
 def test_compressed_messages_for_a_front_end_that_keeps_them() -> None:
     protocol = Protocol(Side.CLIENT)
-    protocol._sink = lambda head, payload: None
+    port = Port(protocol, Inbox())
     protocol.extensions = deflates()
     protocol._find_deflate()
-    assert protocol._inflate_whole(0xC1, bytes.fromhex("f248cdc9c90700")) == "Hello"
-    assert protocol._inflate_whole(0xC2, b"\xff\xff") is None
+    assert port.inflate(0xC1, bytes.fromhex("f248cdc9c90700")) == "Hello"
+    assert port.inflate(0xC2, b"\xff\xff") is None
     assert protocol.close_sent == Close(1002, "decompression failed")
 
 

@@ -9,7 +9,18 @@ import pytest
 from werkzeug.exceptions import Gone, HTTPException
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from websockets._session.routing import Found, Moved, Refused, Routes, find, require_werkzeug, url_scheme
+from _kit.hook_calls import call_hooks
+from websockets._session.routing import (
+    Found,
+    Moved,
+    Refused,
+    Routes,
+    after,
+    find,
+    require_werkzeug,
+    routes_of,
+    url_scheme,
+)
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
@@ -153,6 +164,34 @@ def test_route_to_a_response(path: str, status: int, body: bytes, headers: dict[
     for name in ("Date", "Connection", "Content-Length", "Content-Type"):
         del more[name]
     assert more == headers
+
+
+def test_a_hook_comes_before_the_routing() -> None:
+    answer = ServerProtocol().reject(200, "OK")
+    for answered in (None, answer):
+        asked: list[Any] = []
+
+        def process_request(*arguments: Any, asked: list[Any] = asked, answered: Any = answered) -> Any:
+            asked.extend(arguments)
+            return answered
+
+        connection, asks = Connection(), request("/chat/lobby", "localhost")
+        assert call_hooks(after(process_request, routes())(connection, asks)) is answered
+        assert asked == [connection, asks]
+        assert connection.handler == (None if answered else "chat")
+
+
+def test_routers_of_a_server() -> None:
+    class Other(Routes):
+        pass
+
+    given: dict[str, Any] = {"server_name": "a:1", "ssl": True, "create_router": None, "process_request": None}
+    router = routes_of(Routes, url_map(), **given)
+    assert (type(router), router.server_name, router.url_scheme) == (Routes, "a:1", "wss")
+    assert type(routes_of(Routes, url_map(), **{**given, "create_router": Other})) is Other
+    for name, wrong in {"server_name": 1, "ssl": 1, "create_router": 1, "process_request": 1}.items():
+        with pytest.raises(TypeError, match=name):
+            routes_of(Routes, url_map(), **{**given, name: wrong})
 
 
 @pytest.mark.parametrize("hosts", [(), ("a", "b")])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from _kit import wire
-from websockets._session.session import SPARE_BYTES, SPARE_READS, Session, Timing
+from websockets._session.intake import SPARE_BYTES, SPARE_READS
+from websockets._session.session import Session, Timing
 from websockets.exceptions import ConcurrencyError, InvalidState, PayloadTooBig, ProtocolError
 from websockets.frames import CloseCode, Opcode
 from websockets.protocol import Protocol, Side, State
@@ -42,32 +43,38 @@ def muted(side: Side, *, texts: int = 3) -> tuple[End, bytes]:
     """An end whose queue is full, and the payload of its keepalive ping."""
     end = End(side)
     end.receive(*[(wire.TEXT, b"x")] * texts)
-    end.session.mute(True)
-    assert not end.session.listening
+    end.session.intake.pause()
+    assert not end.session.intake.listening
     assert not end.session.ring(20)
     [(opcode, payload)] = end.sent()
     assert opcode == wire.PING
     return end, payload
 
 
+def overhears(session: Session, size: int, kept: bytes = b"") -> bool:
+    """Have a read give ``size`` bytes, while others are kept; tell whether they are to be taken in."""
+    session.intake.rest = kept
+    return bool(list(session.intake.slices(bytes(size))))
+
+
 @both_sides
 def test_a_ping_makes_a_session_listen_although_reading_is_paused(side: Side) -> None:
     end, payload = muted(side)
     session = end.session
-    assert session.listening
+    assert session.intake.listening
     # What waited in the kernel comes before the pong.
-    assert session.overhear(6, in_line=False)
+    assert overhears(session, 6)
     end.receive((wire.TEXT, b"x"))
-    assert session.listening
-    assert session.overhear(6, in_line=False)
+    assert session.intake.listening
+    assert overhears(session, 6)
     end.receive((wire.PONG, payload))
     session.attend(21.5)
-    assert not session.listening
+    assert not session.intake.listening
     assert session.latency == 1.5
     assert session.due_at == 40
     assert not session.ring(40)
-    assert session.listening
-    assert session._kept == 0
+    assert session.intake.listening
+    assert session.intake._kept == 0
 
 
 @both_sides
@@ -96,9 +103,9 @@ def test_silence_is_noticed_although_reading_is_paused(side: Side) -> None:
 @both_sides
 def test_bytes_that_are_kept_as_they_came_are_a_sign_of_life(side: Side) -> None:
     end, _ = muted(side)
-    assert not end.session.overhear(6, in_line=True)
+    assert not overhears(end.session, 6, kept=b"before")
     # Neither would a pong be seen.
-    assert not end.session.listening
+    assert not end.session.intake.listening
     assert not end.session.ring(40)
     assert end.sent() == []
     assert end.session.alarm_at == 40
@@ -114,30 +121,30 @@ def test_what_is_overheard_does_not_pile_up(side: Side) -> None:
     end, _ = muted(side)
     session = end.session
     for size in range(SPARE_READS):
-        assert session.overhear(1, in_line=False)
+        assert overhears(session, 1)
         # However many messages one brings; and what brings none isn't counted.
         end.receive(*[(wire.TEXT, b"x")] * 10**size)
         if size:
             session.inbox.get()
         else:
-            assert session.overhear(1, in_line=False)
+            assert overhears(session, 1)
             end.receive((wire.PONG, b""))
-    assert not session.overhear(SPARE_BYTES - 1, in_line=False)
+    assert not overhears(session, SPARE_BYTES - 1)
     session.ring(40)
     session.ring(40)
-    assert session.listening
-    assert not session.overhear(1, in_line=True)
+    assert session.intake.listening
+    assert not overhears(session, 1, kept=b"before")
     for now in (60, 60, 80, 80, 100):
         session.ring(now)
-        assert not session.listening
+        assert not session.intake.listening
     assert CloseCode.INTERNAL_ERROR not in {opcode for opcode, _ in end.sent()}
     assert end.protocol.state is State.OPEN
     # When reading goes on, all of that is over.
-    session.mute(False)
-    session.mute(True)
+    session.intake.resume()
+    session.intake.pause()
     session.ring(120)
     session.ring(120)
-    assert session.listening
+    assert session.intake.listening
 
 
 @both_sides
@@ -145,10 +152,10 @@ def test_who_takes_nothing_any_more_is_not_listened_to(side: Side) -> None:
     """The ping doesn't reach it: silence is no wonder, and it isn't forgiven, either."""
     end = End(side)
     end.receive(*[(wire.TEXT, b"x")] * 3)
-    end.session.mute(True)
+    end.session.intake.pause()
     end.session.writing(possible=False)
     end.session.ring(20)
-    assert not end.session.listening
+    assert not end.session.intake.listening
     end.session.ring(40)
     assert [opcode for opcode, _ in end.sent()] == [wire.PING, wire.CLOSE]
 
@@ -157,22 +164,22 @@ def test_who_takes_nothing_any_more_is_not_listened_to(side: Side) -> None:
 def test_pings_without_a_deadline_need_no_listening(side: Side) -> None:
     end = End(side)
     end.session.timing = Timing(20, None, 10)
-    end.session.mute(True)
+    end.session.intake.pause()
     end.session.ring(20)
-    assert not end.session.listening
+    assert not end.session.intake.listening
 
 
 def test_the_log_tells_of_pongs_only_if_they_came(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
     end, payload = muted(Side.CLIENT)
     caplog.clear()
-    end.session.overhear(6, in_line=False)
+    overhears(end.session, 6)
     end.receive((wire.PONG, payload))
     end.session.attend(21)
     end.session.ring(40)
-    end.session.overhear(6, in_line=True)
+    overhears(end.session, 6, kept=b"before")
     end.session.ring(60)
-    end.session._kept = SPARE_BYTES
+    end.session.intake._kept = SPARE_BYTES
     end.session.ring(60)
     end.session.ring(80)
     assert [line for line in caplog.messages if line[0] in "%-"] == [
@@ -220,7 +227,7 @@ def test_a_close_that_cannot_be_sent_changes_nothing(arguments: Any) -> None:
     with pytest.raises((TypeError, ProtocolError)):
         end.session.close(*arguments)
     assert not end.session.inbox.discarding
-    assert end.protocol._keep is not None
+    assert end.session.port.keeps
     assert end.protocol.parser_exc is None
     assert end.sent() == []
 

@@ -1,4 +1,4 @@
-"""The agenda: compared with a list that is sorted each time, and what becomes of cancelled entries."""
+"""Deadlines: an agenda beside a list that is sorted each time, cancelled entries, and when to wake up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from _kit import examples
-from websockets._rules.deadlines import Agenda, Alarm, Entry
+from websockets._rules.deadlines import GRANULARITY, Agenda, Alarm, Deadlines, Entry
 
 # Few times, so that many are equal.
 TIMES = st.integers(0, 20).map(float)
@@ -162,3 +162,63 @@ def test_few_cancelled_entries_wait_for_their_turn() -> None:
 
 def test_alarms_are_distinct() -> None:
     assert {alarm.name for alarm in Alarm} == {"OPENING", "PING", "PONG", "FAILURE", "CLOSING"}
+
+
+# ------------------------------------------------------------------------------------------------------ when to wake up
+
+NEVER = float("inf")
+
+
+def test_nobody_wakes_up_for_nothing() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    assert deadlines.wake_at() is None
+    assert deadlines.move(None, NEVER, "never") is None
+    assert deadlines.wake_at() is None
+    entry = deadlines.move(None, 5.0, "x")
+    assert entry is not None
+    assert deadlines.wake_at() == 5.0
+    deadlines.cancel(entry)
+    assert deadlines.wake_at() is None
+    assert deadlines.wake_at(4.0) is None
+
+
+def test_who_sleeps_until_too_early_may_go_on_sleeping() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.move(None, 5.0, "x")
+    assert deadlines.wake_at(sleeping_until=6.0) == 5.0
+    assert deadlines.wake_at(sleeping_until=4.0) == 4.0
+    assert deadlines.due(4.0) == []
+    assert deadlines.wake_at() == 5.0
+
+
+def test_an_earlier_deadline_replaces_a_later_one() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    late = deadlines.move(None, 5.0, "x")
+    # The item is called on at 5, and asks again.
+    assert deadlines.move(late, 7.0, "x") is late
+    early = deadlines.move(late, 3.0, "x")
+    assert early is not late
+    assert early is not None
+    assert (early.when, deadlines.due(10.0)) == (3.0, ["x"])
+
+
+def test_never_again() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    entry = deadlines.move(None, 5.0, "x")
+    # It stays, and does no harm: who is called on too early asks again.
+    assert deadlines.move(entry, NEVER, "x") is entry
+
+
+def test_deadlines_that_are_close_share_a_wake_up() -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    for number in range(100):
+        deadlines.move(None, 1 + number * GRANULARITY / 10, number)
+    now, wake_ups, seen = 0.0, 0, list[int]()
+    while (wake_at := deadlines.wake_at()) is not None:
+        assert wake_at >= now
+        now, wake_ups = wake_at, wake_ups + 1
+        seen += deadlines.due(now)
+    assert seen == list(range(100))
+    assert 10 <= wake_ups <= 12
+    # Nobody is called on late by more than that.
+    assert now <= 1 + 100 * GRANULARITY / 10 + GRANULARITY

@@ -40,36 +40,41 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._ends",
         "testing._loop",
         "testing._asyncio_network",
-        "testing._asyncio_server testing._network",
+        "testing._asyncio_server",
         "testing._asyncio_tls",
-        "testing._transport",
+        "testing._network testing._transport",
         "testing._link",
         "testing._addresses testing._conditions testing._scheduler",
     ),
     "front-ends": (
         "asyncio.router",
         "asyncio.server",
-        "asyncio._broadcast asyncio.client",
+        "asyncio._proxy_protocol",
+        "asyncio._serving",
+        "asyncio._broadcast asyncio._shutdown asyncio.client",
         "asyncio.connection",
         "asyncio._link",
         "asyncio._fastpath asyncio._proxy",
-        "asyncio._dial asyncio._fastpath._readable asyncio._loops asyncio._proxy_protocol",
-        "asyncio asyncio._auth asyncio._internals asyncio._serving",
+        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
+        "asyncio asyncio._hooks asyncio._internals",
     ),
     "session": (
-        "_session.options",
-        "_session _session.basic_auth _session.opening _session.prepared _session.properties _session.routing "
-        "_session.session _session.tls",
+        "_session.client_session _session.connector",
+        "_session.answering _session.redirects",
+        "_session.options _session.server_session",
+        "_session.basic_auth _session.routing _session.session",
+        "_session _session.arriving _session.hooks _session.intake _session.prepared _session.properties "
+        "_session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
-        "protocol proxy",
+        "protocol protocol._port proxy",
     ),
     "rules": (
         "_rules.option_table",
-        "_rules.decompressed _rules.option_checks",
-        "_rules _rules.capacity _rules.deadlines _rules.failures _rules.handshake _rules.happy_eyeballs "
-        "_rules.lifecycle _rules.messages _rules.statistics",
+        "_rules.decompressed _rules.option_checks _rules.refusals",
+        "_rules _rules.addresses _rules.capacity _rules.deadlines _rules.failures _rules.handshake "
+        "_rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
     "extensions": (
         "extensions.permessage_deflate",
@@ -112,7 +117,7 @@ WAITING = {
 
 # ...with these exceptions, each for one reason.
 ALLOWED = {
-    ("_session.opening", "datetime"): "names the time zone of a date in Retry-After",
+    ("_session.reconnection", "datetime"): "names the time zone of a date in Retry-After",
     ("_session.tls", "ssl"): "encrypts between buffers in memory, which never wait",
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
     ("server", "time"): "dates a response, which users make too",

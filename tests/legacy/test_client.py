@@ -250,7 +250,7 @@ async def test_arguments_of_old() -> None:
     ]
     assert {warning.filename for warning in caught} == {__file__}
     async with site([let_in]) as web:
-        connecting.uri, connecting._first_uri = web.uri(), parse_uri(web.uri())
+        connecting.uri, connecting._connector_state.first = web.uri(), parse_uri(web.uri())
         async with connecting as client:
             assert type(client) is Derived
             assert client.close_timeout == 3

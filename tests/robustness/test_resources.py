@@ -251,8 +251,8 @@ async def test_s60_peer_that_stops_reading_is_dropped_while_send_waits() -> None
         serve(send_forever, "127.0.0.1", 0, compression=None, **options) as server,
         real_client(port_of(server), request(), limit=1),
     ):
-        await until(lambda: server._all)
-        await until(lambda: not server._all)
+        await until(lambda: server._registry.all)
+        await until(lambda: not server._registry.all)
 
 
 @scenario(60)
@@ -273,7 +273,7 @@ async def test_s60_peer_that_floods_and_does_not_read_is_dropped(twin: str) -> N
 
         attacking = asyncio.create_task(attack())
         await advance(120)
-        dropped = not server._all
+        dropped = not server._registry.all
         peer.reset()
         attacking.cancel()
         await asyncio.wait([attacking])
@@ -384,7 +384,7 @@ async def test_s63_closing_ends_in_time_and_the_socket_is_freed(answers: bool) -
         files = len(os.listdir("/proc/self/fd"))
         if answers:
             peer.send(wire.close(1000, mask=True))
-        await until(lambda: not server._all)
+        await until(lambda: not server._registry.all)
         await until(lambda: len(os.listdir("/proc/self/fd")) == files - 1)
 
 
@@ -544,7 +544,7 @@ async def test_s66_churn_leaves_nothing_behind() -> None:
     async def some(count: int) -> tuple[int, int, int, int]:
         for start in range(0, count, 10):
             await asyncio.gather(*(once(kind % 5) for kind in range(start, start + 10)))
-        await until(lambda: not server._all)
+        await until(lambda: not server._registry.all)
         gc.collect()
         return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), len(gc.get_objects()), resident()
 

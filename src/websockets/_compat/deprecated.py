@@ -41,19 +41,20 @@ _DEFLATE: Final = "extensions.permessage_deflate"
 # What they answer to without a warning, likewise.
 QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "asyncio.client": {
+        "_session.redirects": "MAX_REDIRECTS",
         "datastructures": "Headers",
-        "exceptions": "InvalidProxyMessage InvalidProxyStatus InvalidStatus ProxyError",
+        "exceptions": "InvalidProxyMessage InvalidProxyStatus InvalidStatus ProxyError SecurityError",
         _DEFLATE: "enable_client_permessage_deflate",
         "headers": "validate_subprotocols",
         "http11": "Response",
         "protocol": "CONNECTING=State.CONNECTING Event",
         "proxy": "Proxy get_proxy parse_proxy prepare_connect_request=build_connect_request",
         "typing": "PathLike",
-        "uri": "parse_uri",
+        "uri": "WebSocketURI parse_uri",
     },
     "asyncio.connection": {
         "asyncio.server": "broadcast",
-        "exceptions": "ConnectionClosed ProtocolError TooManyFragments",
+        "exceptions": "ConcurrencyError ConnectionClosed ProtocolError TooManyFragments",
         "frames": "DATA_OPCODES Frame PONG",
         "http11": "Request Response",
         "protocol": "CLOSED=State.CLOSED Event OPEN=State.OPEN Protocol State",
@@ -63,6 +64,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "asyncio.server": {
         "_session.basic_auth": "is_credentials=_is_pair",
         "exceptions": "InvalidHeader",
+        "frames": "CloseCode",
         _DEFLATE: "enable_server_permessage_deflate",
         "headers": "build_www_authenticate_basic parse_authorization_basic validate_subprotocols",
         "protocol": "CONNECTING=State.CONNECTING Event OPEN=State.OPEN",

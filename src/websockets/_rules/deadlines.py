@@ -1,10 +1,11 @@
-"""Deadlines: which comes next, and of many connections which are due.
+"""Deadlines: which comes next, of many connections which are due, and when to wake up for them.
 
 May know: numbers that stand for moments, and what is to happen at them. Must not know: a clock, a loop, what a
 connection is.
 
-A connection waits for one thing at a time, so it has one :class:`Alarm`. A loop has one :class:`Agenda` for all its
-connections, so that thousands of them cost one timer of the loop, not thousands.
+A connection waits for one thing at a time, so it has one :class:`Alarm`. Many connections share one object of
+:class:`Deadlines`, so that thousands of them cost one timer, not thousands. A timer of a loop drives it, a thread, or a
+task: whatever sleeps until :meth:`Deadlines.wake_at`, and then calls on those that are :meth:`Deadlines.due`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
-from typing import Generic, TypeVar
+import math
+from typing import Final, Generic, TypeVar
 
-__all__ = ["Agenda", "Alarm", "Entry"]
+__all__ = ["GRANULARITY", "Agenda", "Alarm", "Deadlines", "Entry"]
 
 T = TypeVar("T")
+
+# Deadlines that are closer together than this share a wake-up: thousands of connections then cost few. In seconds.
+GRANULARITY: Final = 0.01
 
 
 class Alarm(enum.Enum):
@@ -92,3 +97,58 @@ class Agenda(Generic[T]):
                 items.append(entry.item)
                 entry.item = None
         return items
+
+
+class Deadlines(Generic[T]):
+    """The deadlines of many connections, and when to wake up for them."""
+
+    __slots__ = ("_agenda", "_woken_at")
+
+    def __init__(self) -> None:
+        self._agenda: Agenda[T] = Agenda()
+        self._woken_at = -GRANULARITY
+
+    def move(self, entry: Entry[T] | None, when: float, item: T) -> Entry[T] | None:
+        """See to it that ``item`` is called on at ``when`` at the latest.
+
+        An entry that is due before that stays, as it mostly does no harm: an item that is called on too early asks
+        again.
+
+        Parameters:
+            entry: what this returned for the item before; None at first, and once it was due.
+            when: the time; infinity for never.
+            item: what is called on.
+
+        Returns:
+            The entry that stands for it; None for never.
+        """
+        if entry is not None:
+            if entry.when <= when:
+                return entry
+            self._agenda.cancel(entry)
+        return None if when == math.inf else self._agenda.add(when, item)
+
+    def cancel(self, entry: Entry[T]) -> None:
+        """Forget an entry that isn't due yet; its item is let go at once."""
+        self._agenda.cancel(entry)
+
+    def wake_at(self, sleeping_until: float | None = None) -> float | None:
+        """When to wake up.
+
+        Parameters:
+            sleeping_until: when whoever drives this wakes up anyway; None for never. An earlier time than needed stays:
+                then it finds nothing due, and asks again.
+
+        Returns:
+            The time; None if nothing will be due.
+        """
+        first = self._agenda.next()
+        if first is None:
+            return None
+        when = max(first, self._woken_at + GRANULARITY)
+        return when if sleeping_until is None else min(when, sleeping_until)
+
+    def due(self, now: float) -> list[T]:
+        """Take out the items that are due at ``now``, in the order of their times."""
+        self._woken_at = now
+        return self._agenda.due(now)

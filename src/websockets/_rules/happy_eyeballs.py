@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
-__all__ = ["ATTEMPT_DELAY", "Pace", "Race", "address_order", "combined", "naming"]
+__all__ = ["ATTEMPT_DELAY", "Pace", "Race", "address_order", "combined", "naming", "with_zone"]
 
 # RFC 8305 section 8: the delay between two attempts, in seconds.
 ATTEMPT_DELAY: Final = 0.25
@@ -66,6 +66,13 @@ def address_order(found: Iterable[A], first: int) -> list[A]:
     while any(families.values()):
         mixed += [addresses.popleft() for addresses in families.values() if addresses]
     return mixed
+
+
+def with_zone(address: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return an address with its zone in its host, if it is IPv6 and has one: uvloop looks at nothing else for it."""
+    host, port, *more = address
+    zone = more[1] if len(more) > 1 and "%" not in host else 0
+    return f"{host}%{zone}" if zone else host, port, *more
 
 
 class Race(Generic[A]):

@@ -118,6 +118,11 @@ class Inbox:
         # Fragments waiting in assemblies, beyond the one entry that each takes in the queue.
         self._extra = 0
 
+    @property
+    def keep(self) -> Callable[[Data], None]:
+        """The function that takes in a message in one frame."""
+        return self.items.append
+
     def put(self, head: int, payload: Data) -> None:
         """Take in a data frame: its first byte, and its payload; ``str`` for a whole text message."""
         if self.discarding and self.full:

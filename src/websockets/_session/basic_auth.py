@@ -1,21 +1,32 @@
 """Basic authentication of a request, without the waiting: RFC 7617.
 
-May know: which headers carry credentials, how to compare them, what each refusal says. Must not know: front-ends. A
-check of the user that is a coroutine function gives something to await; that is for whoever asked.
+May know: which headers carry credentials, how to compare them, what each refusal says. Must not know: front-ends, and
+how the user's check is called or waited for; see :mod:`.hooks`.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeGuard
+from http import HTTPStatus
+from typing import Any, Protocol, TypeGuard
 
+from .._rules.option_table import BASIC_AUTH, check_all
 from ..datastructures import Headers, MultipleValuesError
 from ..exceptions import InvalidHeader
-from ..headers import parse_authorization_basic
-from ..http11 import Response
+from ..headers import build_www_authenticate_basic, parse_authorization_basic
+from ..http11 import Request, Response
+from .hooks import CallHook, Steps
 
-__all__ = ["CheckCredentials", "Credentials", "Unauthorized", "challenge", "claimed", "credentials_checker"]
+__all__ = [
+    "BasicAuth",
+    "CheckCredentials",
+    "Credentials",
+    "Unauthorized",
+    "challenge",
+    "claimed",
+    "credentials_checker",
+]
 
 Credentials = tuple[str, str] | Iterable[tuple[str, str]]
 CheckCredentials = Callable[[str, str], Awaitable[bool] | bool]
@@ -30,6 +41,55 @@ class Unauthorized(Exception):
 
     def __init__(self, what: str) -> None:
         self.what = what
+
+
+class Requested(Protocol):
+    """A connection, as far as authentication has to do with it."""
+
+    username: str
+
+    def respond(self, status: HTTPStatus, text: str) -> Response:
+        """Make a response."""
+
+
+class BasicAuth:
+    """Lets in only who authenticates with a user name and a password.
+
+    Parameters:
+        realm: what the credentials are for.
+        credentials: the user and the password, or an iterable of such pairs.
+        check_credentials: instead, ``f(user, password)``, whether they are right.
+
+    Raises:
+        ValueError: there must be either ``credentials`` or ``check_credentials``; or the realm can't be sent.
+        TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
+    """
+
+    def __init__(self, realm: str, credentials: Credentials | None, check_credentials: CheckCredentials | None) -> None:
+        given = {"realm": realm, "credentials": credentials, "check_credentials": check_credentials}
+        check_all(given, BASIC_AUTH)
+        self._authenticate = build_www_authenticate_basic(realm)
+        self._check = credentials_checker(credentials, check_credentials)
+
+    def steps(self, connection: Requested, request: Request) -> Steps[Response | None]:
+        """Judge a request.
+
+        Parameters:
+            connection: its connection, which gets ``username``.
+            request: the request.
+
+        Returns:
+            None if it may go on; else the response, which asks for credentials.
+        """
+        try:
+            username, password = claimed(request.headers)
+            valid = yield CallHook(self._check, (username, password))
+            if not valid:
+                raise Unauthorized("Invalid credentials\n")
+        except Unauthorized as exc:
+            return challenge(connection.respond(HTTPStatus.UNAUTHORIZED, exc.what), self._authenticate)
+        connection.username = username
+        return None
 
 
 def claimed(headers: Headers) -> tuple[str, str]:

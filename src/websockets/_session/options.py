@@ -23,7 +23,7 @@ from ..client import ClientProtocol
 from ..extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from ..extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from ..proxy import parse_proxy
-from ..server import ServerProtocol
+from ..server import ServerProtocol, defer_subprotocol
 from ..typing import LoggerLike
 from ..uri import WebSocketURI, lookup_name, parse_uri, tls_name
 from .session import Timing
@@ -220,6 +220,9 @@ class ServerOptions(NamedTuple):
         if given["logger"] is None:
             given["logger"] = logger
         limits = given["max_connections"], given["max_connections_per_host"]
+        of_protocol = {name: given[name] for name in OF_SERVER_PROTOCOLS}
+        if given["select_subprotocol"] is not None:
+            of_protocol["select_subprotocol"] = defer_subprotocol
         return cls(
             handler=given["handler"],
             takes_path=takes_path(given["handler"]),
@@ -235,7 +238,7 @@ class ServerOptions(NamedTuple):
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
-            of_protocol={name: given[name] for name in OF_SERVER_PROTOCOLS},
+            of_protocol=of_protocol,
         )
 
     @property

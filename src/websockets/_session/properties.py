@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from .._rules.lifecycle import State
 from .._rules.option_table import check
-from .._rules.statistics import NOTHING, Statistics
+from .._rules.statistics import Statistics
 from ..http11 import Request, Response
 from ..typing import LoggerLike, Subprotocol
 
@@ -103,9 +103,8 @@ class Face:
         return self._counted()
 
     def _counted(self) -> Statistics:
-        protocol = self.protocol
-        tally, decoder = protocol._tally or NOTHING, protocol._decoder
-        messages, encoded = protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
+        tally = self._session.port.tally
+        messages, encoded = self._session.port.received
         sent = self._payload_sent + tally.payload_sent
         return Statistics(
             messages_sent=self._messages_sent + tally.messages_sent,

@@ -6,16 +6,20 @@ connection is beyond making a response. Werkzeug is optional, and loaded when th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .._rules.option_table import ROUTE, check_all
 from ..http11 import Request, Response
+from .hooks import CallHook, Steps
 
 if TYPE_CHECKING:
     from werkzeug.routing import Map
 
-__all__ = ["Found", "Moved", "Refused", "Routes", "find", "require_werkzeug", "url_scheme"]
+__all__ = ["Found", "Moved", "Refused", "Routes", "after", "find", "require_werkzeug", "routes_of", "url_scheme"]
+
+R = TypeVar("R", bound="Routes")
 
 
 class Found(NamedTuple):
@@ -150,6 +154,51 @@ class Routes:
         if found.status == HTTPStatus.NOT_FOUND:
             return self.not_found(connection)
         return _refuse(connection, HTTPStatus(found.status), found.methods)
+
+
+def after(process_request: Callable[[Any, Request], Any], routes: Routes) -> Callable[[Any, Request], Any]:
+    """Make steps that route the requests about which the user's own ``process_request`` has nothing to say.
+
+    Parameters:
+        process_request: hook of the user.
+        routes: router of the server.
+
+    Returns:
+        ``f(connection, request)``, which gives the steps of a ``process_request``.
+    """
+
+    def steps(connection: Any, request: Request) -> Steps[Response | None]:
+        response: Response | None = yield CallHook(process_request, (connection, request))
+        return routes.route_request(connection, request) if response is None else response
+
+    return steps
+
+
+def routes_of(
+    usual: type[R],
+    url_map: Map,
+    *,
+    server_name: str | None,
+    ssl: object,
+    create_router: type[R] | None,
+    process_request: Any,
+) -> R:
+    """Make the router of a server from the arguments of ``route()``.
+
+    Parameters:
+        usual: class of routers of the front-end.
+        url_map: rules, whose endpoints are handlers.
+        server_name: host and port by which clients know the server; None to believe each request.
+        ssl: TLS context; True if something in front of the server does TLS.
+        create_router: class to use instead of the usual one.
+        process_request: hook of the user; it is checked, and nothing else.
+
+    Raises:
+        TypeError: one has a wrong type.
+        ValueError: one has a wrong value.
+    """
+    check_all(locals(), ROUTE)
+    return (create_router or usual)(url_map, server_name, url_scheme(ssl))
 
 
 def _refuse(connection: Any, status: HTTPStatus, methods: str) -> Response:

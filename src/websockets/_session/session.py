@@ -16,13 +16,16 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._rules.deadlines import Alarm
-from .._rules.lifecycle import Receiving, Sending, State
+from .._rules.lifecycle import State
 from .._rules.messages import Inbox
+from .._rules.statistics import Statistics
 from ..datastructures import Headers
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..frames import CloseCode, Frame, Opcode, check_close, serialize_close
 from ..http11 import Request, Response
+from ..protocol._port import Port
 from ..typing import BytesLike
+from .intake import Intake
 
 if TYPE_CHECKING:
     from .._codec.proxy_protocol import Addresses
@@ -31,20 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["Answered", "Session", "Timing"]
 
 
-_RECEIVING: Final = Receiving.OPEN
-
 # How often an idle connection is looked at in the time after which it is closed: so much later than that it may be.
 LOOKS: Final = 4
 
 # A look that comes so much too late, in seconds, or by the time between two looks, tells that the loop stood still.
 STALL: Final = 0.1
-
-# While reading is paused, a little is read between a keepalive ping and its pong, to see if the peer lives. It must
-# not pile up. This many reads that bring messages are taken in. After them there is one read for each ping, kept as it
-# came, up to this many bytes. Then nothing is read any more.
-SPARE_READS: Final = 4
-SPARE_BYTES: Final = 2**18
-
 
 # Seconds that a round trip takes at least, as it is told.
 LEAST_LATENCY: Final = 1e-6
@@ -84,10 +78,9 @@ class Session:
         self.protocol = protocol
         self.timing = timing
         self.inbox = Inbox(*max_queue)
-        # Neither refers to the session: a connection that is let go of must be collected at once.
-        protocol._sink = self.inbox.put
-        protocol._keep = self.inbox.items.append
-        protocol._hold_failure = self.inbox.holds
+        # The protocol refers to the inbox, not to the session: a connection that is let go of is collected at once.
+        self.port = Port(protocol, self.inbox)
+        self.intake = Intake(self.inbox, self.port)
 
     request: Request | None = None
     response: Response | None = None
@@ -98,14 +91,6 @@ class Session:
     _pings: dict[bytes, _Ping] | None = None
     taken: int = 0  # bytes that the network took, as the front-end tells before it rings
     _taken_before: int = 0  # when the last keepalive ping was sent
-    muted: bool = False  # whether the front-end stopped reading, as nobody asks for what was received
-    listening: bool = False  # whether it must read all the same, for a sign of life
-    _overheard: bool = False  # whether that gave one
-    # While reading is paused: how many frames waited before the last read, how many reads brought messages, how many
-    # bytes the front-end keeps as they came.
-    _waiting: int = 0
-    _grown: int = 0
-    _kept: int = 0
     _known: State | None = None
     _keepalive_started: float | None = None
     # When to look whether data passed, what there was then, and when it is known to have passed. Nothing happens on the
@@ -126,8 +111,8 @@ class Session:
     @property
     def restless(self) -> bool:
         """Whether anything happened beyond messages arriving, so that :meth:`attend` must be called."""
-        protocol = self.protocol
-        return bool(protocol.events or protocol.writes or protocol._held) or protocol._life.state is not self._known
+        protocol, port = self.protocol, self.port
+        return bool(protocol.events or protocol.writes) or port.failure_held or port.life.state is not self._known
 
     @property
     def due_at(self) -> float:
@@ -149,16 +134,12 @@ class Session:
         Returns:
             Whether it is :attr:`restless` now.
         """
-        protocol = self.protocol
-        if protocol._life.receiving is _RECEIVING:
-            protocol._receive_frames(data)
-        else:
-            protocol.receive_data(data)
+        self.protocol.receive_data(data)
         return self.restless
 
     def receive_frames(self, frames: list[Any]) -> bool:
         """As :meth:`receive_data`, for a read that went through the decoder already."""
-        self.protocol._take_frames(frames)
+        self.port.receive_frames(frames)
         return self.restless
 
     def receive_eof(self) -> None:
@@ -166,7 +147,7 @@ class Session:
         self.protocol.receive_eof()
         if self.alarm is Alarm.CLOSING:
             # It goes on as before, in the time that it has left.
-            self._known = self.protocol._life.state
+            self._known = self.port.life.state
 
     def connection_lost(self, exc: Exception | None) -> list[Any]:
         """Take in that the TCP connection is over, for a cause if there is one.
@@ -185,11 +166,10 @@ class Session:
 
     def writing(self, possible: bool) -> None:
         """Take in whether the network takes more; while it doesn't, the pongs that are owed are one at most."""
-        protocol = self.protocol
-        protocol._hold_pongs = not possible
-        owed, protocol._pong_owed = protocol._pong_owed, None
-        if owed is not None and protocol._life.sending in (Sending.OPEN, Sending.SHUT):
-            protocol.send_pong(owed)
+        if possible:
+            self.port.release_pong()
+        else:
+            self.port.hold_pongs()
 
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
@@ -213,30 +193,6 @@ class Session:
                 self._expect_no_pong(sent_at, now)
             else:
                 self.alarm_at = sent_at + seconds
-
-    def mute(self, muted: bool) -> None:
-        """Take in whether the front-end stopped reading, as nobody asks for what was received."""
-        self.muted, self.listening = muted, False
-        self._waiting, self._grown, self._kept = self.inbox.count, 0, 0
-
-    def overhear(self, size: int, in_line: bool) -> bool:
-        """Take in that a read gave something though reading is paused: a sign of life.
-
-        Parameters:
-            size: how many bytes it gave.
-            in_line: whether the front-end keeps bytes of earlier reads, which come first.
-
-        Returns:
-            Whether the bytes may be taken in; else the front-end keeps them as they came until it goes on reading.
-        """
-        self._overheard = True
-        before, self._waiting = self._waiting, self.inbox.count
-        self._grown += self._waiting > before
-        # There may be more than one read before the pong; but in bytes that are kept as they came it can't be seen.
-        self.listening = not in_line and self._grown < SPARE_READS
-        if not self.listening:
-            self._kept += size
-        return self.listening
 
     def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
         """Send a ping; the waiter comes back from :meth:`attend` with the answer, or from :meth:`connection_lost`.
@@ -287,11 +243,11 @@ class Session:
         if protocol.state is State.OPEN:
             serialize_close(code, reason)
         self.inbox.discarding = True
-        protocol._keep = None
+        self.port.stop_keeping()
         protocol.release_failure()
         if protocol.state is State.CONNECTING:
             protocol.fail(CloseCode.NORMAL_CLOSURE)
-        elif protocol.state is State.OPEN and protocol._life.continuing:
+        elif protocol.state is State.OPEN and self.port.life.continuing:
             # The peer would wait for the rest of the message: a Close that says why is better.
             protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
         elif protocol.state is State.OPEN:
@@ -362,12 +318,12 @@ class Session:
     def _set_alarm(self, now: float) -> None:
         """Wait for what the state calls for."""
         protocol = self.protocol
-        state = self._known = protocol._life.state
+        state = self._known = self.port.life.state
         # A peer that ends the stream may have left something to be written that it will never read.
         if not self._lost if state is State.CLOSED else protocol.close_expected():
             if self.alarm is not Alarm.CLOSING:
                 self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
-        elif protocol._held is not None:
+        elif self.port.failure_held:
             if self.alarm is not Alarm.FAILURE:
                 self._wait(Alarm.FAILURE, self.timing.close_timeout, now)
         elif state is State.OPEN and self.alarm in (None, Alarm.OPENING) and self._keepalive_started is None:
@@ -391,7 +347,7 @@ class Session:
 
         Parameters:
             now: the time.
-            traffic: if it is :attr:`idle_at`, numbers that change when data pass, either way; at first, zeros.
+            traffic: if it is :attr:`idle_at`, what :meth:`traffic` gives.
 
         Returns:
             Whether the TCP connection must be aborted. What is to be written is offered to the network before that.
@@ -414,6 +370,22 @@ class Session:
                 self._time_out("timed out during opening handshake")
                 return True
         return False
+
+    def traffic(self, seen: Statistics, buffered: int) -> tuple[int, ...]:
+        """Numbers that change when data pass, either way, for :meth:`ring`.
+
+        Parameters:
+            seen: what was counted until now.
+            buffered: bytes that wait to be sent.
+        """
+        decoder = self.port.decoder
+        return (
+            *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
+            # A large frame that is still arriving: no other can be in between.
+            seen.bytes_received if decoder is not None and decoder.under_way else 0,
+            # A large message that is still leaving. To the KiB: pings that wait make no difference.
+            buffered >> 10,
+        )
 
     def _time_out(self, text: str) -> None:
         self.alarm, self.alarm_at = None, math.inf
@@ -442,7 +414,7 @@ class Session:
 
     def _close_idle(self, timeout: float) -> None:
         self.protocol.logger.info("no data for %g seconds; closing connection", timeout)
-        if self.protocol._life.continuing:
+        if self.port.life.continuing:
             # No more will come of a message that stopped in its middle.
             self.fail(CloseCode.GOING_AWAY, "idle timeout")
         else:
@@ -450,7 +422,7 @@ class Session:
 
     def _send_keepalive(self, now: float) -> None:
         # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
-        self._hear()
+        self.intake.heard()
         try:
             self.ping(None, None, now)
         except InvalidState:  # somebody ended the connection through its protocol
@@ -462,8 +434,7 @@ class Session:
             self._wait(Alarm.PING, self.timing.ping_interval, now)
         else:
             self._wait(Alarm.PONG, self.timing.ping_timeout, now)
-            # If the peer takes nothing any more, the ping doesn't reach it, either.
-            self.listening = self.muted and not self.protocol._hold_pongs and self._kept < SPARE_BYTES
+            self.intake.listen()
 
     def _check_keepalive(self, now: float) -> bool:
         """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen.
@@ -471,15 +442,15 @@ class Session:
         Returns:
             Whether it is dead. Then waiting for it to answer our Close would gain nothing.
         """
-        timeout = self.timing.ping_timeout
+        timeout, paused = self.timing.ping_timeout, self.intake.paused
         assert timeout is not None
         late = now - self.alarm_at
-        if self._hear():
+        if self.intake.heard():
             self._spare("% received data since keepalive ping", timeout, now)
-        elif self.muted and self.protocol._hold_pongs and self.taken > self._taken_before:
+        elif paused and self.port.pongs_held and self.taken > self._taken_before:
             # It takes what we send, slowly, and may not have come to the ping yet.
             self._spare("% sent data since keepalive ping", timeout, now)
-        elif self.muted and not self.listening and not self.protocol._hold_pongs:
+        elif paused and not self.intake.listening and not self.port.pongs_held:
             # Who doesn't listen can't complain of silence, unless the other one doesn't either.
             self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)
         elif late > timeout:
@@ -491,14 +462,6 @@ class Session:
             self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout", cause)
             return True
         return False
-
-    def _hear(self) -> bool:
-        """Whether anything arrived since this was last called."""
-        heard, self._overheard = self._overheard, False
-        decoder = self.protocol._decoder
-        if decoder is not None and decoder.heard:
-            heard, decoder.heard = True, False
-        return heard
 
     def _spare(self, why: str, timeout: float, now: float) -> None:
         """Go on without the pong that is due; pings that will never be answered must not pile up."""
@@ -514,7 +477,7 @@ class Session:
 
     def _expect_no_pong(self, sent_at: float, now: float) -> None:
         """The pong to the ping of ``sent_at`` isn't waited for any more: the next ping is due an interval later."""
-        self.listening = False
+        self.intake.listening = False
         if self.alarm is Alarm.PONG:
             self._wait(Alarm.PING, self.timing.ping_interval, sent_at)
             self.alarm_at = max(self.alarm_at, now)

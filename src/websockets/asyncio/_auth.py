@@ -1,19 +1,17 @@
-"""Basic authentication of requests, in as far as it waits: RFC 7617.
+"""Basic authentication of requests, as far as it waits: RFC 7617.
 
-May know: that a user's check of credentials may be a coroutine. Must not know: headers, credentials: those are below.
+May know: that a user's check of credentials may be a coroutine function. Must not know: headers, credentials: those are
+below.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from .._rules.option_table import BASIC_AUTH, check_all
-from .._session.basic_auth import CheckCredentials, Credentials, Unauthorized, challenge, claimed, credentials_checker
-from ..headers import build_www_authenticate_basic
+from .._session.basic_auth import BasicAuth, CheckCredentials, Credentials
 from ..http11 import Request, Response
+from ._hooks import carry_out
 
 if TYPE_CHECKING:
     from .server import ServerConnection
@@ -41,21 +39,9 @@ def basic_auth(
         ValueError: there must be either ``credentials`` or ``check_credentials``; or the realm can't be sent.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
-    check_all(locals(), BASIC_AUTH)
-    authenticate = build_www_authenticate_basic(realm)
-    check = credentials_checker(credentials, check_credentials)
+    authenticate = BasicAuth(realm, credentials, check_credentials).steps
 
     async def process_request(connection: ServerConnection, request: Request) -> Response | None:
-        try:
-            username, password = claimed(request.headers)
-            valid = check(username, password)
-            if inspect.isawaitable(valid):
-                valid = await valid
-            if not valid:
-                raise Unauthorized("Invalid credentials\n")
-        except Unauthorized as exc:
-            return challenge(connection.respond(HTTPStatus.UNAUTHORIZED, exc.what), authenticate)
-        connection.username = username
-        return None
+        return await carry_out(authenticate(connection, request))
 
     return process_request

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .._rules.happy_eyeballs import Pace, Race, address_order, naming
+from .._rules.happy_eyeballs import Pace, Race, address_order, naming, with_zone
 from ._internals import connects_as_known
 
 __all__ = ["open_connection", "race"]
@@ -60,7 +60,7 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
             found = await _look_up(streams, (host, arguments.get("port")), arguments)
             if len(found) > 1 or pace.all_errors:
                 return await _connect_to(streams, factory, found, pace, arguments)
-            arguments["host"], arguments["port"] = _place(found[0])[:2]
+            arguments["host"], arguments["port"] = with_zone(found[0][4])[:2]
     opened: tuple[asyncio.Transport, P] = await streams.create_connection(factory, **arguments)
     return opened
 
@@ -87,13 +87,6 @@ async def _look_up(
     if not found:
         raise OSError(f"{place[0]} has no address")
     return found
-
-
-def _place(info: _Info) -> tuple[Any, ...]:
-    """An address with the zone, if it is IPv6 and has one, in its host: uvloop looks at nothing but host and port."""
-    host, port, *more = info[4]
-    zone = more[1] if len(more) > 1 and "%" not in host else 0
-    return f"{host}%{zone}" if zone else host, port, *more
 
 
 async def _connect_to(
@@ -134,7 +127,7 @@ async def _connect_socket(loop: asyncio.AbstractEventLoop, local: Sequence[_Info
             sock.setblocking(False)
             if local is not None:
                 _bind(sock, [info[4] for info in local if info[0] == family])
-            await loop.sock_connect(sock, _place(info))
+            await loop.sock_connect(sock, with_zone(info[4]))
         except BaseException:
             sock.close()
             raise

@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from .._rules.deadlines import Entry
-from .._rules.lifecycle import Receiving, Sending, Side, State
+from .._rules.lifecycle import Sending, Side, State
+from .._session.client_session import ClientSession
+from .._session.intake import Flow
 from .._session.options import connection_settings
 from .._session.properties import Face
 from .._session.session import Session
@@ -32,10 +34,8 @@ from ._loops import Ringing, loop_state
 
 __all__ = ["Link"]
 
-# So many bytes of a read are taken in at first; and so many frames in one portion are a crowd, for which others would
-# wait too long if the next portion followed at once.
-PORTION = 2**12
-CROWD = 500
+# While reading is like this, reads take the detour by way of the intake.
+_DETOURS = (Flow.YIELD, Flow.LISTEN)
 
 # Where the methods are that no program has put in the place of ours.
 _OURS = __name__.partition(".")[0] + "."
@@ -49,10 +49,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     _entry: Entry[Ringing] | None = None
     _closing: asyncio.Future[None] | None = None
     _lost_waiter: asyncio.Future[None] | None = None
-    _rest: bytes = b""  # what was read and not yet taken in
-    _resting: bool = False  # whether others have their turn before that
     _senders: int = 0
     _write_error: Exception | None = None
+    _make_session: type[Session] = Session
     _addresses: tuple[Any, Any] | None = None  # ours and the peer's, once the transport can't be asked any more
 
     def __init__(
@@ -72,11 +71,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         timing, queue, self._write_limit = connection_settings(
             ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout
         )
-        self._session = Session(protocol, timing, queue)
+        make = ClientSession if protocol.side is Side.CLIENT else self._make_session
+        self._session = make(protocol, timing, queue)
         self._queue = self._session.inbox.items
         self._buffer = self._shared.buffer
         self._client = protocol.side is Side.CLIENT
-        self._life, self._may_send = protocol._life, Sending.OPEN
+        self._life, self._may_send = self._session.port.life, Sending.OPEN
         if (high := self._session.inbox.high) is not None:
             self._high = high
         if protocol.logger.isEnabledFor(logging.INFO):
@@ -195,33 +195,12 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._keep_addresses()
 
     def _receive_data(self, data: BytesLike) -> None:
-        """Take in what a read gave; whoever waits for a message goes on before this returns.
-
-        It is taken in by portions, which grow as long as they have few frames. When one has many, or when too many
-        messages wait, others have their turn before the rest.
-        """
+        """Take in what a read gave; whoever waits for a message goes on before this returns."""
         self._bytes_received += len(data)
-        if self._muted and self._session.listening:
-            self._overhear(data)
-        elif self._rest:
-            # With TLS, more may come although reading pauses.
-            self._rest += data
-        else:
-            self._take_in_portions(data)
-
-    def _take_in_portions(self, data: BytesLike) -> None:
-        size, end = PORTION, len(data)
-        if end <= size:
-            self._take_in(data)
-            return
-        data, at = bytes(data), 0
-        while at < end:
-            self._take_in(data[at : at + size])
-            at += size
-            if at < end and (self._muted or self.protocol._frames > CROWD):
-                self._hold_rest(data[at:])
-                return
-            size *= 4
+        intake = self._session.intake
+        for part in intake.slices(data):
+            self._take_in(part)
+        self._steer(intake.after_read())
 
     def _take_in(self, data: BytesLike) -> None:
         if self._session.receive_data(data):
@@ -237,98 +216,78 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._deliver()
 
     def _hold_rest(self, rest: bytes) -> None:
-        """Keep what was read and can't be taken in yet; reading pauses meanwhile."""
-        if self._lost:
-            return
-        self._rest = rest
-        self._choose_path()
-        self._resting = True
-        if not self._muted and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self.loop.call_soon(self._rested)
-
-    def _rested(self) -> None:
-        """Others had their turn."""
-        self._resting = False
-        if not self._muted and not self._lost:
-            self._read_on()
-
-    def _read_on(self) -> None:
-        """Take in what is left of the last read, and then read again."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._choose_path()
-            self._bytes_received -= len(rest)  # they were counted
-            # A class has seen it already.
-            super().data_received(rest)
-        if not (self._muted or self._resting or self._lost or self.transport.is_closing()):
-            self.transport.resume_reading()
-
-    def _take_rest(self) -> None:
-        """Take in what is left of the last read at once: nothing will come after it."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._session.receive_data(rest)
+        """Keep what was read and can't be taken in yet."""
+        self._steer(self._session.intake.keep(rest))
 
     def _pause_if_full(self) -> None:
-        inbox = self._session.inbox
-        if inbox.high is not None:
-            # The compiled twin counts messages: it must ask after each read while one of them has several frames.
-            self._high = inbox.high if inbox.count == len(inbox.items) else 0
-        if self._life.receiving is not Receiving.OPEN:
-            return
-        # Who waits for a message that isn't whole needs the rest of it.
-        if inbox.full and not inbox.discarding and not self._muted and (self._receiver is None or inbox.ready):
-            self._mute(True)
-            if not self._resting and not self._lost and not self.transport.is_closing():
-                self.transport.pause_reading()
-
-    def _mute(self, muted: bool) -> None:
-        # The session must know, too: who doesn't listen can't complain of silence.
-        self._muted = muted
-        self._session.mute(muted)
-
-    def _overhear(self, data: BytesLike) -> None:
-        """Take in what was read although reading is paused, or put it aside."""
-        if self._session.overhear(len(data), bool(self._rest)):
-            self._take_in_portions(data)
-        else:
-            self._rest += data
-        if self._muted:
-            self._listen()
-
-    def _listen(self) -> None:
-        """While reading is paused: read all the same for as long as the session listens for a sign of life."""
-        # Such reads take the detour by way of _overhear().
-        self._choose_path()
-        if not self._lost and not self.transport.is_closing():
-            if self._session.listening:
-                self.transport.resume_reading()
-            else:
-                self.transport.pause_reading()
+        """Called when messages wait after a read."""
+        intake = self._session.intake
+        if (high := intake.direct_messages()) is not None:
+            self._high = high
+        self._steer(intake.check_full(self._receiver is not None))
 
     def _drained(self) -> None:
         """A message was read while reading pauses."""
-        if self._session.inbox.drained:
-            self._resume_reading()
+        self._steer(self._session.intake.check_drained())
+
+    def _mute(self, muted: bool) -> None:
+        """Stop reading, or read again."""
+        intake = self._session.intake
+        self._steer(intake.pause() if muted else intake.resume())
+
+    def _resume_reading(self) -> None:
+        if self._muted and not self._lost:
+            self._steer(self._session.intake.resume())
+
+    def _turn_over(self) -> None:
+        """Others had their turn."""
+        self._steer(self._session.intake.turn_over())
+
+    def _steer(self, flow: Flow) -> None:
+        """Do with the transport what the intake says."""
+        if flow is Flow.STAY:
+            return
+        intake = self._session.intake
+        self._muted = intake.paused
+        if self._lost:
+            intake.end()
+            return
+        if flow is Flow.YIELD:
+            self.loop.call_soon(self._turn_over)
+        if flow in _DETOURS:
+            self._choose_path()
+        elif flow is Flow.READ and intake.rest:
+            self._take_in_rest(intake.take_rest())
+        flow = intake.flow
+        if not self._lost and not self.transport.is_closing():
+            if flow is Flow.PAUSE:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _take_in_rest(self, rest: bytes) -> None:
+        self._choose_path()
+        self._bytes_received -= len(rest)  # they were counted
+        # A class has seen it already.
+        super().data_received(rest)
+
+    def _take_rest(self) -> None:
+        """Take in what is left of the last read at once: nothing will come after it."""
+        rest = self._session.intake.take_rest()
+        if rest:
+            self._session.receive_data(rest)
 
     def _choose_path(self) -> None:
         """Say what may go the straight way from now on; asked again whenever something happens but messages."""
-        protocol = self.protocol
-        if protocol.extensions and protocol._deflate is None:
-            protocol._find_deflate()
-        deflate = protocol._deflate
+        protocol, session = self.protocol, self._session
+        deflate = session.port.deflate
         self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
-        self._quick = not self._lost and protocol._held is None
-        straight = (
-            self._quick and not self._rest and protocol._keep is not None and protocol._life.receiving is Receiving.OPEN
-        )
-        straight = straight and not self._session.listening
+        self._quick = not self._lost and not session.port.failure_held
         # A class may want to see what is read.
-        straight = straight and type(self).data_received is Pump.data_received
-        self._decoder = protocol._decoder if straight else None
+        straight = not self._lost and type(self).data_received is Pump.data_received
+        self._decoder = session.intake.direct_decoder() if straight else None
         if deflate is not None:
-            self._pack, self._inflate = deflate.pack, protocol._inflate_whole
+            self._pack, self._inflate = deflate.pack, session.port.inflate
 
     def eof_received(self) -> None:
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
@@ -381,21 +340,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._wake_drainers()
         self._session.writing(possible=True)
         self._flush()
-        if self._life.receiving is Receiving.DEAF:
-            # Now that our Close is on its way, the answer must be seen.
-            self._resume_reading()
+        self._steer(self._session.intake.check_end())
 
     def _wake_drainers(self) -> None:
         drainers, self._drainers = self._drainers, None
         for waiter in drainers or ():
             if not waiter.done():
                 waiter.set_result(None)
-
-    def _resume_reading(self) -> None:
-        if self._muted and not self._lost:
-            self._mute(False)
-            if not self._resting:
-                self._read_on()
 
     @property
     def buffered_amount(self) -> int:
@@ -415,9 +366,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         finally:
             if not self._lost:
                 self._schedule()
-        if self._muted and self._life.receiving is Receiving.DEAF and self._drainers is None:
-            # Nothing is kept any more, and the end must be seen; but who doesn't read our Close doesn't answer it.
-            self._resume_reading()
+        if self._muted:
+            self._steer(self._session.intake.check_end())
         self._choose_path()
 
     def _flush(self) -> None:
@@ -499,25 +449,22 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _schedule(self) -> None:
         """See to it that the session's alarm rings; an alarm that rings too early looks again."""
-        when = self._session.due_at
-        if self._entry is not None:
-            if self._entry.when <= when:
-                return
-            self._shared.cancel(self._entry)
-        self._entry = None if when == float("inf") else self._shared.call_at(when, self)
+        self._entry = self._shared.move(self._entry, self._session.due_at, self)
 
     def _ring(self, now: float) -> None:
         self._entry = None
         session = self._session
         session.taken = self._bytes_sent - self.buffered_amount
+        idle_check = now >= session.idle_at
         if now < session.due_at:
             self._schedule()
-        elif session.ring(now, self._traffic() if now >= session.idle_at else ()):
+        elif session.ring(now, session.traffic(self._counted(), self.buffered_amount) if idle_check else ()):
             self._end_now()
         else:
             self._attend()
             if self._muted:
-                self._listen()
+                # The session may listen for a sign of life from now on, or no longer.
+                self._steer(self._session.intake.flow)
 
     def _end_now(self) -> None:
         """Abort the TCP connection; a last Close goes to the network if there is room for it."""
@@ -526,17 +473,6 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
                 self._attend()
         finally:
             self._abort()
-
-    def _traffic(self) -> tuple[int, ...]:
-        """Numbers that change when data pass, either way."""
-        seen, decoder = self._counted(), self.protocol._decoder
-        return (
-            *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
-            # A large frame that is still arriving: no other can be in between.
-            self._bytes_received if decoder is not None and decoder.under_way else 0,
-            # A large message that is still leaving. To the KiB: pings that wait make no difference.
-            self.buffered_amount >> 10,
-        )
 
     def _uncork(self) -> None:
         self._backstop = False

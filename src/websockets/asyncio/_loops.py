@@ -19,16 +19,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .._codec import read_buffer, tell
-from .._rules.deadlines import Agenda, Entry
+from .._rules.deadlines import Deadlines, Entry
 from ._internals import note_loop
 
 __all__ = ["LoopState", "Ringing", "loop_state"]
 
 # Large enough for a burst of messages, small enough to stay in the cache of the processor.
 READ_SIZE = 2**18
-
-# Alarms that are closer together ring together: thousands of connections then cost few wake-ups. In seconds.
-GRANULARITY = 0.01
 
 # How long the frame of a broadcast may be held back for the sake of those that follow, in seconds: at least, at most.
 LEAST_HOLD, MOST_HOLD = 0.001, 0.01
@@ -60,50 +57,46 @@ class LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.buffer = read_buffer(READ_SIZE)
         self._loop = weakref.ref(loop)
-        self._agenda: Agenda[Ringing] = Agenda()
+        self._deadlines: Deadlines[Ringing] = Deadlines()
         # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.
         self._timer: asyncio.Handle | None = None
-        self._timer_at = 0.0
-        self._last = -GRANULARITY
+        self._timer_at: float | None = None
         self._stormy = 0  # turns of the loop for which the last broadcast counts
         self._held: set[Holding] = set()
         self._due = 0.0
         self._patience = LEAST_HOLD
 
-    def call_at(self, when: float, item: Ringing) -> Entry[Ringing]:
-        """Call ``item._ring(now)`` at ``when``, or very soon after it."""
-        entry = self._agenda.add(when, item)
-        if self._timer is None or max(when, self._last + GRANULARITY) < self._timer_at:
-            self._start()
-        return entry
+    def move(self, entry: Entry[Ringing] | None, when: float, item: Ringing) -> Entry[Ringing] | None:
+        """Call ``item._ring(now)`` at ``when``, or very soon after it, or before; see :meth:`Deadlines.move`."""
+        moved = self._deadlines.move(entry, when, item)
+        if moved is not entry:
+            self._set_timer()
+        return moved
 
     def cancel(self, entry: Entry[Ringing]) -> None:
-        """Forget what :meth:`call_at` promised."""
-        self._agenda.cancel(entry)
-        if not self._agenda and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Forget what :meth:`move` promised."""
+        self._deadlines.cancel(entry)
+        self._set_timer()
 
-    def _start(self) -> None:
-        when = self._agenda.next()
+    def _set_timer(self) -> None:
+        when = self._deadlines.wake_at(self._timer_at)
         loop = self._loop()
-        before, timer, timer_at = self._timer, None, 0.0
-        if when is not None and loop is not None:
-            timer_at = max(when, self._last + GRANULARITY)
-            timer = loop.call_at(timer_at, self._ring)
+        if when == self._timer_at or loop is None:
+            return
+        timer = None if when is None else loop.call_at(when, self._ring)
         # If that failed, there is still the one from before.
-        self._timer, self._timer_at = timer, timer_at
+        before, self._timer, self._timer_at = self._timer, timer, when
         if before is not None:
             before.cancel()
 
     def _ring(self) -> None:
-        self._timer = None
+        self._timer = self._timer_at = None
         loop = self._loop()
         assert loop is not None
-        now = self._last = loop.time()
-        for item in self._agenda.due(now):
+        now = loop.time()
+        for item in self._deadlines.due(now):
             self._guard(functools.partial(item._ring, now))
-        self._start()
+        self._set_timer()
 
     def begin_broadcast(self) -> bool:
         """A broadcast begins; return whether it comes so soon after another that its frames are to be held back."""

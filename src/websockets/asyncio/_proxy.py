@@ -1,7 +1,7 @@
 """Connections through a proxy on asyncio: reaching the proxy, waiting for the tunnel, TLS in it, and the hand-over.
 
-May know: the loop, transports, python-socks if it is there. Must not know: which proxy the system has, what is asked of
-a proxy and what its answer means: that is :mod:`websockets.proxy`'s.
+May know: the loop, transports, python-socks if it is there. Must not know: which proxy is used, what is asked of it and
+with which options: that is the plan of :mod:`websockets._session.tunnel`; what its answer means.
 
 Two protocols take turns: :class:`Tunnel` until the way to the server is free, with TLS if it takes TLS, and then the
 connection. The connection must not notice. Its ``connection_made`` is called once, with the transport that it will use,
@@ -15,26 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from .._session.tunnel import Arguments, Socks, TunnelPlan, check_silence, choose_proxy
 from ..exceptions import ProxyError
-from ..proxy import (
-    ASKING,
-    OPENING,
-    REACHING_SOCKS,
-    SECURING,
-    ConnectReader,
-    Proxy,
-    Route,
-    build_connect_request,
-    find_proxy,
-    parse_proxy,
-)
-from ..uri import WebSocketURI, lookup_name, tls_name
+from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
+from ..uri import WebSocketURI
 from ._dial import open_connection
 
 if TYPE_CHECKING:
@@ -42,23 +31,9 @@ if TYPE_CHECKING:
 
     from .connection import Connection
 
-__all__ = ["choose_route", "connect_through", "without_proxy"]
+__all__ = ["choose_route", "connect_through"]
 
 C = TypeVar("C", bound="Connection")
-
-Arguments = dict[str, Any]
-
-# Arguments of the loop that are about TLS: to the server; with "proxy_" before them, to the proxy.
-TLS = ("ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
-PROXY_TLS = frozenset(f"proxy_{name}" for name in TLS)
-
-# How python-socks calls each kind of proxy, and whether the proxy looks up the address of the server.
-SOCKS = {
-    "socks4": ("SOCKS4", False),
-    "socks4a": ("SOCKS4", True),
-    "socks5": ("SOCKS5", False),
-    "socks5h": ("SOCKS5", True),
-}
 
 # python-socks gives up after a minute unless told otherwise, but how long to wait is our caller's choice. In seconds.
 NO_LIMIT = 365 * 24 * 3600.0
@@ -70,105 +45,55 @@ TLS_IN_TLS_FAILS_BADLY = sys.version_info < (3, 11, 8) or (3, 12, 0) <= sys.vers
 SYSTEM_WAITS = sys.platform in ("darwin", "win32")
 
 
-# --------------------------------------------------------------------------------------------------------- which proxy
-
-
 async def choose_route(
     setting: str | Literal[True] | None, uri: WebSocketURI, arguments: Mapping[str, Any]
 ) -> Route | None:
-    """The way through the proxy to use, or None.
+    """Return the route through the proxy to use, or None.
 
     Parameters:
-        setting: what the user says: a URI, True for the proxy of the system, or None.
+        setting: the user's choice: a URI, True for the proxy of the system, or None.
         uri: what the user connects to.
         arguments: arguments for making the TCP connection.
 
     Raises:
-        InvalidProxy: what the user or the system says isn't the URI of a proxy.
+        InvalidProxy: the choice of the user or of the system isn't the URI of a proxy.
     """
-    if setting is None or arguments.get("unix") or arguments.get("sock") is not None:
-        return None
-    # The connection may lead elsewhere than the URI says.
-    host, port = arguments.get("host") or uri.host, arguments.get("port") or uri.port
-    end = dataclasses.replace(uri, host=host, port=port)
-    if setting is not True:
-        return Route(parse_proxy(setting), end)
-    proxy = await asyncio.to_thread(find_proxy, end) if SYSTEM_WAITS else find_proxy(end)
-    return None if proxy is None else Route(proxy, end)
-
-
-def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
-    """Arguments for making the TCP connection, for when no proxy is used."""
-    return {name: value for name, value in arguments.items() if name not in PROXY_TLS}
-
-
-# ------------------------------------------------------------------------------------------------------------ which way
-
-
-async def connect_through(
-    route: Route, factory: Callable[[], C], arguments: Mapping[str, Any], user_agent: str | None
-) -> C:
-    """Connect to a server through a proxy.
-
-    Parameters:
-        route: where the tunnel leads, and through which proxy; it is told how far the connection gets.
-        factory: makes the connection.
-        arguments: as without a proxy; those about TLS apply to the server, or to the proxy if they begin with
-            "proxy_"; ``host`` and ``port`` don't count; the others apply to the TCP connection to the proxy.
-        user_agent: how we introduce ourselves to the proxy; None to say nothing.
-
-    Raises:
-        ProxyError: the proxy refuses, or doesn't make sense.
-        OSError: the TCP connection or TLS fails.
-        ValueError: options contradict each other or the proxy.
-        ImportError: the proxy speaks SOCKS, and python-socks isn't installed.
-    """
-    proxy = route.proxy
-    to_proxy = {name: value for name, value in arguments.items() if name not in ("host", "port", "unix")}
-    to_server = {name: to_proxy.pop(name) for name in TLS if name in to_proxy}
-    proxy_tls = {name: to_proxy.pop(f"proxy_{name}") for name in TLS if f"proxy_{name}" in to_proxy}
-    to_proxy |= _checked_tls(proxy, proxy_tls)
-    if proxy.scheme in SOCKS:
-        route.stage = REACHING_SOCKS
-        sock = await _connect_socks(proxy, route.end, to_proxy)
-        return await _open_tunnel(route, None, {"sock": sock}, factory, to_server)
-    request = build_connect_request(proxy, route.end, user_agent)
-    to_proxy |= {"host": lookup_name(proxy.host), "port": proxy.port}
-    return await _open_tunnel(route, request, to_proxy, factory, to_server)
-
-
-def _checked_tls(proxy: Proxy, given: Arguments) -> Arguments:
-    """Arguments for TLS to the proxy, from the proxy where the user doesn't say otherwise.
-
-    Raises:
-        ValueError: the user asks for TLS with a proxy that has none, or the other way round.
-    """
-    if proxy.scheme == "https":
-        if "ssl" in given and given["ssl"] is None:
-            raise ValueError("proxy_ssl=None is incompatible with an https:// proxy")
-        return {"ssl": True, "server_hostname": tls_name(proxy.host), **given}
-    if given.get("ssl") is not None:
-        article = "an" if proxy.scheme == "http" else "a"
-        raise ValueError(f"proxy_ssl argument is incompatible with {article} {proxy.scheme}:// proxy")
-    return given
+    choice = choose_proxy(setting, uri, arguments)
+    proxy = choice.proxy
+    if choice.asks_system:
+        proxy = await asyncio.to_thread(find_proxy, choice.end) if SYSTEM_WAITS else find_proxy(choice.end)
+    return choice.route(proxy)
 
 
 # ---------------------------------------------------------------------------------------------------------- the tunnel
 
 
-async def _open_tunnel(
-    route: Route, request: bytes | None, to_proxy: Arguments, factory: Callable[[], C], to_server: Arguments
-) -> C:
-    """A connection to the server; ``request`` asks the proxy for it, ``to_proxy`` leads to the proxy."""
+async def connect_through(plan: TunnelPlan, factory: Callable[[], C]) -> C:
+    """Connect to a server through a proxy.
+
+    Parameters:
+        plan: the steps; its route is told how far the connection gets.
+        factory: makes the connection.
+
+    Raises:
+        ProxyError: the proxy refuses, or doesn't make sense.
+        OSError: the TCP connection or TLS fails.
+        ValueError: options contradict each other.
+        ImportError: the proxy speaks SOCKS, and python-socks isn't installed.
+    """
+    route, to_proxy = plan.route, {**plan.to_proxy, **(plan.proxy_tls or {})}
+    if plan.socks is not None:
+        route.stage = REACHING_SOCKS
+        to_proxy = {"sock": await _connect_socks(plan.socks, route.end, to_proxy)}
     # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
     # belong to another one before the loop is done with it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await open_connection(loop, lambda: Tunnel(request), **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(plan.request), **to_proxy)
     try:
         route.stage = ASKING
         await tunnel.answered
         route.stage = SECURING
-        secured = transport if to_server.get("ssl") is None else await tunnel.secure(**to_server)
+        secured = transport if plan.tls is None else await tunnel.secure(**plan.tls)
         route.stage = OPENING
         connection = factory()
         tunnel.hand_over(secured, connection)
@@ -176,13 +101,6 @@ async def _open_tunnel(
         transport.abort()
         raise
     return connection
-
-
-def _usual_context() -> SSLContext:
-    # Some interpreters, such as Pyodide, have no TLS: it is imported where it is asked for.
-    from ssl import create_default_context
-
-    return create_default_context()
 
 
 class Tunnel(asyncio.Protocol):
@@ -247,12 +165,14 @@ class Tunnel(asyncio.Protocol):
 
     async def secure(self, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
         """Start TLS with the server; return the transport on top of it, or None if it is gone already."""
-        if self._received:
-            # In TLS we speak first: what is there already may come from the proxy, and must not pass for the server's.
-            raise ProxyError(f"proxy sent {len(self._received)} bytes before the TLS handshake")
-        context = _usual_context() if ssl is True else ssl
+        check_silence(self._received)
+        if ssl is True:
+            # Some interpreters, such as Pyodide, have no TLS: it is imported where it is asked for.
+            from ssl import create_default_context
+
+            ssl = create_default_context()
         transport = _Outer(self.transport) if _fails_badly(self.transport) else self.transport
-        return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, context, **options)
+        return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, ssl, **options)
 
     def hand_over(self, transport: asyncio.Transport | None, connection: Connection) -> None:
         """Let the connection have the transport, and all that came for it."""
@@ -296,18 +216,14 @@ class _Outer:
 # ---------------------------------------------------------------------------------------------------------------- SOCKS
 
 
-async def _connect_socks(proxy: Proxy, end: WebSocketURI, arguments: Arguments) -> socket.socket:
-    """A socket that a SOCKS proxy connected to the server."""
+async def _connect_socks(socks: Socks, end: WebSocketURI, arguments: Arguments) -> socket.socket:
+    """Return a socket that a SOCKS proxy connected to the server."""
     try:
         from python_socks import ProxyType
         from python_socks.async_.asyncio import Proxy as Client
     except ImportError as exc:
         raise ImportError("connecting through a SOCKS proxy requires python-socks") from exc
-    if not all(text is None or text.isascii() for text in (proxy.username, proxy.password)):
-        # python-socks refuses them too, with an error that has the password in it.
-        raise ProxyError("a SOCKS proxy takes no user name and no password with characters outside ASCII")
-    kind, remote = SOCKS[proxy.scheme]
-    client = Client(ProxyType[kind], proxy.host, proxy.port, proxy.username, proxy.password, remote)
+    client = Client(ProxyType[socks.kind], *socks.arguments())
     try:
         sock = await client.connect(end.host, end.port, timeout=NO_LIMIT, **arguments)
     except OSError:

@@ -1,47 +1,49 @@
-"""A server on asyncio, apart from its connections: what listens, what is open, and shutdown.
+"""A server on asyncio, apart from its connections: what is listening, and the tasks that run handlers.
 
-May know: the loop, tasks, what :func:`~.server.serve` was told. Must not know: the opening handshake, which is for each
-connection; how many connections are too many.
+May know: the loop, tasks, listening sockets. Must not know: who is there, which is for the registry; the opening
+handshake, which is for each connection; how a server ends, which is for :mod:`._shutdown`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-import math
-import os
 import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from .._rules.capacity import CROWDED, Capacity
+from .._rules.addresses import shown_address
 from .._rules.option_checks import awaited
 from .._rules.option_table import CLOSE, check
-from .._rules.statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from .._rules.statistics import FAILURE, ServerStatistics
+from .._session.answering import Answering
 from .._session.options import ServerOptions
+from .._session.registry import Grace, Registry
+from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
-from ..protocol import State
-from ..server import refusal_reason
+from ..http11 import Response
 from ..typing import LoggerLike
+from ._hooks import carry_out
+from ._shutdown import Shutdown, refuse_unless_asked
 
 if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
     from .server import Handler, ServerConnection
 
-__all__ = ["Server", "shown_address", "socket_name"]
-
-# A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
-# up, or may take a cancellation for something else.
-CANCELLATIONS: Final = 2
-PATIENCE: Final = 1.0
-
-# Seconds for which asyncio's server is waited for once no connection of ours is left. On Windows, from Python 3.12 on,
-# it may wait for ever after a client reset its connection: closing that transport fails before it is counted out.
-GRACE: Final = 1.0
-# Seconds that a client may take for TLS, unless the loop was told otherwise. Until then it is no connection of ours.
-TLS_HANDSHAKE: Final = 60.0
-
+__all__ = [
+    "Server",
+    "answering_of",
+    "connected",
+    "created",
+    "forget",
+    "prepare",
+    "run_handler",
+    "send_response",
+    "serve_with",
+    "start_handler",
+]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -78,27 +80,13 @@ class Server:
         self.handler = handler
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
-        self._options = ServerOptions()
         # Listening sockets that the operating system knows.
         self._kernel_sockets: list[socket.socket] = []
-        # How long a client may take for TLS; None if that isn't known. When a client was accepted last.
-        self._tls_limit: float | None = None
-        self._accepted_at = -math.inf
-        # Every connection, from the first byte to the end of its handler.
-        self._all: set[ServerConnection] = set()
-        self._capacity: Capacity[ServerConnection | Arrival] | None = None
-        # Those that a proxy may have passed on, as long as that isn't known: they count, for no host.
-        self._arriving: set[Arrival] = set()
-        self._tally = ServerTally()
-        self._closing = False
-        self._closed: asyncio.Task[None] | None = None
-        self._over: asyncio.Future[None] | None = None
-        self._idle: asyncio.Future[None] | None = None
-        # Of a shutdown: what connections are told, when it has to be over, and whether that is past.
-        self._farewell: tuple[int | None, str] = CloseCode.GOING_AWAY, ""
-        self._limit: asyncio.TimerHandle | None = None
-        self._overdue: asyncio.Future[None] | None = None
+        serve_with(self, ServerOptions())
 
+    _registry: Registry[ServerConnection, Arrival]
+    _answering: Answering
+    _shutdown: Shutdown
     # What makes the listening server, if not the loop: a network in memory, in tests.
     _streams: Any = None
 
@@ -116,42 +104,7 @@ class Server:
         self.server = server
         self._kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
         for listening in server.sockets:
-            self.logger.info("server listening on %s", socket_name(listening))
-
-    def _prepare(
-        self, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
-    ) -> Callable[[], asyncio.BaseProtocol]:
-        """Get ready to listen.
-
-        Parameters:
-            create: makes a connection.
-            listening: the arguments for the loop.
-
-        Returns:
-            ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it,
-            or, on Windows, accept no other client.
-        """
-        limit = listening.get("ssl_handshake_timeout")
-        self._tls_limit = 0.0 if listening.get("ssl") is None else TLS_HANDSHAKE if limit is None else limit
-        loop = asyncio.get_running_loop()
-
-        def factory() -> asyncio.BaseProtocol:
-            self._accepted_at = loop.time()
-            return self._created(create) or _Refusal()
-
-        return factory
-
-    def _created(self, create: Callable[[], P]) -> P | None:
-        """What a function of the user creates for a client; None if it fails, which is counted and logged."""
-        try:
-            connection = create()
-            if not isinstance(connection, asyncio.BaseProtocol):
-                raise TypeError(f"what creates connections returned {connection!r}")
-        except (Exception, asyncio.CancelledError) as exc:
-            self._tally.refuse(FAILURE)
-            self.logger.error("creating a connection failed", exc_info=exc)
-            return None
-        return connection
+            self.logger.info("server listening on %s", shown_address(listening.getsockname()))
 
     async def __aenter__(self) -> Self:
         return await self._start()
@@ -191,127 +144,22 @@ class Server:
         """
         timeout = check("timeout", timeout, CLOSE)
         serialize_close(code, reason)
-        if self._closing and timeout is None:
+        if self._registry.closing and timeout is None:
             return
         # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
         loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
-        if not self._closing:
-            self._start_closing(loop, close_connections, code, reason)
+        if not self._registry.closing:
+            farewell = self._registry.say_farewell(code, reason, close_connections=close_connections)
+            self._shutdown.begin(farewell, self.server, self.logger, loop)
         if timeout is not None:
-            self._set_limit(loop, timeout)
-
-    def _start_closing(
-        self, loop: asyncio.AbstractEventLoop, close_connections: bool, code: int | None, reason: str
-    ) -> None:
-        self._closing = True
-        self._farewell = code, reason
-        self.logger.info("server closing")
-        if self.server is not None:
-            self.server.close()
-        for connection in list(self._all):
-            if connection.state is State.CONNECTING:
-                connection._refuse_unless_asked()
-            elif connection.state is State.OPEN and close_connections:
-                connection._close_for_server(code, reason)
-        for arrival in list(self._arriving):
-            arrival.refuse("server is shutting down")
-        self._overdue = loop.create_future()
-        self._closed = loop.create_task(self._finish(self._overdue))
-
-    def _set_limit(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
-        """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already."""
-        when = loop.time() + timeout
-        overdue = self._overdue
-        if overdue is None or overdue.done() or (self._limit is not None and self._limit.when() <= when):
-            return
-        if self._limit is not None:
-            self._limit.cancel()
-        self._limit = loop.call_at(when, overdue.set_result, None)
-
-    async def _finish(self, overdue: asyncio.Future[None]) -> None:
-        """Wait until everything has ended, and then wake those who wait for that."""
-        try:
-            await self._finish_in_time(overdue)
-        finally:
-            if self._over is not None and not self._over.done():
-                self._over.set_result(None)
-
-    async def _finish_in_time(self, overdue: asyncio.Future[None]) -> None:
-        """Wait until everything has ended; when the limit has passed, see to it that it does."""
-        ended = asyncio.get_running_loop().create_task(self._wait_for_ends())
-        await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
-        if self._limit is not None:
-            self._limit.cancel()
-        for _ in range(CANCELLATIONS):
-            if not ended.done():
-                self._cut_off()
-                await asyncio.wait([ended], timeout=PATIENCE)
-        if ended.done():
-            ended.result()
-        else:
-            self._give_up()
-            # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
-            ended.cancel()
-        overdue.cancel()
-        self.logger.info("server closed")
-
-    async def _wait_for_ends(self) -> None:
-        await self._wait_for_connections()
-        while self.server is not None:
-            try:
-                async with asyncio.timeout(self._grace(asyncio.get_running_loop().time())):
-                    await self.server.wait_closed()
-                break
-            except TimeoutError:
-                if not self._all:
-                    self.logger.info("asyncio counts a connection that is over; the server closes without it")
-                    break
-                # It began in the meantime.
-                await self._wait_for_connections()
-        await self._wait_for_connections()
-
-    def _grace(self, now: float) -> float:
-        """Seconds for which a client may still be busy with TLS, and some more."""
-        if self._tls_limit is None:
-            return GRACE + TLS_HANDSHAKE
-        return GRACE + max(self._accepted_at + self._tls_limit - now, 0.0)
-
-    async def _wait_for_connections(self) -> None:
-        """Wait until no connection of ours is left, and all handlers have ended."""
-        if self._all:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-
-    def _cut_off(self) -> None:
-        """End what goes on, without waiting for anybody."""
-        for connection in list(self._all):
-            connection._cut_off(*self._farewell)
-        # Clients in the middle of a TLS handshake, where asyncio offers a way.
-        abort_clients = getattr(self.server, "abort_clients", None)
-        if abort_clients is not None:
-            abort_clients()
-
-    def _give_up(self) -> None:
-        """Wait no longer for handlers that go on although they were cancelled."""
-        for connection in list(self._all):
-            connection.logger.error(
-                "connection handler still runs after it was cancelled; the server closes without it"
-            )
-            self._forget(connection)
+            self._shutdown.limit(timeout, loop)
 
     async def wait_closed(self) -> None:
         """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
 
         If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
         """
-        if self._closed is None or not self._closed.done():
-            # All wait for the same, and go on in the order in which they came: a task that waits from the start has
-            # ended when a program leaves ``async with serve(...)``.
-            if self._over is None:
-                self._over = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._over)
-        assert self._closed is not None
-        await asyncio.shield(self._closed)
+        await self._shutdown.wait()
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -319,7 +167,7 @@ class Server:
         Raises:
             RuntimeError: the server is closed.
         """
-        if self._closing:
+        if self._registry.closing:
             raise RuntimeError("the server is closed")
         await self._listening.start_serving()
 
@@ -345,13 +193,12 @@ class Server:
     @property
     def connections(self) -> set[ServerConnection]:
         """The connections that are open now; a new set each time."""
-        return {connection for connection in self._all if connection.state is State.OPEN}
+        return self._registry.open_connections()
 
     @property
     def statistics(self) -> ServerStatistics:
         """The numbers of the server as they are now; a new snapshot each time."""
-        counted = len(self._all) if self._capacity is None else len(self._capacity)
-        return self._tally.snapshot(len(self.connections), counted)
+        return self._registry.statistics()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -362,12 +209,12 @@ class Server:
     @property
     def all_connections(self) -> set[ServerConnection]:
         """The connections from the opening handshake to the end of the handler; a new set each time."""
-        return {connection for connection in self._all if connection.state is not State.CONNECTING}
+        return self._registry.opened_connections()
 
     @property
     def handler_tasks(self) -> set[asyncio.Task[None]]:
         """The tasks that run handlers, each from the request of its connection on; a new set each time."""
-        return {connection._task for connection in self._all if connection._task is not None}
+        return {connection._task for connection in self._registry.all if connection._task is not None}
 
     def is_serving(self) -> bool:
         """Whether connections are accepted: the server listens, and none of its sockets was closed.
@@ -381,97 +228,124 @@ class Server:
         """The event loop of the server."""
         return self._listening.get_loop()
 
-    # ----------------------------------------------------------------------------------------------------- connections
 
-    def _arrived(self, arrival: Arrival) -> bool:
-        """Whether there is a place for somebody of whom nothing is known yet."""
-        if self._capacity is not None and not self._capacity.enter(arrival, None):
-            return False
-        self._arriving.add(arrival)
-        return True
+# What happens to a server and its connections. These are functions, as programs derive classes from both.
 
-    def _arrives_no_more(self, arrival: Arrival) -> bool:
-        """Whether somebody had such a place, which is free from now on."""
-        if arrival not in self._arriving:
-            return False
-        self._arriving.discard(arrival)
-        if self._capacity is not None:
-            self._capacity.leave(arrival)
-        return True
 
-    def _connected(self, connection: ServerConnection) -> None:
-        capacity = self._capacity
-        if capacity is not None:
-            if not capacity.enter(connection, connection.remote_address):
-                self._tally.refuse(CROWDED)
-                connection.transport.abort()
-                return
-            if not capacity.is_inside(connection):
-                connection._beyond = True
-        self._all.add(connection)
-        connection._session.start_opening(self._options.open_timeout, connection.loop.time())
-        connection._schedule()
-        if self._closing:
-            # It was accepted just before the server stopped listening.
-            connection._refuse_unless_asked()
+def serve_with(server: Server, options: ServerOptions) -> None:
+    """Give a server its options."""
+    server._registry = Registry(options.capacity)
+    server._answering = Answering(options, server._registry)
+    server._shutdown = Shutdown(server._registry)
 
-    def _no_room(self, connection: ServerConnection) -> str | None:
-        """Why there is no room for a connection that was beyond the limit; None if there is by now."""
-        return None if self._capacity is None else self._capacity.refusal(connection)
 
-    def _answered(self, opened: bool, exc: Exception | None) -> None:
-        """A request was answered; if it was refused, for an error of the client or of ours, or by the application."""
-        if opened:
-            self._tally.opened += 1
+def answering_of(server: Server) -> Answering:
+    """Return what decides for a server how requests are answered."""
+    return server._answering
+
+
+def prepare(
+    server: Server, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
+) -> Callable[[], asyncio.BaseProtocol]:
+    """Get ready to listen.
+
+    Parameters:
+        server: server that is going to listen.
+        create: makes a connection.
+        listening: the arguments for the loop.
+
+    Returns:
+        ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it, or,
+        on Windows, accept no other client.
+    """
+    server._shutdown.grace = grace = Grace.of(listening)
+    loop = asyncio.get_running_loop()
+
+    def factory() -> asyncio.BaseProtocol:
+        grace.accepted(loop.time())
+        return created(server, create) or _Refusal()
+
+    return factory
+
+
+def created(server: Server, create: Callable[[], P]) -> P | None:
+    """Return what a function of the user creates for a client; None if it fails, which is counted and logged."""
+    try:
+        connection = create()
+        if not isinstance(connection, asyncio.BaseProtocol):
+            raise TypeError(f"what creates connections returned {connection!r}")
+    except (Exception, asyncio.CancelledError) as exc:
+        server._registry.tally.refuse(FAILURE)
+        server.logger.error("creating a connection failed", exc_info=exc)
+        return None
+    return connection
+
+
+def connected(server: Server, connection: ServerConnection) -> None:
+    """Take in a connection that was accepted; its opening handshake begins."""
+    if not server._registry.enter(connection, connection._session):
+        connection.transport.abort()
+        return
+    connection._session.start_opening(server._answering.options.open_timeout, connection.loop.time())
+    connection._schedule()
+    if server._registry.closing:
+        # It was accepted just before the server stopped listening.
+        refuse_unless_asked(connection)
+
+
+def forget(server: Server, connection: ServerConnection) -> None:
+    """Take in that a connection is over, and its handler too."""
+    server._registry.leave(connection, connection._session)
+    server._shutdown.connection_ended()
+
+
+def start_handler(connection: ServerConnection, handler: Coroutine[Any, Any, None]) -> None:
+    """Start the task that sees a connection from its request to its end."""
+    connection._session.handler = HandlerState.RUNNING
+    connection._task = connection.loop.create_task(handler)
+    connection._task.add_done_callback(functools.partial(_handler_ended, connection))
+
+
+def _handler_ended(connection: ServerConnection, task: asyncio.Task[None]) -> None:
+    """Take in that the task is over, also if it was cancelled before it began."""
+    connection._session.handler = HandlerState.OVER
+    if connection._lost:
+        connection._forget()
+    else:
+        # The client should know, but nobody is left to wait for its answer.
+        connection._start_closing(CloseCode.INTERNAL_ERROR)
+        connection.transport.close()
+
+
+async def run_handler(server: Server, connection: ServerConnection) -> None:
+    """See a connection from its request to its end; one coroutine, as each that waits takes 200 bytes."""
+    if connection.loop.get_task_factory() is not None:
+        # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
+        await asyncio.sleep(0)
+    answering, session = server._answering, connection._session
+    if session.answered or await _answer(connection):
+        failed = False
+        try:
+            handler = cast("Callable[..., Awaitable[None]]", server.handler)
+            await awaited(handler, handler(connection, *answering.handler_arguments(session)))
+        except Exception as exc:
+            failed = answering.handler_failed(connection, session, exc)
+        if failed:
+            await connection.close(CloseCode.INTERNAL_ERROR)
         else:
-            self._tally.refuse(APPLICATION if exc is None else refusal_reason(exc) or FAILURE)
-
-    def _forget(self, connection: ServerConnection) -> None:
-        if connection not in self._all:
-            return
-        self._all.discard(connection)
-        # Here a connection and its handler are over: what it counted itself would be added to the tally.
-        if connection._session.response is None:
-            self._tally.refuse(connection._never_asked())
-        if self._capacity is not None:
-            self._capacity.leave(connection)
-        if not self._all and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def _run(self, connection: ServerConnection) -> None:
-        """From the request of a connection to its end; one coroutine, as each that waits takes 200 bytes."""
-        if connection.loop.get_task_factory() is not None:
-            # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
-            await asyncio.sleep(0)
-        if connection.protocol._unanswered is None or await connection._open(self._options):
-            failed = False
-            try:
-                await self._handle(connection)
-            except Exception as exc:
-                failed = connection._handler_failed(exc)
-            if failed:
-                await connection.close(CloseCode.INTERNAL_ERROR)
-            else:
-                await connection.close()
-        await connection.wait_closed()
-
-    def _handle(self, connection: ServerConnection) -> Awaitable[None]:
-        handler = cast("Callable[..., Awaitable[None]]", self.handler)
-        if self._options.takes_path:
-            request = connection._session.request
-            assert request is not None
-            return awaited(handler, handler(connection, request.path))
-        return awaited(handler, handler(connection))
+            await connection.close()
+    await connection.wait_closed()
 
 
-def socket_name(listening: socket.socket) -> str:
-    """How the address of a listening socket looks in the log."""
-    return shown_address(listening.getsockname())
+async def _answer(connection: ServerConnection) -> bool:
+    """Answer a request as hooks of the user say; return whether the connection is open."""
+    response = await carry_out(connection._answering.steps(connection, connection._session))
+    return response is not None and send_response(connection, response)
 
 
-def shown_address(address: Any) -> str:
-    """How the address of a socket looks in the log; that of a Unix socket is a path, mostly empty for clients."""
-    if isinstance(address, str | bytes):
-        return os.fsdecode(address)
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+def send_response(connection: ServerConnection, response: Response) -> bool:
+    """Send the answer to a request, for which reading may have paused; return whether the connection is open."""
+    opened = connection._answering.respond(connection, connection._session, response)
+    connection._resume_reading()
+    connection._attend()
+    return opened

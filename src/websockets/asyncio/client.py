@@ -1,7 +1,7 @@
-"""WebSocket clients on asyncio: connecting, and connecting again, in as far as they wait.
+"""WebSocket clients on asyncio: connecting, and connecting again, as far as they wait.
 
 May know: the loop, what users pass to :class:`connect`. Must not know: what a good response is, whether to follow a
-redirect, how long to wait: that is decided further down.
+redirect, how long to wait, which options belong to which hop: that is decided in ``_session``.
 """
 
 from __future__ import annotations
@@ -14,39 +14,31 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from .._compat.deprecated import names_of_old
 from .._compat.layout import share_names
-from .._session.opening import (
-    MAX_REDIRECTS,
-    Backoff,
-    GiveUp,
-    describe,
-    is_redirect,
-    redirect_location,
-    redirected,
-    retry_after,
-    timed_out,
-)
-from .._session.options import ClientOptions, check_tls, connection_arguments, renamed_argument
+from .._session.client_session import ClientSession
+from .._session.connector import Connector, unix_uri
+from .._session.options import ClientOptions, connection_arguments, renamed_argument
+from .._session.reconnection import Reconnection
+from .._session.redirects import Hop, Redirects
+from .._session.tunnel import plan_tunnel, without_proxy
 from ..client import ClientProtocol, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import HeadersLike
-from ..exceptions import InvalidHeader, InvalidURI, SecurityError
 from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
-from ..http11 import USER_AGENT, Request, ResponseParser
-from ..protocol import State
+from ..http11 import USER_AGENT
 from ..typing import LoggerLike, Origin, Subprotocol
-from ..uri import WebSocketURI
 from ._dial import open_connection
-from ._proxy import choose_route, connect_through, without_proxy
+from ._proxy import choose_route, connect_through
 from .connection import Connection
 
 __all__ = ["ClientConnection", "connect", "unix_connect"]
 
-_process_exception = process_exception
+# The error of a second step of an iteration.
+BUSY: Final = "this iteration over connect() is waiting in another task"
 
 
 class ClientConnection(Connection):
@@ -59,88 +51,60 @@ class ClientConnection(Connection):
     """
 
     protocol: ClientProtocol
+    _session: ClientSession
 
-    def __init__(
-        self,
-        protocol: ClientProtocol,
-        *,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_queue: int | tuple[int | None, int | None] | None = 16,
-        write_limit: int | tuple[int, int | None] = 2**15,
-        idle_timeout: float | None = None,
-    ) -> None:
-        super().__init__(
-            protocol,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_queue=max_queue,
-            write_limit=write_limit,
-            idle_timeout=idle_timeout,
-        )
+    if TYPE_CHECKING:
+        # As that of the base class, for a client's protocol.
+        def __init__(
+            self,
+            protocol: ClientProtocol,
+            *,
+            ping_interval: float | None = 20,
+            ping_timeout: float | None = 20,
+            close_timeout: float | None = 10,
+            max_queue: int | tuple[int | None, int | None] | None = 16,
+            write_limit: int | tuple[int, int | None] = 2**15,
+            idle_timeout: float | None = None,
+        ) -> None: ...
 
-    _opening: asyncio.Future[None] | None = None
+    _opening_waiter: asyncio.Future[None] | None = None
 
-    async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+    async def _opening_handshake(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
         """Do the opening handshake.
 
         Raises:
-            InvalidHandshake: the server refused, or what it said isn't one.
+            InvalidHandshake: the server refused, or its answer isn't an opening handshake.
         """
-        request = self.protocol.connect()
-        if additional_headers is not None:
-            request.headers.update(additional_headers)
-        if user_agent_header and "User-Agent" not in request.headers:
-            request.headers["User-Agent"] = user_agent_header
-        self._ask(request)
-        await self._hear()
-        if self.protocol.handshake_exc is not None:
-            raise self.protocol.handshake_exc
-
-    def _ask(self, request: Request) -> None:
-        self._session.request = request
-        self.protocol._parser = self._new_parser()
-        self.protocol.send_request(request)
+        session = self._session
+        session.send_request(session.make_request(additional_headers, user_agent_header))
         self._attend()
+        await self._opening_response()
+        session.check_opened()
 
-    def _new_parser(self) -> ResponseParser:
-        """What reads the response. Who follows a redirect doesn't wait for its body, which may never end."""
-        return ResponseParser(enough=is_redirect)
-
-    async def _hear(self) -> None:
-        """Wait for the response, be it none."""
-        if self.protocol.state is State.CONNECTING and self.protocol.handshake_exc is None:
-            self._opening = self.loop.create_future()
-            await self._opening
+    async def _opening_response(self) -> None:
+        """Wait until the outcome of the opening handshake is known."""
+        if self._session.opening:
+            self._opening_waiter = self.loop.create_future()
+            await self._opening_waiter
 
     def _attend(self) -> None:
         super()._attend()
-        opening = self._opening
-        over = self.protocol.state is not State.CONNECTING or self.protocol.handshake_exc is not None
-        if opening is not None and over and not opening.done():
-            opening.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the TCP connection is over."""
-        super().connection_lost(exc)
-        failure = self.protocol.handshake_exc
-        if exc is not None and failure is not None and failure.__cause__ is not None:
-            failure.__cause__.__cause__ = exc
+        waiter = self._opening_waiter
+        if waiter is not None and not waiter.done() and not self._session.opening:
+            waiter.set_result(None)
 
 
 # fmt: off
 share_names(
     ClientConnection,
-    "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening", "_entry",
+    "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening_waiter", "_entry",
     "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
     "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
 
 
-class connect:
+class connect(Connector):
     """Connect to a WebSocket server.
 
     Await it for a connection; use it as an async context manager for a connection that is closed on exit; iterate over
@@ -220,103 +184,30 @@ class connect:
         headers: Any = additional_headers
         additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
         options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
-        self.uri = uri
-        self.ws_uri = self._first_uri = options.uri
-        self.additional_headers: HeadersLike | None = options.additional_headers
-        self.user_agent_header = options.user_agent_header
-        self.proxy: str | Literal[True] | None = options.proxy
-        self.process_exception = options.process_exception or _process_exception
-        self.open_timeout = options.open_timeout
-        self.reconnect_delays = options.reconnect_delays or backoff
-        self.logger = options.logger
-        self.create_connection_kwargs = options.arguments
-        self._make_protocol = options.protocol
-        # Classes that are derived have names of their own, so those of ours are long.
-        self._make_connection: Callable[[ClientProtocol], ClientConnection] = functools.partial(
-            options.create_connection or ClientConnection, **options.of_connection
-        )
+        super().__init__(uri, options, ClientConnection)
 
-    # What makes the TCP connection, if not the loop: a network in memory, in tests.
-    _streams: Any = None
     connection: ClientConnection | None = None
-    _is_entered = False
-    # What names the proxy in the error of an attempt through one.
-    _route_context: contextlib.ExitStack | None = None
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
     async def connect(self) -> ClientConnection:
         """Connect, following redirects; see the class for what it raises."""
         limit = asyncio.timeout(self.open_timeout)
-        refusals: list[Exception] = []
+        redirects = Redirects(self)
         try:
             async with limit:
-                return await self._follow_redirects(refusals)
+                while True:
+                    hop = redirects.next_hop()
+                    try:
+                        return await _connect_once(self, hop, redirects)
+                    except Exception as exc:
+                        if not redirects.follow(exc):
+                            raise
         except TimeoutError as exc:
             # The operating system has time-outs of its own, which say what they are.
             if not limit.expired():
                 raise
-            if refusals:
-                raise refusals[0] from exc
-            raise timed_out(exc) from exc
-
-    async def _follow_redirects(self, refusals: list[Exception]) -> ClientConnection:
-        location, uri, headers = self.uri, self._first_uri, self.additional_headers
-        for _ in range(self._max_redirects()):
-            try:
-                return await self._connect_once(uri, headers, refusals)
-            except Exception as exc:
-                target = self._find_target(exc, location)
-                if target is exc:
-                    raise
-                if isinstance(target, Exception):
-                    raise target from target.__cause__ or exc
-                uri, headers = redirected(target, uri, self.create_connection_kwargs, headers)
-                check_tls(uri, self.create_connection_kwargs)
-                location = target
-        raise SecurityError(f"more than {self._max_redirects()} redirects")
-
-    def _max_redirects(self) -> int:
-        """How many attempts there may be, redirects included."""
-        return MAX_REDIRECTS
-
-    def _find_target(self, exc: Exception, location: str) -> Exception | str:
-        # Later attempts begin at the first URI; but who follows redirects needs the one that redirects.
-        first, self.uri = self.uri, location
-        try:
-            return self.process_redirect(exc)
-        finally:
-            self.uri = first
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Whether a failed attempt is a redirect to follow. May be overridden.
-
-        Parameters:
-            exc: what ended the attempt to connect to ``uri``.
-
-        Returns:
-            The URI to go on with; or the exception to raise, ``exc`` itself if it isn't a redirect.
-        """
-        try:
-            return redirect_location(exc, self.uri) or exc
-        except (InvalidURI, InvalidHeader) as error:
-            return error
-
-    async def _connect_once(
-        self, uri: WebSocketURI, headers: HeadersLike | None, refusals: list[Exception]
-    ) -> ClientConnection:
-        """Connect to one place. If time is up before all of a refusal is there, ``refusals`` gets it as it is."""
-        self.ws_uri = uri
-        with contextlib.ExitStack() as self._route_context:
-            connection = await self.open_tcp_connection()
-            try:
-                await connection._open(headers, self.user_agent_header)
-            except BaseException:
-                if refusal := connection.protocol._wait_no_longer():
-                    refusals.append(refusal)
-                connection._abort()
-                raise
-        return connection
+            raise redirects.timed_out(exc) from exc
 
     async def open_tcp_connection(self) -> ClientConnection:
         """Open a TCP connection, through a proxy if there is one, without the opening handshake. May be overridden.
@@ -325,17 +216,14 @@ class connect:
             The connection, in the state CONNECTING.
         """
         # Before anything waits: another attempt may begin then.
-        uri, way = self.ws_uri, self._route_context or contextlib.ExitStack()
-
-        def factory() -> ClientConnection:
-            return self._make_connection(self._make_protocol(uri))
-
-        streams = self._streams or asyncio.get_running_loop()
-        kwargs = connection_arguments(uri, self.create_connection_kwargs, self._first_uri)
+        uri, state, hop = self.ws_uri, self._connector_state, self._connector_state.hop
+        factory: Callable[[], ClientConnection] = functools.partial(state.connection, uri)
+        streams = state.network or asyncio.get_running_loop()
+        kwargs = connection_arguments(uri, self.create_connection_kwargs, state.first)
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
-            way.enter_context(route)
-            return await connect_through(route, factory, kwargs, self.user_agent_header)
+            hop.route = route
+            return await connect_through(plan_tunnel(route, kwargs, self.user_agent_header), factory)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
             _, connection = await streams.create_unix_connection(factory, **kwargs)
@@ -349,14 +237,12 @@ class connect:
         return self.connect().__await__()
 
     async def __aenter__(self) -> ClientConnection:
-        if self._is_entered:
-            raise RuntimeError("connect() isn't reentrant")
-        self._is_entered = True
+        self._connector_state.enter()
         try:
-            # A class may have a way of its own to be awaited.
+            # A class may override how it is awaited.
             self.connection = await self
         except BaseException:
-            self._is_entered = False
+            self._connector_state.entered = False
             raise
         return self.connection
 
@@ -364,7 +250,7 @@ class connect:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         connection, self.connection = self.connection, None
-        self._is_entered = False
+        self._connector_state.entered = False
         if connection is None:
             raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
@@ -376,6 +262,19 @@ class connect:
             Exception: what ``process_exception`` says, or the last error once ``reconnect_delays`` has no more.
         """
         return _Connections(self)
+
+
+async def _connect_once(connecting: connect, hop: Hop, redirects: Redirects) -> ClientConnection:
+    """Connect to one place."""
+    with hop:
+        connection = await connecting.open_tcp_connection()
+        try:
+            await connection._opening_handshake(hop.headers, connecting.user_agent_header)
+        except BaseException:
+            redirects.stopped(connection._session.stop_opening())
+            connection._abort()
+            raise
+    return connection
 
 
 class _Connections(AsyncGenerator[ClientConnection, None]):
@@ -390,24 +289,25 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 
     def __init__(self, connecting: connect) -> None:
         self._connecting = connecting
-        self._delays = Backoff(connecting.reconnect_delays)
+        self._reconnection = Reconnection(connecting)
         self._connection: ClientConnection | None = None
-        self._opened = 0.0
-        self._over = self._running = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ClientConnection:
-        with self._run():
-            if self._over:
+        reconnection = self._reconnection
+        with reconnection.step(BUSY):
+            if reconnection.ended:
                 raise StopAsyncIteration
             # An error ends the iteration.
-            self._over = True
-            if (connection := await self._leave()) is not None:
-                await self._wait_after_connection(connection)
+            reconnection.ended = True
+            if (last := await self._leave()) is not None:
+                delay = reconnection.after_connection(last._session, last.loop.time())
+                if delay:
+                    await asyncio.sleep(delay)
             connection = await self._connect()
-            self._over = False
+            reconnection.ended = False
             return connection
 
     async def asend(self, value: None) -> ClientConnection:
@@ -422,8 +322,8 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 
     async def aclose(self) -> None:
         """Close the last connection, and end the iteration."""
-        with self._run():
-            self._over = True
+        with self._reconnection.step(BUSY):
+            self._reconnection.ended = True
             await self._leave()
 
     def __del__(self) -> None:
@@ -432,24 +332,14 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
             with contextlib.suppress(RuntimeError):
                 self._connection.loop.call_soon_threadsafe(_start_closing, self._connection)
 
-    @contextlib.contextmanager
-    def _run(self) -> Iterator[None]:
-        if self._running:
-            raise RuntimeError("this iteration over connect() is waiting in another task")
-        self._running = True
-        try:
-            yield
-        finally:
-            self._running = False
-
     async def _connect(self) -> ClientConnection:
         while True:
             try:
                 self._connection = await self._connecting
             except Exception as exc:
-                await self._wait_after(exc)
+                await asyncio.sleep(self._reconnection.after_failure(exc, time.time()))
             else:
-                self._opened = self._connection.loop.time()
+                self._reconnection.connected(self._connection.loop.time())
                 return self._connection
 
     async def _leave(self) -> ClientConnection | None:
@@ -458,35 +348,6 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
         if connection is not None:
             await connection.close()
         return connection
-
-    async def _wait_after_connection(self, connection: ClientConnection) -> None:
-        """Wait before another attempt, or raise."""
-        try:
-            delay = self._delays.after_connection(connection.loop.time() - self._opened)
-        except GiveUp:
-            closed = connection._session.close_exc()
-            raise closed from closed.__cause__
-        if delay:
-            closed = connection._session.close_exc()
-            self._connecting.logger.info("connection closed early; reconnecting in %.1f seconds: %s", delay, closed)
-            await asyncio.sleep(delay)
-
-    async def _wait_after(self, exc: Exception) -> None:
-        """Wait before another attempt, or raise."""
-        try:
-            fatal = self._connecting.process_exception(exc)
-        except Exception as raised:
-            fatal = raised
-        if fatal is exc:
-            raise exc
-        if fatal is not None:
-            raise fatal from exc
-        try:
-            delay = self._delays.after_failure(retry_after(exc, time.time()))
-        except GiveUp:
-            raise exc from exc.__cause__
-        self._connecting.logger.info("connect failed; reconnecting in %.1f seconds: %s", delay, describe(exc))
-        await asyncio.sleep(delay)
 
 
 def _start_closing(connection: ClientConnection) -> None:
@@ -505,9 +366,7 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
         uri: what the request says; ``ws://localhost/`` by default, or ``wss://localhost/`` with ``ssl``.
         **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
     """
-    if uri is None:
-        uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"
-    return connect(uri, unix=True, path=path, **kwargs)
+    return connect(unix_uri(uri, kwargs), unix=True, path=path, **kwargs)
 
 
 # Names of old.

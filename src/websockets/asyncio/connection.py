@@ -11,22 +11,21 @@ import gc
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from .._codec.header import OPCODE_BINARY, OPCODE_TEXT
 from .._compat.deprecated import names_of_old
 from .._rules.messages import (
     MISSING,
-    Assembly,
     Missing,
     converter,
     encode_item,
-    fragment_converter,
     refuse_mapping,
 )
 from .._rules.option_table import CLOSE, check
 from .._session.prepared import PreparedMessage, prepare
-from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
+from .._session.reading import Progress, Reading, second_receiver, undecodable
+from ..exceptions import ConnectionClosedOK, InvalidState
 from ..frames import CloseCode, Opcode
 from ..typing import BytesLike, Data, DataLike
 from ._fastpath import FULL, SLOW, Messages, Waiter
@@ -40,29 +39,6 @@ COUNTS_REFERENCES = sys.implementation.name == "cpython"
 
 # When a loop over an async generator is left, asyncio closes the generator in a task of its own, once it is collected.
 STEPS_TO_CLOSE_A_GENERATOR = 3
-
-
-class _Stream:
-    """A message that is read in fragments.
-
-    A generator that a loop left early ends when it is collected, which may take its time where references aren't
-    counted. So whoever receives next can take over.
-
-    Attributes:
-        assembly: the message, unless it came in one frame.
-        reader: the task that read from it last.
-    """
-
-    __slots__ = ("assembly", "reader")
-
-    def __init__(self) -> None:
-        self.assembly: Assembly | None = None
-        self.reader = asyncio.current_task()
-
-    @property
-    def left(self) -> bool:
-        """Whether nobody goes on with it: its reader does something else with the connection, or is over."""
-        return self.reader is None or self.reader.done() or self.reader is asyncio.current_task()
 
 
 class Connection(Link):
@@ -87,7 +63,7 @@ class Connection(Link):
     """
 
     # Made when something needs it; what keeps receivers from the straight way is ``_streaming``.
-    _stream: _Stream | None = None
+    _stream: Reading | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -190,39 +166,27 @@ class Connection(Link):
         """
         if self._receiver is not None or self._streaming:
             await self._take_turn("recv_streaming")
-        stream = self._stream = _Stream()
+        reading = self._stream = Reading(self._session.inbox, decode, asyncio.current_task())
         self._streaming = True
-        inbox = self._session.inbox
         try:
-            while not inbox.items:
-                await self._wait_for_frames()
-            first = inbox.items[0]
-            if isinstance(first, Assembly):
-                stream.assembly = first
-                convert = fragment_converter(decode, first.text)
-                while (piece := await self._next_piece(first)) is not None:
-                    yield convert(piece, first.complete and not first.waiting)
-                    self._go_on(stream)
-            else:
-                inbox.items.popleft()
-                yield await self._convert(first, decode)
+            while (piece := reading.take()) is not Progress.END:
+                if piece is Progress.WAIT:
+                    await self._wait_for_frames()
+                elif reading.fragmented:
+                    yield piece
+                    reading.go_on(asyncio.current_task())
+                else:
+                    yield await self._convert(piece, decode)
         finally:
-            if self._stream is stream:
-                self._leave_stream(stream)
-
-    async def _next_piece(self, assembly: Assembly) -> bytes | None:
-        """The next fragment of a message; None after the last."""
-        inbox = self._session.inbox
-        while (piece := inbox.take(assembly)) is None and not assembly.complete:
-            await self._wait_for_frames()
-        return piece
+            if self._stream is reading:
+                self._leave_stream(reading)
 
     async def _take_turn(self, name: str) -> None:
         """Take over from a message in fragments that was left early; refuse a second receiver."""
-        stream = self._stream
-        if self._receiver is None and stream is not None:
-            if stream.left:
-                self._leave_stream(stream)
+        reading = self._stream
+        if self._receiver is None and reading is not None:
+            if reading.is_left(asyncio.current_task(), _is_over):
+                self._leave_stream(reading)
             elif not COUNTS_REFERENCES:
                 # It was left if nobody knows it any more.
                 gc.collect()
@@ -230,24 +194,14 @@ class Connection(Link):
             if self._receiver is None and self._streaming:
                 await asyncio.sleep(0)
         if self._receiver is not None or self._streaming:
-            self._refuse_receiver(name)
+            raise second_receiver(name, "coroutine")
 
-    def _go_on(self, stream: _Stream) -> None:
-        """The reader of a message wants its next fragment."""
-        if self._stream is not stream:
-            raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
-        stream.reader = asyncio.current_task()
-
-    def _leave_stream(self, stream: _Stream) -> None:
+    def _leave_stream(self, reading: Reading) -> None:
         """Give up the rest of a message that was read in fragments, if any, and let others receive."""
         self._stream, self._streaming = None, False
-        if stream.assembly is not None:
-            self._session.inbox.release(stream.assembly)
+        reading.give_up()
         if self._muted:
             self._drained()
-
-    def _refuse_receiver(self, name: str) -> NoReturn:
-        raise ConcurrencyError(f"cannot call {name} while another coroutine is already running recv or recv_streaming")
 
     def _before_waiting(self) -> None:
         """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.
@@ -257,7 +211,7 @@ class Connection(Link):
         """
         if self._lost:
             raise self._session.close_exc()
-        if self.protocol._held is not None:
+        if self._session.port.failure_held:
             self._session.drained()
             self._attend()
         elif self._corked:
@@ -287,8 +241,8 @@ class Connection(Link):
         try:
             return converter(decode)(message)
         except UnicodeDecodeError as exc:
-            # Text was checked when it arrived: this is a binary message that the user takes for text.
-            self._fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}", exc)
+            code, reason = undecodable(exc)
+            self._fail(code, reason, exc)
             await self._raise_closed()
 
     # ---------------------------------------------------------------------------------------------------------- sending
@@ -495,6 +449,10 @@ class _Messages(Messages):
 async def _each(items: Iterable[object]) -> AsyncIterator[object]:
     for item in items:
         yield item
+
+
+def _is_over(task: asyncio.Task[Any]) -> bool:
+    return task.done()
 
 
 def _as_cause(exc: BaseException) -> Exception:

@@ -1,4 +1,4 @@
-"""Servers with a handler for each path, in as far as they wait.
+"""Servers with a handler for each path, as far as they wait.
 
 May know: what users pass to :func:`route`. Must not know: which handler a request is for, what a refusal says: that is
 decided further down.
@@ -6,16 +6,15 @@ decided further down.
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._compat.deprecated import names_of_old
 from .._rules.option_checks import awaited
-from .._rules.option_table import ROUTE, check_all
-from .._session.routing import Routes, require_werkzeug, url_scheme
+from .._session.routing import Routes, after, require_werkzeug, routes_of
 from ..http11 import Request, Response
+from ._hooks import carry_out
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
 
 if TYPE_CHECKING:
@@ -98,27 +97,30 @@ def _route(
     server_name: str | None = None,
     ssl: ssl_module.SSLContext | Literal[True] | None = None,
     create_router: type[Router] | None = None,
+    process_request: ProcessRequest | None = None,
     **kwargs: Any,
 ) -> Server:
-    process_request = kwargs.get("process_request")
-    check_all(locals(), ROUTE)
-    router = (create_router or Router)(url_map, server_name, url_scheme(ssl))
+    router = routes_of(
+        Router,
+        url_map,
+        server_name=server_name,
+        ssl=ssl,
+        create_router=create_router,
+        process_request=process_request,
+    )
     if ssl is not None and ssl is not True:
         kwargs["ssl"] = ssl
-    kwargs["process_request"] = _after(process_request, router)
-    return serve(router.handler, *args, **kwargs)
+    return serve(router.handler, *args, process_request=_after(process_request, router), **kwargs)
 
 
 def _after(process_request: ProcessRequest | None, router: Router) -> ProcessRequest:
     """Route the requests that the user's own ``process_request`` has nothing to say about."""
     if process_request is None:
         return router.route_request
+    steps = after(process_request, router)
 
     async def process_and_route(connection: ServerConnection, request: Request) -> Response | None:
-        response = process_request(connection, request)
-        if inspect.isawaitable(response):
-            response = await response
-        return router.route_request(connection, request) if response is None else response
+        return await carry_out(steps(connection, request))
 
     return process_and_route
 

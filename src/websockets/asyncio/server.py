@@ -1,39 +1,34 @@
 """WebSocket servers on asyncio: ``serve()``, and a server's end of a connection with its opening handshake.
 
-May know: the loop, tasks, what users pass to :func:`serve`. Must not know: what a good request is, or what a refusal
-says: that is for the protocol.
+May know: the loop, tasks, what users pass to :func:`serve`. Must not know: how an answer comes about, what a good
+request is, or what a refusal says: that is decided further down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import http
-import inspect
 import logging
 import os
 import re
-import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._compat.deprecated import names_of_old
 from .._compat.layout import share_names
-from .._rules.capacity import RETRY_AFTER
-from .._rules.statistics import FAILURE, GONE, TIMEOUT, ServerStatistics
+from .._rules.statistics import ServerStatistics
+from .._session.answering import Answering
 from .._session.options import ServerOptions, renamed_argument
+from .._session.server_session import ServerSession
 from ..datastructures import HeadersLike
-from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
-from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
-from ..protocol import State
-from ..server import BROKEN, ServerProtocol, refusal_reason
+from ..server import ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
 from ._proxy_protocol import Arrival
-from ._serving import Server
+from ._serving import Server, answering_of, connected, forget, prepare, run_handler, serve_with, start_handler
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
@@ -44,8 +39,6 @@ ProcessResponse = Callable[["ServerConnection", Request, Response], Awaitable[Re
 SelectSubprotocol = Callable[
     ["ServerConnection", Sequence[Subprotocol]], Awaitable[Subprotocol | None] | Subprotocol | None
 ]
-
-SHUTTING_DOWN = "Server is shutting down.\n"
 
 
 class ServerConnection(Connection):
@@ -89,12 +82,9 @@ class ServerConnection(Connection):
             idle_timeout=idle_timeout,
         )
 
+    _session: ServerSession
+    _make_session = ServerSession
     _task: asyncio.Task[None] | None = None
-    _ended: bool = False  # whether that task is over
-    _asking: bool = False  # whether it waits for a hook of the user
-    _choosing: Awaitable[Subprotocol | None] | None = None  # a choice of subprotocol that takes its time
-    _closer: asyncio.Task[None] | None = None  # what closes it as its class does
-    _beyond: bool = False  # whether there was no room for it when it was accepted
 
     def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
         """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
@@ -117,226 +107,48 @@ class ServerConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         super().connection_made(transport)
-        self.server._connected(self)
+        connected(self.server, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
         super().connection_lost(exc)
-        if self._task is None or self._ended:
+        if self._session.finished:
             self._forget()
         # Otherwise its handler may go on.
-        if self._asking and self._task is not None:
+        if self._session.asking and self._task is not None:
             # Too late for an answer, and the deadline for it ended with the connection.
             self._task.cancel()
 
     def _attend(self) -> None:
-        request = self.protocol._unanswered
-        waiting = request is not None and self._task is None and not self._lost
-        if request is not None and waiting and (not self._beyond or self._find_room(request)):
-            self._take_request(request)
+        if self._task is None and not self._lost:
+            request = self._answering.take_request(self, self._session)
+            if request is not None:
+                self._answer(request)
         super()._attend()
 
     @property
-    def _counted_by(self) -> Server | None:
-        """The server that keeps account of the connection."""
-        return self.server
+    def _answering(self) -> Answering:
+        """What decides how its request is answered."""
+        return answering_of(self.server)
 
-    def _find_room(self, request: Request) -> bool:
-        """Whether there is room by now for a connection that came when there was none; else tell it."""
-        server = self._counted_by
-        reason = None if server is None else server._no_room(self)
-        if server is None or reason is None:
-            self._beyond = False
-            return True
-        self._session.request = request
-        text = f"Failed to open a WebSocket connection: {reason}.\n"
-        response = self.protocol._turn_away(reason, text, {"Retry-After": str(RETRY_AFTER)})
-        if server._options.server_header:
-            response.headers["Server"] = server._options.server_header
-        self._send_response(response)
-        return False
-
-    def _take_request(self, request: Request) -> None:
+    def _answer(self, request: Request) -> None:
         """Answer a request, at once unless the user has a say in the answer."""
-        self._session.request = request
-        options = self.server._options
-        if options.asks or self.protocol._select is not None:
+        answering = self._answering
+        if answering.asks(self._session):
             # Until the answer is sent, nothing of what follows counts.
             self._mute(True)
             self.transport.pause_reading()
-        else:
-            response = self._shut() if self.server._closing else self.protocol.accept(request)
-            # A protocol of ours never has the header already; looking for it costs as much as all others together.
-            if options.server_header and (type(self.protocol) is ServerProtocol or "Server" not in response.headers):
-                response.headers["Server"] = options.server_header
-            self._send_response(response)
-            if self.protocol.state is State.CONNECTING:
-                return
+        elif not answering.answer_at_once(self, self._session, request):
+            return
         # A task is made once there is something for it to do: a client that says nothing costs none.
-        self._task = self.loop.create_task(self.server._run(self))
-        self._task.add_done_callback(self._ran)
-
-    def _ran(self, task: asyncio.Task[None]) -> None:
-        """The task is over, be it that it was cancelled before it began."""
-        self._ended = True
-        if self._lost:
-            self._forget()
-        else:
-            # The client should know, but nobody is left to wait for its answer.
-            self._start_closing(CloseCode.INTERNAL_ERROR)
-            self.transport.close()
+        start_handler(self, run_handler(self.server, self))
 
     def _forget(self) -> None:
-        """The connection is over, and its handler too."""
-        self.server._forget(self)
-
-    async def _open(self, options: ServerOptions) -> bool:
-        """Answer the request; return whether the connection is open."""
-        request = self._session.request
-        assert request is not None
-        response = await self._ask("process_request", options.process_request, request)
-        if response is None:
-            response = self._shut() if self.server._closing else await self._accept(request)
-        if options.server_header and "Server" not in response.headers:
-            response.headers["Server"] = options.server_header
-        response = await self._ask("process_response", options.process_response, request, response) or response
-        if self.server._closing and response.status_code == 101:
-            response = self._shut()
-        if self._refused:
-            return False
-        self._answer(response)
-        return self.protocol.state is not State.CONNECTING
-
-    async def _accept(self, request: Request) -> Response:
-        """The answer of the protocol; if a coroutine of the user chooses the subprotocol, with its choice."""
-        response = self.protocol.accept(request)
-        choosing, self._choosing = self._choosing, None
-        if choosing is None:
-            return response
-        self._asking = True
-        try:
-            subprotocol = await choosing
-        except Exception as exc:
-            return self.protocol._decline(exc)
-        finally:
-            self._asking = False
-        return self.protocol._add_subprotocol(response, subprotocol)
-
-    @property
-    def _refused(self) -> bool:
-        """Whether there is nothing to answer any more: the client is gone, or was given up on."""
-        return self.protocol.state is not State.CONNECTING or self.protocol.close_expected()
-
-    def _answer(self, response: Response) -> None:
-        self._send_response(response)
-        self._resume_reading()
-        self._attend()
-
-    def _send_response(self, response: Response) -> None:
-        try:
-            self.protocol.send_response(response)
-        except Exception as exc:
-            response = self._broken(exc, "opening handshake failed")
-            self.protocol.send_response(response)
-        self._session.response = response
-        server = self._counted_by
-        if server is not None:
-            server._answered(response.status_code == 101, self.protocol.handshake_exc)
-
-    async def _ask(self, name: str, hook: Callable[..., Any] | None, *arguments: Any) -> Response | None:
-        """What a hook of the user answers; its failure is an answer too."""
-        if hook is None:
-            return None
-        try:
-            response = hook(self, *arguments)
-            if inspect.isawaitable(response):
-                self._asking = True
-                response = await response
-            if not isinstance(response, Response | None):
-                raise TypeError(f"{name} must return a Response or None, not {response!r}")
-        except Exception as exc:
-            return self._broken(exc, f"{name} failed")
-        finally:
-            self._asking = False
-        return response
-
-    def _broken(self, exc: Exception, line: str) -> Response:
-        """The answer to a failure of the application; see :meth:`ServerProtocol.accept` for others."""
-        self.protocol.handshake_exc = exc
-        self.logger.error(line, exc_info=exc)
-        return self.protocol.reject(http.HTTPStatus.INTERNAL_SERVER_ERROR, BROKEN)
-
-    def _shut(self) -> Response:
-        """The answer while the server closes."""
-        return self.protocol._turn_away("server is shutting down", SHUTTING_DOWN)
-
-    def _handler_failed(self, exc: Exception) -> bool:
-        """Whether an exception that ended the handler is a failure of it, and not the end of this connection."""
-        if self._ended_by(exc):
-            self.logger.info("connection handler ended: %s", self._session.close_exc())
-            return False
-        self.logger.error("connection handler failed", exc_info=True)
-        server = self._counted_by
-        if server is not None:
-            server._tally.handler_failures += 1
-        return True
-
-    def _refuse_unless_asked(self) -> None:
-        """The server closes: who has not sent a request gets the refusal now; others when it is their turn."""
-        if self._task is None and not self._refused:
-            self.protocol.send_response(self._shut())
-            self._attend()
-
-    def _close_for_server(self, code: int | None, reason: str) -> None:
-        """The server closes, and so does this connection: by its own ``close()``, if its class or a program has one."""
-        if getattr(self.close, "__func__", None) is Connection.close:
-            self._start_closing(code, reason)
-        else:
-            close: Any = self.close
-            self._closer = self.loop.create_task(self._close_by(close(code, reason), code, reason))
-
-    async def _close_by(self, closing: Awaitable[None], code: int | None, reason: str) -> None:
-        try:
-            await closing
-        except Exception as exc:
-            self.logger.error("closing failed", exc_info=exc)
-            self._start_closing(code, reason)
-
-    def _cut_off(self, code: int | None, reason: str) -> None:
-        """The server can't wait any longer."""
-        if self._task is not None:
-            self._task.cancel()
-        if self.protocol.state is State.OPEN and not self._lost:
-            # There may be time to say why, though none to hear the answer.
-            self._start_closing(code, reason)
-        super()._abort()
-
-    def _never_asked(self) -> str:
-        """Why the connection is over without an answer to a request."""
-        exc = self.protocol.handshake_exc
-        if isinstance(self._session.cause, TimeoutError):
-            return TIMEOUT
-        if exc is None or isinstance(exc.__cause__, EOFError):
-            return GONE
-        return refusal_reason(exc) or FAILURE
-
-    def _ended_by(self, exc: BaseException) -> bool:
-        """Whether ``exc`` tells the end of this connection, and not of another one that its handler uses.
-
-        So does a group, as a handler with several tasks raises, of nothing but such exceptions.
-        """
-        if isinstance(exc, BaseExceptionGroup):
-            return all(map(self._ended_by, exc.exceptions))
-        protocol = self.protocol
-        return (
-            self._lost
-            and isinstance(exc, ConnectionClosed)
-            and exc.rcvd is protocol.close_rcvd
-            and exc.sent is protocol.close_sent
-        )
+        """Take in that the connection is over, and its handler too."""
+        forget(self.server, self)
 
     def _abort(self) -> None:
-        if not self._refused:
+        if self._session.answerable:
             self.logger.info("opening handshake failed: %s", self._session.cause)
         super()._abort()
 
@@ -344,8 +156,8 @@ class ServerConnection(Connection):
 # fmt: off
 share_names(
     ServerConnection,
-    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task", "_beyond",
-    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_ended", "_queue", "_buffer", "_client",
+    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
     "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
 )
 # fmt: on
@@ -441,11 +253,7 @@ def serve(
 
     async def create_server(server: Server) -> asyncio.Server:
         def factory() -> ServerConnection:
-            protocol = options.protocol()
-            connection = make(protocol, server)
-            if options.select_subprotocol is not None:
-                protocol._select = _selector(connection, options.select_subprotocol)
-            return connection
+            return make(options.protocol(), server)
 
         first: Callable[[], asyncio.BaseProtocol] = factory
         if options.proxies is not None:
@@ -453,31 +261,12 @@ def serve(
         streams = server._streams or asyncio.get_running_loop()
         made: asyncio.Server
         create = streams.create_unix_server if "path" in options.arguments else streams.create_server
-        made = await create(server._prepare(first, options.arguments), **options.arguments)
+        made = await create(prepare(server, first, options.arguments), **options.arguments)
         return made
 
     server = Server(create_server, handler, options.logger)
-    server._options = options
-    server._capacity = options.capacity
+    serve_with(server, options)
     return server
-
-
-def _selector(
-    connection: ServerConnection, select: SelectSubprotocol
-) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None]:
-    """``select``, which wants the connection, as the protocol calls it."""
-    reference = weakref.ref(connection)
-
-    def selector(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-        connection = reference()
-        assert connection is not None
-        choice = select(connection, offered)
-        if inspect.isawaitable(choice):
-            # The protocol doesn't wait: it answers without a subprotocol, which is added once it is known.
-            connection._choosing, choice = choice, None
-        return choice
-
-    return selector
 
 
 def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Server:

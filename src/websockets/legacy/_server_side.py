@@ -15,16 +15,20 @@ from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
 from .._rules.option_checks import awaited
+from .._session.answering import SHUTTING_DOWN, Answering
 from .._session.options import ServerOptions, shows_path
+from .._session.registry import Registry
+from ..asyncio._hooks import carry_out
+from ..asyncio._serving import answering_of, connected, forget, send_response, start_handler
 from ..asyncio.connection import Connection
-from ..asyncio.server import SHUTTING_DOWN, Server, ServerConnection
+from ..asyncio.server import Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
 from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
-from ..server import ServerProtocol, _switch
+from ..server import ServerProtocol, _switch, decline, deferred_offer
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
 from .protocol import WebSocketCommonProtocol, headers_received, headers_to_send
@@ -53,7 +57,8 @@ SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Sub
 # Bytes that a client may send before it gets its answer; reading pauses when there are more.
 EARLY_LIMIT = 2**16
 
-_NO_OPTIONS = ServerOptions()
+# For connections that somebody else accepted: there are no options, and nobody looks at what is counted.
+_UNCOUNTED = Answering(ServerOptions(), Registry())
 
 
 class _Negotiation(ServerProtocol):
@@ -94,13 +99,13 @@ class _ServerOfToday(NamedTuple):
     protocol: ServerProtocol  # the one that it made; its options are what counts
 
     def register(self, connection: WebSocketServerProtocol) -> None:
-        self.server._connected(connection)
+        connected(self.server, connection)
 
     def unregister(self, connection: WebSocketServerProtocol) -> None:
-        self.server._forget(connection)
+        forget(self.server, connection)
 
     def is_serving(self) -> bool:
-        return not self.server._closing
+        return not answering_of(self.server).registry.closing
 
 
 class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
@@ -129,7 +134,6 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     ws_server: Any
     origin: Origin | None = None
-    _options = _NO_OPTIONS
 
     def __init__(
         self,
@@ -168,7 +172,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
         """Called by a server of today, as a ``create_connection``: take over its options."""
-        options = self._options = server._options
+        options = answering_of(server).options
         self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
         self.ws_server = _ServerOfToday(server, protocol)
         self.origins = cast("Sequence[Origin | None] | None", protocol.origins)
@@ -195,20 +199,18 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self._schedule()
         self.ws_server.register(self)
 
-    def _take_request(self, request: Request) -> None:
+    def _answer(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
         if not isinstance(self.ws_server, _ServerOfToday):
             request.headers = headers_received(request.headers)
-        self._session.request = request
-        self._task = self.loop.create_task(self.handler())
-        self._task.add_done_callback(self._ran)
+        start_handler(self, self.handler())
 
     def _wait_with_reading(self) -> None:
         self._mute(True)
         self.transport.pause_reading()
 
     def _half_close(self) -> None:
-        if self._asking or self.protocol.state is State.CONNECTING:
+        if self._session.asking or self.protocol.state is State.CONNECTING:
             # Nothing was opened, so nothing is left to wait for. Frameworks write answers of their own, at any time: a
             # transport that is closing ignores them, and one that is half-closed raises.
             self.transport.close()
@@ -219,9 +221,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.ws_server.unregister(self)
 
     @property
-    def _counted_by(self) -> Server | None:
+    def _answering(self) -> Answering:
         server = self.ws_server.server if isinstance(self.ws_server, _ServerOfToday) else self.ws_server
-        return server if isinstance(server, Server) else None
+        return answering_of(server) if isinstance(server, Server) else _UNCOUNTED
 
     @property
     def handler_task(self) -> asyncio.Task[None] | None:
@@ -231,7 +233,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
     async def handler(self) -> None:
         """Do the opening handshake, run the handler, and close the connection. May be overridden."""
         # Until the request is answered, this ends with the TCP connection, whatever it waits for.
-        self._asking = True
+        self._session.asking = True
         try:
             path = await self.handshake(
                 origins=self.origins,
@@ -240,10 +242,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
                 extra_headers=self.extra_headers,
             )
         except Exception as exc:
-            self._asking = False
+            self._session.asking = False
             await self._refuse(exc)
         else:
-            self._asking = False
+            self._session.asking = False
             await self._handle(path)
         await self.wait_closed()
 
@@ -252,7 +254,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         try:
             await awaited(self.ws_handler, self.ws_handler(self, *([path] if self._takes_path else [])))
         except Exception as exc:
-            failed = self._handler_failed(exc)
+            failed = self._answering.handler_failed(self, self._session, exc)
         if failed:
             await self.close(CloseCode.INTERNAL_ERROR)
         else:
@@ -305,24 +307,31 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
 
     async def _ask_today(self, request: Request | None) -> None:
         """Ask the ``process_request`` of a server of today."""
-        response = await self._ask("process_request", self._options.process_request, request)
-        self._asking = True
+        answering = self._answering
+        hook = answering.options.process_request
+        response = await carry_out(answering.ask("process_request", hook, self, self._session, request))
+        self._session.asking = True
         if response is not None:
             raise AbortHandshake(response.status_code, response.headers, response.body)
 
     async def _negotiate(self, protocol: ServerProtocol) -> Response:
         assert self._session.request is not None
         accept, extensions, subprotocol = protocol.process_request(self._session.request)
-        if self._choosing is not None:
-            subprotocol = protocol.subprotocol = await self._choosing
+        offered = deferred_offer(protocol)
+        if offered is not None:
+            choice: Any = self._answering.options.select_subprotocol(self, offered)
+            subprotocol = protocol.subprotocol = await choice if inspect.isawaitable(choice) else choice
         return _switch(accept, extensions, subprotocol)
 
     async def _respond(self, response: Response) -> None:
         if self.server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = self.server_header
-        hook = self._options.process_response
-        response = await self._ask("process_response", hook, self._session.request, response) or response
-        if not self._refused and not self.transport.is_closing():
+        answering, session = self._answering, self._session
+        hook = answering.options.process_response
+        steps = answering.ask("process_response", hook, self, session, session.request, response)
+        changed = await carry_out(steps)
+        response = changed or response
+        if session.answerable and not self.transport.is_closing():
             self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
 
     async def _refuse(self, exc: Exception) -> None:
@@ -332,12 +341,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             self.logger.error("opening handshake failed", exc_info=exc)
             await self.close(CloseCode.INTERNAL_ERROR)
             return
-        if self._refused:
+        if not self._session.answerable:
             return
         try:
-            response = aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else self.protocol._decline(exc)
+            response = aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else decline(self.protocol, exc)
         except Exception as error:
-            response = self.protocol._decline(error)
+            response = decline(self.protocol, error)
         await self._respond(response)
 
     async def read_http_request(self) -> tuple[str, Headers]:
@@ -364,7 +373,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.response_headers = headers
         if not isinstance(self.ws_server, _ServerOfToday):
             headers = headers_to_send(headers)
-        self._answer(Response(status.value, status.phrase, headers, body or b""))
+        send_response(self, Response(status.value, status.phrase, headers, body or b""))
 
     # ------------------------------------------------------------------------------------------------------------ hooks
 

@@ -12,20 +12,20 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
 from .._compat.deprecated import names_of_old
 from .._rules.option_table import LEGACY_CONNECT
-from .._session.opening import MAX_REDIRECTS, redirect_location, resolve_location
 from .._session.options import check_client
+from .._session.redirects import MAX_REDIRECTS, redirect_location, resolve_location
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
 from ..client import ClientProtocol
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHeader, InvalidMessage, InvalidStatus, InvalidURI
 from ..extensions.base import ClientExtensionFactory, Extension
-from ..http11 import USER_AGENT, Request, ResponseHeadParser, ResponseParser
+from ..http11 import USER_AGENT, Request, ResponseHeadParser
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI
 from .exceptions import InvalidStatusCode, RedirectHandshake
@@ -124,11 +124,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         protocol.connection = weakref.ref(self)
         return protocol
 
-    def _new_parser(self) -> ResponseParser:
-        # The exceptions of the legacy API have no body; waiting for one would only delay them.
-        return super()._new_parser() if self._by_today else ResponseHeadParser()
-
-    async def _open(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+    async def _opening_handshake(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
         if self._by_today:
             self.user_agent_header = user_agent_header
         # A class may have chosen other headers than it was given; and a redirect may have taken some away.
@@ -191,7 +187,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         """
         self.path = path
         self.request_headers = headers
-        self._ask(Request(path, headers if self._by_today else headers_to_send(headers)))
+        request = Request(path, headers if self._by_today else headers_to_send(headers))
+        # The exceptions of the legacy API have no body; waiting for one would only delay them.
+        self._session.send_request(request, None if self._by_today else ResponseHeadParser())
+        self._attend()
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
@@ -202,7 +201,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         Raises:
             InvalidMessage: there is none.
         """
-        await self._hear()
+        await self._opening_response()
         response = self._session.response
         if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
@@ -339,7 +338,7 @@ class Connect(_connect):
             **kwargs,
         )
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
-        self._make_connection = functools.partial(_make_connection, create_protocol, connection_options)
+        self._connector_state.make_connection = functools.partial(_make_connection, create_protocol, connection_options)
 
     # A class may set itself up as late as in its own __await__(): what that needs is here, and not in the instance.
 
@@ -350,9 +349,6 @@ class Connect(_connect):
     def reconnect_delays(self) -> Iterator[float]:
         """Delays in seconds between attempts in an iteration, from the ``BACKOFF_`` attributes of the class."""
         return _client.backoff(self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR)
-
-    def _max_redirects(self) -> int:
-        return self.MAX_REDIRECTS_ALLOWED
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Whether a failed attempt is a redirect to follow.
@@ -373,6 +369,13 @@ class Connect(_connect):
     protocol: WebSocketClientProtocol
     """The connection, once there is one."""
 
+    async def connect(self) -> WebSocketClientProtocol:
+        """Connect, following redirects; see the class for what it raises."""
+        # A class may change this as late as now.
+        self._connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
+        connection = await super().connect()
+        return cast(WebSocketClientProtocol, connection)
+
     def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]:
         # Classes override one or the other.
         return self.__await_impl__().__await__()
@@ -392,8 +395,7 @@ class Connect(_connect):
         await self.protocol.close()
 
     if TYPE_CHECKING:
-        # As those of today, with a connection of old.
-        async def connect(self) -> WebSocketClientProtocol: ...
+        # As that of today, with a connection of old.
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
 
 

@@ -19,6 +19,7 @@ from .._compat.deprecated import names_of_old
 from .._rules.option_table import LEGACY_SERVE, RUN, SERVE, check, check_all
 from .._session.options import check_keepalive, listening_arguments, server_extensions, shows_path
 from ..asyncio._broadcast import broadcast as _broadcast
+from ..asyncio._serving import connected, forget, prepare
 from ..asyncio.server import Server
 from ..extensions.base import ServerExtensionFactory
 from ..http11 import SERVER
@@ -60,15 +61,15 @@ class WebSocketServer(Server):
     @property
     def websockets(self) -> set[WebSocketServerProtocol]:
         """The connections, from the first byte to the end of the handler."""
-        return cast(set[WebSocketServerProtocol], self._all)
+        return cast(set[WebSocketServerProtocol], self._registry.all)
 
     def register(self, protocol: WebSocketServerProtocol) -> None:
         """Called by a connection when it begins."""
-        self._connected(protocol)
+        connected(self, protocol)
 
     def unregister(self, protocol: WebSocketServerProtocol) -> None:
         """Called by a connection when it is over."""
-        self._forget(protocol)
+        forget(self, protocol)
 
     _serves_forever = False
 
@@ -240,7 +241,7 @@ async def _listen(
     loop = asyncio.get_running_loop()
     create: Callable[..., Awaitable[asyncio.Server]]
     create = loop.create_server if "host" in arguments else loop.create_unix_server
-    return await create(server._prepare(factory, arguments), **arguments)
+    return await create(prepare(server, factory, arguments), **arguments)
 
 
 def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Serve:

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from .._session.connector import use_network
 from ..asyncio import client as clients
 from ..asyncio.client import ClientConnection
 from ..asyncio.connection import Connection
@@ -72,7 +73,7 @@ class InMemoryServer:
         """
         uri = path if "://" in path else self.uri + path
         connecting = clients.connect(uri, **{"proxy": None, **self._place, **options})
-        connecting._streams = self.network
+        use_network(connecting, self.network)
         return connecting
 
     def _break_blocked(self) -> None:

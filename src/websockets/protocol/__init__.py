@@ -12,34 +12,32 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ._codec import FrameDecoder, build_frame, new_mask
-from ._codec.header import CONTROL_BIT, FIN, MAX_CONTROL_PAYLOAD, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE
-from ._compat.deprecated import names_of_old
-from ._rules.decompressed import Account
-from ._rules.failures import as_exception, closed, explain
-from ._rules.lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
-from ._rules.messages import Limits, as_limit
-from ._rules.option_table import CLIENT_PROTOCOL, check_all
-from ._rules.statistics import Tally
-from .exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
-from .extensions.base import Extension, decode_through, encode_through
-from .extensions.permessage_deflate import PerMessageDeflate
-from .frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
-from .http11 import Request, Response
-from .typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
+from .._codec import FrameDecoder, build_frame, new_mask
+from .._codec.header import CONTROL_BIT, FIN, MAX_CONTROL_PAYLOAD, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE
+from .._compat.deprecated import names_of_old
+from .._rules.decompressed import Account
+from .._rules.failures import as_exception, closed, explain
+from .._rules.lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
+from .._rules.messages import Limits, as_limit
+from .._rules.option_table import CLIENT_PROTOCOL, check_all
+from .._rules.statistics import Tally
+from ..exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
+from ..extensions.base import Extension, decode_through, encode_through
+from ..extensions.permessage_deflate import PerMessageDeflate
+from ..frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
+from ..http11 import Request, Response
+from ..typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
 if TYPE_CHECKING:
-    from ._session.prepared import PreparedMessage
+    from .._session.prepared import PreparedMessage
+    from ._port import Receiver
 
 __all__ = ["SEND_EOF", "Protocol", "Side", "State"]
 
 Event = Request | Response | Frame
 """What :meth:`Protocol.events_received` gives."""
-
-Sink = Callable[[int, Data], None]
 
 SEND_EOF: Final = b""
 """In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
@@ -103,12 +101,10 @@ class Protocol(Limits):
     _deflate: PerMessageDeflate | None = None
     _account: Account | None = None
     _frames: int = 0  # how many there were in the last read
-    # What a front-end may set, before the first frame: where data frames go instead of ``events``...
-    _sink: Sink | None = None
-    # ...and, when nothing else has to see them, messages in one frame...
-    _keep: Callable[[Data], None] | None = None
-    # ...and what may hold back a failure until what came before it has been read.
-    _hold_failure: Callable[[], bool] | None = None
+    # What a port sets, before the first frame: where data frames go instead of ``events``, and whether messages in one
+    # frame go there without anything else having to see them.
+    _receiver: Receiver | None = None
+    _keeps: bool = False
     _held: tuple[Exception, int, str] | None = None
     _hold_pongs: bool = False
     _pong_owed: bytes | None = None
@@ -231,7 +227,7 @@ class Protocol(Limits):
     def _take_frames(self, frames: list[Any]) -> None:
         """Take in frames as the decoder gives them: first byte, payload, and so on."""
         self._frames = len(frames) >> 1
-        keep = self._keep
+        keep = self._receiver.keep if self._keeps and self._receiver is not None else None
         try:
             for index in range(0, len(frames), 2):
                 head = frames[index]
@@ -255,14 +251,14 @@ class Protocol(Limits):
         self._find_deflate()
         # A message that isn't compressed needs none of what follows, whether or not others are.
         if self.debug or (self.extensions and self._deflate is None):
-            self._keep = None
+            self._keeps = False
         reserved = 0 if not self.extensions else RSV_MASK if self._deflate is None else RSV1
         self._decoder = FrameDecoder(
             self.side is Side.SERVER,
             reserved,
             as_limit(self._max_fragment_size),
             as_limit(self._max_message_size),
-            self._sink is not None,
+            self._receiver is not None,
         )
         return self._decoder
 
@@ -284,8 +280,8 @@ class Protocol(Limits):
             self._log_frame("<", head, payload)
         if head & CONTROL_BIT:
             self._receive_control(head, payload)
-        elif self._sink is not None:
-            self._sink(head, payload)
+        elif self._receiver is not None:
+            self._receiver.put(head, payload)
         else:
             self.events.append(Frame.from_head(head, payload))
 
@@ -328,7 +324,7 @@ class Protocol(Limits):
             exc.set_current_size(account.size or None)
             raise
         self._count().expanded += len(content) - len(payload)
-        return head & ~RSV1, account.check(head, content, self._sink is not None)
+        return head & ~RSV1, account.check(head, content, self._receiver is not None)
 
     def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
         """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
@@ -353,7 +349,7 @@ class Protocol(Limits):
             account.opcode = head & OPCODE_MASK
         if room is not None and len(payload) > room:
             raise PayloadTooBig(len(payload), room, account.size or None)
-        return head, account.check(head, payload, self._sink is not None)
+        return head, account.check(head, payload, self._receiver is not None)
 
     # ------------------------------------------------------------------------------------------------------- failures
 
@@ -364,7 +360,7 @@ class Protocol(Limits):
             self.logger.error("parser failed", exc_info=exc)
         code, reason = explain(exc)
         # Once our Close is out, nobody waits for messages that came before the failure.
-        if self._hold_failure is not None and self._life.sending is _SENDING and self._hold_failure():
+        if self._receiver is not None and self._life.sending is _SENDING and self._receiver.holds():
             self._held = exc, code, reason
             return
         self.parser_exc = exc

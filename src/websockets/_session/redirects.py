@@ -1,35 +1,36 @@
-"""Decisions on the way to an open connection: redirects, delays between attempts, what the log says of a failure.
+"""Redirects: where the next attempt to connect leads, what may be told there, and when to stop (RFC 9110 section 15.4).
 
-May know: URIs, responses, errors, delays. Must not know: how connecting or waiting is done; ``now`` is an argument.
+May know: URIs, responses, errors, options of a client. Must not know: how connecting and waiting are done.
 """
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import os
 import re
-import traceback
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidHeader, InvalidProxyStatus, InvalidStatus, InvalidURI, SecurityError, printable
+from ..exceptions import InvalidHeader, InvalidStatus, InvalidURI, SecurityError
 from ..http11 import Response
+from ..proxy import Route
 from ..uri import WebSocketURI, encode_iri, find_control, hide_credentials, parse_uri
+from .options import check_tls
+
+if TYPE_CHECKING:
+    from .connector import Connector
 
 __all__ = [
     "MAX_REDIRECTS",
-    "Backoff",
-    "GiveUp",
-    "describe",
+    "Hop",
+    "Redirects",
     "is_redirect",
     "redirect_location",
+    "redirect_target",
     "redirected",
     "resolve_location",
-    "retry_after",
-    "timed_out",
 ]
 
 MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
@@ -49,6 +50,128 @@ CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
 PLACES: Final = ("host", "port", "unix")
 
 
+# --------------------------------------------------------------------------------------------------------- the attempts
+
+
+class Hop:
+    """One attempt to connect, to one place; as a context manager, it names the proxy in every error.
+
+    Parameters:
+        location: the place as the user, the server or a hook wrote it.
+        uri: the same, parsed.
+        headers: additional headers that may be sent there.
+
+    Attributes:
+        route: the route through a proxy, once one is chosen.
+    """
+
+    def __init__(self, location: str, uri: WebSocketURI, headers: HeadersLike | None) -> None:
+        self.location = location
+        self.uri = uri
+        self.headers = headers
+        self.route: Route | None = None
+
+    def __enter__(self) -> Hop:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.route is not None:
+            self.route.__exit__(exc_type, exc, traceback)
+
+
+class Redirects:
+    """The attempts that follow from one request to connect: the first one, and one for each redirect.
+
+    A front-end asks for a hop and attempts it. When that fails, it calls :meth:`follow`, and asks for the next hop or
+    lets the error pass.
+
+    Parameters:
+        connector: the ``connect`` whose hook decides, and whose options say how connections are made.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._state = state = connector._connector_state
+        self._limit = state.max_redirects
+        self._count = 0
+        self._next = Hop(connector.uri, state.first, connector.additional_headers)
+        self._refusal: Exception | None = None
+
+    def next_hop(self) -> Hop:
+        """Return the next attempt to make, which counts as begun.
+
+        Raises:
+            SecurityError: there were too many redirects.
+        """
+        if self._count >= self._limit:
+            raise SecurityError(f"more than {self._limit} redirects")
+        self._count += 1
+        hop = self._next
+        self._connector.ws_uri, self._state.hop = hop.uri, hop
+        return hop
+
+    def follow(self, exc: Exception) -> bool:
+        """Take in that an attempt failed. To be called while ``exc`` is handled.
+
+        Parameters:
+            exc: what ended the attempt.
+
+        Returns:
+            Whether there is a redirect to follow; otherwise ``exc`` is to be raised.
+
+        Raises:
+            Exception: what the hook chose, caused by ``exc`` unless it has another cause.
+            InvalidURI: the redirect doesn't lead to a WebSocket URI.
+            SecurityError: it gives up encryption.
+            ValueError: the options of the connection don't fit the other place.
+        """
+        target = self._ask(exc)
+        if target is exc:
+            return False
+        if isinstance(target, Exception):
+            raise target from target.__cause__ or exc
+        before, arguments = self._next, self._connector.create_connection_kwargs
+        uri, headers = redirected(target, before.uri, arguments, before.headers)
+        check_tls(uri, arguments)
+        self._next = Hop(target, uri, headers)
+        return True
+
+    def _ask(self, exc: Exception) -> Exception | str:
+        # Later attempts begin at the first URI, but the hook reads the one that redirects.
+        connector = self._connector
+        first, connector.uri = connector.uri, self._next.location
+        try:
+            return connector.process_redirect(exc)
+        finally:
+            connector.uri = first
+
+    def stopped(self, refusal: Exception | None) -> None:
+        """Take in that an attempt ends early.
+
+        Parameters:
+            refusal: what the server refused with, if only the end of its response is missing.
+        """
+        self._refusal = self._refusal or refusal
+
+    def timed_out(self, exc: TimeoutError) -> Exception:
+        """Return the exception to raise when the time is up: a refusal, if there was one.
+
+        Parameters:
+            exc: what the time limit raised; its cause is what it interrupted, which may have notes.
+        """
+        if self._refusal is not None:
+            return self._refusal
+        error = TimeoutError("timed out during opening handshake")
+        for note in getattr(exc.__cause__, "__notes__", ()):
+            error.add_note(note)
+        return error
+
+
+# --------------------------------------------------------------------------------------------------------- one redirect
+
+
 def is_redirect(response: Response) -> bool:
     """Whether a response sends us on to another URI (RFC 9110 section 15.4)."""
     return response.status_code in REDIRECT_STATUSES and len(response.headers.get_all("Location")) == 1
@@ -64,6 +187,19 @@ def redirect_location(exc: Exception, uri: str) -> str | None:
     if not isinstance(exc, InvalidStatus) or not is_redirect(exc.response):
         return None
     return resolve_location(_in_ascii(exc.response.headers["Location"]), uri)
+
+
+def redirect_target(exc: Exception, uri: str) -> Exception | str:
+    """Return where a redirect leads, or the exception to raise: the default of ``connect.process_redirect``.
+
+    Parameters:
+        exc: what ended the attempt.
+        uri: where it led.
+    """
+    try:
+        return redirect_location(exc, uri) or exc
+    except (InvalidURI, InvalidHeader) as error:
+        return error
 
 
 def _in_ascii(location: str) -> str:
@@ -173,108 +309,3 @@ def _without_credentials(headers: HeadersLike | None) -> HeadersLike | None:
         if name in kept:
             del kept[name]
     return kept
-
-
-# ------------------------------------------------------------------------------------------------------- trying again
-
-
-def retry_after(exc: Exception, now: float) -> float:
-    """The seconds that a server or a proxy asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
-
-    Parameters:
-        exc: what ended the attempt.
-        now: seconds since the epoch, as the header may give a date.
-    """
-    if not isinstance(exc, (InvalidStatus, InvalidProxyStatus)) or exc.response.status_code not in (429, 503):
-        return 0
-    values = exc.response.headers.get_all("Retry-After")
-    if len(values) != 1:
-        return 0
-    if values[0].isascii() and values[0].isdigit():
-        # More digits than this are no delay but an attack on whoever converts them.
-        return float(values[0][:9])
-    try:
-        date = email.utils.parsedate_to_datetime(values[0])
-        # One of the three formats of HTTP names no time zone, and all mean UTC (RFC 9110 section 5.6.7).
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=datetime.UTC)
-        return max(date.timestamp() - now, 0)
-    except (ValueError, OverflowError):
-        return 0
-
-
-def timed_out(exc: TimeoutError) -> TimeoutError:
-    """Return the error that connecting took too long, to be raised.
-
-    Parameters:
-        exc: what the time limit raised; what it interrupted is its cause, and may have notes.
-    """
-    error = TimeoutError("timed out during opening handshake")
-    for note in _notes(exc.__cause__):
-        error.add_note(note)
-    return error
-
-
-def describe(exc: BaseException) -> str:
-    """Return the class, the text and the notes of an exception, on one line, for the log."""
-    # Many errors of the network have no text, or one that says nothing without the class.
-    text = traceback.format_exception_only(exc)[0].strip()
-    return printable(" ".join([text, *(f"({note})" for note in _notes(exc))]))
-
-
-def _notes(exc: BaseException | None) -> list[str]:
-    return list(getattr(exc, "__notes__", ()))
-
-
-class GiveUp(Exception):
-    """There are no more delays: the last error is final."""
-
-
-class Backoff:
-    """How long to wait before each attempt to connect.
-
-    The delays start over once a connection outlived the delay before it: a server that accepts and closes at once isn't
-    asked again and again without a pause.
-
-    Parameters:
-        delays: makes a new series of delays in seconds.
-    """
-
-    def __init__(self, delays: Callable[[], Iterator[float]]) -> None:
-        self._delays = delays
-        self._series: Iterator[float] | None = None
-        self._waited = 0.0
-
-    def after_failure(self, at_least: float = 0) -> float:
-        """The delay after an attempt that failed.
-
-        Parameters:
-            at_least: what the server asked for.
-
-        Raises:
-            GiveUp: the series has ended.
-        """
-        self._waited = max(self._next(), at_least)
-        return self._waited
-
-    def after_connection(self, lifetime: float) -> float:
-        """The delay after a connection that was open for ``lifetime`` seconds; 0 if that was long enough.
-
-        Raises:
-            GiveUp: the series has ended.
-        """
-        # Without a delay before it, the connection is measured by the one that would come next.
-        enough = self._waited or self._next()
-        if lifetime > enough:
-            self._series, self._waited = None, 0.0
-            return 0
-        self._waited = self._next() if self._waited else enough
-        return self._waited
-
-    def _next(self) -> float:
-        if self._series is None:
-            self._series = self._delays()
-        delay = next(self._series, None)
-        if delay is None:
-            raise GiveUp
-        return delay

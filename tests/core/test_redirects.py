@@ -1,40 +1,22 @@
-"""Where redirects lead and what may be told there, how long a server asks to wait, and the delays between attempts."""
+"""Where redirects lead, what may be told there, and after how many the attempts end."""
 
 from __future__ import annotations
 
-import email.utils
 import importlib.util
-import itertools
-import time
-from collections.abc import Iterator
+import logging
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from websockets._session import opening as _opening
-from websockets._session.opening import (
-    Backoff,
-    GiveUp,
-    describe,
-    redirect_location,
-    redirected,
-    resolve_location,
-    retry_after,
-    timed_out,
-)
+from websockets._session import redirects as _redirects
+from websockets._session.connector import Connector
+from websockets._session.options import ClientOptions
+from websockets._session.redirects import Redirects, redirect_location, redirect_target, redirected, resolve_location
 from websockets.datastructures import Headers
-from websockets.exceptions import (
-    InvalidHandshake,
-    InvalidHeader,
-    InvalidProxyStatus,
-    InvalidStatus,
-    InvalidURI,
-    SecurityError,
-)
+from websockets.exceptions import InvalidHandshake, InvalidHeader, InvalidStatus, InvalidURI, SecurityError
 from websockets.http11 import Response
+from websockets.proxy import Route, parse_proxy
 from websockets.uri import parse_uri
 
 
@@ -44,7 +26,7 @@ def refusal(status: int, *headers: tuple[str, str]) -> InvalidStatus:
 
 def load_again() -> ModuleType:
     """The module as it loads now, beside the one that everybody uses."""
-    spec = importlib.util.spec_from_file_location("websockets._session.opening_again", _opening.__file__)
+    spec = importlib.util.spec_from_file_location("websockets._session.redirects_again", _redirects.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -295,206 +277,186 @@ def test_same_origin_honours_explicit_places(arguments: dict[str, Any]) -> None:
     assert uri.path == "/x"
 
 
-# ------------------------------------------------------------------------------------------------- how long to wait
-
-# 1994-11-06 08:49:37 UTC, in the three formats of RFC 9110 section 5.6.7.
-MOMENT = 784111777.0
-DATES = ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"]
+# -------------------------------------------------------------------------------------------------- one after the other
 
 
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(("value", "delay"), [("0", 0), ("5", 5), ("120", 120), ("007", 7), ("9" * 5000, 999_999_999)])
-def test_retry_after_seconds(status: int, value: str, delay: float) -> None:
-    exc = refusal(status, ("Retry-After", value))
-    assert retry_after(exc, MOMENT) == delay
-    # Said by a proxy, it means the same.
-    assert retry_after(InvalidProxyStatus(exc.response), MOMENT) == delay
+def connector(uri: str, kind: type[Connector] = Connector, headers: Any = None, **arguments: Any) -> Connector:
+    options = ClientOptions(
+        uri=parse_uri(uri),
+        open_timeout=None,
+        proxy=None,
+        additional_headers=headers,
+        user_agent_header=None,
+        process_exception=None,
+        reconnect_delays=None,
+        create_connection=None,
+        arguments=arguments,
+        of_connection={},
+        of_protocol={"logger": logging.getLogger("x")},
+    )
+    return kind(uri, options, object)
 
 
-@pytest.fixture
-def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A local time that is hours away from UTC, where it can be changed."""
-    tzset = getattr(time, "tzset", lambda: None)
-    monkeypatch.setenv("TZ", "XYZ+5")
-    tzset()
-    yield
-    monkeypatch.undo()
-    tzset()
-
-
-@pytest.mark.usefixtures("far_from_utc")
-@pytest.mark.parametrize("date", DATES)
-@pytest.mark.parametrize(("since", "delay"), [(-30, 30), (-0.5, 0.5), (0, 0), (30, 0)])
-def test_retry_after_date(date: str, since: float, delay: float) -> None:
-    assert retry_after(refusal(503, ("Retry-After", date)), MOMENT + since) == delay
-
-
-@pytest.mark.parametrize(
-    "exc",
-    [
-        *(refusal(status, ("Retry-After", "5")) for status in (301, 404, 500, 502, 504)),
-        refusal(503),
-        refusal(503, ("Retry-After", "5"), ("Retry-After", "5")),
-        *(refusal(503, ("Retry-After", value)) for value in ("", "-5", "1.5", "+5", "5s", "\u00b2", "soon")),
-        refusal(503, ("Retry-After", "Sun, 06 Nov 99999999999999999999 08:49:37 GMT")),
-        refusal(503, ("Retry-After", "Sun, 06 Nov 1994 08:49:37 +9999999")),
-        OSError(),
-    ],
-    ids=repr,
-)
-def test_nothing_to_wait_for(exc: Exception) -> None:
-    assert retry_after(exc, 0.0) == 0
-
-
-DATE_LIKE = st.lists(st.sampled_from(["Sun,", "06", "Nov", "1994", "08:49:37", "GMT", "-0000", "+9999", "0", ":", "-"]))
-
-
-@given(st.one_of(st.text(st.characters(max_codepoint=0xFF)), DATE_LIKE.map(" ".join)))
-@example("Fri, 31 Dec 9999 23:59:59 GMT")
-@example("Mon, 01 Jan 0001 00:00:00 +2359")
-def test_retry_after_never_fails(value: str) -> None:
-    headers = Headers()
+def follow(redirects: Redirects, exc: Exception) -> bool:
+    """Do as a front-end does: follow while the error is handled."""
     try:
-        headers["Retry-After"] = value
-    except InvalidHandshake:
-        return
-    assert retry_after(InvalidStatus(Response(503, "", headers)), MOMENT) >= 0
+        raise exc
+    except Exception as error:
+        return redirects.follow(error)
 
 
-@given(st.integers(0, 2**33))
-def test_retry_after_reads_what_the_standard_library_writes(seconds: int) -> None:
-    date = email.utils.formatdate(seconds, usegmt=True)
-    assert retry_after(refusal(429, ("Retry-After", date)), 0.0) == seconds
+def moved(location: str) -> InvalidStatus:
+    return refusal(302, ("Location", location))
 
 
-# -------------------------------------------------------------------------------------------------------- the delays
+def test_hops() -> None:
+    here = connector("ws://example.com/a", headers={"X": "1", "Cookie": "c"})
+    redirects = Redirects(here)
+    first = redirects.next_hop()
+    assert (first.location, first.uri) == ("ws://example.com/a", parse_uri("ws://example.com/a"))
+    assert first.headers is here.additional_headers
+    assert follow(redirects, moved("b"))
+    second = redirects.next_hop()
+    assert (second.location, second.uri.path, here.ws_uri) == ("ws://example.com/b", "/b", second.uri)
+    assert second.headers is first.headers
+    assert follow(redirects, moved("wss://example.org/"))
+    third = redirects.next_hop()
+    assert (third.location, third.uri.secure) == ("wss://example.org/", True)
+    assert list(Headers(third.headers or ())) == ["x"]
+    assert here._connector_state.hop is third
+    # The next attempts begin anew.
+    assert (here.uri, Redirects(here).next_hop().uri) == ("ws://example.com/a", first.uri)
 
 
-def numbered(*delays: float) -> Backoff:
-    return Backoff(lambda: iter(delays))
+def test_attempts_are_counted() -> None:
+    here = connector("ws://example.com/")
+    here._connector_state.max_redirects = 3
+    redirects = Redirects(here)
+    for number in range(3):
+        redirects.next_hop()
+        assert follow(redirects, moved(f"/{number}"))
+    with pytest.raises(SecurityError, match="^more than 3 redirects$") as caught:
+        redirects.next_hop()
+    assert caught.value.__context__ is None
 
 
-def test_delays_grow_with_each_failure() -> None:
-    backoff = numbered(1, 2, 3)
-    assert [backoff.after_failure() for _ in range(3)] == [1, 2, 3]
-    with pytest.raises(GiveUp):
-        backoff.after_failure()
+@pytest.mark.parametrize("exc", [OSError("x"), refusal(404), refusal(302)], ids=repr)
+def test_what_is_not_followed(exc: Exception) -> None:
+    redirects = Redirects(connector("ws://example.com/"))
+    redirects.next_hop()
+    assert not follow(redirects, exc)
 
 
-def test_server_may_ask_for_more() -> None:
-    backoff = numbered(1, 2, 3)
-    assert [backoff.after_failure(10), backoff.after_failure(0.5), backoff.after_failure(3)] == [10, 2, 3]
+class Choosing(Connector):
+    """Its hook returns or raises what it was told to, and remembers what it saw."""
+
+    choice: Exception | str | None = None
+    seen: tuple[Exception, str] | None = None
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        self.seen = exc, self.uri
+        if self.choice is None:
+            raise LookupError
+        return self.choice
 
 
-def test_start_over_after_a_connection_that_outlived_its_delay() -> None:
-    backoff = numbered(1, 2, 3)
-    assert [backoff.after_failure(), backoff.after_failure()] == [1, 2]
-    assert backoff.after_connection(2.1) == 0
-    assert [backoff.after_failure(), backoff.after_failure()] == [1, 2]
+def choosing() -> Choosing:
+    here = connector("ws://example.com/a", Choosing)
+    assert isinstance(here, Choosing)
+    return here
 
 
-def test_go_on_after_a_connection_that_did_not() -> None:
-    backoff = numbered(1, 2, 3, 4)
-    assert backoff.after_failure() == 1
-    assert backoff.after_connection(1) == 2
-    assert backoff.after_connection(1.5) == 3
-    assert backoff.after_failure() == 4
+def test_hook_sees_the_uri_that_redirects() -> None:
+    here, exc = choosing(), refusal(404)
+    redirects = Redirects(here)
+    here.choice = "ws://example.com/b"
+    redirects.next_hop()
+    assert follow(redirects, exc)
+    assert (here.seen, here.uri) == ((exc, "ws://example.com/a"), "ws://example.com/a")
+    redirects.next_hop()
+    here.choice = None
+    with pytest.raises(LookupError):
+        follow(redirects, exc)
+    assert (here.seen, here.uri) == ((exc, "ws://example.com/b"), "ws://example.com/a")
 
 
-def test_what_the_server_asked_for_must_be_outlived_too() -> None:
-    backoff = numbered(1, 2, 3)
-    assert backoff.after_failure(60) == 60
-    assert backoff.after_connection(30) == 2
-    assert backoff.after_failure(60) == 60
-    assert backoff.after_connection(61) == 0
-
-
-def test_connection_without_a_delay_before_it() -> None:
-    assert numbered(5, 6).after_connection(4.5) == 5
-    backoff = numbered(5, 6)
-    # It must outlive the delay that comes next, which is not spent if it does.
-    assert backoff.after_connection(5.5) == 0
-    assert backoff.after_connection(5) == 5
-    assert backoff.after_connection(5) == 6
-    with pytest.raises(GiveUp):
-        backoff.after_connection(5)
-
-
-def test_last_delay_can_be_outlived() -> None:
-    backoff = numbered(1)
-    assert backoff.after_failure() == 1
-    assert backoff.after_connection(2) == 0
-    assert backoff.after_failure() == 1
-    with pytest.raises(GiveUp):
-        backoff.after_failure()
-
-
-def test_no_delays_at_all() -> None:
-    with pytest.raises(GiveUp):
-        numbered().after_failure()
-    with pytest.raises(GiveUp):
-        numbered().after_connection(1e9)
-
-
-def test_accept_then_close_is_no_hot_loop() -> None:
-    backoff = Backoff(lambda: itertools.count(1.0))
-    delays = [backoff.after_connection(0.001) for _ in range(20)]
-    assert delays == [float(number) for number in range(1, 21)]
-
-
-def test_each_series_is_new() -> None:
-    made: list[int] = []
-
-    def series() -> Iterator[float]:
-        made.append(len(made))
-        return itertools.repeat(1.0 + made[-1])
-
-    backoff = Backoff(series)
-    assert made == []
-    assert [backoff.after_failure(), backoff.after_connection(9), backoff.after_failure()] == [1, 0, 2]
-    assert made == [0, 1]
-
-
-# -------------------------------------------------------------------------------------------------------------- the log
-
-
-class Nested:
-    class Refused(Exception):
-        pass
+@pytest.mark.parametrize("cause", [None, LookupError()])
+def test_error_that_the_hook_chose(cause: Exception | None) -> None:
+    here, exc = choosing(), refusal(404)
+    here.choice = error = SecurityError("not there")
+    error.__cause__ = cause
+    redirects = Redirects(here)
+    redirects.next_hop()
+    with pytest.raises(SecurityError, match="^not there$") as caught:
+        follow(redirects, exc)
+    assert caught.value.__cause__ is (cause or exc)
 
 
 @pytest.mark.parametrize(
-    ("exc", "text"),
+    ("uri", "location", "arguments", "kind", "text"),
     [
-        (TimeoutError(), "TimeoutError"),
-        (TimeoutError("timed out"), "TimeoutError: timed out"),
-        (ConnectionRefusedError(111, "no"), "ConnectionRefusedError: [Errno 111] no"),
-        (refusal(503), "websockets.exceptions.InvalidStatus: server rejected WebSocket connection: HTTP 503"),
-        (Nested.Refused("é"), f"{__name__}.Nested.Refused: é"),
-        (ExceptionGroup("many", [OSError(), OSError()]), "ExceptionGroup: many (2 sub-exceptions)"),
-        # A line of the log stays one.
-        (OSError("first\r\nsecond\x1b[0m"), "OSError: first\\r\\nsecond\\x1b[0m"),
+        ("wss://example.com/", "ws://example.com/", {}, SecurityError, "non-secure URI"),
+        ("ws://example.com/", "ws://example.org/", {"host": "x"}, ValueError, "an explicit host"),
+        ("ws://example.com/", "wss://example.com/", {"ssl": None}, ValueError, "^ssl=None is incompatible with a wss"),
+        ("ws://example.com/", "ws://[", {}, InvalidURI, "malformed"),
+        ("ws://example.com/", "", {}, InvalidHeader, "^empty Location header$"),
     ],
-    ids=repr,
 )
-def test_describe(exc: Exception, text: str) -> None:
-    assert describe(exc) == text
+def test_redirect_to_no_place(
+    uri: str, location: str, arguments: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    redirects = Redirects(connector(uri, **arguments))
+    redirects.next_hop()
+    with pytest.raises(kind, match=text) as caught:
+        follow(redirects, moved(location))
+    assert isinstance(caught.value.__context__, InvalidStatus)
 
 
-def test_describe_adds_notes() -> None:
-    exc = OSError("no")
-    exc.add_note("first\nline")
-    exc.add_note("second")
-    assert describe(exc) == "OSError: no (first\\nline) (second)"
+def test_default_of_the_hook() -> None:
+    exc = OSError()
+    assert redirect_target(exc, "ws://example.com/") is exc
+    assert redirect_target(moved("/x"), "ws://example.com/") == "ws://example.com/x"
+    assert isinstance(redirect_target(moved(""), "ws://example.com/"), InvalidHeader)
+    assert isinstance(redirect_target(moved("/\t"), "ws://example.com/"), InvalidURI)
+
+
+def test_errors_of_a_hop_name_its_proxy() -> None:
+    hop = Redirects(connector("ws://example.com/")).next_hop()
+    first, second = ConnectionError(), ConnectionError()
+    with pytest.raises(ConnectionError), hop:
+        raise first
+    hop.route = Route(parse_proxy("http://proxy:8080"), hop.uri)
+    with pytest.raises(ConnectionError), hop:
+        raise second
+    assert not hasattr(first, "__notes__")
+    assert "goes through the proxy http://proxy:8080" in second.__notes__[0]
+    with hop as entered:
+        assert entered is hop
+
+
+# ------------------------------------------------------------------------------------------------- when the time is up
 
 
 def test_time_out_keeps_the_notes_of_what_it_interrupted() -> None:
+    redirects = Redirects(connector("ws://example.com/"))
     interrupted = LookupError()
     limit = TimeoutError()
-    assert not hasattr(timed_out(limit), "__notes__")
+    assert not hasattr(redirects.timed_out(limit), "__notes__")
     limit.__cause__ = interrupted
-    assert not hasattr(timed_out(limit), "__notes__")
+    assert not hasattr(redirects.timed_out(limit), "__notes__")
     interrupted.add_note("first")
     interrupted.add_note("second")
-    error = timed_out(limit)
-    assert (str(error), error.__notes__) == ("timed out during opening handshake", ["first", "second"])
+    error = redirects.timed_out(limit)
+    assert (type(error), str(error)) == (TimeoutError, "timed out during opening handshake")
+    assert error.__notes__ == ["first", "second"]
+
+
+def test_refusal_whose_end_did_not_come_in_time() -> None:
+    redirects = Redirects(connector("ws://example.com/"))
+    redirects.stopped(None)
+    assert type(redirects.timed_out(TimeoutError())) is TimeoutError
+    refused = refusal(404)
+    redirects.stopped(refused)
+    redirects.stopped(None)
+    redirects.stopped(refusal(500))
+    assert redirects.timed_out(TimeoutError()) is refused

@@ -1,0 +1,94 @@
+"""What a client's connection decides while it is opened: RFC 6455 section 4.1, as seen by whoever holds the socket.
+
+May know: the protocol, the request, which responses end the waiting early. Must not know: how waiting is done; how the
+server was reached.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._rules.lifecycle import State
+from ..datastructures import HeadersLike
+from ..http11 import Request, ResponseParser
+from .redirects import is_redirect
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..client import ClientProtocol
+
+__all__ = ["ClientSession"]
+
+
+class ClientSession(Session):
+    """The session of a client: adds the opening handshake.
+
+    A front-end makes the request, sends it, and collects as after everything else; it then waits until :attr:`opening`
+    is false, and calls :meth:`check_opened`. If it can't wait any longer, it calls :meth:`stop_opening`.
+    """
+
+    protocol: ClientProtocol
+
+    # ------------------------------------------------------------------------------------------------------------ ask
+
+    @property
+    def opening(self) -> bool:
+        """Whether the outcome of the opening handshake isn't known yet."""
+        protocol = self.protocol
+        return protocol.state is State.CONNECTING and protocol.handshake_exc is None
+
+    def make_request(self, additional_headers: HeadersLike | None, user_agent: str | None) -> Request:
+        """Return the request of the opening handshake.
+
+        Parameters:
+            additional_headers: headers to add to those of the protocol.
+            user_agent: value of the ``User-Agent`` header, unless it is among the others; None or empty for none.
+        """
+        request = self.protocol.connect()
+        headers = request.headers
+        if additional_headers is not None:
+            headers.update(additional_headers)
+        if user_agent and "User-Agent" not in headers:
+            headers["User-Agent"] = user_agent
+        return request
+
+    def check_opened(self) -> None:
+        """Raise what the opening handshake failed with, if it failed.
+
+        Raises:
+            InvalidHandshake: the server refused, or its answer isn't an opening handshake.
+        """
+        if self.protocol.handshake_exc is not None:
+            raise self.protocol.handshake_exc
+
+    # ------------------------------------------------------------------------------- tell: wishes of the application
+
+    def send_request(self, request: Request, parser: ResponseParser | None = None) -> None:
+        """Send the request of the opening handshake.
+
+        Parameters:
+            request: what to send.
+            parser: what reads the response; by default one that doesn't wait for the body of a redirect. Nobody needs
+                that, and it may never end.
+        """
+        self.request = request
+        self.protocol.read_response_with(ResponseParser(enough=is_redirect) if parser is None else parser)
+        self.protocol.send_request(request)
+
+    def stop_opening(self) -> Exception | None:
+        """Take in that nobody waits for the response any longer.
+
+        Returns:
+            The refusal, if only the end of its body is missing.
+        """
+        return self.protocol.take_cut_response()
+
+    # ------------------------------------------------------------------------------------ tell: news from the network
+
+    def connection_lost(self, exc: Exception | None) -> list[Any]:
+        """Take in that the TCP connection is over; see :meth:`Session.connection_lost`."""
+        waiters = super().connection_lost(exc)
+        failure = self.protocol.handshake_exc
+        if exc is not None and failure is not None and failure.__cause__ is not None:
+            failure.__cause__.__cause__ = exc
+        return waiters

@@ -1,0 +1,142 @@
+"""The port between a protocol and the session above it: what a session may tell and ask beyond the public API.
+
+May know: the insides of :class:`~websockets.protocol.Protocol` that concern receiving. Must not know: what a session
+makes of them, time, who waits.
+
+A :class:`Receiver` is given to the protocol: messages go there. The session keeps the :class:`Port`. The protocol
+doesn't refer to it, so that a connection which nobody refers to any more is collected at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
+
+from .._rules.lifecycle import Lifecycle, Sending
+from .._rules.statistics import NOTHING, Tally
+from ..typing import Data
+
+if TYPE_CHECKING:
+    from .._codec import FrameDecoder
+    from ..extensions.permessage_deflate import PerMessageDeflate
+    from . import Protocol
+
+__all__ = ["Port", "Receiver"]
+
+
+class Receiver(Interface):
+    """Where the messages of a connection go, in place of :meth:`~websockets.protocol.Protocol.events_received`."""
+
+    @property
+    def keep(self) -> Callable[[Data], object]:
+        """The function that takes in a message in one frame, when nothing else has to see it."""
+
+    def put(self, head: int, payload: Data) -> None:
+        """Take in a data frame: its first byte, and its payload; ``str`` for a whole text message."""
+
+    def holds(self) -> bool:
+        """Whether a whole message waits to be read. An error of the peer is held back until it was."""
+
+
+class Port:
+    """What a session tells and asks a protocol about receiving.
+
+    Parameters:
+        protocol: the protocol, before its first frame.
+        receiver: where messages go.
+
+    Attributes:
+        life: the life of the connection.
+    """
+
+    __slots__ = ("_protocol", "life")
+
+    def __init__(self, protocol: Protocol, receiver: Receiver) -> None:
+        self._protocol = protocol
+        self.life: Lifecycle = protocol._life
+        protocol._receiver, protocol._keeps = receiver, True
+
+    # ------------------------------------------------------------------------------------------------------------ ask
+
+    @property
+    def decoder(self) -> FrameDecoder | None:
+        """The decoder of frames; None before the first frame, and after the end of the stream."""
+        return self._protocol._decoder
+
+    @property
+    def deflate(self) -> PerMessageDeflate | None:
+        """The extension permessage-deflate, if it is the only one; None otherwise."""
+        protocol = self._protocol
+        if protocol.extensions and protocol._deflate is None:
+            protocol._find_deflate()
+        return protocol._deflate
+
+    @property
+    def keeps(self) -> bool:
+        """Whether messages in one frame go straight to the receiver: no log, no extension has to see them."""
+        return self._protocol._keeps
+
+    @property
+    def frames(self) -> int:
+        """How many frames the last data had that were taken in."""
+        return self._protocol._frames
+
+    @property
+    def failure_held(self) -> bool:
+        """Whether an error of the peer is held back until the messages before it were read."""
+        return self._protocol._held is not None
+
+    @property
+    def pongs_held(self) -> bool:
+        """Whether pongs are held back, as the network takes nothing."""
+        return self._protocol._hold_pongs
+
+    @property
+    def tally(self) -> Tally:
+        """What was counted beside whole messages."""
+        return self._protocol._tally or NOTHING
+
+    @property
+    def received(self) -> tuple[int, int]:
+        """How many messages were received, and the bytes of their payloads as they travelled."""
+        decoder = self._protocol._decoder
+        return self._protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
+
+    def heard(self) -> bool:
+        """Whether anything arrived since this was last called."""
+        decoder = self._protocol._decoder
+        if decoder is None or not decoder.heard:
+            return False
+        decoder.heard = False
+        return True
+
+    # ----------------------------------------------------------------------------------------------------------- tell
+
+    def receive_frames(self, frames: list[Any]) -> None:
+        """Take in frames as the decoder gives them, for a front-end that fed it: first byte, payload, and so on."""
+        self._protocol._take_frames(frames)
+
+    def inflate(self, head: int, payload: bytes) -> Data | None:
+        """Decode a compressed message in one frame, for a front-end that keeps it.
+
+        Returns:
+            The message; None if it fails the connection.
+        """
+        return self._protocol._inflate_whole(head, payload)
+
+    def stop_keeping(self) -> None:
+        """Pass every message to :meth:`Receiver.put`, which may throw it away."""
+        self._protocol._keeps = False
+
+    def hold_pongs(self) -> None:
+        """Answer no ping for now: of the pongs that are owed, only the last will be sent."""
+        self._protocol._hold_pongs = True
+
+    def release_pong(self) -> None:
+        """Answer pings again, and the last of those that weren't answered (RFC 6455 section 5.5.3)."""
+        protocol = self._protocol
+        protocol._hold_pongs = False
+        owed, protocol._pong_owed = protocol._pong_owed, None
+        if owed is not None and self.life.sending in (Sending.OPEN, Sending.SHUT):
+            protocol.send_pong(owed)

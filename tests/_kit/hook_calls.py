@@ -1,0 +1,27 @@
+"""Decisions on which hooks of the user have a say, carried out as a front-end for threads does: it just calls."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from websockets._session.hooks import Steps
+
+__all__ = ["call_hooks"]
+
+T = TypeVar("T")
+
+
+def call_hooks(steps: Steps[T]) -> T:
+    """Call each hook that a decision asks for, and return the decision."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                given = step.hook(*step.arguments)
+            except Exception as exc:
+                step = steps.throw(exc)
+            else:
+                step = steps.send(given)
+    except StopIteration as end:
+        decision: T = end.value
+        return decision
