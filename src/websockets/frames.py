@@ -2,7 +2,7 @@
 
 May know: the layout of one frame and of a Close payload, the opcodes and the close codes with their meaning.
 Must not know: connections, the order of frames, extensions beyond passing a frame through them, I/O.
-The bytes themselves are read and written by the accelerator; this file gives them names.
+``_codec`` reads and writes the bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from ._codec import build_frame, forget_masks, new_mask
+from ._codec.header import FIN, MAX_CONTROL_PAYLOAD, OPCODE_MASK, RSV1, RSV2, RSV3
 from ._compat.deprecated import names_of_old
 from .exceptions import ProtocolError
 from .typing import BytesLike
@@ -35,9 +36,6 @@ class Opcode(enum.IntEnum):
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 DATA_OPCODES = frozenset({CONT, TEXT, BINARY})
 CTRL_OPCODES = frozenset({CLOSE, PING, PONG})
-
-# RFC 6455 section 5.5: the payload of a control frame fits the 7-bit length.
-MAX_CONTROL_PAYLOAD = 125
 
 
 class CloseCode(enum.IntEnum):
@@ -79,19 +77,19 @@ CLOSE_CODE_EXPLANATIONS: dict[int, str] = {
     CloseCode.TLS_HANDSHAKE: "TLS handshake failure [internal]",
 }
 
-# 1005, 1006 and 1015 stand for what was seen locally and never travel (RFC 6455 section 7.4.1).
+# An endpoint reports 1005, 1006 and 1015 to its own user, and never sends them (RFC 6455 section 7.4.1).
 INTERNAL_CLOSE_CODES = {CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
 EXTERNAL_CLOSE_CODES = frozenset(set(CloseCode) - INTERNAL_CLOSE_CODES)
 OK_CLOSE_CODES = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
 
 MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
 
-# What text rarely has and binary data soon does: control characters, except tabs and ends of lines.
+# Control characters, except tabs and ends of lines: rare in text, and frequent in binary data.
 find_binary = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]").search
 
 
 def explain_close_code(code: int) -> str:
-    """The words for a close code; ranges as RFC 6455 section 7.4.2 assigns them."""
+    """Return what a close code means, in words. RFC 6455 section 7.4.2 assigns the ranges."""
     if 3000 <= code < 4000:
         return "registered"
     if 4000 <= code < 5000:
@@ -123,7 +121,7 @@ class Close:
             The code and the reason; 1005 and "" when the payload is empty.
 
         Raises:
-            ProtocolError: the payload is one byte long, or the code must not travel.
+            ProtocolError: the payload is one byte long, or the code must not be sent in a frame.
             UnicodeDecodeError: the reason isn't UTF-8.
         """
         payload = bytes(data)
@@ -136,26 +134,26 @@ class Close:
         return close
 
     def serialize(self) -> bytes:
-        """The payload of the Close frame.
+        """Return the payload of the Close frame.
 
         Raises:
-            ProtocolError: the code must not travel.
+            ProtocolError: the code must not be sent in a frame.
         """
         self.check()
         return self.code.to_bytes(2, "big") + self.reason.encode()
 
     def check(self) -> None:
-        """Refuse codes that must not travel in a Close frame.
+        """Refuse codes that must not be sent in a Close frame.
 
         Raises:
-            ProtocolError: the code isn't among the registered ones nor in 3000-4999.
+            ProtocolError: the code is neither a registered one nor in 3000-4999.
         """
         if not (self.code in EXTERNAL_CLOSE_CODES or 3000 <= self.code < 5000):
             raise ProtocolError("invalid status code")
 
 
 def check_close(code: object, reason: object) -> str:
-    """Refuse what can't be a close code or a reason, whatever its value.
+    """Refuse a close code or a reason of a wrong type.
 
     Returns:
         The reason; "" for None.
@@ -173,7 +171,7 @@ def check_close(code: object, reason: object) -> str:
 
 
 def serialize_close(code: int | None, reason: str | None) -> tuple[Close, bytes]:
-    """The Close that a user asks for, and its payload.
+    """Return the Close that a user asks for, and its payload.
 
     Parameters:
         code: close code; None for a Close without one.
@@ -216,7 +214,7 @@ class Frame:
     rsv3: bool = False
 
     def __str__(self) -> str:
-        """How the frame looks in a log, with a long payload cut in its middle."""
+        """Return the frame as a log shows it. The middle of a long payload is left out."""
         shown, kind = _describe(self.opcode, bytes(self.data))
         size = len(self.data)
         notes = [kind, f"{size} byte{'' if size == 1 else 's'}", "" if self.fin else "continued"]
@@ -224,23 +222,24 @@ class Frame:
 
     @property
     def head(self) -> int:
-        """The first byte of the frame: FIN, reserved bits and opcode."""
+        """First byte of the frame: FIN, reserved bits and opcode."""
         return self.fin << 7 | self.rsv1 << 6 | self.rsv2 << 5 | self.rsv3 << 4 | self.opcode
 
     @classmethod
     def from_head(cls, head: int, data: BytesLike) -> Self:
-        """The frame that begins with byte ``head`` and carries ``data``."""
-        return cls(Opcode(head & 0x0F), data, head >= 0x80, bool(head & 0x40), bool(head & 0x20), bool(head & 0x10))
+        """Return the frame whose first byte is ``head`` and whose payload is ``data``."""
+        rsv1, rsv2, rsv3 = head & RSV1 != 0, head & RSV2 != 0, head & RSV3 != 0
+        return cls(Opcode(head & OPCODE_MASK), data, head & FIN != 0, rsv1, rsv2, rsv3)
 
     def serialize(self, *, mask: bool, extensions: Sequence[Extension] | None = None) -> bytes:
-        """The bytes of the frame.
+        """Return the bytes of the frame.
 
         Parameters:
             mask: whether to mask the payload, as a client must (RFC 6455 section 5.3).
             extensions: applied to the frame in this order.
 
         Raises:
-            ProtocolError: the frame breaks a rule that :meth:`check` holds.
+            ProtocolError: the frame breaks a rule that :meth:`check` checks.
         """
         self.check()
         frame: Frame = self
@@ -249,7 +248,7 @@ class Frame:
         return build_frame(frame.head, frame.data, new_mask() if mask else None)
 
     def check(self) -> None:
-        """Hold the rules that any single frame obeys (RFC 6455 sections 5.2 and 5.5).
+        """Check the rules for a single frame (RFC 6455 sections 5.2 and 5.5).
 
         Raises:
             ProtocolError: reserved bits are set, or a control frame is long or fragmented.
@@ -264,7 +263,7 @@ class Frame:
 
 
 def _describe(opcode: Opcode, data: bytes) -> tuple[str, str]:
-    """A payload as the log shows it, and what it is where the opcode doesn't tell already."""
+    """Return a payload as the log shows it, and its kind, or "" if the opcode already says it."""
     if not data:
         return "''", ""
     if opcode is CLOSE:
@@ -286,7 +285,7 @@ def _describe_close(data: bytes) -> tuple[str, str]:
 
 
 def _readable(data: bytes, *, ascii_only: bool) -> str | None:
-    """The text in a payload; None if a log does better with its bytes."""
+    """Return the text in a payload; None if a log shall show its bytes instead."""
     try:
         text = data.decode("ascii" if ascii_only else "utf-8")
     except UnicodeDecodeError:
@@ -295,23 +294,23 @@ def _readable(data: bytes, *, ascii_only: bool) -> str | None:
 
 
 def _elide(shown: str, separator: str = "") -> str:
-    """Cut the middle out of what is longer than the limit: two thirds of it before, one third after."""
+    """Shorten what is longer than the limit: keep its beginning, and half as much of its end."""
     if len(shown) <= MAX_LOG_SIZE:
         return shown
     keep = max(MAX_LOG_SIZE - 3, 2)
     before = keep * 2 // 3
-    if separator:  # never half a byte
+    if separator:  # cut between two bytes
         before = (before + 1) // 3 * 3
         after = (keep - before) // 3 * 3 - 1
         return f"{shown[:before]}... {shown[-after:]}" if after > 0 else f"{shown[:before]}..."
     return f"{shown[:before]}...{shown[before - keep :]}"
 
 
-# A forked child must not repeat the masks of its parent.
+# A child process after a fork must not use the same masks as its parent.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_masks)
 
 
-# Names of old.
+# Deprecated names.
 if not TYPE_CHECKING:
     __getattr__ = names_of_old(__name__)

@@ -87,7 +87,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "datastructures frames http11._bodies uri",
     ),
     "words": ("exceptions typing version",),
-    "codec": ("_codec _codec._python _codec.proxy_protocol _compat _compat.deprecated _compat.layout",),
+    "codec": (
+        "_codec._python",
+        "_codec _codec.header _codec.proxy_protocol _compat _compat.deprecated _compat.layout",
+    ),
 }
 # It may not be there; what it has is what its readable twins have.
 COMPILED = "_codec._native"
@@ -348,6 +351,30 @@ def assigned(tree: ast.AST) -> set[str]:
 def test_only_the_lifecycle_assigns_state(module: Module) -> None:
     state = assigned(module.tree) & {"receiving", "sending", "state"}
     assert bool(state) is (module.name == "_rules.lifecycle")
+
+
+def masked_by_number(tree: ast.AST) -> list[str]:
+    """The expressions that take bits out of an integer, and name the bits by a number."""
+    operations = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd)]
+    return [
+        ast.unparse(node)
+        for node in operations
+        if any(isinstance(side, ast.Constant) and isinstance(side.value, int) for side in (node.left, node.right))
+    ]
+
+
+@every_module
+def test_bits_of_a_header_have_names(module: Module) -> None:
+    """``_codec.header`` gives them. The PROXY protocol has a header of its own, and a checksum."""
+    if module.name != "_codec.proxy_protocol":
+        assert not masked_by_number(module.tree)
+
+
+def test_what_finds_masks() -> None:
+    assert masked_by_number(ast.parse("head & 0x0F; 8 & head; head & FIN; head | 0x80; a & b")) == [
+        "head & 15",
+        "8 & head",
+    ]
 
 
 @pytest.mark.parametrize(

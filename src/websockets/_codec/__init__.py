@@ -1,8 +1,8 @@
-"""The selector of the accelerator: the compiled twin where it was built, else the readable one.
+"""Chooses the accelerator: the compiled twin if it was built, otherwise the readable one.
 
-``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Interpreters other than CPython always have it: they compile
-extensions, but calls into them cost more than they save, and may not even load. With ``WEBSOCKETS_REQUIRE_NATIVE=1`` a
-compiled twin that is there and fails to load is an error; otherwise :func:`tell` says so.
+``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Interpreters other than CPython always use it: they can
+compile extensions, but calls into them cost more than they save, or they can't load them. If the compiled twin exists
+and fails to load, :func:`tell` logs it; with ``WEBSOCKETS_REQUIRE_NATIVE=1`` it is an error.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
     TWIN: str
     ACCELERATOR: str
 
-# What is to be told of the choice, if anything: the level and the text of a log line.
+# What to log about the choice, if anything: the level and the text of a line.
 _news: list[tuple[int, str]] = []
 
 
 def _select() -> str:
-    """The name of the twin to use."""
+    """Return the name of the twin to use."""
     if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python" or sys.implementation.name != "cpython":
         return "python"
     try:
@@ -67,9 +67,9 @@ def _select() -> str:
 
 
 def tell() -> None:
-    """Say once, in the log of ``websockets``, if the readable twin is used and nobody asked for it.
+    """Log once, as ``websockets``, if the readable twin is used although nobody asked for it.
 
-    Not when it is imported: then programs haven't set up their logs yet.
+    This isn't done on import, because programs haven't set up logging by then.
     """
     while _news:
         logging.getLogger("websockets").log(*_news.pop())
@@ -81,5 +81,5 @@ if not TYPE_CHECKING:
     Encoded, FrameDecoder, Queue, SendingHalf = _twin.Encoded, _twin.FrameDecoder, _twin.Queue, _twin.SendingHalf
     apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer
-    # What users may know of it.
+    # This one is public.
     ACCELERATOR = TWIN

@@ -8,15 +8,12 @@
 #ifndef WEBSOCKETS_CODEC_H
 #define WEBSOCKETS_CODEC_H
 
+#include "_header.h"
 #include "_native.h"
 
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
-
-/* Bits of the first byte of a frame, and opcodes. */
-enum { FIN = 0x80, RSV = 0x70, RSV1 = 0x40, CONTROL = 0x08, OPCODE = 0x0F };
-enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PONG = 10 };
 
 /* Two bytes, an extended length and a mask: no header is longer. */
 enum { MAX_HEADER = 14 };
@@ -74,9 +71,6 @@ PyObject *codec_queue_shift(Queue *queue);
 
 /* --------------------------------------------------------------------------------------------------------- decoder */
 
-/* The argument `reserved` of a decoder that allows every reserved bit. */
-enum { RSV_ANY = 0x70 };
-
 typedef struct {
     PyObject_HEAD
     PyObject *failure; /* NULL until there is one */
@@ -92,7 +86,7 @@ typedef struct {
     uint8_t mask[4];
     uint8_t head;     /* first byte of the current frame */
     uint8_t opcode;   /* first byte, without FIN, of the current message; 0 between messages */
-    uint8_t reserved; /* the reserved bits that are allowed */
+    uint8_t reserved; /* the reserved bits that are allowed: 0, RSV1 or RSV_MASK */
     uint8_t masked;   /* whether frames must be masked */
     uint8_t text;     /* whether a text message in one frame becomes a str */
     char ended;       /* whether a Close frame was seen */

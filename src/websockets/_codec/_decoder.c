@@ -15,10 +15,10 @@
 static int
 is_text(const Decoder *self, uint8_t head)
 {
-    if (self->reserved == RSV_ANY) {
+    if (self->reserved == RSV_MASK) {
         return 0;
     }
-    return (head & 0x7F) == TEXT || ((head & OPCODE) == CONT && self->opcode == TEXT);
+    return (head & ~FIN) == OPCODE_TEXT || ((head & OPCODE_MASK) == OPCODE_CONT && self->opcode == OPCODE_TEXT);
 }
 
 /* Check the next piece of the current text. */
@@ -82,10 +82,10 @@ put(Output *output, uint8_t head, PyObject *payload)
     int failed;
 
     if (output->queue != NULL && output->frames == NULL) {
-        if (head == (FIN | TEXT) || head == (FIN | BINARY)) {
+        if (head == WHOLE_TEXT || head == WHOLE_BINARY) {
             return codec_queue_push(output->queue, payload);
         }
-        if (output->inflate != NULL && (head == (FIN | RSV1 | TEXT) || head == (FIN | RSV1 | BINARY))) {
+        if (output->inflate != NULL && (head == (RSV1 | WHOLE_TEXT) || head == (RSV1 | WHOLE_BINARY))) {
             return put_inflated(output, head, payload);
         }
     }
@@ -109,8 +109,8 @@ give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *ou
     if (payload == NULL) {
         return -1;
     }
-    if (head & CONTROL) {
-        self->ended = (head & OPCODE) == CLOSE;
+    if (head & CONTROL_BIT) {
+        self->ended = (head & OPCODE_MASK) == OPCODE_CLOSE;
         return put(output, head, payload);
     }
     self->payload_bytes += (unsigned long long)size;
@@ -121,7 +121,7 @@ give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *ou
     else {
         /* RSV1 is kept: it applies to the whole message, and compressed text can't be checked here. */
         if (!self->opcode) {
-            self->opcode = head & 0x4F;
+            self->opcode = head & (RSV1 | OPCODE_MASK);
         }
         self->received += (uint64_t)size;
     }
@@ -168,7 +168,7 @@ whole_text(Decoder *self, const uint8_t *p, Py_ssize_t n, const uint8_t *mask)
 static int
 becomes_str(const Decoder *self, uint8_t head)
 {
-    return self->text && (head & 0x8F) == (FIN | TEXT) && is_text(self, head);
+    return self->text && head == WHOLE_TEXT && is_text(self, head);
 }
 
 /* Unmask, check and put out a frame that has arrived whole. */
@@ -176,7 +176,7 @@ static int
 give_whole(Decoder *self, const Header *header, const uint8_t *p, Output *output)
 {
     Py_ssize_t size = (Py_ssize_t)header->size;
-    int text = !(header->head & CONTROL) && is_text(self, header->head);
+    int text = !(header->head & CONTROL_BIT) && is_text(self, header->head);
     PyObject *payload;
 
     if (becomes_str(self, header->head)) {
@@ -306,7 +306,7 @@ add_piece(Decoder *self, const uint8_t *p, Py_ssize_t piece, Output *output)
     self->beyond_ascii |= (uint8_t)beyond_ascii;
     self->filled += piece;
     int whole = (uint64_t)self->filled == self->size;
-    if (!(self->head & CONTROL) && is_text(self, self->head)) {
+    if (!(self->head & CONTROL_BIT) && is_text(self, self->head)) {
         if (check_piece(self, data, piece, beyond_ascii, whole && self->head & FIN) < 0) {
             return -1;
         }
@@ -484,7 +484,7 @@ Decoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                      &max_message, &text)) {
         return NULL;
     }
-    if (reserved != 0 && reserved != RSV1 && reserved != RSV_ANY) {
+    if (reserved != 0 && reserved != RSV1 && reserved != RSV_MASK) {
         return PyErr_Format(PyExc_ValueError, "reserved must be 0, 0x40 or 0x70, not %d", reserved);
     }
     self = (Decoder *)type->tp_alloc(type, 0);

@@ -8,11 +8,11 @@
 Py_ssize_t
 codec_write_header(uint8_t *p, uint8_t head, Py_ssize_t size, const uint8_t *mask)
 {
-    uint8_t masked = mask == NULL ? 0 : 0x80;
-    Py_ssize_t length = size < 126 ? 2 : size < 65536 ? 4 : 10;
+    uint8_t masked = mask == NULL ? 0 : MASK_BIT;
+    Py_ssize_t length = size <= MAX_LENGTH_7 ? 2 : size <= MAX_LENGTH_16 ? 4 : 10;
 
     p[0] = head;
-    p[1] = masked | (uint8_t)(length == 2 ? size : length == 4 ? 126 : 127);
+    p[1] = masked | (uint8_t)(length == 2 ? size : length == 4 ? LENGTH_16 : LENGTH_64);
     for (Py_ssize_t i = length - 1; i >= 2; i--) {
         p[i] = (uint8_t)size;
         size >>= 8;

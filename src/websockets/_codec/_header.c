@@ -50,28 +50,29 @@ refuse_length(Decoder *self, uint64_t size, const char *why)
 static const char *
 header_error(const Decoder *self, uint8_t head, uint8_t second)
 {
-    uint8_t opcode = head & OPCODE;
-    uint8_t allowed = self->reserved == RSV_ANY || opcode == TEXT || opcode == BINARY ? self->reserved : 0;
+    uint8_t opcode = head & OPCODE_MASK;
+    int first = opcode == OPCODE_TEXT || opcode == OPCODE_BINARY;
+    uint8_t allowed = self->reserved == RSV_MASK || first ? self->reserved : 0;
 
-    if ((opcode > BINARY && opcode < CLOSE) || opcode > PONG) {
+    if ((opcode > OPCODE_BINARY && opcode < OPCODE_CLOSE) || opcode > OPCODE_PONG) {
         return "invalid opcode";
     }
-    if (head & RSV & ~allowed) {
+    if (head & RSV_MASK & ~allowed) {
         return "reserved bits must be 0";
     }
-    if (head & CONTROL && !(head & FIN)) {
+    if (head & CONTROL_BIT && !(head & FIN)) {
         return "fragmented control frame";
     }
-    if ((second >= 0x80) != self->masked) {
+    if (((second & MASK_BIT) != 0) != self->masked) {
         return "incorrect masking";
     }
-    if (head & CONTROL) {
-        return (second & 0x7F) > 125 ? "control frame too long" : NULL;
+    if (head & CONTROL_BIT) {
+        return (second & LENGTH_MASK) > MAX_CONTROL_PAYLOAD ? "control frame too long" : NULL;
     }
-    if (opcode == CONT && !self->opcode) {
+    if (opcode == OPCODE_CONT && !self->opcode) {
         return "unexpected continuation frame";
     }
-    if (opcode != CONT && self->opcode) {
+    if (opcode != OPCODE_CONT && self->opcode) {
         return "expected a continuation frame";
     }
     return NULL;
@@ -93,7 +94,7 @@ allowed(int64_t limit, int compressed)
 static int
 check_size(Decoder *self, uint8_t head, uint64_t size)
 {
-    int compressed = (head & OPCODE ? head : self->opcode) & RSV1;
+    int compressed = ((head & OPCODE_MASK) != OPCODE_CONT ? head : self->opcode) & RSV1;
 
     if (self->max_fragment >= 0 && size > allowed(self->max_fragment, compressed)) {
         return refuse_size(self, size, self->max_fragment, 0);
@@ -107,7 +108,7 @@ check_size(Decoder *self, uint8_t head, uint64_t size)
     return 0;
 }
 
-/* Read the length of a payload that has 126 or more bytes: 2 or 8 bytes, after the first two of the header. */
+/* Read the length of a payload where it takes 2 or 8 bytes, after the first two of the header. */
 static int
 read_long_size(Decoder *self, const uint8_t *p, int width, uint64_t *size)
 {
@@ -118,7 +119,7 @@ read_long_size(Decoder *self, const uint8_t *p, int width, uint64_t *size)
     if (*size >= UINT64_C(1) << 63) {
         return refuse_length(self, *size, "exceeds 2**63 - 1");
     }
-    if (*size < (width == 2 ? 126u : 65536u)) {
+    if (*size <= (width == 2 ? (uint64_t)MAX_LENGTH_7 : MAX_LENGTH_16)) {
         return refuse_length(self, *size, "isn't in its shortest form");
     }
     return 0;
@@ -139,9 +140,9 @@ codec_read_header(Decoder *self, const uint8_t *p, Py_ssize_t n, Header *header)
     if (error != NULL) {
         return refuse(self, error);
     }
-    size = p[1] & 0x7F;
-    if (size > 125) {
-        int width = size == 126 ? 2 : 8;
+    size = p[1] & LENGTH_MASK;
+    if (size > MAX_LENGTH_7) {
+        int width = size == LENGTH_16 ? 2 : 8;
         length += width;
         if (n < length) {
             return 0;
@@ -150,7 +151,7 @@ codec_read_header(Decoder *self, const uint8_t *p, Py_ssize_t n, Header *header)
             return self->failure == NULL ? -1 : 0;
         }
     }
-    if (!(p[0] & CONTROL)) {
+    if (!(p[0] & CONTROL_BIT)) {
         if (check_size(self, p[0], size) < 0 || self->failure != NULL) {
             return self->failure == NULL ? -1 : 0;
         }

@@ -1,11 +1,11 @@
 """The readable twin of the accelerator: frames to bytes and back (RFC 6455 section 5), masking, UTF-8.
 
-May know: bytes, integers, plain lists, and the rules a receiver can hold without knowing what the frames mean.
-Must not know: our classes, events, extensions beyond which reserved bits they claim, logging, I/O.
+May know: bytes, integers, plain lists, and the rules that a receiver can check without knowing what the frames mean.
+Must not know: our classes, events, logging, I/O. Of extensions it knows only which reserved bits they use.
 
-This file describes what the compiled twin does; where the two differ, this one is right. A :class:`FrameDecoder` is
-fed whatever a read gave and answers with the frames that are now whole. It never waits with a complaint: a frame is
-refused by its header, and text by its first wrong byte, even while the rest of the frame is still on its way.
+This file describes what the compiled twin does; where the two differ, this one is right. A :class:`FrameDecoder` takes
+the bytes of each read and returns the frames that are now complete. It refuses what is wrong as early as possible: a
+frame by its header, and text by its first wrong byte, even before the rest of the frame has arrived.
 """
 
 from __future__ import annotations
@@ -17,6 +17,32 @@ import struct
 import threading
 from collections import deque
 from typing import Any, Final
+
+from .header import (
+    CONTROL_BIT,
+    FIN,
+    LENGTH_16,
+    LENGTH_64,
+    LENGTH_MASK,
+    MASK_BIT,
+    MAX_CONTROL_PAYLOAD,
+    MAX_LENGTH_7,
+    MAX_LENGTH_16,
+    MAX_PAYLOAD,
+    OPCODE_BINARY,
+    OPCODE_CLOSE,
+    OPCODE_CONT,
+    OPCODE_MASK,
+    OPCODE_PING,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+    RSV1,
+    RSV_MASK,
+    WHOLE_TEXT,
+    is_control,
+    is_final,
+    opcode_of,
+)
 
 __all__ = [
     "Encoded",
@@ -35,12 +61,16 @@ Buffer = bytes | bytearray | memoryview
 
 _LENGTH_16: Final = struct.Struct(">BBH").pack
 _LENGTH_64: Final = struct.Struct(">BBQ").pack
-# From so many bytes on, masking goes by lanes.
+# Payloads of this size or larger are masked in four lanes. In bytes.
 _LANES_FROM: Final = 4096
 _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 
-# What reserved bits a decoder lets through: none, RSV1 where a message begins, or all of them anywhere.
-RSV_NONE, RSV_COMPRESSED, RSV_ANY = 0x00, 0x40, 0x70
+# The bits that a decoder keeps of a message whose frames are still arriving. RSV1 applies to the whole message:
+# compressed text can't be checked here.
+_KEPT: Final = RSV1 | OPCODE_MASK
+# The first byte of a frame that begins a text which isn't compressed.
+_PLAIN_TEXT: Final = (WHOLE_TEXT, OPCODE_TEXT)
+_OPCODES: Final = (OPCODE_CONT, OPCODE_TEXT, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG)
 
 
 def apply_mask(data: Buffer, mask: bytes) -> bytes:
@@ -48,13 +78,13 @@ def apply_mask(data: Buffer, mask: bytes) -> bytes:
     size = len(data)
     if size >= _LANES_FROM:
         return _mask_lanes(data, mask)
-    # One XOR of two big integers is the fastest way that needs nothing but the language.
+    # In pure Python nothing is faster than one XOR of two large integers.
     key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
     return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
 
 
 def _mask_lanes(data: Buffer, mask: bytes) -> bytes:
-    """Do the same with every fourth byte at a time: making large integers of bytes takes longer than this."""
+    """Mask every fourth byte at a time. For large payloads this is faster than to convert them to integers."""
     masked = bytearray(data)
     for lane in range(4):
         masked[lane::4] = masked[lane::4].translate(_xor_table(mask[lane]))
@@ -63,35 +93,35 @@ def _mask_lanes(data: Buffer, mask: bytes) -> bytes:
 
 @functools.cache
 def _xor_table(key: int) -> bytes:
-    """What becomes of each byte."""
+    """Return a table that maps each byte to its XOR with ``key``."""
     return bytes(byte ^ key for byte in range(256))
 
 
 def build_header(head: int, size: int) -> bytes:
-    """The header of a frame that isn't masked: ``head`` is its first byte, ``size`` that of its payload in bytes."""
+    """Return the header of an unmasked frame: ``head`` is its first byte, ``size`` the payload's length in bytes."""
     return _header(head, size, 0)
 
 
 def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
-    """One frame: ``head`` is its first byte; ``mask`` is four bytes, or None for a frame that isn't masked."""
+    """Return a frame: ``head`` is its first byte; ``mask`` is four bytes, or None for an unmasked frame."""
     if mask is None:
         return b"".join((_header(head, len(payload), 0), payload))
-    return b"".join((_header(head, len(payload), 0x80), mask, apply_mask(payload, mask)))
+    return b"".join((_header(head, len(payload), MASK_BIT), mask, apply_mask(payload, mask)))
 
 
 def _header(head: int, size: int, masked: int) -> bytes:
-    if size < 126:
+    if size <= MAX_LENGTH_7:
         return bytes((head, masked | size))
-    if size < 65536:
-        return _LENGTH_16(head, masked | 126, size)
-    return _LENGTH_64(head, masked | 127, size)
+    if size <= MAX_LENGTH_16:
+        return _LENGTH_16(head, masked | LENGTH_16, size)
+    return _LENGTH_64(head, masked | LENGTH_64, size)
 
 
 class _Masks(threading.local):
-    """Masking keys (RFC 6455 section 5.3), drawn from a buffer of random bytes, one buffer a thread.
+    """Masking keys (RFC 6455 section 5.3), taken from a buffer of random bytes. Each thread has its own buffer.
 
-    A call to the operating system for every frame costs more than the frame. The keys stay those of its generator:
-    unpredictable, never used twice.
+    Asking the operating system for every key would cost more than the rest of the frame. The bytes still come from its
+    random generator: they are unpredictable, and no key is used twice.
     """
 
     keys = memoryview(b"")
@@ -110,7 +140,8 @@ class _Masks(threading.local):
 
 
 _masks = _Masks()
-# Four unpredictable bytes to mask a frame with, never given before; and how a forked child gets others than its parent.
+# new_mask returns four unpredictable bytes to mask a frame with. forget_masks drops the buffer: after a fork, a child
+# would otherwise use the same keys as its parent.
 new_mask, forget_masks = _masks.draw, _masks.forget
 
 # Items in the order of their arrival; the compiled one takes less memory while it is empty.
@@ -118,16 +149,16 @@ Queue = deque
 
 
 class Encoded:
-    """A message, and the frame that it is in where nothing masks or compresses it."""
+    """A message, and its frame as it is sent where nothing masks or compresses it."""
 
     __slots__ = ("_plain", "_size")
 
-    _plain: bytes | None  # None until somebody needed it
+    _plain: bytes | None  # None until it is needed
     _size: int  # of the message
 
 
 class SendingHalf:
-    """Whether messages may be sent: looked at before each of them."""
+    """Whether messages may be sent. This is checked before each of them."""
 
     __slots__ = ("continuing", "sending")
 
@@ -136,7 +167,7 @@ class SendingHalf:
 
 
 def read_buffer(size: int) -> memoryview:
-    """Room for so many bytes, to read into; the compiled twin begins it where the kernel copies fastest."""
+    """Return a buffer of ``size`` bytes to read into. The compiled twin aligns it so that the kernel copies fastest."""
     return memoryview(bytearray(size))
 
 
@@ -145,31 +176,31 @@ class _Refusal(Exception):
 
 
 def _head_error(head: int, reserved: int) -> str | None:
-    """Why a frame may not begin with the byte ``head``, as far as the byte itself tells."""
-    opcode = head & 0x0F
-    if opcode not in (0, 1, 2, 8, 9, 10):
+    """Return why no frame may begin with the byte ``head``; None if one may."""
+    opcode = opcode_of(head)
+    if opcode not in _OPCODES:
         return "invalid opcode"
-    allowed = reserved if reserved == RSV_ANY or opcode in (1, 2) else RSV_NONE
-    if head & 0x70 & ~allowed:
+    allowed = reserved if reserved == RSV_MASK or opcode in (OPCODE_TEXT, OPCODE_BINARY) else 0
+    if head & RSV_MASK & ~allowed:
         return "reserved bits must be 0"
-    if opcode >= 8 and head < 0x80:
+    if is_control(head) and not is_final(head):
         return "fragmented control frame"
     return None
 
 
-# What each first byte breaks, for each choice of reserved bits: one look a frame instead of four questions.
+# Which rule each first byte breaks, for each choice of reserved bits: one look-up per frame instead of four tests.
 _HEAD_ERRORS: Final = {
-    reserved: [_head_error(head, reserved) for head in range(256)] for reserved in (RSV_NONE, RSV_COMPRESSED, RSV_ANY)
+    reserved: [_head_error(head, reserved) for head in range(256)] for reserved in (0, RSV1, RSV_MASK)
 }
 
 
 class FrameDecoder:
-    """Finds whole frames in what arrives, and holds the rules of RFC 6455 that need no knowledge of their meaning.
+    """Finds complete frames in what arrives, and checks the rules that don't depend on what the frames mean.
 
     Parameters:
         masked: whether frames must be masked (they come from a client) or must not be.
-        reserved: the reserved bits that extensions claim: 0; 0x40, RSV1 on the first frame of a message; or 0x70,
-            all three on any frame, in which case the payload may be encoded and isn't checked as text.
+        reserved: the reserved bits that extensions claim. 0: none. RSV1: this bit on the first frame of a message.
+            RSV_MASK: all three on any frame; then payloads may be encoded, and aren't checked as text.
         max_fragment: largest payload of a data frame in bytes, -1 for any.
         max_message: largest sum of the payloads of a message in bytes, -1 for any.
         text: whether the payload of a text message in one frame is given as ``str`` instead of ``bytes``.
@@ -178,10 +209,10 @@ class FrameDecoder:
         failure: None, or a tuple that begins with a close code: ``(1002, text)``, ``(1007, text)``, or ``(1009, size of
             the frame, limit, bytes of the message before it)``. Once it is set, input is ignored.
         ended: whether a Close frame was seen; input after it is ignored.
-        heard: set whenever anything arrives; to be cleared by whoever wants to know.
-        max_fragment, max_message: the limits; they may be changed, and count from the next header on.
-        messages: how many messages arrived whole.
-        payload_bytes: bytes of payload in data frames that arrived whole.
+        heard: set whenever anything arrives. The caller clears it.
+        max_fragment, max_message: the limits. A change applies from the next header on.
+        messages: number of messages that arrived completely.
+        payload_bytes: bytes of payload in data frames that arrived completely.
     """
 
     __slots__ = (
@@ -234,13 +265,13 @@ class FrameDecoder:
 
     @property
     def under_way(self) -> bool:
-        """Whether a frame has begun whose payload hasn't arrived whole."""
+        """Whether a frame has begun whose payload hasn't arrived completely."""
         return self._payload is not None
 
     def feed(self, data: Buffer) -> list[Any]:
-        """Take in ``data``; return the frames that are now whole as ``[head, payload, head, payload, ...]``.
+        """Take in ``data``; return the frames that are now complete as ``[head, payload, head, payload, ...]``.
 
-        ``head`` is the first byte of the frame, ``payload`` is unmasked. Nothing of ``data`` is referred to afterwards.
+        ``head`` is the first byte of the frame, ``payload`` is unmasked. ``data`` may be changed afterwards.
         """
         frames: list[Any] = []
         self.heard = True
@@ -260,23 +291,23 @@ class FrameDecoder:
         self._tail = b"" if self.failure or self.ended else chunk[position:]
         return frames
 
-    # Each step commits and returns where it ended, or leaves no trace and returns where it began.
+    # Each step returns the position where it ended. If it lacks bytes, it changes nothing and returns ``start``.
 
     def _read_frame(self, chunk: bytes, start: int, frames: list[Any]) -> int:
-        """A header, and its payload too when it is all there."""
+        """Read a header, and its payload if all of it has arrived."""
         available = len(chunk) - start
         if available < 2:
             return start
-        head, size = chunk[start], chunk[start + 1] & 0x7F
+        head, size = chunk[start], chunk[start + 1] & LENGTH_MASK
         self._check_header(head, chunk[start + 1])
         begin = start + 2
-        if size > 125:
-            width = 2 if size == 126 else 8
+        if size > MAX_LENGTH_7:
+            width = 2 if size == LENGTH_16 else 8
             begin += width
             if available < 2 + width:
                 return start
             size = _extended_length(chunk[begin - width : begin])
-        if head & 0x08 == 0:
+        if head & CONTROL_BIT == 0:
             self._check_size(head, size)
         if self._masked:
             begin += 4
@@ -292,22 +323,22 @@ class FrameDecoder:
         return end
 
     def _check_header(self, head: int, second: int) -> None:
-        """Refuse what the first two bytes already give away."""
+        """Refuse a header whose first two bytes break a rule."""
         error = self._errors[head]
-        if error is None and (second >= 0x80) is not self._masked:
+        if error is None and (second & MASK_BIT != 0) is not self._masked:
             error = "incorrect masking"
-        elif error is None and head & 0x08:
-            if second & 0x7F > 125:
+        elif error is None and head & CONTROL_BIT:
+            if second & LENGTH_MASK > MAX_CONTROL_PAYLOAD:
                 error = "control frame too long"
-        elif error is None and (head & 0x0F == 0) is not (self._opcode != 0):
+        elif error is None and (head & OPCODE_MASK == OPCODE_CONT) is not (self._opcode != 0):
             error = "expected a continuation frame" if self._opcode else "unexpected continuation frame"
         if error is not None:
             raise _Refusal(1002, error)
 
     def _check_size(self, head: int, size: int) -> None:
-        """Hold the limits before a byte of the payload is kept."""
-        # What is compressed must fit when it is inflated, which isn't known yet.
-        compressed = (head if head & 0x0F else self._opcode) & RSV_COMPRESSED
+        """Check the limits of size before any of the payload is stored."""
+        # The limits apply to the decompressed size, which isn't known yet. The compressed form may be a little larger.
+        compressed = (self._opcode if head & OPCODE_MASK == OPCODE_CONT else head) & RSV1
         allowed = _deflate_bound if compressed else int
         if self.max_fragment >= 0 and size > allowed(self.max_fragment):
             raise _Refusal(1009, size, self.max_fragment, 0)
@@ -315,13 +346,13 @@ class FrameDecoder:
             raise _Refusal(1009, size, self.max_message, self._received)
 
     def _start_payload(self, head: int, size: int) -> None:
-        """Remember a frame of which only the header is sure to be here. The buffer grows with what arrives."""
+        """Begin a frame whose payload hasn't arrived completely. Its buffer grows with what arrives."""
         self._head, self._left, self._payload = head, size, bytearray()
         if self._is_text(head):
             self._utf8 = self._utf8 or _UTF8()
 
     def _read_payload(self, chunk: bytes, start: int, frames: list[Any]) -> int:
-        """Another piece of the payload of a frame."""
+        """Read another piece of the payload."""
         assert self._payload is not None
         piece = chunk[start : start + self._left]
         if self._masked:
@@ -329,37 +360,36 @@ class FrameDecoder:
             piece = apply_mask(piece, self._mask[shift:] + self._mask[:shift])
         self._left -= len(piece)
         self._payload += piece
-        checked = self._utf8 is not None and self._head & 0x08 == 0
+        checked = self._utf8 is not None and self._head & CONTROL_BIT == 0
         if checked:
-            self._validate(piece, final=self._left == 0 and self._head >= 0x80)
+            self._validate(piece, final=self._left == 0 and self._head & FIN != 0)
         if self._left == 0:
             payload, self._payload = bytes(self._payload), None
             self._finish(self._head, payload, frames, checked)
         return start + len(piece)
 
     def _finish(self, head: int, payload: bytes, frames: list[Any], checked: bool = False) -> None:
-        """Give out a whole frame, and keep account of its message."""
+        """Add a complete frame to the result, and update the state of its message."""
         result: bytes | str = payload
-        if head & 0x08:
-            self.ended = head & 0x0F == 8
-        elif head & 0x8F == 0x81 and self._is_text(head):
+        if head & CONTROL_BIT:
+            self.ended = head & OPCODE_MASK == OPCODE_CLOSE
+        elif head == WHOLE_TEXT and self._is_text(head):
             result = self._whole_text(payload)
             self._account(head, len(payload))
         else:
             if not checked and self._is_text(head):
                 self._utf8 = self._utf8 or _UTF8()
-                self._validate(payload, final=head >= 0x80)
+                self._validate(payload, final=head & FIN != 0)
             self._account(head, len(payload))
         frames += head, result
 
     def _account(self, head: int, size: int) -> None:
         self.payload_bytes += size
-        if head >= 0x80:
+        if head & FIN:
             self.messages += 1
             self._end_message()
         else:
-            # RSV1 belongs to the whole message: what is compressed can't be checked as text here.
-            self._opcode = self._opcode or head & 0x4F
+            self._opcode = self._opcode or head & _KEPT
             self._received += size
 
     def _end_message(self) -> None:
@@ -367,8 +397,10 @@ class FrameDecoder:
         self._utf8 = None
 
     def _is_text(self, head: int) -> bool:
-        """Whether a frame carries plain text: it begins such a message, or goes on with it."""
-        return self._reserved != RSV_ANY and 1 in (head & 0x7F, self._opcode if head & 0x0F == 0 else 0)
+        """Return whether a frame begins or continues a text message that isn't compressed."""
+        if self._reserved == RSV_MASK:
+            return False
+        return head in _PLAIN_TEXT or (head & OPCODE_MASK == OPCODE_CONT and self._opcode == OPCODE_TEXT)
 
     def _whole_text(self, payload: bytes) -> bytes | str:
         try:
@@ -386,22 +418,22 @@ class FrameDecoder:
             position = self._validated - len(self._utf8.getstate()[0]) + error.start
             raise _Refusal(1007, f"{error.reason} at position {position}") from None
         self._validated += len(piece)
-        # Only of a surrogate does the decoder await the third byte, though the second is the wrong one.
+        # Python's decoder rejects a surrogate only at its third byte, although its second is already invalid.
         held = self._utf8.getstate()[0]
         if held[:1] == b"\xed" and held[1:] >= b"\xa0":
             raise _Refusal(1007, f"invalid continuation byte at position {self._validated - len(held)}")
 
 
 def _deflate_bound(size: int) -> int:
-    """The size that zlib promises never to exceed, whatever the settings, when it deflates what can't be compressed."""
+    """Return the largest size that zlib can produce from ``size`` bytes, whatever its settings and the data."""
     return size + (size >> 3) + (size >> 6) + 64
 
 
 def _extended_length(field: bytes) -> int:
-    """The length in 16 or 64 bits, which must be needed (RFC 6455 section 5.2: the minimal number of bytes)."""
+    """Read a length in 16 or 64 bits, and refuse one that fits in fewer (RFC 6455 section 5.2)."""
     size = int.from_bytes(field, "big")
-    if size >= 1 << 63:
+    if size > MAX_PAYLOAD:
         raise _Refusal(1002, f"payload length {size} exceeds 2**63 - 1")
-    if size < (126 if len(field) == 2 else 65536):
+    if size <= (MAX_LENGTH_7 if len(field) == 2 else MAX_LENGTH_16):
         raise _Refusal(1002, f"payload length {size} isn't in its shortest form")
     return size

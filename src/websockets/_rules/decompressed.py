@@ -5,16 +5,12 @@ May know: frames, UTF-8, the current message. Must not know: which extensions th
 
 from __future__ import annotations
 
-from typing import Final
-
 from .._codec import FrameDecoder, build_frame
-from ..extensions._deflate import FIN, RSV1
+from .._codec.header import FIN, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT, RSV1
 from ..typing import Data
 from .failures import InvalidText
 
 __all__ = ["Account"]
-
-_TEXT: Final = 0x1
 
 
 class Account:
@@ -42,14 +38,15 @@ class Account:
             InvalidText: the fragments received so far aren't UTF-8.
             UnicodeDecodeError: a message in one frame isn't UTF-8.
         """
-        final = head >= FIN
+        final = head & FIN != 0
+        first = head & OPCODE_MASK != OPCODE_CONT
         self.size = 0 if final else self.size + len(payload)
-        if self.opcode & 0x0F != _TEXT:
+        if self.opcode & OPCODE_MASK != OPCODE_TEXT:
             return payload
-        if final and head & 0x0F:
+        if final and first:
             text = payload.decode()
             return text if decode else payload
-        if head & 0x0F or self.checker is None:
+        if first or self.checker is None:
             # A decoder of frames without extensions can check text in pieces.
             self.checker = FrameDecoder(False, 0, -1, -1, False)
         self.checker.feed(build_frame(head & ~RSV1, payload, None))

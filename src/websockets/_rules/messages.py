@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from .._codec import Queue
+from .._codec.header import FIN, MAX_PAYLOAD, OPCODE_BINARY, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT
 from ..exceptions import TooManyFragments
 from ..typing import BytesLike, Data
 
@@ -36,13 +37,8 @@ __all__ = [
     "encode_message",
 ]
 
-OPCODE_TEXT, OPCODE_BINARY = 1, 2
-
 # Memory bounds what fragments cost; their number is limited only where somebody wants it to be.
 MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
-
-# RFC 6455 section 5.2: the highest of the 64 bits of a length is 0.
-MAX_PAYLOAD: Final = 2**63 - 1
 
 # Fragments are joined once this many wait: a flood of tiny ones then costs little more than its bytes.
 MERGE_AFTER = 64
@@ -131,7 +127,7 @@ class Inbox:
         """Take in a data frame: its first byte, and its payload; ``str`` for a whole text message."""
         if self.discarding and self.full:
             self._drop()
-        elif head >= 0x80 and head & 0x0F:
+        elif head & FIN and head & OPCODE_MASK != OPCODE_CONT:
             # Unfragmented and not a continuation: the message as it is.
             self.items.append(payload)
         else:
@@ -139,8 +135,8 @@ class Inbox:
             self._put_fragment(head, payload)
 
     def _put_fragment(self, head: int, payload: bytes) -> None:
-        if head & 0x0F:
-            self._current = Assembly(head & 0x0F == OPCODE_TEXT)
+        if head & OPCODE_MASK != OPCODE_CONT:
+            self._current = Assembly(head & OPCODE_MASK == OPCODE_TEXT)
             self.items.append(self._current)
         elif self._current is None:  # the rest of a message that somebody stopped reading, or that was discarded
             return
@@ -149,7 +145,7 @@ class Inbox:
         self._current.add(payload)
         if MAX_FRAGMENTS is not None and self._current.waiting > MAX_FRAGMENTS:
             raise TooManyFragments(MAX_FRAGMENTS)
-        if head >= 0x80:
+        if head & FIN:
             self._current.complete = True
             self._current = None
 

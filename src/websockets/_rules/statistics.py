@@ -1,13 +1,14 @@
 """Statistics of connections and servers: the values that users get, and the counters for rare events.
 
-May know: numbers, the length of the header of a frame (RFC 6455 section 5.2), the words for why a connection was
-refused. Must not know: which code counts, or why.
+May know: numbers, and the words for why a connection was refused. Must not know: which code counts, or why.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+
+from .._codec.header import payload_length
 
 __all__ = [
     "APPLICATION",
@@ -20,7 +21,6 @@ __all__ = [
     "ServerTally",
     "Statistics",
     "Tally",
-    "payload_length",
 ]
 
 # Reasons why a connection was not opened, in addition to the protocol's reasons for refusing a request.
@@ -94,12 +94,6 @@ class Tally:
 
 
 NOTHING = Tally()
-
-
-def payload_length(frame: bytes) -> int:
-    """Return the size of the payload of a frame, in bytes (RFC 6455 section 5.2)."""
-    second = frame[1]
-    return len(frame) - {126: 4, 127: 10}.get(second & 0x7F, 2) - (4 if second & 0x80 else 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 
 from .._codec import Encoded, build_frame, new_mask
+from .._codec.header import FIN, OPCODE_TEXT
 from .._rules.lifecycle import Side
 from .._rules.messages import encode_message
-from ..extensions._deflate import FIN
 from ..extensions.permessage_deflate import PerMessageDeflate
 from ..protocol import Protocol
 from ..typing import BytesLike, DataLike
@@ -53,7 +53,7 @@ class PreparedMessage(Encoded):
         self._compressed: dict[object, tuple[int, BytesLike, bytes]] = {}
 
     def __repr__(self) -> str:
-        kind = "text" if self._opcode == 1 else "binary"
+        kind = "text" if self._opcode == OPCODE_TEXT else "binary"
         return f"<PreparedMessage: {kind}, {self._size} bytes>"
 
     def _frame(self, protocol: Protocol, compress: bool | None = None) -> bytes:

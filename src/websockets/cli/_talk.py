@@ -14,9 +14,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from .._codec.header import MAX_CONTROL_PAYLOAD
 from ..asyncio.client import ClientConnection
 from ..exceptions import ConcurrencyError, ConnectionClosed, ProtocolError, WebSocketException
-from ..frames import MAX_CONTROL_PAYLOAD, Close, CloseCode
+from ..frames import Close, CloseCode
 from ..typing import Data
 from ._format import Display, error_text
 from ._latency import milliseconds

@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from .._codec.header import CONTROL_BIT, FIN, OPCODE_CONT, OPCODE_MASK, RSV1
 from ..exceptions import PayloadTooBig, ProtocolError
 from ..frames import CONT, CTRL_OPCODES, Frame
 from ..typing import BytesLike, ExtensionName
@@ -36,9 +37,6 @@ from .base import Extension
 __all__ = ["PerMessageDeflate"]
 
 NAME = ExtensionName("permessage-deflate")
-
-# Bits of the first byte of a frame.
-FIN, RSV1 = 0x80, 0x40
 
 # Window sizes, as powers of two of bytes (RFC 7692 section 7.1.2).
 MIN_BITS, MAX_BITS = 8, 15
@@ -216,22 +214,22 @@ class PerMessageDeflate(Extension):
         Returns:
             The first byte and the payload to send.
         """
-        if head >= FIN and head & 0x0F < 0x08 and head & 0x0F:
+        if head & FIN and head & CONTROL_BIT == 0 and head & OPCODE_MASK != OPCODE_CONT:
             if self._compresses(len(data), compress):
                 return head | RSV1, self.compress(data)
             return head, data
         return self._pack_fragment(head, data, compress)
 
     def _pack_fragment(self, head: int, data: BytesLike, compress: bool | None) -> tuple[int, BytesLike]:
-        if head & 0x08:
+        if head & CONTROL_BIT:
             return head, data
-        first = head & 0x0F
+        first = head & OPCODE_MASK != OPCODE_CONT
         if first:
             # The first fragment doesn't tell the size of the message, so the threshold can't be applied.
             self._packing = compress is not False
         if not self._packing:
             return head, data
-        return head | RSV1 if first else head, self.compress(data, head >= FIN)
+        return head | RSV1 if first else head, self.compress(data, head & FIN != 0)
 
     def _compresses(self, size: int, compress: bool | None) -> bool:
         """Return whether to compress a message of ``size`` bytes in one frame."""

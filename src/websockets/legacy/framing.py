@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .. import frames
 from .._codec import apply_mask
+from .._codec.header import LENGTH_16, LENGTH_MASK, MASK_BIT, MAX_CONTROL_PAYLOAD, MAX_LENGTH_7, is_control
 from .._session.session import control_payload
 from ..exceptions import PayloadTooBig, ProtocolError
 from ..extensions.base import Extension, decode_through
@@ -83,13 +84,13 @@ class Frame(NamedTuple):
             PayloadTooBig: the payload is too large.
         """
         head, size = await reader(2)
-        if bool(size & 0x80) is not mask:
+        if bool(size & MASK_BIT) is not mask:
             raise ProtocolError("incorrect masking")
-        size &= 0x7F
-        if head & 0x08 and size > frames.MAX_CONTROL_PAYLOAD:
+        size &= LENGTH_MASK
+        if is_control(head) and size > MAX_CONTROL_PAYLOAD:
             raise ProtocolError("control frame too long")
-        if size > 125:
-            size = int.from_bytes(await reader(2 if size == 126 else 8), "big")
+        if size > MAX_LENGTH_7:
+            size = int.from_bytes(await reader(2 if size == LENGTH_16 else 8), "big")
         if max_size is not None and size > max_size:
             raise PayloadTooBig(size, max_size)
         key = await reader(4) if mask else None

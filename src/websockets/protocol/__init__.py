@@ -15,6 +15,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import FrameDecoder, build_frame, new_mask
+from .._codec.header import CONTROL_BIT, FIN, MAX_CONTROL_PAYLOAD, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE
 from .._compat.deprecated import names_of_old
 from .._rules.decompressed import Account
 from .._rules.failures import as_exception, closed, explain
@@ -23,10 +24,9 @@ from .._rules.messages import Limits, as_limit
 from .._rules.option_table import CLIENT_PROTOCOL, check_all
 from .._rules.statistics import Tally
 from ..exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
-from ..extensions._deflate import FIN, RSV1
 from ..extensions.base import Extension, decode_through, encode_through
 from ..extensions.permessage_deflate import PerMessageDeflate
-from ..frames import MAX_CONTROL_PAYLOAD, Close, CloseCode, Frame, Opcode, check_close, serialize_close
+from ..frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
 from ..http11 import Request, Response
 from ..typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
 
@@ -41,9 +41,6 @@ Event = Request | Response | Frame
 
 SEND_EOF: Final = b""
 """In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
-
-# First bytes of messages in one frame, uncompressed.
-WHOLE: Final = (FIN | 1, FIN | 2)
 
 # What every message asks for: the attribute of an enumeration costs more than the name of a module.
 _OPEN: Final = State.OPEN
@@ -255,7 +252,7 @@ class Protocol(Limits):
         # A message that isn't compressed needs none of what follows, whether or not others are.
         if self.debug or (self.extensions and self._deflate is None):
             self._keeps = False
-        reserved = 0 if not self.extensions else 0x70 if self._deflate is None else RSV1
+        reserved = 0 if not self.extensions else RSV_MASK if self._deflate is None else RSV1
         self._decoder = FrameDecoder(
             self.side is Side.SERVER,
             reserved,
@@ -276,12 +273,12 @@ class Protocol(Limits):
             return
         if self.extensions and self._deflate is None:
             head, payload = self._decode(Frame.from_head(head, payload))
-        elif head & 0x08 == 0 and self._deflate is not None:
+        elif head & CONTROL_BIT == 0 and self._deflate is not None:
             head, payload = self._inflate(head, payload)
         if self.debug:
             # As it is after the extensions: compressed bytes tell nobody anything.
             self._log_frame("<", head, payload)
-        if head & 0x08:
+        if head & CONTROL_BIT:
             self._receive_control(head, payload)
         elif self._receiver is not None:
             self._receiver.put(head, payload)
@@ -289,7 +286,7 @@ class Protocol(Limits):
             self.events.append(Frame.from_head(head, payload))
 
     def _receive_control(self, head: int, payload: bytes) -> None:
-        opcode = head & 0x0F
+        opcode = head & OPCODE_MASK
         if opcode == Opcode.PING:
             self._count().pings_received += 1
             self._answer_ping(payload)
@@ -312,8 +309,8 @@ class Protocol(Limits):
         """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
         assert self._deflate is not None
         account = self._account = self._account or Account()
-        if head & 0x0F:
-            account.opcode = head & 0x4F
+        if head & OPCODE_MASK != OPCODE_CONT:
+            account.opcode = head & (RSV1 | OPCODE_MASK)
         if not account.opcode & RSV1:
             return head, payload
         room = self._max_message_size
@@ -322,7 +319,7 @@ class Protocol(Limits):
         if self._max_fragment_size is not None:
             room = self._max_fragment_size if room is None else min(room, self._max_fragment_size)
         try:
-            content = self._deflate.decompress(payload, head >= FIN, room)
+            content = self._deflate.decompress(payload, head & FIN != 0, room)
         except PayloadTooBig as exc:
             exc.set_current_size(account.size or None)
             raise
@@ -346,10 +343,10 @@ class Protocol(Limits):
         frame = decode_through(self.extensions, frame, room)
         head = frame.head
         payload = bytes(frame.data)
-        if head & 0x08:
+        if head & CONTROL_BIT:
             return head, payload
-        if head & 0x0F:
-            account.opcode = head & 0x0F
+        if head & OPCODE_MASK != OPCODE_CONT:
+            account.opcode = head & OPCODE_MASK
         if room is not None and len(payload) > room:
             raise PayloadTooBig(len(payload), room, account.size or None)
         return head, account.check(head, payload, self._receiver is not None)

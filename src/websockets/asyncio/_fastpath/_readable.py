@@ -27,11 +27,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..._codec import Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
+from ..._codec.header import FIN, payload_length
 from ..._rules.lifecycle import Lifecycle
 from ..._rules.messages import MISSING, Missing, encode_message
-from ..._rules.statistics import payload_length
 from ..._session.outbox import BATCH_LIMIT, GATHER_FROM
-from ...extensions._deflate import FIN
 from ...protocol import Protocol
 from ...typing import BytesLike, Data
 from .._internals import PLAIN_LOOPS, task_runs

@@ -29,9 +29,9 @@ answer(Pump *self, int failed)
 static Py_ssize_t
 header_length(const uint8_t *frame)
 {
-    uint8_t size = frame[1] & 0x7F;
+    uint8_t size = frame[1] & LENGTH_MASK;
 
-    return (size < 126 ? 2 : size == 126 ? 4 : 10) + (frame[1] & 0x80 ? 4 : 0);
+    return (size <= MAX_LENGTH_7 ? 2 : size == LENGTH_16 ? 4 : 10) + (frame[1] & MASK_BIT ? 4 : 0);
 }
 
 /* Check the arguments of the two methods below, and count the message as sent. Return the frame, which args[0] owns,
@@ -295,12 +295,12 @@ fastpath_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
     if (wanted < 0) {
         return NULL;
     }
-    head = FIN | (wanted ? TEXT : BINARY);
+    head = wanted ? WHOLE_TEXT : WHOLE_BINARY;
     if (!may_send(self)) {
         return PyLong_FromLong(SLOW);
     }
     if (PyUnicode_Check(message)) {
-        return send_text(self, FIN | (args[1] == Py_False ? BINARY : TEXT), message);
+        return send_text(self, args[1] == Py_False ? WHOLE_BINARY : WHOLE_TEXT, message);
     }
     if (PyBytes_Check(message)) {
         return send_bytes(self, head, message);
