@@ -23,7 +23,7 @@ TESTS = [
     "tests/core/test_protocol.py",
     "tests/core/test_frames.py",
     "tests/core/test_messages.py",
-    "tests/asyncio/test_pump.py",
+    "tests/asyncio/test_fast_path_twins.py",
     "tests/asyncio/test_descriptor.py",
     "tests/asyncio/test_memory.py",
     "tests/asyncio/test_strangers.py",

@@ -151,7 +151,7 @@ _MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
 
 
 def __dir__() -> list[str]:
-    deprecated = importlib.import_module("._compat.deprecated", __name__).deprecated_names(__name__)
+    deprecated = importlib.import_module("._compat.deprecated", __name__).list_deprecated(__name__)
     return sorted({*globals(), *_HOMES, *_MODULES, *deprecated})
 
 
@@ -165,6 +165,8 @@ if not TYPE_CHECKING:
         elif name in _MODULES:
             value = importlib.import_module(f".{name}", __name__)
         else:
-            return importlib.import_module("._compat.deprecated", __name__).names_of_old(__name__, stacklevel=3)(name)
+            return importlib.import_module("._compat.deprecated", __name__).deprecated_names(__name__, stacklevel=3)(
+                name
+            )
         globals()[name] = value
         return value

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from ._compat.layout import share_names
 from ._rules.handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
 from ._rules.lifecycle import Receive, Receiving, Send, State
@@ -441,6 +441,6 @@ def _may_pass(exc: BaseException | None) -> bool:
     return getattr(exc, "error_code", None) in RETRIED_REPLIES or str(exc) == SOCKS_ENDED
 
 
-# Names of old. Type checkers must not take this for a promise that any name exists.
+# Names from earlier releases. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

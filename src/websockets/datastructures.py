@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 __all__ = ["Headers", "HeadersLike", "MultipleValuesError"]
@@ -324,4 +324,4 @@ HeadersLike = Headers | Mapping[str, str] | Iterable[tuple[str, str]] | Supports
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -47,7 +47,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 
 if TYPE_CHECKING:
     from .frames import Close
@@ -488,4 +488,4 @@ class ConcurrencyError(WebSocketException, RuntimeError):
 
 # Names from earlier releases. Type checkers must not conclude that every name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from ._codec import build_frame, forget_masks, new_mask
 from ._codec.header import FIN, MAX_CONTROL_PAYLOAD, OPCODE_MASK, RSV1, RSV2, RSV3
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from .exceptions import ProtocolError
 from .typing import BytesLike
 
@@ -313,4 +313,4 @@ if hasattr(os, "register_at_fork"):
 
 # Deprecated names.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from .datastructures import TCHAR, is_token
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue, printable
 from .typing import ConnectionOption, ExtensionHeader, ExtensionName, ExtensionParameter, Subprotocol, UpgradeProtocol
@@ -366,4 +366,4 @@ def build_authorization_basic(username: str, password: str) -> str:
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

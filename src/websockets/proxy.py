@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from .datastructures import Headers
 from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
 from .headers import build_authorization_basic, build_host
@@ -376,6 +376,6 @@ def _invalid_message() -> InvalidProxyMessage:
     return InvalidProxyMessage("did not receive a valid HTTP response from proxy")
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -15,7 +15,7 @@ from http import HTTPStatus as Status
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from ._codec.proxy_protocol import UnexpectedProxyHeader
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from ._compat.layout import share_names
 from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._rules.lifecycle import Receive, Send, Sending, State
@@ -639,6 +639,6 @@ def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None
     return allowed == origin
 
 
-# Names of old. Type checkers must not take this for a promise that any name exists.
+# Names from earlier releases. Type checkers must not take this for a promise that any name exists.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
-from ._compat.deprecated import names_of_old
+from ._compat.deprecated import deprecated_names
 from .exceptions import InvalidURI
 
 __all__ = ["WebSocketURI", "parse_uri"]
@@ -298,4 +298,4 @@ def split_target(target: str) -> tuple[str | None, str]:
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

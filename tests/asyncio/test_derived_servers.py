@@ -58,7 +58,7 @@ async def test_names_of_a_program(hooks: dict[str, Any]) -> None:
 def test_few_names_are_taken() -> None:
     # What Connection has stands on another page.
     own = {name for name in vars(ServerConnection) if name.startswith("_") and not name.startswith("__")}
-    assert own == {"_abort", "_answer", "_answering", "_attend", "_forget", "_make_session", "_task"}
+    assert own == {"_abort", "_answer", "_answering", "_process_events", "_forget", "_make_session", "_task"}
     served = serve(echo, "localhost", 0)
     names = {*vars(Server), *vars(served)}
     assert {name for name in names if name.startswith("_") and not name.startswith("__")} == {

@@ -37,7 +37,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.testing import connected_pair
 
-from .test_pump import Twin, compiled_twin, every_twin, make
+from .test_fast_path_twins import Twin, compiled_twin, every_twin, make
 
 # Those of another loop write all that there is to write.
 pytestmark = needs_selector
@@ -177,7 +177,7 @@ async def test_a_socket_goes_with_its_transport(twin: Twin) -> None:
     async with behind(twin) as (pump, theirs):
         first, ours = pump.transport, pump._socket
         pump.transport = other = await transport_of(socket.create_server(("127.0.0.1", 0)))
-        if not isinstance(pump, _readable.Pump):
+        if not isinstance(pump, _readable.FastPath):
             assert pump._socket is None
         assert ours is not None
         assert arrived(theirs) == b""

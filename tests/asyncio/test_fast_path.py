@@ -28,8 +28,8 @@ both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["s
 
 # What deals with more than messages, and what the readable twin calls for messages, too.
 UNUSUAL = {
-    *("_attend", "_choose_path", "_flush", "_hold_rest", "_receive_rest", "_send_slowly", "_take_turn"),
-    *("_let_others_run", "_schedule", "_mute", "_drained"),
+    *("_process_events", "_choose_path", "_flush", "_hold_rest", "_receive_rest", "_send_slowly", "_take_turn"),
+    *("_let_others_run", "_schedule", "_pause_reading", "_drained"),
 }
 IN_PYTHON = {"_receive_data", "_take_in", "_receive_slowly", "_wait_for_frames", "_before_waiting", "_pause_if_full"}
 
@@ -307,6 +307,6 @@ async def test_what_is_unusual_is_counted(side: Side, calls: Calls) -> None:
     async with open_end(side) as (connection, peer):
         calls.clear()
         await _be_pinged(connection, peer)
-        assert calls["_attend"] == 1
+        assert calls["_process_events"] == 1
         await _receive_fragments(connection, peer)
-        assert calls["_receive_slowly" if TWIN != "python" else "_attend"] == 1
+        assert calls["_receive_slowly" if TWIN != "python" else "_process_events"] == 1

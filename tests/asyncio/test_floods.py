@@ -60,7 +60,7 @@ async def test_reading_pauses_until_the_rest_is_in() -> None:
         assert not connection.transport.is_reading()
         await steps(5)
         # Now it is the messages that wait for somebody to read them.
-        assert connection._muted
+        assert connection._reading_paused
         assert not connection.transport.is_reading()
         assert [await connection.recv() for _ in range(40)] == [str(number) for number in range(40)]
         assert connection.transport.is_reading()
@@ -132,7 +132,7 @@ async def test_a_transport_that_closes_is_not_told_to_pause() -> None:
     async with open_end(Side.SERVER) as (connection, _):
         connection.transport.close()
         connection.data_received(b"".join(wire.text(str(number), mask=MASK) for number in range(40)))
-        assert connection._muted
+        assert connection._reading_paused
         assert [await connection.recv() for _ in range(40)] == [str(number) for number in range(40)]
 
 

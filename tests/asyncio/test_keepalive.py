@@ -236,7 +236,7 @@ async def test_a_connection_that_was_ended_through_its_protocol() -> None:
 @virtual
 async def test_an_alarm_without_reason_does_nothing() -> None:
     async with open_end(Side.SERVER, ping_interval=None) as (connection, peer):
-        assert not connection._session.ring(now())
+        assert not connection._session.handle_timeout(now())
         await connection.send("alive")
         await peer.expect(wire.TEXT, b"alive")
 
@@ -260,11 +260,11 @@ async def pause_both(connection: Any, peer: Any) -> asyncio.Task[None]:
     for _ in range(5):
         await peer.text("x")
     await idle()
-    assert connection._muted
+    assert connection._reading_paused
     peer.raw.stop_reading()
     sending = asyncio.create_task(send_for_ever(connection))
     await asyncio.sleep(0.1)
-    assert connection._drainers is not None
+    assert connection._write_waiters is not None
     return sending
 
 

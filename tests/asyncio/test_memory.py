@@ -34,7 +34,7 @@ from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
 from .test_descriptor import arrived, behind, waiting
-from .test_pump import Twin, every_twin, make
+from .test_fast_path_twins import Twin, every_twin, make
 
 each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
 

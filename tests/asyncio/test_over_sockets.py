@@ -290,7 +290,7 @@ async def test_answers_to_a_flood_wait_for_a_peer_that_does_not_read(side: Side)
         most = [0]
         answering = asyncio.create_task(answer())
         sending = asyncio.create_task(peer.texts(*flood))
-        await until(lambda: connection._drainers is not None)
+        await until(lambda: connection._write_waiters is not None)
         await steps(20)
         assert max(most) <= 2**16 + _readable.BATCH_LIMIT + 2**11
         assert len(most) < len(flood)

@@ -25,7 +25,7 @@ from websockets.asyncio._internals import PLAIN_LOOPS, RUNNING_TASKS, current_ta
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from .test_pump import PATHS, Twin, every_twin
+from .test_fast_path_twins import PATHS, Twin, every_twin
 
 each_loop = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=LOOPS)
 

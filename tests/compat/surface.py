@@ -141,7 +141,7 @@ def private_bases(cls: type) -> Iterator[type]:
     for base in cls.__bases__:
         if base.__module__.startswith("websockets.") and not is_public(base):
             # Compiled classes have no signatures to show; their readable twins have.
-            yield _readable.Pump if base is _pump.Pump else base
+            yield _readable.FastPath if base is _pump.FastPath else base
             yield from private_bases(base)
 
 

@@ -68,7 +68,7 @@ class Loop:
         pass
 
 
-class Path(native.Pump):  # type: ignore[misc]
+class Path(native.FastPath):  # type: ignore[misc]
     def _receive_rest(self, frames: list[Any]) -> None:
         pass
 
@@ -89,7 +89,7 @@ def frame(payload: bytes) -> Any:
     return native.build_frame(0x82, payload, None)
 
 
-def make(*, client: bool = False, muted: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
+def make(*, client: bool = False, reading_paused: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
     """A pump whose surroundings do nothing."""
     pump = Path()
     pump.loop, pump.transport, pump.protocol, pump._life = Loop(), Transport(), Protocol(), Life()
@@ -97,7 +97,7 @@ def make(*, client: bool = False, muted: bool = False, messages: int = 0, corked
     pump._queue = native.Queue()
     pump._buffer = native.read_buffer(2**16)
     pump._decoder = decoder()
-    pump._client, pump._muted = client, muted
+    pump._client, pump._reading_paused = client, reading_paused
     pump._quick = pump._plain = True
     for number in range(messages):
         pump._queue.append(f"message {number}")
@@ -154,7 +154,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "growing text": (lambda: decoder(b"\x81" + LARGE[1:] + bytes(4000)), lambda made: made.feed(bytes(10_000))),
     "half a header": (decoder, lambda made: made.feed(b"\x82")),
     "too big": (lambda: decoder(limit=10), lambda made: made.feed(b"\x82\x7e\x01\x00")),
-    "pump": (lambda: None, lambda _: native.Pump()),
+    "pump": (lambda: None, lambda _: native.FastPath()),
     "waiter": (lambda: None, lambda _: native.Waiter(None)),
     "wake": (waiter, lambda made: made.wake()),
     "resume": (waiter, lambda made: made.resume()),
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "read a crowd": (make, lambda pump: pump.data_received(b"\x89\x00" * 600)),
     "take": (lambda: make(messages=1), await_message),
     "wait": (lambda: make(corked=b"corked"), await_message),
-    "slowly": (lambda: make(muted=True), await_message),
+    "slowly": (lambda: make(reading_paused=True), await_message),
     "iterate": (lambda: native.Messages(make(messages=1)), iterate),
     "iterator": (make, lambda pump: native.Messages(pump)),
     "send": (make, lambda pump: pump._send_now("text", None)),

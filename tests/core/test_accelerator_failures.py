@@ -79,7 +79,7 @@ def loaded_again() -> Any:
 def make(twin: Any = native, **attributes: Any) -> Any:
     """A pump of a server in an open connection; its class has none of the methods that pumps call."""
 
-    class Path(twin.Pump):  # type: ignore[misc]
+    class Path(twin.FastPath):  # type: ignore[misc]
         pass
 
     pump = Path()
@@ -333,8 +333,8 @@ CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
     "_receive_rest": ({}, lambda pump: pump.data_received(b"\x89\x00")),
     "_receive_data": ({"_decoder": None}, lambda pump: pump.data_received(b"\x89\x00")),
     "data_received": ({"_decoder": None}, lambda pump: pump.buffer_updated(2)),
-    "_drained": ({"_queue": ("a",), "_muted": True}, lambda pump: next(pump._next().__await__())),
-    "_receive_slowly": ({"_muted": True}, lambda pump: next(pump._next().__await__())),
+    "_drained": ({"_queue": ("a",), "_reading_paused": True}, lambda pump: next(pump._next().__await__())),
+    "_receive_slowly": ({"_reading_paused": True}, lambda pump: next(pump._next().__await__())),
     "_write_pieces": ({}, lambda pump: pump._send_now(bytes(2**18), None)),
     "_pack": ({}, lambda pump: pump._send_now("text", None)),
 }
@@ -456,7 +456,7 @@ async def test_a_transport_that_reads_while_it_is_written_to() -> None:
 @virtual
 async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
     """As out of a finaliser: what was closed stays so."""
-    pump = make(_muted=True)
+    pump = make(_reading_paused=True)
 
     def slowly(self: Any, iterating: bool) -> Any:
         awaited.close()

@@ -47,7 +47,7 @@ class Connection:
         request = self.answering.take_request(self, self.session)
         if request is not None:
             self.answer(request)
-        self.session.attend(0)
+        self.session.process_events(0)
         return b"".join(self.protocol.data_to_send())
 
     def answer(self, request: Request) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from websockets._rules.capacity import FULL, FULL_FOR_HOST, OUTSIDE, Capacity, host_of
+from websockets._rules.capacity import FULL, FULL_FOR_HOST, WAITING_LIMIT, Capacity, host_of
 
 HERE = ("127.0.0.1", 50000)
 THERE = ("10.0.0.1", 50000)
@@ -75,7 +75,7 @@ def test_unix_sockets_have_no_host() -> None:
 
 def test_those_outside_have_a_limit_too() -> None:
     capacity = Capacity[int](1, None)
-    assert entered(capacity, HERE, range(OUTSIDE + 1)) == [True] + [False] * OUTSIDE
+    assert entered(capacity, HERE, range(WAITING_LIMIT + 1)) == [True] + [False] * WAITING_LIMIT
     assert not capacity.enter(-1, HERE)
     capacity.leave(5)
     assert capacity.enter(-1, HERE)

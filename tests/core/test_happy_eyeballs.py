@@ -68,13 +68,13 @@ def failure(text: str = "refused", number: int = errno.ECONNREFUSED) -> OSError:
 def test_attempts_begin_one_after_the_other() -> None:
     race = Race([A, B, X], Pace())
     assert list(race.due(100.0)) == [A]
-    assert race.due_at == 100.0 + ATTEMPT_DELAY
+    assert race.next_timeout == 100.0 + ATTEMPT_DELAY
     assert list(race.due(100.24)) == []
     assert list(race.due(100.26)) == [X]
-    assert race.due_at == 100.26 + ATTEMPT_DELAY
+    assert race.next_timeout == 100.26 + ATTEMPT_DELAY
     assert list(race.due(200.0)) == [B]
     # Nothing is left to begin.
-    assert race.due_at == math.inf
+    assert race.next_timeout == math.inf
     assert not race.lost
 
 
@@ -85,13 +85,13 @@ def test_after_a_failure_the_next_attempt_is_due_at_once() -> None:
     assert not race.lost
     assert list(race.due(100.01)) == [X]
     # And the one after it has its delay again.
-    assert race.due_at == 100.01 + ATTEMPT_DELAY
+    assert race.next_timeout == 100.01 + ATTEMPT_DELAY
     race.failed(failure())
     assert list(race.due(100.02)) == [B]
     assert not race.lost
     race.failed(failure())
     assert race.lost
-    assert race.due_at == math.inf
+    assert race.next_timeout == math.inf
     assert list(race.due(100.03)) == []
 
 
@@ -115,7 +115,7 @@ def test_one_at_a_time() -> None:
     race = Race([A, B, X], Pace(delay=None, first=0))
     for address in (A, B, X):
         assert list(race.due(100.0)) == [address]
-        assert race.due_at == math.inf
+        assert race.next_timeout == math.inf
         assert list(race.due(10**9)) == []
         race.failed(failure())
     assert race.lost

@@ -138,7 +138,7 @@ def test_a_connection_counts_until_it_and_its_handler_are_over() -> None:
 def test_why_a_connection_was_never_opened() -> None:
     session = Connection(State.CONNECTING).session
     session.start_opening(10, 0)
-    assert session.ring(10)
+    assert session.handle_timeout(10)
     assert session.unopened_reason() == "timeout"
     garbage = Connection(State.CONNECTING).session
     garbage.receive_data(b"\0\r\n\r\n")

@@ -24,7 +24,7 @@ class End:
         self.mask = side is Side.SERVER
         self.protocol = Protocol(side, **options)
         self.session = Session(self.protocol, Timing(20, 20, 10), (2, 0))
-        self.session.attend(0)
+        self.session.process_events(0)
 
     def receive(self, *frames: tuple[int, bytes]) -> None:
         data = b"".join(wire.frame(opcode, payload, mask=self.mask) for opcode, payload in frames)
@@ -39,13 +39,13 @@ class End:
 # -------------------------------------------------------------------------------------- keepalive while nobody reads
 
 
-def muted(side: Side, *, texts: int = 3) -> tuple[End, bytes]:
+def reading_paused(side: Side, *, texts: int = 3) -> tuple[End, bytes]:
     """An end whose queue is full, and the payload of its keepalive ping."""
     end = End(side)
     end.receive(*[(wire.TEXT, b"x")] * texts)
     end.session.intake.pause()
     assert not end.session.intake.listening
-    assert not end.session.ring(20)
+    assert not end.session.handle_timeout(20)
     [(opcode, payload)] = end.sent()
     assert opcode == wire.PING
     return end, payload
@@ -59,7 +59,7 @@ def overhears(session: Session, size: int, kept: bytes = b"") -> bool:
 
 @both_sides
 def test_a_ping_makes_a_session_listen_although_reading_is_paused(side: Side) -> None:
-    end, payload = muted(side)
+    end, payload = reading_paused(side)
     session = end.session
     assert session.intake.listening
     # What waited in the kernel comes before the pong.
@@ -68,11 +68,11 @@ def test_a_ping_makes_a_session_listen_although_reading_is_paused(side: Side) ->
     assert session.intake.listening
     assert overhears(session, 6)
     end.receive((wire.PONG, payload))
-    session.attend(21.5)
+    session.process_events(21.5)
     assert not session.intake.listening
     assert session.latency == 1.5
-    assert session.due_at == 40
-    assert not session.ring(40)
+    assert session.next_timeout == 40
+    assert not session.handle_timeout(40)
     assert session.intake.listening
     assert session.intake._kept == 0
 
@@ -80,21 +80,21 @@ def test_a_ping_makes_a_session_listen_although_reading_is_paused(side: Side) ->
 @both_sides
 def test_no_round_trip_takes_no_time(side: Side) -> None:
     """A clock may say so: that of Windows ticks 64 times a second. But 0.0 stands for no pong yet."""
-    end, _ = muted(side)
+    end, _ = reading_paused(side)
     session = end.session
     assert session.latency == 0.0
     session.ping(b"own", "waiter", 20)
     end.receive((wire.PONG, b"own"))
-    (answered,) = session.attend(20)
+    (answered,) = session.process_events(20)
     assert 0.0 < session.latency <= 1e-6
     assert answered == ("waiter", session.latency)
 
 
 @both_sides
 def test_silence_is_noticed_although_reading_is_paused(side: Side) -> None:
-    end, _ = muted(side)
-    assert end.session.due_at == 40
-    assert end.session.ring(40)
+    end, _ = reading_paused(side)
+    assert end.session.next_timeout == 40
+    assert end.session.handle_timeout(40)
     [(opcode, payload)] = end.sent()
     assert (opcode, payload) == (wire.CLOSE, b"\x03\xf3keepalive ping timeout")
     assert isinstance(end.session.cause, TimeoutError)
@@ -102,23 +102,23 @@ def test_silence_is_noticed_although_reading_is_paused(side: Side) -> None:
 
 @both_sides
 def test_bytes_that_are_kept_as_they_came_are_a_sign_of_life(side: Side) -> None:
-    end, _ = muted(side)
+    end, _ = reading_paused(side)
     assert not overhears(end.session, 6, kept=b"before")
     # Neither would a pong be seen.
     assert not end.session.intake.listening
-    assert not end.session.ring(40)
+    assert not end.session.handle_timeout(40)
     assert end.sent() == []
     assert end.session.alarm_at == 40
     # The next ping begins anew.
-    assert not end.session.ring(40)
+    assert not end.session.handle_timeout(40)
     assert [opcode for opcode, _ in end.sent()] == [wire.PING]
-    assert end.session.ring(60)
+    assert end.session.handle_timeout(60)
     assert [opcode for opcode, _ in end.sent()] == [wire.CLOSE]
 
 
 @both_sides
 def test_what_is_overheard_does_not_pile_up(side: Side) -> None:
-    end, _ = muted(side)
+    end, _ = reading_paused(side)
     session = end.session
     for size in range(SPARE_READS):
         assert overhears(session, 1)
@@ -130,20 +130,20 @@ def test_what_is_overheard_does_not_pile_up(side: Side) -> None:
             assert overhears(session, 1)
             end.receive((wire.PONG, b""))
     assert not overhears(session, SPARE_BYTES - 1)
-    session.ring(40)
-    session.ring(40)
+    session.handle_timeout(40)
+    session.handle_timeout(40)
     assert session.intake.listening
     assert not overhears(session, 1, kept=b"before")
     for now in (60, 60, 80, 80, 100):
-        session.ring(now)
+        session.handle_timeout(now)
         assert not session.intake.listening
     assert CloseCode.INTERNAL_ERROR not in {opcode for opcode, _ in end.sent()}
     assert end.protocol.state is State.OPEN
     # When reading goes on, all of that is over.
     session.intake.resume()
     session.intake.pause()
-    session.ring(120)
-    session.ring(120)
+    session.handle_timeout(120)
+    session.handle_timeout(120)
     assert session.intake.listening
 
 
@@ -154,9 +154,9 @@ def test_who_takes_nothing_any_more_is_not_listened_to(side: Side) -> None:
     end.receive(*[(wire.TEXT, b"x")] * 3)
     end.session.intake.pause()
     end.session.writing(possible=False)
-    end.session.ring(20)
+    end.session.handle_timeout(20)
     assert not end.session.intake.listening
-    end.session.ring(40)
+    end.session.handle_timeout(40)
     assert [opcode for opcode, _ in end.sent()] == [wire.PING, wire.CLOSE]
 
 
@@ -165,23 +165,23 @@ def test_pings_without_a_deadline_need_no_listening(side: Side) -> None:
     end = End(side)
     end.session.timing = Timing(20, None, 10)
     end.session.intake.pause()
-    end.session.ring(20)
+    end.session.handle_timeout(20)
     assert not end.session.intake.listening
 
 
 def test_the_log_tells_of_pongs_only_if_they_came(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
-    end, payload = muted(Side.CLIENT)
+    end, payload = reading_paused(Side.CLIENT)
     caplog.clear()
     overhears(end.session, 6)
     end.receive((wire.PONG, payload))
-    end.session.attend(21)
-    end.session.ring(40)
+    end.session.process_events(21)
+    end.session.handle_timeout(40)
     overhears(end.session, 6, kept=b"before")
-    end.session.ring(60)
+    end.session.handle_timeout(60)
     end.session.intake._kept = SPARE_BYTES
-    end.session.ring(60)
-    end.session.ring(80)
+    end.session.handle_timeout(60)
+    end.session.handle_timeout(80)
     assert [line for line in caplog.messages if line[0] in "%-"] == [
         "% received keepalive pong",
         "% sent keepalive ping",

@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "testing": (
         "testing",
-        "testing._ends",
+        "testing._in_memory",
         "testing._loop",
         "testing._asyncio_network",
         "testing._asyncio_server",
@@ -53,7 +53,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._serving",
         "asyncio._broadcast asyncio._shutdown asyncio.client",
         "asyncio.connection",
-        "asyncio._link",
+        "asyncio._session_transport",
         "asyncio._fastpath asyncio._proxy",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
         "asyncio asyncio._hooks asyncio._internals",

@@ -776,19 +776,19 @@ async def test_a_refused_client_may_stay(data: bytes, options: dict[str, Any], s
 async def test_a_refused_client_gets_all_of_the_refusal() -> None:
     body = bytes(10_000_000)
 
-    async def explain(path: str, request_headers: Headers) -> HTTPResponse:
+    async def close_for(path: str, request_headers: Headers) -> HTTPResponse:
         return HTTPStatus.FORBIDDEN, {}, body
 
-    async with serving(process_request=explain) as server:
+    async with serving(process_request=close_for) as server:
         assert (await ask(server, request())).body == body
 
 
 @virtual
 async def test_a_refused_client_that_does_not_read() -> None:
-    async def explain(path: str, request_headers: Headers) -> HTTPResponse:
+    async def close_for(path: str, request_headers: Headers) -> HTTPResponse:
         return HTTPStatus.FORBIDDEN, {}, bytes(10_000_000)
 
-    async with serving(process_request=explain, close_timeout=5) as server:
+    async with serving(process_request=close_for, close_timeout=5) as server:
         peer = await reach(server)
         peer.stop_reading()
         await peer.send(request())

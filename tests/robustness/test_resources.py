@@ -340,10 +340,10 @@ async def test_s61_a_live_peer_is_spared_while_reading_is_paused(tls: bool) -> N
         async with connect(f"{scheme}://127.0.0.1:{port_of(server)}/", ssl=client_tls, proxy=None) as client:
             for number in range(5):
                 await client.send(str(number))
-            await until(lambda: connections and connections[0]._muted)
+            await until(lambda: connections and connections[0]._reading_paused)
             before = connections[0].statistics.pings_sent
             await until(lambda: connections[0].statistics.pings_sent >= before + 5)
-            assert connections[0]._muted
+            assert connections[0]._reading_paused
             reading.set()
             assert [await client.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
 

@@ -84,7 +84,7 @@ class _Caller:
         """Make no more calls."""
         self._loop.call_soon_threadsafe(self._calls.put_nowait, (None, None))
 
-    async def attend(self) -> None:
+    async def process_events(self) -> None:
         """Make the calls of the thread, until it leaves."""
         while True:
             try:
@@ -128,7 +128,7 @@ class _Running(Generic[_T]):
     def __init__(self, loop: VirtualLoop, function: Callable[[], _T]) -> None:
         self._caller = _Caller(loop)
         self._outcome: concurrent.futures.Future[_T] = concurrent.futures.Future()
-        self.attending = loop.create_task(self._caller.attend())
+        self.attending = loop.create_task(self._caller.process_events())
         threading.Thread(target=self._run, args=(function,), daemon=True).start()
 
     def _run(self, function: Callable[[], _T]) -> None:
@@ -358,16 +358,16 @@ def run_in_threads(scenario: Callable[[Any], Coroutine[Any, Any, None]]) -> None
     ready: concurrent.futures.Future[tuple[VirtualLoop, _Caller]] = concurrent.futures.Future()
     ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
-    async def attend() -> None:
+    async def process_events() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         caller = _Caller(loop)
         ready.set_result((loop, caller))
-        await caller.attend()
+        await caller.process_events()
 
     def run() -> None:
         try:
-            run_virtual(attend())
+            run_virtual(process_events())
         except BaseException as exc:
             ended.set_exception(exc)
         else:

@@ -1,16 +1,16 @@
 from typing import Any
 
+from websockets.asyncio._fastpath._readable import FastPath as FastPath
 from websockets.asyncio._fastpath._readable import Messages as Messages
-from websockets.asyncio._fastpath._readable import Pump as Pump
 from websockets.asyncio._fastpath._readable import Waiter as Waiter
 
 from ._python import Buffer, Encoded, Queue, SendingHalf
 
 __all__ = [
     "Encoded",
+    "FastPath",
     "FrameDecoder",
     "Messages",
-    "Pump",
     "Queue",
     "SendingHalf",
     "Waiter",

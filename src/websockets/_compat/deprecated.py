@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["deprecated_names", "names_of_old"]
+__all__ = ["deprecated_names", "list_deprecated"]
 
 # Names that warn: for each module, the modules where names are defined now, and the names. ``name=name_now`` means that
 # the name is different there.
@@ -161,7 +161,7 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def names_of_old(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
+def deprecated_names(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
     """Return a ``__getattr__`` for a module that offers names from earlier releases.
 
     Parameters:
@@ -185,7 +185,7 @@ def names_of_old(module: str, stacklevel: int = 2) -> Callable[[str], Any]:
     return getattr_of_module
 
 
-def deprecated_names(module: str) -> list[str]:
+def list_deprecated(module: str) -> list[str]:
     """Return the deprecated names of a module.
 
     Parameters:

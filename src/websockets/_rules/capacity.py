@@ -15,10 +15,10 @@ import ipaddress
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
-__all__ = ["CROWDED", "OUTSIDE", "RETRY_AFTER", "Capacity", "host_of"]
+__all__ = ["CROWDED", "RETRY_AFTER", "WAITING_LIMIT", "Capacity", "host_of"]
 
 # Maximum number of connections beyond the limit that are kept open for an answer.
-OUTSIDE: Final = 1000
+WAITING_LIMIT: Final = 1000
 
 # Seconds after which refused clients may try again.
 RETRY_AFTER: Final = 5
@@ -66,7 +66,7 @@ class Capacity(Generic[T]):
         if self._obstacle(host) is None:
             self._let_in(guest, host)
             return True
-        if len(self._outside) >= OUTSIDE:
+        if len(self._outside) >= WAITING_LIMIT:
             return False
         self._outside[guest] = host
         return True

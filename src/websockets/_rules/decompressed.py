@@ -10,10 +10,10 @@ from .._codec.header import FIN, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT, RSV1
 from ..typing import Data
 from .failures import InvalidText
 
-__all__ = ["Account"]
+__all__ = ["DecompressedMessage"]
 
 
-class Account:
+class DecompressedMessage:
     """State of a received message whose payload only extensions can decode."""
 
     __slots__ = ("checker", "opcode", "size")

@@ -17,7 +17,7 @@ from ..exceptions import (
 )
 from ..frames import OK_CLOSE_CODES, Close, CloseCode
 
-__all__ = ["InvalidText", "as_exception", "closed", "explain"]
+__all__ = ["InvalidText", "as_exception", "close_for", "closed"]
 
 
 class InvalidText(ProtocolError):
@@ -34,7 +34,7 @@ def as_exception(code: int, *details: Any) -> Exception:
     return (InvalidText if code == CloseCode.INVALID_DATA else ProtocolError)(*details)
 
 
-def explain(exc: Exception) -> tuple[int, str]:
+def close_for(exc: Exception) -> tuple[int, str]:
     """Return the close code and the reason for an error in data from the peer."""
     if isinstance(exc, ProtocolError):
         return getattr(exc, "close_code", CloseCode.PROTOCOL_ERROR), str(exc)

@@ -92,7 +92,7 @@ class Race(Generic[A]):
         self._all_errors = pace.all_errors
         self._begun = 0
         self._errors: list[OSError] = []
-        self.due_at = -math.inf
+        self.next_timeout = -math.inf
 
     def due(self, now: float) -> Iterator[A]:
         """Yield the addresses to which an attempt is due now; each attempt counts as begun.
@@ -100,16 +100,16 @@ class Race(Generic[A]):
         Parameters:
             now: the time in seconds, on the clock of ``due_at``.
         """
-        while self._left and now >= self.due_at:
+        while self._left and now >= self.next_timeout:
             address = self._left.popleft()
-            self.due_at = now + self._delay if self._left else math.inf
+            self.next_timeout = now + self._delay if self._left else math.inf
             self._begun += 1
             yield address
 
     def failed(self, error: OSError) -> None:
         """Report a failed attempt: the next one is due at once."""
         self._errors.append(error)
-        self.due_at = -math.inf if self._left else math.inf
+        self.next_timeout = -math.inf if self._left else math.inf
 
     @property
     def lost(self) -> bool:

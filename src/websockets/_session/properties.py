@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..protocol import Protocol
     from .session import Session
 
-__all__ = ["Face", "assignable"]
+__all__ = ["ConnectionProperties", "assignable"]
 
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class assignable(Generic[T]):
         return self if instance is None else self.fget(instance)
 
 
-class Face:
+class ConnectionProperties:
     """Properties of a connection that users may read at any time, and the time limits that they may change."""
 
     if TYPE_CHECKING:

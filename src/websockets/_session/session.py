@@ -5,8 +5,8 @@ waiting is done. ``now`` is an argument, in seconds of any clock that doesn't go
 
 A front-end tells the news from the network (:meth:`Session.receive_data`, :meth:`Session.connection_lost`), or the
 wishes of the application (``ping``, ``close``). Then, if anything happened beyond messages arriving, it calls
-:meth:`Session.attend`, and collects: bytes to write, messages, pings that were answered, and the time at which
-:meth:`Session.ring` must be called.
+:meth:`Session.process_events`, and collects: bytes to write, messages, pings that were answered, and the time at which
+:meth:`Session.handle_timeout` must be called.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["Answered", "Session", "Timing"]
 
 
 # How often an idle connection is looked at in the time after which it is closed: so much later than that it may be.
-LOOKS: Final = 4
+IDLE_CHECKS: Final = 4
 
 # A look that comes so much too late, in seconds, or by the time between two looks, tells that the loop stood still.
-STALL: Final = 0.1
+STALLED_AFTER: Final = 0.1
 
 # Seconds that a round trip takes at least, as it is told.
 LEAST_LATENCY: Final = 1e-6
@@ -109,14 +109,14 @@ class Session:
         return self.protocol.state is State.CLOSED
 
     @property
-    def restless(self) -> bool:
-        """Whether anything happened beyond messages arriving, so that :meth:`attend` must be called."""
+    def has_work(self) -> bool:
+        """Whether anything happened beyond messages arriving, so that :meth:`process_events` must be called."""
         protocol, port = self.protocol, self.port
         return bool(protocol.events or protocol.writes) or port.failure_held or port.life.state is not self._known
 
     @property
-    def due_at(self) -> float:
-        """When :meth:`ring` must be called; infinity for never."""
+    def next_timeout(self) -> float:
+        """When :meth:`handle_timeout` must be called; infinity for never."""
         return min(self.alarm_at, self.idle_at)
 
     def close_exc(self) -> ConnectionClosed:
@@ -132,15 +132,15 @@ class Session:
         """Take in what a read gave; nothing refers to ``data`` afterwards.
 
         Returns:
-            Whether it is :attr:`restless` now.
+            Whether it is :attr:`has_work` now.
         """
         self.protocol.receive_data(data)
-        return self.restless
+        return self.has_work
 
     def receive_frames(self, frames: list[Any]) -> bool:
         """As :meth:`receive_data`, for a read that went through the decoder already."""
         self.port.receive_frames(frames)
-        return self.restless
+        return self.has_work
 
     def receive_eof(self) -> None:
         """Take in the end of the stream."""
@@ -174,7 +174,7 @@ class Session:
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
     def set_time(self, name: str, seconds: float | None, now: float) -> None:
-        """Change one of the times of the connection; :attr:`due_at` may be earlier afterwards.
+        """Change one of the times of the connection; :attr:`next_timeout` may be earlier afterwards.
 
         The next keepalive ping is due an interval from now, and the pong that is waited for has the new time since its
         ping. A closing handshake that began goes on in the time that it was given.
@@ -195,7 +195,7 @@ class Session:
                 self.alarm_at = sent_at + seconds
 
     def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
-        """Send a ping; the waiter comes back from :meth:`attend` with the answer, or from :meth:`connection_lost`.
+        """Send a ping; :meth:`process_events` returns its waiter with the answer, or :meth:`connection_lost` does.
 
         Raises:
             ConcurrencyError: a ping with this payload waits for its pong.
@@ -271,7 +271,7 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------------- collect
 
-    def attend(self, now: float) -> list[Answered]:
+    def process_events(self, now: float) -> list[Answered]:
         """Deal with what isn't a message.
 
         Returns:
@@ -334,7 +334,7 @@ class Session:
                     message.headers._settle()
             self._wait(Alarm.PING, self.timing.ping_interval, now)
             if self.timing.idle_timeout is not None:
-                self._active_at, self.idle_at = now, now + self.timing.idle_timeout / LOOKS
+                self._active_at, self.idle_at = now, now + self.timing.idle_timeout / IDLE_CHECKS
 
     def _wait(self, alarm: Alarm, timeout: float | None, since: float) -> None:
         if timeout is None:
@@ -342,7 +342,7 @@ class Session:
         else:
             self.alarm, self.alarm_at = alarm, since + timeout
 
-    def ring(self, now: float, traffic: tuple[int, ...] = ()) -> bool:
+    def handle_timeout(self, now: float, traffic: tuple[int, ...] = ()) -> bool:
         """What :attr:`alarm` announced is due, or it is time to look whether the connection is idle.
 
         Parameters:
@@ -372,7 +372,7 @@ class Session:
         return False
 
     def traffic(self, seen: Statistics, buffered: int) -> tuple[int, ...]:
-        """Numbers that change when data pass, either way, for :meth:`ring`.
+        """Numbers that change when data pass, either way, for :meth:`handle_timeout`.
 
         Parameters:
             seen: what was counted until now.
@@ -404,10 +404,10 @@ class Session:
         if self.inbox.items or (any(traffic) if before is None else traffic != before):
             self._active_at = now
         end = self._active_at + timeout
-        stalled = now - self.idle_at > max(timeout / LOOKS, STALL)
+        stalled = now - self.idle_at > max(timeout / IDLE_CHECKS, STALLED_AFTER)
         if now < end or stalled:
             # What arrived while the loop stood still has yet to be read.
-            self.idle_at = now + timeout / LOOKS if stalled else min(now + timeout / LOOKS, end)
+            self.idle_at = now + timeout / IDLE_CHECKS if stalled else min(now + timeout / IDLE_CHECKS, end)
         else:
             self.idle_at = math.inf
             self._close_idle(timeout)

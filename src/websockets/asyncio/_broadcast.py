@@ -91,4 +91,4 @@ def _is_slow(connection: Connection, plan: Broadcast) -> bool:
     limit = plan.max_buffered
     if limit is not None and connection._corked and connection.buffered_amount > limit:
         connection._flush()
-    return plan.is_slow(connection, connection._drainers is not None)
+    return plan.is_slow(connection, connection._write_waiters is not None)

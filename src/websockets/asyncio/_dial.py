@@ -175,7 +175,7 @@ async def race(
     try:
         while not contest.lost:
             attempts += [loop.create_task(connect(address)) for address in contest.due(loop.time())]
-            timeout = None if contest.due_at == math.inf else max(contest.due_at - loop.time(), 0)
+            timeout = None if contest.next_timeout == math.inf else max(contest.next_timeout - loop.time(), 0)
             await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             winner = _settle(attempts, contest)
             if winner is not None:

@@ -20,16 +20,16 @@ from .._rules.deadlines import Deadlines, Entry
 from .._session.outbox import BroadcastPace
 from ._internals import note_loop
 
-__all__ = ["LoopState", "Ringing", "loop_state"]
+__all__ = ["HasTimeout", "LoopState", "loop_state"]
 
 # Large enough for a burst of messages, small enough to stay in the cache of the processor.
 READ_SIZE = 2**18
 
 
-class Ringing(Protocol):
+class HasTimeout(Protocol):
     """Who has an alarm."""
 
-    def _ring(self, now: float) -> None: ...
+    def _handle_timeout(self, now: float) -> None: ...
 
 
 class Holding(Protocol):
@@ -51,21 +51,21 @@ class LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.buffer = read_buffer(READ_SIZE)
         self._loop = weakref.ref(loop)
-        self._deadlines: Deadlines[Ringing] = Deadlines()
+        self._deadlines: Deadlines[HasTimeout] = Deadlines()
         # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.
         self._timer: asyncio.Handle | None = None
         self._timer_at: float | None = None
         self._pace = BroadcastPace()
         self._held: set[Holding] = set()
 
-    def move(self, entry: Entry[Ringing] | None, when: float, item: Ringing) -> Entry[Ringing] | None:
-        """Call ``item._ring(now)`` at ``when``, or very soon after it, or before; see :meth:`Deadlines.move`."""
+    def move(self, entry: Entry[HasTimeout] | None, when: float, item: HasTimeout) -> Entry[HasTimeout] | None:
+        """Call ``item._handle_timeout(now)`` at about ``when``; see :meth:`Deadlines.move`."""
         moved = self._deadlines.move(entry, when, item)
         if moved is not entry:
             self._set_timer()
         return moved
 
-    def cancel(self, entry: Entry[Ringing]) -> None:
+    def cancel(self, entry: Entry[HasTimeout]) -> None:
         """Forget what :meth:`move` promised."""
         self._deadlines.cancel(entry)
         self._set_timer()
@@ -75,19 +75,19 @@ class LoopState:
         loop = self._loop()
         if when == self._timer_at or loop is None:
             return
-        timer = None if when is None else loop.call_at(when, self._ring)
+        timer = None if when is None else loop.call_at(when, self._handle_timeout)
         # If that failed, there is still the one from before.
         before, self._timer, self._timer_at = self._timer, timer, when
         if before is not None:
             before.cancel()
 
-    def _ring(self) -> None:
+    def _handle_timeout(self) -> None:
         self._timer = self._timer_at = None
         loop = self._loop()
         assert loop is not None
         now = loop.time()
         for item in self._deadlines.due(now):
-            self._guard(functools.partial(item._ring, now))
+            self._guard(functools.partial(item._handle_timeout, now))
         self._set_timer()
 
     def begin_broadcast(self) -> set[Holding] | None:

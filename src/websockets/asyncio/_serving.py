@@ -347,5 +347,5 @@ def send_response(connection: ServerConnection, response: Response) -> bool:
     """Send the answer to a request, for which reading may have paused; return whether the connection is open."""
     opened = connection._answering.respond(connection, connection._session, response)
     connection._resume_reading()
-    connection._attend()
+    connection._process_events()
     return opened

@@ -184,7 +184,7 @@ class Shutdown:
 def refuse_unless_asked(connection: ServerConnection) -> None:
     """Refuse a client that has not sent a request, as the server closes; others when it is their turn."""
     if connection._answering.refuse_unless_asked(connection._session):
-        connection._attend()
+        connection._process_events()
 
 
 async def _close_in_its_way(

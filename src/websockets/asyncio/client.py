@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._compat.layout import share_names
 from .._session.client_session import ClientSession
 from .._session.connector import Connector, unix_uri
@@ -77,7 +77,7 @@ class ClientConnection(Connection):
         """
         session = self._session
         session.send_request(session.make_request(additional_headers, user_agent_header))
-        self._attend()
+        self._process_events()
         await self._opening_response()
         session.check_opened()
 
@@ -87,8 +87,8 @@ class ClientConnection(Connection):
             self._opening_waiter = self.loop.create_future()
             await self._opening_waiter
 
-    def _attend(self) -> None:
-        super()._attend()
+    def _process_events(self) -> None:
+        super()._process_events()
         waiter = self._opening_waiter
         if waiter is not None and not waiter.done() and not self._session.opening:
             waiter.set_result(None)
@@ -98,8 +98,8 @@ class ClientConnection(Connection):
 share_names(
     ClientConnection,
     "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening_waiter", "_entry",
-    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_write_waiters", "_queue", "_buffer", "_client",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_reading_paused", "_addresses",
 )
 # fmt: on
 
@@ -369,6 +369,6 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
     return connect(unix_uri(uri, kwargs), unix=True, path=path, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

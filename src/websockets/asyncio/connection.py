@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.messages import (
     MISSING,
     Missing,
@@ -28,7 +28,7 @@ from ..frames import CloseCode
 from ..typing import Data, DataLike
 from ._fastpath import FULL, SLOW, Messages, Waiter
 from ._fastpath._readable import BURST
-from ._link import Link
+from ._session_transport import SessionTransport
 
 __all__ = ["Connection"]
 
@@ -39,7 +39,7 @@ COUNTS_REFERENCES = sys.implementation.name == "cpython"
 STEPS_TO_CLOSE_A_GENERATOR = 3
 
 
-class Connection(Link):
+class Connection(SessionTransport):
     """A WebSocket connection.
 
     It is made by :func:`~websockets.asyncio.client.connect` or :func:`~websockets.asyncio.server.serve`. It is an async
@@ -136,7 +136,7 @@ class Connection(Link):
         message = self._session.inbox.get()
         if message is not MISSING:
             self._burst += 1
-            if self._muted:
+            if self._reading_paused:
                 self._drained()
         return message
 
@@ -198,7 +198,7 @@ class Connection(Link):
         """Give up the rest of a message that was read in fragments, if any, and let others receive."""
         self._stream, self._streaming = None, False
         reading.give_up()
-        if self._muted:
+        if self._reading_paused:
             self._drained()
 
     def _before_waiting(self) -> None:
@@ -211,7 +211,7 @@ class Connection(Link):
             raise self._session.close_exc()
         if self._session.port.failure_held:
             self._session.drained()
-            self._attend()
+            self._process_events()
         elif self._corked:
             self._flush()
         self._resume_reading()
@@ -378,7 +378,7 @@ class Connection(Link):
 
     async def _flush_and_drain(self) -> None:
         self._flush()
-        if self._drainers is not None:
+        if self._write_waiters is not None:
             await self._drain()
 
     async def _drain(self) -> None:
@@ -387,9 +387,9 @@ class Connection(Link):
         Raises:
             ConnectionClosed: it never will.
         """
-        assert self._drainers is not None
+        assert self._write_waiters is not None
         waiter = self.loop.create_future()
-        self._drainers.append(waiter)
+        self._write_waiters.append(waiter)
         await waiter
         if self._lost:
             raise self._session.close_exc()
@@ -439,6 +439,6 @@ def _is_over(task: asyncio.Task[Any]) -> bool:
     return task.done()
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

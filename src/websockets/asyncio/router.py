@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.option_checks import awaited
 from .._session.routing import Routes, after, require_werkzeug, routes_of
 from ..http11 import Request, Response
@@ -125,6 +125,6 @@ def _after(process_request: ProcessRequest | None, router: Router) -> ProcessReq
     return process_and_route
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

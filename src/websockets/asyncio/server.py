@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._compat.layout import share_names
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
@@ -119,12 +119,12 @@ class ServerConnection(Connection):
             # Too late for an answer, and the deadline for it ended with the connection.
             self._task.cancel()
 
-    def _attend(self) -> None:
+    def _process_events(self) -> None:
         if self._task is None and not self._lost:
             request = self._answering.take_request(self, self._session)
             if request is not None:
                 self._answer(request)
-        super()._attend()
+        super()._process_events()
 
     @property
     def _answering(self) -> Answering:
@@ -136,7 +136,7 @@ class ServerConnection(Connection):
         answering = self._answering
         if answering.asks(self._session):
             # Until the answer is sent, nothing of what follows counts.
-            self._mute(True)
+            self._pause_reading(True)
             self.transport.pause_reading()
         elif not answering.answer_at_once(self, self._session, request):
             return
@@ -157,8 +157,8 @@ class ServerConnection(Connection):
 share_names(
     ServerConnection,
     "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
-    "_receiver", "_burst", "_corked", "_closing", "_lost", "_drainers", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_muted", "_addresses",
+    "_receiver", "_burst", "_corked", "_closing", "_lost", "_write_waiters", "_queue", "_buffer", "_client",
+    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_reading_paused", "_addresses",
 )
 # fmt: on
 
@@ -280,6 +280,6 @@ def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = N
     return serve(handler, path=path, **kwargs)
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from ..exceptions import DuplicateParameter, InvalidParameterName, InvalidParameterValue, NegotiationError
 from ..typing import ExtensionParameter
 from ._deflate import (
@@ -389,4 +389,4 @@ def enable_server_permessage_deflate(
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

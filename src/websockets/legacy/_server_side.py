@@ -207,7 +207,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         start_handler(self, self.handler())
 
     def _wait_with_reading(self) -> None:
-        self._mute(True)
+        self._pause_reading(True)
         self.transport.pause_reading()
 
     def _half_close(self) -> None:

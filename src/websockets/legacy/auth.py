@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_BASIC_AUTH, check_all
 from .._session.basic_auth import Credentials, Unauthorized, claimed, credentials_checker
 from ..datastructures import Headers
@@ -99,4 +99,4 @@ def basic_auth_protocol_factory(
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

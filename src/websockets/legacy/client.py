@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_CONNECT
 from .._session.options import check_client
 from .._session.redirects import MAX_REDIRECTS, redirect_location, resolve_location
@@ -190,7 +190,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         request = Request(path, headers if self._asyncio_api else headers_to_send(headers))
         # The exceptions of the legacy API have no body; waiting for one would only delay them.
         self._session.send_request(request, None if self._asyncio_api else ResponseHeadParser())
-        self._attend()
+        self._process_events()
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
@@ -437,4 +437,4 @@ def unix_connect(
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

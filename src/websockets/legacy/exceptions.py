@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHandshake, InvalidMessage, printable
 from ..typing import StatusLike
@@ -69,4 +69,4 @@ class RedirectHandshake(InvalidHandshake):
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -10,7 +10,7 @@ import binascii
 import secrets
 from typing import TYPE_CHECKING
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.handshake import VERSION, accept_key, check_upgrade, single_value
 from ..datastructures import Headers
 from ..exceptions import InvalidHeaderValue
@@ -91,4 +91,4 @@ def check_response(headers: Headers, key: str) -> None:
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

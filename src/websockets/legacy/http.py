@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from .. import http11 as _http11
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from ..datastructures import Headers
 from ..http11 import RequestParser, ResponseHeadParser, ResponseParser
 
@@ -90,4 +90,4 @@ async def _line(stream: asyncio.StreamReader, parser: RequestParser | ResponsePa
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_CONNECTION, check_all
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
@@ -321,7 +321,7 @@ class WebSocketCommonProtocol(Connection):
                 protocol.send_ping(data)
             case _:
                 protocol.send_pong(data)
-        self._attend()
+        self._process_events()
 
     async def write_frame(self, fin: bool, opcode: int, data: bytes, *, _state: int = State.OPEN) -> None:
         """Send a frame, and wait while the send buffer is full.
@@ -358,7 +358,7 @@ class WebSocketCommonProtocol(Connection):
         Raises:
             ConnectionClosed: the connection was lost while waiting.
         """
-        if self._drainers is not None:
+        if self._write_waiters is not None:
             await self._drain()
 
     # ---------------------------------------------------------------------------------------------------------- closing
@@ -373,7 +373,7 @@ class WebSocketCommonProtocol(Connection):
         self._session.fail(code, reason)
         if not self._lost and getattr(self, "transport", None) is not None:
             self._resume_reading()
-            self._attend()
+            self._process_events()
 
     async def wait_for_connection_lost(self) -> bool:
         """Wait until the TCP connection is closed, ``close_timeout`` seconds at most.
@@ -449,4 +449,4 @@ def legacy_options(arguments: dict[str, Any]) -> dict[str, Any]:
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

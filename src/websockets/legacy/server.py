@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from .._compat.deprecated import names_of_old
+from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_SERVE, RUN, SERVE, check, check_all
 from .._session.options import check_keepalive, listening_arguments, server_extensions, shows_path
 from ..asyncio._broadcast import broadcast as _broadcast
@@ -258,4 +258,4 @@ def unix_serve(ws_handler: Handler, path: str | bytes | os.PathLike[str] | None 
 
 # Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

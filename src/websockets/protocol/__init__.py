@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._codec import FrameDecoder, build_frame, new_mask
 from .._codec.header import CONTROL_BIT, FIN, MAX_CONTROL_PAYLOAD, OPCODE_CONT, OPCODE_MASK, RSV1, RSV_MASK, WHOLE
-from .._compat.deprecated import names_of_old
-from .._rules.decompressed import Account
-from .._rules.failures import as_exception, closed, explain
+from .._compat.deprecated import deprecated_names
+from .._rules.decompressed import DecompressedMessage
+from .._rules.failures import as_exception, close_for, closed
 from .._rules.lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Sending, Side, State
 from .._rules.messages import Limits, as_limit
 from .._rules.option_table import CLIENT_PROTOCOL, check_all
@@ -99,7 +99,7 @@ class Protocol(Limits):
     # Receiving: the decoder and, when extensions hide the payload from it, what it can't keep account of.
     _decoder: FrameDecoder | None = None
     _deflate: PerMessageDeflate | None = None
-    _account: Account | None = None
+    _account: DecompressedMessage | None = None
     _frames: int = 0  # how many there were in the last read
     # What a port sets, before the first frame: where data frames go instead of ``events``, and whether messages in one
     # frame go there without anything else having to see them.
@@ -308,7 +308,7 @@ class Protocol(Limits):
     def _inflate(self, head: int, payload: Any) -> tuple[int, Data]:
         """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
         assert self._deflate is not None
-        account = self._account = self._account or Account()
+        account = self._account = self._account or DecompressedMessage()
         if head & OPCODE_MASK != OPCODE_CONT:
             account.opcode = head & (RSV1 | OPCODE_MASK)
         if not account.opcode & RSV1:
@@ -337,7 +337,7 @@ class Protocol(Limits):
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
         """Decode a frame of a connection with extensions of which we know nothing but their interface."""
-        account = self._account = self._account or Account()
+        account = self._account = self._account or DecompressedMessage()
         limit = self._max_message_size
         room = None if limit is None else limit - account.size
         frame = decode_through(self.extensions, frame, room)
@@ -358,7 +358,7 @@ class Protocol(Limits):
         if not isinstance(exc, (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError)):
             # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
             self.logger.error("parser failed", exc_info=exc)
-        code, reason = explain(exc)
+        code, reason = close_for(exc)
         # Once our Close is out, nobody waits for messages that came before the failure.
         if self._receiver is not None and self._life.sending is _SENDING and self._receiver.holds():
             self._held = exc, code, reason
@@ -630,6 +630,6 @@ class Protocol(Limits):
         self.logger.debug("%s %s", arrow, Frame.from_head(head, data))
 
 
-# Names of old.
+# Names from earlier releases.
 if not TYPE_CHECKING:
-    __getattr__ = names_of_old(__name__)
+    __getattr__ = deprecated_names(__name__)

@@ -61,7 +61,7 @@ May know: the public API for asyncio, and where that gets its streams. Only test
 from __future__ import annotations
 
 from ._asyncio_network import Network
-from ._ends import InMemoryServer, connected_pair, link_of, serve_in_memory
+from ._in_memory import InMemoryServer, connected_pair, link_of, serve_in_memory
 from ._link import Direction, Link
 from ._loop import Deadlock, VirtualClockLoop, idle, run
 from ._transport import MemoryTransport

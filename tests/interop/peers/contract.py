@@ -92,7 +92,7 @@ async def echo(link: Link) -> NoReturn:
         await link.send(await link.receive())
 
 
-async def attend(link: Link, target: str) -> dict[str, Any]:
+async def process_events(link: Link, target: str) -> dict[str, Any]:
     """Behave on one connection as its target says; return how the connection was closed."""
     path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
     if path == "/close":
@@ -109,7 +109,7 @@ async def attend(link: Link, target: str) -> dict[str, Any]:
 async def handle(link: Link, target: str) -> None:
     """Attend to one connection and print how it ended."""
     try:
-        emit(target=target, **await attend(link, target))
+        emit(target=target, **await process_events(link, target))
     except Exception as exc:
         emit(target=target, error=repr(exc))
 

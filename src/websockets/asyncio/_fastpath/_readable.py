@@ -35,7 +35,7 @@ from ...protocol import Protocol
 from ...typing import BytesLike, Data
 from .._internals import PLAIN_LOOPS, task_runs
 
-__all__ = ["BATCH_LIMIT", "BURST", "FULL", "GATHER_FROM", "SENT", "SLOW", "Messages", "Pump", "Waiter"]
+__all__ = ["BATCH_LIMIT", "BURST", "FULL", "GATHER_FROM", "SENT", "SLOW", "FastPath", "Messages", "Waiter"]
 
 # After so many messages without a wait, the other tasks of the loop get their turn.
 BURST: Final = 256
@@ -210,7 +210,7 @@ class _Numbers:
         return self
 
 
-class Pump(_Numbers):
+class FastPath(_Numbers):
     """What every message passes on its way from the transport to a task, and back.
 
     Attributes:
@@ -254,7 +254,7 @@ class Pump(_Numbers):
     _buffer: memoryview
     _decoder: FrameDecoder | None = None
     _receiver: Waiter | None = None
-    _drainers: deque[asyncio.Future[None]] | None = None
+    _write_waiters: deque[asyncio.Future[None]] | None = None
     _send_lock: asyncio.Lock | None = None
     _pack: Callable[[int, BytesLike], tuple[int, BytesLike]] | None = None
     _inflate: Callable[[int, bytes], Data | None] | None = None
@@ -264,7 +264,7 @@ class Pump(_Numbers):
     _corked: int = 0
     _backstop: bool = False
     _streaming: bool = False
-    _muted: bool = False
+    _reading_paused: bool = False
     _quick: bool = False
     _plain: bool = False
     _client: bool = False
@@ -315,7 +315,7 @@ class Pump(_Numbers):
             return MISSING
         self._burst += 1
         message: Data = queue.popleft()
-        if self._muted:
+        if self._reading_paused:
             self._drained()
         return message
 
@@ -362,7 +362,7 @@ class Pump(_Numbers):
             return self._put(build_frame(head, payload, None), size)
         self._count(len(payload), size)
         self._write_pieces(build_header(head, len(payload)), payload)
-        return SENT if self._drainers is None else FULL
+        return SENT if self._write_waiters is None else FULL
 
     def _send_encoded(self, message: Encoded) -> int:
         """Send a message in the frame that it was laid out in for others, if that will do here."""
@@ -379,14 +379,14 @@ class Pump(_Numbers):
     def _put(self, frame: bytes, size: int) -> int:
         """Send a message of ``size`` bytes, in its frame: hold it back while more received messages wait."""
         self._count(payload_length(frame), size)
-        hold = self._queue and self._drainers is None
+        hold = self._queue and self._write_waiters is None
         if hold or self._corked:
             self._append(frame)
             if hold and self._corked <= BATCH_LIMIT and self._set_backstop():
                 return SENT
             frame = self._take_corked()
         self._write_out(frame)
-        return SENT if self._drainers is None else FULL
+        return SENT if self._write_waiters is None else FULL
 
     def _hold(self, frame: bytes, size: int) -> None:
         """Send a message of ``size`` bytes, in its frame, once somebody flushes or too many bytes wait."""
@@ -424,7 +424,7 @@ class Pump(_Numbers):
 class Messages:
     """An iterator over the messages of a connection."""
 
-    def __init__(self, pump: Pump) -> None:
+    def __init__(self, pump: FastPath) -> None:
         self._pump = pump
 
     def __aiter__(self) -> Messages:

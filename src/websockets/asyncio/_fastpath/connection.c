@@ -66,15 +66,15 @@ static PyType_Spec SendingHalf_spec = {
 };
 
 static PyObject *
-Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+FastPath_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    Pump *self = (Pump *)type->tp_alloc(type, 0);
+    FastPath *self = (FastPath *)type->tp_alloc(type, 0);
 
     if (self == NULL) {
         return NULL;
     }
     self->state = native_state_of((PyObject *)self);
-    self->drainers = Py_NewRef(Py_None);
+    self->write_waiters = Py_NewRef(Py_None);
     self->send_lock = Py_NewRef(Py_None);
     self->pack = Py_NewRef(Py_None);
     self->inflate = Py_NewRef(Py_None);
@@ -83,7 +83,7 @@ Pump_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
 }
 
 static int
-Pump_traverse(Pump *self, visitproc visit, void *arg)
+FastPath_traverse(FastPath *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->protocol);
@@ -91,7 +91,7 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
     Py_VISIT(self->transport);
     Py_VISIT(self->life);
     Py_VISIT(self->may_send);
-    Py_VISIT(self->drainers);
+    Py_VISIT(self->write_waiters);
     Py_VISIT(self->send_lock);
     Py_VISIT(self->buffer);
     Py_VISIT(self->pack);
@@ -104,14 +104,14 @@ Pump_traverse(Pump *self, visitproc visit, void *arg)
 }
 
 static int
-Pump_clear(Pump *self)
+FastPath_clear(FastPath *self)
 {
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->transport);
     Py_CLEAR(self->life);
     Py_CLEAR(self->may_send);
-    Py_CLEAR(self->drainers);
+    Py_CLEAR(self->write_waiters);
     Py_CLEAR(self->send_lock);
     Py_CLEAR(self->buffer);
     Py_CLEAR(self->pack);
@@ -126,12 +126,12 @@ Pump_clear(Pump *self)
 }
 
 static void
-Pump_dealloc(Pump *self)
+FastPath_dealloc(FastPath *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    Pump_clear(self);
+    FastPath_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -148,7 +148,7 @@ PyDoc_STRVAR(hold_doc,
 "_hold($self, frame, size, /)\n--\n\n"
 "Hold back a frame with a message of size bytes, until somebody flushes or too many bytes are held back.");
 
-static PyMethodDef Pump_methods[] = {
+static PyMethodDef FastPath_methods[] = {
     {"get_buffer", (PyCFunction)fastpath_get_buffer_guarded, METH_O, "Called by the loop: where to read into."},
     {"buffer_updated", (PyCFunction)fastpath_buffer_updated_guarded, METH_O, "Called by the loop: how much was read."},
     {"data_received", (PyCFunction)fastpath_data_received_guarded, METH_O,
@@ -167,17 +167,17 @@ static PyMethodDef Pump_methods[] = {
 /* Attributes that must have a certain type; None stands for NULL. */
 
 static PyObject *
-get_typed(Pump *self, void *offset)
+get_typed(FastPath *self, void *offset)
 {
     PyObject *value = *(PyObject **)((char *)self + (Py_ssize_t)offset);
 
     return Py_NewRef(value == NULL ? Py_None : value);
 }
 
-static GUARDED(get_typed, (Pump * self, void *offset), (self, offset))
+static GUARDED(get_typed, (FastPath * self, void *offset), (self, offset))
 
 static int
-set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
+set_typed(FastPath *self, PyObject *value, void *offset, PyTypeObject *type)
 {
     PyObject **place = (PyObject **)((char *)self + (Py_ssize_t)offset);
 
@@ -192,20 +192,20 @@ set_typed(Pump *self, PyObject *value, void *offset, PyTypeObject *type)
 }
 
 static int
-set_buffer(Pump *self, PyObject *value, void *offset)
+set_buffer(FastPath *self, PyObject *value, void *offset)
 {
     return set_typed(self, value, offset, self->state->span_type);
 }
 
 static int
-set_queue(Pump *self, PyObject *value, void *offset)
+set_queue(FastPath *self, PyObject *value, void *offset)
 {
     return set_typed(self, value, offset, self->state->queue_type);
 }
 
 /* Only a decoder of this module can be fed from here; any other is as good as none. */
 static int
-set_decoder(Pump *self, PyObject *value, void *offset)
+set_decoder(FastPath *self, PyObject *value, void *offset)
 {
     if (value != NULL && !PyObject_TypeCheck(value, self->state->decoder_type)) {
         value = NULL;
@@ -214,20 +214,20 @@ set_decoder(Pump *self, PyObject *value, void *offset)
 }
 
 static int
-set_receiver(Pump *self, PyObject *value, void *offset)
+set_receiver(FastPath *self, PyObject *value, void *offset)
 {
     return set_typed(self, value, offset, self->state->waiter_type);
 }
 
 static int
-set_socket(Pump *self, PyObject *value, void *offset)
+set_socket(FastPath *self, PyObject *value, void *offset)
 {
     return set_typed(self, value, offset, &PyBaseObject_Type);
 }
 
 /* What is known of one transport needn't be true of another: forget it. */
 static int
-set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
+set_transport(FastPath *self, PyObject *value, void *Py_UNUSED(offset))
 {
     PyObject *transport, *socket;
 
@@ -244,7 +244,7 @@ set_transport(Pump *self, PyObject *value, void *Py_UNUSED(offset))
 }
 
 static PyObject *
-get_transport(Pump *self, void *Py_UNUSED(offset))
+get_transport(FastPath *self, void *Py_UNUSED(offset))
 {
     if (self->transport == NULL) {
         PyErr_SetString(PyExc_AttributeError, "transport");
@@ -253,68 +253,68 @@ get_transport(Pump *self, void *Py_UNUSED(offset))
     return Py_NewRef(self->transport);
 }
 
-static GUARDED(get_transport, (Pump * self, void *offset), (self, offset))
+static GUARDED(get_transport, (FastPath * self, void *offset), (self, offset))
 
-static PyGetSetDef Pump_getset[] = {
+static PyGetSetDef FastPath_getset[] = {
     {"transport", (getter)get_transport_guarded, (setter)set_transport, NULL, NULL},
-    {"_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(Pump, buffer)},
-    {"_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(Pump, queue)},
-    {"_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(Pump, decoder)},
-    {"_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(Pump, receiver)},
-    {"_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(Pump, socket)},
+    {"_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(FastPath, buffer)},
+    {"_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(FastPath, queue)},
+    {"_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(FastPath, decoder)},
+    {"_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(FastPath, receiver)},
+    {"_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(FastPath, socket)},
     {NULL},
 };
 
-static PyMemberDef Pump_members[] = {
-    {"protocol", T_OBJECT_EX, offsetof(Pump, protocol), 0, NULL},
-    {"loop", T_OBJECT_EX, offsetof(Pump, loop), 0, NULL},
-    {"_life", T_OBJECT_EX, offsetof(Pump, life), 0, NULL},
-    {"_may_send", T_OBJECT_EX, offsetof(Pump, may_send), 0, NULL},
-    {"_drainers", T_OBJECT_EX, offsetof(Pump, drainers), 0, NULL},
-    {"_pack", T_OBJECT_EX, offsetof(Pump, pack), 0, NULL},
-    {"_inflate", T_OBJECT_EX, offsetof(Pump, inflate), 0, NULL},
-    {"_send_lock", T_OBJECT_EX, offsetof(Pump, send_lock), 0, NULL},
-    {"_corked", T_PYSSIZET, offsetof(Pump, corked), READONLY, NULL},
-    {"_high", T_PYSSIZET, offsetof(Pump, high), 0, NULL},
-    {"_gathers", T_BOOL, offsetof(Pump, gathers), 0, NULL},
-    {"_torn", T_BOOL, offsetof(Pump, torn), 0, NULL},
-    {"_bytes_received", T_ULONGLONG, offsetof(Pump, bytes_received), 0, NULL},
-    {"_bytes_sent", T_ULONGLONG, offsetof(Pump, bytes_sent), 0, NULL},
-    {"_messages_sent", T_ULONGLONG, offsetof(Pump, messages_sent), 0, NULL},
-    {"_payload_sent", T_ULONGLONG, offsetof(Pump, payload_sent), 0, NULL},
-    {"_saved_sent", T_LONGLONG, offsetof(Pump, saved_sent), 0, NULL},
-    {"_burst", T_INT, offsetof(Pump, burst), 0, NULL},
-    {"_streaming", T_BOOL, offsetof(Pump, streaming), 0, NULL},
-    {"_muted", T_BOOL, offsetof(Pump, muted), 0, NULL},
-    {"_quick", T_BOOL, offsetof(Pump, quick), 0, NULL},
-    {"_plain", T_BOOL, offsetof(Pump, plain), 0, NULL},
-    {"_client", T_BOOL, offsetof(Pump, client), 0, NULL},
-    {"_lost", T_BOOL, offsetof(Pump, lost), 0, NULL},
-    {"_backstop", T_BOOL, offsetof(Pump, backstop), 0, NULL},
+static PyMemberDef FastPath_members[] = {
+    {"protocol", T_OBJECT_EX, offsetof(FastPath, protocol), 0, NULL},
+    {"loop", T_OBJECT_EX, offsetof(FastPath, loop), 0, NULL},
+    {"_life", T_OBJECT_EX, offsetof(FastPath, life), 0, NULL},
+    {"_may_send", T_OBJECT_EX, offsetof(FastPath, may_send), 0, NULL},
+    {"_write_waiters", T_OBJECT_EX, offsetof(FastPath, write_waiters), 0, NULL},
+    {"_pack", T_OBJECT_EX, offsetof(FastPath, pack), 0, NULL},
+    {"_inflate", T_OBJECT_EX, offsetof(FastPath, inflate), 0, NULL},
+    {"_send_lock", T_OBJECT_EX, offsetof(FastPath, send_lock), 0, NULL},
+    {"_corked", T_PYSSIZET, offsetof(FastPath, corked), READONLY, NULL},
+    {"_high", T_PYSSIZET, offsetof(FastPath, high), 0, NULL},
+    {"_gathers", T_BOOL, offsetof(FastPath, gathers), 0, NULL},
+    {"_torn", T_BOOL, offsetof(FastPath, torn), 0, NULL},
+    {"_bytes_received", T_ULONGLONG, offsetof(FastPath, bytes_received), 0, NULL},
+    {"_bytes_sent", T_ULONGLONG, offsetof(FastPath, bytes_sent), 0, NULL},
+    {"_messages_sent", T_ULONGLONG, offsetof(FastPath, messages_sent), 0, NULL},
+    {"_payload_sent", T_ULONGLONG, offsetof(FastPath, payload_sent), 0, NULL},
+    {"_saved_sent", T_LONGLONG, offsetof(FastPath, saved_sent), 0, NULL},
+    {"_burst", T_INT, offsetof(FastPath, burst), 0, NULL},
+    {"_streaming", T_BOOL, offsetof(FastPath, streaming), 0, NULL},
+    {"_reading_paused", T_BOOL, offsetof(FastPath, reading_paused), 0, NULL},
+    {"_quick", T_BOOL, offsetof(FastPath, quick), 0, NULL},
+    {"_plain", T_BOOL, offsetof(FastPath, plain), 0, NULL},
+    {"_client", T_BOOL, offsetof(FastPath, client), 0, NULL},
+    {"_lost", T_BOOL, offsetof(FastPath, lost), 0, NULL},
+    {"_backstop", T_BOOL, offsetof(FastPath, backstop), 0, NULL},
     {NULL},
 };
 
 PyDoc_STRVAR(pump_doc,
-"Pump()\n--\n\n"
+"FastPath()\n--\n\n"
 "The path of a message between a transport and a task.");
 
-static PyType_Slot Pump_slots[] = {
+static PyType_Slot FastPath_slots[] = {
     {Py_tp_doc, (void *)pump_doc},
-    {Py_tp_new, Pump_new},
-    {Py_tp_dealloc, Pump_dealloc},
-    {Py_tp_traverse, Pump_traverse},
-    {Py_tp_clear, Pump_clear},
-    {Py_tp_methods, Pump_methods},
-    {Py_tp_members, Pump_members},
-    {Py_tp_getset, Pump_getset},
+    {Py_tp_new, FastPath_new},
+    {Py_tp_dealloc, FastPath_dealloc},
+    {Py_tp_traverse, FastPath_traverse},
+    {Py_tp_clear, FastPath_clear},
+    {Py_tp_methods, FastPath_methods},
+    {Py_tp_members, FastPath_members},
+    {Py_tp_getset, FastPath_getset},
     {0, NULL},
 };
 
-static PyType_Spec Pump_spec = {
-    .name = "websockets._codec._native.Pump",
-    .basicsize = sizeof(Pump),
+static PyType_Spec FastPath_spec = {
+    .name = "websockets._codec._native.FastPath",
+    .basicsize = sizeof(FastPath),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
-    .slots = Pump_slots,
+    .slots = FastPath_slots,
 };
 
 int
@@ -324,5 +324,5 @@ fastpath_add_connection(PyObject *module, State *state)
         native_add_type(module, &SendingHalf_spec, &state->sending_half_type) < 0) {
         return -1;
     }
-    return native_add_type(module, &Pump_spec, &state->pump_type);
+    return native_add_type(module, &FastPath_spec, &state->pump_type);
 }

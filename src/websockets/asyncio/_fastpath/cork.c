@@ -11,7 +11,7 @@
 /* Make room behind the frames that are held back, and return where it begins; NULL for an exception. They count as sent
    already: if they are lost because memory runs out, the connection ends. */
 static uint8_t *
-make_room(Pump *self, Py_ssize_t size)
+make_room(FastPath *self, Py_ssize_t size)
 {
     Py_ssize_t needed, capacity;
 
@@ -39,7 +39,7 @@ make_room(Pump *self, Py_ssize_t size)
 
 /* Take out the frames that are held back. Return NULL if there are none, and NULL with an exception if that failed. */
 static PyObject *
-take_frames(Pump *self)
+take_frames(FastPath *self)
 {
     PyObject *frames = self->cork;
     Py_ssize_t size = self->corked;
@@ -54,7 +54,7 @@ take_frames(Pump *self)
 }
 
 int
-fastpath_flush_cork(Pump *self)
+fastpath_flush_cork(FastPath *self)
 {
     PyObject *frames = take_frames(self);
     int failed;
@@ -69,7 +69,7 @@ fastpath_flush_cork(Pump *self)
 
 /* Have the next turn of the loop write what is held back then, in case nobody else does. Return whether it will. */
 static int
-set_backstop(Pump *self)
+set_backstop(FastPath *self)
 {
     PyObject *loop, *callback;
 
@@ -87,9 +87,9 @@ set_backstop(Pump *self)
 }
 
 int
-fastpath_put(Pump *self, const Frame *frame)
+fastpath_put(FastPath *self, const Frame *frame)
 {
-    int hold = self->queue != NULL && self->queue->count > 0 && !IS_SET(self->drainers);
+    int hold = self->queue != NULL && self->queue->count > 0 && !IS_SET(self->write_waiters);
     Py_ssize_t size = frame->length + frame->size;
     uint8_t *p;
 
@@ -106,7 +106,7 @@ fastpath_put(Pump *self, const Frame *frame)
 }
 
 int
-fastpath_hold_back(Pump *self, const uint8_t *data, Py_ssize_t size, int *lost)
+fastpath_hold_back(FastPath *self, const uint8_t *data, Py_ssize_t size, int *lost)
 {
     uint8_t *p = make_room(self, size);
 
@@ -120,7 +120,7 @@ fastpath_hold_back(Pump *self, const uint8_t *data, Py_ssize_t size, int *lost)
 }
 
 static PyObject *
-fastpath_take_corked(Pump *self, PyObject *Py_UNUSED(unused))
+fastpath_take_corked(FastPath *self, PyObject *Py_UNUSED(unused))
 {
     PyObject *frames = take_frames(self);
 
@@ -130,4 +130,4 @@ fastpath_take_corked(Pump *self, PyObject *Py_UNUSED(unused))
     return frames;
 }
 
-GUARDED_ONE(Pump, fastpath_take_corked)
+GUARDED_ONE(FastPath, fastpath_take_corked)

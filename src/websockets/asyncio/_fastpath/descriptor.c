@@ -63,7 +63,7 @@ is_own_method(PyObject *transport, PyObject *name, PyObject *function)
 /* Return whether nobody has replaced the methods of the transport, by a class of their own or by an attribute; -1
    for an exception. */
 static int
-is_unmodified(Pump *self, PyObject *transport, int in_pieces)
+is_unmodified(FastPath *self, PyObject *transport, int in_pieces)
 {
     State *state = self->state;
     int own = is_own_method(transport, state->name_write, state->write);
@@ -75,7 +75,7 @@ is_unmodified(Pump *self, PyObject *transport, int in_pieces)
    it, no file is being sent. Return -1 for an exception. This makes no object that the garbage collector tracks, so
    no finaliser runs between these checks and the system call. */
 static int
-would_just_send(Pump *self, PyObject *transport)
+would_just_send(FastPath *self, PyObject *transport)
 {
     State *state = self->state;
     PyObject *waiting = PyObject_GenericGetAttr(transport, state->name_buffer);
@@ -92,7 +92,7 @@ would_just_send(Pump *self, PyObject *transport)
 
 /* Return the descriptor that the socket has now; -1 if it has none, because somebody closed it, or for an exception. */
 static int
-descriptor_of(Pump *self, PyObject *sock)
+descriptor_of(FastPath *self, PyObject *sock)
 {
     PyObject *fileno = Py_NewRef(self->state->fileno), *number = PyObject_CallOneArg(fileno, sock);
     long descriptor = number == NULL ? -1 : PyLong_AsLong(number);
@@ -106,7 +106,7 @@ descriptor_of(Pump *self, PyObject *sock)
    transport must not try again: it wouldn't learn the reason, and a signal might end the program. Return -1 for an
    exception, else 0. */
 static int
-fail(Pump *self, PyObject *transport, int number)
+fail(FastPath *self, PyObject *transport, int number)
 {
     PyObject *type, *exc, *traceback;
     int failed;
@@ -127,7 +127,7 @@ fail(Pump *self, PyObject *transport, int number)
    If it may take the rest later, return how many it took. Otherwise end the connection, and return the size of the
    frame, as nothing is left to do with it; -1 for an exception. */
 static Py_ssize_t
-after_refusal(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent, int number)
+after_refusal(FastPath *self, PyObject *transport, const Frame *frame, Py_ssize_t sent, int number)
 {
     if (number == EAGAIN || number == EWOULDBLOCK || number == EINTR) {
         return sent;
@@ -165,7 +165,7 @@ send_copy(int descriptor, const Frame *frame, uint8_t *copy, int *number)
 /* Give a frame to the kernel. Return how many bytes it took; -1 for an exception, after which the connection must
    end. */
 static Py_ssize_t
-send_to(Pump *self, PyObject *transport, int descriptor, const Frame *frame)
+send_to(FastPath *self, PyObject *transport, int descriptor, const Frame *frame)
 {
     uint8_t small[SMALL], *copy = small;
     const int ready = frame->length == 0 && frame->mask == NULL;
@@ -206,7 +206,7 @@ send_to(Pump *self, PyObject *transport, int descriptor, const Frame *frame)
 }
 
 Py_ssize_t
-fastpath_send_straight(Pump *self, PyObject *transport, const Frame *frame, int in_pieces)
+fastpath_send_straight(FastPath *self, PyObject *transport, const Frame *frame, int in_pieces)
 {
     PyObject *sock = self->state->fileno == NULL ? NULL : Py_XNewRef(self->socket);
     Py_ssize_t sent = 0;
@@ -231,7 +231,7 @@ fastpath_send_straight(Pump *self, PyObject *transport, const Frame *frame, int 
 #else
 
 Py_ssize_t
-fastpath_send_straight(Pump *Py_UNUSED(self), PyObject *Py_UNUSED(transport), const Frame *Py_UNUSED(frame),
+fastpath_send_straight(FastPath *Py_UNUSED(self), PyObject *Py_UNUSED(transport), const Frame *Py_UNUSED(frame),
                        int Py_UNUSED(in_pieces))
 {
     return 0;

@@ -81,7 +81,7 @@ typedef struct {
     PyObject *protocol, *loop, *transport;
     PyObject *life;      /* a SendingHalf, or whatever Python has in its place */
     PyObject *may_send;  /* the state of a sending half in which messages may be sent */
-    PyObject *drainers;  /* tasks that wait for the transport, which has too much to write */
+    PyObject *write_waiters;  /* tasks that wait for the transport, which has too much to write */
     PyObject *send_lock; /* held by whoever sends a fragmented message */
     PyObject *pack;      /* pack(head, payload): compresses a message; returns both */
     PyObject *inflate;   /* see Output */
@@ -99,7 +99,7 @@ typedef struct {
     long long saved_sent;
     int burst;      /* messages received since a task last waited */
     char streaming; /* whether somebody receives a message in pieces */
-    char muted;     /* whether reading has stopped, as too many messages wait */
+    char reading_paused;     /* whether reading has stopped, as too many messages wait */
     char quick;     /* whether a task may wait without a coroutine */
     char plain;     /* whether messages may be sent without asking extensions or logs */
     char client;    /* whether frames are masked */
@@ -107,7 +107,7 @@ typedef struct {
     char backstop;  /* whether the next turn of the loop writes what is held back */
     char gathers;   /* whether the transport may be given a frame in pieces */
     char torn;      /* whether a frame may have been written in part, and can't be completed: nothing may follow it */
-} Pump;
+} FastPath;
 
 /* A frame to be written. Or several frames in bytes that are complete already: then they are the payload, and the
    header is empty. */
@@ -171,15 +171,15 @@ fastpath_lay_out(uint8_t *p, const Frame *frame, Py_ssize_t from, Py_ssize_t siz
 
 /* Give a frame to the kernel, if the transport would do nothing else. in_pieces tells whether it would use
    writelines(). Return how many bytes were taken; -1 for an exception, after which the connection must end. */
-Py_ssize_t fastpath_send_straight(Pump *self, PyObject *transport, const Frame *frame, int in_pieces);
+Py_ssize_t fastpath_send_straight(FastPath *self, PyObject *transport, const Frame *frame, int in_pieces);
 
 /* ------------------------------------------------------------------------------------------------------- writing.c */
 
 /* Write a frame, unless the transport takes no more. Return -1 for an exception, else 0. */
-int fastpath_write_out(Pump *self, const Frame *frame);
+int fastpath_write_out(FastPath *self, const Frame *frame);
 
 /* Write frames that are complete already. Return -1 for an exception, else 0. */
-int fastpath_write_bytes(Pump *self, PyObject *data);
+int fastpath_write_bytes(FastPath *self, PyObject *data);
 
 /* Return whether the bytes of a frame can be written from where they are. */
 static inline int
@@ -189,21 +189,21 @@ fastpath_lies_ready(const Frame *frame)
 }
 
 /* End the connection, unless that was done: what should be written was lost, and the exception is set. Return -1. */
-int fastpath_tear_off(Pump *self);
+int fastpath_tear_off(FastPath *self);
 
 /* ---------------------------------------------------------------------------------------------------------- cork.c */
 
 /* Send a frame. Hold it back while more received messages wait, as their answers can share a write; write it otherwise.
    Whoever receives the last of those messages writes; at the latest, the next turn of the loop does. Return -1 for an
    exception, else 0. */
-int fastpath_put(Pump *self, const Frame *frame);
+int fastpath_put(FastPath *self, const Frame *frame);
 
 /* Hold back bytes of frames, and write only if there are too many. Return -1 for an exception, else 0; *lost tells
    whether the bytes weren't even kept. */
-int fastpath_hold_back(Pump *self, const uint8_t *data, Py_ssize_t size, int *lost);
+int fastpath_hold_back(FastPath *self, const uint8_t *data, Py_ssize_t size, int *lost);
 
 /* Write what was held back. Return -1 for an exception, else 0. */
-int fastpath_flush_cork(Pump *self);
+int fastpath_flush_cork(FastPath *self);
 
 /* -------------------------------------------------------------------------------------------------------- buffer.c */
 
@@ -214,7 +214,7 @@ PyObject *fastpath_view_of(State *state, PyObject *owner, const void *data, Py_s
 
 /* Take the next message from the queue, if it is whole and a task may take it without a wait. Return NULL if not, and
    NULL with an exception if something failed. */
-PyObject *fastpath_take(Pump *self);
+PyObject *fastpath_take(FastPath *self);
 
 /* -------------------------------------------------------------------------------------------------------- waiter.c */
 
@@ -232,16 +232,16 @@ int fastpath_call_soon(State *state, PyObject *loop, PyObject *callback, PyObjec
 /* ------------------------------------------------------------------------------- methods that connection.c
    publishes */
 
-PyObject *fastpath_get_buffer_guarded(Pump *self, PyObject *sizehint);     /* reading.c */
-PyObject *fastpath_buffer_updated_guarded(Pump *self, PyObject *argument); /* reading.c */
-PyObject *fastpath_data_received_guarded(Pump *self, PyObject *data);      /* reading.c */
-PyObject *fastpath_deliver_guarded(Pump *self, PyObject *unused);          /* reading.c */
-PyObject *fastpath_next(Pump *self, PyObject *unused);                     /* receive.c */
-PyObject *fastpath_send_now_guarded(Pump *self, PyObject *const *args, Py_ssize_t count); /* sending.c */
-PyObject *fastpath_put_message_guarded(Pump *self, PyObject *const *args, Py_ssize_t count);  /* sending.c */
-PyObject *fastpath_hold_message_guarded(Pump *self, PyObject *const *args, Py_ssize_t count); /* sending.c */
-PyObject *fastpath_write_guarded(Pump *self, PyObject *data);              /* writing.c */
-PyObject *fastpath_take_corked_guarded(Pump *self, PyObject *unused);      /* cork.c */
+PyObject *fastpath_get_buffer_guarded(FastPath *self, PyObject *sizehint);     /* reading.c */
+PyObject *fastpath_buffer_updated_guarded(FastPath *self, PyObject *argument); /* reading.c */
+PyObject *fastpath_data_received_guarded(FastPath *self, PyObject *data);      /* reading.c */
+PyObject *fastpath_deliver_guarded(FastPath *self, PyObject *unused);          /* reading.c */
+PyObject *fastpath_next(FastPath *self, PyObject *unused);                     /* receive.c */
+PyObject *fastpath_send_now_guarded(FastPath *self, PyObject *const *args, Py_ssize_t count); /* sending.c */
+PyObject *fastpath_put_message_guarded(FastPath *self, PyObject *const *args, Py_ssize_t count);  /* sending.c */
+PyObject *fastpath_hold_message_guarded(FastPath *self, PyObject *const *args, Py_ssize_t count); /* sending.c */
+PyObject *fastpath_write_guarded(FastPath *self, PyObject *data);              /* writing.c */
+PyObject *fastpath_take_corked_guarded(FastPath *self, PyObject *unused);      /* cork.c */
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -18,7 +18,7 @@ unprepared(const char *what)
 }
 
 static PyObject *
-fastpath_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
+fastpath_get_buffer(FastPath *self, PyObject *Py_UNUSED(sizehint))
 {
     if (self->buffer == NULL) {
         unprepared("_buffer");
@@ -27,11 +27,11 @@ fastpath_get_buffer(Pump *self, PyObject *Py_UNUSED(sizehint))
     return Py_NewRef(self->buffer);
 }
 
-GUARDED_ONE(Pump, fastpath_get_buffer)
+GUARDED_ONE(FastPath, fastpath_get_buffer)
 
 /* If there are messages, resume the task that waits for one. If there are still more than allowed, stop reading. */
 static int
-deliver(Pump *self, Py_ssize_t allowed)
+deliver(FastPath *self, Py_ssize_t allowed)
 {
     if (self->queue == NULL || self->queue->count == 0) {
         return 0;
@@ -55,7 +55,7 @@ deliver(Pump *self, Py_ssize_t allowed)
 }
 
 static PyObject *
-fastpath_deliver(Pump *self, PyObject *Py_UNUSED(unused))
+fastpath_deliver(FastPath *self, PyObject *Py_UNUSED(unused))
 {
     if (deliver(self, 0) < 0) {
         return NULL;
@@ -63,7 +63,7 @@ fastpath_deliver(Pump *self, PyObject *Py_UNUSED(unused))
     Py_RETURN_NONE;
 }
 
-GUARDED_ONE(Pump, fastpath_deliver)
+GUARDED_ONE(FastPath, fastpath_deliver)
 
 /* What the decoder made of a read, apart from what it put into the queue. */
 typedef struct {
@@ -74,7 +74,7 @@ typedef struct {
 
 /* Give the decoder what was read. The caller sees to it that the bytes stay. */
 static int
-decode(Pump *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
+decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
 {
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
     Queue *queue = (Queue *)Py_NewRef(self->queue);
@@ -98,7 +98,7 @@ decode(Pump *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
 
 /* Pass on what the decoder made of a read. */
 static int
-pass_on(Pump *self, Taken *taken)
+pass_on(FastPath *self, Taken *taken)
 {
     PyObject *object = (PyObject *)self;
 
@@ -117,14 +117,14 @@ pass_on(Pump *self, Taken *taken)
 
 /* Return whether there is what receive() needs. */
 static int
-is_prepared(const Pump *self)
+is_prepared(const FastPath *self)
 {
     return self->decoder != NULL && self->queue != NULL;
 }
 
 /* Take in what was read, for a connection that is prepared. The caller sees to it that the bytes stay. */
 static int
-receive(Pump *self, const uint8_t *data, Py_ssize_t size)
+receive(FastPath *self, const uint8_t *data, Py_ssize_t size)
 {
     Taken taken = {0};
     int failed;
@@ -137,7 +137,7 @@ receive(Pump *self, const uint8_t *data, Py_ssize_t size)
 }
 
 static PyObject *
-fastpath_buffer_updated(Pump *self, PyObject *argument)
+fastpath_buffer_updated(FastPath *self, PyObject *argument)
 {
     Py_ssize_t size = PyLong_AsSsize_t(argument);
     PyObject *data;
@@ -167,11 +167,11 @@ fastpath_buffer_updated(Pump *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-GUARDED_ONE(Pump, fastpath_buffer_updated)
+GUARDED_ONE(FastPath, fastpath_buffer_updated)
 
 /* Loops that have buffers of their own call this. */
 static PyObject *
-fastpath_data_received(Pump *self, PyObject *data)
+fastpath_data_received(FastPath *self, PyObject *data)
 {
     Py_buffer view;
     int failed;
@@ -193,10 +193,10 @@ fastpath_data_received(Pump *self, PyObject *data)
     Py_RETURN_NONE;
 }
 
-GUARDED_ONE(Pump, fastpath_data_received)
+GUARDED_ONE(FastPath, fastpath_data_received)
 
 PyObject *
-fastpath_take(Pump *self)
+fastpath_take(FastPath *self)
 {
     Queue *queue = self->queue;
     PyObject *message;
@@ -216,7 +216,7 @@ fastpath_take(Pump *self)
         return NULL;
     }
     self->burst++;
-    if (message != NULL && self->muted && fastpath_call((PyObject *)self, self->state->name_drained) < 0) {
+    if (message != NULL && self->reading_paused && fastpath_call((PyObject *)self, self->state->name_drained) < 0) {
         Py_CLEAR(message);
     }
     return message;

@@ -8,7 +8,7 @@
 /* It takes a message that is there, or waits for one, or leaves the work to a coroutine if anything is unusual. */
 typedef struct {
     PyObject_HEAD
-    Pump *pump;      /* NULL when it is over */
+    FastPath *pump;      /* NULL when it is over */
     Waiter *waiter;  /* NULL unless it waits */
     PyObject *inner; /* the coroutine; NULL unless there is one */
     char iterating;  /* whether it is for `async for`, which ends when the connection ends normally */
@@ -16,7 +16,7 @@ typedef struct {
 
 /* Make what awaits a message of a connection. Return NULL for an exception. */
 static PyObject *
-receive_new(Pump *pump, int iterating)
+receive_new(FastPath *pump, int iterating)
 {
     Receive *self;
 
@@ -48,7 +48,7 @@ Receive_traverse(Receive *self, visitproc visit, void *arg)
 static void
 end_wait(Receive *self)
 {
-    Pump *pump = (Pump *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
+    FastPath *pump = (FastPath *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
 
     if (pump != NULL) {
         LOCK(pump) /* nobody holds it when a task is cancelled */
@@ -91,16 +91,16 @@ is_over(void)
 
 /* Return whether a task may simply wait for the next read. */
 static int
-may_wait(const Pump *pump)
+may_wait(const FastPath *pump)
 {
-    return pump->quick && !pump->muted && pump->receiver == NULL && !pump->streaming && pump->burst < BURST
+    return pump->quick && !pump->reading_paused && pump->receiver == NULL && !pump->streaming && pump->burst < BURST
         && pump->queue != NULL && pump->queue->count == 0 && pump->loop != NULL;
 }
 
 /* Wait for a read. Return 1 if it waits, 0 if a coroutine has to do it, -1 for an exception. *result gets the
    waiter. The caller owns the pump. */
 static int
-start_wait(Receive *self, Pump *pump, PyObject **result)
+start_wait(Receive *self, FastPath *pump, PyObject **result)
 {
     PyObject *loop;
     Waiter *waiter;
@@ -145,7 +145,7 @@ delegate(Receive *self, PyObject *inner, PyObject *value, PyObject **result)
 
 /* Leave the work to a coroutine. The caller owns the pump. */
 static PySendResult
-receive_slowly(Receive *self, Pump *pump, PyObject **result)
+receive_slowly(Receive *self, FastPath *pump, PyObject **result)
 {
     PyObject *iterating = self->iterating ? Py_True : Py_False;
     PyObject *inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly, iterating);
@@ -164,7 +164,7 @@ receive_slowly(Receive *self, Pump *pump, PyObject **result)
 
 /* Take a message, wait for one, or leave it to a coroutine. The caller owns the pump. */
 static PySendResult
-receive_quickly(Receive *self, Pump *pump, PyObject **result)
+receive_quickly(Receive *self, FastPath *pump, PyObject **result)
 {
     int waits;
 
@@ -185,7 +185,7 @@ receive_quickly(Receive *self, Pump *pump, PyObject **result)
 static PySendResult
 receive_step(Receive *self, PyObject *value, PyObject **result)
 {
-    Pump *pump = self->pump;
+    FastPath *pump = self->pump;
 
     *result = NULL;
     if (self->inner != NULL) {
@@ -208,7 +208,7 @@ receive_step(Receive *self, PyObject *value, PyObject **result)
 static PySendResult
 Receive_am_send(Receive *self, PyObject *value, PyObject **result)
 {
-    Pump *pump = (Pump *)Py_XNewRef(self->pump);
+    FastPath *pump = (FastPath *)Py_XNewRef(self->pump);
     PySendResult how;
 
     if (pump == NULL) {
@@ -332,7 +332,7 @@ static PyType_Spec Receive_spec = {
 /* The iterator of `async for`. */
 typedef struct {
     PyObject_HEAD
-    Pump *pump;
+    FastPath *pump;
 } Messages;
 
 static PyObject *
@@ -351,7 +351,7 @@ Messages_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_DECREF(self);
         return NULL;
     }
-    self->pump = (Pump *)Py_NewRef(pump);
+    self->pump = (FastPath *)Py_NewRef(pump);
     return (PyObject *)self;
 }
 
@@ -410,7 +410,7 @@ static PyType_Spec Messages_spec = {
 };
 
 PyObject *
-fastpath_next(Pump *self, PyObject *Py_UNUSED(unused))
+fastpath_next(FastPath *self, PyObject *Py_UNUSED(unused))
 {
     return receive_new(self, 0);
 }

@@ -11,7 +11,7 @@ enum { SLOW, SENT, FULL };
 /* Deal with a message that couldn't be sent. Where messages are compressed, the next one may refer to it, so the
    connection ends. */
 static void
-unsent(Pump *self)
+unsent(FastPath *self)
 {
     if (IS_SET(self->pack)) {
         (void)fastpath_tear_off(self);
@@ -20,9 +20,9 @@ unsent(Pump *self)
 
 /* Make the answer to Python: the message was sent; and whether the sender has to wait for the transport. */
 static PyObject *
-answer(Pump *self, int failed)
+answer(FastPath *self, int failed)
 {
-    return failed ? NULL : PyLong_FromLong(IS_SET(self->drainers) ? FULL : SENT);
+    return failed ? NULL : PyLong_FromLong(IS_SET(self->write_waiters) ? FULL : SENT);
 }
 
 /* Return the length of the header of a frame that has at least two bytes. */
@@ -37,7 +37,7 @@ header_length(const uint8_t *frame)
 /* Check the arguments of the two methods below, and count the message as sent. Return the frame, which args[0] owns,
    and set its length; NULL for an exception. */
 static const uint8_t *
-given_frame(Pump *self, PyObject *const *args, Py_ssize_t count, Py_ssize_t *length)
+given_frame(FastPath *self, PyObject *const *args, Py_ssize_t count, Py_ssize_t *length)
 {
     Py_ssize_t size, payload;
     const uint8_t *frame;
@@ -65,7 +65,7 @@ given_frame(Pump *self, PyObject *const *args, Py_ssize_t count, Py_ssize_t *len
 
 /* Send a frame that is complete already. */
 static int
-put_bytes(Pump *self, PyObject *data)
+put_bytes(FastPath *self, PyObject *data)
 {
     Frame frame = {.payload = (uint8_t *)PyBytes_AS_STRING(data), .size = PyBytes_GET_SIZE(data), .owner = data};
 
@@ -73,7 +73,7 @@ put_bytes(Pump *self, PyObject *data)
 }
 
 static PyObject *
-fastpath_put_message(Pump *self, PyObject *const *args, Py_ssize_t count)
+fastpath_put_message(FastPath *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t length;
 
@@ -87,10 +87,10 @@ fastpath_put_message(Pump *self, PyObject *const *args, Py_ssize_t count)
     return answer(self, 0);
 }
 
-GUARDED_FAST(Pump, fastpath_put_message)
+GUARDED_FAST(FastPath, fastpath_put_message)
 
 static PyObject *
-fastpath_hold_message(Pump *self, PyObject *const *args, Py_ssize_t count)
+fastpath_hold_message(FastPath *self, PyObject *const *args, Py_ssize_t count)
 {
     Py_ssize_t length;
     const uint8_t *frame = given_frame(self, args, count, &length);
@@ -108,12 +108,12 @@ fastpath_hold_message(Pump *self, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
-GUARDED_FAST(Pump, fastpath_hold_message)
+GUARDED_FAST(FastPath, fastpath_hold_message)
 
 /* Send a payload in a frame. If owner isn't NULL, the payload is a part of it and can't change. The caller sees to it
    that the payload stays. */
 static PyObject *
-send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size, PyObject *owner)
+send_payload(FastPath *self, uint8_t head, const void *payload, Py_ssize_t size, PyObject *owner)
 {
     Frame frame = {.payload = payload, .size = size, .owner = owner};
     uint8_t mask[4];
@@ -136,14 +136,14 @@ send_payload(Pump *self, uint8_t head, const void *payload, Py_ssize_t size, PyO
 
 /* Send a payload in bytes. */
 static PyObject *
-send_frame(Pump *self, uint8_t head, PyObject *payload)
+send_frame(FastPath *self, uint8_t head, PyObject *payload)
 {
     return send_payload(self, head, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload);
 }
 
 /* Return whether the connection allows that a message is sent at once. */
 static int
-may_send(Pump *self)
+may_send(FastPath *self)
 {
     SendingHalf *life = (SendingHalf *)self->life;
 
@@ -155,7 +155,7 @@ may_send(Pump *self)
 /* Call pack(head, payload), which compresses a message or leaves it. Return its answer, and set the first byte of
    the frame; NULL for an exception. */
 static PyObject *
-pack(Pump *self, uint8_t head, PyObject *payload, uint8_t *packed_head)
+pack(FastPath *self, uint8_t head, PyObject *payload, uint8_t *packed_head)
 {
     PyObject *function = Py_NewRef(self->pack), *number = PyLong_FromLong(head), *packed = NULL;
     PyObject *arguments[] = {number, payload};
@@ -185,7 +185,7 @@ pack(Pump *self, uint8_t head, PyObject *payload, uint8_t *packed_head)
 
 /* Compress a message, if it is worth it, and send it. */
 static PyObject *
-send_packed(Pump *self, uint8_t head, PyObject *payload)
+send_packed(FastPath *self, uint8_t head, PyObject *payload)
 {
     uint8_t packed_head;
     PyObject *packed = pack(self, head, payload, &packed_head), *result = NULL;
@@ -206,14 +206,14 @@ send_packed(Pump *self, uint8_t head, PyObject *payload)
 
 /* Send a message in bytes. */
 static PyObject *
-send_bytes(Pump *self, uint8_t head, PyObject *payload)
+send_bytes(FastPath *self, uint8_t head, PyObject *payload)
 {
     return IS_SET(self->pack) ? send_packed(self, head, payload) : send_frame(self, head, payload);
 }
 
 /* Send a bytearray. As long as we have its buffer, nobody can resize it. */
 static PyObject *
-send_array(Pump *self, uint8_t head, PyObject *array)
+send_array(FastPath *self, uint8_t head, PyObject *array)
 {
     PyObject *result;
     Py_buffer view;
@@ -229,7 +229,7 @@ send_array(Pump *self, uint8_t head, PyObject *array)
 
 /* Send a copy of an object that has a buffer. A memoryview may have any shape; the copy is flat. */
 static PyObject *
-send_flat(Pump *self, uint8_t head, PyObject *message)
+send_flat(FastPath *self, uint8_t head, PyObject *message)
 {
     PyObject *payload = PyBytes_FromObject(message), *result = NULL;
 
@@ -242,7 +242,7 @@ send_flat(Pump *self, uint8_t head, PyObject *message)
 
 /* Send a str. */
 static PyObject *
-send_text(Pump *self, uint8_t head, PyObject *text)
+send_text(FastPath *self, uint8_t head, PyObject *text)
 {
     PyObject *payload, *result;
 
@@ -257,7 +257,7 @@ send_text(Pump *self, uint8_t head, PyObject *text)
 
 /* Send a message in the frame that was made for other connections, if this one can use it. */
 static PyObject *
-send_encoded(Pump *self, Encoded *message, PyObject *text)
+send_encoded(FastPath *self, Encoded *message, PyObject *text)
 {
     PyObject *frame, *result;
 
@@ -281,7 +281,7 @@ send_encoded(Pump *self, Encoded *message, PyObject *text)
 }
 
 static PyObject *
-fastpath_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
+fastpath_send_now(FastPath *self, PyObject *const *args, Py_ssize_t count)
 {
     PyObject *message;
     uint8_t head;
@@ -317,4 +317,4 @@ fastpath_send_now(Pump *self, PyObject *const *args, Py_ssize_t count)
     return PyLong_FromLong(SLOW);
 }
 
-GUARDED_FAST(Pump, fastpath_send_now)
+GUARDED_FAST(FastPath, fastpath_send_now)

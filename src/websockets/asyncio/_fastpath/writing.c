@@ -8,7 +8,7 @@
 /* Abort the transport: something that should have been written was not, or not completely, so nothing may follow it.
    The exception that is set stays. Return -1. */
 static int
-tear(Pump *self, PyObject *transport)
+tear(FastPath *self, PyObject *transport)
 {
     PyObject *type, *exc, *traceback;
 
@@ -22,7 +22,7 @@ tear(Pump *self, PyObject *transport)
 }
 
 int
-fastpath_tear_off(Pump *self)
+fastpath_tear_off(FastPath *self)
 {
     PyObject *transport = self->lost || self->torn ? NULL : Py_XNewRef(self->transport);
 
@@ -36,7 +36,7 @@ fastpath_tear_off(Pump *self)
 
 /* Return whether the transport takes no more; -1 for an exception. */
 static int
-is_closing(Pump *self, PyObject *transport)
+is_closing(FastPath *self, PyObject *transport)
 {
     PyObject *answer = PyObject_CallMethodNoArgs(transport, self->state->name_is_closing);
     int closing = answer == NULL ? -1 : PyObject_IsTrue(answer);
@@ -47,7 +47,7 @@ is_closing(Pump *self, PyObject *transport)
 
 /* Return a frame without the bytes that were sent: a new reference; NULL for an exception. */
 static PyObject *
-rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
+rest_of(FastPath *self, const Frame *frame, Py_ssize_t sent)
 {
     Py_ssize_t left = frame->length + frame->size - sent;
     PyObject *rest;
@@ -70,7 +70,7 @@ rest_of(Pump *self, const Frame *frame, Py_ssize_t sent)
    Transports raise RuntimeError when they took nothing, and then the connection can go on. But a compressed message
    may refer to earlier ones, so none of these may be missing. Return -1. */
 static int
-after_failed_write(Pump *self, PyObject *transport, Py_ssize_t sent)
+after_failed_write(FastPath *self, PyObject *transport, Py_ssize_t sent)
 {
     int refused = sent == 0 && !IS_SET(self->pack) && PyErr_ExceptionMatches(PyExc_RuntimeError);
 
@@ -79,7 +79,7 @@ after_failed_write(Pump *self, PyObject *transport, Py_ssize_t sent)
 
 /* Return the payload of a frame without copying it: a new reference; NULL for an exception. */
 static PyObject *
-payload_of(Pump *self, const Frame *frame)
+payload_of(FastPath *self, const Frame *frame)
 {
     PyObject *owner = frame->owner;
 
@@ -91,7 +91,7 @@ payload_of(Pump *self, const Frame *frame)
 
 /* Have the transport write a frame of `size` bytes in two pieces. Return NULL for an exception. */
 static PyObject *
-write_lines(Pump *self, PyObject *transport, PyObject *header, PyObject *payload, Py_ssize_t size)
+write_lines(FastPath *self, PyObject *transport, PyObject *header, PyObject *payload, Py_ssize_t size)
 {
     PyObject *pieces = PyTuple_Pack(2, header, payload), *result;
 
@@ -110,7 +110,7 @@ write_lines(Pump *self, PyObject *transport, PyObject *header, PyObject *payload
 /* Write a large frame in two pieces, without copying the payload. If the transport can't do that, the class in Python
    knows what to do instead. */
 static int
-write_pieces(Pump *self, PyObject *transport, const Frame *frame)
+write_pieces(FastPath *self, PyObject *transport, const Frame *frame)
 {
     PyObject *header = PyBytes_FromStringAndSize((const char *)frame->header, frame->length);
     PyObject *payload = header == NULL ? NULL : payload_of(self, frame), *result = NULL;
@@ -130,7 +130,7 @@ write_pieces(Pump *self, PyObject *transport, const Frame *frame)
 
 /* Give the transport what the kernel didn't take of a frame. */
 static int
-write_rest(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
+write_rest(FastPath *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
 {
     PyObject *rest = rest_of(self, frame, sent);
     int failed;
@@ -145,7 +145,7 @@ write_rest(Pump *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
 
 /* Write a frame to a transport, which the caller owns. */
 static int
-write_to(Pump *self, PyObject *transport, const Frame *frame)
+write_to(FastPath *self, PyObject *transport, const Frame *frame)
 {
     Py_ssize_t size = frame->length + frame->size, sent = 0;
     int in_pieces = frame->length > 0 && frame->size >= GATHER_FROM && fastpath_lies_ready(frame);
@@ -174,7 +174,7 @@ write_to(Pump *self, PyObject *transport, const Frame *frame)
 }
 
 int
-fastpath_write_out(Pump *self, const Frame *frame)
+fastpath_write_out(FastPath *self, const Frame *frame)
 {
     PyObject *transport;
     int failed;
@@ -189,7 +189,7 @@ fastpath_write_out(Pump *self, const Frame *frame)
 }
 
 int
-fastpath_write_bytes(Pump *self, PyObject *data)
+fastpath_write_bytes(FastPath *self, PyObject *data)
 {
     Frame frame = {.payload = (uint8_t *)PyBytes_AS_STRING(data), .size = PyBytes_GET_SIZE(data), .owner = data};
 
@@ -197,7 +197,7 @@ fastpath_write_bytes(Pump *self, PyObject *data)
 }
 
 static PyObject *
-fastpath_write(Pump *self, PyObject *data)
+fastpath_write(FastPath *self, PyObject *data)
 {
     if (!PyBytes_Check(data)) {
         PyErr_Format(PyExc_TypeError, "what is written must be bytes, not %s", Py_TYPE(data)->tp_name);
@@ -206,4 +206,4 @@ fastpath_write(Pump *self, PyObject *data)
     return fastpath_write_bytes(self, data) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-GUARDED_ONE(Pump, fastpath_write)
+GUARDED_ONE(FastPath, fastpath_write)

@@ -46,7 +46,7 @@ class Twin(NamedTuple):
 
 PATHS = {
     name: Twin(
-        _readable.Pump if name == "python" else twin.Pump,
+        _readable.FastPath if name == "python" else twin.FastPath,
         _readable.Messages if name == "python" else twin.Messages,
         _readable.Waiter if name == "python" else twin.Waiter,
         twin.Queue,
@@ -159,7 +159,7 @@ def make(twin: Twin, *, client: bool = False) -> Any:
 
 
 def is_readable(pump: Any) -> bool:
-    return isinstance(pump, _readable.Pump)
+    return isinstance(pump, _readable.FastPath)
 
 
 def read(pump: Any, data: bytes) -> None:
@@ -344,7 +344,7 @@ async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
     assert pump.asked == []
     read(pump, text("c"))
     assert pump.asked == ["pause"]
-    pump._muted = True
+    pump._reading_paused = True
     assert [await pump._next() for _ in range(3)] == ["a", "b", "c"]
     assert pump.asked == ["pause", "drained", "drained", "drained"]
 
@@ -463,7 +463,7 @@ async def test_a_read_resumes_the_task_at_once(twin: Twin) -> None:
 
 @virtual
 @every_twin
-@pytest.mark.parametrize("name", ["_muted", "_streaming", "_lost"])
+@pytest.mark.parametrize("name", ["_reading_paused", "_streaming", "_lost"])
 async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
     pump = make(twin)
     setattr(pump, name, True)
@@ -672,7 +672,7 @@ async def test_a_transport_that_has_enough(twin: Twin) -> None:
     pump = make(twin)
     pump._queue.append("waits")
     pump._send_now("a", None)
-    pump._drainers = deque()
+    pump._write_waiters = deque()
     assert pump._send_now("b", None) == _readable.FULL
     assert pump._put(b"\x81\x01c", 1) == _readable.FULL
     assert pump._send_now("z" * LARGE, None) == _readable.FULL
@@ -771,7 +771,7 @@ def apply(pump: Any, operation: str, argument: Any) -> object:
     elif operation == "write":
         return pump._write_out(argument)
     elif operation == "drainers":
-        pump._drainers = deque() if argument else None
+        pump._write_waiters = deque() if argument else None
     elif operation == "uncork":
         return pump._take_corked()
     return None
@@ -882,7 +882,7 @@ async def test_only_bytes_are_written(twin: Twin) -> None:
 @compiled_twin
 async def test_a_compiled_pump_that_nobody_prepared(twin: Twin) -> None:
     pump = twin.pump()
-    assert (pump._queue, pump._decoder, pump._receiver, pump._drainers) == (None, None, None, None)
+    assert (pump._queue, pump._decoder, pump._receiver, pump._write_waiters) == (None, None, None, None)
     with pytest.raises(RuntimeError, match="_buffer isn't set"):
         pump.get_buffer(-1)
     with pytest.raises(ValueError, match="can't have been read"):

@@ -4,7 +4,7 @@ May know: the loop, the transport, futures. Must not know: messages, frames, or 
 the session's.
 
 Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it is
-restless, :meth:`Link._attend`: write what it has to say and wake whom it concerns.
+restless, :meth:`SessionTransport._process_events`: write what it has to say and wake whom it concerns.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
 from .._session.outbox import arrange, is_torn, take_end
-from .._session.properties import Face
+from .._session.properties import ConnectionProperties
 from .._session.session import Session
 from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
-from ._fastpath import Pump
+from ._fastpath import FastPath
 from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
-from ._loops import Ringing, loop_state
+from ._loops import HasTimeout, loop_state
 
-__all__ = ["Link"]
+__all__ = ["SessionTransport"]
 
 # While reading is like this, reads take the detour by way of the intake.
 _DETOURS = (Flow.YIELD, Flow.LISTEN)
@@ -41,12 +41,12 @@ _DETOURS = (Flow.YIELD, Flow.LISTEN)
 _OURS = __name__.partition(".")[0] + "."
 
 
-class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
+class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol, asyncio.Protocol):
     """A session on a transport; :class:`~.connection.Connection` adds what users call, and documents the options."""
 
     # Made when something needs them; an idle connection stays small.
     _logger: LoggerLike | None = None
-    _entry: Entry[Ringing] | None = None
+    _entry: Entry[HasTimeout] | None = None
     _closing: asyncio.Future[None] | None = None
     _lost_waiter: asyncio.Future[None] | None = None
     _senders: int = 0
@@ -110,7 +110,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._choose_path()
             # The Close of the peer must be seen, also when nobody reads messages any more.
             self._resume_reading()
-            self._attend()
+            self._process_events()
         except MemoryError:
             # There may be no Close on its way, and no limit: then it ends at once.
             self._abort()
@@ -127,13 +127,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
                 self._session.fail(CloseCode.ABNORMAL_CLOSURE, "", ConnectionAbortedError("connection was aborted"))
             finally:
                 self._abort()
-            self._attend()
+            self._process_events()
 
     def _fail(self, code: int, reason: str, cause: Exception) -> None:
         """Give up on the connection."""
         try:
             self._session.fail(code, reason, cause)
-            self._attend()
+            self._process_events()
         except MemoryError:
             self._abort()
             raise
@@ -204,7 +204,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _take_in(self, data: BytesLike) -> None:
         if self._session.receive_data(data):
-            self._attend()
+            self._process_events()
         elif self._decoder is None:
             self._choose_path()
         self._deliver()
@@ -212,7 +212,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
     def _receive_rest(self, frames: list[Any]) -> None:
         """Take in the frames of a read from the first on that wasn't a message."""
         if self._session.receive_frames(frames):
-            self._attend()
+            self._process_events()
         self._deliver()
 
     def _hold_rest(self, rest: bytes) -> None:
@@ -230,13 +230,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """A message was read while reading pauses."""
         self._steer(self._session.intake.check_drained())
 
-    def _mute(self, muted: bool) -> None:
+    def _pause_reading(self, reading_paused: bool) -> None:
         """Stop reading, or read again."""
         intake = self._session.intake
-        self._steer(intake.pause() if muted else intake.resume())
+        self._steer(intake.pause() if reading_paused else intake.resume())
 
     def _resume_reading(self) -> None:
-        if self._muted and not self._lost:
+        if self._reading_paused and not self._lost:
             self._steer(self._session.intake.resume())
 
     def _turn_over(self) -> None:
@@ -248,7 +248,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if flow is Flow.STAY:
             return
         intake = self._session.intake
-        self._muted = intake.paused
+        self._reading_paused = intake.paused
         if self._lost:
             intake.end()
             return
@@ -284,7 +284,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         self._plain = not protocol.debug and (deflate is not None or not protocol.extensions)
         self._quick = not self._lost and not session.port.failure_held
         # A class may want to see what is read.
-        straight = not self._lost and type(self).data_received is Pump.data_received
+        straight = not self._lost and type(self).data_received is FastPath.data_received
         self._decoder = session.intake.direct_decoder() if straight else None
         if deflate is not None:
             self._pack, self._inflate = deflate.pack, session.port.inflate
@@ -293,8 +293,8 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
         self._take_rest()
         self._session.receive_eof()
-        if self._session.restless:
-            self._attend()
+        if self._session.has_work:
+            self._process_events()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
@@ -313,13 +313,13 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._entry is not None:
             self._shared.cancel(self._entry)
             self._entry = None
-        if self._session.restless:
-            self._attend()
+        if self._session.has_work:
+            self._process_events()
         else:
             self._choose_path()
         for waiter in waiters:
             _reject(waiter, self._session.close_exc())
-        self._wake_drainers()
+        self._wake_write_waiters()
         for future in (self._closing, self._lost_waiter):
             if future is not None and not future.done():
                 future.set_result(None)
@@ -332,18 +332,18 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called by the loop: too much waits to be sent."""
-        self._drainers = deque()
+        self._write_waiters = deque()
         self._session.writing(possible=False)
 
     def resume_writing(self) -> None:
         """Called by the loop: little enough waits to be sent."""
-        self._wake_drainers()
+        self._wake_write_waiters()
         self._session.writing(possible=True)
         self._flush()
         self._steer(self._session.intake.check_end())
 
-    def _wake_drainers(self) -> None:
-        drainers, self._drainers = self._drainers, None
+    def _wake_write_waiters(self) -> None:
+        drainers, self._write_waiters = self._write_waiters, None
         for waiter in drainers or ():
             if not waiter.done():
                 waiter.set_result(None)
@@ -355,9 +355,9 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     # -------------------------------------------------------------------------------------------------- what follows
 
-    def _attend(self) -> None:
+    def _process_events(self) -> None:
         """Do what follows from what the session was told."""
-        for waiter, latency in self._session.attend(self.loop.time()):
+        for waiter, latency in self._session.process_events(self.loop.time()):
             if not waiter.done():
                 waiter.set_result(latency)
         try:
@@ -366,7 +366,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
         finally:
             if not self._lost:
                 self._schedule()
-        if self._muted:
+        if self._reading_paused:
             self._steer(self._session.intake.check_end())
         self._choose_path()
 
@@ -407,7 +407,7 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
             self._give(self.transport.write, pieces[0])
             return
         self._give(self.transport.writelines, pieces)
-        if self._drainers is None and self.transport.get_write_buffer_size():
+        if self._write_waiters is None and self.transport.get_write_buffer_size():
             # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
             self.transport.set_write_buffer_limits(*self._write_limit)
 
@@ -445,28 +445,28 @@ class Link(Face, Pump, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _schedule(self) -> None:
         """See to it that the session's alarm rings; an alarm that rings too early looks again."""
-        self._entry = self._shared.move(self._entry, self._session.due_at, self)
+        self._entry = self._shared.move(self._entry, self._session.next_timeout, self)
 
-    def _ring(self, now: float) -> None:
+    def _handle_timeout(self, now: float) -> None:
         self._entry = None
         session = self._session
         session.taken = self._bytes_sent - self.buffered_amount
         idle_check = now >= session.idle_at
-        if now < session.due_at:
+        if now < session.next_timeout:
             self._schedule()
-        elif session.ring(now, session.traffic(self._counted(), self.buffered_amount) if idle_check else ()):
+        elif session.handle_timeout(now, session.traffic(self._counted(), self.buffered_amount) if idle_check else ()):
             self._end_now()
         else:
-            self._attend()
-            if self._muted:
+            self._process_events()
+            if self._reading_paused:
                 # The session may listen for a sign of life from now on, or no longer.
                 self._steer(self._session.intake.flow)
 
     def _end_now(self) -> None:
         """Abort the TCP connection; a last Close goes to the network if there is room for it."""
         try:
-            if self._session.restless:
-                self._attend()
+            if self._session.has_work:
+                self._process_events()
         finally:
             self._abort()
 
@@ -484,7 +484,7 @@ class _Stream:
 
     __slots__ = ("connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: SessionTransport) -> None:
         self.data_received, self.eof_received = link.data_received, link.eof_received
         self.connection_lost = link.connection_lost
         self.pause_writing, self.resume_writing = link.pause_writing, link.resume_writing
