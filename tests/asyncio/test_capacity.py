@@ -90,7 +90,7 @@ async def test_no_task_no_hook_and_one_line_for_those_beyond(caplog: pytest.LogC
 
 @virtual
 async def test_those_who_cannot_be_told_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_capacity, "OUTSIDE", 3)
+    monkeypatch.setattr(_capacity, "WAITING_LIMIT", 3)
     async with serving(max_connections=1) as server:
         peer = await enter(server)
         outside = [await knock(server) for _ in range(3)]

@@ -301,7 +301,7 @@ async def test_client_with_a_unix_socket() -> None:
 
 @virtual
 async def test_limit_counts_those_that_have_yet_to_say_whose_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("websockets._rules.capacity.OUTSIDE", 2)
+    monkeypatch.setattr("websockets._rules.capacity.WAITING_LIMIT", 2)
     async with serving(max_connections=1, max_connections_per_host=1, open_timeout=5) as (_, server):
         silent = [await reach(server) for _ in range(5)]
         await idle()

@@ -362,7 +362,7 @@ def test_a_handler_that_ends_with_its_connection(caplog: pytest.LogCaptureFixtur
 
 
 def test_capacity_that_is_full_outside_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("websockets._rules.capacity.OUTSIDE", 1)
+    monkeypatch.setattr("websockets._rules.capacity.WAITING_LIMIT", 1)
     registry: Registry[Any, Any] = Registry(Capacity(1, None))
     server = Answering(answering().options, registry)
     assert [Connection(server).stays for _ in range(3)] == [True, True, False]

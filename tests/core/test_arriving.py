@@ -70,7 +70,7 @@ def test_who_comes_too_late() -> None:
 
 
 def test_who_finds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("websockets._rules.capacity.OUTSIDE", 0)
+    monkeypatch.setattr("websockets._rules.capacity.WAITING_LIMIT", 0)
     registry: Registry[Any, Any] = Registry(Capacity(1, None))
     assert arriving(registry).admit("x", PROXY) is None
     refusal = arriving(registry).admit("y", PROXY)

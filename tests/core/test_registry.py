@@ -78,7 +78,7 @@ def test_places_of_arrivals() -> None:
 
 
 def test_no_place_for_an_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("websockets._rules.capacity.OUTSIDE", 0)
+    monkeypatch.setattr("websockets._rules.capacity.WAITING_LIMIT", 0)
     registry: Registry[Connection, str] = Registry(Capacity(1, None))
     assert registry.arrive("x")
     assert not registry.arrive("y")

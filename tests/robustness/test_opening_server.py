@@ -102,7 +102,7 @@ async def test_s25_beyond_the_limit_everybody_is_told_and_no_task_is_made() -> N
 @each_loop
 async def test_s25_half_open_handshakes_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who says nothing takes a place; of those beyond, so many are kept, and the others are cut off."""
-    monkeypatch.setattr(_capacity, "OUTSIDE", 20)
+    monkeypatch.setattr(_capacity, "WAITING_LIMIT", 20)
     async with serve(echo, "127.0.0.1", 0, max_connections=10) as server:
         address = "127.0.0.1", port_of(server)
         most = 10 + 20

@@ -3,8 +3,8 @@
 May know: the loop, the transport, futures. Must not know: messages, frames, or what is due when: that is
 the session's.
 
-Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it is
-restless, :meth:`SessionTransport._process_events`: write what it has to say and wake whom it concerns.
+Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it has
+work, :meth:`SessionTransport._process_events`: write what it has to say and wake whom it concerns.
 """
 
 from __future__ import annotations
@@ -343,8 +343,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         self._steer(self._session.intake.check_end())
 
     def _wake_write_waiters(self) -> None:
-        drainers, self._write_waiters = self._write_waiters, None
-        for waiter in drainers or ():
+        waiters, self._write_waiters = self._write_waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
 
