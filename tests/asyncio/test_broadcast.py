@@ -138,7 +138,7 @@ async def test_what_is_held_back_is_sent_before_anything_else() -> None:
         broadcast([connection], "four")
         await connection.ping(b"five")
         broadcast([connection], "six")
-        connection._start_closing(1000)
+        connection._ws_start_closing(1000)
         assert [payload for _, payload in await received(peer)] == [
             *(b"one", b"two", b"three", b"four", b"five", b"six"),
             b"\x03\xe8",
@@ -230,7 +230,7 @@ async def test_write_that_fails(
         faulty, sound = server.connections
         if where == "extension":
             faulty.protocol.extensions = [Faulty()]
-            faulty._choose_path()
+            faulty._ws_choose_path()
         else:
             monkeypatch.setattr(faulty.transport, "write", write)
         broadcast([faulty, sound], "hello")

@@ -171,7 +171,7 @@ async def test_a_stream_is_limited_by_its_reader(side: Side) -> None:
         last = await anext(fragments)
         received = len(last)
         await idle()
-        assert connection._session.inbox.count < 10
+        assert connection._ws_session.inbox.count < 10
         async for fragment in fragments:
             received += len(fragment)
             last = fragment

@@ -84,7 +84,7 @@ async def test_no_task_no_hook_and_one_line_for_those_beyond(caplog: pytest.LogC
         assert caplog.messages.count("connection rejected (503 Service Unavailable)") == 500
         assert caplog.messages.count("connection closed") == 500
         assert len(caplog.messages) == 1000
-        assert len(server._registry.all) == 1
+        assert len(server._ws_registry.all) == 1
         await leave(peer)
 
 
@@ -96,7 +96,7 @@ async def test_those_who_cannot_be_told_are_cut_off(monkeypatch: pytest.MonkeyPa
         outside = [await knock(server) for _ in range(3)]
         crowd = [await knock(server) for _ in range(10)]
         assert {other.ended for other in crowd} == {"eof"}
-        assert len(server._registry.all) == 4
+        assert len(server._ws_registry.all) == 4
         assert server.statistics.refused == {"too many connections to be told": 10}
         for other in outside:
             await other.send(request())

@@ -93,7 +93,7 @@ async def test_what_comes_after_our_close_is_not_kept_without_a_limit(side: Side
             if fragmented:
                 await peer.send(wire.CONT, b"y")
         await idle()
-        assert connection._session.inbox.count <= 6
+        assert connection._ws_session.inbox.count <= 6
         await peer.finish()
         await task
         assert connection.close_code == 1000
@@ -139,7 +139,7 @@ async def test_a_closed_connection_is_let_go_of() -> None:
     gc.disable()
     try:
         async with connected_pair() as (client, server):
-            references = [weakref.ref(end) for end in (client, client.protocol, client._session)]
+            references = [weakref.ref(end) for end in (client, client.protocol, client._ws_session)]
             await client.send("hello")
             await server.recv()
             await client.ping()
@@ -200,15 +200,15 @@ async def test_abort_in_any_case(side: Side, monkeypatch: pytest.MonkeyPatch) ->
         raise MemoryError
 
     async with open_end(side) as (connection, _):
-        monkeypatch.setattr(connection._session, "fail", fail, raising=False)
+        monkeypatch.setattr(connection._ws_session, "fail", fail, raising=False)
         with pytest.raises(MemoryError):
             connection.abort()
         await connection.wait_closed()
 
 
 END: dict[str, Callable[[Any], None]] = {
-    "close": lambda connection: connection._start_closing(1000),
-    "fail": lambda connection: connection._fail(1011, "why", ConnectionAbortedError()),
+    "close": lambda connection: connection._ws_start_closing(1000),
+    "fail": lambda connection: connection._ws_fail(1011, "why", ConnectionAbortedError()),
 }
 
 
@@ -222,7 +222,7 @@ async def test_without_memory_closing_ends_at_once(side: Side, method: str, monk
         raise MemoryError
 
     async with open_end(side, close_timeout=None) as (connection, _):
-        monkeypatch.setattr(connection._session, method, run_out, raising=False)
+        monkeypatch.setattr(connection._ws_session, method, run_out, raising=False)
         with pytest.raises(MemoryError):
             END[method](connection)
         monkeypatch.undo()

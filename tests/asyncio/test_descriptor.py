@@ -64,10 +64,10 @@ async def behind(twin: Twin, *, client: bool = False) -> AsyncIterator[tuple[Any
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
         pump = make(twin, client=client)
-        type(pump)._write_pieces = lambda self, header, payload: self.transport.writelines([header, payload])
+        type(pump)._ws_write_pieces = lambda self, header, payload: self.transport.writelines([header, payload])
         pump.transport = await transport_of(ours)
-        pump._socket = socket_behind(pump.transport)
-        assert pump._socket is ours
+        pump._ws_socket = socket_behind(pump.transport)
+        assert pump._ws_socket is ours
         try:
             yield pump, theirs
         finally:
@@ -120,7 +120,7 @@ def test_what_the_socket_and_the_transport_get_is_the_stream(
     async def send() -> bytes:
         async with behind(twin, client=client) as (pump, theirs):
             for item in sent:
-                assert pump._send_now(item, None) == _readable.SENT
+                assert pump._ws_send_now(item, None) == _readable.SENT
             return arrived(theirs) + waiting(pump.transport)
 
     stream = asyncio.run(send())
@@ -138,8 +138,8 @@ async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
             theirs.settimeout(60)  # what never comes must not be waited for
             pump = make(twin, client=True)
             pump.transport = await transport_of(ours)
-            pump._socket = socket_behind(pump.transport)
-            pump._send_now(payload, None)
+            pump._ws_socket = socket_behind(pump.transport)
+            pump._ws_send_now(payload, None)
             stream, rest, whole = bytearray(), waiting(pump.transport), size + 14
             while len(stream) < whole - len(rest):
                 stream += theirs.recv(2**20)
@@ -151,13 +151,13 @@ async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
 @compiled_twin
 async def test_what_waits_comes_first(twin: Twin) -> None:
     async with behind(twin) as (pump, theirs):
-        pump._send_now("one", None)
+        pump._ws_send_now("one", None)
         assert (arrived(theirs), waiting(pump.transport)) == (b"\x81\x03one", b"")
         pump.transport.write(LARGE)
         stream = arrived(theirs)
-        pump._send_now("two", None)
-        pump._send_now(LARGE, None)
-        pump._put(b"\x81\x01x", 1)
+        pump._ws_send_now("two", None)
+        pump._ws_send_now(LARGE, None)
+        pump._ws_put(b"\x81\x01x", 1)
         stream += arrived(theirs) + waiting(pump.transport)
         assert stream == LARGE + b"\x81\x03two" + b"\x82\x7f" + len(LARGE).to_bytes(8, "big") + LARGE + b"\x81\x01x"
 
@@ -168,17 +168,17 @@ async def test_nothing_is_written_once_the_transport_closes(twin: Twin) -> None:
         pump.transport.close()
         for size in SIZES:
             if size < _readable.GATHER_FROM:
-                pump._send_now(bytes(size), None)
-        assert (arrived(theirs), waiting(pump.transport), pump._bytes_sent) == (b"", b"", 0)
+                pump._ws_send_now(bytes(size), None)
+        assert (arrived(theirs), waiting(pump.transport), pump._ws_bytes_sent) == (b"", b"", 0)
 
 
 @every_twin
 async def test_a_socket_goes_with_its_transport(twin: Twin) -> None:
     async with behind(twin) as (pump, theirs):
-        first, ours = pump.transport, pump._socket
+        first, ours = pump.transport, pump._ws_socket
         pump.transport = other = await transport_of(socket.create_server(("127.0.0.1", 0)))
         if not isinstance(pump, _readable.FastPath):
-            assert pump._socket is None
+            assert pump._ws_socket is None
         assert ours is not None
         assert arrived(theirs) == b""
         pump.transport = first
@@ -226,13 +226,13 @@ async def test_what_somebody_else_owns_by_now_is_not_written_to(
 ) -> None:
     strangers = Strangers()
     async with behind(twin) as (pump, _):
-        ours = pump._socket
+        ours = pump._ws_socket
         number = ours.fileno()
         end(ours)
         strangers.take(number)
         with contextlib.suppress(OSError):
-            pump._send_now(bytes(size), None)
-            pump._send_now("more", None)
+            pump._ws_send_now(bytes(size), None)
+            pump._ws_send_now("more", None)
         assert pump.transport.is_closing()
         selector_of_running_loop_forgets(number)
     assert strangers.close() == b""
@@ -285,13 +285,13 @@ def test_a_transport_that_was_collected(twin: Twin) -> None:
 
     async def test() -> None:
         async with behind(twin) as (pump, _):
-            number = pump._socket.fileno()
+            number = pump._ws_socket.fileno()
             with pytest.warns(ResourceWarning):
                 pump.transport.__del__()
             strangers.take(number)
             assert not pump.transport.is_closing()
             with contextlib.suppress(OSError):
-                pump._send_now("secret", None)
+                pump._ws_send_now("secret", None)
             selector_of_running_loop_forgets(number)
 
     asyncio.run(test())
@@ -365,13 +365,13 @@ async def test_who_replaces_write_sees_everything(
     async with behind(twin) as (pump, theirs):
         for name in ("write", "writelines"):
             monkeypatch.setattr(pump.transport if where == "instance" else type(pump.transport), name, write)
-        pump._send_now(bytes(size), None)
-        pump._write_out(b"\x8a\x00")
-        pump._put(b"\x81\x01x", 1)
+        pump._ws_send_now(bytes(size), None)
+        pump._ws_write_out(b"\x8a\x00")
+        pump._ws_put(b"\x81\x01x", 1)
         assert arrived(theirs) == b""
         assert decoded(b"".join(seen), masked=False) == [bytes(size), b"", "x"]
         monkeypatch.undo()
-        pump._send_now("again", None)
+        pump._ws_send_now("again", None)
         assert arrived(theirs) == b"\x81\x05again"
 
 
@@ -384,7 +384,7 @@ async def test_who_replaces_one_of_them_sees_what_it_is_for(
     seen: list[Any] = []
     async with behind(twin) as (pump, theirs):
         monkeypatch.setattr(pump.transport, name, seen.append)
-        pump._send_now(LARGE, None)
+        pump._ws_send_now(LARGE, None)
         joined = [bytes] if sys.version_info < (3, 12) else []
         assert [type(item) for item in seen] == (joined if name == "write" else [list])
         if name == "writelines":
@@ -490,14 +490,14 @@ async def test_after_a_failed_write_the_transport_is_aborted(twin: Twin, size: i
     async with behind(twin) as (pump, theirs):
         wrote: list[object] = []
         theirs.close()
-        pump._send_now(bytes(size), None)
+        pump._ws_send_now(bytes(size), None)
         assert pump.transport.is_closing()
-        assert isinstance(pump._write_error, BrokenPipeError)
-        assert pump._torn
+        assert isinstance(pump._ws_write_error, BrokenPipeError)
+        assert pump._ws_torn
         pump.transport._closing = False
         pump.transport.write = wrote.append
-        pump._send_now("more", None)
-        pump._write_out(b"\x8a\x00")
+        pump._ws_send_now("more", None)
+        pump._ws_write_out(b"\x8a\x00")
         assert wrote == []
 
 
@@ -587,7 +587,7 @@ def test_sigpipe_at_its_default(loop: str, message: str) -> None:
 @virtual
 async def test_it_is_told_where_the_transport_heard_nothing(heard: Exception | None, told: type[Exception]) -> None:
     async with connected_pair() as (_, connection):
-        connection._write_error = InterruptedError()
+        connection._ws_write_error = InterruptedError()
         connection.transport.set_protocol(asyncio.Protocol())
         connection.transport.abort()
         connection.connection_lost(heard)

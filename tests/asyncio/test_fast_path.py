@@ -28,10 +28,25 @@ both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["s
 
 # What deals with more than messages, and what the readable twin calls for messages, too.
 UNUSUAL = {
-    *("_process_events", "_choose_path", "_flush", "_hold_rest", "_receive_rest", "_send_slowly", "_take_turn"),
-    *("_let_others_run", "_schedule", "_pause_reading", "_drained"),
+    *(
+        "_ws_process_events",
+        "_ws_choose_path",
+        "_ws_flush",
+        "_ws_hold_rest",
+        "_ws_receive_rest",
+        "_ws_send_slowly",
+        "_ws_take_turn",
+    ),
+    *("_ws_let_others_run", "_ws_schedule", "_ws_pause_reading", "_ws_drained"),
 }
-IN_PYTHON = {"_receive_data", "_take_in", "_receive_slowly", "_wait_for_frames", "_before_waiting", "_pause_if_full"}
+IN_PYTHON = {
+    "_ws_receive_data",
+    "_ws_take_in",
+    "_ws_receive_slowly",
+    "_ws_wait_for_frames",
+    "_ws_before_waiting",
+    "_ws_pause_if_full",
+}
 
 Calls = collections.Counter[str]
 
@@ -75,7 +90,9 @@ async def echo(connection: Connection, peer: FramePeer, count: int = 10) -> None
 
 
 # An idle connection has no decoder, so the first read makes one.
-FIRST_READ = {"_choose_path": 1} if TWIN == "python" else {"_receive_data": 1, "_take_in": 1, "_choose_path": 1}
+FIRST_READ = (
+    {"_ws_choose_path": 1} if TWIN == "python" else {"_ws_receive_data": 1, "_ws_take_in": 1, "_ws_choose_path": 1}
+)
 
 
 @both_sides
@@ -298,7 +315,7 @@ async def test_not_while_messages_are_logged(side: Side, calls: Calls, caplog: p
     async with open_end(side) as (connection, peer):
         calls.clear()
         await echo(connection, peer, 10)
-        assert calls["_send_slowly"] == 10
+        assert calls["_ws_send_slowly"] == 10
 
 
 @both_sides
@@ -307,6 +324,6 @@ async def test_what_is_unusual_is_counted(side: Side, calls: Calls) -> None:
     async with open_end(side) as (connection, peer):
         calls.clear()
         await _be_pinged(connection, peer)
-        assert calls["_process_events"] == 1
+        assert calls["_ws_process_events"] == 1
         await _receive_fragments(connection, peer)
-        assert calls["_receive_slowly" if TWIN != "python" else "_process_events"] == 1
+        assert calls["_ws_receive_slowly" if TWIN != "python" else "_ws_process_events"] == 1

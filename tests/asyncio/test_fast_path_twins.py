@@ -98,63 +98,63 @@ def make(twin: Twin, *, client: bool = False) -> Any:
     class Path(twin.pump):  # type: ignore[misc,name-defined]
         asked: list[str]
 
-        def _receive_data(self, data: Any) -> None:
+        def _ws_receive_data(self, data: Any) -> None:
             self.asked.append(f"data {bytes(data).hex()}")
 
-        def _hold_rest(self, rest: bytes) -> None:
+        def _ws_hold_rest(self, rest: bytes) -> None:
             self.asked.append(f"hold {len(rest)}")
             self.rest = rest
 
-        def _receive_rest(self, frames: list[Any]) -> None:
+        def _ws_receive_rest(self, frames: list[Any]) -> None:
             self.asked.append(f"rest {frames}")
             for head, payload in zip(frames[::2], frames[1::2], strict=True):
                 if head in (0x81, 0x82):
-                    self._queue.append(payload)
-            self._deliver()
+                    self._ws_queue.append(payload)
+            self._ws_deliver()
 
-        def _pause_if_full(self) -> None:
-            if len(self._queue) > self._high:
+        def _ws_pause_if_full(self) -> None:
+            if len(self._ws_queue) > self._ws_high:
                 self.asked.append("pause")
 
-        def _drained(self) -> None:
+        def _ws_drained(self) -> None:
             self.asked.append("drained")
 
-        async def _receive_slowly(self, iterating: bool) -> str:
+        async def _ws_receive_slowly(self, iterating: bool) -> str:
             self.asked.append(f"slowly {iterating}")
             await asyncio.sleep(0)
-            if self._queue:
-                return f"slow {self._queue.popleft()}"
+            if self._ws_queue:
+                return f"slow {self._ws_queue.popleft()}"
             raise StopAsyncIteration if iterating else EOFError
 
-        def _write_pieces(self, header: Any, payload: Any) -> None:
+        def _ws_write_pieces(self, header: Any, payload: Any) -> None:
             self.asked.append("pieces")
-            self.transport.write(self._take_corked())
+            self.transport.write(self._ws_take_corked())
             self.transport.write(bytes(header) + bytes(payload))
 
-        def _give(self, write: Any, data: Any) -> None:
+        def _ws_give(self, write: Any, data: Any) -> None:
             write(data)
 
-        def _tear(self) -> None:
+        def _ws_tear(self) -> None:
             self.asked.append("tear")
 
-        def _uncork(self) -> None:
+        def _ws_uncork(self) -> None:
             self.asked.append("uncork")
-            self._backstop = False
-            self.transport.write(self._take_corked())
+            self._ws_backstop = False
+            self.transport.write(self._ws_take_corked())
 
     pump = Path()
     pump.asked = []
     pump.loop = asyncio.get_running_loop()
     pump.transport = Writes()
     pump.protocol = Item()
-    pump._life = twin.half()
-    pump._life.sending = pump._may_send = Sending.OPEN
-    pump._life.continuing = False
-    pump._queue = twin.queue()
-    pump._buffer = twin.read_buffer(2**18)
-    pump._decoder = twin.decoder(not client, 0, -1, -1, True)
-    pump._client = client
-    pump._quick = pump._plain = True
+    pump._ws_life = twin.half()
+    pump._ws_life.sending = pump._ws_may_send = Sending.OPEN
+    pump._ws_life.continuing = False
+    pump._ws_queue = twin.queue()
+    pump._ws_buffer = twin.read_buffer(2**18)
+    pump._ws_decoder = twin.decoder(not client, 0, -1, -1, True)
+    pump._ws_client = client
+    pump._ws_quick = pump._ws_plain = True
     return pump
 
 
@@ -177,15 +177,15 @@ def read(pump: Any, data: bytes) -> None:
 
 def feed(pump: Any, data: bytes) -> None:
     """What the compiled twin does with a read, in other words."""
-    before = pump._decoder.failure
-    frames = pump._decoder.feed(data)
+    before = pump._ws_decoder.failure
+    frames = pump._ws_decoder.feed(data)
     while frames and frames[0] in (0x81, 0x82):
-        pump._queue.append(frames[1])
+        pump._ws_queue.append(frames[1])
         del frames[:2]
-    if frames or pump._decoder.failure is not before:
-        pump._receive_rest(frames)
-    elif pump._receiver is not None or len(pump._queue) > pump._high:
-        pump._deliver()
+    if frames or pump._ws_decoder.failure is not before:
+        pump._ws_receive_rest(frames)
+    elif pump._ws_receiver is not None or len(pump._ws_queue) > pump._ws_high:
+        pump._ws_deliver()
 
 
 def text(message: str, **options: Any) -> bytes:
@@ -244,7 +244,7 @@ def test_queues_keep_nothing_alive(twin: Twin) -> None:
 async def test_messages_go_into_the_queue(twin: Twin) -> None:
     pump = make(twin)
     read(pump, text("a") + text("b") + wire.frame(0x2, b"c", mask=MASK))
-    assert (list(pump._queue), pump.asked) == (["a", "b", b"c"], [])
+    assert (list(pump._ws_queue), pump.asked) == (["a", "b", b"c"], [])
 
 
 @virtual
@@ -253,7 +253,7 @@ async def test_anything_else_is_for_the_class_and_so_is_what_follows(twin: Twin)
     pump = make(twin)
     read(pump, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
     assert pump.asked == ["rest [137, b'ping', 129, 'b']"]
-    assert list(pump._queue) == ["a", "b"]
+    assert list(pump._ws_queue) == ["a", "b"]
 
 
 @virtual
@@ -267,28 +267,28 @@ async def test_a_crowd_of_frames_has_to_wait(twin: Twin) -> None:
     pump.data_received(pump.rest)
     pump.data_received(pump.rest)
     assert [line.count("137") for line in pump.asked if line.startswith("rest")] == [500, 500, 300]
-    assert list(pump._queue) == ["a"]
+    assert list(pump._ws_queue) == ["a"]
 
 
 @virtual
 @compiled_twin
 async def test_inflated_messages_have_to_wait(twin: Twin) -> None:
     pump = make(twin)
-    pump._decoder = twin.decoder(True, 0x40, -1, -1, True)
-    pump._inflate = lambda head, payload: bytes(payload) * 100_000
+    pump._ws_decoder = twin.decoder(True, 0x40, -1, -1, True)
+    pump._ws_inflate = lambda head, payload: bytes(payload) * 100_000
     compressed = wire.frame(0x2, b"zip", rsv=0x4, mask=MASK)
     read(pump, compressed * 10 + text("a"))
-    assert [len(message) for message in pump._queue] == [300_000] * 4
+    assert [len(message) for message in pump._ws_queue] == [300_000] * 4
     assert pump.asked == [f"hold {6 * len(compressed) + len(text('a'))}"]
-    pump._inflate = lambda head, payload: None
+    pump._ws_inflate = lambda head, payload: None
     pump.data_received(pump.rest)
-    assert len(pump._queue) == 4
+    assert len(pump._ws_queue) == 4
     assert pump.asked[1:] == ["rest []"]
 
     def fail(head: int, payload: bytes) -> bytes:
         raise LookupError("no way")
 
-    pump._inflate = fail
+    pump._ws_inflate = fail
     with pytest.raises(LookupError):
         pump.data_received(compressed)
 
@@ -298,14 +298,14 @@ async def test_inflated_messages_have_to_wait(twin: Twin) -> None:
 async def test_messages_are_packed(twin: Twin) -> None:
     for client in (False, True):
         pump = make(twin, client=client)
-        pump._decoder = None
+        pump._ws_decoder = None
 
         def pack(head: int, payload: Any) -> tuple[int, bytes]:
             return (head | 0x40, b"packed" + bytes(payload)) if len(payload) > 2 else (head, bytes(payload))
 
-        pump._pack = pack
+        pump._ws_pack = pack
         for message in ("text", "é€", b"bytes", bytearray(b"array"), memoryview(b"a-view")[::2], "no", b"no"):
-            pump._send_now(message, None)
+            pump._ws_send_now(message, None)
             payload = message.encode() if isinstance(message, str) else bytes(message)
             opcode = 0x1 if isinstance(message, str) else 0x2
             expected = [0xC0 | opcode, b"packed" + payload] if len(payload) > 2 else [0x80 | opcode, payload]
@@ -321,15 +321,15 @@ async def test_a_failure_is_told_once(twin: Twin) -> None:
     read(pump, text("a") + b"\x83\x80\x00\x00\x00\x00")
     read(pump, text("b"))
     assert pump.asked == ["rest []"]
-    assert pump._decoder.failure == (1002, "invalid opcode")
-    assert list(pump._queue) == ["a"]
+    assert pump._ws_decoder.failure == (1002, "invalid opcode")
+    assert list(pump._ws_queue) == ["a"]
 
 
 @virtual
 @every_twin
 async def test_without_a_decoder_reads_are_for_the_class(twin: Twin) -> None:
     pump = make(twin)
-    pump._decoder = None
+    pump._ws_decoder = None
     pump.get_buffer(100)[:2] = b"xy"
     pump.buffer_updated(2)
     assert pump.asked == ["data 7879"]
@@ -339,13 +339,13 @@ async def test_without_a_decoder_reads_are_for_the_class(twin: Twin) -> None:
 @every_twin
 async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
     pump = make(twin)
-    pump._high = 2
+    pump._ws_high = 2
     read(pump, text("a") + text("b"))
     assert pump.asked == []
     read(pump, text("c"))
     assert pump.asked == ["pause"]
-    pump._reading_paused = True
-    assert [await pump._next() for _ in range(3)] == ["a", "b", "c"]
+    pump._ws_reading_paused = True
+    assert [await pump._ws_next() for _ in range(3)] == ["a", "b", "c"]
     assert pump.asked == ["pause", "drained", "drained", "drained"]
 
 
@@ -376,7 +376,7 @@ async def test_large_messages_arrive_in_pieces(twin: Twin, name: str, piece: int
         data = between(opcode, payload, None if client else MASK)
         for at in range(0, len(data), piece):
             read(pump, data[at : at + piece])
-        assert list(pump._queue) == ["before", message, "after"]
+        assert list(pump._ws_queue) == ["before", message, "after"]
         assert pump.asked == []
 
 
@@ -389,9 +389,9 @@ async def test_a_large_text_is_refused_by_its_first_wrong_byte(twin: Twin) -> No
     pump = make(twin, client=True)
     for at in range(0, len(data), 100_000):
         read(pump, bytes(data[at : at + 100_000]))
-    assert pump._decoder.failure == (1007, "invalid start byte at position 599990")
+    assert pump._ws_decoder.failure == (1007, "invalid start byte at position 599990")
     assert pump.asked == ["rest []"]
-    assert list(pump._queue) == []
+    assert list(pump._ws_queue) == []
 
 
 @every_twin
@@ -431,7 +431,7 @@ async def test_a_caller_that_lets_go_of_the_buffer(twin: Twin) -> None:
             view[: len(text("a"))] = text("a")
         getattr(buffer, "release", int)()
         read(pump, text("a"))
-    assert list(pump._queue) == ["a", "a"]
+    assert list(pump._ws_queue) == ["a", "a"]
 
 
 # ------------------------------------------------------------------------------------------------------------- waiting
@@ -454,23 +454,23 @@ async def test_a_read_resumes_the_task_at_once(twin: Twin) -> None:
     asyncio.get_running_loop().call_soon(got.append, "read")
     await steps(2)
     assert got == ["a", "b", "read"]
-    assert pump._receiver is not None
+    assert pump._ws_receiver is not None
     task.cancel()
     await asyncio.wait([task])
-    assert pump._receiver is None
+    assert pump._ws_receiver is None
     assert pump.asked == []
 
 
 @virtual
 @every_twin
-@pytest.mark.parametrize("name", ["_reading_paused", "_streaming", "_lost"])
+@pytest.mark.parametrize("name", ["_ws_reading_paused", "_ws_streaming", "_ws_lost"])
 async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
     pump = make(twin)
     setattr(pump, name, True)
-    pump._quick = not pump._lost
-    if not is_readable(pump) or pump._streaming:
+    pump._ws_quick = not pump._ws_lost
+    if not is_readable(pump) or pump._ws_streaming:
         with pytest.raises(EOFError):
-            await pump._next()
+            await pump._ws_next()
         assert pump.asked == ["slowly False"]
     with pytest.raises(StopAsyncIteration):
         await anext(twin.messages(pump))
@@ -481,8 +481,8 @@ async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
 @every_twin
 async def test_what_is_no_plain_message_is_for_the_class(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append(["fragments"])
-    assert await pump._next() == "slow ['fragments']"
+    pump._ws_queue.append(["fragments"])
+    assert await pump._ws_next() == "slow ['fragments']"
 
 
 @virtual
@@ -490,10 +490,10 @@ async def test_what_is_no_plain_message_is_for_the_class(twin: Twin) -> None:
 async def test_a_long_burst_lets_others_run(twin: Twin) -> None:
     pump = make(twin)
     for number in range(300):
-        pump._queue.append(str(number))
+        pump._ws_queue.append(str(number))
     for number in range(256):
-        assert await pump._next() == str(number)
-    assert await pump._next() == "slow 256"
+        assert await pump._ws_next() == str(number)
+    assert await pump._ws_next() == "slow 256"
 
 
 def drive(awaitable: Any) -> Any:
@@ -505,26 +505,26 @@ def drive(awaitable: Any) -> Any:
 @every_twin
 async def test_what_is_awaited_is_like_a_coroutine(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append("a")
+    pump._ws_queue.append("a")
     with pytest.raises(StopIteration) as stop:
-        drive(pump._next()).send(None)
+        drive(pump._ws_next()).send(None)
     assert stop.value.value == "a"
-    pump._queue.append("b")
-    awaited = drive(pump._next())
+    pump._ws_queue.append("b")
+    awaited = drive(pump._ws_next())
     with pytest.raises(StopIteration):
         awaited.send(None)
     with pytest.raises(RuntimeError, match="cannot reuse"):
         awaited.send(None)
-    awaited = drive(pump._next())
+    awaited = drive(pump._ws_next())
     with pytest.raises(KeyError):
         awaited.throw(KeyError("thrown"))
     for exc in (KeyError, KeyError("thrown")):
-        pump._streaming = True
-        awaited = drive(pump._next())
+        pump._ws_streaming = True
+        awaited = drive(pump._ws_next())
         awaited.send(None)
         with pytest.raises(KeyError):
             awaited.throw(exc)
-    awaited = drive(pump._next())
+    awaited = drive(pump._ws_next())
     awaited.send(None)
     awaited.close()
     awaited.close()
@@ -535,9 +535,9 @@ async def test_what_is_awaited_is_like_a_coroutine(twin: Twin) -> None:
 async def test_a_wait_that_is_given_up_leaves_nothing(twin: Twin) -> None:
     pump = make(twin)
     for end in ("close", "throw", "del"):
-        awaited = pump._next()
+        awaited = pump._ws_next()
         waiter = awaited.send(None)
-        assert waiter is pump._receiver
+        assert waiter is pump._ws_receiver
         assert asyncio.isfuture(waiter)
         with pytest.raises(RuntimeError, match="await wasn't used"):
             awaited.send(None)
@@ -547,11 +547,11 @@ async def test_a_wait_that_is_given_up_leaves_nothing(twin: Twin) -> None:
             with pytest.raises(KeyError):
                 awaited.throw(KeyError)
         del awaited
-        assert pump._receiver is None
+        assert pump._ws_receiver is None
     with pytest.raises(TypeError):
-        pump._next().throw("no exception")
+        pump._ws_next().throw("no exception")
     with pytest.raises(TypeError):
-        pump._next().throw()
+        pump._ws_next().throw()
 
 
 # ------------------------------------------------------------------------------------------------------------- sending
@@ -559,7 +559,7 @@ async def test_a_wait_that_is_given_up_leaves_nothing(twin: Twin) -> None:
 
 def decoded(twin: Twin, pump: Any) -> list[Any]:
     """The frames that a pump wrote; masked if it is a client's."""
-    frames: list[Any] = twin.decoder(pump._client, 0, -1, -1, False).feed(b"".join(pump.transport.data))
+    frames: list[Any] = twin.decoder(pump._ws_client, 0, -1, -1, False).feed(b"".join(pump.transport.data))
     return frames
 
 
@@ -585,7 +585,7 @@ MESSAGES: list[Any] = [
 async def test_what_is_sent(twin: Twin, client: bool, as_text: bool | None) -> None:
     pump = make(twin, client=client)
     for message in MESSAGES:
-        assert pump._send_now(message, as_text) == _readable.SENT
+        assert pump._ws_send_now(message, as_text) == _readable.SENT
         payload = message.encode() if isinstance(message, str) else bytes(message)
         opcode = 0x1 if (isinstance(message, str) if as_text is None else as_text) else 0x2
         assert decoded(twin, pump) == [0x80 | opcode, payload]
@@ -597,18 +597,18 @@ async def test_what_is_sent(twin: Twin, client: bool, as_text: bool | None) -> N
 async def test_what_is_not_sent_at_once(twin: Twin) -> None:
     pump = make(twin)
     for message in (["fragments"], {"a": 1}, 5, None):
-        assert pump._send_now(message, None) == _readable.SLOW
-    pump._send_lock = asyncio.Lock()
-    assert pump._send_now("a", None) == _readable.SLOW
-    pump._send_lock = None
-    pump._plain = False
-    assert pump._send_now("a", None) == _readable.SLOW
-    pump._plain = True
-    pump._life.continuing = True
-    assert pump._send_now("a", None) == _readable.SLOW
-    pump._life.continuing = False
-    pump._life.sending = Sending.SHUT
-    assert pump._send_now("a", None) == _readable.SLOW
+        assert pump._ws_send_now(message, None) == _readable.SLOW
+    pump._ws_send_lock = asyncio.Lock()
+    assert pump._ws_send_now("a", None) == _readable.SLOW
+    pump._ws_send_lock = None
+    pump._ws_plain = False
+    assert pump._ws_send_now("a", None) == _readable.SLOW
+    pump._ws_plain = True
+    pump._ws_life.continuing = True
+    assert pump._ws_send_now("a", None) == _readable.SLOW
+    pump._ws_life.continuing = False
+    pump._ws_life.sending = Sending.SHUT
+    assert pump._ws_send_now("a", None) == _readable.SLOW
     assert pump.transport.data == []
 
 
@@ -617,7 +617,7 @@ async def test_what_is_not_sent_at_once(twin: Twin) -> None:
 async def test_text_that_cannot_be_encoded(twin: Twin) -> None:
     pump = make(twin)
     with pytest.raises(UnicodeEncodeError):
-        pump._send_now("\ud800", None)
+        pump._ws_send_now("\ud800", None)
     assert pump.transport.data == []
 
 
@@ -625,13 +625,13 @@ async def test_text_that_cannot_be_encoded(twin: Twin) -> None:
 @every_twin
 async def test_answers_share_a_write(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append("waits")
+    pump._ws_queue.append("waits")
     for number in range(3):
-        assert pump._send_now(str(number), None) == _readable.SENT
-    assert (pump.transport.data, pump._corked) == ([], 9)
-    pump._queue.popleft()
-    pump._send_now("last", None)
-    assert (b"".join(pump.transport.data), len(pump.transport.data), pump._corked) == (
+        assert pump._ws_send_now(str(number), None) == _readable.SENT
+    assert (pump.transport.data, pump._ws_corked) == ([], 9)
+    pump._ws_queue.popleft()
+    pump._ws_send_now("last", None)
+    assert (b"".join(pump.transport.data), len(pump.transport.data), pump._ws_corked) == (
         b"\x81\x010\x81\x011\x81\x012\x81\x04last",
         1,
         0,
@@ -644,24 +644,24 @@ async def test_answers_share_a_write(twin: Twin) -> None:
 @every_twin
 async def test_what_is_held_back_has_a_limit(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append("waits")
+    pump._ws_queue.append("waits")
     for _ in range(10):
-        pump._send_now("x" * 10000, None)
+        pump._ws_send_now("x" * 10000, None)
     assert [len(data) for data in pump.transport.data] == [7 * 10004]
-    assert pump._corked == 3 * 10004
+    assert pump._ws_corked == 3 * 10004
 
 
 @virtual
 @every_twin
 async def test_the_backstop_writes(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append("waits")
-    pump._send_now("a", None)
-    pump._send_now("b", None)
+    pump._ws_queue.append("waits")
+    pump._ws_send_now("a", None)
+    pump._ws_send_now("b", None)
     await steps(2)
     assert pump.asked == ["uncork"]
     assert pump.transport.data == [b"\x81\x01a\x81\x01b"]
-    pump._send_now("c", None)
+    pump._ws_send_now("c", None)
     await steps(2)
     assert pump.asked == ["uncork", "uncork"]
 
@@ -670,12 +670,12 @@ async def test_the_backstop_writes(twin: Twin) -> None:
 @every_twin
 async def test_a_transport_that_has_enough(twin: Twin) -> None:
     pump = make(twin)
-    pump._queue.append("waits")
-    pump._send_now("a", None)
-    pump._write_waiters = deque()
-    assert pump._send_now("b", None) == _readable.FULL
-    assert pump._put(b"\x81\x01c", 1) == _readable.FULL
-    assert pump._send_now("z" * LARGE, None) == _readable.FULL
+    pump._ws_queue.append("waits")
+    pump._ws_send_now("a", None)
+    pump._ws_write_waiters = deque()
+    assert pump._ws_send_now("b", None) == _readable.FULL
+    assert pump._ws_put(b"\x81\x01c", 1) == _readable.FULL
+    assert pump._ws_send_now("z" * LARGE, None) == _readable.FULL
     assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
 
 
@@ -685,12 +685,12 @@ async def test_what_is_laid_out_already_is_sent_as_it_is(twin: Twin) -> None:
     pump = make(twin)
     encoded = twin.encoded()
     encoded._plain, encoded._size = b"\x81\x01e", 1
-    assert pump._send_now(encoded, None) == _readable.SENT
+    assert pump._ws_send_now(encoded, None) == _readable.SENT
     assert pump.transport.data == [b"\x81\x01e"]
-    pump._queue.append("question")
-    pump._send_now(encoded, None)
-    assert (pump.transport.data[1:], pump._corked) == ([], 3)
-    assert (pump._messages_sent, pump._payload_sent, pump._saved_sent) == (2, 2, 0)
+    pump._ws_queue.append("question")
+    pump._ws_send_now(encoded, None)
+    assert (pump.transport.data[1:], pump._ws_corked) == ([], 3)
+    assert (pump._ws_messages_sent, pump._ws_payload_sent, pump._ws_saved_sent) == (2, 2, 0)
 
 
 @virtual
@@ -698,9 +698,9 @@ async def test_what_is_laid_out_already_is_sent_as_it_is(twin: Twin) -> None:
 @pytest.mark.parametrize(
     ("options", "text", "plain"),
     [
-        ({"_client": True}, None, b"\x81\x00"),
-        ({"_pack": lambda head, payload: (head, payload)}, None, b"\x81\x00"),
-        ({"_send_lock": object()}, None, b"\x81\x00"),
+        ({"_ws_client": True}, None, b"\x81\x00"),
+        ({"_ws_pack": lambda head, payload: (head, payload)}, None, b"\x81\x00"),
+        ({"_ws_send_lock": object()}, None, b"\x81\x00"),
         ({}, True, b"\x81\x00"),
         ({}, None, None),
     ],
@@ -712,8 +712,8 @@ async def test_what_was_laid_out_for_others_only(twin: Twin, options: Any, text:
         setattr(pump, name, value)
     encoded = twin.encoded()
     encoded._plain, encoded._size = plain, 0
-    assert pump._send_now(encoded, text) == _readable.SLOW
-    assert (pump.transport.data, pump._messages_sent) == ([], 0)
+    assert pump._ws_send_now(encoded, text) == _readable.SLOW
+    assert (pump.transport.data, pump._ws_messages_sent) == ([], 0)
 
 
 @virtual
@@ -722,9 +722,9 @@ async def test_what_was_laid_out_for_others_only(twin: Twin, options: Any, text:
 async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> None:
     pump = make(twin)
     pump.transport.closing = closing
-    pump._lost = not closing
-    assert pump._send_now("a", None) == _readable.SENT
-    assert pump._put(b"\x81\x01c", 1) == _readable.SENT
+    pump._ws_lost = not closing
+    assert pump._ws_send_now("a", None) == _readable.SENT
+    assert pump._ws_put(b"\x81\x01c", 1) == _readable.SENT
     assert pump.transport.data == []
 
 
@@ -733,7 +733,11 @@ async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> 
 async def test_failures_of_the_transport_are_raised(twin: Twin) -> None:
     pump = make(twin)
     pump.transport.fails = True
-    for method, *arguments in (("_send_now", "a", None), ("_put", b"\x81\x00", 0), ("_send_now", "z" * LARGE, None)):
+    for method, *arguments in (
+        ("_ws_send_now", "a", None),
+        ("_ws_put", b"\x81\x00", 0),
+        ("_ws_send_now", "z" * LARGE, None),
+    ):
         with pytest.raises(RuntimeError, match="write failed"):
             getattr(pump, method)(*arguments)
 
@@ -760,20 +764,20 @@ def apply(pump: Any, operation: str, argument: Any) -> object:
     """What a pump answers to one operation."""
     if operation == "read":
         read(pump, b"".join(argument))
-    elif operation == "take" and pump._queue:
+    elif operation == "take" and pump._ws_queue:
         with contextlib.suppress(StopIteration):
-            drive(pump._next()).send(None)
-        pump._burst = 0
+            drive(pump._ws_next()).send(None)
+        pump._ws_burst = 0
     elif operation == "send":
-        return pump._send_now(argument, None)
+        return pump._ws_send_now(argument, None)
     elif operation == "put":
-        return pump._put(argument, 300)
+        return pump._ws_put(argument, 300)
     elif operation == "write":
-        return pump._write_out(argument)
+        return pump._ws_write_out(argument)
     elif operation == "drainers":
-        pump._write_waiters = deque() if argument else None
+        pump._ws_write_waiters = deque() if argument else None
     elif operation == "uncork":
-        return pump._take_corked()
+        return pump._ws_take_corked()
     return None
 
 
@@ -785,8 +789,8 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
             answers = [apply(pump, operation, argument) for pump in pumps]
             assert answers.count(answers[0]) == len(answers)
             for look in (
-                lambda p: list(p._queue),
-                lambda p: p._corked,
+                lambda p: list(p._ws_queue),
+                lambda p: p._ws_corked,
                 lambda p: b"".join(p.transport.data),
                 lambda p: p.asked,
             ):
@@ -805,10 +809,10 @@ async def test_without_a_turn_of_the_loop_nothing_is_held_back(twin: Twin) -> No
 
     pump = make(twin)
     pump.loop = Loop()
-    pump._queue.append("question")
+    pump._ws_queue.append("question")
     for _ in range(2):
-        pump._send_now("a", None)
-    assert (pump.transport.data, pump._corked) == ([b"\x81\x01a", b"\x81\x01a"], 0)
+        pump._ws_send_now("a", None)
+    assert (pump.transport.data, pump._ws_corked) == ([b"\x81\x01a", b"\x81\x01a"], 0)
 
 
 @virtual
@@ -820,10 +824,10 @@ async def test_compressing_that_fails_ends_the_connection(twin: Twin) -> None:
         raise LookupError
 
     pump = make(twin)
-    pump._pack = fail
+    pump._ws_pack = fail
     with pytest.raises(LookupError):
-        pump._send_now("text", None)
-    assert "tear" in pump.asked or pump._torn
+        pump._ws_send_now("text", None)
+    assert "tear" in pump.asked or pump._ws_torn
     assert pump.transport.data == []
 
 
@@ -832,7 +836,7 @@ async def test_compressing_that_fails_ends_the_connection(twin: Twin) -> None:
 
 @virtual
 @compiled_twin
-@pytest.mark.parametrize(("name", "value"), [("_queue", []), ("_receiver", 1), ("_buffer", bytearray(3))])
+@pytest.mark.parametrize(("name", "value"), [("_ws_queue", []), ("_ws_receiver", 1), ("_ws_buffer", bytearray(3))])
 async def test_what_the_compiled_twin_relies_on_has_the_right_type(twin: Twin, name: str, value: object) -> None:
     with pytest.raises(TypeError, match="expected"):
         setattr(make(twin), name, value)
@@ -842,8 +846,8 @@ async def test_what_the_compiled_twin_relies_on_has_the_right_type(twin: Twin, n
 @compiled_twin
 async def test_a_decoder_that_is_not_compiled_takes_the_detour(twin: Twin) -> None:
     pump = make(twin)
-    pump._decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
-    assert pump._decoder is None
+    pump._ws_decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
+    assert pump._ws_decoder is None
     read(pump, text("a"))
     assert pump.asked == [f"data {text('a').hex()}"]
 
@@ -864,34 +868,34 @@ async def test_bytes_that_cannot_have_been_read(twin: Twin) -> None:
 async def test_nothing_is_written_once_the_connection_is_over(twin: Twin) -> None:
     for lost, closing in ((True, False), (False, True)):
         pump = make(twin)
-        pump._write_out(b"before")
-        pump._lost, pump.transport.closing = lost, closing
-        pump._write_out(b"after")
+        pump._ws_write_out(b"before")
+        pump._ws_lost, pump.transport.closing = lost, closing
+        pump._ws_write_out(b"after")
         assert pump.transport.data == [b"before"]
-        assert pump._bytes_sent == 6
+        assert pump._ws_bytes_sent == 6
 
 
 @virtual
 @compiled_twin
 async def test_only_bytes_are_written(twin: Twin) -> None:
     with pytest.raises(TypeError, match="what is written must be bytes, not str"):
-        make(twin)._write_out("text")
+        make(twin)._ws_write_out("text")
 
 
 @virtual
 @compiled_twin
 async def test_a_compiled_pump_that_nobody_prepared(twin: Twin) -> None:
     pump = twin.pump()
-    assert (pump._queue, pump._decoder, pump._receiver, pump._write_waiters) == (None, None, None, None)
-    with pytest.raises(RuntimeError, match="_buffer isn't set"):
+    assert (pump._ws_queue, pump._ws_decoder, pump._ws_receiver, pump._ws_write_waiters) == (None, None, None, None)
+    with pytest.raises(RuntimeError, match="_ws_buffer isn't set"):
         pump.get_buffer(-1)
     with pytest.raises(ValueError, match="can't have been read"):
         pump.buffer_updated(1)
-    assert pump._send_now("a", None) == _readable.SLOW
-    assert pump._take_corked() == b""
-    assert pump._deliver() is None
+    assert pump._ws_send_now("a", None) == _readable.SLOW
+    assert pump._ws_take_corked() == b""
+    assert pump._ws_deliver() is None
     with pytest.raises(AttributeError):
-        await pump._next()
+        await pump._ws_next()
     with pytest.raises(TypeError):
         twin.messages("no pump")
 
@@ -906,11 +910,11 @@ buffers_run_python = pytest.mark.skipif(sys.version_info < (3, 12), reason="clas
 async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
     class Data:
         def __buffer__(self, flags: int) -> memoryview:
-            pump._decoder = None
+            pump._ws_decoder = None
             return memoryview(text("a"))
 
     pump = make(twin)
-    with pytest.raises(RuntimeError, match="_decoder or _queue isn't set"):
+    with pytest.raises(RuntimeError, match="_ws_decoder or _ws_queue isn't set"):
         pump.data_received(Data())
 
 
@@ -920,13 +924,13 @@ async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
 async def test_a_buffer_that_ends_the_connection(twin: Twin) -> None:
     class Data(bytearray):
         def __buffer__(self, flags: int) -> memoryview:
-            pump._plain = False
+            pump._ws_plain = False
             return super().__buffer__(flags)
 
     for pack in (None, lambda head, payload: (head, payload)):
         pump = make(twin)
-        pump._pack = pack
-        assert pump._send_now(Data(b"a"), None) == _readable.SLOW
+        pump._ws_pack = pack
+        assert pump._ws_send_now(Data(b"a"), None) == _readable.SLOW
         assert pump.transport.data == []
 
 
@@ -935,12 +939,12 @@ async def test_a_buffer_that_ends_the_connection(twin: Twin) -> None:
 async def test_packing_that_ends_the_connection(twin: Twin) -> None:
     class Head:
         def __index__(self) -> int:
-            pump._plain = False
+            pump._ws_plain = False
             return 0x82
 
     pump = make(twin)
-    pump._pack = lambda head, payload: (Head(), payload)
-    assert pump._send_now(b"a", None) == _readable.SLOW
+    pump._ws_pack = lambda head, payload: (Head(), payload)
+    assert pump._ws_send_now(b"a", None) == _readable.SLOW
     assert pump.transport.data == []
 
 
@@ -949,7 +953,7 @@ async def test_packing_that_ends_the_connection(twin: Twin) -> None:
 async def test_a_pump_in_a_cycle_is_collected(twin: Twin) -> None:
     pump = make(twin)
     pump.protocol.pump = pump
-    pump._receiver = twin.waiter(pump.loop)
+    pump._ws_receiver = twin.waiter(pump.loop)
     seen = weakref.ref(pump)
     del pump
     gc.collect()

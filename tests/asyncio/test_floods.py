@@ -38,11 +38,11 @@ async def test_pings_are_taken_in_by_portions(detour: bool) -> None:
         count, _ = turns()
         connection.data_received(PING * 10_000 + wire.text("last", mask=MASK))
         # A portion is in; the next comes in the next turn.
-        assert connection._session.intake.rest
+        assert connection._ws_session.intake.rest
         before = count[0]
         assert await connection.recv() == "last"
         assert 10 <= count[0] - before <= 25
-        assert not connection._session.intake.rest
+        assert not connection._ws_session.intake.rest
         await idle()
         pongs = 0
         while pongs < 10_000:
@@ -60,7 +60,7 @@ async def test_reading_pauses_until_the_rest_is_in() -> None:
         assert not connection.transport.is_reading()
         await steps(5)
         # Now it is the messages that wait for somebody to read them.
-        assert connection._reading_paused
+        assert connection._ws_reading_paused
         assert not connection.transport.is_reading()
         assert [await connection.recv() for _ in range(40)] == [str(number) for number in range(40)]
         assert connection.transport.is_reading()
@@ -79,10 +79,10 @@ async def test_the_rest_waits_while_too_many_messages_do(detour: bool) -> None:
             connection.data_received(wire.text("first", mask=MASK))
             assert await connection.recv() == "first"
         connection.data_received(b"".join(fragmented))
-        taken_in = connection._session.inbox.count
+        taken_in = connection._ws_session.inbox.count
         assert 4 < taken_in <= 1000
         await idle()
-        assert connection._session.inbox.count == taken_in
+        assert connection._ws_session.inbox.count == taken_in
         assert [await connection.recv() for _ in texts] == texts
 
 
@@ -92,7 +92,7 @@ async def test_a_connection_that_ends_while_others_have_their_turn(how: str) -> 
     async with open_end(Side.SERVER) as (connection, peer):
         connection.data_received(wire.text("first", mask=MASK))
         connection.data_received(PING * 2000 + wire.text("last", mask=MASK) + wire.close(1000, mask=MASK))
-        assert connection._session.intake.rest
+        assert connection._ws_session.intake.rest
         if how == "reset":
             peer.raw.reset()
         elif how == "abort":
@@ -103,7 +103,7 @@ async def test_a_connection_that_ends_while_others_have_their_turn(how: str) -> 
         await connection.wait_closed()
         await steps(5)
         assert connection.state is State.CLOSED
-        assert not connection._session.intake.rest
+        assert not connection._ws_session.intake.rest
 
 
 @virtual
@@ -121,8 +121,8 @@ async def test_a_connection_that_is_lost_while_a_read_is_taken_in() -> None:
         asyncio.get_running_loop().call_soon(connection.data_received, wire.text("first", mask=MASK) + PING * 2000)
         await task
         assert connection.state is State.CLOSED
-        assert not connection._session.intake.yielding
-        assert not connection._session.intake.rest
+        assert not connection._ws_session.intake.yielding
+        assert not connection._ws_session.intake.rest
         # That the loop tells it once more changes nothing.
         await steps(5)
 
@@ -132,7 +132,7 @@ async def test_a_transport_that_closes_is_not_told_to_pause() -> None:
     async with open_end(Side.SERVER) as (connection, _):
         connection.transport.close()
         connection.data_received(b"".join(wire.text(str(number), mask=MASK) for number in range(40)))
-        assert connection._reading_paused
+        assert connection._ws_reading_paused
         assert [await connection.recv() for _ in range(40)] == [str(number) for number in range(40)]
 
 
@@ -143,7 +143,7 @@ async def test_what_comes_meanwhile_stays_in_order(detour: bool) -> None:
         if not detour:
             connection.data_received(wire.text("0", mask=MASK))
         connection.data_received(PING * 2000 + wire.text("1", mask=MASK))
-        assert connection._session.intake.rest
+        assert connection._ws_session.intake.rest
         # A transport with TLS may have decrypted more before reading paused, and may have seen the end.
         connection.data_received(wire.text("2", mask=MASK) + PING)
         connection.get_buffer(-1)[:9] = wire.text("three"[:3], mask=MASK)

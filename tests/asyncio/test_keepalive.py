@@ -97,7 +97,7 @@ async def test_any_byte_counts_as_life(side: Side) -> None:
         assert await receiving == "x" * 100
         assert connection.state is State.OPEN
         # Pings nobody answered don't pile up.
-        assert len(connection._session._pings or {}) <= 1
+        assert len(connection._ws_session._pings or {}) <= 1
 
 
 # ---------------------------------------------------------------------------------------------- while reading is paused
@@ -127,7 +127,7 @@ async def test_a_live_peer_is_spared_while_reading_is_paused(side: Side) -> None
         assert connection.state is State.OPEN
         assert len(times) > 2000
         assert connection.latency == pytest.approx(1.5)
-        assert not connection._session.intake.rest
+        assert not connection._ws_session.intake.rest
         assert not connection.transport.is_reading()
         await peer.text("last")
         assert [await connection.recv() for _ in range(106)] == [*messages, "last"]
@@ -146,8 +146,8 @@ async def test_a_peer_that_sends_messages_for_which_nobody_asks(side: Side) -> N
             await peer.text(messages[-1])
             await asyncio.sleep(20)
         assert connection.state is State.OPEN
-        assert connection._session.inbox.count < 15
-        assert connection._session.intake.rest
+        assert connection._ws_session.inbox.count < 15
+        assert connection._ws_session.intake.rest
         assert [await connection.recv() for _ in messages] == messages
         assert connection.transport.is_reading()
 
@@ -169,11 +169,11 @@ async def test_a_flood_for_which_nobody_asks_is_bounded(side: Side, payload: byt
         task = asyncio.create_task(flood())
         await asyncio.sleep(5000)
         assert connection.state is State.OPEN
-        taken, kept = connection._bytes_received, len(connection._session.intake.rest)
+        taken, kept = connection._ws_bytes_received, len(connection._ws_session.intake.rest)
         assert kept < SPARE_BYTES + 2**18
         await asyncio.sleep(5000)
         assert connection.state is State.OPEN
-        assert (connection._bytes_received, len(connection._session.intake.rest)) == (taken, kept)
+        assert (connection._ws_bytes_received, len(connection._ws_session.intake.rest)) == (taken, kept)
         task.cancel()
         await asyncio.wait([task])
 
@@ -186,12 +186,12 @@ async def test_bytes_of_an_earlier_read_come_first(side: Side) -> None:
         crowd = [str(index) for index in range(3000)]
         await peer.raw.send(wire.ping(mask=peer.mask) + b"".join(wire.text(text, mask=peer.mask) for text in crowd))
         await idle()
-        assert connection._session.intake.rest
-        kept = len(connection._session.intake.rest)
+        assert connection._ws_session.intake.rest
+        kept = len(connection._ws_session.intake.rest)
         await asyncio.sleep(15)
         await peer.text("last")
         await asyncio.sleep(15)
-        assert len(connection._session.intake.rest) > kept
+        assert len(connection._ws_session.intake.rest) > kept
         assert [await connection.recv() for _ in range(3001)] == [*crowd, "last"]
 
 
@@ -205,7 +205,7 @@ async def test_a_transport_that_closes_is_not_asked_for_a_sign_of_life() -> None
         assert not connection.transport.is_reading()
         # A transport with TLS may bring what it had decrypted before.
         connection.data_received(wire.text("late", mask=True))
-        assert connection._session.inbox.count == 6
+        assert connection._ws_session.inbox.count == 6
 
 
 @virtual
@@ -214,7 +214,7 @@ async def test_who_does_not_listen_cannot_complain_of_silence(caplog: pytest.Log
     caplog.set_level(logging.DEBUG, "websockets")
     async with open_end(Side.SERVER, max_queue=2) as (connection, peer):
         await fill(connection, peer)
-        connection._session.intake._kept = SPARE_BYTES
+        connection._ws_session.intake._kept = SPARE_BYTES
         await asyncio.sleep(500)
         assert connection.state is State.OPEN
     lines = {line for line in caplog.messages if line[0] in "%-"}
@@ -236,7 +236,7 @@ async def test_a_connection_that_was_ended_through_its_protocol() -> None:
 @virtual
 async def test_an_alarm_without_reason_does_nothing() -> None:
     async with open_end(Side.SERVER, ping_interval=None) as (connection, peer):
-        assert not connection._session.handle_timeout(now())
+        assert not connection._ws_session.handle_timeout(now())
         await connection.send("alive")
         await peer.expect(wire.TEXT, b"alive")
 
@@ -260,11 +260,11 @@ async def pause_both(connection: Any, peer: Any) -> asyncio.Task[None]:
     for _ in range(5):
         await peer.text("x")
     await idle()
-    assert connection._reading_paused
+    assert connection._ws_reading_paused
     peer.raw.stop_reading()
     sending = asyncio.create_task(send_for_ever(connection))
     await asyncio.sleep(0.1)
-    assert connection._write_waiters is not None
+    assert connection._ws_write_waiters is not None
     return sending
 
 
@@ -274,7 +274,7 @@ async def test_closing_goes_on_when_the_peer_reads_again(side: Side) -> None:
     """The connection failed while both directions were paused; then the peer reads, and answers our Close."""
     async with open_end(side, max_queue=2, ping_interval=None, close_timeout=None) as (connection, peer):
         sending = await pause_both(connection, peer)
-        connection._fail(1011, "failure", RuntimeError())
+        connection._ws_fail(1011, "failure", RuntimeError())
         await asyncio.sleep(5)
         assert connection.state is State.CLOSING
         peer.raw.resume_reading()

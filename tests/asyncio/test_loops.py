@@ -27,7 +27,7 @@ class Alarm:
         self.name = name
         self.log = log
 
-    def _handle_timeout(self, now: float) -> None:
+    def _ws_handle_timeout(self, now: float) -> None:
         self.log.append(self.name)
 
 

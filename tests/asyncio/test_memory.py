@@ -114,7 +114,7 @@ async def test_a_class_that_sees_what_is_read_sees_it_once() -> None:
 @virtual
 async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
     pump = make(twin)
-    pump._decoder = None
+    pump._ws_decoder = None
     kept: list[Any] = []
     type(pump).data_received = lambda self, data: kept.append(data)
     for data in (b"abc", b"defg"):
@@ -135,7 +135,7 @@ async def test_an_array_that_is_sent_is_not_looked_at_later(twin: Twin, client: 
     """Whatever becomes of it after send() has returned: what the socket didn't take was copied."""
     array = bytearray(b"x" * size)
     async with behind(twin, client=client) as (pump, theirs):
-        pump._send_now(array, None)
+        pump._ws_send_now(array, None)
         array[:] = b"y" * size
         array.clear()
         stream = arrived(theirs) + waiting(pump.transport)
@@ -217,10 +217,10 @@ async def test_a_connection_that_ends_while_a_message_is_inflated(end: str) -> N
                 if end == "abort":
                     client.abort()
                 elif end == "close":
-                    client._start_closing(1000)
+                    client._ws_start_closing(1000)
                 else:
-                    client._inflate = client._decoder = None
-                    client._queue = type(client._queue)()
+                    client._ws_inflate = client._ws_decoder = None
+                    client._ws_queue = type(client._ws_queue)()
                 gc.collect()
             return inflate(self, *arguments)
 
@@ -233,7 +233,7 @@ async def test_a_connection_that_ends_while_a_message_is_inflated(end: str) -> N
             frames = b"".join(
                 server.protocol._frame_message(1, f"message {number} ".encode() * 20, True) for number in range(5)
             )
-            server._write_out(frames)
+            server._ws_write_out(frames)
             got = []
             with contextlib.suppress(ConnectionClosed, asyncio.TimeoutError):
                 while True:
@@ -320,15 +320,15 @@ async def test_send_without_memory(kind: str, role: str, compression: str | None
             theirs.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
             connection = await established(ours, role, compression)
-            error = allocations.fail(number, functools.partial(connection._send_now, message, None))
+            error = allocations.fail(number, functools.partial(connection._ws_send_now, message, None))
             failures += error is not None
             closing = connection.transport.is_closing()
             gone += closing
             before = arrived(theirs)
             if not closing:
                 # What is compressed later may refer to it, if it was sent.
-                connection._send_now(message, None)
-                connection._send_now("after", None)
+                connection._ws_send_now(message, None)
+                connection._ws_send_now("after", None)
             stream = before + arrived(theirs) + (b"" if closing else waiting(connection.transport))
             check(stream, payload, closing, error is None)
             if not closing:
@@ -365,7 +365,7 @@ async def established(sock: socket.socket, role: str, compression: str | None) -
         return Unserved(protocol, None, ping_interval=None)  # type: ignore[arg-type]
 
     _, connection = await asyncio.get_running_loop().create_connection(make, sock=sock)
-    connection._choose_path()
+    connection._ws_choose_path()
     return connection
 
 
@@ -410,11 +410,11 @@ async def test_receive_without_memory(compression: str | None) -> None:
             error = allocations.fail(number, read)
             failures += error is not None
             got = []
-            while len(connection._queue):
-                got.append(connection._queue.popleft())
+            while len(connection._ws_queue):
+                got.append(connection._ws_queue.popleft())
             assert got == texts[: len(got)]
             # A failure may be held back until what came before it has been read.
-            if error is None and connection.state is State.OPEN and not connection._session.port.failure_held:
+            if error is None and connection.state is State.OPEN and not connection._ws_session.port.failure_held:
                 assert got == texts
             connection.transport.abort()
             await asyncio.sleep(0)

@@ -29,7 +29,7 @@ LEFT = 40_000
 async def _messages_that_wait(connection: Connection, peer: SocketPeer) -> None:
     count = 20_000
     await peer.send(wire.text("x", mask=peer.mask) * count)
-    await until(lambda: len(connection._queue) == count)
+    await until(lambda: len(connection._ws_queue) == count)
     for _ in range(count):
         await connection.recv()
 
@@ -62,7 +62,7 @@ async def _stream_that_was_left(connection: Connection, peer: SocketPeer) -> Non
 
 async def _answers_held_back(connection: Connection, peer: SocketPeer) -> None:
     await peer.texts(*("question" for _ in range(60)))
-    await until(lambda: len(connection._queue) == 60)
+    await until(lambda: len(connection._ws_queue) == 60)
     for _ in range(60):
         await connection.recv()
         await connection.send("x" * 1000)

@@ -47,11 +47,11 @@ def on_the_wire(message: Any) -> tuple[int, bytes]:
 async def with_answers_held_back(connection: Connection, peer: SocketPeer, *answers: str) -> None:
     """Have answers wait for the message that was received last."""
     await peer.texts(*("question" for _ in answers), "last")
-    await until(lambda: len(connection._queue) > len(answers))
+    await until(lambda: len(connection._ws_queue) > len(answers))
     for answer in answers:
         assert await connection.recv() == "question"
         await connection.send(answer)
-    assert connection._corked
+    assert connection._ws_corked
 
 
 # ---------------------------------------------------------------------------------------------------------------- order
@@ -92,7 +92,7 @@ async def _prepared(connection: Connection) -> None:
 
 
 async def _close(connection: Connection) -> None:
-    connection._start_closing(1001, "bye")
+    connection._ws_start_closing(1001, "bye")
 
 
 NEXT: dict[str, tuple[Any, list[tuple[int, bytes]]]] = {
@@ -134,7 +134,7 @@ async def test_what_the_kernel_does_not_take_keeps_its_place(tls: bool, side: Si
         sending.append(asyncio.create_task(connection.ping(b"ping")))  # type: ignore[arg-type]
         await steps(3)
         broadcast([connection], "two")
-        connection._start_closing(1001, "bye")
+        connection._ws_start_closing(1001, "bye")
         assert await peer.read_frames(7) == [
             *((wire.BINARY, message), (wire.TEXT, b"one"), (wire.BINARY, message), (wire.TEXT, b"x" * 2**18)),
             *((wire.PING, b"ping"), (wire.TEXT, b"two"), (wire.CLOSE, b"\x03\xe9bye")),
@@ -264,12 +264,12 @@ async def test_reading_pauses_while_too_much_waits(tls: bool, side: Side, max_qu
     async with socket_end(side, tls=tls, max_queue=max_queue) as (connection, peer):
         assert connection.transport.is_reading()
         await peer.texts(*texts[:250])
-        await until(lambda: len(connection._queue) >= 250)
+        await until(lambda: len(connection._ws_queue) >= 250)
         assert not connection.transport.is_reading()
         await peer.texts(*texts[250:])
         for text in texts[:250]:
             assert await connection.recv() == text
-            assert connection.transport.is_reading() is (len(connection._queue) <= low)
+            assert connection.transport.is_reading() is (len(connection._ws_queue) <= low)
         for text in texts[250:]:
             assert await connection.recv() == text
         await until(connection.transport.is_reading)
@@ -290,13 +290,13 @@ async def test_answers_to_a_flood_wait_for_a_peer_that_does_not_read(side: Side)
         most = [0]
         answering = asyncio.create_task(answer())
         sending = asyncio.create_task(peer.texts(*flood))
-        await until(lambda: connection._write_waiters is not None)
+        await until(lambda: connection._ws_write_waiters is not None)
         await steps(20)
         assert max(most) <= 2**16 + _readable.BATCH_LIMIT + 2**11
         assert len(most) < len(flood)
         assert [payload.decode() for _, payload in await peer.read_frames(len(flood))] == flood
         await sending
-        connection._start_closing(1000)
+        connection._ws_start_closing(1000)
         assert await peer.read_frames(1) == [(wire.CLOSE, b"\x03\xe8")]
         connection.abort()
         with pytest.raises(ConnectionClosedError):

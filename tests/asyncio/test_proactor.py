@@ -73,14 +73,14 @@ async def reset_connection(
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, address(server))
-        await until(lambda: bool(server._registry.all))
+        await until(lambda: bool(server._ws_registry.all))
         if stage == "open":
             await loop.sock_sendall(sock, request())
             await until(lambda: bool(server.connections))
-        for connection in server._registry.all:
+        for connection in server._ws_registry.all:
             look(connection)
         reset(sock)
-    await until(lambda: not server._registry.all)
+    await until(lambda: not server._ws_registry.all)
 
 
 # --------------------------------------------------------------------------------------------------------------- resets
@@ -164,7 +164,7 @@ async def test_how_long_what_is_none_of_ours_is_waited_for(
         options = {**options, "ssl": anonymous_tls()[0]}
     loop: Any = asyncio.get_running_loop()
     server = await serve(wait, "localhost", 80, **options)
-    server.server = NeverClosed(server._listening)  # type: ignore[assignment]
+    server.server = NeverClosed(server._ws_listening)  # type: ignore[assignment]
     if since is not None:
         peer = await loop.network.connect("localhost", 80)
         peer.close()
@@ -180,7 +180,7 @@ async def test_a_connection_that_begins_while_the_server_closes() -> None:
     """TLS was done just in time: such a connection is waited for as others are."""
     loop: Any = asyncio.get_running_loop()
     server = await serve(wait, "localhost", 80, open_timeout=5)
-    listening: Any = NeverClosed(server._listening)
+    listening: Any = NeverClosed(server._ws_listening)
     server.server = listening
     connection = listening._factory()
     server.close()
@@ -194,8 +194,8 @@ async def test_a_connection_that_begins_while_the_server_closes() -> None:
     transport, _ = await loop.network.create_connection(lambda: connection, "localhost", 81)
     # It was told at once that the server closes; the other end doesn't end the connection.
     await advance(2)
-    assert server._shutdown._closed is not None
-    assert not server._shutdown._closed.done()
+    assert server._ws_shutdown._closed is not None
+    assert not server._ws_shutdown._closed.done()
     await server.wait_closed()
     assert transport.is_closing()
     peer.close()

@@ -151,8 +151,8 @@ async def test_health_checks_leave_nothing_behind(caplog: pytest.LogCaptureFixtu
             await idle()
         assert [record for record in caplog.records if record.levelno > logging.INFO] == []
         assert server.statistics.refused == {"client gone": 4}
-        assert not server._registry.arriving
-        assert not server._registry.all
+        assert not server._ws_registry.arriving
+        assert not server._ws_registry.all
 
 
 @virtual
@@ -355,7 +355,7 @@ async def test_a_factory_that_fails(create: Any, tls: bool, caplog: pytest.LogCa
                 await peer.send(outgoing.read())
             await idle()
             assert peer.ended is not None
-            assert not server._registry.arriving
+            assert not server._ws_registry.arriving
             peer.close()
         assert server.statistics.refused == {"failure": 2}
         assert [record.message for record in caplog.records] == ["creating a connection failed"] * 2
@@ -477,8 +477,8 @@ async def test_client_that_leaves_with_the_end_of_the_tls_handshake() -> None:
         await peer.send(outgoing.read())
         peer.close()
         await idle()
-        assert not server._registry.arriving
-        assert not server._registry.all
+        assert not server._ws_registry.arriving
+        assert not server._ws_registry.all
     assert site.ends == []
 
 
@@ -508,7 +508,7 @@ async def test_tls_handshake_that_fails(how: str, reason: str, logged: str, capl
         else:
             await advance(5.1)
         await idle()
-        assert not server._registry.arriving
+        assert not server._ws_registry.arriving
         assert b"HTTP" not in peer.received
         peer.close()
         assert server.statistics.refused == {reason: 1}
@@ -560,7 +560,7 @@ async def test_connection_lost_before_tls_begins() -> None:
         feed(arrival, line(CLIENT, SERVICE))
         transport.abort()
         await idle()
-        assert not server._registry.arriving
+        assert not server._ws_registry.arriving
 
 
 @virtual
@@ -576,7 +576,7 @@ async def test_loop_that_can_not_start_tls() -> None:
         await idle()
         loop.set_exception_handler(handler)
         assert transport.is_closing()
-        assert not server._registry.arriving
+        assert not server._ws_registry.arriving
     assert [(context["message"], type(context["exception"])) for context in reported] == [
         ("starting TLS failed", TypeError)
     ]
@@ -587,10 +587,10 @@ async def test_loop_that_can_not_start_tls() -> None:
 
 async def arrive(server: Server) -> tuple[Arrival, Any]:
     """A connection that says nothing, and its transport."""
-    before = set(server._registry.arriving)
+    before = set(server._ws_registry.arriving)
     await reach(server)
     await idle()
-    (arrival,) = server._registry.arriving - before
+    (arrival,) = server._ws_registry.arriving - before
     return arrival, arrival.transport
 
 

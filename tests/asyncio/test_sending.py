@@ -91,7 +91,7 @@ async def test_a_large_message_does_not_overtake_answers_that_are_held_back() ->
         await idle()
         await connection.recv()
         await connection.send("answer")
-        assert connection._corked
+        assert connection._ws_corked
         await connection.send(bytes(300_000))
         await peer.expect(wire.TEXT, b"answer")
         await peer.expect(wire.BINARY, bytes(300_000))
@@ -179,10 +179,10 @@ async def test_there_is_no_line_once_nobody_waits_in_it(side: Side) -> None:
 
         sending = [asyncio.create_task(connection.send(message)) for message in (slowly(), "waiting")]
         await idle()
-        assert connection._send_lock is not None
+        assert connection._ws_send_lock is not None
         gate.set()
         await asyncio.gather(*sending)
-        assert connection._send_lock is None
+        assert connection._ws_send_lock is None
         assert [(await peer.frame()).payload for _ in range(3)] == [b"first", b"", b"waiting"]
 
 
@@ -196,7 +196,7 @@ class Ending:
         self.connection = connection
 
     def __bool__(self) -> bool:
-        self.connection._start_closing(1000)
+        self.connection._ws_start_closing(1000)
         return True
 
 
@@ -224,11 +224,11 @@ async def test_nothing_follows_a_close_that_compressing_sends(end: int, monkeypa
 
         def close_and_pack(self: Any, *arguments: Any) -> Any:
             if connection.state is State.OPEN:
-                connection._start_closing(1000)
+                connection._ws_start_closing(1000)
             return pack(self, *arguments)
 
         monkeypatch.setattr(type(deflate), "pack", close_and_pack)
-        connection._choose_path()
+        connection._ws_choose_path()
         with pytest.raises(ConnectionClosedOK):
             await connection.send("late" * 100)
         with pytest.raises(ConnectionClosedOK):
@@ -242,7 +242,7 @@ async def test_a_last_fragment_that_is_not_written(side: Side, monkeypatch: pyte
     """Whatever interrupts it, such as a signal handler that raises: nothing else may come first."""
     async with open_end(side) as (connection, peer):
         flushed = 0
-        flush_and_drain = connection._flush_and_drain
+        flush_and_drain = connection._ws_flush_and_drain
 
         async def interrupted() -> None:
             nonlocal flushed
@@ -251,7 +251,7 @@ async def test_a_last_fragment_that_is_not_written(side: Side, monkeypatch: pyte
                 raise InterruptedError
             await flush_and_drain()
 
-        monkeypatch.setattr(connection, "_flush_and_drain", interrupted, raising=False)
+        monkeypatch.setattr(connection, "_ws_flush_and_drain", interrupted, raising=False)
         with pytest.raises(InterruptedError):
             await connection.send(["one", "two"])
         assert connection.state is State.CLOSING
@@ -285,20 +285,20 @@ async def test_a_connection_that_is_lost_with_fragmented_messages_in_line(side: 
 async def test_nothing_follows_a_frame_that_is_torn() -> None:
     """As often as aborting fails, the next write tries again; once the connection is over there is nothing to do."""
     async with connected_pair() as (client, server):
-        client._torn = True
+        client._ws_torn = True
         await client.send("text")
         await client.wait_closed()
-        client._tear()
+        client._ws_tear()
         with pytest.raises(ConnectionClosedError):
             await server.recv()
-        server._torn = True
-        server._write_all([b"late"])
+        server._ws_torn = True
+        server._ws_write_all([b"late"])
 
 
 @virtual
 async def test_a_large_frame_that_follows_one_that_is_torn() -> None:
     async with connected_pair() as (client, server):
-        server._torn = True
-        server._write_all([b"header", bytes(2**20)])
+        server._ws_torn = True
+        server._ws_write_all([b"header", bytes(2**20)])
         with pytest.raises(ConnectionClosedError):
             await client.recv()

@@ -111,7 +111,7 @@ async def test_handler_that_never_ends_though_it_is_cancelled(caplog: pytest.Log
         # It may still end by itself; nobody minds.
         handler.release.set()
         await idle()
-        assert not server._registry.all
+        assert not server._ws_registry.all
         for peer in peers:
             peer.close()
 
@@ -181,7 +181,7 @@ def test_server_is_closed_without_a_running_loop() -> None:
         server, writer = loop.run_until_complete(start())
         server.close(timeout=0)
         loop.run_until_complete(server.wait_closed())
-        assert not server._registry.all
+        assert not server._ws_registry.all
         writer.close()
         with contextlib.suppress(ConnectionError):
             loop.run_until_complete(writer.wait_closed())

@@ -61,7 +61,7 @@ async def connected(sock: socket.socket) -> Any:
     protocol = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN)
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(lambda: ClientConnection(protocol, ping_interval=None), sock=sock)
-    connection._choose_path()
+    connection._ws_choose_path()
     return connection
 
 
@@ -78,7 +78,7 @@ async def ping(connection: Any, size: int) -> None:
 
 
 async def close(connection: Any, size: int) -> None:
-    connection._start_closing(1000)
+    connection._ws_start_closing(1000)
 
 
 SENDS = [send, send, send, broadcast_to, ping, close]
@@ -180,7 +180,7 @@ async def one_race(chance: random.Random) -> int:
         for connection in connections:
             sends += 1
             with contextlib.suppress(ConnectionClosed, OSError, RuntimeError):
-                connection._send_now(bytes(chance.choice([10, 1000, UNDIVIDED - 14])), None)
+                connection._ws_send_now(bytes(chance.choice([10, 1000, UNDIVIDED - 14])), None)
     thread.join()
     for connection in connections:
         abort(connection)

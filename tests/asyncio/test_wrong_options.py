@@ -141,12 +141,12 @@ def test_a_debugger_changes_nothing() -> None:
     log: Any = Looking(logging.getLogger("x"), {})
     factory = ClientPerMessageDeflateFactory()
     made = client.connect("ws://localhost", extensions=iter([factory]), logger=log)  # type: ignore[arg-type]
-    assert made._connector_state.options.protocol(made.ws_uri).available_extensions == [factory]
+    assert made._ws_connector_state.options.protocol(made.ws_uri).available_extensions == [factory]
     factories: Any = iter([factory])
     old = legacy_client.connect("ws://localhost", extensions=factories, logger=log)
-    assert old._connector_state.options.protocol(old.ws_uri).available_extensions == [factory]
+    assert old._ws_connector_state.options.protocol(old.ws_uri).available_extensions == [factory]
     serving = server.serve(echo, "localhost", 0, origins=iter(["https://x"]), logger=log)  # type: ignore[arg-type]
-    assert serving._answering.options.protocol().origins == ["https://x"]
+    assert serving._ws_answering.options.protocol().origins == ["https://x"]
 
 
 async def echo(websocket: Any) -> None:
@@ -316,11 +316,11 @@ async def test_connections(row: Wrong) -> None:
 @virtual
 async def test_connections_with_the_same_options_share_them() -> None:
     one, other = (connection.Connection(Protocol(Side.CLIENT), max_queue=(8, 2), ping_interval=7) for _ in range(2))
-    assert one._session.timing is other._session.timing
+    assert one._ws_session.timing is other._ws_session.timing
     # A list can't be kept, but it can be used.
     like = connection.Connection(Protocol(Side.CLIENT), max_queue=[8, 2], ping_interval=7)  # type: ignore[arg-type]
-    assert like._session.timing == one._session.timing
-    assert (like._session.inbox.high, like._write_limit) == (8, (2**15, None))
+    assert like._ws_session.timing == one._ws_session.timing
+    assert (like._ws_session.inbox.high, like._ws_write_limit) == (8, (2**15, None))
 
 
 # ------------------------------------------------------------------------------------- the table and the signatures

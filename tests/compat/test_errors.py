@@ -230,7 +230,7 @@ async def connect_while_shutting_down() -> None:
     async with serve(ServerConnection.wait_closed, "localhost", 0) as server:
         peer = await reach(server)
         await idle()
-        (connection,) = server._registry.all
+        (connection,) = server._ws_registry.all
         server.close()
         seen.append(connection.protocol.handshake_exc)
         await peer.read_until_eof()

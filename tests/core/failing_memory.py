@@ -53,7 +53,7 @@ class Talkative(Transport):
     def abort(self) -> None:
         pump, self.pump = self.pump, None
         if pump is not None:
-            pump._send_now(b"farewell" * 75, None)
+            pump._ws_send_now(b"farewell" * 75, None)
 
 
 def talkative() -> Any:
@@ -69,19 +69,19 @@ class Loop:
 
 
 class Path(native.FastPath):  # type: ignore[misc]
-    def _receive_rest(self, frames: list[Any]) -> None:
+    def _ws_receive_rest(self, frames: list[Any]) -> None:
         pass
 
-    def _hold_rest(self, rest: bytes) -> None:
+    def _ws_hold_rest(self, rest: bytes) -> None:
         pass
 
-    def _write_pieces(self, header: bytes, payload: bytes) -> None:
+    def _ws_write_pieces(self, header: bytes, payload: bytes) -> None:
         pass
 
-    def _uncork(self) -> None:
+    def _ws_uncork(self) -> None:
         pass
 
-    def _receive_slowly(self, iterating: bool) -> Any:
+    def _ws_receive_slowly(self, iterating: bool) -> Any:
         return iter(())
 
 
@@ -92,17 +92,17 @@ def frame(payload: bytes) -> Any:
 def make(*, client: bool = False, reading_paused: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
     """A pump whose surroundings do nothing."""
     pump = Path()
-    pump.loop, pump.transport, pump.protocol, pump._life = Loop(), Transport(), Protocol(), Life()
-    pump._may_send = None
-    pump._queue = native.Queue()
-    pump._buffer = native.read_buffer(2**16)
-    pump._decoder = decoder()
-    pump._client, pump._reading_paused = client, reading_paused
-    pump._quick = pump._plain = True
+    pump.loop, pump.transport, pump.protocol, pump._ws_life = Loop(), Transport(), Protocol(), Life()
+    pump._ws_may_send = None
+    pump._ws_queue = native.Queue()
+    pump._ws_buffer = native.read_buffer(2**16)
+    pump._ws_decoder = decoder()
+    pump._ws_client, pump._ws_reading_paused = client, reading_paused
+    pump._ws_quick = pump._ws_plain = True
     for number in range(messages):
-        pump._queue.append(f"message {number}")
+        pump._ws_queue.append(f"message {number}")
     if corked:
-        pump._hold(frame(corked), len(corked))
+        pump._ws_hold(frame(corked), len(corked))
     return pump
 
 
@@ -122,7 +122,7 @@ def waiter(*, suspended: bool = True) -> Any:
 
 def await_message(pump: Any) -> None:
     with contextlib.suppress(StopIteration):
-        pump._next().send(None)
+        pump._ws_next().send(None)
 
 
 def iterate(messages: Any) -> None:
@@ -140,7 +140,7 @@ REFUSED = (b"\x83\x00", b"\x82\x7f" + b"\xff" * 8, b"\x82\x7e\x00\x01", b"\x81\x
 CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "decoder": (lambda: None, lambda _: decoder()),
     "queue": (lambda: None, lambda _: native.Queue()),
-    "queue grows": (lambda: make(messages=4)._queue, lambda queue: queue.append("more")),
+    "queue grows": (lambda: make(messages=4)._ws_queue, lambda queue: queue.append("more")),
     "frame": (lambda: bytes(1000), lambda payload: native.build_frame(0x82, payload, MASK)),
     "header": (lambda: None, lambda _: native.build_header(0x82, 1000)),
     "mask": (lambda: native.forget_masks(), lambda _: native.new_mask()),
@@ -168,18 +168,18 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "slowly": (lambda: make(reading_paused=True), await_message),
     "iterate": (lambda: native.Messages(make(messages=1)), iterate),
     "iterator": (make, lambda pump: native.Messages(pump)),
-    "send": (make, lambda pump: pump._send_now("text", None)),
-    "send masked": (lambda: make(client=True), lambda pump: pump._send_now(b"data", None)),
-    "send wide text": (make, lambda pump: pump._send_now("é", None)),
-    "send a view": (make, lambda pump: pump._send_now(memoryview(b"abcdef")[::2], None)),
-    "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._send_now(given[1], None)),
+    "send": (make, lambda pump: pump._ws_send_now("text", None)),
+    "send masked": (lambda: make(client=True), lambda pump: pump._ws_send_now(b"data", None)),
+    "send wide text": (make, lambda pump: pump._ws_send_now("é", None)),
+    "send a view": (make, lambda pump: pump._ws_send_now(memoryview(b"abcdef")[::2], None)),
+    "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._ws_send_now(given[1], None)),
     "a buffer": (lambda: None, lambda _: native.read_buffer(100)),
-    "hold back": (lambda: make(messages=3), lambda pump: [pump._send_now("text", None) for _ in range(9)]),
-    "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._send_now("text", None)),
-    "put": (lambda: make(messages=1), lambda pump: pump._put(FRAME, 500)),
-    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._hold(FRAME, 500)),
-    "a cork that grows": (talkative, lambda pump: pump._send_now(bytes(25_000), None)),
-    "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._take_corked()),
+    "hold back": (lambda: make(messages=3), lambda pump: [pump._ws_send_now("text", None) for _ in range(9)]),
+    "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._ws_send_now("text", None)),
+    "put": (lambda: make(messages=1), lambda pump: pump._ws_put(FRAME, 500)),
+    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._ws_hold(FRAME, 500)),
+    "a cork that grows": (talkative, lambda pump: pump._ws_send_now(bytes(25_000), None)),
+    "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._ws_take_corked()),
 }
 CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}
 

@@ -85,12 +85,12 @@ def make(twin: Any = native, **attributes: Any) -> Any:
     pump = Path()
     pump.loop = asyncio.get_running_loop()
     pump.transport = Transport()
-    pump.protocol, pump._life = object(), twin.SendingHalf()
-    pump._life.sending = pump._may_send = Sending.OPEN
-    pump._queue = twin.Queue()
-    pump._buffer = twin.read_buffer(2**16)
-    pump._decoder = twin.FrameDecoder(False, 0, -1, -1, True)
-    pump._quick = pump._plain = True
+    pump.protocol, pump._ws_life = object(), twin.SendingHalf()
+    pump._ws_life.sending = pump._ws_may_send = Sending.OPEN
+    pump._ws_queue = twin.Queue()
+    pump._ws_buffer = twin.read_buffer(2**16)
+    pump._ws_decoder = twin.FrameDecoder(False, 0, -1, -1, True)
+    pump._ws_quick = pump._ws_plain = True
     for name, value in attributes.items():
         setattr(pump, name, value)
     return pump
@@ -98,7 +98,7 @@ def make(twin: Any = native, **attributes: Any) -> Any:
 
 def hold(pump: Any, payload: bytes) -> None:
     """Have a pump hold a message back."""
-    pump._hold(native.build_frame(0x82, payload, None), len(payload))
+    pump._ws_hold(native.build_frame(0x82, payload, None), len(payload))
 
 
 def waiting(*messages: str) -> Any:
@@ -142,14 +142,14 @@ def test_arguments_that_make_no_sense(call: Callable[[], object], error: type[Ex
 
 
 PUMP_MISUSES: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
-    "one argument": (lambda pump: pump._send_now("text"), TypeError),
-    "text or not": (lambda pump: pump._send_now(b"data", Odd()), LookupError),
-    "put: text": (lambda pump: pump._put("text", 4), TypeError),
-    "put: no size": (lambda pump: pump._put(b"\x82\x00"), TypeError),
-    "hold: text": (lambda pump: pump._hold("text", 4), TypeError),
-    "hold: odd size": (lambda pump: pump._hold(b"\x82\x00", None), TypeError),
-    "hold: half a header": (lambda pump: pump._hold(b"\x82", 0), ValueError),
-    "hold: no whole header": (lambda pump: pump._hold(b"\x82\x7f", 0), ValueError),
+    "one argument": (lambda pump: pump._ws_send_now("text"), TypeError),
+    "text or not": (lambda pump: pump._ws_send_now(b"data", Odd()), LookupError),
+    "put: text": (lambda pump: pump._ws_put("text", 4), TypeError),
+    "put: no size": (lambda pump: pump._ws_put(b"\x82\x00"), TypeError),
+    "hold: text": (lambda pump: pump._ws_hold("text", 4), TypeError),
+    "hold: odd size": (lambda pump: pump._ws_hold(b"\x82\x00", None), TypeError),
+    "hold: half a header": (lambda pump: pump._ws_hold(b"\x82", 0), ValueError),
+    "hold: no whole header": (lambda pump: pump._ws_hold(b"\x82\x7f", 0), ValueError),
     "receive": (lambda pump: pump.data_received("text"), TypeError),
 }
 
@@ -178,14 +178,14 @@ def test_masks_are_random_or_none(drawn: object, error: type[Exception], monkeyp
 
 @virtual
 async def test_nothing_is_sent_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    pump = make(_client=True)
+    pump = make(_ws_client=True)
     native.forget_masks()
     monkeypatch.setattr(os, "urandom", broken)
     with pytest.raises(LookupError):
-        pump._send_now("text", None)
+        pump._ws_send_now("text", None)
     assert pump.transport.data == []
     monkeypatch.undo()
-    pump._send_now("text", None)
+    pump._ws_send_now("text", None)
     assert len(pump.transport.data) == 1
 
 
@@ -214,11 +214,11 @@ def test_a_loop_that_is_closed(ending: str) -> None:
 @pytest.mark.parametrize("attributes", [{"loop": ClosedLoop()}, {}], ids=["closed", "gone"])
 @virtual
 async def test_what_the_loop_does_not_see_to_is_written_at_once(attributes: dict[str, Any]) -> None:
-    pump = make(_queue=waiting("a"), **attributes)
+    pump = make(_ws_queue=waiting("a"), **attributes)
     if not attributes:
         del pump.loop
-    pump._send_now("text", None)
-    pump._send_now("more", None)
+    pump._ws_send_now("text", None)
+    pump._ws_send_now("more", None)
     assert pump.transport.data == [b"\x81\x04text", b"\x81\x04more"]
 
 
@@ -244,7 +244,7 @@ async def suspended(pump: Any) -> Any:
     """Something that waits for a message of a pump, in a task; gives the task."""
 
     async def wait() -> object:
-        return await pump._next()
+        return await pump._ws_next()
 
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
@@ -267,7 +267,7 @@ async def test_a_loop_that_nobody_knows() -> None:
 
     pump = make()
     for loop in (Loop(), type("Other", (), {"call_soon": Loop.call_soon})()):
-        waiter = pump._receiver = native.Waiter(loop)
+        waiter = pump._ws_receiver = native.Waiter(loop)
         waiter.add_done_callback(broken, context=contextvars.copy_context())
         pump.data_received(b"\x81\x01a")
     assert called == [broken, broken]
@@ -280,7 +280,7 @@ async def test_a_loop_that_cannot_tell_its_task() -> None:
     called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
     pump = make(twin)
-    waiter = pump._receiver = twin.Waiter(pump.loop)
+    waiter = pump._ws_receiver = twin.Waiter(pump.loop)
     waiter.add_done_callback(called.append, context=contextvars.copy_context())
     twin.know_tasks(broken, {})
     with pytest.raises(LookupError, match="no way"):
@@ -296,7 +296,7 @@ async def test_tasks_that_nobody_told_of() -> None:
     called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
     pump = make(twin)
-    waiter = pump._receiver = twin.Waiter(pump.loop)
+    waiter = pump._ws_receiver = twin.Waiter(pump.loop)
     waiter.add_done_callback(called.append, context=contextvars.copy_context())
     pump.data_received(b"\x81\x01a")
     assert called == []
@@ -313,7 +313,7 @@ async def test_a_task_that_fails_in_a_read() -> None:
     pump = make(twin)
     waiter = twin.Waiter(pump.loop)
     waiter.add_done_callback(broken, context=contextvars.copy_context())
-    pump._receiver = waiter
+    pump._ws_receiver = waiter
     raised: list[LookupError] = []
 
     def read() -> None:
@@ -325,18 +325,18 @@ async def test_a_task_that_fails_in_a_read() -> None:
     pump.loop.call_soon(read)
     await asyncio.sleep(0)
     assert len(raised) == 1
-    assert list(pump._queue) == ["a"]
+    assert list(pump._ws_queue) == ["a"]
 
 
 CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
-    "_pause_if_full": ({"_high": 0}, lambda pump: pump.data_received(b"\x81\x01a")),
-    "_receive_rest": ({}, lambda pump: pump.data_received(b"\x89\x00")),
-    "_receive_data": ({"_decoder": None}, lambda pump: pump.data_received(b"\x89\x00")),
-    "data_received": ({"_decoder": None}, lambda pump: pump.buffer_updated(2)),
-    "_drained": ({"_queue": ("a",), "_reading_paused": True}, lambda pump: next(pump._next().__await__())),
-    "_receive_slowly": ({"_reading_paused": True}, lambda pump: next(pump._next().__await__())),
-    "_write_pieces": ({}, lambda pump: pump._send_now(bytes(2**18), None)),
-    "_pack": ({}, lambda pump: pump._send_now("text", None)),
+    "_ws_pause_if_full": ({"_ws_high": 0}, lambda pump: pump.data_received(b"\x81\x01a")),
+    "_ws_receive_rest": ({}, lambda pump: pump.data_received(b"\x89\x00")),
+    "_ws_receive_data": ({"_ws_decoder": None}, lambda pump: pump.data_received(b"\x89\x00")),
+    "data_received": ({"_ws_decoder": None}, lambda pump: pump.buffer_updated(2)),
+    "_ws_drained": ({"_ws_queue": ("a",), "_ws_reading_paused": True}, lambda pump: next(pump._ws_next().__await__())),
+    "_ws_receive_slowly": ({"_ws_reading_paused": True}, lambda pump: next(pump._ws_next().__await__())),
+    "_ws_write_pieces": ({}, lambda pump: pump._ws_send_now(bytes(2**18), None)),
+    "_ws_pack": ({}, lambda pump: pump._ws_send_now("text", None)),
 }
 
 
@@ -346,9 +346,9 @@ async def test_what_the_class_raises_is_raised(name: str) -> None:
     attributes, call = CALLED[name]
     pump = make()
     for key, value in attributes.items():
-        setattr(pump, key, waiting(*value) if key == "_queue" else value)
-    if name == "_pack":
-        pump._pack = broken
+        setattr(pump, key, waiting(*value) if key == "_ws_queue" else value)
+    if name == "_ws_pack":
+        pump._ws_pack = broken
     else:
         setattr(type(pump), name, broken)
     with pytest.raises(LookupError):
@@ -359,17 +359,17 @@ async def test_what_the_class_raises_is_raised(name: str) -> None:
 @pytest.mark.parametrize("packed", [None, (0x81,), (0x81, "text")])
 @virtual
 async def test_what_compresses_must_give_a_frame(packed: object) -> None:
-    pump = make(_pack=lambda head, data: packed)
-    with pytest.raises(TypeError, match="^_pack must return"):
-        pump._send_now("text", None)
+    pump = make(_ws_pack=lambda head, data: packed)
+    with pytest.raises(TypeError, match="^_ws_pack must return"):
+        pump._ws_send_now("text", None)
     assert pump.transport.data == []
 
 
 @virtual
 async def test_what_compresses_must_give_a_number() -> None:
-    pump = make(_pack=lambda head, data: ("head", b"data"))
+    pump = make(_ws_pack=lambda head, data: ("head", b"data"))
     with pytest.raises(TypeError):
-        pump._send_now("text", None)
+        pump._ws_send_now("text", None)
     assert pump.transport.data == []
 
 
@@ -377,15 +377,15 @@ async def test_what_compresses_must_give_a_number() -> None:
 async def test_a_life_that_does_not_tell() -> None:
     """Nothing is sent at once; the slow path will complain, if there is a reason."""
     for life in (object(), native.SendingHalf()):
-        pump = make(_life=life)
-        assert pump._send_now("text", None) == SLOW
+        pump = make(_ws_life=life)
+        assert pump._ws_send_now("text", None) == SLOW
     assert pump.transport.data == []
 
 
 @virtual
 async def test_a_transport_that_fails() -> None:
     """What was held back counts as sent: without it, nothing may follow."""
-    pump = make(_queue=waiting("a"))
+    pump = make(_ws_queue=waiting("a"))
     pump.transport.on_write = broken
     hold(pump, bytes(2**16 - 4))
     with pytest.raises(LookupError):
@@ -393,12 +393,12 @@ async def test_a_transport_that_fails() -> None:
     assert pump.transport.aborted == 1
     pump.transport.on_write = None
     written = len(pump.transport.data)
-    pump._queue.popleft()
-    pump._put(b"\x82\x00", 0)
+    pump._ws_queue.popleft()
+    pump._ws_put(b"\x82\x00", 0)
     assert (pump.transport.aborted, len(pump.transport.data)) == (2, written)
     pump.transport.is_closing = broken
     with pytest.raises(LookupError):
-        pump._put(b"\x82\x00", 0)
+        pump._ws_put(b"\x82\x00", 0)
 
 
 @pytest.mark.parametrize(
@@ -414,27 +414,27 @@ async def test_a_transport_that_refuses_a_frame(error: type[BaseException], abor
     pump = make()
     pump.transport.on_write = fail
     with pytest.raises(error):
-        pump._send_now("text", None)
-    assert (pump.transport.aborted, pump._torn) == (aborted, bool(aborted))
+        pump._ws_send_now("text", None)
+    assert (pump.transport.aborted, pump._ws_torn) == (aborted, bool(aborted))
     pump.transport.on_write = None
     pump.transport.data.clear()
     if not aborted:
-        pump._send_now("more", None)
+        pump._ws_send_now("more", None)
         assert pump.transport.data == [b"\x81\x04more"]
 
 
 @virtual
 async def test_a_compressed_message_that_cannot_be_sent() -> None:
     """Those that follow may refer to it: the connection ends, even if the transport took nothing."""
-    pump = make(_pack=lambda head, payload: (head, payload))
+    pump = make(_ws_pack=lambda head, payload: (head, payload))
 
     def refuse() -> None:
         raise RuntimeError
 
     pump.transport.on_write = refuse
     with pytest.raises(RuntimeError):
-        pump._send_now("text", None)
-    assert (pump.transport.aborted, pump._torn) == (1, True)
+        pump._ws_send_now("text", None)
+    assert (pump.transport.aborted, pump._ws_torn) == (1, True)
 
 
 @virtual
@@ -442,13 +442,13 @@ async def test_a_transport_that_reads_while_it_is_written_to() -> None:
     """As one in memory might; what it brings isn't overlooked."""
     pump = make()
     hold(pump, b"answer")
-    pump.transport.on_write = lambda: pump._queue.append("question")
+    pump.transport.on_write = lambda: pump._ws_queue.append("question")
 
     async def slowly(self: Any, iterating: bool) -> Any:
-        return f"slowly {self._queue.popleft()}"
+        return f"slowly {self._ws_queue.popleft()}"
 
-    type(pump)._receive_slowly = slowly
-    assert await pump._next() == "slowly question"
+    type(pump)._ws_receive_slowly = slowly
+    assert await pump._ws_next() == "slowly question"
     assert pump.transport.data == [b"\x82\x06answer"]
 
 
@@ -456,14 +456,14 @@ async def test_a_transport_that_reads_while_it_is_written_to() -> None:
 @virtual
 async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
     """As out of a finaliser: what was closed stays so."""
-    pump = make(_reading_paused=True)
+    pump = make(_ws_reading_paused=True)
 
     def slowly(self: Any, iterating: bool) -> Any:
         awaited.close()
         return iter([1])
 
-    type(pump)._receive_slowly = slowly
-    awaited = pump._next()
+    type(pump)._ws_receive_slowly = slowly
+    awaited = pump._ws_next()
     with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
         awaited.send(None)
     if end == "close":
@@ -478,11 +478,11 @@ async def test_a_transport_that_closes_what_is_awaited() -> None:
     """Nobody waits then; whoever comes next may wait."""
     pump = make()
     hold(pump, b"answer")
-    awaited = pump._next()
+    awaited = pump._ws_next()
     pump.transport.on_write = lambda: awaited.close()
     with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
         awaited.send(None)
-    assert pump._receiver is None
+    assert pump._ws_receiver is None
     assert pump.transport.data == [b"\x82\x06answer"]
 
 
@@ -498,30 +498,30 @@ async def test_a_decoder_that_is_fed_while_it_is_fed() -> None:
             refused.append(str(exc))
         return f"inflated {payload.decode()}"
 
-    pump = make(_decoder=native.FrameDecoder(False, 0x40, -1, -1, True), _inflate=inflate, _high=9)
+    pump = make(_ws_decoder=native.FrameDecoder(False, 0x40, -1, -1, True), _ws_inflate=inflate, _ws_high=9)
     pump.data_received(b"\xc1\x01a" + b"\x81\x01b")
-    assert [pump._queue.popleft() for _ in range(2)] == ["inflated a", "b"]
+    assert [pump._ws_queue.popleft() for _ in range(2)] == ["inflated a", "b"]
     assert refused == ["the decoder is being fed already"]
 
 
 @virtual
 async def test_a_prepared_message_without_its_frame() -> None:
-    pump = make(_queue=waiting("a"))
+    pump = make(_ws_queue=waiting("a"))
     message = native.Encoded()
     message._plain = b""
-    assert pump._send_now(message, None) != SLOW
-    assert pump._send_now("text", None) != SLOW
+    assert pump._ws_send_now(message, None) != SLOW
+    assert pump._ws_send_now("text", None) != SLOW
     assert pump.transport.data == [b"\x81\x04text"]
 
 
 @virtual
 async def test_compressing_that_ends_the_connection() -> None:
     def pack(head: int, payload: bytes) -> tuple[int, bytes]:
-        pump._life.sending = Sending.SHUT
+        pump._ws_life.sending = Sending.SHUT
         return head, payload
 
-    pump = make(_pack=pack)
-    assert pump._send_now("text", None) == SLOW
+    pump = make(_ws_pack=pack)
+    assert pump._ws_send_now("text", None) == SLOW
     assert pump.transport.data == []
 
 

@@ -73,14 +73,14 @@ def test_hooks_of_the_user() -> None:
 
 def test_connections() -> None:
     uri = parse_uri("ws://example.org/")
-    protocol, given = Connector(URI, options(), make)._connector_state.connection(uri)
+    protocol, given = Connector(URI, options(), make)._ws_connector_state.connection(uri)
     assert (type(protocol), protocol.uri, given) == (ClientProtocol, uri, {"max_queue": 1})
     chosen = Connector(URI, options(create_connection=other), make)
-    assert chosen._connector_state.connection(uri) == "other"
+    assert chosen._ws_connector_state.connection(uri) == "other"
 
 
 def test_one_block_at_a_time() -> None:
-    connecting = Connector(URI, options(), make)._connector_state
+    connecting = Connector(URI, options(), make)._ws_connector_state
     connecting.enter()
     with pytest.raises(RuntimeError, match=r"^connect\(\) isn't reentrant$"):
         connecting.enter()
@@ -97,16 +97,16 @@ def test_hook_for_redirects() -> None:
 
 def test_network() -> None:
     connector, network = Connector(URI, options(), make), object()
-    assert connector._connector_state.network is None
+    assert connector._ws_connector_state.network is None
     use_network(connector, network)
-    assert connector._connector_state.network is network
+    assert connector._ws_connector_state.network is network
 
 
 def test_nothing_but_one_private_name() -> None:
     """Classes that derive from it have names of their own."""
     connector = Connector(URI, options(), make)
     private = {name for name in (*dir(Connector), *vars(connector)) if name.startswith("_") and name[:2] != "__"}
-    assert private == {"_connector_state"}
+    assert private == {"_ws_connector_state"}
 
 
 @pytest.mark.parametrize(

@@ -323,14 +323,14 @@ def test_hops() -> None:
     third = redirects.next_hop()
     assert (third.location, third.uri.secure) == ("wss://example.org/", True)
     assert list(Headers(third.headers or ())) == ["x"]
-    assert here._connector_state.hop is third
+    assert here._ws_connector_state.hop is third
     # The next attempts begin anew.
     assert (here.uri, Redirects(here).next_hop().uri) == ("ws://example.com/a", first.uri)
 
 
 def test_attempts_are_counted() -> None:
     here = connector("ws://example.com/")
-    here._connector_state.max_redirects = 3
+    here._ws_connector_state.max_redirects = 3
     redirects = Redirects(here)
     for number in range(3):
         redirects.next_hop()

@@ -250,7 +250,7 @@ async def test_arguments_of_old() -> None:
     ]
     assert {warning.filename for warning in caught} == {__file__}
     async with site([let_in]) as web:
-        connecting.uri, connecting._connector_state.first = web.uri(), parse_uri(web.uri())
+        connecting.uri, connecting._ws_connector_state.first = web.uri(), parse_uri(web.uri())
         async with connecting as client:
             assert type(client) is Derived
             assert client.close_timeout == 3
@@ -350,12 +350,12 @@ async def test_limits_of_a_connection_take_effect() -> None:
     async with site([let_in]) as web:
         async with connect(web.uri()) as client:
             assert client.transport.get_write_buffer_limits() == (2**14, 2**16)
-            assert (client._session.inbox.high, client._session.inbox.low) == (32, 8)
-            assert client._session.timing == (20, 20, 10, None)
+            assert (client._ws_session.inbox.high, client._ws_session.inbox.low) == (32, 8)
+            assert client._ws_session.timing == (20, 20, 10, None)
         async with connect(web.uri(), write_limit=1000, max_queue=4, ping_interval=1, ping_timeout=2) as client:
             assert client.transport.get_write_buffer_limits() == (250, 1000)
-            assert (client._session.inbox.high, client._session.inbox.low) == (4, 1)
-            assert client._session.timing == (1, 2, 10, None)
+            assert (client._ws_session.inbox.high, client._ws_session.inbox.low) == (4, 1)
+            assert client._ws_session.timing == (1, 2, 10, None)
 
 
 @virtual

@@ -125,7 +125,7 @@ async def test_s47_bombs_of_legal_size(side: Side, twin: str) -> None:
     async with deflated_end(side, "; client_no_context_takeover; server_no_context_takeover") as (connection, peer):
         await peer.raw.send(wire.binary(bomb, rsv=4, mask=side is Side.SERVER) * 60)
         await advance(0.1)
-        waiting = sum(len(item) for item in connection._session.inbox.items if isinstance(item, bytes))
+        waiting = sum(len(item) for item in connection._ws_session.inbox.items if isinstance(item, bytes))
         assert waiting <= 24 * MIB
 
 

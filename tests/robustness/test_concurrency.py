@@ -149,7 +149,7 @@ async def test_s78_cancelled_over_real_sockets() -> None:
             while len(got) < len(sent):
                 got.append(await client.recv())
             assert got == sent
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
 
 
 @scenario(78)
@@ -168,7 +168,7 @@ async def test_s78_handler_cancelled() -> None:
         tasks[0].cancel()
         close = await peer.frame()
         assert close.payload[:2] == (1011).to_bytes(2)
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
 
 
 # ---------------------------------------------------------------------------------------------------- several at once
@@ -301,7 +301,7 @@ async def test_s82_server_closes_during_everything() -> None:
         is_open = await stack.enter_async_context(real_client(port_of(server)))
         stuck = await stack.enter_async_context(real_client(port_of(server), request(), limit=1))
         await closing.wait()
-        await until(lambda: len(server._registry.all) == 5)
+        await until(lambda: len(server._ws_registry.all) == 5)
         server.close()
         async with asyncio.timeout(5):
             await server.wait_closed()
@@ -369,7 +369,7 @@ async def test_s84_no_exception_goes_unretrieved(caplog: pytest.LogCaptureFixtur
                 client.transport.abort()
                 await client.wait_closed()
                 await receiving
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
     gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"]
 

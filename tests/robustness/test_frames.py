@@ -361,7 +361,7 @@ async def test_s46_empty_frames(side: Side, twin: str) -> None:
         mask = side is Side.SERVER
         receiving = asyncio.create_task(connection.recv())
         await flood(peer, wire.text("a", fin=False, mask=mask), wire.cont("", fin=False, mask=mask) * 20_000)
-        (assembly,) = connection._session.inbox.items
+        (assembly,) = connection._ws_session.inbox.items
         assert len(assembly._pieces) < 100  # type: ignore[union-attr]
         await peer.send(wire.CONT, b"z")
         assert await receiving == "az"

@@ -145,7 +145,7 @@ async def test_s87_a_crowd_on_a_network_that_fails(seed: int) -> None:
         end = loop.time() + 5
         await asyncio.gather(break_things(end), *(come_and_go(end) for _ in range(20)))
         await asyncio.sleep(3)
-        assert not server._registry.all
+        assert not server._ws_registry.all
         assert all(link.client.closed and link.server.closed for link in loop.network.links)
     assert counts["exchanged"] > 200
     assert counts["failed"] > 20

@@ -47,7 +47,7 @@ async def test_s03_many_slow_clients() -> None:
             for writer in writers:
                 writer.write(byte)
             await asyncio.sleep(0)
-        assert len(server._registry.all) == 200
+        assert len(server._ws_registry.all) == 200
         begin = time.monotonic()
         await greet(f"ws://127.0.0.1:{port_of(server)}/")
         assert time.monotonic() - begin < 2
@@ -64,10 +64,10 @@ async def test_s25_half_open_handshakes_are_few_bytes_and_no_task_and_end_in_tim
         for peer in peers:
             await peer.send(request()[:-2])
         await advance(4.9)
-        assert len(server._registry.all) == 300
+        assert len(server._ws_registry.all) == 300
         assert len(asyncio.all_tasks()) == tasks
         await advance(0.2)
-        assert not server._registry.all
+        assert not server._ws_registry.all
         assert {peer.ended for peer in peers} == {"eof"}
         for peer in peers:
             peer.close()
@@ -91,7 +91,7 @@ async def test_s25_beyond_the_limit_everybody_is_told_and_no_task_is_made() -> N
             assert b"\r\nRetry-After: 5\r\n" in peer.received
             peer.close()
         await idle()
-        assert len(server._registry.all) == 10
+        assert len(server._ws_registry.all) == 10
         for peer in inside:
             peer.close()
         await idle()
@@ -107,14 +107,14 @@ async def test_s25_half_open_handshakes_have_a_limit(monkeypatch: pytest.MonkeyP
         address = "127.0.0.1", port_of(server)
         most = 10 + 20
         writers = [(await asyncio.open_connection(*address))[1] for _ in range(most)]
-        await until(lambda: len(server._registry.all) == most)
+        await until(lambda: len(server._ws_registry.all) == most)
         reader, writer = await asyncio.open_connection(*address)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
-        assert len(server._registry.all) == most
+        assert len(server._ws_registry.all) == most
         for open_writer in (writer, *writers):
             open_writer.transport.abort()
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
         await greet(f"ws://127.0.0.1:{port_of(server)}/")
 
 
@@ -504,10 +504,10 @@ async def test_s26_refused_socket_closes(data: bytes, stays: bool) -> None:
         assert len(await peer.rest()) == int(re.findall(rb"Content-Length: (\d+)", head)[0])
         if stays:
             # Our side of the connection is not ended by the client, so the server does, in time.
-            await until(lambda: not server._registry.all)
+            await until(lambda: not server._ws_registry.all)
         else:
             peer.writer.close()
-            await until(lambda: not server._registry.all)
+            await until(lambda: not server._ws_registry.all)
 
 
 @scenario(28)

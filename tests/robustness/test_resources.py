@@ -226,7 +226,7 @@ async def test_s59_the_queue_is_bounded_while_somebody_reads(side: Side, twin: s
         reading, sending = asyncio.create_task(read()), asyncio.create_task(send())
         while got < 200_000:
             await steps(1)
-            most = max(most, connection._session.inbox.count)
+            most = max(most, connection._ws_session.inbox.count)
         await sending
         reading.cancel()
         await asyncio.wait([reading])
@@ -251,8 +251,8 @@ async def test_s60_peer_that_stops_reading_is_dropped_while_send_waits() -> None
         serve(send_forever, "127.0.0.1", 0, compression=None, **options) as server,
         real_client(port_of(server), request(), limit=1),
     ):
-        await until(lambda: server._registry.all)
-        await until(lambda: not server._registry.all)
+        await until(lambda: server._ws_registry.all)
+        await until(lambda: not server._ws_registry.all)
 
 
 @scenario(60)
@@ -273,7 +273,7 @@ async def test_s60_peer_that_floods_and_does_not_read_is_dropped(twin: str) -> N
 
         attacking = asyncio.create_task(attack())
         await advance(120)
-        dropped = not server._registry.all
+        dropped = not server._ws_registry.all
         peer.reset()
         attacking.cancel()
         await asyncio.wait([attacking])
@@ -340,10 +340,10 @@ async def test_s61_a_live_peer_is_spared_while_reading_is_paused(tls: bool) -> N
         async with connect(f"{scheme}://127.0.0.1:{port_of(server)}/", ssl=client_tls, proxy=None) as client:
             for number in range(5):
                 await client.send(str(number))
-            await until(lambda: connections and connections[0]._reading_paused)
+            await until(lambda: connections and connections[0]._ws_reading_paused)
             before = connections[0].statistics.pings_sent
             await until(lambda: connections[0].statistics.pings_sent >= before + 5)
-            assert connections[0]._reading_paused
+            assert connections[0]._ws_reading_paused
             reading.set()
             assert [await client.recv() for _ in range(5)] == ["0", "1", "2", "3", "4"]
 
@@ -384,7 +384,7 @@ async def test_s63_closing_ends_in_time_and_the_socket_is_freed(answers: bool) -
         files = len(os.listdir("/proc/self/fd"))
         if answers:
             peer.send(wire.close(1000, mask=True))
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
         await until(lambda: len(os.listdir("/proc/self/fd")) == files - 1)
 
 
@@ -544,7 +544,7 @@ async def test_s66_churn_leaves_nothing_behind() -> None:
     async def some(count: int) -> tuple[int, int, int, int]:
         for start in range(0, count, 10):
             await asyncio.gather(*(once(kind % 5) for kind in range(start, start + 10)))
-        await until(lambda: not server._registry.all)
+        await until(lambda: not server._ws_registry.all)
         gc.collect()
         return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), len(gc.get_objects()), resident()
 

@@ -76,7 +76,7 @@ class Connector:
     """
 
     def __init__(self, uri: str, options: ClientOptions, default: Callable[..., Any]) -> None:
-        self._connector_state = ConnectorState(uri, options, default)
+        self._ws_connector_state = ConnectorState(uri, options, default)
         self.uri = uri
         self.ws_uri = options.uri
         self.additional_headers: HeadersLike | None = options.additional_headers
@@ -107,7 +107,7 @@ def use_network(connector: Connector, network: Any) -> None:
         connector: the ``connect`` for which it does.
         network: what has the methods for that of the front-end's loop.
     """
-    connector._connector_state.network = network
+    connector._ws_connector_state.network = network
 
 
 def unix_uri(uri: str | None, arguments: Mapping[str, Any]) -> str:

@@ -54,16 +54,16 @@ class ConnectionProperties:
 
     if TYPE_CHECKING:
         protocol: Protocol
-        _session: Session
-        _logger: LoggerLike | None
-        _bytes_received: int
-        _bytes_sent: int
-        _messages_sent: int
-        _payload_sent: int
-        _saved_sent: int
+        _ws_session: Session
+        _ws_logger: LoggerLike | None
+        _ws_bytes_received: int
+        _ws_bytes_sent: int
+        _ws_messages_sent: int
+        _ws_payload_sent: int
+        _ws_saved_sent: int
 
-        def _address(self, name: str) -> Any: ...
-        def _set_time(self, name: str, seconds: float | None) -> None: ...
+        def _ws_address(self, name: str) -> Any: ...
+        def _ws_set_time(self, name: str, seconds: float | None) -> None: ...
 
     @assignable
     def id(self) -> uuid.UUID:
@@ -73,51 +73,51 @@ class ConnectionProperties:
     @property
     def logger(self) -> LoggerLike:
         """Where the connection logs; its records carry the connection as ``record.websocket``."""
-        if self._logger is None:
+        if self._ws_logger is None:
             # The reference is weak, because the adapter and the connection would otherwise form a cycle.
-            self._logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
-        return self._logger
+            self._ws_logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
+        return self._ws_logger
 
     @logger.setter
     def logger(self, logger: LoggerLike) -> None:
-        self._logger = logger
+        self._ws_logger = logger
 
     @assignable
     def request(self) -> Request | None:
         """The request of the opening handshake; None before there is one."""
-        return self._session.request
+        return self._ws_session.request
 
     @assignable
     def response(self) -> Response | None:
         """The response of the opening handshake; None before there is one."""
-        return self._session.response
+        return self._ws_session.response
 
     @assignable
     def latency(self) -> float:
         """Round trip of the last ping that was answered, in seconds; 0.0 before the first (RFC 6455 section 5.5.2)."""
-        return self._session.latency
+        return self._ws_session.latency
 
     @assignable
     def statistics(self) -> Statistics:
         """Snapshot of the numbers of messages, bytes and pings sent and received so far."""
-        return self._counted()
+        return self._ws_counted()
 
-    def _counted(self) -> Statistics:
-        tally = self._session.port.tally
-        messages, encoded = self._session.port.received
-        sent = self._payload_sent + tally.payload_sent
+    def _ws_counted(self) -> Statistics:
+        tally = self._ws_session.port.tally
+        messages, encoded = self._ws_session.port.received
+        sent = self._ws_payload_sent + tally.payload_sent
         return Statistics(
-            messages_sent=self._messages_sent + tally.messages_sent,
+            messages_sent=self._ws_messages_sent + tally.messages_sent,
             messages_received=messages,
-            payload_sent=sent + self._saved_sent + tally.saved_sent,
+            payload_sent=sent + self._ws_saved_sent + tally.saved_sent,
             payload_received=encoded + tally.expanded,
             encoded_sent=sent,
             encoded_received=encoded,
-            bytes_sent=self._bytes_sent,
-            bytes_received=self._bytes_received,
+            bytes_sent=self._ws_bytes_sent,
+            bytes_received=self._ws_bytes_received,
             pings_sent=tally.pings_sent,
             pings_received=tally.pings_received,
-            latency=self._session.latency,
+            latency=self._ws_session.latency,
             skipped=tally.skipped,
         )
 
@@ -127,17 +127,17 @@ class ConnectionProperties:
 
         It stays the same when the connection is closed.
         """
-        return self._end("sockname")
+        return self._ws_end("sockname")
 
     @property
     def remote_address(self) -> Any:
         """Address of the other end, like :attr:`local_address`; with ``proxy_protocol``, the one from the proxy."""
-        return self._end("peername")
+        return self._ws_end("peername")
 
-    def _end(self, name: str) -> Any:
+    def _ws_end(self, name: str) -> Any:
         """Return the address that a proxy reported, else the address of the socket."""
-        told = getattr(self._session.proxied, name, None)
-        return self._address(name) if told is None else told
+        told = getattr(self._ws_session.proxied, name, None)
+        return self._ws_address(name) if told is None else told
 
     @property
     def state(self) -> State:
@@ -170,11 +170,11 @@ class ConnectionProperties:
             TypeError: the new value isn't a number or None.
             ValueError: the new value is negative.
         """
-        return self._session.timing.ping_interval
+        return self._ws_session.timing.ping_interval
 
     @ping_interval.setter
     def ping_interval(self, seconds: float | None) -> None:
-        self._set_time("ping_interval", check("ping_interval", seconds))
+        self._ws_set_time("ping_interval", check("ping_interval", seconds))
 
     @property
     def ping_timeout(self) -> float | None:
@@ -184,11 +184,11 @@ class ConnectionProperties:
             TypeError: the new value isn't a number or None.
             ValueError: the new value is negative.
         """
-        return self._session.timing.ping_timeout
+        return self._ws_session.timing.ping_timeout
 
     @ping_timeout.setter
     def ping_timeout(self, seconds: float | None) -> None:
-        self._set_time("ping_timeout", check("ping_timeout", seconds))
+        self._ws_set_time("ping_timeout", check("ping_timeout", seconds))
 
     @property
     def close_timeout(self) -> float | None:
@@ -198,11 +198,11 @@ class ConnectionProperties:
             TypeError: the new value isn't a number or None.
             ValueError: the new value is negative.
         """
-        return self._session.timing.close_timeout
+        return self._ws_session.timing.close_timeout
 
     @close_timeout.setter
     def close_timeout(self, seconds: float | None) -> None:
-        self._set_time("close_timeout", check("close_timeout", seconds))
+        self._ws_set_time("close_timeout", check("close_timeout", seconds))
 
     @property
     def close_exc(self) -> ConnectionClosed:
@@ -211,4 +211,4 @@ class ConnectionProperties:
         Raises:
             AssertionError: the connection isn't closed yet.
         """
-        return self._session.close_exc()
+        return self._ws_session.close_exc()

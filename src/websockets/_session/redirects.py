@@ -93,7 +93,7 @@ class Redirects:
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._state = state = connector._connector_state
+        self._state = state = connector._ws_connector_state
         self._limit = state.max_redirects
         self._count = 0
         self._next = Hop(connector.uri, state.first, connector.additional_headers)

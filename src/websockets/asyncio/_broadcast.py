@@ -59,28 +59,28 @@ def broadcast(
     held: set[Any] | None = None  # the connections that hold frames back, if they are to do so
     straight = False
     for connection in connections:
-        if shared is not connection._shared:
-            shared = connection._shared
+        if shared is not connection._ws_shared:
+            shared = connection._ws_shared
             held = shared.begin_broadcast()
             straight = held is None and not watches
         try:
             # As in ``send()``. If it didn't send the message, the answer is SLOW, which is 0.
-            if straight and connection._send_now(prepared, None):
+            if straight and connection._ws_send_now(prepared, None):
                 continue
             if watches:
                 if _is_slow(connection, plan):
                     if plan.leave_out(connection):
-                        connection._start_closing(*TOO_SLOW)
+                        connection._ws_start_closing(*TOO_SLOW)
                     continue
-                if held is None and connection._send_now(prepared, None):
+                if held is None and connection._ws_send_now(prepared, None):
                     continue
-            frame = plan.frame(connection.protocol, connection._send_lock is not None)
+            frame = plan.frame(connection.protocol, connection._ws_send_lock is not None)
             if frame is None:
                 continue
             if held is None:
-                connection._put(frame, size)
+                connection._ws_put(frame, size)
             else:
-                connection._hold(frame, size)
+                connection._ws_hold(frame, size)
                 held.add(connection)
         except Exception as exc:
             plan.failed(exc, connection)
@@ -89,6 +89,6 @@ def broadcast(
 
 def _is_slow(connection: Connection, plan: Broadcast) -> bool:
     limit = plan.max_buffered
-    if limit is not None and connection._corked and connection.buffered_amount > limit:
-        connection._flush()
-    return plan.is_slow(connection, connection._write_waiters is not None)
+    if limit is not None and connection._ws_corked and connection.buffered_amount > limit:
+        connection._ws_flush()
+    return plan.is_slow(connection, connection._ws_write_waiters is not None)

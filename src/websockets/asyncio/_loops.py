@@ -29,13 +29,13 @@ READ_SIZE = 2**18
 class HasTimeout(Protocol):
     """Who has an alarm."""
 
-    def _handle_timeout(self, now: float) -> None: ...
+    def _ws_handle_timeout(self, now: float) -> None: ...
 
 
 class Holding(Protocol):
     """Who can hold frames back."""
 
-    def _flush(self) -> None: ...
+    def _ws_flush(self) -> None: ...
 
 
 class LoopState:
@@ -87,7 +87,7 @@ class LoopState:
         assert loop is not None
         now = loop.time()
         for item in self._deadlines.due(now):
-            self._guard(functools.partial(item._handle_timeout, now))
+            self._guard(functools.partial(item._ws_handle_timeout, now))
         self._set_timer()
 
     def begin_broadcast(self) -> set[Holding] | None:
@@ -124,7 +124,7 @@ class LoopState:
         self._held.clear()
         start = loop.time()
         for connection in held:
-            self._guard(connection._flush)
+            self._guard(connection._ws_flush)
         self._pace.written(loop.time() - start)
 
     def _guard(self, call: Callable[[], None]) -> None:

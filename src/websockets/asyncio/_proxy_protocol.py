@@ -48,7 +48,7 @@ class Arrival(asyncio.BufferedProtocol):
     ) -> None:
         self._server, self._factory, self._tls = server, factory, tls
         self._loop = asyncio.get_running_loop()
-        self._arriving = Arriving(server._registry, proxies, server.logger)
+        self._arriving = Arriving(server._ws_registry, proxies, server.logger)
         self._buffer = memoryview(b"")
         self._decrypted = _Decrypted()
 
@@ -58,7 +58,7 @@ class Arrival(asyncio.BufferedProtocol):
         """Called by the loop."""
         # Other loops have transports of their own, which keep the contract without the base class.
         self.transport = cast(asyncio.Transport, transport)
-        timeout = self._server._answering.options.open_timeout
+        timeout = self._server._ws_answering.options.open_timeout
         refusal = self._arriving.admit(self, transport.get_extra_info("peername"))
         if refusal is not None:
             self.refuse(refusal)
@@ -154,7 +154,7 @@ class Arrival(asyncio.BufferedProtocol):
             if connection is None:
                 transport.abort()
                 return None
-            connection._session.proxied = self._arriving.addresses
+            connection._ws_session.proxied = self._arriving.addresses
             transport.set_protocol(connection)
             connection.connection_made(transport)
         except BaseException:

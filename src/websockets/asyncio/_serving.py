@@ -76,38 +76,38 @@ class Server:
         handler: Handler,
         logger: LoggerLike | None = None,
     ) -> None:
-        self._create_server = create_server
+        self._ws_create_server = create_server
         self.handler = handler
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
         # Listening sockets that the operating system knows.
-        self._kernel_sockets: list[socket.socket] = []
+        self._ws_kernel_sockets: list[socket.socket] = []
         serve_with(self, ServerOptions())
 
-    _registry: Registry[ServerConnection, Arrival]
-    _answering: Answering
-    _shutdown: Shutdown
+    _ws_registry: Registry[ServerConnection, Arrival]
+    _ws_answering: Answering
+    _ws_shutdown: Shutdown
     # What makes the listening server, if not the loop: a network in memory, in tests.
-    _streams: Any = None
+    _ws_streams: Any = None
 
     # ------------------------------------------------------------------------------------------------- opening, closing
 
     def __await__(self) -> Generator[Any, None, Self]:
-        return self._start().__await__()
+        return self._ws_start().__await__()
 
-    async def _start(self) -> Self:
+    async def _ws_start(self) -> Self:
         if self.server is None:
-            self._take(await self._create_server(self))
+            self._ws_take(await self._ws_create_server(self))
         return self
 
-    def _take(self, server: asyncio.Server) -> None:
+    def _ws_take(self, server: asyncio.Server) -> None:
         self.server = server
-        self._kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
+        self._ws_kernel_sockets = [listening for listening in server.sockets if listening.fileno() >= 0]
         for listening in server.sockets:
             self.logger.info("server listening on %s", shown_address(listening.getsockname()))
 
     async def __aenter__(self) -> Self:
-        return await self._start()
+        return await self._ws_start()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -144,22 +144,22 @@ class Server:
         """
         timeout = check("timeout", timeout, CLOSE)
         serialize_close(code, reason)
-        if self._registry.closing and timeout is None:
+        if self._ws_registry.closing and timeout is None:
             return
         # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
         loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
-        if not self._registry.closing:
-            farewell = self._registry.say_farewell(code, reason, close_connections=close_connections)
-            self._shutdown.begin(farewell, self.server, self.logger, loop)
+        if not self._ws_registry.closing:
+            farewell = self._ws_registry.say_farewell(code, reason, close_connections=close_connections)
+            self._ws_shutdown.begin(farewell, self.server, self.logger, loop)
         if timeout is not None:
-            self._shutdown.limit(timeout, loop)
+            self._ws_shutdown.limit(timeout, loop)
 
     async def wait_closed(self) -> None:
         """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
 
         If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
         """
-        await self._shutdown.wait()
+        await self._ws_shutdown.wait()
 
     async def start_serving(self) -> None:
         """Start accepting connections, if the server was made with ``start_serving=False``.
@@ -167,9 +167,9 @@ class Server:
         Raises:
             RuntimeError: the server is closed.
         """
-        if self._registry.closing:
+        if self._ws_registry.closing:
             raise RuntimeError("the server is closed")
-        await self._listening.start_serving()
+        await self._ws_listening.start_serving()
 
     async def serve_forever(self) -> None:
         """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
@@ -185,7 +185,7 @@ class Server:
     # ------------------------------------------------------------------------------------------------------------- ask
 
     @property
-    def _listening(self) -> asyncio.Server:
+    def _ws_listening(self) -> asyncio.Server:
         if self.server is None:
             raise RuntimeError("the server was not awaited")
         return self.server
@@ -193,28 +193,28 @@ class Server:
     @property
     def connections(self) -> set[ServerConnection]:
         """The connections that are open now; a new set each time."""
-        return self._registry.open_connections()
+        return self._ws_registry.open_connections()
 
     @property
     def statistics(self) -> ServerStatistics:
         """The numbers of the server as they are now; a new snapshot each time."""
-        return self._registry.statistics()
+        return self._ws_registry.statistics()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; none once the server is closed."""
         # uvloop gives a list.
-        return tuple(self._listening.sockets)
+        return tuple(self._ws_listening.sockets)
 
     @property
     def all_connections(self) -> set[ServerConnection]:
         """The connections from the opening handshake to the end of the handler; a new set each time."""
-        return self._registry.opened_connections()
+        return self._ws_registry.opened_connections()
 
     @property
     def handler_tasks(self) -> set[asyncio.Task[None]]:
         """The tasks that run handlers, each from the request of its connection on; a new set each time."""
-        return {connection._task for connection in self._registry.all if connection._task is not None}
+        return {connection._ws_task for connection in self._ws_registry.all if connection._ws_task is not None}
 
     def is_serving(self) -> bool:
         """Whether connections are accepted: the server listens, and none of its sockets was closed.
@@ -222,11 +222,11 @@ class Server:
         On Windows, asyncio's loop closes a listening socket for good when it can't accept a connection, for instance
         because too many files are open.
         """
-        return self._listening.is_serving() and all(each.fileno() >= 0 for each in self._kernel_sockets)
+        return self._ws_listening.is_serving() and all(each.fileno() >= 0 for each in self._ws_kernel_sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of the server."""
-        return self._listening.get_loop()
+        return self._ws_listening.get_loop()
 
 
 # What happens to a server and its connections. These are functions, as programs derive classes from both.
@@ -234,14 +234,14 @@ class Server:
 
 def serve_with(server: Server, options: ServerOptions) -> None:
     """Give a server its options."""
-    server._registry = Registry(options.capacity)
-    server._answering = Answering(options, server._registry)
-    server._shutdown = Shutdown(server._registry)
+    server._ws_registry = Registry(options.capacity)
+    server._ws_answering = Answering(options, server._ws_registry)
+    server._ws_shutdown = Shutdown(server._ws_registry)
 
 
 def answering_of(server: Server) -> Answering:
     """Return what decides for a server how requests are answered."""
-    return server._answering
+    return server._ws_answering
 
 
 def prepare(
@@ -258,7 +258,7 @@ def prepare(
         ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it, or,
         on Windows, accept no other client.
     """
-    server._shutdown.grace = grace = Grace.of(listening)
+    server._ws_shutdown.grace = grace = Grace.of(listening)
     loop = asyncio.get_running_loop()
 
     def factory() -> asyncio.BaseProtocol:
@@ -275,7 +275,7 @@ def created(server: Server, create: Callable[[], P]) -> P | None:
         if not isinstance(connection, asyncio.BaseProtocol):
             raise TypeError(f"what creates connections returned {connection!r}")
     except (Exception, asyncio.CancelledError) as exc:
-        server._registry.tally.refuse(FAILURE)
+        server._ws_registry.tally.refuse(FAILURE)
         server.logger.error("creating a connection failed", exc_info=exc)
         return None
     return connection
@@ -283,37 +283,37 @@ def created(server: Server, create: Callable[[], P]) -> P | None:
 
 def connected(server: Server, connection: ServerConnection) -> None:
     """Take in a connection that was accepted; its opening handshake begins."""
-    if not server._registry.enter(connection, connection._session):
+    if not server._ws_registry.enter(connection, connection._ws_session):
         connection.transport.abort()
         return
-    connection._session.start_opening(server._answering.options.open_timeout, connection.loop.time())
-    connection._schedule()
-    if server._registry.closing:
+    connection._ws_session.start_opening(server._ws_answering.options.open_timeout, connection.loop.time())
+    connection._ws_schedule()
+    if server._ws_registry.closing:
         # It was accepted just before the server stopped listening.
         refuse_unless_asked(connection)
 
 
 def forget(server: Server, connection: ServerConnection) -> None:
     """Take in that a connection is over, and its handler too."""
-    server._registry.leave(connection, connection._session)
-    server._shutdown.connection_ended()
+    server._ws_registry.leave(connection, connection._ws_session)
+    server._ws_shutdown.connection_ended()
 
 
 def start_handler(connection: ServerConnection, handler: Coroutine[Any, Any, None]) -> None:
     """Start the task that sees a connection from its request to its end."""
-    connection._session.handler = HandlerState.RUNNING
-    connection._task = connection.loop.create_task(handler)
-    connection._task.add_done_callback(functools.partial(_handler_ended, connection))
+    connection._ws_session.handler = HandlerState.RUNNING
+    connection._ws_task = connection.loop.create_task(handler)
+    connection._ws_task.add_done_callback(functools.partial(_handler_ended, connection))
 
 
 def _handler_ended(connection: ServerConnection, task: asyncio.Task[None]) -> None:
     """Take in that the task is over, also if it was cancelled before it began."""
-    connection._session.handler = HandlerState.OVER
-    if connection._lost:
-        connection._forget()
+    connection._ws_session.handler = HandlerState.OVER
+    if connection._ws_lost:
+        connection._ws_forget()
     else:
         # The client should know, but nobody is left to wait for its answer.
-        connection._start_closing(CloseCode.INTERNAL_ERROR)
+        connection._ws_start_closing(CloseCode.INTERNAL_ERROR)
         connection.transport.close()
 
 
@@ -322,7 +322,7 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
     if connection.loop.get_task_factory() is not None:
         # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
         await asyncio.sleep(0)
-    answering, session = server._answering, connection._session
+    answering, session = server._ws_answering, connection._ws_session
     if session.answered or await _answer(connection):
         failed = False
         try:
@@ -339,13 +339,13 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
 
 async def _answer(connection: ServerConnection) -> bool:
     """Answer a request as hooks of the user say; return whether the connection is open."""
-    response = await carry_out(connection._answering.steps(connection, connection._session))
+    response = await carry_out(connection._ws_answering.steps(connection, connection._ws_session))
     return response is not None and send_response(connection, response)
 
 
 def send_response(connection: ServerConnection, response: Response) -> bool:
     """Send the answer to a request, for which reading may have paused; return whether the connection is open."""
-    opened = connection._answering.respond(connection, connection._session, response)
-    connection._resume_reading()
-    connection._process_events()
+    opened = connection._ws_answering.respond(connection, connection._ws_session, response)
+    connection._ws_resume_reading()
+    connection._ws_process_events()
     return opened

@@ -108,7 +108,7 @@ class Shutdown:
         """Close a connection: by its own ``close()``, if its class or a program has one."""
         code, reason = self._registry.code, self._registry.reason
         if getattr(connection.close, "__func__", None) is Connection.close:
-            connection._start_closing(code, reason)
+            connection._ws_start_closing(code, reason)
         else:
             close: Any = connection.close
             closing = _close_in_its_way(connection, close(code, reason), code, reason)
@@ -143,7 +143,7 @@ class Shutdown:
             ended.result()
         else:
             for connection in self._registry.give_up():
-                self._registry.leave(connection, connection._session)
+                self._registry.leave(connection, connection._ws_session)
             # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
             ended.cancel()
         overdue.cancel()
@@ -183,8 +183,8 @@ class Shutdown:
 
 def refuse_unless_asked(connection: ServerConnection) -> None:
     """Refuse a client that has not sent a request, as the server closes; others when it is their turn."""
-    if connection._answering.refuse_unless_asked(connection._session):
-        connection._process_events()
+    if connection._ws_answering.refuse_unless_asked(connection._ws_session):
+        connection._ws_process_events()
 
 
 async def _close_in_its_way(
@@ -194,14 +194,14 @@ async def _close_in_its_way(
         await closing
     except Exception as exc:
         connection.logger.error("closing failed", exc_info=exc)
-        connection._start_closing(code, reason)
+        connection._ws_start_closing(code, reason)
 
 
 def cut_off(connection: ServerConnection, code: int | None, reason: str) -> None:
     """End a connection for which the server can't wait any longer."""
-    if connection._task is not None:
-        connection._task.cancel()
-    if connection.protocol.state is State.OPEN and not connection._lost:
+    if connection._ws_task is not None:
+        connection._ws_task.cancel()
+    if connection.protocol.state is State.OPEN and not connection._ws_lost:
         # There may be time to say why, though none to hear the answer.
-        connection._start_closing(code, reason)
-    Connection._abort(connection)
+        connection._ws_start_closing(code, reason)
+    Connection._ws_abort(connection)

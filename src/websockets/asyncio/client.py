@@ -51,7 +51,7 @@ class ClientConnection(Connection):
     """
 
     protocol: ClientProtocol
-    _session: ClientSession
+    _ws_session: ClientSession
 
     if TYPE_CHECKING:
         # As that of the base class, for a client's protocol.
@@ -67,39 +67,42 @@ class ClientConnection(Connection):
             idle_timeout: float | None = None,
         ) -> None: ...
 
-    _opening_waiter: asyncio.Future[None] | None = None
+    _ws_opening_waiter: asyncio.Future[None] | None = None
 
-    async def _opening_handshake(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+    async def _ws_opening_handshake(
+        self, additional_headers: HeadersLike | None, user_agent_header: str | None
+    ) -> None:
         """Do the opening handshake.
 
         Raises:
             InvalidHandshake: the server refused, or its answer isn't an opening handshake.
         """
-        session = self._session
+        session = self._ws_session
         session.send_request(session.make_request(additional_headers, user_agent_header))
-        self._process_events()
-        await self._opening_response()
+        self._ws_process_events()
+        await self._ws_opening_response()
         session.check_opened()
 
-    async def _opening_response(self) -> None:
+    async def _ws_opening_response(self) -> None:
         """Wait until the outcome of the opening handshake is known."""
-        if self._session.opening:
-            self._opening_waiter = self.loop.create_future()
-            await self._opening_waiter
+        if self._ws_session.opening:
+            self._ws_opening_waiter = self.loop.create_future()
+            await self._ws_opening_waiter
 
-    def _process_events(self) -> None:
-        super()._process_events()
-        waiter = self._opening_waiter
-        if waiter is not None and not waiter.done() and not self._session.opening:
+    def _ws_process_events(self) -> None:
+        super()._ws_process_events()
+        waiter = self._ws_opening_waiter
+        if waiter is not None and not waiter.done() and not self._ws_session.opening:
             waiter.set_result(None)
 
 
 # fmt: off
 share_names(
     ClientConnection,
-    "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_opening_waiter", "_entry",
-    "_receiver", "_burst", "_corked", "_closing", "_lost", "_write_waiters", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_reading_paused", "_addresses",
+    "protocol", "loop", "_ws_shared", "_ws_write_limit", "_ws_session", "transport", "_ws_opening_waiter",
+    "_ws_entry", "_ws_receiver", "_ws_burst", "_ws_corked", "_ws_closing", "_ws_lost", "_ws_write_waiters",
+    "_ws_queue", "_ws_buffer", "_ws_client", "_ws_life", "_ws_may_send", "_ws_high", "_ws_decoder", "_ws_pack",
+    "_ws_inflate", "_ws_plain", "_ws_quick", "_ws_reading_paused", "_ws_addresses",
 )
 # fmt: on
 
@@ -216,7 +219,7 @@ class connect(Connector):
             The connection, in the state CONNECTING.
         """
         # Before anything waits: another attempt may begin then.
-        uri, state, hop = self.ws_uri, self._connector_state, self._connector_state.hop
+        uri, state, hop = self.ws_uri, self._ws_connector_state, self._ws_connector_state.hop
         factory: Callable[[], ClientConnection] = functools.partial(state.connection, uri)
         streams = state.network or asyncio.get_running_loop()
         kwargs = connection_arguments(uri, self.create_connection_kwargs, state.first)
@@ -237,12 +240,12 @@ class connect(Connector):
         return self.connect().__await__()
 
     async def __aenter__(self) -> ClientConnection:
-        self._connector_state.enter()
+        self._ws_connector_state.enter()
         try:
             # A class may override how it is awaited.
             self.connection = await self
         except BaseException:
-            self._connector_state.entered = False
+            self._ws_connector_state.entered = False
             raise
         return self.connection
 
@@ -250,7 +253,7 @@ class connect(Connector):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         connection, self.connection = self.connection, None
-        self._connector_state.entered = False
+        self._ws_connector_state.entered = False
         if connection is None:
             raise AttributeError("connect() has no connection: it is left without having been entered")
         await connection.__aexit__(exc_type, exc, traceback)
@@ -269,10 +272,10 @@ async def _connect_once(connecting: connect, hop: Hop, redirects: Redirects) -> 
     with hop:
         connection = await connecting.open_tcp_connection()
         try:
-            await connection._opening_handshake(hop.headers, connecting.user_agent_header)
+            await connection._ws_opening_handshake(hop.headers, connecting.user_agent_header)
         except BaseException:
-            redirects.stopped(connection._session.stop_opening())
-            connection._abort()
+            redirects.stopped(connection._ws_session.stop_opening())
+            connection._ws_abort()
             raise
     return connection
 
@@ -303,7 +306,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
             # An error ends the iteration.
             reconnection.ended = True
             if (last := await self._leave()) is not None:
-                delay = reconnection.after_connection(last._session, last.loop.time())
+                delay = reconnection.after_connection(last._ws_session, last.loop.time())
                 if delay:
                     await asyncio.sleep(delay)
             connection = await self._connect()
@@ -353,7 +356,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 def _start_closing(connection: ClientConnection) -> None:
     """Close a connection that nobody waits for."""
     if type(connection).close is ClientConnection.close:
-        connection._start_closing(CloseCode.NORMAL_CLOSURE)
+        connection._ws_start_closing(CloseCode.NORMAL_CLOSURE)
     else:
         connection.loop.create_task(connection.close())  # overridden by the user
 

@@ -61,7 +61,7 @@ class Connection(SessionTransport):
     """
 
     # Made when something needs it; what keeps receivers from the straight way is ``_streaming``.
-    _stream: Reading | None = None
+    _ws_stream: Reading | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
 
@@ -81,9 +81,9 @@ class Connection(SessionTransport):
             ConnectionClosedError: the connection closed otherwise.
         """
         # A class that has a recv() of its own iterates over what that gives.
-        return _Messages(self) if type(self).recv is Connection.recv else self._results()
+        return _Messages(self) if type(self).recv is Connection.recv else self._ws_results()
 
-    async def _results(self) -> AsyncIterator[Data]:
+    async def _ws_results(self) -> AsyncIterator[Data]:
         try:
             while True:
                 yield await self.recv()
@@ -113,31 +113,31 @@ class Connection(SessionTransport):
             ConnectionClosed: the connection is closed, and what was received before has been read.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
-        message = await self._next()
-        return message if decode is None else await self._convert(message, decode)
+        message = await self._ws_next()
+        return message if decode is None else await self._ws_convert(message, decode)
 
-    async def _receive_slowly(self, iterating: bool) -> Data:
+    async def _ws_receive_slowly(self, iterating: bool) -> Data:
         """The next message, where that takes more than waiting for a read."""
         try:
-            if self._receiver is not None or self._streaming:
-                await self._take_turn("recv")
-            elif self._burst >= BURST:
-                await self._let_others_run()
-            while isinstance(message := self._get(), Missing):
-                await self._wait_for_frames()
+            if self._ws_receiver is not None or self._ws_streaming:
+                await self._ws_take_turn("recv")
+            elif self._ws_burst >= BURST:
+                await self._ws_let_others_run()
+            while isinstance(message := self._ws_get(), Missing):
+                await self._ws_wait_for_frames()
             return message
         except ConnectionClosedOK:
             if iterating:
                 raise StopAsyncIteration from None
             raise
 
-    def _get(self) -> Data | Missing:
+    def _ws_get(self) -> Data | Missing:
         """The next message, be it one in fragments."""
-        message = self._session.inbox.get()
+        message = self._ws_session.inbox.get()
         if message is not MISSING:
-            self._burst += 1
-            if self._reading_paused:
-                self._drained()
+            self._ws_burst += 1
+            if self._ws_reading_paused:
+                self._ws_drained()
         return message
 
     @overload
@@ -162,86 +162,86 @@ class Connection(SessionTransport):
             ConnectionClosed: the connection closed before the message was whole.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
         """
-        if self._receiver is not None or self._streaming:
-            await self._take_turn("recv_streaming")
-        reading = self._stream = Reading(self._session.inbox, decode, asyncio.current_task())
-        self._streaming = True
+        if self._ws_receiver is not None or self._ws_streaming:
+            await self._ws_take_turn("recv_streaming")
+        reading = self._ws_stream = Reading(self._ws_session.inbox, decode, asyncio.current_task())
+        self._ws_streaming = True
         try:
             while (piece := reading.take()) is not Progress.END:
                 if piece is Progress.WAIT:
-                    await self._wait_for_frames()
+                    await self._ws_wait_for_frames()
                 elif reading.fragmented:
                     yield piece
                     reading.go_on(asyncio.current_task())
                 else:
-                    yield await self._convert(piece, decode)
+                    yield await self._ws_convert(piece, decode)
         finally:
-            if self._stream is reading:
-                self._leave_stream(reading)
+            if self._ws_stream is reading:
+                self._ws_leave_stream(reading)
 
-    async def _take_turn(self, name: str) -> None:
+    async def _ws_take_turn(self, name: str) -> None:
         """Take over from a message in fragments that was left early; refuse a second receiver."""
-        reading = self._stream
-        if self._receiver is None and reading is not None:
+        reading = self._ws_stream
+        if self._ws_receiver is None and reading is not None:
             if reading.is_left(asyncio.current_task(), _is_over):
-                self._leave_stream(reading)
+                self._ws_leave_stream(reading)
             elif not COUNTS_REFERENCES:
                 # It was left if nobody knows it any more.
                 gc.collect()
         for _ in range(STEPS_TO_CLOSE_A_GENERATOR):
-            if self._receiver is None and self._streaming:
+            if self._ws_receiver is None and self._ws_streaming:
                 await asyncio.sleep(0)
-        if self._receiver is not None or self._streaming:
+        if self._ws_receiver is not None or self._ws_streaming:
             raise second_receiver(name, "coroutine")
 
-    def _leave_stream(self, reading: Reading) -> None:
+    def _ws_leave_stream(self, reading: Reading) -> None:
         """Give up the rest of a message that was read in fragments, if any, and let others receive."""
-        self._stream, self._streaming = None, False
+        self._ws_stream, self._ws_streaming = None, False
         reading.give_up()
-        if self._reading_paused:
-            self._drained()
+        if self._ws_reading_paused:
+            self._ws_drained()
 
-    def _before_waiting(self) -> None:
+    def _ws_before_waiting(self) -> None:
         """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.
 
         Raises:
             ConnectionClosed: nothing will arrive.
         """
-        if self._lost:
-            raise self._session.close_exc()
-        if self._session.port.failure_held:
-            self._session.drained()
-            self._process_events()
-        elif self._corked:
-            self._flush()
-        self._resume_reading()
-        self._burst = 0
+        if self._ws_lost:
+            raise self._ws_session.close_exc()
+        if self._ws_session.port.failure_held:
+            self._ws_session.drained()
+            self._ws_process_events()
+        elif self._ws_corked:
+            self._ws_flush()
+        self._ws_resume_reading()
+        self._ws_burst = 0
 
-    async def _wait_for_frames(self) -> None:
+    async def _ws_wait_for_frames(self) -> None:
         # It must be there before reading goes on: that may bring at once what is waited for.
-        receiver = self._receiver = Waiter(self.loop)
+        receiver = self._ws_receiver = Waiter(self.loop)
         try:
-            self._before_waiting()
+            self._ws_before_waiting()
             await receiver
         finally:
-            self._receiver = None
+            self._ws_receiver = None
 
-    async def _let_others_run(self) -> None:
-        self._burst = 0
+    async def _ws_let_others_run(self) -> None:
+        self._ws_burst = 0
         # Nobody else may receive meanwhile, and a read must not take this for a wait for messages.
-        self._streaming = True
+        self._ws_streaming = True
         try:
             await asyncio.sleep(0)
         finally:
-            self._streaming = False
+            self._ws_streaming = False
 
-    async def _convert(self, message: Data, decode: bool | None) -> Data:
+    async def _ws_convert(self, message: Data, decode: bool | None) -> Data:
         try:
             return converter(decode)(message)
         except UnicodeDecodeError as exc:
             code, reason = undecodable(exc)
-            self._fail(code, reason, exc)
-            await self._raise_closed()
+            self._ws_fail(code, reason, exc)
+            await self._ws_raise_closed()
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
@@ -268,74 +268,74 @@ class Connection(SessionTransport):
             ConnectionClosed: the connection is closed; then nothing is asked of an iterable.
             TypeError: the message, or an item of it, has no type that can be sent.
         """
-        sent = self._send_now(message, text) if compress is None else SLOW
+        sent = self._ws_send_now(message, text) if compress is None else SLOW
         if sent == SLOW:
-            await self._send_slowly(message, text, compress)
+            await self._ws_send_slowly(message, text, compress)
         elif sent == FULL:
-            await self._drain()
+            await self._ws_drain()
 
-    async def _send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
+    async def _ws_send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
         """Send a message where it isn't just a frame to write."""
         prepared = prepare(message, text)
         if prepared is None:
-            await self._send_fragments(message, text, compress)
+            await self._ws_send_fragments(message, text, compress)
             return
-        if self._send_lock is not None:
+        if self._ws_send_lock is not None:
             # Who is next in line goes on in another turn of the loop.
-            async with self._sender():
+            async with self._ws_sender():
                 pass
         try:
             frame, size = frame_for(self.protocol, prepared, compress)
         except InvalidState:
-            await self._raise_closed()
-        if self._put(frame, size) == FULL:
-            await self._drain()
+            await self._ws_raise_closed()
+        if self._ws_put(frame, size) == FULL:
+            await self._ws_drain()
 
     @contextlib.asynccontextmanager
-    async def _sender(self) -> AsyncIterator[None]:
+    async def _ws_sender(self) -> AsyncIterator[None]:
         """Wait in line behind a fragmented message; the lock exists as long as somebody is in the line."""
-        lock = self._send_lock = self._send_lock or asyncio.Lock()
-        self._senders += 1
+        lock = self._ws_send_lock = self._ws_send_lock or asyncio.Lock()
+        self._ws_senders += 1
         try:
             async with lock:
                 yield
         finally:
-            self._senders -= 1
-            if not self._senders:
-                self._send_lock = None
+            self._ws_senders -= 1
+            if not self._ws_senders:
+                self._ws_send_lock = None
 
-    async def _send_fragments(self, message: Any, text: bool | None, compress: bool | None) -> None:
+    async def _ws_send_fragments(self, message: Any, text: bool | None, compress: bool | None) -> None:
         items = aiter(message if is_async(message) else _each(message))
-        if self._life.sending is not self._may_send:
+        if self._ws_life.sending is not self._ws_may_send:
             # The iterable may wait for what never comes.
-            await self._raise_closed()
+            await self._ws_raise_closed()
         try:
             # Until the first item is there nothing has begun, and other messages pass.
             first = await anext(items)
         except StopAsyncIteration:
             return
         fragments = Fragmenter(self.protocol, first, text, compress)
-        async with self._sender():
-            await self._send_items(fragments, items)
+        async with self._ws_sender():
+            await self._ws_send_items(fragments, items)
 
-    async def _send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
+    async def _ws_send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
         """Send a message whose first item is there."""
         try:
-            await self._send_fragment(fragments.start)
+            await self._ws_send_fragment(fragments.start)
             async for item in rest:
-                await self._send_fragment(fragments.add, item)
-            await self._send_fragment(fragments.finish)
+                await self._ws_send_fragment(fragments.add, item)
+            await self._ws_send_fragment(fragments.finish)
         except BaseException as exc:
             if (failure := fragments.failure(exc)) is not None:
-                self._fail(*failure)
+                self._ws_fail(*failure)
             raise
 
-    async def _send_fragment(self, send: Callable[..., None], *item: object) -> None:
+    async def _ws_send_fragment(self, send: Callable[..., None], *item: object) -> None:
         try:
             send(*item)
         except InvalidState:
-            await self._raise_closed()
-        await self._flush_and_drain()
+            await self._ws_raise_closed()
+        await self._ws_flush_and_drain()
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -354,10 +354,10 @@ class Connection(SessionTransport):
         """
         waiter: asyncio.Future[float] = self.loop.create_future()
         try:
-            self._session.ping(data, waiter, self.loop.time())
+            self._ws_session.ping(data, waiter, self.loop.time())
         except InvalidState:
-            await self._raise_closed()
-        await self._flush_and_drain()
+            await self._ws_raise_closed()
+        await self._ws_flush_and_drain()
         return waiter
 
     async def pong(self, data: DataLike = b"") -> None:
@@ -371,28 +371,28 @@ class Connection(SessionTransport):
             ProtocolError: the payload is too long.
         """
         try:
-            self._session.pong(data)
+            self._ws_session.pong(data)
         except InvalidState:
-            await self._raise_closed()
-        await self._flush_and_drain()
+            await self._ws_raise_closed()
+        await self._ws_flush_and_drain()
 
-    async def _flush_and_drain(self) -> None:
-        self._flush()
-        if self._write_waiters is not None:
-            await self._drain()
+    async def _ws_flush_and_drain(self) -> None:
+        self._ws_flush()
+        if self._ws_write_waiters is not None:
+            await self._ws_drain()
 
-    async def _drain(self) -> None:
+    async def _ws_drain(self) -> None:
         """Wait until the transport takes more.
 
         Raises:
             ConnectionClosed: it never will.
         """
-        assert self._write_waiters is not None
+        assert self._ws_write_waiters is not None
         waiter = self.loop.create_future()
-        self._write_waiters.append(waiter)
+        self._ws_write_waiters.append(waiter)
         await waiter
-        if self._lost:
-            raise self._session.close_exc()
+        if self._ws_lost:
+            raise self._ws_session.close_exc()
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
@@ -417,7 +417,7 @@ class Connection(SessionTransport):
         """
         if timeout is not None:
             timeout = check("timeout", timeout, CLOSE)
-        self._start_closing(code, reason, timeout)
+        self._ws_start_closing(code, reason, timeout)
         await self.wait_closed()
 
 

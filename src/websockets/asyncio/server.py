@@ -82,9 +82,9 @@ class ServerConnection(Connection):
             idle_timeout=idle_timeout,
         )
 
-    _session: ServerSession
-    _make_session = ServerSession
-    _task: asyncio.Task[None] | None = None
+    _ws_session: ServerSession
+    _ws_make_session = ServerSession
+    _ws_task: asyncio.Task[None] | None = None
 
     def respond(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
         """Make an HTTP response, for ``process_request`` or ``process_response`` to return.
@@ -112,53 +112,54 @@ class ServerConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop: the TCP connection is over."""
         super().connection_lost(exc)
-        if self._session.finished:
-            self._forget()
+        if self._ws_session.finished:
+            self._ws_forget()
         # Otherwise its handler may go on.
-        if self._session.asking and self._task is not None:
+        if self._ws_session.asking and self._ws_task is not None:
             # Too late for an answer, and the deadline for it ended with the connection.
-            self._task.cancel()
+            self._ws_task.cancel()
 
-    def _process_events(self) -> None:
-        if self._task is None and not self._lost:
-            request = self._answering.take_request(self, self._session)
+    def _ws_process_events(self) -> None:
+        if self._ws_task is None and not self._ws_lost:
+            request = self._ws_answering.take_request(self, self._ws_session)
             if request is not None:
-                self._answer(request)
-        super()._process_events()
+                self._ws_answer(request)
+        super()._ws_process_events()
 
     @property
-    def _answering(self) -> Answering:
+    def _ws_answering(self) -> Answering:
         """What decides how its request is answered."""
         return answering_of(self.server)
 
-    def _answer(self, request: Request) -> None:
+    def _ws_answer(self, request: Request) -> None:
         """Answer a request, at once unless the user has a say in the answer."""
-        answering = self._answering
-        if answering.asks(self._session):
+        answering = self._ws_answering
+        if answering.asks(self._ws_session):
             # Until the answer is sent, nothing of what follows counts.
-            self._pause_reading(True)
+            self._ws_pause_reading(True)
             self.transport.pause_reading()
-        elif not answering.answer_at_once(self, self._session, request):
+        elif not answering.answer_at_once(self, self._ws_session, request):
             return
         # A task is made once there is something for it to do: a client that says nothing costs none.
         start_handler(self, run_handler(self.server, self))
 
-    def _forget(self) -> None:
+    def _ws_forget(self) -> None:
         """Take in that the connection is over, and its handler too."""
         forget(self.server, self)
 
-    def _abort(self) -> None:
-        if self._session.answerable:
-            self.logger.info("opening handshake failed: %s", self._session.cause)
-        super()._abort()
+    def _ws_abort(self) -> None:
+        if self._ws_session.answerable:
+            self.logger.info("opening handshake failed: %s", self._ws_session.cause)
+        super()._ws_abort()
 
 
 # fmt: off
 share_names(
     ServerConnection,
-    "server", "protocol", "loop", "_shared", "_write_limit", "_session", "transport", "_entry", "_task",
-    "_receiver", "_burst", "_corked", "_closing", "_lost", "_write_waiters", "_queue", "_buffer", "_client",
-    "_life", "_may_send", "_high", "_decoder", "_pack", "_inflate", "_plain", "_quick", "_reading_paused", "_addresses",
+    "server", "protocol", "loop", "_ws_shared", "_ws_write_limit", "_ws_session", "transport", "_ws_entry",
+    "_ws_task", "_ws_receiver", "_ws_burst", "_ws_corked", "_ws_closing", "_ws_lost", "_ws_write_waiters",
+    "_ws_queue", "_ws_buffer", "_ws_client", "_ws_life", "_ws_may_send", "_ws_high", "_ws_decoder", "_ws_pack",
+    "_ws_inflate", "_ws_plain", "_ws_quick", "_ws_reading_paused", "_ws_addresses",
 )
 # fmt: on
 
@@ -258,7 +259,7 @@ def serve(
         first: Callable[[], asyncio.BaseProtocol] = factory
         if options.proxies is not None:
             first = functools.partial(Arrival, server, factory, options.proxies, options.tls)
-        streams = server._streams or asyncio.get_running_loop()
+        streams = server._ws_streams or asyncio.get_running_loop()
         made: asyncio.Server
         create = streams.create_unix_server if "path" in options.arguments else streams.create_server
         made = await create(prepare(server, first, options.arguments), **options.arguments)

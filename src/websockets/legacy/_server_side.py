@@ -81,7 +81,7 @@ class _Negotiation(ServerProtocol):
         return self._hooks.process_extensions(headers, self.available_extensions)
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        if (select := self._hooks._server_select()) is not None:
+        if (select := self._hooks._ws_server_select()) is not None:
             self._select = select
             return super().process_subprotocol(headers)
         return self._hooks.process_subprotocol(headers, self.available_subprotocols)
@@ -89,7 +89,7 @@ class _Negotiation(ServerProtocol):
     def _receive_opening(self, data: Any) -> None:
         super()._receive_opening(data)
         if self._early is not None and len(self._early) > EARLY_LIMIT:
-            self._hooks._wait_with_reading()
+            self._hooks._ws_wait_with_reading()
 
 
 class _AsyncioServer(NamedTuple):
@@ -160,18 +160,18 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.available_subprotocols = subprotocols
         self.extra_headers = extra_headers
         self.server_header = server_header
-        self._process_request = process_request
-        self._select_subprotocol = select_subprotocol
+        self._ws_process_request = process_request
+        self._ws_select_subprotocol = select_subprotocol
         self.open_timeout = open_timeout
         if isinstance(ws_handler, ServerProtocol) and isinstance(ws_server, Server):
-            logger, kwargs["max_size"] = self._adopt(ws_handler, ws_server)
-        self._takes_path = shows_path(self.ws_handler)
-        if self._takes_path and not isinstance(ws_server, Server):
+            logger, kwargs["max_size"] = self._ws_adopt(ws_handler, ws_server)
+        self._ws_takes_path = shows_path(self.ws_handler)
+        if self._ws_takes_path and not isinstance(ws_server, Server):
             # Functions such as serve() warn only once for all connections.
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         super().__init__(logger=logger, **kwargs)
 
-    def _adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
+    def _ws_adopt(self, protocol: ServerProtocol, server: Server) -> tuple[LoggerLike, Any]:
         """Take over the options of a server of the asyncio API, which creates this connection."""
         options = answering_of(server).options
         self.ws_handler = cast("Callable[..., Awaitable[Any]]", server.handler)
@@ -182,12 +182,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         self.server_header, self.open_timeout = options.server_header, options.open_timeout
         return protocol.logger, (protocol.max_message_size, protocol.max_fragment_size)
 
-    def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ServerProtocol:
+    def _ws_make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ServerProtocol:
         protocol = _Negotiation(max_size=max_size, logger=logger)
         protocol.connection = weakref.ref(self)
         return protocol
 
-    def _server_select(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
+    def _ws_server_select(self) -> Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None:
         return self.ws_server.protocol._select if isinstance(self.ws_server, _AsyncioServer) else None
 
     # ------------------------------------------------------------------------------------------------------------- life
@@ -196,45 +196,45 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         """Begin the connection; the event loop calls this method."""
         # Don't call super(): the asyncio API expects a Server, but another object may have accepted the connection.
         Connection.connection_made(self, transport)
-        self._session.start_opening(self.open_timeout, self.loop.time())
-        self._schedule()
+        self._ws_session.start_opening(self.open_timeout, self.loop.time())
+        self._ws_schedule()
         self.ws_server.register(self)
 
-    def _answer(self, request: Request) -> None:
+    def _ws_answer(self, request: Request) -> None:
         # Reading goes on: programs expect to learn of a client that leaves while they think about its request.
         if not isinstance(self.ws_server, _AsyncioServer):
             request.headers = headers_received(request.headers)
         start_handler(self, self.handler())
 
-    def _wait_with_reading(self) -> None:
-        self._pause_reading(True)
+    def _ws_wait_with_reading(self) -> None:
+        self._ws_pause_reading(True)
         self.transport.pause_reading()
 
-    def _half_close(self) -> None:
-        if self._session.asking or self.protocol.state is State.CONNECTING:
+    def _ws_half_close(self) -> None:
+        if self._ws_session.asking or self.protocol.state is State.CONNECTING:
             # Nothing was opened, so nothing is left to wait for. Frameworks write answers of their own, at any time: a
             # transport that is closing ignores them, and one that is half-closed raises.
             self.transport.close()
         else:
-            super()._half_close()
+            super()._ws_half_close()
 
-    def _forget(self) -> None:
+    def _ws_forget(self) -> None:
         self.ws_server.unregister(self)
 
     @property
-    def _answering(self) -> Answering:
+    def _ws_answering(self) -> Answering:
         server = self.ws_server.server if isinstance(self.ws_server, _AsyncioServer) else self.ws_server
         return answering_of(server) if isinstance(server, Server) else _UNCOUNTED
 
     @property
     def handler_task(self) -> asyncio.Task[None] | None:
         """Task that runs the handler; None before there is a request."""
-        return self._task
+        return self._ws_task
 
     async def handler(self) -> None:
         """Do the opening handshake, run the handler, and close the connection. May be overridden."""
         # Until the request is answered, this ends with the TCP connection, whatever it waits for.
-        self._session.asking = True
+        self._ws_session.asking = True
         try:
             path = await self.handshake(
                 origins=self.origins,
@@ -243,19 +243,19 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
                 extra_headers=self.extra_headers,
             )
         except Exception as exc:
-            self._session.asking = False
-            await self._refuse(exc)
+            self._ws_session.asking = False
+            await self._ws_refuse(exc)
         else:
-            self._session.asking = False
-            await self._handle(path)
+            self._ws_session.asking = False
+            await self._ws_handle(path)
         await self.wait_closed()
 
-    async def _handle(self, path: str) -> None:
+    async def _ws_handle(self, path: str) -> None:
         failed = False
         try:
-            await awaited(self.ws_handler, self.ws_handler(self, *([path] if self._takes_path else [])))
+            await awaited(self.ws_handler, self.ws_handler(self, *([path] if self._ws_takes_path else [])))
         except Exception as exc:
-            failed = self._answering.handler_failed(self, self._session, exc)
+            failed = self._ws_answering.handler_failed(self, self._ws_session, exc)
         if failed:
             await self.close(CloseCode.INTERNAL_ERROR)
         else:
@@ -279,7 +279,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         Raises:
             InvalidHandshake: the connection must not be opened; :exc:`AbortHandshake` has the response to send.
         """
-        self._check_server()
+        self._ws_check_server()
         path, request_headers = await self.read_http_request()
         early: Any = self.process_request(path, request_headers)
         if inspect.isawaitable(early):
@@ -288,46 +288,46 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
         if early is not None:
             raise AbortHandshake(*early)
-        await self._call_process_request(self._session.request)
+        await self._ws_call_process_request(self._ws_session.request)
         protocol = cast(_Negotiation, self.protocol)
         protocol.origins = origins
         protocol.available_extensions = available_extensions
         protocol.available_subprotocols = available_subprotocols
-        response = await self._negotiate(protocol)
+        response = await self._ws_negotiate(protocol)
         add_headers(response.headers, extra_headers, path, request_headers)
-        self._check_server()
-        await self._respond(response)
+        self._ws_check_server()
+        await self._ws_respond(response)
         if self.protocol.state is State.CONNECTING:
             raise InvalidHandshake("the opening handshake ended without a connection")
         self.connection_open()
         return path
 
-    def _check_server(self) -> None:
+    def _ws_check_server(self) -> None:
         if not self.ws_server.is_serving():
             raise AbortHandshake(HTTPStatus.SERVICE_UNAVAILABLE, {}, SHUTTING_DOWN.encode())
 
-    async def _call_process_request(self, request: Request | None) -> None:
+    async def _ws_call_process_request(self, request: Request | None) -> None:
         """Call the ``process_request`` of a server of the asyncio API."""
-        answering = self._answering
+        answering = self._ws_answering
         hook = answering.options.process_request
-        response = await carry_out(answering.ask("process_request", hook, self, self._session, request))
-        self._session.asking = True
+        response = await carry_out(answering.ask("process_request", hook, self, self._ws_session, request))
+        self._ws_session.asking = True
         if response is not None:
             raise AbortHandshake(response.status_code, response.headers, response.body)
 
-    async def _negotiate(self, protocol: ServerProtocol) -> Response:
-        assert self._session.request is not None
-        accept, extensions, subprotocol = protocol.process_request(self._session.request)
+    async def _ws_negotiate(self, protocol: ServerProtocol) -> Response:
+        assert self._ws_session.request is not None
+        accept, extensions, subprotocol = protocol.process_request(self._ws_session.request)
         offered = deferred_offer(protocol)
         if offered is not None:
-            choice: Any = self._answering.options.select_subprotocol(self, offered)
+            choice: Any = self._ws_answering.options.select_subprotocol(self, offered)
             subprotocol = protocol.subprotocol = await choice if inspect.isawaitable(choice) else choice
         return _switch(accept, extensions, subprotocol)
 
-    async def _respond(self, response: Response) -> None:
+    async def _ws_respond(self, response: Response) -> None:
         if self.server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = self.server_header
-        answering, session = self._answering, self._session
+        answering, session = self._ws_answering, self._ws_session
         hook = answering.options.process_response
         steps = answering.ask("process_response", hook, self, session, session.request, response)
         changed = await carry_out(steps)
@@ -335,20 +335,20 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if session.answerable and not self.transport.is_closing():
             self.write_http_response(HTTPStatus(response.status_code), response.headers, response.body)
 
-    async def _refuse(self, exc: Exception) -> None:
+    async def _ws_refuse(self, exc: Exception) -> None:
         """Send the response for an exception that prevents the connection from opening."""
         if self.protocol.state is State.OPEN:
             # A derived class raised after the response was sent, so it is too late for another response.
             self.logger.error("opening handshake failed", exc_info=exc)
             await self.close(CloseCode.INTERNAL_ERROR)
             return
-        if not self._session.answerable:
+        if not self._ws_session.answerable:
             return
         try:
             response = aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else decline(self.protocol, exc)
         except Exception as error:
             response = decline(self.protocol, error)
-        await self._respond(response)
+        await self._ws_respond(response)
 
     async def read_http_request(self) -> tuple[str, Headers]:
         """Return the target and the headers of the request. May be overridden.
@@ -356,7 +356,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         Returns:
             The target, with its query, and the headers.
         """
-        request = self._session.request
+        request = self._ws_session.request
         assert request is not None
         self.path = request.path
         self.request_headers = request.headers
@@ -388,9 +388,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         Returns:
             None to continue; or status, headers and body of the response to send instead of opening the connection.
         """
-        if self._process_request is None:
+        if self._ws_process_request is None:
             return None
-        response: Any = self._process_request(path, request_headers)
+        response: Any = self._ws_process_request(path, request_headers)
         if not inspect.isawaitable(response):
             warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=1)
             return cast("HTTPResponse | None", response)
@@ -466,8 +466,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         Returns:
             The subprotocol; None to continue without one.
         """
-        if self._select_subprotocol is not None:
-            return self._select_subprotocol(client_subprotocols, server_subprotocols)
+        if self._ws_select_subprotocol is not None:
+            return self._ws_select_subprotocol(client_subprotocols, server_subprotocols)
         common = [subprotocol for subprotocol in server_subprotocols if subprotocol in client_subprotocols]
         if not common:
             return None

@@ -92,7 +92,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     is_client = True
     side = "client"
 
-    _given_headers: HeadersLike | None = None
+    _ws_given_headers: HeadersLike | None = None
 
     def __init__(
         self,
@@ -106,10 +106,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         user_agent_header: str | None = USER_AGENT,
         **kwargs: Any,
     ) -> None:
-        self._uri = NOWHERE
+        self._ws_uri = NOWHERE
         self._asyncio_api = protocol is not None
         if protocol is not None:
-            logger, self._uri, origin = protocol.logger, protocol.uri, protocol.origin
+            logger, self._ws_uri, origin = protocol.logger, protocol.uri, protocol.origin
             extensions, subprotocols = protocol.available_extensions, protocol.available_subprotocols
             kwargs["max_size"] = (protocol.max_message_size, protocol.max_fragment_size)
         self.origin = origin
@@ -119,21 +119,23 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         self.user_agent_header = user_agent_header
         super().__init__(logger=logger, **kwargs)
 
-    def _make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
-        protocol = _Negotiation(self._uri, max_size=max_size, logger=logger)
+    def _ws_make_protocol(self, max_size: Any, logger: LoggerLike | None) -> ClientProtocol:
+        protocol = _Negotiation(self._ws_uri, max_size=max_size, logger=logger)
         protocol.connection = weakref.ref(self)
         return protocol
 
-    async def _opening_handshake(self, additional_headers: HeadersLike | None, user_agent_header: str | None) -> None:
+    async def _ws_opening_handshake(
+        self, additional_headers: HeadersLike | None, user_agent_header: str | None
+    ) -> None:
         if self._asyncio_api:
             self.user_agent_header = user_agent_header
         # A derived class may use other headers than it was given, and a redirect may have removed some.
-        replaced = self._asyncio_api or self.extra_headers is self._given_headers
+        replaced = self._asyncio_api or self.extra_headers is self._ws_given_headers
         if replaced and additional_headers is not None:
             self.extra_headers = additional_headers
         try:
             await self.handshake(
-                self._uri,
+                self._ws_uri,
                 origin=self.origin,
                 available_extensions=self.available_extensions,
                 available_subprotocols=self.available_subprotocols,
@@ -189,8 +191,8 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         self.request_headers = headers
         request = Request(path, headers if self._asyncio_api else headers_to_send(headers))
         # The exceptions of the legacy API have no body; waiting for one would only delay them.
-        self._session.send_request(request, None if self._asyncio_api else ResponseHeadParser())
-        self._process_events()
+        self._ws_session.send_request(request, None if self._asyncio_api else ResponseHeadParser())
+        self._ws_process_events()
 
     async def read_http_response(self) -> tuple[int, Headers]:
         """Wait for the response to the request. May be overridden.
@@ -201,8 +203,8 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         Raises:
             InvalidMessage: no valid response arrived.
         """
-        await self._opening_response()
-        response = self._session.response
+        await self._ws_opening_response()
+        response = self._ws_session.response
         if response is None:
             raise self.protocol.handshake_exc or InvalidMessage("did not receive a valid HTTP response")
         headers = response.headers
@@ -338,7 +340,9 @@ class Connect(_connect):
             **kwargs,
         )
         connection_options = {name: given[name] for name in OF_CONNECTIONS} | legacy_recv
-        self._connector_state.make_connection = functools.partial(_make_connection, create_protocol, connection_options)
+        self._ws_connector_state.make_connection = functools.partial(
+            _make_connection, create_protocol, connection_options
+        )
 
     # A derived class may call __init__() as late as in its __await__(), so defaults are in the class.
 
@@ -372,7 +376,7 @@ class Connect(_connect):
     async def connect(self) -> WebSocketClientProtocol:
         """Connect, and follow redirects; the class documents the exceptions."""
         # A derived class may change the attribute at any time before this call.
-        self._connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
+        self._ws_connector_state.max_redirects = self.MAX_REDIRECTS_ALLOWED
         connection = await super().connect()
         return cast(WebSocketClientProtocol, connection)
 
@@ -414,8 +418,8 @@ def _make_connection(
         secure=uri.secure,
         **options,
     )
-    connection._uri = uri
-    connection._given_headers = options["extra_headers"]
+    connection._ws_uri = uri
+    connection._ws_given_headers = options["extra_headers"]
     return connection
 
 

@@ -125,11 +125,11 @@ class WebSocketCommonProtocol(Connection):
         self.read_limit = read_limit
         self.write_limit = write_limit
         self.legacy_recv = legacy_recv
-        self._host, self._port, self._secure = host, port, secure
+        self._ws_host, self._ws_port, self._ws_secure = host, port, secure
         # Don't call super(): the derived classes of the asyncio API need arguments that a legacy class doesn't get.
         Connection.__init__(
             self,
-            self._make_protocol(max_size, logger),
+            self._ws_make_protocol(max_size, logger),
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             close_timeout=closing_time(close_timeout, timeout),
@@ -152,13 +152,13 @@ class WebSocketCommonProtocol(Connection):
             raise AttributeError(f"{type(self).__name__} no longer has {name}: {GONE[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _make_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
+    def _ws_make_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
         """Return the sans-I/O connection; here, one whose opening handshake was made elsewhere."""
         return Protocol(Side.CLIENT if self.is_client else Side.SERVER, max_size=max_size, logger=logger)
 
-    def _address(self, name: str) -> Any:
+    def _ws_address(self, name: str) -> Any:
         # In the legacy API, the address is None before the connection is made.
-        return None if getattr(self, "transport", None) is None else super()._address(name)
+        return None if getattr(self, "transport", None) is None else super()._ws_address(name)
 
     # ----------------------------------------------------------------------------------------------------------- asking
 
@@ -175,16 +175,16 @@ class WebSocketCommonProtocol(Connection):
     @property
     def host(self) -> str | None:
         """The ``host`` argument of the client or the server. Deprecated."""
-        self._use_address("[0] instead of host")
-        return self._host
+        self._ws_use_address("[0] instead of host")
+        return self._ws_host
 
     @property
     def port(self) -> int | None:
         """The ``port`` argument of the client or the server. Deprecated."""
-        self._use_address("[1] instead of port")
-        return self._port
+        self._ws_use_address("[1] instead of port")
+        return self._ws_port
 
-    def _use_address(self, what: str) -> None:
+    def _ws_use_address(self, what: str) -> None:
         whose = "remote" if self.is_client else "local"
         warnings.warn(f"use {whose}_address{what}", DeprecationWarning, stacklevel=3)
 
@@ -192,7 +192,7 @@ class WebSocketCommonProtocol(Connection):
     def secure(self) -> bool | None:
         """Whether the connection is over TLS. Deprecated."""
         warnings.warn("don't use secure", DeprecationWarning, stacklevel=2)
-        return self._secure
+        return self._ws_secure
 
     @property
     def open(self) -> bool:
@@ -252,7 +252,7 @@ class WebSocketCommonProtocol(Connection):
         """
         # If a class or an object has its own recv(), iteration uses that.
         receives_plainly = getattr(self.recv, "__func__", None) is WebSocketCommonProtocol.recv
-        return _Messages(self) if receives_plainly else self._results()
+        return _Messages(self) if receives_plainly else self._ws_results()
 
     async def recv(self, decode: bool | None = None) -> Any:
         """Receive the next message; cancelling it never loses one.
@@ -268,21 +268,21 @@ class WebSocketCommonProtocol(Connection):
             RuntimeError: another task is already waiting in :meth:`recv`.
         """
         try:
-            message = await self._next()
+            message = await self._ws_next()
         except ConcurrencyError:
             raise ConcurrencyError(BUSY) from None
         except ConnectionClosed:
             if self.legacy_recv:
                 return None
             raise
-        return message if decode is None else await self._convert(message, decode)
+        return message if decode is None else await self._ws_convert(message, decode)
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
-    async def _send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
+    async def _ws_send_fragments(self, message: object, text: bool | None, compress: bool | None) -> None:
         # In the legacy API, send() raises ConnectionClosed even if the message is invalid.
         await self.ensure_open()
-        await super()._send_fragments(message, text, compress)
+        await super()._ws_send_fragments(message, text, compress)
 
     async def ensure_open(self) -> None:
         """Check that the connection is open; if it is closing, wait until it is closed.
@@ -292,7 +292,7 @@ class WebSocketCommonProtocol(Connection):
             InvalidState: the connection isn't open yet.
         """
         if self.protocol.state is not State.OPEN:
-            await self._raise_closed()
+            await self._ws_raise_closed()
 
     def write_frame_sync(self, fin: bool, opcode: int, data: bytes) -> None:
         """Send a frame without waiting.
@@ -321,7 +321,7 @@ class WebSocketCommonProtocol(Connection):
                 protocol.send_ping(data)
             case _:
                 protocol.send_pong(data)
-        self._process_events()
+        self._ws_process_events()
 
     async def write_frame(self, fin: bool, opcode: int, data: bytes, *, _state: int = State.OPEN) -> None:
         """Send a frame, and wait while the send buffer is full.
@@ -358,8 +358,8 @@ class WebSocketCommonProtocol(Connection):
         Raises:
             ConnectionClosed: the connection was lost while waiting.
         """
-        if self._write_waiters is not None:
-            await self._drain()
+        if self._ws_write_waiters is not None:
+            await self._ws_drain()
 
     # ---------------------------------------------------------------------------------------------------------- closing
 
@@ -370,10 +370,10 @@ class WebSocketCommonProtocol(Connection):
             code: close code to send; 1006 (the default) to send no Close.
             reason: text for humans; empty by default.
         """
-        self._session.fail(code, reason)
-        if not self._lost and getattr(self, "transport", None) is not None:
-            self._resume_reading()
-            self._process_events()
+        self._ws_session.fail(code, reason)
+        if not self._ws_lost and getattr(self, "transport", None) is not None:
+            self._ws_resume_reading()
+            self._ws_process_events()
 
     async def wait_for_connection_lost(self) -> bool:
         """Wait until the TCP connection is closed, ``close_timeout`` seconds at most.

@@ -61,7 +61,7 @@ class WebSocketServer(Server):
     @property
     def websockets(self) -> set[WebSocketServerProtocol]:
         """The connections, from the first byte to the end of the handler."""
-        return cast(set[WebSocketServerProtocol], self._registry.all)
+        return cast(set[WebSocketServerProtocol], self._ws_registry.all)
 
     def register(self, protocol: WebSocketServerProtocol) -> None:
         """Called by a connection when it begins."""
@@ -71,7 +71,7 @@ class WebSocketServer(Server):
         """Called by a connection when it is over."""
         forget(self, protocol)
 
-    _serves_forever = False
+    _ws_serves_forever = False
 
     async def serve_forever(self) -> None:
         """Accept connections until this task is cancelled or the server is closed.
@@ -81,13 +81,13 @@ class WebSocketServer(Server):
                 and the server is closed.
             RuntimeError: the server is already closed, or another task waits in this method.
         """
-        if self._serves_forever:
+        if self._ws_serves_forever:
             raise RuntimeError(f"server {self.server!r} is already being awaited on serve_forever()")
-        self._serves_forever = True
+        self._ws_serves_forever = True
         try:
             await super().serve_forever()
         finally:
-            self._serves_forever = False
+            self._ws_serves_forever = False
         # The servers of asyncio do the same, and programs for the legacy API catch this exception.
         raise asyncio.CancelledError
 
@@ -97,7 +97,7 @@ class WebSocketServer(Server):
         Parameters:
             server: result of :meth:`asyncio.loop.create_server`.
         """
-        self._take(server)
+        self._ws_take(server)
 
 
 async def _not_served(_: object) -> NoReturn:
@@ -219,10 +219,10 @@ class Serve:
         if shows_path(ws_handler):
             warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=2)
         factory = functools.partial(create_protocol, ws_handler, server, **connection_options)
-        server._create_server = functools.partial(_listen, factory, listening)
+        server._ws_create_server = functools.partial(_listen, factory, listening)
 
     def __await__(self) -> Generator[Any, None, WebSocketServer]:
-        return self.ws_server._start().__await__()
+        return self.ws_server._ws_start().__await__()
 
     async def __aenter__(self) -> WebSocketServer:
         return await self

@@ -115,7 +115,7 @@ async def serve_in_memory(
         server = app
     else:
         server = serve(app, **{"host": "localhost", "port": 0, **options})
-    server._streams = network = _network(network)
+    server._ws_streams = network = _network(network)
     async with server:
         serving = InMemoryServer(server, network)
         try:

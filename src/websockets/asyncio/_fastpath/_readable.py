@@ -184,29 +184,31 @@ class _Numbers:
     """Numbers that every connection has: the table of names of other attributes is full."""
 
     __slots__ = (
-        "_bytes_received",
-        "_bytes_sent",
-        "_gathers",
-        "_messages_sent",
-        "_payload_sent",
-        "_saved_sent",
-        "_socket",
-        "_torn",
+        "_ws_bytes_received",
+        "_ws_bytes_sent",
+        "_ws_gathers",
+        "_ws_messages_sent",
+        "_ws_payload_sent",
+        "_ws_saved_sent",
+        "_ws_socket",
+        "_ws_torn",
     )
 
-    _bytes_received: int
-    _bytes_sent: int
-    _gathers: bool
-    _messages_sent: int
-    _payload_sent: int
-    _saved_sent: int
-    _socket: socket.socket | None
-    _torn: bool
+    _ws_bytes_received: int
+    _ws_bytes_sent: int
+    _ws_gathers: bool
+    _ws_messages_sent: int
+    _ws_payload_sent: int
+    _ws_saved_sent: int
+    _ws_socket: socket.socket | None
+    _ws_torn: bool
 
     def __new__(cls, *_arguments: object, **_options: object) -> Self:
         self = super().__new__(cls)
-        self._bytes_received = self._bytes_sent = self._messages_sent = self._payload_sent = self._saved_sent = 0
-        self._socket, self._torn, self._gathers = None, False, False
+        self._ws_bytes_received = self._ws_bytes_sent = self._ws_messages_sent = self._ws_payload_sent = (
+            self._ws_saved_sent
+        ) = 0
+        self._ws_socket, self._ws_torn, self._ws_gathers = None, False, False
         return self
 
 
@@ -248,176 +250,178 @@ class FastPath(_Numbers):
     protocol: Protocol
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
-    _life: Lifecycle
-    _may_send: object
-    _queue: Queue[Any]
-    _buffer: memoryview
-    _decoder: FrameDecoder | None = None
-    _receiver: Waiter | None = None
-    _write_waiters: deque[asyncio.Future[None]] | None = None
-    _send_lock: asyncio.Lock | None = None
-    _pack: Callable[[int, BytesLike], tuple[int, BytesLike]] | None = None
-    _inflate: Callable[[int, bytes], Data | None] | None = None
-    _cork: list[bytes] | None = None
-    _high: int = 2**62
-    _burst: int = 0
-    _corked: int = 0
-    _backstop: bool = False
-    _streaming: bool = False
-    _reading_paused: bool = False
-    _quick: bool = False
-    _plain: bool = False
-    _client: bool = False
-    _lost: bool = False
-    _write_error: Exception | None = None
+    _ws_life: Lifecycle
+    _ws_may_send: object
+    _ws_queue: Queue[Any]
+    _ws_buffer: memoryview
+    _ws_decoder: FrameDecoder | None = None
+    _ws_receiver: Waiter | None = None
+    _ws_write_waiters: deque[asyncio.Future[None]] | None = None
+    _ws_send_lock: asyncio.Lock | None = None
+    _ws_pack: Callable[[int, BytesLike], tuple[int, BytesLike]] | None = None
+    _ws_inflate: Callable[[int, bytes], Data | None] | None = None
+    _ws_cork: list[bytes] | None = None
+    _ws_high: int = 2**62
+    _ws_burst: int = 0
+    _ws_corked: int = 0
+    _ws_backstop: bool = False
+    _ws_streaming: bool = False
+    _ws_reading_paused: bool = False
+    _ws_quick: bool = False
+    _ws_plain: bool = False
+    _ws_client: bool = False
+    _ws_lost: bool = False
+    _ws_write_error: Exception | None = None
 
     if TYPE_CHECKING:
         # What the class has that connections use.
 
-        def _receive_data(self, data: BytesLike) -> None: ...
-        def _hold_rest(self, rest: bytes) -> None: ...
-        def _pause_if_full(self) -> None: ...
-        def _drained(self) -> None: ...
-        def _receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
-        def _write_pieces(self, header: bytes, payload: bytes) -> None: ...
-        def _uncork(self) -> None: ...
-        def _give(self, write: Callable[[Any], None], data: object) -> None: ...
-        def _tear(self) -> None: ...
+        def _ws_receive_data(self, data: BytesLike) -> None: ...
+        def _ws_hold_rest(self, rest: bytes) -> None: ...
+        def _ws_pause_if_full(self) -> None: ...
+        def _ws_drained(self) -> None: ...
+        def _ws_receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
+        def _ws_write_pieces(self, header: bytes, payload: bytes) -> None: ...
+        def _ws_uncork(self) -> None: ...
+        def _ws_give(self, write: Callable[[Any], None], data: object) -> None: ...
+        def _ws_tear(self) -> None: ...
 
     # -------------------------------------------------------------------------------------------------------- receiving
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the loop: where to read into. Each caller gets a view of its own, which it may release."""
-        return memoryview(self._buffer)
+        return memoryview(self._ws_buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop: so much was read. It is taken out: the next read of any connection goes there, too."""
-        self.data_received(bytes(self._buffer[:nbytes]))
+        self.data_received(bytes(self._ws_buffer[:nbytes]))
 
     def data_received(self, data: BytesLike) -> None:
         """Called by loops that bring what they read along, or by a class that wants to see what is read."""
-        self._receive_data(data)
+        self._ws_receive_data(data)
 
-    def _deliver(self) -> None:
+    def _ws_deliver(self) -> None:
         """Messages may have arrived: somebody waits for them, or too many wait."""
-        if self._queue:
-            if self._receiver is not None:
-                self._receiver.resume()
-            if self._queue:
-                self._pause_if_full()
+        if self._ws_queue:
+            if self._ws_receiver is not None:
+                self._ws_receiver.resume()
+            if self._ws_queue:
+                self._ws_pause_if_full()
 
-    def _take(self) -> Data | Missing:
+    def _ws_take(self) -> Data | Missing:
         """The next message, if it is there, in one piece, and may be taken without a wait."""
-        queue = self._queue
-        if not queue or self._receiver is not None or self._streaming or self._burst >= BURST:
+        queue = self._ws_queue
+        if not queue or self._ws_receiver is not None or self._ws_streaming or self._ws_burst >= BURST:
             return MISSING
         if not isinstance(queue[0], (str, bytes)):
             return MISSING
-        self._burst += 1
+        self._ws_burst += 1
         message: Data = queue.popleft()
-        if self._reading_paused:
-            self._drained()
+        if self._ws_reading_paused:
+            self._ws_drained()
         return message
 
-    async def _next(self, iterating: bool = False) -> Data:
+    async def _ws_next(self, iterating: bool = False) -> Data:
         """The next message; ``iterating`` tells that it is for a loop, which a normal end of the connection ends."""
-        message = self._take()
+        message = self._ws_take()
         if isinstance(message, Missing):
-            return await self._receive_slowly(iterating)
+            return await self._ws_receive_slowly(iterating)
         return message
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
-    def _send_now(self, message: object, text: bool | None) -> int:
+    def _ws_send_now(self, message: object, text: bool | None) -> int:
         """Send a message if nothing stands in the way of sending it at once, in one frame."""
         text = text if text is None else bool(text)  # which may run anything
-        if not self._sends_at_once():
+        if not self._ws_sends_at_once():
             return SLOW
         if isinstance(message, Encoded):
-            return self._send_encoded(message) if text is None else SLOW
+            return self._ws_send_encoded(message) if text is None else SLOW
         encoded = encode_message(message, text)
         if encoded is None:
             return SLOW
         head, payload = encoded[0] | FIN, encoded[1]
-        if self._pack is None:
-            return self._send_frame(head, payload, len(payload))
+        if self._ws_pack is None:
+            return self._ws_send_frame(head, payload, len(payload))
         try:
-            packed_head, packed = self._pack(head, payload)
+            packed_head, packed = self._ws_pack(head, payload)
             # Compressing may have run anything, too.
-            return self._send_frame(packed_head, packed, len(payload)) if self._sends_at_once() else SLOW
+            return self._ws_send_frame(packed_head, packed, len(payload)) if self._ws_sends_at_once() else SLOW
         except BaseException:
-            self._tear()
+            self._ws_tear()
             raise
 
-    def _sends_at_once(self) -> bool:
+    def _ws_sends_at_once(self) -> bool:
         """Whether a message may be sent at once, as far as the connection is concerned."""
-        life = self._life
-        return self._plain and self._send_lock is None and life.sending is self._may_send and not life.continuing
+        life = self._ws_life
+        return (
+            self._ws_plain and self._ws_send_lock is None and life.sending is self._ws_may_send and not life.continuing
+        )
 
-    def _send_frame(self, head: int, payload: BytesLike, size: int) -> int:
+    def _ws_send_frame(self, head: int, payload: BytesLike, size: int) -> int:
         """Send a frame for a message of ``size`` bytes."""
-        if self._client:
-            return self._put(build_frame(head, payload, new_mask()), size)
+        if self._ws_client:
+            return self._ws_put(build_frame(head, payload, new_mask()), size)
         if len(payload) < GATHER_FROM or type(payload) is not bytes:
-            return self._put(build_frame(head, payload, None), size)
-        self._count(len(payload), size)
-        self._write_pieces(build_header(head, len(payload)), payload)
-        return SENT if self._write_waiters is None else FULL
+            return self._ws_put(build_frame(head, payload, None), size)
+        self._ws_count(len(payload), size)
+        self._ws_write_pieces(build_header(head, len(payload)), payload)
+        return SENT if self._ws_write_waiters is None else FULL
 
-    def _send_encoded(self, message: Encoded) -> int:
+    def _ws_send_encoded(self, message: Encoded) -> int:
         """Send a message in the frame that it was laid out in for others, if that will do here."""
-        if self._client or self._pack is not None or message._plain is None:
+        if self._ws_client or self._ws_pack is not None or message._plain is None:
             return SLOW
-        return self._put(message._plain, message._size)
+        return self._ws_put(message._plain, message._size)
 
-    def _count(self, payload: int, size: int) -> None:
+    def _ws_count(self, payload: int, size: int) -> None:
         """Take note of a message of ``size`` bytes, in a frame with a payload of so many."""
-        self._messages_sent += 1
-        self._payload_sent += payload
-        self._saved_sent += size - payload
+        self._ws_messages_sent += 1
+        self._ws_payload_sent += payload
+        self._ws_saved_sent += size - payload
 
-    def _put(self, frame: bytes, size: int) -> int:
+    def _ws_put(self, frame: bytes, size: int) -> int:
         """Send a message of ``size`` bytes, in its frame: hold it back while more received messages wait."""
-        self._count(payload_length(frame), size)
-        hold = self._queue and self._write_waiters is None
-        if hold or self._corked:
-            self._append(frame)
-            if hold and self._corked <= BATCH_LIMIT and self._set_backstop():
+        self._ws_count(payload_length(frame), size)
+        hold = self._ws_queue and self._ws_write_waiters is None
+        if hold or self._ws_corked:
+            self._ws_append(frame)
+            if hold and self._ws_corked <= BATCH_LIMIT and self._ws_set_backstop():
                 return SENT
-            frame = self._take_corked()
-        self._write_out(frame)
-        return SENT if self._write_waiters is None else FULL
+            frame = self._ws_take_corked()
+        self._ws_write_out(frame)
+        return SENT if self._ws_write_waiters is None else FULL
 
-    def _hold(self, frame: bytes, size: int) -> None:
+    def _ws_hold(self, frame: bytes, size: int) -> None:
         """Send a message of ``size`` bytes, in its frame, once somebody flushes or too many bytes wait."""
-        self._count(payload_length(frame), size)
-        self._append(frame)
-        if self._corked > BATCH_LIMIT:
-            self._write_out(self._take_corked())
+        self._ws_count(payload_length(frame), size)
+        self._ws_append(frame)
+        if self._ws_corked > BATCH_LIMIT:
+            self._ws_write_out(self._ws_take_corked())
 
-    def _append(self, frame: bytes) -> None:
-        self._cork = self._cork or []
-        self._cork.append(frame)
-        self._corked += len(frame)
+    def _ws_append(self, frame: bytes) -> None:
+        self._ws_cork = self._ws_cork or []
+        self._ws_cork.append(frame)
+        self._ws_corked += len(frame)
 
-    def _write_out(self, frames: bytes) -> None:
+    def _ws_write_out(self, frames: bytes) -> None:
         """Write frames, unless the connection is over."""
-        if not self._lost and not self.transport.is_closing():
-            self._bytes_sent += len(frames)
-            self._give(self.transport.write, frames)
+        if not self._ws_lost and not self.transport.is_closing():
+            self._ws_bytes_sent += len(frames)
+            self._ws_give(self.transport.write, frames)
 
-    def _set_backstop(self) -> bool:
+    def _ws_set_backstop(self) -> bool:
         """See to it that what waits is written in the next turn of the loop; return whether it will be."""
-        if not self._backstop:
+        if not self._ws_backstop:
             with contextlib.suppress(Exception):  # then it is written at once
-                self.loop.call_soon(self._uncork)
-                self._backstop = True
-        return self._backstop
+                self.loop.call_soon(self._ws_uncork)
+                self._ws_backstop = True
+        return self._ws_backstop
 
-    def _take_corked(self) -> bytes:
+    def _ws_take_corked(self) -> bytes:
         """Take out the frames that were held back."""
-        frames = b"".join(self._cork or ())
-        self._cork, self._corked = None, 0
+        frames = b"".join(self._ws_cork or ())
+        self._ws_cork, self._ws_corked = None, 0
         return frames
 
 
@@ -431,4 +435,4 @@ class Messages:
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, Data]:
-        return self._pump._next(True)
+        return self._pump._ws_next(True)

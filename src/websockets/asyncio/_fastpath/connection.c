@@ -137,15 +137,15 @@ FastPath_dealloc(FastPath *self)
 }
 
 PyDoc_STRVAR(send_now_doc,
-"_send_now($self, message, text, /)\n--\n\n"
+"_ws_send_now($self, message, text, /)\n--\n\n"
 "Send a message in one frame, if nothing stands in the way of sending it at once.");
 
 PyDoc_STRVAR(put_doc,
-"_put($self, frame, size, /)\n--\n\n"
+"_ws_put($self, frame, size, /)\n--\n\n"
 "Send a frame with a message of size bytes: hold it back while more received messages wait, write it otherwise.");
 
 PyDoc_STRVAR(hold_doc,
-"_hold($self, frame, size, /)\n--\n\n"
+"_ws_hold($self, frame, size, /)\n--\n\n"
 "Hold back a frame with a message of size bytes, until somebody flushes or too many bytes are held back.");
 
 static PyMethodDef FastPath_methods[] = {
@@ -153,14 +153,14 @@ static PyMethodDef FastPath_methods[] = {
     {"buffer_updated", (PyCFunction)fastpath_buffer_updated_guarded, METH_O, "Called by the loop: how much was read."},
     {"data_received", (PyCFunction)fastpath_data_received_guarded, METH_O,
      "Called by the loop, or by a class that wants to see what is read."},
-    {"_deliver", (PyCFunction)fastpath_deliver_guarded, METH_NOARGS,
+    {"_ws_deliver", (PyCFunction)fastpath_deliver_guarded, METH_NOARGS,
      "Resume the task that waits for a message, or stop reading."},
-    {"_next", (PyCFunction)fastpath_next, METH_NOARGS, "What gives the next message when it is awaited."},
-    {"_send_now", (PyCFunction)(void (*)(void))fastpath_send_now_guarded, METH_FASTCALL, send_now_doc},
-    {"_put", (PyCFunction)(void (*)(void))fastpath_put_message_guarded, METH_FASTCALL, put_doc},
-    {"_hold", (PyCFunction)(void (*)(void))fastpath_hold_message_guarded, METH_FASTCALL, hold_doc},
-    {"_write_out", (PyCFunction)fastpath_write_guarded, METH_O, "Write frames."},
-    {"_take_corked", (PyCFunction)fastpath_take_corked_guarded, METH_NOARGS, "Take out the frames that are held back."},
+    {"_ws_next", (PyCFunction)fastpath_next, METH_NOARGS, "What gives the next message when it is awaited."},
+    {"_ws_send_now", (PyCFunction)(void (*)(void))fastpath_send_now_guarded, METH_FASTCALL, send_now_doc},
+    {"_ws_put", (PyCFunction)(void (*)(void))fastpath_put_message_guarded, METH_FASTCALL, put_doc},
+    {"_ws_hold", (PyCFunction)(void (*)(void))fastpath_hold_message_guarded, METH_FASTCALL, hold_doc},
+    {"_ws_write_out", (PyCFunction)fastpath_write_guarded, METH_O, "Write frames."},
+    {"_ws_take_corked", (PyCFunction)fastpath_take_corked_guarded, METH_NOARGS, "Take out the frames held back."},
     {NULL},
 };
 
@@ -257,40 +257,40 @@ static GUARDED(get_transport, (FastPath * self, void *offset), (self, offset))
 
 static PyGetSetDef FastPath_getset[] = {
     {"transport", (getter)get_transport_guarded, (setter)set_transport, NULL, NULL},
-    {"_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(FastPath, buffer)},
-    {"_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(FastPath, queue)},
-    {"_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(FastPath, decoder)},
-    {"_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(FastPath, receiver)},
-    {"_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(FastPath, socket)},
+    {"_ws_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(FastPath, buffer)},
+    {"_ws_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(FastPath, queue)},
+    {"_ws_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(FastPath, decoder)},
+    {"_ws_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(FastPath, receiver)},
+    {"_ws_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(FastPath, socket)},
     {NULL},
 };
 
 static PyMemberDef FastPath_members[] = {
     {"protocol", T_OBJECT_EX, offsetof(FastPath, protocol), 0, NULL},
     {"loop", T_OBJECT_EX, offsetof(FastPath, loop), 0, NULL},
-    {"_life", T_OBJECT_EX, offsetof(FastPath, life), 0, NULL},
-    {"_may_send", T_OBJECT_EX, offsetof(FastPath, may_send), 0, NULL},
-    {"_write_waiters", T_OBJECT_EX, offsetof(FastPath, write_waiters), 0, NULL},
-    {"_pack", T_OBJECT_EX, offsetof(FastPath, pack), 0, NULL},
-    {"_inflate", T_OBJECT_EX, offsetof(FastPath, inflate), 0, NULL},
-    {"_send_lock", T_OBJECT_EX, offsetof(FastPath, send_lock), 0, NULL},
-    {"_corked", T_PYSSIZET, offsetof(FastPath, corked), READONLY, NULL},
-    {"_high", T_PYSSIZET, offsetof(FastPath, high), 0, NULL},
-    {"_gathers", T_BOOL, offsetof(FastPath, gathers), 0, NULL},
-    {"_torn", T_BOOL, offsetof(FastPath, torn), 0, NULL},
-    {"_bytes_received", T_ULONGLONG, offsetof(FastPath, bytes_received), 0, NULL},
-    {"_bytes_sent", T_ULONGLONG, offsetof(FastPath, bytes_sent), 0, NULL},
-    {"_messages_sent", T_ULONGLONG, offsetof(FastPath, messages_sent), 0, NULL},
-    {"_payload_sent", T_ULONGLONG, offsetof(FastPath, payload_sent), 0, NULL},
-    {"_saved_sent", T_LONGLONG, offsetof(FastPath, saved_sent), 0, NULL},
-    {"_burst", T_INT, offsetof(FastPath, burst), 0, NULL},
-    {"_streaming", T_BOOL, offsetof(FastPath, streaming), 0, NULL},
-    {"_reading_paused", T_BOOL, offsetof(FastPath, reading_paused), 0, NULL},
-    {"_quick", T_BOOL, offsetof(FastPath, quick), 0, NULL},
-    {"_plain", T_BOOL, offsetof(FastPath, plain), 0, NULL},
-    {"_client", T_BOOL, offsetof(FastPath, client), 0, NULL},
-    {"_lost", T_BOOL, offsetof(FastPath, lost), 0, NULL},
-    {"_backstop", T_BOOL, offsetof(FastPath, backstop), 0, NULL},
+    {"_ws_life", T_OBJECT_EX, offsetof(FastPath, life), 0, NULL},
+    {"_ws_may_send", T_OBJECT_EX, offsetof(FastPath, may_send), 0, NULL},
+    {"_ws_write_waiters", T_OBJECT_EX, offsetof(FastPath, write_waiters), 0, NULL},
+    {"_ws_pack", T_OBJECT_EX, offsetof(FastPath, pack), 0, NULL},
+    {"_ws_inflate", T_OBJECT_EX, offsetof(FastPath, inflate), 0, NULL},
+    {"_ws_send_lock", T_OBJECT_EX, offsetof(FastPath, send_lock), 0, NULL},
+    {"_ws_corked", T_PYSSIZET, offsetof(FastPath, corked), READONLY, NULL},
+    {"_ws_high", T_PYSSIZET, offsetof(FastPath, high), 0, NULL},
+    {"_ws_gathers", T_BOOL, offsetof(FastPath, gathers), 0, NULL},
+    {"_ws_torn", T_BOOL, offsetof(FastPath, torn), 0, NULL},
+    {"_ws_bytes_received", T_ULONGLONG, offsetof(FastPath, bytes_received), 0, NULL},
+    {"_ws_bytes_sent", T_ULONGLONG, offsetof(FastPath, bytes_sent), 0, NULL},
+    {"_ws_messages_sent", T_ULONGLONG, offsetof(FastPath, messages_sent), 0, NULL},
+    {"_ws_payload_sent", T_ULONGLONG, offsetof(FastPath, payload_sent), 0, NULL},
+    {"_ws_saved_sent", T_LONGLONG, offsetof(FastPath, saved_sent), 0, NULL},
+    {"_ws_burst", T_INT, offsetof(FastPath, burst), 0, NULL},
+    {"_ws_streaming", T_BOOL, offsetof(FastPath, streaming), 0, NULL},
+    {"_ws_reading_paused", T_BOOL, offsetof(FastPath, reading_paused), 0, NULL},
+    {"_ws_quick", T_BOOL, offsetof(FastPath, quick), 0, NULL},
+    {"_ws_plain", T_BOOL, offsetof(FastPath, plain), 0, NULL},
+    {"_ws_client", T_BOOL, offsetof(FastPath, client), 0, NULL},
+    {"_ws_lost", T_BOOL, offsetof(FastPath, lost), 0, NULL},
+    {"_ws_backstop", T_BOOL, offsetof(FastPath, backstop), 0, NULL},
     {NULL},
 };
 

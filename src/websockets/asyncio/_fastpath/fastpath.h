@@ -6,8 +6,8 @@
    _readable.py beside this file describes what the fast path does. Where the two differ, that one is right. Here is
    only what happens to an ordinary message: what the loop and the kernel need for a small one takes some thirty
    microseconds, and each of these steps in Python would add a third of one. In every other case, the class in Python is
-   called: `_receive_data`, `_receive_rest`, `_hold_rest`, `_receive_slowly`, `_pause_if_full`, `_drained`,
-   `_write_pieces`.
+   called: `_ws_receive_data`, `_ws_receive_rest`, `_ws_hold_rest`, `_ws_receive_slowly`, `_ws_pause_if_full`,
+   `_ws_drained`, `_ws_write_pieces`.
 
    descriptor.c   every system call, and the check whose socket it is
    writing.c      frames to a transport

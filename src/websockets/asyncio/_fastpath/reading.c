@@ -21,7 +21,7 @@ static PyObject *
 fastpath_get_buffer(FastPath *self, PyObject *Py_UNUSED(sizehint))
 {
     if (self->buffer == NULL) {
-        unprepared("_buffer");
+        unprepared("_ws_buffer");
         return NULL;
     }
     return Py_NewRef(self->buffer);
@@ -181,7 +181,7 @@ fastpath_data_received(FastPath *self, PyObject *data)
             return NULL;
         }
         /* Getting the buffer may have run anything. */
-        failed = is_prepared(self) ? receive(self, view.buf, view.len) < 0 : unprepared("_decoder or _queue") < 0;
+        failed = is_prepared(self) ? receive(self, view.buf, view.len) < 0 : unprepared("_ws_decoder or _ws_queue") < 0;
         PyBuffer_Release(&view);
     }
     else {

@@ -170,7 +170,7 @@ pack(FastPath *self, uint8_t head, PyObject *payload, uint8_t *packed_head)
         return NULL;
     }
     if (!PyTuple_Check(packed) || PyTuple_GET_SIZE(packed) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(packed, 1))) {
-        PyErr_SetString(PyExc_TypeError, "_pack must return the first byte of a frame and its payload in bytes");
+        PyErr_SetString(PyExc_TypeError, "_ws_pack must return the first byte of a frame and its payload in bytes");
         Py_DECREF(packed);
         return NULL;
     }
@@ -288,7 +288,7 @@ fastpath_send_now(FastPath *self, PyObject *const *args, Py_ssize_t count)
     int wanted;
 
     if (count != 2) {
-        return PyErr_Format(PyExc_TypeError, "_send_now expected 2 arguments, got %zd", count);
+        return PyErr_Format(PyExc_TypeError, "_ws_send_now expected 2 arguments, got %zd", count);
     }
     message = args[0];
     wanted = args[1] == Py_None ? 0 : PyObject_IsTrue(args[1]);
