@@ -64,12 +64,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.options _session.server_session",
         "_session.basic_auth _session.broadcast _session.routing _session.session",
         "_session _session.arriving _session.fragments _session.hooks _session.intake _session.outbox "
-        "_session.prepared _session.properties _session.reading _session.reconnection _session.registry "
-        "_session.tls _session.tunnel",
+        "_session.properties _session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
         "protocol protocol._port proxy",
+        "protocol._prepared",
     ),
     "rules": (
         "_rules.option_table",

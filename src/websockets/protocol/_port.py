@@ -1,7 +1,7 @@
 """The port between a protocol and the session above it: what a session may tell and ask beyond the public API.
 
-May know: the insides of :class:`~websockets.protocol.Protocol` that concern receiving. Must not know: what a session
-makes of them, time, who waits.
+May know: the insides of :class:`~websockets.protocol.Protocol` that concern receiving, and whether a message may be
+sent. Must not know: what a session makes of them, time, who waits.
 
 A :class:`Receiver` is given to the protocol: messages go there. The session keeps the :class:`Port`. The protocol
 doesn't refer to it, so that a connection which nobody refers to any more is collected at once.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..extensions.permessage_deflate import PerMessageDeflate
     from . import Protocol
 
-__all__ = ["Port", "Receiver"]
+__all__ = ["Port", "Receiver", "check_sending", "in_fragments"]
 
 
 class Receiver(Interface):
@@ -140,3 +140,18 @@ class Port:
         owed, protocol._pong_owed = protocol._pong_owed, None
         if owed is not None and self.life.sending in (Sending.OPEN, Sending.SHUT):
             protocol.send_pong(owed)
+
+
+def check_sending(protocol: Protocol) -> None:
+    """Do nothing if a message may be sent.
+
+    Raises:
+        InvalidState: the connection isn't open.
+        ProtocolError: a fragmented message is under way.
+    """
+    protocol._check_sending()
+
+
+def in_fragments(protocol: Protocol) -> bool:
+    """Return whether a fragmented message is being sent."""
+    return protocol._life.continuing
