@@ -23,7 +23,7 @@ from websockets.asyncio import connection as connections
 from websockets.asyncio._fastpath._readable import BURST
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
-from websockets.protocol import Side
+from websockets.protocol import Side, _prepared
 from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["server", "client"])
@@ -157,7 +157,7 @@ async def test_for_messages_that_wait(side: Side, calls: Calls) -> None:
 @virtual
 async def test_a_message_for_many_is_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     laid_out = 0
-    lay_out = connections.frame_for
+    lay_out = _prepared.frame_for
 
     def counting(*args: Any) -> Any:
         nonlocal laid_out

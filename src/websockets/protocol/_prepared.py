@@ -45,7 +45,8 @@ class PreparedMessage(Encoded):
         encoded = encode_message(data, text)
         if encoded is None:
             raise TypeError("data must be str or bytes")
-        self._opcode, payload = encoded
+        opcode, payload = encoded
+        self._opcode = opcode
         # What may be changed may not be shared.
         self._payload: BytesLike = bytes(payload)
         self._size = len(payload)
