@@ -10,6 +10,7 @@ alone, without regard to what came before it, can be inflated by any peer whose 
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from .._codec import Encoded, build_frame, new_mask
 from .._codec.header import FIN, OPCODE_TEXT
@@ -20,6 +21,9 @@ from ..protocol import Protocol
 from ..typing import BytesLike, DataLike
 
 __all__ = ["PreparedMessage", "frame_for", "prepare"]
+
+# Types of messages that are given in one piece.
+_IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
 
 
 class PreparedMessage(Encoded):
@@ -43,8 +47,8 @@ class PreparedMessage(Encoded):
         if encoded is None:
             raise TypeError("data must be str or bytes")
         self._opcode, payload = encoded
-        # What may be changed may not be shared.
-        self._payload: BytesLike = bytes(payload)
+        # What may be changed may not be shared. To call ``bytes()`` on bytes would only take time.
+        self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
         self._size = len(payload)
         # Size below which a connection with context takeover compresses the message for itself: then it may refer to
         # the messages before it.
@@ -110,9 +114,10 @@ def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -
         if text is not None:
             raise TypeError("text must be given to PreparedMessage, not with it")
         return message
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+    if not isinstance(message, _IN_ONE_PIECE):
         return None
-    prepared = PreparedMessage(message, text=text)
+    # Most calls don't give it, and an argument by keyword takes longer.
+    prepared = PreparedMessage(message) if text is None else PreparedMessage(message, text=text)
     prepared._alone_from = alone_from
     return prepared
 
