@@ -442,3 +442,27 @@ def test_every_module_has_a_charter(module: Module) -> None:
 @every_module
 def test_public_names_have_docstrings(module: Module) -> None:
     assert not [name for name, docstring in public_definitions(module.tree) if not docstring]
+
+
+# ------------------------------------------------------------------------------------------------- where to change what
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a file defines at any level; for C, all of its words."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return set(re.findall(r"\w+", text))
+    nodes = list(ast.walk(ast.parse(text)))
+    names = {node.name for node in nodes if isinstance(node, Function | ast.ClassDef)}
+    return names | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def test_where_to_change_what() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = re.search(r"^## Where to change what$.*?(?=^## )", page, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    rows = re.findall(r"^\| (\w.*) \| (`.*`) \| (`.*`) \|$", section[0], re.MULTILINE)
+    assert len(rows) >= 10
+    for _, files, names in rows:
+        for file in re.findall(r"`(.*?)`", files):
+            assert not set(re.findall(r"`(.*?)`", names)) - defined(SOURCE / file), file
