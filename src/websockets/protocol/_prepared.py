@@ -10,7 +10,7 @@ alone, without regard to what came before it, can be inflated by any peer whose 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._codec import Encoded, build_frame, new_mask
 from .._codec.header import FIN, OPCODE_TEXT
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from . import Protocol
 
 __all__ = ["PreparedMessage", "frame_for", "prepare", "size_of"]
+
+# Types of messages that are given in one piece.
+_IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
 
 
 class PreparedMessage(Encoded):
@@ -45,10 +48,9 @@ class PreparedMessage(Encoded):
         encoded = encode_message(data, text)
         if encoded is None:
             raise TypeError("data must be str or bytes")
-        opcode, payload = encoded
-        self._opcode = opcode
-        # What may be changed may not be shared.
-        self._payload: BytesLike = bytes(payload)
+        self._opcode, payload = encoded
+        # The data must not change later. Calling bytes() on bytes would only take time.
+        self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
         self._size = len(payload)
         # Size below which a connection with context takeover compresses the message for itself: then it may refer to
         # the messages before it.
@@ -77,9 +79,10 @@ def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -
         if text is not None:
             raise TypeError("text must be given to PreparedMessage, not with it")
         return message
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+    if not isinstance(message, _IN_ONE_PIECE):
         return None
-    prepared = PreparedMessage(message, text=text)
+    # Most calls don't give it, and an argument by keyword takes longer.
+    prepared = PreparedMessage(message) if text is None else PreparedMessage(message, text=text)
     prepared._alone_from = alone_from
     return prepared
 
