@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from . import utils as utils
     from . import version as version
     from ._rules.statistics import Statistics as Statistics
-    from ._session.prepared import PreparedMessage as PreparedMessage
     from .asyncio.client import ClientConnection as ClientConnection
     from .asyncio.client import connect as connect
     from .asyncio.client import unix_connect as unix_connect
@@ -91,6 +90,7 @@ if TYPE_CHECKING:
     from .protocol import Protocol as Protocol
     from .protocol import Side as Side
     from .protocol import State as State
+    from .protocol._prepared import PreparedMessage as PreparedMessage
     from .server import ServerProtocol as ServerProtocol
     from .typing import Data as Data
     from .typing import ExtensionName as ExtensionName
@@ -110,7 +110,6 @@ _HOMES = {
     name: module
     for module, names in {
         "_codec": "ACCELERATOR",
-        "_session.prepared": "PreparedMessage",
         "_rules.statistics": "Statistics",
         "asyncio.client": "ClientConnection connect unix_connect",
         "asyncio.router": "Router route unix_route",
@@ -128,6 +127,7 @@ _HOMES = {
         "frames": "Close CloseCode Frame Opcode",
         "http11": "Request Response",
         "protocol": "Protocol Side State",
+        "protocol._prepared": "PreparedMessage",
         "server": "ServerProtocol",
         "typing": "Data ExtensionName ExtensionParameter LoggerLike Origin StatusLike Subprotocol",
     }.items()
@@ -135,7 +135,7 @@ _HOMES = {
 }
 
 # Modules that are available as attributes without an import.
-_MODULES = {home for home in _HOMES.values() if not home.startswith("_")} | {
+_MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
     "asyncio",
     "auth",
     "cli",

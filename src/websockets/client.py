@@ -21,6 +21,7 @@ from ._rules.handshake import VERSION, accept_key, check_upgrade, log_headers, s
 from ._rules.lifecycle import Receive, Receiving, Send, State
 from ._rules.option_table import CLIENT_PROTOCOL, check_all
 from .datastructures import Headers
+from .datastructures._shortcuts import headers_from_lines
 from .exceptions import (
     InvalidHandshake,
     InvalidHeader,
@@ -121,7 +122,7 @@ class ClientProtocol(Protocol):
         """
         uri = self.uri
         # Keep the headers as they will be sent, because that takes less memory.
-        headers = Headers._from_lines("")
+        headers = headers_from_lines("")
         headers["Host"] = build_host(uri.host, uri.port, uri.secure)
         if uri.user_info is not None:
             headers["Authorization"] = build_authorization_basic(*uri.user_info)

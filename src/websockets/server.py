@@ -22,6 +22,7 @@ from ._rules.lifecycle import Receive, Send, Sending, State
 from ._rules.option_table import SERVER_PROTOCOL, check_all
 from ._rules.refusals import Unavailable, UnsupportedVersion, WrongHost, refusal_of
 from .datastructures import Headers, HeadersLike
+from .datastructures._shortcuts import headers_from_lines, values_by_name
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -293,7 +294,7 @@ class ServerProtocol(Protocol):
             InvalidOrigin: the origin isn't accepted.
             InvalidHeader: there are several ``Origin`` headers.
         """
-        origin = headers._by_name().get("origin")
+        origin = values_by_name(headers).get("origin")
         if isinstance(origin, list):
             raise InvalidHeader("Origin", "multiple values")
         if self.origins is not None and not any(_origin_matches(allowed, origin) for allowed in self.origins):
@@ -497,10 +498,10 @@ def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Res
     _date()
     lines = _date.switching
     if _is_accept(accept):
-        headers = Headers._from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
+        headers = headers_from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
     else:
         # A subclass has overridden a method that makes one of the values.
-        headers = Headers._from_lines(lines)
+        headers = headers_from_lines(lines)
         headers["Sec-WebSocket-Accept"] = accept
     if extensions is not None:
         headers["Sec-WebSocket-Extensions"] = extensions

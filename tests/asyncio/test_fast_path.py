@@ -18,10 +18,12 @@ from _kit import idle, steps, virtual, wire
 from _kit.ends import FramePeer, open_end
 from websockets import PreparedMessage
 from websockets._codec import TWIN
+from websockets._session import broadcast as plans
+from websockets.asyncio import connection as connections
 from websockets.asyncio._fastpath._readable import BURST
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
-from websockets.protocol import Side
+from websockets.protocol import Side, _prepared
 from websockets.testing import connected_pair
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["server", "client"])
@@ -155,14 +157,15 @@ async def test_for_messages_that_wait(side: Side, calls: Calls) -> None:
 @virtual
 async def test_a_message_for_many_is_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     laid_out = 0
-    lay_out = PreparedMessage._frame
+    lay_out = _prepared.frame_for
 
-    def counting(self: PreparedMessage, *args: Any) -> Any:
+    def counting(*args: Any) -> Any:
         nonlocal laid_out
         laid_out += 1
-        return lay_out(self, *args)
+        return lay_out(*args)
 
-    monkeypatch.setattr(PreparedMessage, "_frame", counting)
+    for module in (plans, connections):
+        monkeypatch.setattr(module, "frame_for", counting)
     async with open_end(Side.SERVER) as (one, first), open_end(Side.SERVER) as (two, second):
         broadcast([one, two], "broadcast")
         assert laid_out == 1

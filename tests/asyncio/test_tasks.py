@@ -86,8 +86,10 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("kind", ["exit", "interrupt"])
-@pytest.mark.parametrize("where", ["server", "client", "task", "iteration", "tls", "unix"])
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [*((where, "exit") for where in ("server", "client", "task", "iteration", "tls", "unix")), ("server", "interrupt")],
+)
 @pytest.mark.parametrize("loop", LOOPS)
 def test_what_ends_a_program_leaves_the_loop(loop: str, where: str, kind: str, tmp_path: Path) -> None:
     """``sys.exit()`` after ``await recv()``: some loops would keep it as an error of the transport."""

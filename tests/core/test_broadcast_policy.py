@@ -31,6 +31,11 @@ class Connection:
         return LOGGER
 
 
+def frame(broadcast: Broadcast, protocol: Protocol, in_line: bool = False) -> bytes | None:
+    """What a broadcast says to send on the connection of a protocol."""
+    return broadcast.frame(protocol, protocol._life, in_line)
+
+
 def plan(message: Any = "hello", **options: Any) -> Broadcast:
     defaults = {"text": None, "raise_exceptions": False, "on_slow": "send", "max_buffered": None}
     return Broadcast(message, **{**defaults, **options})
@@ -67,7 +72,7 @@ def test_who_looks_for_slow_connections(on_slow: str, watches: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "options", "frame"),
+    ("message", "options", "sent"),
     [
         ("caf\xe9", {}, b"\x81\x05caf\xc3\xa9"),
         (b"\xff", {}, b"\x82\x01\xff"),
@@ -77,15 +82,15 @@ def test_who_looks_for_slow_connections(on_slow: str, watches: bool) -> None:
     ],
     ids=range(5),
 )
-def test_frame(message: Any, options: dict[str, Any], frame: bytes) -> None:
+def test_frame(message: Any, options: dict[str, Any], sent: bytes) -> None:
     broadcast = plan(message, **options)
-    assert broadcast.frame(Protocol(Side.SERVER), False) == frame
-    assert broadcast.size == len(frame) - 2
+    assert frame(broadcast, Protocol(Side.SERVER)) == sent
+    assert broadcast.size == len(sent) - 2
 
 
 def test_connections_that_encode_alike_share_a_frame() -> None:
     broadcast = plan()
-    one, two, client = (broadcast.frame(Protocol(side), False) for side in (Side.SERVER, Side.SERVER, Side.CLIENT))
+    one, two, client = (frame(broadcast, Protocol(side)) for side in (Side.SERVER, Side.SERVER, Side.CLIENT))
     assert one is two
     assert client is not None
     assert client[1] & 0x80
@@ -97,7 +102,7 @@ def test_from_which_size_on_a_compressed_message_is_shared(size: int, shared: bo
     for _ in range(2):
         protocol = Protocol(Side.SERVER)
         protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
-        frames.append(broadcast.frame(protocol, False))
+        frames.append(frame(broadcast, protocol))
     assert (frames[0] is frames[1]) is shared
 
 
@@ -110,9 +115,9 @@ def test_connections_that_are_not_open_are_left_out(state: State) -> None:
         connection.protocol.receive_eof()
     assert connection.protocol.state is state
     broadcast = plan(on_slow="close", max_buffered=1)
-    assert broadcast.frame(connection.protocol, True) is None
+    assert frame(broadcast, connection.protocol, True) is None
     # They aren't slow, whatever waits there: closing them again would say nothing new.
-    assert not broadcast.is_slow(connection, True)
+    assert not broadcast.is_slow(connection, connection.protocol._life, True)
 
 
 @pytest.mark.parametrize("in_line", [True, False])
@@ -121,7 +126,7 @@ def test_connections_in_a_fragmented_message(in_line: bool) -> None:
     if not in_line:
         protocol.send_text(b"one", False)
     with pytest.raises(ConcurrencyError, match=r"^sending a fragmented message$"):
-        plan().frame(protocol, in_line)
+        frame(plan(), protocol, in_line)
 
 
 # ---------------------------------------------------------------------------------------------------- slow connections
@@ -140,7 +145,8 @@ def test_connections_in_a_fragmented_message(in_line: bool) -> None:
 )
 def test_which_connections_are_slow(max_buffered: int | None, full: bool, buffered_amount: int, slow: bool) -> None:
     connection = Connection(buffered_amount=buffered_amount)
-    assert plan(on_slow="skip", max_buffered=max_buffered).is_slow(connection, full) is slow
+    broadcast = plan(on_slow="skip", max_buffered=max_buffered)
+    assert broadcast.is_slow(connection, connection.protocol._life, full) is slow
 
 
 def test_slow_connections_are_skipped(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websockets.datastructures import Headers, MultipleValuesError
+from websockets.datastructures._shortcuts import drop_index, headers_from_lines
 from websockets.exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 TCHARS = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
@@ -26,12 +27,12 @@ SEVERAL = [("Server", "a"), ("Set-Cookie", "b"), ("SET-COOKIE", "c")]
 
 def received(pairs: list[tuple[str, str]]) -> Headers:
     """Headers as a parser makes them."""
-    return Headers._from_lines("".join(f"{name}:{value} \r\n" for name, value in pairs).encode("iso-8859-1"))
+    return headers_from_lines("".join(f"{name}:{value} \r\n" for name, value in pairs).encode("iso-8859-1"))
 
 
 def to_send(pairs: list[tuple[str, str]]) -> Headers:
     """Headers as a server makes them for its responses."""
-    return Headers._from_lines("".join(f"{name}: {value}\r\n" for name, value in pairs))
+    return headers_from_lines("".join(f"{name}: {value}\r\n" for name, value in pairs))
 
 
 def stripped(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -289,7 +290,7 @@ def test_index_agrees_with_a_search(pairs: list[tuple[str, str]], make: Any) -> 
 def test_settled_headers_answer_as_before() -> None:
     headers = Headers([("A", "1"), ("a", "2"), ("B", "3")])
     assert headers.get_all("a") == ["1", "2"]
-    headers._settle()
+    drop_index(headers)
     assert headers._index is None
     assert headers.get_all("a") == ["1", "2"]
     headers["B"] = "4"
@@ -323,7 +324,7 @@ def change(headers: Headers, what: str, *arguments: Any) -> Any:
         case "look":
             headers.get_all(*arguments)
         case "settle":
-            headers._settle()
+            drop_index(headers)
         case "copy":
             return copy.copy(headers)
         case "clear":
@@ -363,7 +364,7 @@ def test_all_values_are_a_list_of_their_own(headers: Headers) -> None:
 
 @pytest.mark.parametrize("looked_at", [False, True])
 def test_setting_without_a_check(looked_at: bool) -> None:
-    for headers in (Headers(A="b"), Headers._from_lines("A: b\r\n")):
+    for headers in (Headers(A="b"), headers_from_lines("A: b\r\n")):
         if looked_at:
             assert headers["A"] == "b"
         headers.set_insecure("X Y", "c\r\nd")

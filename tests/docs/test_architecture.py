@@ -64,12 +64,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.options _session.server_session",
         "_session.basic_auth _session.broadcast _session.routing _session.session",
         "_session _session.arriving _session.fragments _session.hooks _session.intake _session.outbox "
-        "_session.prepared _session.properties _session.reading _session.reconnection _session.registry "
-        "_session.tls _session.tunnel",
+        "_session.properties _session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
         "protocol protocol._port proxy",
+        "protocol._prepared",
     ),
     "rules": (
         "_rules.option_table",
@@ -84,6 +84,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "values": (
         "headers http11",
+        "datastructures._shortcuts",
         "datastructures frames http11._bodies uri",
     ),
     "words": ("exceptions typing version",),
@@ -135,6 +136,28 @@ IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._s
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}
+
+# Private names that belong to another folder: the module that uses them, the name, and why it may. There is no public
+# way, as it would be a promise to everybody, or would cost something for every message.
+BORROWED = {
+    ("_session.options", "_of"): "the protocols of many connections share options that were checked once",
+    ("asyncio._fastpath._readable", "_plain"): "the readable twin reads a prepared message as the compiled one does",
+    ("asyncio._fastpath._readable", "_size"): "the readable twin reads a prepared message as the compiled one does",
+    ("client", "_exception"): "a response keeps why the handshake failed, for its deprecated attribute",
+    ("client", "_protocol"): "the log shows the version of HTTP, which a response doesn't offer to programs",
+    ("legacy.server", "_ws_create_server"): "the old server makes its listening socket by itself",
+    ("legacy.server", "_ws_start"): "the old server starts in the same way as the one that it derives from",
+    ("protocol", "_start_anew"): "what was compressed and can't be sent must leave no trace in the compressor",
+    ("protocol._prepared", "_compresses"): "a prepared message asks for the threshold of a connection",
+    ("protocol._prepared", "_kind"): "connections whose compressors are alike share a message",
+    ("protocol._prepared", "_pack_alone"): "only a message that was compressed alone can be shared",
+    ("protocol._prepared", "_start_anew"): "the compressor doesn't know a message that was compressed without it",
+    (
+        "testing._in_memory",
+        "_ws_streams",
+    ): "a pair of connections in memory has a network of its own",
+}
+MAX_BORROWED = 20
 
 MAX_FILE, MAX_FUNCTION = 650, 50
 
@@ -386,6 +409,66 @@ def test_assignment_is_seen(source: str) -> None:
     assert not assigned(ast.parse("state = x.state"))
 
 
+# ------------------------------------------------------------------------------------------------------- private names
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def folder(module: str) -> str:
+    """The folder of a module; a module of the package itself stands alone."""
+    return module.partition(".")[0]
+
+
+def own_object(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def private_definitions(tree: ast.AST) -> set[str]:
+    """The private names that are defined: functions and methods, variables and attributes of ``self``."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and own_object(node.value):
+            names.add(node.attr)
+    return {name for name in names if is_private(name)}
+
+
+def private_uses(tree: ast.AST) -> list[str]:
+    """The private attributes that are read or assigned of anything but ``self`` and ``cls``."""
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and not own_object(node.value)]
+    return [node.attr for node in attributes if is_private(node.attr)]
+
+
+def borrowed(modules: list[Module]) -> list[tuple[str, str]]:
+    """The uses of private names that only other folders define: the module, and the name."""
+    homes: dict[str, set[str]] = {}
+    for module in modules:
+        for name in private_definitions(module.tree):
+            homes.setdefault(name, set()).add(folder(module.name))
+    uses = [(module.name, name) for module in modules for name in private_uses(module.tree)]
+    return [(module, name) for module, name in uses if name in homes and folder(module) not in homes[name]]
+
+
+def test_private_names_stay_in_their_folder() -> None:
+    found = borrowed(MODULES)
+    assert {*found} == {*BORROWED}
+    assert len(found) < MAX_BORROWED
+
+
+def test_what_finds_private_names() -> None:
+    modules = [
+        Module("a.one", "class C:\n    _x = 1\n    def __init__(self): self._y = self._z = 1\n    def _f(self): ..."),
+        Module("a.two", "c._x, c._y, c._f()"),  # the same folder
+        Module("b", "def _z(): ...\nc._x = c._y; c._z; self._f(); cls._f(); c._unknown; c.__x; c.d._f()"),
+    ]
+    assert borrowed(modules) == [("b", "_x"), ("b", "_y"), ("b", "_f")]
+
+
 # ------------------------------------------------------------------------------------------------------- house numbers
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -442,3 +525,27 @@ def test_every_module_has_a_charter(module: Module) -> None:
 @every_module
 def test_public_names_have_docstrings(module: Module) -> None:
     assert not [name for name, docstring in public_definitions(module.tree) if not docstring]
+
+
+# ------------------------------------------------------------------------------------------------- where to change what
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a file defines at any level; for C, all of its words."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return set(re.findall(r"\w+", text))
+    nodes = list(ast.walk(ast.parse(text)))
+    names = {node.name for node in nodes if isinstance(node, Function | ast.ClassDef)}
+    return names | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def test_where_to_change_what() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    section = re.search(r"^## Where to change what$.*?(?=^## )", page, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    rows = re.findall(r"^\| (\w.*) \| (`.*`) \| (`.*`) \|$", section[0], re.MULTILINE)
+    assert len(rows) >= 10
+    for _, files, names in rows:
+        for file in re.findall(r"`(.*?)`", files):
+            assert not set(re.findall(r"`(.*?)`", names)) - defined(SOURCE / file), file

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 from ..datastructures import Headers
+from ..datastructures._shortcuts import values_by_name
 from ..exceptions import InvalidHeader, InvalidUpgrade, printable
 from ..headers import parse_connection, parse_upgrade
 from ..typing import LoggerLike
@@ -42,7 +43,7 @@ def single_value(headers: Headers, name: str) -> str:
     Raises:
         InvalidHeader: the header is missing or repeated.
     """
-    value = headers._by_name().get(name.lower())
+    value = values_by_name(headers).get(name.lower())
     if isinstance(value, str):
         return value
     raise InvalidHeader(name) if value is None else InvalidHeader(name, "multiple values")
@@ -55,7 +56,7 @@ def check_upgrade(headers: Headers) -> None:
         InvalidUpgrade: it upgrades to another protocol, or not at all.
         InvalidHeader: a header is malformed.
     """
-    names = headers._by_name()
+    names = values_by_name(headers)
     if names.get("upgrade") == "websocket" and names.get("connection") in USUAL_OPTIONS:
         return
     values = headers.get_all("Connection")

@@ -7,10 +7,10 @@ A front-end goes through the connections and writes::
     broadcast = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
     for connection in connections:
         try:
-            if broadcast.watches and broadcast.is_slow(connection, full):
+            if broadcast.watches and broadcast.is_slow(connection, life, full):
                 if broadcast.leave_out(connection):
                     ...  # close the connection with TOO_SLOW
-            elif (frame := broadcast.frame(connection.protocol, in_line)) is not None:
+            elif (frame := broadcast.frame(connection.protocol, life, in_line)) is not None:
                 ...  # write the frame; its message has broadcast.size bytes
         except Exception as exc:
             broadcast.failed(exc, connection)
@@ -23,13 +23,13 @@ import traceback
 import typing
 from typing import Final
 
-from .._rules.lifecycle import State
+from .._rules.lifecycle import Lifecycle, State
 from .._rules.option_table import BROADCAST, check
 from ..exceptions import ConcurrencyError
 from ..frames import CloseCode
 from ..protocol import Protocol
+from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import DataLike, LoggerLike
-from .prepared import PreparedMessage, prepare
 
 __all__ = ["TOO_SLOW", "Broadcast", "Recipient"]
 
@@ -95,13 +95,13 @@ class Broadcast:
         if on_slow not in ("send", "skip", "close"):
             raise ValueError(f"on_slow must be 'send', 'skip' or 'close', not {on_slow!r}")
         self.max_buffered = None if max_buffered is None else check("max_buffered", max_buffered, BROADCAST)
-        self.message, self.size = prepared, prepared._size
+        self.message, self.size = prepared, size_of(prepared)
         self.watches = on_slow != "send"
         self._closes = on_slow == "close"
         self._raises = raise_exceptions
         self._failures: list[Exception] = []
 
-    def is_slow(self, connection: Recipient, full: bool) -> bool:
+    def is_slow(self, connection: Recipient, life: Lifecycle, full: bool) -> bool:
         """Whether a connection is open and too slow.
 
         Bytes that the front-end only holds back, so that frames share a write, are no sign of slowness. If there are
@@ -109,9 +109,10 @@ class Broadcast:
 
         Parameters:
             connection: the connection.
+            life: the life of the connection.
             full: whether more than its ``write_limit`` waits to be sent, so that senders wait.
         """
-        if connection.protocol._life.state is not _OPEN:
+        if life.state is not _OPEN:
             return False
         return full if self.max_buffered is None else connection.buffered_amount > self.max_buffered
 
@@ -135,22 +136,22 @@ class Broadcast:
             )
         return False
 
-    def frame(self, protocol: Protocol, in_line: bool) -> bytes | None:
+    def frame(self, protocol: Protocol, life: Lifecycle, in_line: bool) -> bytes | None:
         """Return the frame for a connection, which must be sent; None to leave it out, as it isn't open.
 
         Parameters:
             protocol: of the connection.
+            life: the life of the connection.
             in_line: whether senders wait for the end of a fragmented message.
 
         Raises:
             ConcurrencyError: a fragmented message is under way.
         """
-        life = protocol._life
         if life.state is not _OPEN:
             return None
         if life.continuing or in_line:
             raise ConcurrencyError("sending a fragmented message")
-        return self.message._frame(protocol)
+        return frame_for(protocol, self.message)
 
     def failed(self, exc: Exception, connection: Recipient) -> None:
         """Leave out a connection for which something went wrong: keep the exception, or log it in one line."""

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from .._rules.messages import encode_item, refuse_mapping
 from ..frames import CloseCode
 from ..protocol import Protocol
+from ..protocol._port import check_sending, in_fragments
 
 __all__ = ["Failure", "Fragmenter", "is_async"]
 
@@ -83,7 +84,7 @@ class Fragmenter:
             ProtocolError: another fragmented message is under way.
         """
         # Where a connection was lost in the middle of another message, that it is lost is the reason to be told.
-        self._protocol._check_sending()
+        check_sending(self._protocol)
         send = self._protocol.send_text if self._text else self._protocol.send_binary
         payload, self._payload = self._payload, b""
         send(payload, False, compress=self._compress)
@@ -115,7 +116,7 @@ class Fragmenter:
             exc: what the iterable, the front-end or the user's cancellation raised.
         """
         # The last fragment may wait to be written.
-        if not (self._protocol._life.continuing or self._protocol.writes):
+        if not (in_fragments(self._protocol) or self._protocol.writes):
             return None
         if not isinstance(exc, Exception):
             exc = ConnectionAbortedError("sending a fragmented message was cancelled")

@@ -19,6 +19,7 @@ from .._rules.lifecycle import State
 from .._rules.messages import Inbox
 from .._rules.statistics import Statistics
 from ..datastructures import Headers
+from ..datastructures._shortcuts import drop_index
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..frames import CloseCode, Frame, Opcode, check_close, serialize_close
 from ..http11 import Request, Response
@@ -333,7 +334,7 @@ class Session:
             for message in (self.request, self.response):
                 # The headers of a response from the user may have any type.
                 if message is not None and isinstance(message.headers, Headers):
-                    message.headers._settle()
+                    drop_index(message.headers)
             self._wait(Alarm.PING, self.timing.ping_interval, now)
             if self.timing.idle_timeout is not None:
                 self._active_at, self.idle_at = now, now + self.timing.idle_timeout / IDLE_CHECKS

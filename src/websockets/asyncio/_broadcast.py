@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from .._session.broadcast import TOO_SLOW, Broadcast
-from .._session.prepared import PreparedMessage
+from ..protocol._prepared import PreparedMessage
 from ..typing import DataLike
 from ._loops import LoopState
 from .connection import Connection
@@ -74,7 +74,8 @@ def broadcast(
                     continue
                 if held is None and connection._ws_send_now(prepared, None):
                     continue
-            frame = plan.frame(connection.protocol, connection._ws_send_lock is not None)
+            in_line = connection._ws_send_lock is not None
+            frame = plan.frame(connection.protocol, connection._ws_life, in_line)
             if frame is None:
                 continue
             if held is None:
@@ -91,4 +92,4 @@ def _is_slow(connection: Connection, plan: Broadcast) -> bool:
     limit = plan.max_buffered
     if limit is not None and connection._ws_corked and connection.buffered_amount > limit:
         connection._ws_flush()
-    return plan.is_slow(connection, connection._ws_write_waiters is not None)
+    return plan.is_slow(connection, connection._ws_life, connection._ws_write_waiters is not None)

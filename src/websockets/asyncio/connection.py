@@ -21,10 +21,10 @@ from .._rules.messages import (
 )
 from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
-from .._session.prepared import PreparedMessage, frame_for, prepare
 from .._session.reading import Progress, Reading, second_receiver, undecodable
 from ..exceptions import ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
+from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
 from ._fastpath import FULL, SLOW, Messages, Waiter
 from ._fastpath._readable import BURST
@@ -285,10 +285,10 @@ class Connection(SessionTransport):
             async with self._ws_sender():
                 pass
         try:
-            frame, size = frame_for(self.protocol, prepared, compress)
+            frame = frame_for(self.protocol, prepared, compress)
         except InvalidState:
             await self._ws_raise_closed()
-        if self._ws_put(frame, size) == FULL:
+        if self._ws_put(frame, size_of(prepared)) == FULL:
             await self._ws_drain()
 
     @contextlib.asynccontextmanager

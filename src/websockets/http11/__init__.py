@@ -21,6 +21,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
 from ..datastructures import TCHAR, Headers
+from ..datastructures._shortcuts import headers_from_lines, headers_from_pairs, values_by_name
 from ..exceptions import (
     HeaderLineTooLong,
     RequestLineTooLong,
@@ -259,7 +260,7 @@ class _FieldLines:
 
     def headers(self) -> Headers:
         """Return the headers."""
-        return Headers._from_lines(b"".join(b" ".join(pieces) + b"\r\n" for pieces in self._fields))
+        return headers_from_lines(b"".join(b" ".join(pieces) + b"\r\n" for pieces in self._fields))
 
 
 def _malformed_field(line: bytes) -> ValueError:
@@ -314,7 +315,7 @@ class _HeadReader(Generic[S]):
         match = match_head(data)
         if match and _is_short(match):
             self.rest = data[match.end() :]
-            return self._read_start(match[1]), Headers._from_lines(match[2])
+            return self._read_start(match[1]), headers_from_lines(match[2])
         self._fields = _FieldLines(_Lines(), self._unfold)
         return self._read_lines(self._fields, data)
 
@@ -372,7 +373,7 @@ class RequestParser:
         if self._head is None:
             match = match_usual_request(data)
             if match and _is_short(match):
-                headers = Headers._from_lines(match[2])
+                headers = headers_from_lines(match[2])
                 _refuse_body(headers)
                 self.rest = data[match.end() :]
                 return Request(match[1].decode(), headers)
@@ -388,7 +389,7 @@ class RequestParser:
         # RFC 9112 section 3.2.2. The opening handshake refuses a Host header that is missing or repeated.
         if authority is not None and len(headers.get_all("Host")) == 1:
             fields = [(name, authority if name.lower() == "host" else value) for name, value in headers.raw_items()]
-            headers = Headers._from_pairs(fields)
+            headers = headers_from_pairs(fields)
         return Request(path, headers, method, protocol)
 
     def _reader(self) -> _HeadReader[tuple[str, str, str]]:
@@ -436,7 +437,7 @@ def _malformed_request_line(line: bytes) -> ValueError:
 def _refuse_body(headers: Headers) -> None:
     """Raise ValueError if a request with *headers* has a body, or may have one."""
     # Request smuggling needs bytes that one side reads as a body and the other side reads as frames.
-    names = headers._by_name()
+    names = values_by_name(headers)
     if "transfer-encoding" not in names and "content-length" not in names:
         return
     if "Transfer-Encoding" in headers:

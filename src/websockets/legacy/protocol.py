@@ -20,6 +20,7 @@ from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_CONNECTION, check_all
 from ..asyncio.connection import Connection, _Messages
 from ..datastructures import Headers
+from ..datastructures._shortcuts import headers_from_pairs
 from ..exceptions import ConcurrencyError, ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode, Opcode
@@ -420,7 +421,7 @@ def headers_to_send(headers: Headers) -> Headers:
 def _recoded(headers: Headers, recode: Callable[[str], str]) -> Headers:
     if str(headers).isascii():
         return headers
-    return Headers._from_pairs([(name, recode(value)) for name, value in headers.raw_items()])
+    return headers_from_pairs([(name, recode(value)) for name, value in headers.raw_items()])
 
 
 def closing_time(close_timeout: float | None, timeout: float | None) -> float:

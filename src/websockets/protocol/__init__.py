@@ -29,9 +29,9 @@ from ..extensions.permessage_deflate import PerMessageDeflate
 from ..frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
 from ..http11 import Request, Response
 from ..typing import BytesLike, Data, LoggerLike, Origin, Subprotocol
+from ._prepared import PreparedMessage, frame_for, size_of
 
 if TYPE_CHECKING:
-    from .._session.prepared import PreparedMessage
     from ._port import Receiver
 
 __all__ = ["SEND_EOF", "Protocol", "Side", "State"]
@@ -427,7 +427,7 @@ class Protocol(Limits):
             ProtocolError: a fragmented message has begun and not ended.
             InvalidState: the connection isn't open.
         """
-        self.writes.append(self._count().sent(message._frame(self), message._size, True))
+        self.writes.append(self._count().sent(frame_for(self, message), size_of(message), True))
 
     def _send_first(self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None) -> None:
         if self._life.continuing:

@@ -1,7 +1,7 @@
 """The port between a protocol and the session above it: calls that a session may make beyond the public API.
 
-May know: the private attributes of :class:`~websockets.protocol.Protocol` for receiving. Must not know: how a session
-uses them, time, waiters.
+May know: the private attributes of :class:`~websockets.protocol.Protocol` for receiving, and whether a message may be
+sent. Must not know: how a session uses them, time, waiters.
 
 The protocol passes messages to a :class:`Receiver`. The session keeps the :class:`Port`. The protocol doesn't refer to
 the port: without a cycle, a connection is freed as soon as the last reference to it is gone.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..extensions.permessage_deflate import PerMessageDeflate
     from . import Protocol
 
-__all__ = ["Port", "Receiver"]
+__all__ = ["Port", "Receiver", "check_sending", "in_fragments"]
 
 
 class Receiver(Interface):
@@ -140,3 +140,18 @@ class Port:
         owed, protocol._pong_owed = protocol._pong_owed, None
         if owed is not None and self.life.sending in (Sending.OPEN, Sending.SHUT):
             protocol.send_pong(owed)
+
+
+def check_sending(protocol: Protocol) -> None:
+    """Do nothing if a message may be sent.
+
+    Raises:
+        InvalidState: the connection isn't open.
+        ProtocolError: a fragmented message is under way.
+    """
+    protocol._check_sending()
+
+
+def in_fragments(protocol: Protocol) -> bool:
+    """Return whether a fragmented message is being sent."""
+    return protocol._life.continuing

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from ._compat.deprecated import deprecated_names
-from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
+from .._compat.deprecated import deprecated_names
+from ..exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 __all__ = ["Headers", "HeadersLike", "MultipleValuesError"]
 
@@ -138,22 +138,6 @@ class Headers(MutableMapping[str, str]):
         if args or kwargs:
             self.update(*args, **kwargs)
 
-    @classmethod
-    def _from_lines(cls, lines: bytes | str) -> Self:
-        """Wrap complete lines: bytes that a parser has checked, or a string that needs no check."""
-        headers = cls.__new__(cls)
-        headers._lines = lines
-        headers._pairs = None
-        headers._index = None
-        return headers
-
-    @classmethod
-    def _from_pairs(cls, pairs: list[tuple[str, str]]) -> Self:
-        """Wrap pairs of name and value that need no check."""
-        headers = cls()
-        headers._pairs = pairs
-        return headers
-
     def _fields(self) -> list[tuple[str, str]]:
         """Return all pairs of name and value."""
         if self._pairs is not None:
@@ -178,10 +162,6 @@ class Headers(MutableMapping[str, str]):
                     _enter(index, name.lower(), value)
             self._index = index
         return self._index
-
-    def _settle(self) -> None:
-        """Drop the index to save memory, as connections keep headers until they end. The next look-up remakes it."""
-        self._index = None
 
     # Serialization.
 

@@ -10,16 +10,22 @@ alone, without regard to what came before it, can be inflated by any peer whose 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Final
 
 from .._codec import Encoded, build_frame, new_mask
 from .._codec.header import FIN, OPCODE_TEXT
 from .._rules.lifecycle import Side
 from .._rules.messages import encode_message
-from ..extensions.permessage_deflate import PerMessageDeflate
-from ..protocol import Protocol
 from ..typing import BytesLike, DataLike
 
-__all__ = ["PreparedMessage", "frame_for", "prepare"]
+if TYPE_CHECKING:
+    from ..extensions.permessage_deflate import PerMessageDeflate
+    from . import Protocol
+
+__all__ = ["PreparedMessage", "frame_for", "prepare", "size_of"]
+
+# Types of messages that are given in one piece.
+_IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
 
 
 class PreparedMessage(Encoded):
@@ -43,8 +49,8 @@ class PreparedMessage(Encoded):
         if encoded is None:
             raise TypeError("data must be str or bytes")
         self._opcode, payload = encoded
-        # What may be changed may not be shared.
-        self._payload: BytesLike = bytes(payload)
+        # The data must not change later. Calling bytes() on bytes would only take time.
+        self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
         self._size = len(payload)
         # Size below which a connection with context takeover compresses the message for itself: then it may refer to
         # the messages before it.
@@ -55,43 +61,6 @@ class PreparedMessage(Encoded):
     def __repr__(self) -> str:
         kind = "text" if self._opcode == OPCODE_TEXT else "binary"
         return f"<PreparedMessage: {kind}, {self._size} bytes>"
-
-    def _frame(self, protocol: Protocol, compress: bool | None = None) -> bytes:
-        """The frame for a connection, which must be sent.
-
-        Parameters:
-            protocol: the connection.
-            compress: whether to compress it; None to go by the threshold of the connection.
-
-        Raises:
-            ProtocolError: a fragmented message is under way.
-            InvalidState: the connection isn't open.
-        """
-        if protocol.extensions and protocol._deflate is None:
-            protocol._find_deflate()
-        deflate = protocol._deflate
-        if protocol.debug or (deflate is None and protocol.extensions):
-            return protocol._frame_message(self._opcode, self._payload, compress)
-        if deflate is not None and deflate._compresses(self._size, compress):
-            return self._compressed_frame(protocol, deflate)
-        if protocol.side is Side.CLIENT:
-            return protocol._frame_message(self._opcode, self._payload, compress)
-        protocol._check_sending()
-        if self._plain is None:
-            self._plain = build_frame(self._opcode | FIN, self._payload, None)
-        return self._plain
-
-    def _compressed_frame(self, protocol: Protocol, deflate: PerMessageDeflate) -> bytes:
-        if self._size < self._alone_from and not deflate.local_no_context_takeover:
-            return protocol._frame_message(self._opcode, self._payload, True)
-        protocol._check_sending()
-        made = self._compressed.get(deflate._kind)
-        if made is None:
-            head, payload = deflate._pack_alone(self._opcode | FIN, self._payload)
-            made = self._compressed[deflate._kind] = head, payload, build_frame(head, payload, None)
-        deflate._start_anew()
-        head, payload, frame = made
-        return build_frame(head, payload, new_mask()) if protocol.side is Side.CLIENT else frame
 
 
 def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -> PreparedMessage | None:
@@ -110,15 +79,16 @@ def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -
         if text is not None:
             raise TypeError("text must be given to PreparedMessage, not with it")
         return message
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
+    if not isinstance(message, _IN_ONE_PIECE):
         return None
-    prepared = PreparedMessage(message, text=text)
+    # Most calls don't give it, and an argument by keyword takes longer.
+    prepared = PreparedMessage(message) if text is None else PreparedMessage(message, text=text)
     prepared._alone_from = alone_from
     return prepared
 
 
-def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | None) -> tuple[bytes, int]:
-    """The frame of a message for a connection, which must be sent, and the size of the message in bytes.
+def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | None = None) -> bytes:
+    """The frame of a message for a connection, which must be sent.
 
     Parameters:
         protocol: of the connection.
@@ -129,4 +99,34 @@ def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | Non
         ProtocolError: a fragmented message is under way.
         InvalidState: the connection isn't open.
     """
-    return message._frame(protocol, compress), message._size
+    if protocol.extensions and protocol._deflate is None:
+        protocol._find_deflate()
+    deflate = protocol._deflate
+    if protocol.debug or (deflate is None and protocol.extensions):
+        return protocol._frame_message(message._opcode, message._payload, compress)
+    if deflate is not None and deflate._compresses(message._size, compress):
+        return _compressed_frame(protocol, message, deflate)
+    if protocol.side is Side.CLIENT:
+        return protocol._frame_message(message._opcode, message._payload, compress)
+    protocol._check_sending()
+    if message._plain is None:
+        message._plain = build_frame(message._opcode | FIN, message._payload, None)
+    return message._plain
+
+
+def _compressed_frame(protocol: Protocol, message: PreparedMessage, deflate: PerMessageDeflate) -> bytes:
+    if message._size < message._alone_from and not deflate.local_no_context_takeover:
+        return protocol._frame_message(message._opcode, message._payload, True)
+    protocol._check_sending()
+    made = message._compressed.get(deflate._kind)
+    if made is None:
+        head, payload = deflate._pack_alone(message._opcode | FIN, message._payload)
+        made = message._compressed[deflate._kind] = head, payload, build_frame(head, payload, None)
+    deflate._start_anew()
+    head, payload, frame = made
+    return build_frame(head, payload, new_mask()) if protocol.side is Side.CLIENT else frame
+
+
+def size_of(message: PreparedMessage) -> int:
+    """The size of a message, in bytes, before it is compressed."""
+    return message._size
