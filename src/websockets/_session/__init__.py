@@ -1,5 +1,5 @@
-"""What a connection, a client and a server decide between two waits, the same for every front-end.
+"""The decisions of connections, clients and servers between two waits, shared by all front-ends.
 
-May know: everything below, the sans-I/O protocol included. Must not know: how waiting is done. Nothing here waits,
-opens a socket or reads a clock: the time is an argument.
+May know: everything below, including the sans-I/O protocol. Must not know: how to wait. Nothing here waits, opens a
+socket or reads a clock: the time is an argument.
 """

@@ -1,12 +1,12 @@
-"""The order of an answer to a request, and what each failure on the way means: RFC 6455 section 4.2.2.
+"""The steps that lead to the response to a request, and the response after each failure (RFC 6455 section 4.2.2).
 
-May know: the options of a server, which hooks of the user have a say, what a connection tells the log. Must not know:
-how a hook is called or waited for, see :mod:`.hooks`; what a good request is, which is for the protocol.
+May know: the options of a server, the user's hooks, the log lines of a connection. Must not know: how to call a hook or
+wait for it, see :mod:`.hooks`; which requests are valid: the protocol decides that.
 
-An answer comes about in this order. Is there room for the connection? Otherwise the request is refused, and nothing
-else happens. ``process_request`` may answer. If it doesn't: does the server shut down? Otherwise the protocol accepts
-or refuses, and ``select_subprotocol`` chooses. The ``Server`` header is added, and ``process_response`` may change or
-replace the response. Then it is sent, if somebody is still there to get it.
+The steps are in this order. If the server has no room for the connection, the request is refused, and no other step
+follows. ``process_request`` may return a response. If it doesn't, and the server is shutting down, the request is
+refused. Otherwise the protocol accepts or refuses it, and ``select_subprotocol`` chooses. The ``Server`` header is
+added, and ``process_response`` may change or replace the response. Then it is sent, unless the client has gone.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ SHUTTING_DOWN: Final = "Server is shutting down.\n"
 
 
 class Logging(Protocol):
-    """A connection: hooks get it, and the log hears of it by its logger."""
+    """A connection, as far as its logger is concerned; it is the first argument of hooks."""
 
     @property
     def logger(self) -> LoggerLike:
-        """Where the connection logs."""
+        """The logger of the connection."""
 
 
 class Answering:
@@ -63,14 +63,14 @@ class Answering:
     # ------------------------------------------------------------------------------------------------------- a request
 
     def take_request(self, connection: Logging, session: ServerSession) -> Request | None:
-        """Take the request that waits for an answer, and tell the client if there is no room for it.
+        """Return the request that hasn't been answered yet, or refuse it if there is no room for the connection.
 
         Parameters:
             connection: connection of the front-end.
             session: its session.
 
         Returns:
-            The request; None if there is none, or if it was refused already.
+            The request; None if there is none, or if it was refused.
         """
         request = unanswered_request(session.protocol)
         if request is None:
@@ -79,7 +79,7 @@ class Answering:
         return None if session.over_capacity and not self._find_room(connection, session) else request
 
     def _find_room(self, connection: Logging, session: ServerSession) -> bool:
-        """Return whether there is room by now for a connection that came when there was none; else refuse it."""
+        """Return whether there is now room for a connection that was over capacity; if not, refuse it."""
         reason = self.registry.refusal(session)
         if reason is None:
             session.over_capacity = False
@@ -92,7 +92,7 @@ class Answering:
         return False
 
     def asks(self, session: ServerSession) -> bool:
-        """Return whether somebody has a say in the answer, so that :meth:`steps` makes it.
+        """Return whether hooks may change the response, so that :meth:`steps` must make it.
 
         Parameters:
             session: session of the connection.
@@ -100,7 +100,7 @@ class Answering:
         return self.options.asks or has_selector(session.protocol)
 
     def answer_at_once(self, connection: Logging, session: ServerSession, request: Request) -> bool:
-        """Answer a request in which nobody has a say.
+        """Answer a request that no hook has to see.
 
         Parameters:
             connection: connection of the front-end.
@@ -112,20 +112,20 @@ class Answering:
         """
         protocol, name = session.protocol, self.options.server_header
         response = self.shutting_down(session) if self.registry.closing else protocol.accept(request)
-        # A protocol of ours never has the header already; looking for it costs as much as all others together.
+        # Our own protocol never sets this header, and looking for it is slow.
         if name and (type(protocol) is ServerProtocol or "Server" not in response.headers):
             response.headers["Server"] = name
         return self.respond(connection, session, response)
 
     def steps(self, connection: Logging, session: ServerSession) -> Steps[Response | None]:
-        """Make the answer to a request in which hooks of the user have a say.
+        """Make the response to a request, calling the user's hooks.
 
         Parameters:
-            connection: connection of the front-end; hooks get it.
+            connection: connection of the front-end, the first argument of hooks.
             session: its session, which has the request.
 
         Returns:
-            The response; None if nobody is there any more to get it.
+            The response; None if the client has gone.
         """
         options, request = self.options, session.request
         assert request is not None
@@ -150,17 +150,17 @@ class Answering:
         session: ServerSession,
         *arguments: Any,
     ) -> Steps[Response | None]:
-        """Ask a hook of the user for a response; its failure is an answer too.
+        """Get a response from a hook of the user, or an error response if it fails.
 
         Parameters:
-            name: what the log calls the hook.
+            name: name of the hook in the log.
             hook: the hook; None if there is none.
             connection: connection of the front-end, the first argument of the hook.
             session: its session.
             *arguments: other arguments of the hook.
 
         Returns:
-            The response; None if the hook has nothing to say.
+            The response; None if the hook returned None.
         """
         if hook is None:
             return None
@@ -176,7 +176,7 @@ class Answering:
         return response
 
     def _accept(self, connection: Logging, session: ServerSession, request: Request) -> Steps[Response]:
-        """Have the protocol answer; the user's hook chooses the subprotocol, if there is one."""
+        """Get the response of the protocol; the user's hook, if there is one, chooses the subprotocol."""
         protocol = session.protocol
         if self.registry.closing:
             return self.shutting_down(session)
@@ -194,12 +194,12 @@ class Answering:
         return add_subprotocol(protocol, response, subprotocol)
 
     def respond(self, connection: Logging, session: ServerSession, response: Response) -> bool:
-        """Send a response and count it; one that can't be sent is a failure of the application.
+        """Send a response and count it; if it can't be sent, this is a failure of the application.
 
         Parameters:
             connection: connection of the front-end.
             session: its session.
-            response: the answer to the request.
+            response: the response to the request.
 
         Returns:
             Whether the connection is open.
@@ -218,7 +218,7 @@ class Answering:
     # -------------------------------------------------------------------------------------------------------- the rest
 
     def shutting_down(self, session: ServerSession) -> Response:
-        """Make the answer of a server that shuts down.
+        """Make the response of a server that is shutting down.
 
         Parameters:
             session: session of the connection.
@@ -226,7 +226,7 @@ class Answering:
         return unavailable(session.protocol, "server is shutting down", SHUTTING_DOWN)
 
     def refuse_unless_asked(self, session: ServerSession) -> bool:
-        """Refuse a client that has not sent a request, as the server shuts down; others learn it from their answer.
+        """Refuse a client that hasn't sent a request, because the server shuts down; other clients are refused later.
 
         Parameters:
             session: session of the connection.
@@ -240,7 +240,7 @@ class Answering:
         return True
 
     def handler_arguments(self, session: ServerSession) -> tuple[str, ...]:
-        """Return what the connection handler gets beside the connection.
+        """Return the arguments of the connection handler after the connection.
 
         Parameters:
             session: session of the connection.
@@ -259,7 +259,7 @@ class Answering:
             exc: the exception.
 
         Returns:
-            Whether it is a failure, which the client is told by 1011; else it tells the end of this connection.
+            True for a failure, which is reported to the client by code 1011; False if the connection has ended.
         """
         if session.ended_by(exc):
             connection.logger.info("connection handler ended: %s", session.close_exc())

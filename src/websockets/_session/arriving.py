@@ -1,9 +1,9 @@
-"""A server's connection until the header of the PROXY protocol is there: who may come, what is read, why it is refused.
+"""A server's connection until the header of the PROXY protocol has arrived: admission, reading, refusals.
 
-May know: which proxies are trusted, the header, the registry of the server, what the log and the statistics say. Must
-not know: transports, timers, how TLS is done.
+May know: which proxies are trusted, the header, the registry of the server, log lines and statistics. Must not know:
+transports, timers, how TLS is done.
 
-The header comes before TLS. So no more is asked for than what surely belongs to the header.
+The header comes before TLS. So only as many bytes are read as certainly belong to the header.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSING", "READ_TOO_MUCH", "Arriving", "Refusal"]
 
-# Bytes that may be read at a time after the header.
+# Maximum number of bytes in a read after the header.
 READ_SIZE: Final = 2**14
 
 READ_TOO_MUCH: Final = "the event loop reads beyond the PROXY protocol header, so TLS can't start; use another loop"
 
 
 class Refusal(NamedTuple):
-    """The connection ends before anything is known of it.
+    """The refusal of a connection before it is a WebSocket connection.
 
     Attributes:
-        reason: for the statistics of the server.
-        text: for the log; None if nobody need know.
+        reason: reason for the statistics of the server.
+        text: text for the log; None for no log line.
     """
 
     reason: str
@@ -45,7 +45,7 @@ LEFT: Final = Refusal(GONE, None)
 
 
 class Arriving:
-    """What is decided about a connection from a proxy, until the connection itself takes over.
+    """The decisions about a connection from a proxy, until the WebSocket connection takes over.
 
     Parameters:
         registry: connections of the server.
@@ -53,11 +53,11 @@ class Arriving:
         logger: where the server logs.
 
     Attributes:
-        addresses: what the header says; None until it is there.
+        addresses: addresses in the header; None until it is complete.
     """
 
     addresses: Addresses | None = None
-    _guest: Hashable = None  # what has a place in the registry
+    _guest: Hashable = None  # the object that is in the registry
 
     def __init__(self, registry: Registry[Any, Any], proxies: TrustedProxies, logger: LoggerLike) -> None:
         self._registry, self._proxies, self._logger = registry, proxies, logger
@@ -67,30 +67,30 @@ class Arriving:
 
     @property
     def waiting(self) -> bool:
-        """Whether it is neither a connection yet nor refused or gone."""
+        """Whether the header isn't complete, and the connection is neither refused nor over."""
         return self._guest is not None
 
     @property
     def read_size(self) -> int:
-        """How many bytes may be read next."""
+        """The maximum size of the next read in bytes."""
         return self._reader.missing if self.addresses is None else READ_SIZE
 
     # ------------------------------------------------------------------------------------------------------------ tell
 
     def admit(self, guest: Hashable, peer: Any) -> Refusal | None:
-        """Take in that the TCP connection is there.
+        """Admit or refuse a new TCP connection.
 
         Parameters:
-            guest: what stands for it in the registry.
-            peer: address of the other end; None if it is gone already, as after the plain health check of a proxy.
+            guest: the object that represents it in the registry.
+            peer: address of the peer; None if it has already gone, for instance after a proxy's health check.
 
         Returns:
-            None if it may stay.
+            The refusal; None if the connection is admitted.
         """
         if peer is None:
             return LEFT
         if self._registry.closing:
-            # It was accepted just before the server stopped listening.
+            # The connection was accepted just before the server stopped listening.
             return CLOSING
         if peer not in self._proxies:
             return Refusal("not a trusted proxy", "its address isn't in proxy_protocol")
@@ -100,13 +100,13 @@ class Arriving:
         return None
 
     def receive_data(self, data: bytes) -> Refusal | None:
-        """Take in bytes of the header; when it is whole, :attr:`addresses` has what it says.
+        """Process bytes of the header; :attr:`addresses` is set when it is complete.
 
         Parameters:
-            data: what was read: :attr:`read_size` bytes at most.
+            data: at most :attr:`read_size` bytes.
 
         Returns:
-            None if nothing is wrong.
+            The refusal; None if there is no error.
         """
         if self.addresses is not None:
             return Refusal(FAILURE, READ_TOO_MUCH)
@@ -117,34 +117,34 @@ class Arriving:
         return None
 
     def time_out(self, timeout: float) -> Refusal:
-        """Take in that the header took too long.
+        """Return the refusal for a header that didn't arrive in time.
 
         Parameters:
-            timeout: seconds that it had.
+            timeout: the timeout in seconds.
         """
         return Refusal(TIMEOUT, f"no complete PROXY protocol header within {timeout} s")
 
     def tls_failed(self, exc: BaseException | None) -> Refusal:
-        """Take in that the TLS handshake behind the header failed.
+        """Return the refusal for a TLS handshake that failed.
 
         Parameters:
-            exc: why; None if the client is just gone.
+            exc: the exception; None if the client has gone.
         """
         gone = exc is None or isinstance(exc, ConnectionResetError | BrokenPipeError)
         return LEFT if gone else Refusal(TLS, f"{TLS}: {exc}")
 
     def leave(self) -> bool:
-        """Free its place: from now on, it is a connection or gone.
+        """Remove it from the registry, because it is a WebSocket connection now, or over.
 
         Returns:
-            Whether it had one.
+            Whether it was in the registry.
         """
-        # Nothing refers to the guest any more, which refers to this object.
+        # Break the cycle with the guest, which refers to this object.
         guest, self._guest = self._guest, None
         return guest is not None and self._registry.arrived(guest)
 
     def lose(self) -> None:
-        """Take in that the TCP connection is over; it counts unless it was refused or is a connection by now."""
+        """Count a TCP connection that ended early, unless it was refused or is a WebSocket connection."""
         if self.leave():
             self.refuse(LEFT, None)
 
@@ -152,8 +152,8 @@ class Arriving:
         """Count a refusal, and log it.
 
         Parameters:
-            refusal: why.
-            peer: address of the other end.
+            refusal: the refusal.
+            peer: address of the peer.
         """
         self.leave()
         self._registry.tally.refuse(refusal.reason)

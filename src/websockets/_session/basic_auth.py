@@ -1,7 +1,7 @@
 """Basic authentication of a request, without the waiting: RFC 7617.
 
-May know: which headers carry credentials, how to compare them, what each refusal says. Must not know: front-ends, and
-how the user's check is called or waited for; see :mod:`.hooks`.
+May know: the headers with credentials, how to compare them, the text of each refusal. Must not know: front-ends, and
+how to call the user's check or wait for it; see :mod:`.hooks`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Unauthorized(Exception):
     """The request has no credentials, or wrong ones.
 
     Parameters:
-        what: the reason, for the body of the response.
+        what: the reason, as text for the body of the response.
     """
 
     def __init__(self, what: str) -> None:
@@ -44,7 +44,7 @@ class Unauthorized(Exception):
 
 
 class Requested(Protocol):
-    """A connection, as far as authentication has to do with it."""
+    """A connection, as far as authentication needs it."""
 
     username: str
 
@@ -53,15 +53,15 @@ class Requested(Protocol):
 
 
 class BasicAuth:
-    """Lets in only who authenticates with a user name and a password.
+    """Requires authentication with a user name and a password.
 
     Parameters:
-        realm: what the credentials are for.
-        credentials: the user and the password, or an iterable of such pairs.
-        check_credentials: instead, ``f(user, password)``, whether they are right.
+        realm: name of the protected area.
+        credentials: the user name and the password, or an iterable of such pairs.
+        check_credentials: instead of ``credentials``, ``f(user, password)``, which returns whether they are valid.
 
     Raises:
-        ValueError: there must be either ``credentials`` or ``check_credentials``; or the realm can't be sent.
+        ValueError: neither ``credentials`` nor ``check_credentials`` is given, or both are; or the realm can't be sent.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
 
@@ -72,14 +72,14 @@ class BasicAuth:
         self._check = credentials_checker(credentials, check_credentials)
 
     def steps(self, connection: Requested, request: Request) -> Steps[Response | None]:
-        """Judge a request.
+        """Check the credentials of a request.
 
         Parameters:
             connection: its connection, which gets ``username``.
             request: the request.
 
         Returns:
-            None if it may go on; else the response, which asks for credentials.
+            None if they are valid; else the response, which asks for credentials.
         """
         try:
             username, password = claimed(request.headers)
@@ -93,13 +93,13 @@ class BasicAuth:
 
 
 def claimed(headers: Headers) -> tuple[str, str]:
-    """Return the user name and the password in a request, which are not checked yet (RFC 7617 section 2).
+    """Return the user name and the password in a request, before they are checked (RFC 7617 section 2).
 
     Parameters:
         headers: headers of the request.
 
     Raises:
-        Unauthorized: there are none, or they aren't for Basic authentication.
+        Unauthorized: the request has no credentials, or none for Basic authentication.
     """
     try:
         authorization = headers.get("Authorization")

@@ -1,7 +1,7 @@
-"""What a client's connection decides while it is opened: RFC 6455 section 4.1, as seen by whoever holds the socket.
+"""The session of a client during the opening handshake (RFC 6455 section 4.1).
 
-May know: the protocol, the request, which responses end the waiting early. Must not know: how waiting is done; how the
-server was reached.
+May know: the protocol, the request, which responses end the opening handshake early. Must not know: how to wait; how
+the connection to the server was made.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["ClientSession"]
 
 
 class ClientSession(Session):
-    """The session of a client: adds the opening handshake.
+    """The session of a client, with the opening handshake.
 
-    A front-end makes the request, sends it, and collects as after everything else; it then waits until :attr:`opening`
-    is false, and calls :meth:`check_opened`. If it can't wait any longer, it calls :meth:`stop_opening`.
+    A front-end makes the request, sends it, and collects the output as usual. Then it waits until :attr:`opening` is
+    false, and calls :meth:`check_opened`. If the timeout passes first, it calls :meth:`stop_opening`.
     """
 
     protocol: ClientProtocol
@@ -42,7 +42,7 @@ class ClientSession(Session):
 
         Parameters:
             additional_headers: headers to add to those of the protocol.
-            user_agent: value of the ``User-Agent`` header, unless it is among the others; None or empty for none.
+            user_agent: value of the ``User-Agent`` header, if ``additional_headers`` has none; None or empty for none.
         """
         request = self.protocol.connect()
         headers = request.headers
@@ -53,10 +53,10 @@ class ClientSession(Session):
         return request
 
     def check_opened(self) -> None:
-        """Raise what the opening handshake failed with, if it failed.
+        """Raise the error of the opening handshake, if it failed.
 
         Raises:
-            InvalidHandshake: the server refused, or its answer isn't an opening handshake.
+            InvalidHandshake: the server refused, or its response isn't a valid opening handshake.
         """
         if self.protocol.handshake_exc is not None:
             raise self.protocol.handshake_exc
@@ -67,26 +67,26 @@ class ClientSession(Session):
         """Send the request of the opening handshake.
 
         Parameters:
-            request: what to send.
-            parser: what reads the response; by default one that doesn't wait for the body of a redirect. Nobody needs
-                that, and it may never end.
+            request: the request.
+            parser: parser of the response; the default one doesn't wait for the body of a redirect, which isn't needed
+                and may never end.
         """
         self.request = request
         self.protocol.read_response_with(ResponseParser(enough=is_redirect) if parser is None else parser)
         self.protocol.send_request(request)
 
     def stop_opening(self) -> Exception | None:
-        """Take in that nobody waits for the response any longer.
+        """Stop waiting for the response.
 
         Returns:
-            The refusal, if only the end of its body is missing.
+            The refusal, if only the end of its body is missing; else None.
         """
         return self.protocol.take_cut_response()
 
     # ------------------------------------------------------------------------------------ tell: news from the network
 
     def connection_lost(self, exc: Exception | None) -> list[Any]:
-        """Take in that the TCP connection is over; see :meth:`Session.connection_lost`."""
+        """Process the end of the TCP connection; see :meth:`Session.connection_lost`."""
         waiters = super().connection_lost(exc)
         failure = self.protocol.handshake_exc
         if exc is not None and failure is not None and failure.__cause__ is not None:

@@ -1,6 +1,6 @@
-"""The members of ``connect`` that never wait, the same for every front-end, and what it keeps between attempts.
+"""The members of ``connect`` that never wait, shared by all front-ends, and its state between attempts.
 
-May know: options of a client, redirects. Must not know: how connecting and waiting are done.
+May know: options of a client, redirects. Must not know: how to connect and to wait.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ __all__ = ["Connector", "ConnectorState", "unix_uri", "use_network"]
 
 
 class ConnectorState:
-    """What ``connect`` keeps for itself. It is in one object, as classes that derive from it have names of their own.
+    """The private state of ``connect``, in one object, so that its names don't clash with those of subclasses.
 
     Parameters:
-        given: where the user wants to go, as it was written.
-        options: what the user chose.
-        default: class of connections, unless the user chose another one.
+        given: the URI as the user wrote it.
+        options: the options of the client.
+        default: default class of connections.
 
     Attributes:
-        first: where the user wants to go, whatever redirects say.
-        max_redirects: how many attempts there may be, redirects included.
-        make_connection: called with the protocol of a connection.
-        hop: the attempt that began last; before the first one, what would be it.
-        network: what makes TCP connections in place of the front-end: a network in memory, in tests.
-        entered: whether a ``with`` block is running.
+        first: the parsed URI of the user, before any redirect.
+        max_redirects: maximum number of attempts, including redirects.
+        make_connection: function that makes a connection from its protocol.
+        hop: the latest attempt; before the first one begins, the first one.
+        network: an object that makes TCP connections in place of the front-end: in tests, a network in memory.
+        entered: whether a ``with`` block is active.
     """
 
     def __init__(self, given: str, options: ClientOptions, default: Callable[..., Any]) -> None:
@@ -48,20 +48,20 @@ class ConnectorState:
         self.entered = False
 
     def enter(self) -> None:
-        """Take in that a ``with`` block begins.
+        """Note that a ``with`` block begins.
 
         Raises:
-            RuntimeError: there is one already.
+            RuntimeError: a ``with`` block is already active.
         """
         if self.entered:
             raise RuntimeError("connect() isn't reentrant")
         self.entered = True
 
     def connection(self, uri: WebSocketURI) -> Any:
-        """Return a connection that isn't opened yet.
+        """Return a new connection, before its opening handshake.
 
         Parameters:
-            uri: where it leads.
+            uri: URI of the server.
         """
         return self.make_connection(self.options.protocol(uri))
 
@@ -70,9 +70,9 @@ class Connector:
     """The attributes of ``connect``, which a program may change between attempts, and its hook for redirects.
 
     Parameters:
-        uri: where to connect.
-        options: what the user chose.
-        default: class of connections, unless the user chose another one.
+        uri: URI of the server.
+        options: the options of the client.
+        default: default class of connections.
     """
 
     def __init__(self, uri: str, options: ClientOptions, default: Callable[..., Any]) -> None:
@@ -92,30 +92,30 @@ class Connector:
         """Decide whether a failed attempt is a redirect to follow. May be overridden.
 
         Parameters:
-            exc: what ended the attempt to connect to ``uri``.
+            exc: exception of the attempt to connect to ``uri``.
 
         Returns:
-            The URI to go on with; or the exception to raise, ``exc`` itself if it isn't a redirect.
+            The URI to connect to next; or the exception to raise, ``exc`` itself if it isn't a redirect.
         """
         return redirect_target(exc, self.uri)
 
 
 def use_network(connector: Connector, network: Any) -> None:
-    """Choose what makes TCP connections in place of the front-end.
+    """Set the object that makes TCP connections in place of the front-end.
 
     Parameters:
-        connector: the ``connect`` for which it does.
-        network: what has the methods for that of the front-end's loop.
+        connector: the ``connect`` object.
+        network: an object with the methods of the front-end's event loop that make connections.
     """
     connector._ws_connector_state.network = network
 
 
 def unix_uri(uri: str | None, arguments: Mapping[str, Any]) -> str:
-    """Return the URI of a server on a Unix socket, which only its request shows.
+    """Return the URI for the request to a server on a Unix socket.
 
     Parameters:
-        uri: what the user says; None for ``localhost``.
-        arguments: the other arguments of ``unix_connect``; ``ssl`` among them means ``wss``.
+        uri: URI from the user; None for ``localhost``.
+        arguments: the other arguments of ``unix_connect``; with ``ssl``, the scheme is ``wss``.
     """
     if uri is not None:
         return uri

@@ -1,7 +1,7 @@
 """From the items of an iterable to the fragments of one message (RFC 6455 section 5.4).
 
-May know: the protocol, which types items may have, which frame is the first and which the last, and what follows when
-the items end too early. Must not know: how items are waited for, or how frames are written.
+May know: the protocol, the types of items, the first and the last frame, and the failure when the items end too early.
+Must not know: how to wait for items, how frames are written.
 
 A front-end iterates and waits::
 
@@ -11,9 +11,9 @@ A front-end iterates and waits::
         fragments.add(item)
     fragments.finish()
 
-After each step the front-end writes what the protocol has to send. The last frame is empty: whether an item is the last
-isn't known before the next one was asked for, and items aren't held back. Before the first item is there nothing has
-begun, so an iterable without items sends nothing, and one that has an unsuitable first item changes nothing.
+After each step the front-end writes the output of the protocol. The last frame is empty, because items aren't held back
+and an iterator doesn't tell which item is its last. The message begins with its first item. So an iterable without
+items sends nothing, and a first item of a wrong type changes nothing.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def is_async(message: object, *, allowed: bool = True) -> bool:
     """Return whether the items of a message have to be awaited.
 
     Parameters:
-        message: what the user wants to send, and that isn't a message in one piece.
+        message: the message to send, which isn't a message in one piece.
         allowed: whether the front-end can await items.
 
     Raises:
-        TypeError: ``message`` is a mapping, or no iterable that the front-end can use.
+        TypeError: ``message`` is a mapping, or not an iterable that the front-end can use.
     """
     refuse_mapping(message)
     if allowed and isinstance(message, AsyncIterable):
@@ -59,10 +59,10 @@ class Fragmenter:
     """One message in fragments.
 
     Parameters:
-        protocol: of the connection.
+        protocol: protocol of the connection.
         first: the first item.
         text: True to send bytes as text, False to send a ``str`` as binary; None to go by the type of the first item.
-        compress: whether to compress the message, where permessage-deflate was negotiated; None for the default.
+        compress: whether to compress the message, if permessage-deflate was negotiated; None for the default.
 
     Raises:
         TypeError: the first item is neither ``str`` nor bytes.
@@ -81,9 +81,9 @@ class Fragmenter:
 
         Raises:
             InvalidState: the connection isn't open.
-            ProtocolError: another fragmented message is under way.
+            ProtocolError: another fragmented message has begun and not ended.
         """
-        # Where a connection was lost in the middle of another message, that it is lost is the reason to be told.
+        # Check this first, so that a connection that was lost during another message raises InvalidState.
         check_sending(self._protocol)
         send = self._protocol.send_text if self._text else self._protocol.send_binary
         payload, self._payload = self._payload, b""
@@ -93,7 +93,7 @@ class Fragmenter:
         """Send the next fragment.
 
         Raises:
-            TypeError: the item is neither ``str`` nor bytes, or not what the first item was.
+            TypeError: the item is neither ``str`` nor bytes, or doesn't have the type of the first item.
             InvalidState: the connection isn't open.
         """
         _, payload = encode_item(item, self._is_str)
@@ -108,14 +108,14 @@ class Fragmenter:
         self._protocol.send_continuation(b"", True)
 
     def failure(self, exc: BaseException) -> Failure | None:
-        """Return how the connection fails, as sending the message was interrupted; None if it needn't fail.
+        """Return how the connection fails after sending was interrupted; None if it doesn't have to fail.
 
-        A peer that got a part of a message can't make anything of what follows, so it is told by a Close with 1011.
+        A peer that received a part of a message can't process other messages, so the connection fails with code 1011.
 
         Parameters:
-            exc: what the iterable, the front-end or the user's cancellation raised.
+            exc: exception of the iterable, the front-end, or a cancellation.
         """
-        # The last fragment may wait to be written.
+        # The message may have ended in the protocol, while its last fragment isn't written yet.
         if not (in_fragments(self._protocol) or self._protocol.writes):
             return None
         if not isinstance(exc, Exception):

@@ -1,10 +1,10 @@
-"""A decision on which hooks of the user have a say: it names the hook to call, and goes on with what that gave.
+"""Decisions that depend on the user's hooks: they ask for a call of a hook, and continue with its result.
 
-May know: functions of users, and their arguments. Must not know: how they are called. A front-end for asyncio or trio
-awaits what a coroutine function gives; one for threads just calls.
+May know: functions of users, and their arguments. Must not know: how to call them. A front-end for asyncio or trio
+awaits the result of a coroutine function; one for threads just calls the function.
 
-A decision of this kind is a generator. It yields a :class:`CallHook`; the front-end calls the hook, and then either
-sends what it returned, or throws the exception that it raised. What the generator returns is the decision.
+Such a decision is a generator. It yields a :class:`CallHook`. The front-end calls the hook, and sends its result to the
+generator, or throws its exception into it. The decision is the return value of the generator.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class CallHook(NamedTuple):
-    """Call a hook of the user, and go on with what it returned or raised.
+    """The request to call a hook of the user, and to continue with its result or its exception.
 
     Attributes:
         hook: function of the user; on asyncio and trio it may be a coroutine function.
-        arguments: what to call it with.
+        arguments: arguments of the call.
     """
 
     hook: Callable[..., Any]

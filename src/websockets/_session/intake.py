@@ -1,12 +1,11 @@
-"""How much of what arrives is taken in, and when reading pauses and goes on.
+"""Flow control of received data: how much of a read is processed at once, and when reading pauses and resumes.
 
-May know: how many frames a read had, how many messages wait, the life of the connection. Must not know: transports,
-time, who waits for a message.
+May know: the number of frames in a read and in the receive queue, the lifecycle of the connection. Must not know:
+transports, time, receivers that wait.
 
-Reading pauses while more messages wait than the application asks for. And a read may hold tens of thousands of tiny
-frames: it is taken in by slices, and after a slice with many frames other connections have their turn first. The rest
-of the read is kept until then. So each method that may change whether to read answers with a :class:`Flow`, which the
-front-end carries out.
+Reading pauses while the receive queue is full. A read may contain tens of thousands of tiny frames. So it is processed
+in slices, and after a slice with many frames other connections have their turn. The rest of the read is kept until
+then. Each method that may pause or resume reading returns a :class:`Flow`, which the front-end applies.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "Intake"]
 
-# How many bytes of a read are taken in at first. Each further slice is four times as large.
+# Number of bytes in the first slice of a read. Each further slice is four times as large.
 FIRST_SLICE: Final = 2**12
 
 # After a slice with more frames than this, other connections have their turn.
 FRAMES_A_TURN: Final = 500
 
-# While reading is paused, a little is read between a keepalive ping and its pong, to see whether the peer lives. It
-# must not pile up. This many reads that bring messages are taken in. After them there is one read for each ping, kept
-# as it came, up to this many bytes. Then nothing is read any more.
+# While reading is paused, a little data is read between a keepalive ping and its pong, to check that the peer is alive.
+# This data must not pile up. At most this many reads with messages are processed. After them there is one read for each
+# ping, and its bytes are kept unprocessed, up to this number of bytes. Then reading stops.
 SPARE_READS: Final = 4
 SPARE_BYTES: Final = 2**18
 
@@ -41,7 +40,7 @@ _OPEN: Final = Receiving.OPEN
 
 
 class Flow(enum.Enum):
-    """What a front-end must do with its transport."""
+    """The action that a front-end must apply to its transport."""
 
     STAY = "leave it as it is"
     READ = "take in what was kept, then read"
@@ -51,17 +50,17 @@ class Flow(enum.Enum):
 
 
 class Intake:
-    """What is taken in of what arrives at one connection.
+    """The flow control of received data on one connection.
 
     Parameters:
-        inbox: the messages that wait to be read.
+        inbox: the receive queue.
         port: the port of the protocol.
 
     Attributes:
-        rest: bytes that were read, and have not been taken in.
-        paused: whether reading is paused, as nobody asks for what was received.
-        yielding: whether others have their turn before :attr:`rest`.
-        listening: whether to read although reading is paused, for a sign of life.
+        rest: bytes that were read and not processed yet.
+        paused: whether reading is paused, because the receive queue is full.
+        yielding: whether other connections have their turn before :attr:`rest`.
+        listening: whether to read a little although reading is paused, to check that the peer is alive.
     """
 
     __slots__ = (
@@ -74,48 +73,46 @@ class Intake:
         self._port = port
         self.rest = b""
         self.paused = self.yielding = self.listening = False
-        self._crowded = False  # whether the last read was cut off, so that others have their turn
-        self._heard = False  # whether listening gave a sign of life
-        # While reading is paused: how many frames waited before the last read, how many reads brought messages, how
-        # many bytes were kept as they came.
+        self._crowded = False  # whether the last read was interrupted, so that other connections have their turn
+        self._heard = False  # whether data arrived while listening
+        # While reading is paused: number of frames in the queue before the last read, number of reads with messages,
+        # number of bytes kept unprocessed.
         self._waiting = self._grown = self._kept = 0
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
     @property
     def flow(self) -> Flow:
-        """What to do with the transport as things are: READ, LISTEN or PAUSE."""
+        """The current action for the transport: READ, LISTEN or PAUSE."""
         if self.paused:
             return Flow.LISTEN if self.listening else Flow.PAUSE
         return Flow.PAUSE if self.yielding else Flow.READ
 
     def direct_decoder(self) -> FrameDecoder | None:
-        """The decoder to which a front-end may feed reads itself; None while there is more to it than that."""
+        """Return the decoder that a front-end may feed directly; None if reads must go through this object."""
         port = self._port
         direct = port.keeps and not self.rest and not self.listening and port.life.receiving is _OPEN
         return port.decoder if direct and not port.failure_held else None
 
     def direct_messages(self) -> int | None:
-        """How many messages may wait before a front-end that counts only messages must ask; None for any number."""
+        """Return the number of messages above which a front-end must ask this object; None for no limit."""
         inbox = self._inbox
         return inbox.high if inbox.high is None or inbox.count == len(inbox.items) else 0
 
     # --------------------------------------------------------------------------------------------------------- a read
 
     def slices(self, data: BytesLike) -> Iterator[BytesLike]:
-        """The parts of a read that are to be taken in now, one after the other; what must wait is kept.
-
-        After the last, ask :meth:`after_read`.
+        """Yield the slices of a read to process now; the rest is kept. Then call :meth:`after_read`.
 
         Parameters:
-            data: what the read gave.
+            data: data from a read.
         """
         if self.paused and self.listening:
             if not self._overhear(len(data)):
                 self.rest += data
                 return
         elif self.rest:
-            # With TLS, more may come although reading pauses.
+            # With TLS, data may arrive although reading is paused.
             self.rest += data
             return
         size, end = FIRST_SLICE, len(data)
@@ -132,25 +129,25 @@ class Intake:
             size *= 4
 
     def _overhear(self, size: int) -> bool:
-        """Note a read of ``size`` bytes although reading is paused: a sign of life. Return whether to take it in."""
+        """Note a read of ``size`` bytes while reading is paused: the peer is alive. Return whether to process it."""
         self._heard = True
         before, self._waiting = self._waiting, self._inbox.count
         self._grown += self._waiting > before
-        # There may be more than one read before the pong; but in bytes that are kept as they came it can't be seen.
+        # Several reads may come before the pong; but a pong can't be found in bytes that are kept unprocessed.
         self.listening = not self.rest and self._grown < SPARE_READS
         if not self.listening:
             self._kept += size
         return self.listening
 
     def after_read(self) -> Flow:
-        """What to do once all slices of a read were taken in."""
+        """Return the action after all slices of a read were processed."""
         if self._crowded:
             self._crowded = False
             return self._yield()
         return self.flow if self.paused else Flow.STAY
 
     def keep(self, rest: bytes) -> Flow:
-        """Keep what a front-end that feeds the decoder itself left of a read, as it had many frames."""
+        """Keep the rest of a read with many frames, from a front-end that feeds the decoder."""
         self.rest = rest
         return self._yield()
 
@@ -159,26 +156,26 @@ class Intake:
         return Flow.YIELD
 
     def turn_over(self) -> Flow:
-        """Take in that others had their turn."""
+        """Continue after other connections had their turn."""
         self.yielding = False
         return Flow.STAY if self.paused else Flow.READ
 
     def end(self) -> None:
-        """Take in that the connection is over: nothing is kept, and nobody's turn is waited for."""
+        """Process the end of the connection: discard the rest, and wait for no other connection."""
         self.rest, self.yielding = b"", False
 
     def take_rest(self) -> bytes:
-        """Take out what was kept."""
+        """Return the bytes that were kept, and remove them."""
         rest, self.rest = self.rest, b""
         return rest
 
     # ------------------------------------------------------------------------------------------------ pause and go on
 
     def check_full(self, waited_for: bool) -> Flow:
-        """Pause if too many frames wait.
+        """Pause if the receive queue is full.
 
         Parameters:
-            waited_for: whether somebody waits for a message. If none is whole, the rest of it is needed.
+            waited_for: whether a receiver waits. If no message is complete, it needs more data.
         """
         inbox = self._inbox
         if self.paused or inbox.discarding or not inbox.full or self._port.life.receiving is not _OPEN:
@@ -188,22 +185,22 @@ class Intake:
         return self.pause()
 
     def check_drained(self) -> Flow:
-        """Go on if few enough frames wait."""
+        """Resume if the receive queue has room."""
         return self.resume() if self._inbox.drained else Flow.STAY
 
     def check_end(self) -> Flow:
-        """Go on if nothing is kept any more and only the end of the stream matters, once our Close is on its way."""
+        """Resume after our Close frame was sent, if messages are ignored and only the end of the stream matters."""
         port = self._port
-        # A peer that doesn't read our Close doesn't answer it.
+        # A peer that doesn't read won't answer our Close frame.
         return self.resume() if port.life.receiving is Receiving.DEAF and not port.pongs_held else Flow.STAY
 
     def pause(self) -> Flow:
-        """Stop reading: nobody asks for what was received."""
+        """Pause reading, because the receive queue is full."""
         self._set_paused(True)
         return Flow.PAUSE
 
     def resume(self) -> Flow:
-        """Read again: somebody asks for messages, or the end of the stream must be seen."""
+        """Resume reading, because a receiver asks for messages, or the end of the stream must be read."""
         if not self.paused:
             return Flow.STAY
         self._set_paused(False)
@@ -216,11 +213,11 @@ class Intake:
     # ------------------------------------------------------------------------------------------------------ keepalive
 
     def listen(self) -> None:
-        """Listen for a sign of life, if reading is paused, while a keepalive ping is on its way."""
-        # If the peer takes nothing any more, the ping doesn't reach it, either.
+        """Read a little after a keepalive ping, if reading is paused, to check that the peer is alive."""
+        # If the write buffer is full, the ping doesn't reach the peer either.
         self.listening = self.paused and not self._port.pongs_held and self._kept < SPARE_BYTES
 
     def heard(self) -> bool:
-        """Whether anything arrived since this was last called."""
+        """Return whether any data arrived since the last call."""
         overheard, self._heard = self._heard, False
         return self._port.heard() or overheard

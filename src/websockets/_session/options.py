@@ -1,9 +1,9 @@
 """Options of clients, servers and connections, as the front-ends keep them: checked once, before anything is opened.
 
-May know: the table of options, how they depend on each other, what they mean for the floors below. Must not know:
+May know: the table of options, dependencies between options, their effect on the floors below. Must not know:
 front-ends, sockets.
 
-A front-end gives its parameters, as ``locals()`` has them at the beginning of ``connect()`` or ``serve()``.
+A front-end passes its parameters: the result of ``locals()`` at the beginning of ``connect()`` or ``serve()``.
 """
 
 from __future__ import annotations
@@ -51,27 +51,27 @@ T = TypeVar("T")
 
 Arguments = dict[str, Any]
 
-NO_ARGUMENTS: Arguments = {}  # nobody changes it
+NO_ARGUMENTS: Arguments = {}  # never changed
 
-# What goes to each connection, and what goes to its protocol.
+# The options of each connection, and those of its protocol.
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
 OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
 OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
 
 
 class ClientOptions(NamedTuple):
-    """What ``connect()`` was told; it doesn't change.
+    """The options of ``connect()``; they don't change.
 
     Attributes:
-        uri: where to connect.
-        open_timeout: seconds that it may take.
-        proxy: which proxy to use.
-        additional_headers, user_agent_header: of the request.
-        process_exception, reconnect_delays: when to connect again; None for the usual.
-        create_connection: what makes connections; None for the class of the front-end.
-        arguments: of the method of the loop that makes the TCP connection.
-        of_connection: of ``create_connection``.
-        of_protocol: of the protocol of each connection, but its URI.
+        uri: URI of the server.
+        open_timeout: seconds that connecting may take; None for no limit.
+        proxy: the ``proxy`` option.
+        additional_headers, user_agent_header: headers of the request.
+        process_exception, reconnect_delays: when to reconnect; None for the default.
+        create_connection: class or factory of connections; None for the class of the front-end.
+        arguments: arguments for the method of the event loop that makes the TCP connection.
+        of_connection: arguments of ``create_connection``.
+        of_protocol: arguments for the protocol of each connection, except its URI.
     """
 
     uri: WebSocketURI
@@ -91,16 +91,16 @@ class ClientOptions(NamedTuple):
         """Check the parameters of ``connect()``.
 
         Parameters:
-            given: the parameters; those without a name are in "kwargs".
+            given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
 
         Raises:
-            TypeError: an option has a wrong type, or nobody takes it.
+            TypeError: an option has a wrong type, or doesn't exist.
             ValueError: an option has a wrong value, or options contradict each other or the URI.
-            InvalidURI: the URI isn't one.
+            InvalidURI: the URI isn't a WebSocket URI.
             InvalidProxy: ``proxy`` isn't the URI of a proxy.
         """
-        given = dict(given)  # up to Python 3.12, a debugger that looks at the caller's frame undoes changes
+        given = dict(given)  # copied, because up to Python 3.12 a debugger may undo changes to locals()
         uri = parse_uri(given["uri"])
         check_tls(uri, given["kwargs"])
         arguments = check_client("connect", given, allowed.CONNECT)
@@ -126,29 +126,29 @@ class ClientOptions(NamedTuple):
 
     @property
     def logger(self) -> LoggerLike:
-        """Where to log."""
+        """The logger."""
         logger: LoggerLike = self.of_protocol["logger"]
         return logger
 
     def protocol(self, uri: WebSocketURI) -> ClientProtocol:
-        """The protocol of a connection.
+        """Return the protocol of a new connection.
 
         Parameters:
-            uri: where it leads.
+            uri: URI of the server.
         """
         return ClientProtocol._of(uri, self.of_protocol)
 
 
 def check_client(who: str, given: Arguments, taker: str) -> Arguments:
-    """Check the parameters of a client, and return those for the loop.
+    """Check the parameters of a client, and return those for the event loop.
 
     Parameters:
-        who: the function that was called.
-        given: its parameters; those without a name are in "kwargs".
-        taker: the same function, as the table of options names it.
+        who: name of the function that was called.
+        given: its parameters; other keyword arguments are in "kwargs".
+        taker: name of the same function in the table of options.
 
     Raises:
-        TypeError: one has a wrong type, or nobody takes it.
+        TypeError: a parameter has a wrong type, or doesn't exist.
         ValueError: one has a wrong value.
     """
     arguments: Arguments = given["kwargs"]
@@ -161,22 +161,22 @@ def check_client(who: str, given: Arguments, taker: str) -> Arguments:
 
 
 class ServerOptions(NamedTuple):
-    """What ``serve()`` was told; one object serves all connections, and doesn't change.
+    """The options of ``serve()``; all connections share one object, and it doesn't change.
 
     Attributes:
-        handler: what is called with each connection.
-        takes_path: whether it wants the path of the request, too.
-        open_timeout: seconds that the opening handshake may take.
+        handler: connection handler.
+        takes_path: whether the handler also takes the path of the request.
+        open_timeout: seconds that the opening handshake may take; None for no limit.
         process_request, process_response, select_subprotocol: hooks of the user.
-        asks: whether the user has to be asked for an answer, which may take its time.
-        server_header: of the response.
-        capacity: what keeps the server to its limits; None if there are none.
-        proxies: who sends a header of the PROXY protocol; None if nobody does.
-        tls: of the method of the loop that starts TLS behind such a header; None without header or TLS.
-        create_connection: what makes connections; None for the class of the front-end.
-        arguments: of the method of the loop that makes the listening server.
-        of_connection: of ``create_connection``.
-        of_protocol: of the protocol of each connection.
+        asks: whether a hook may choose the response, which may have to wait.
+        server_header: value of the ``Server`` header.
+        capacity: the limits for the number of connections; None if there are none.
+        proxies: proxies that send a header of the PROXY protocol; None to expect no header.
+        tls: arguments for the method of the event loop that starts TLS after such a header; None without header or TLS.
+        create_connection: class or factory of connections; None for the class of the front-end.
+        arguments: arguments for the method of the event loop that makes the listening server.
+        of_connection: arguments of ``create_connection``.
+        of_protocol: arguments for the protocol of each connection.
     """
 
     handler: Any = None
@@ -200,17 +200,17 @@ class ServerOptions(NamedTuple):
         """Check the parameters of ``serve()``.
 
         Parameters:
-            given: the parameters; those without a name are in "kwargs".
+            given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
 
         Raises:
-            TypeError: an option has a wrong type, or nobody takes it.
+            TypeError: an option has a wrong type, or doesn't exist.
             ValueError: an option has a wrong value, or options contradict each other.
         """
-        given = dict(given)  # as above
+        given = dict(given)  # copied, as in ClientOptions.of()
         check_all(given, allowed.SERVE)
         if given["process_request"] is None:
-            # Otherwise that may answer all requests, and the handler be anything.
+            # With process_request, the handler may be None, because process_request may answer all requests.
             if given["handler"] is None:
                 raise TypeError("handler must be an async function, not None: process_request answers no request")
             given["handler"] = check("handler", given["handler"], allowed.RUN)
@@ -243,26 +243,26 @@ class ServerOptions(NamedTuple):
 
     @property
     def logger(self) -> LoggerLike:
-        """Where to log."""
+        """The logger."""
         logger: LoggerLike = self.of_protocol["logger"]
         return logger
 
     def protocol(self) -> ServerProtocol:
-        """The protocol of a connection."""
+        """Return the protocol of a new connection."""
         return ServerProtocol._of(self.of_protocol)
 
 
 def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
-    """Check what is for the loop among the parameters of a server, and return that.
+    """Check the parameters of a server that are for the event loop, and return them.
 
     Parameters:
-        who: the function that was called.
-        given: its parameters; those without a name are in "kwargs".
-        taker: the same function, as the table of options names it.
+        who: name of the function that was called.
+        given: its parameters; other keyword arguments are in "kwargs".
+        taker: name of the same function in the table of options.
 
     Raises:
-        TypeError: one has a wrong type, or nobody takes it.
-        ValueError: one has a wrong value, or they don't say where to listen.
+        TypeError: a parameter has a wrong type, or doesn't exist.
+        ValueError: a parameter has a wrong value, or there is no address to listen on.
     """
     arguments: Arguments = given["kwargs"]
     unix = arguments.pop("unix", "path" in arguments)
@@ -274,7 +274,7 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
 
 
 def check_place(place: Mapping[str, Any], sock: Any) -> None:
-    """Hold who connects or listens to one place.
+    """Check that there is only one address to connect to or to listen on.
 
     Raises:
         ValueError: there are two.
@@ -286,23 +286,23 @@ def check_place(place: Mapping[str, Any], sock: Any) -> None:
 
 
 def check_keepalive(given: Mapping[str, Any]) -> None:
-    """Hold ``ping_timeout`` to ``ping_interval``.
+    """Check that ``ping_timeout`` allows keepalive with ``ping_interval``.
 
     Raises:
-        ValueError: no answer to a keepalive ping could come in time.
+        ValueError: no pong could arrive in time.
     """
     if given["ping_timeout"] == 0 and given["ping_interval"] is not None:
         raise ValueError("ping_timeout must be positive, or None for no limit, not 0: no pong comes so soon")
 
 
 def _of_connection(given: Arguments) -> Arguments:
-    """What ``create_connection`` is called with; ``idle_timeout`` only if it is used, as not all know of it."""
+    """Return the arguments of ``create_connection``; ``idle_timeout`` only if set, as not all factories take it."""
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
     return {name: given[name] for name in names}
 
 
 class Settings(NamedTuple):
-    """What a connection needs to know, checked: times, and marks of its buffers."""
+    """The checked options of a connection: timeouts, and limits of its buffers."""
 
     timing: Timing
     queue: tuple[int | None, int]
@@ -313,7 +313,7 @@ def connection_settings(*given: Any) -> Settings:
     """Check the parameters of a connection.
 
     Parameters:
-        *given: :data:`OF_CONNECTIONS` and ``idle_timeout``; one object serves all connections that have the same.
+        *given: :data:`OF_CONNECTIONS` and ``idle_timeout``; connections with equal options share the result.
 
     Raises:
         TypeError: one has a wrong type.
@@ -322,7 +322,7 @@ def connection_settings(*given: Any) -> Settings:
     try:
         return _settings(*given)
     except TypeError:
-        # A list may stand in place of a tuple, but what is kept must not be one. Or the error comes again.
+        # A list is accepted in place of a tuple, but can't be cached. An error is raised again.
         return _settings.__wrapped__(*given)
 
 
@@ -335,51 +335,51 @@ def _settings(*values: Any) -> Settings:
 
 
 def queue_marks(max_queue: int | tuple[int | None, int | None] | None) -> tuple[int | None, int]:
-    """The number of frames waiting above which reading pauses, and the one at which it resumes.
+    """Return the number of frames above which reading pauses, and the number at which it resumes.
 
     Parameters:
-        max_queue: the first, or both; the second is a quarter of the first unless given. None for no limit.
+        max_queue: the first number, or both; the second is a quarter of the first by default. None for no limit.
     """
     high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
     if high is None:
         if low is None:
             return None, 0
         high = 4 * low
-    # As many as can be counted, and more than anybody has.
+    # Reduce the limit to a number that C code can store.
     high = min(high, sys.maxsize)
     return high, high // 4 if low is None else min(low, high)
 
 
 def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int | None]:
-    """The sizes in bytes between which a transport asks to pause and to resume writing."""
+    """Return the sizes in bytes at which a transport pauses and resumes writing."""
     return write_limit if isinstance(write_limit, tuple) else (write_limit, None)
 
 
 def server_extensions(
     extensions: Sequence[ServerExtensionFactory] | None, compression: str | None
 ) -> Sequence[ServerExtensionFactory] | None:
-    """The extensions of a server: those given, and compression unless it is among them or turned off."""
+    """Return the extensions of a server, with compression added unless it is among them or turned off."""
     return extensions if compression is None else enable_server_permessage_deflate(extensions)
 
 
 def client_extensions(
     extensions: Sequence[ClientExtensionFactory] | None, compression: str | None
 ) -> Sequence[ClientExtensionFactory] | None:
-    """The extensions of a client: those given, and compression unless it is among them or turned off."""
+    """Return the extensions of a client, with compression added unless it is among them or turned off."""
     return extensions if compression is None else enable_client_permessage_deflate(extensions)
 
 
 def tls_times(arguments: dict[str, Any], open_timeout: float | None, close_timeout: float | None) -> dict[str, Any]:
-    """Arguments of a listening socket, with the limits of TLS handshakes that follow from those of WebSocket's."""
+    """Return the arguments of a listening socket, with the timeouts of TLS set from those of WebSocket."""
     if arguments.get("ssl") is None:
         return arguments
     times = {"ssl_handshake_timeout": open_timeout, "ssl_shutdown_timeout": close_timeout}
-    # Loops refuse zero. Then they may take the time that they take by default: WebSocket's limit comes before.
+    # Event loops refuse zero. Then leave out the timeout of TLS, because the timeout of WebSocket passes first.
     return {**{name: time for name, time in times.items() if time}, **arguments}
 
 
 def tls_after_header(arguments: Arguments) -> Arguments | None:
-    """Take TLS out of the arguments of a listening socket, as it starts behind a header of the PROXY protocol.
+    """Remove TLS from the arguments of a listening socket, as it starts after a header of the PROXY protocol.
 
     Returns:
         Arguments for ``start_tls()``; None without TLS.
@@ -391,12 +391,12 @@ def tls_after_header(arguments: Arguments) -> Arguments | None:
 
 
 def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:
-    """Hold ``ssl`` to what the URI says.
+    """Check that ``ssl`` agrees with the URI.
 
     Raises:
         ValueError: one asks for TLS and the other forbids it.
     """
-    # Anything that isn't true turns TLS off, further down.
+    # Any false value turns TLS off.
     if uri.secure and not arguments.get("ssl", True):
         raise ValueError(f"ssl={arguments['ssl']} is incompatible with a wss:// URI")
     if not uri.secure and arguments.get("ssl") is not None:
@@ -406,15 +406,15 @@ def check_tls(uri: WebSocketURI, arguments: dict[str, Any]) -> None:
 def connection_arguments(
     uri: WebSocketURI, arguments: dict[str, Any], first: WebSocketURI | None = None
 ) -> dict[str, Any]:
-    """Arguments for making the TCP connection, from the URI where the user doesn't say otherwise.
+    """Return the arguments for making the TCP connection, with defaults from the URI.
 
     Parameters:
-        uri: where to connect.
-        arguments: what the user says; ``host`` and ``port`` change the place, but not the name in TLS.
-        first: where the user wanted to go, if a redirect may have led elsewhere.
+        uri: URI of the server.
+        arguments: arguments from the user; ``host`` and ``port`` change the address, but not the name in TLS.
+        first: the URI of the user, before redirects.
     """
     if "server_hostname" in arguments and first is not None and tls_name(uri.host) != tls_name(first.host):
-        # It is the name of another server, which must not pass for this one.
+        # After a redirect to another host, this name belongs to another server.
         arguments = {name: value for name, value in arguments.items() if name != "server_hostname"}
     places_itself = arguments.get("unix") or arguments.get("sock") is not None
     defaults: dict[str, Any] = {} if places_itself else {"host": lookup_name(uri.host), "port": uri.port}
@@ -425,7 +425,7 @@ def connection_arguments(
 
 
 def shows_path(handler: Any) -> bool:
-    """Whether a handler of the legacy API takes the path of the request, too: it always went by what a handler shows.
+    """Return whether a handler of the legacy API takes the path of the request, by its visible signature.
 
     Parameters:
         handler: connection handler.
@@ -434,13 +434,13 @@ def shows_path(handler: Any) -> bool:
 
 
 def renamed_argument(arguments: dict[str, Any], old: str, new: str, value: T | None) -> T | None:
-    """The value of an argument that had another name once, and may still be passed under it.
+    """Return the value of an argument that was renamed, and may still be passed under its old name.
 
     Parameters:
-        arguments: keyword arguments that have no place of their own; ``old`` is taken out of them.
-        old: the name of old.
-        new: the name of today.
-        value: what was passed under the name of today.
+        arguments: other keyword arguments; ``old`` is removed from them.
+        old: the old name.
+        new: the new name.
+        value: the value that was passed under the new name.
     """
     if old not in arguments:
         return value

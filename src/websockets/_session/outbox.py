@@ -1,24 +1,23 @@
-"""What is still to be sent on a connection, in which pieces, and when the end of the stream follows.
+"""The write buffer of a connection: its pieces, batches of frames, and the end of the stream.
 
 May know: bytes, their number, and how a write failed. Must not know: frames, messages, TLS, sockets, transports, or how
 senders wait.
 
-A front-end whose network tells how many bytes it took, as a socket does, keeps an :class:`Outbox`. The front-end for
-asyncio has none: a transport keeps what it can't send, with marks of its own, so a second buffer would hold nothing and
-cost memory on each connection. It holds frames back in ``_fastpath``, where that is compiled. So what both have to
-decide is in functions here: where the stream ends (:func:`take_end`), how writes are joined (:func:`arrange`), and what
-a failure means (:func:`is_torn`).
+A front-end whose network returns the number of bytes it took, as a socket does, uses an :class:`Outbox`. The front-end
+for asyncio doesn't: a transport has its own write buffer with limits, so a second one would only cost memory. It holds
+frames back in ``_fastpath``, which may be compiled. The decisions that both need are functions here: the end of the
+stream (:func:`take_end`), joining writes (:func:`arrange`), and the effect of a failure (:func:`is_torn`).
 
-A batch is frames that are held back so that they share a write. There are two reasons for one, and one place where the
-frames wait, with one limit, :data:`BATCH_LIMIT`:
+A batch is a list of frames that are held back so that they share a write. There are two reasons for a batch. The frames
+are held back in the same place, with the same limit, :data:`BATCH_LIMIT`:
 
-- Answers: while messages that were received wait to be read, more answers will follow. Whoever reads the last of them
-  writes the batch, or else the next turn of the event loop does.
+- Answers: while the receive queue has messages, more answers will follow. The call that receives the last message
+  writes the batch, or else the next turn of the event loop.
 - Broadcasts: while one follows another, frames are held back for all connections of an event loop.
-  :class:`BroadcastPace` says when they are written.
+  :class:`BroadcastPace` decides when they are written.
 
-The two don't share the call that ends them. Answers are held back for one connection, by compiled code, which asks for
-a turn of the loop only if nobody has asked before. To enter each connection in a set of the loop would cost more.
+Different calls end the two. Answers are held back for one connection, by compiled code, which schedules a call in the
+next turn of the loop only if there is none yet. Adding each connection to a set of the loop would cost more.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ __all__ = ["BATCH_LIMIT", "GATHER_FROM", "BroadcastPace", "Outbox", "arrange", "
 
 _Piece = TypeVar("_Piece", bound=BytesLike)
 
-# From this size on, copying a payload behind its header costs more than writing two pieces at once. In bytes.
+# In bytes. From this size on, copying a payload behind its header costs more than writing two pieces at once.
 GATHER_FROM: Final = 2**15
 
-# A batch of more bytes than this is written, even if more frames may follow.
+# In bytes. A larger batch is written even if more frames may follow.
 BATCH_LIMIT: Final = 2**16
 
-# Pieces that the kernel takes in one call, at most. Linux and macOS take 1,024; POSIX promises 16.
+# Maximum number of pieces for one call of the kernel. Linux and macOS take 1,024; POSIX guarantees 16.
 MAX_PIECES: Final = 16
 
-# How long frames of broadcasts are held back, in seconds: at least, at most.
+# Minimum and maximum time that frames of broadcasts are held back, in seconds.
 LEAST_HOLD: Final = 0.001
 MOST_HOLD: Final = 0.01
 
@@ -54,7 +53,7 @@ MOST_HOLD: Final = 0.01
 
 
 def take_end(writes: list[bytes]) -> bool:
-    """Take the end of the stream off the writes of a protocol, where it is the last; return whether it was there."""
+    """Remove the end of the stream from the end of a protocol's writes; return whether it was there."""
     ends = bool(writes) and not writes[-1]
     if ends:
         del writes[-1]
@@ -62,12 +61,15 @@ def take_end(writes: list[bytes]) -> bool:
 
 
 def arrange(writes: Sequence[_Piece], gathers: bool) -> list[_Piece | bytes]:
-    """Decide in which pieces writes are given to the network: small ones that follow each other are joined.
+    """Arrange writes into pieces for the network: adjacent small ones are joined.
 
     Parameters:
-        writes: at least one.
-        gathers: whether the network takes several pieces at once. If not, all are joined. So it is with TLS, where each
-            piece becomes a record.
+        writes: the writes, at least one.
+        gathers: whether the network takes several pieces at once. If not, all are joined. For TLS it is False, because
+            each piece becomes a record.
+
+    Returns:
+        The pieces.
     """
     if not gathers:
         return [b"".join(writes)]
@@ -87,12 +89,12 @@ def arrange(writes: Sequence[_Piece], gathers: bool) -> list[_Piece | bytes]:
 
 
 def is_torn(exc: BaseException, promised: bool) -> bool:
-    """Whether nothing may follow a write that failed, as a part of a frame may be on the wire, or bytes are missing.
+    """Return whether nothing may follow a failed write, because a frame may be incomplete, or bytes are missing.
 
     Parameters:
-        exc: what the write raised. ``RuntimeError`` means that nothing was taken.
-        promised: whether none of the bytes may be missing: their senders were told that they are sent, or later
-            messages refer to them, as with compression.
+        exc: exception of the write. ``RuntimeError`` means that no byte was taken.
+        promised: whether no byte may be missing, because ``send()`` has returned for them, or because later messages
+            refer to them, as with compression.
     """
     return promised or not isinstance(exc, RuntimeError)
 
@@ -101,7 +103,7 @@ def is_torn(exc: BaseException, promised: bool) -> bool:
 
 
 class Outbox:
-    """Bytes that wait for a network which tells how many it took.
+    """A write buffer for a network that returns the number of bytes it took.
 
     With a blocking socket::
 
@@ -112,27 +114,27 @@ class Outbox:
             sock.shutdown(socket.SHUT_WR)
             outbox.end_sent()
 
-    With TLS there are two: the network of the first is the TLS channel, whose ``send()`` tells how many bytes it took,
-    and the channel's ciphertext is added to the second.
+    With TLS there are two. The network of the first one is the TLS channel, whose ``send()`` returns the number of
+    bytes it took. The channel's ciphertext is added to the second one.
 
-    There is one writer at a time. What :meth:`next_piece` or :meth:`next_pieces` returned stays valid, and first in
-    line, until :meth:`taken`: in between, others may add. So a front-end for threads holds its lock around each call,
-    and not while it sends. A send that is cancelled, or times out, leaves the rest here; nothing has to be undone.
+    There is one writer at a time. The result of :meth:`next_piece` or :meth:`next_pieces` stays valid, and next to
+    send, until :meth:`taken`; others may add bytes before that. So a front-end for threads holds its lock around each
+    call, but not while it sends. If a send is cancelled or times out, the rest stays here; nothing has to be undone.
 
-    A sender that waits until its bytes are out remembers :attr:`accepted`, and goes on when :attr:`sent` is as much.
-    One that waits only while too much waits to be sent goes by :attr:`full` and :attr:`drained`.
+    A sender that waits until its bytes are sent stores :attr:`accepted`, and continues when :attr:`sent` reaches it. A
+    sender that waits only while the buffer is full checks :attr:`full` and :attr:`drained`.
 
     Parameters:
-        high: bytes waiting above which senders wait.
-        low: bytes waiting at which they go on; a quarter of ``high`` if None.
-        gathers: whether the network takes several pieces at once, as with ``sendmsg()``; else large pieces are joined,
-            too.
+        high: bytes in the buffer above which senders wait.
+        low: bytes in the buffer at which they continue; a quarter of ``high`` if None.
+        gathers: whether the network takes several pieces at once, as with ``sendmsg()``; if not, large pieces are
+            joined, too.
 
     Attributes:
         high, low, gathers: as the parameters.
         accepted: number of bytes that were added.
         sent: number of bytes that the network took.
-        torn: whether nothing may follow, as a write failed in the middle.
+        torn: whether nothing may follow, because a write failed in the middle of a frame.
     """
 
     __slots__ = ("_batch", "_end", "_new", "_offset", "_pieces", "accepted", "gathers", "held", "high", "low", "sent",
@@ -145,7 +147,7 @@ class Outbox:
         self.accepted = self.sent = self.held = 0
         self.torn = False
         self._batch: list[bytes] = []  # frames that are held back, of ``held`` bytes
-        self._new: list[bytes] = []  # writes that are not arranged in pieces yet
+        self._new: list[bytes] = []  # writes that have not been arranged into pieces
         self._pieces: deque[bytes] = deque()
         self._offset = 0  # bytes of the first piece that were taken
         self._end = _End.OPEN
@@ -153,12 +155,12 @@ class Outbox:
     # ------------------------------------------------------------------------------------------------------------ ask
 
     def __bool__(self) -> bool:
-        """Whether there are bytes to be written now; those of a batch don't count."""
+        """Return whether there are bytes to write now; those of a batch don't count."""
         return bool(self._pieces or self._new)
 
     @property
     def buffered_amount(self) -> int:
-        """Number of bytes that were added and not taken, those of a batch included."""
+        """Number of bytes that were added and not taken, including those of a batch."""
         return self.accepted - self.sent
 
     @property
@@ -168,20 +170,20 @@ class Outbox:
 
     @property
     def drained(self) -> bool:
-        """Whether senders that wait may go on."""
+        """Whether waiting senders may continue."""
         return self.buffered_amount <= self.low
 
     @property
     def at_end(self) -> bool:
-        """Whether everything was taken, and the end of the stream is to be sent now."""
+        """Whether all bytes were taken and the end of the stream must be sent now."""
         return self._end is _End.DUE and not self
 
     # ----------------------------------------------------------------------------------------------------------- tell
 
     def add(self, writes: Iterable[bytes]) -> None:
-        """Add what is to be written now, behind what is held back; an empty write is the end of the stream.
+        """Add bytes to write now, after the batch; an empty write is the end of the stream.
 
-        Nothing is added once it is :attr:`torn`.
+        Nothing is added if it is :attr:`torn`.
 
         Raises:
             InvalidState: the end of the stream was added before.
@@ -195,8 +197,8 @@ class Outbox:
         """Add a frame to the batch.
 
         Returns:
-            Whether frames are held back now, so that somebody must call :meth:`release`. They aren't if the batch
-            became too large, or if it is :attr:`torn`.
+            Whether frames are held back now, so that the caller must arrange a call of :meth:`release`. False if the
+            batch became too large, or if it is :attr:`torn`.
 
         Raises:
             InvalidState: the end of the stream was added before.
@@ -209,12 +211,12 @@ class Outbox:
         return bool(self._batch)
 
     def release(self) -> None:
-        """Let the batch be written."""
+        """End the batch: its bytes must be written now."""
         self._new += self._batch
         self._batch, self.held = [], 0
 
     def _admits(self, write: bytes) -> bool:
-        """Take note of a write; return whether its bytes are to be kept."""
+        """Count a write; return whether its bytes must be kept."""
         if self.torn:
             return False
         if self._end is not _End.OPEN:
@@ -225,10 +227,10 @@ class Outbox:
         return bool(write)
 
     def taken(self, count: int) -> None:
-        """Note how many bytes the network took of those that it was offered last.
+        """Note the number of bytes that the network took of the last piece or pieces.
 
         Raises:
-            ValueError: it wasn't offered that many.
+            ValueError: the last piece or pieces had fewer bytes.
         """
         if self.torn:
             return
@@ -245,10 +247,10 @@ class Outbox:
         self._end = _End.SENT
 
     def tear(self) -> None:
-        """Give up: all that waits is dropped, and nothing may follow.
+        """Discard all bytes, and accept no more.
 
-        A front-end calls it when a write failed that can't be repeated, or was cancelled on a stream that doesn't tell
-        how much it took (:func:`is_torn`). Then it aborts the connection.
+        A front-end calls this when a write failed and can't be repeated, or was cancelled on a stream that doesn't
+        return the number of bytes it took (:func:`is_torn`). Then it aborts the connection.
         """
         self.torn, self._end = True, _End.SENT
         self.accepted = self.sent
@@ -259,12 +261,12 @@ class Outbox:
     # -------------------------------------------------------------------------------------------------------- collect
 
     def next_piece(self) -> memoryview:
-        """Return what to write next, for a network that takes one piece at a time; empty if there is nothing."""
+        """Return the next piece, for a network that takes one piece at a time; empty if there is nothing to write."""
         views = self._offer(1)
         return views[0] if views else memoryview(b"")
 
     def next_pieces(self) -> list[memoryview]:
-        """Return what to write next, for a network that gathers: :data:`MAX_PIECES` at most."""
+        """Return the next pieces, at most :data:`MAX_PIECES`, for a network that takes several pieces at once."""
         return self._offer(MAX_PIECES)
 
     def _offer(self, count: int) -> list[memoryview]:
@@ -289,43 +291,43 @@ class _End(enum.Enum):
 
 
 class BroadcastPace:
-    """When the frames of broadcasts that follow each other are written: for the connections of one event loop.
+    """The times at which frames of broadcasts are written, for the connections of one event loop.
 
-    Writing costs more than everything else that a broadcast does for a connection, so broadcasts that follow each other
-    closely share writes. The first is written at once. While one comes after another, in the same turn of the loop or
-    in the next, frames are held back, until a turn passes without a broadcast, or for about as long as writing them
-    takes: nobody waits longer than with a write for each.
+    Writing costs more than the rest of a broadcast, so broadcasts that follow each other closely share writes. The
+    first one is written at once. While one follows another, in the same turn of the event loop or in the next, frames
+    are held back: until a turn without a broadcast, or for about the time that writing them takes. So no connection
+    waits longer than with a write for each frame.
 
     Attributes:
-        holding: whether the frames of a broadcast that begins now are to be held back.
+        holding: whether the frames of a broadcast that begins now must be held back.
     """
 
     __slots__ = ("_due", "_hold_for", "_turns_left", "holding")
 
     def __init__(self) -> None:
         self.holding = False
-        self._turns_left = 0  # turns of the loop for which the last broadcast counts
+        self._turns_left = 0  # number of turns of the event loop in which the last broadcast still counts
         self._due = 0.0
         self._hold_for = LEAST_HOLD
 
     def begin(self) -> None:
-        """Note that a broadcast begins. While :attr:`holding`, :meth:`turn` must be called in each turn of the loop."""
+        """Note that a broadcast begins; while :attr:`holding`, :meth:`turn` must be called in each turn of the loop."""
         self.holding = True
         self._turns_left = 2
 
     def hold(self, now: float) -> None:
-        """Note that the first frame of a batch is held back from now on; the time is in seconds."""
+        """Note that the first frame of a batch is held back at ``now``, in seconds."""
         self._due = now + self._hold_for
 
     def turn(self) -> None:
-        """Note that a turn of the loop has passed."""
+        """Note that a turn of the event loop has passed."""
         self._turns_left -= 1
         self.holding = self._turns_left > 0
 
     def is_due(self, now: float) -> bool:
-        """Whether what is held back is to be written now."""
+        """Return whether the frames held back must be written now."""
         return not self.holding or now >= self._due
 
     def written(self, seconds: float) -> None:
-        """Note how long writing took: frames are held back for that long next time."""
+        """Note the time that writing took, in seconds: next time, frames are held back for that long."""
         self._hold_for = min(max(seconds, LEAST_HOLD), MOST_HOLD)

@@ -1,7 +1,7 @@
 """The members of a connection that do not wait, the same for every front-end.
 
-May know: the session and its protocol. Must not know: how waiting is done, or where addresses come from; it asks the
-front-end for them.
+May know: the session and its protocol. Must not know: how to wait, or where addresses come from; it asks the front-end
+for them.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class ConnectionProperties:
 
     @property
     def close_code(self) -> int | None:
-        """Close code received; 1005 for an empty Close, 1006 for none at all, None until the connection is closed.
+        """Close code received; 1005 for an empty Close frame, 1006 without one, None until the connection is closed.
 
         RFC 6455 section 7.1.5.
         """

@@ -1,10 +1,9 @@
-"""Who receives, and a message that is read while it arrives: RFC 6455 section 5.4.
+"""Reading a message in fragments while it arrives (RFC 6455 section 5.4), with one receiver at a time.
 
-May know: the messages that wait to be read; who asks for one, as an object of any kind. Must not know: tasks, threads,
-how waiting is done.
+May know: the receive queue; receivers, as objects of any type. Must not know: tasks, threads, how to wait.
 
-One may receive at a time. A message in fragments may be read piece by piece, and its reader may leave in the middle
-without saying so. Then whoever receives next takes over, and gets the next message.
+Only one receiver is allowed at a time. A fragmented message may be read piece by piece, and its reader may leave in the
+middle without a notice. Then the next receiver takes over, and gets the next message.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ __all__ = ["Progress", "Reading", "second_receiver", "undecodable"]
 
 
 class Progress(enum.Enum):
-    """What there is in place of a piece of a message."""
+    """A result in place of a piece of a message."""
 
     WAIT = "the next piece hasn't arrived"
     END = "the message is over"
@@ -32,12 +31,12 @@ class Reading:
     """A message that is read piece by piece.
 
     Parameters:
-        inbox: the messages that wait to be read; the next of them is read.
+        inbox: the receive queue; its first message is read.
         decode: as for ``recv_streaming(decode=...)``.
-        reader: who reads: a task, or a thread.
+        reader: the task or the thread that reads.
 
     Attributes:
-        reader: who read from it last.
+        reader: the task or the thread that read the last piece.
     """
 
     __slots__ = ("_assembly", "_convert", "_decode", "_given_up", "_inbox", "_over", "reader")
@@ -52,14 +51,14 @@ class Reading:
 
     @property
     def fragmented(self) -> bool:
-        """Whether the message came in several frames. If not, it is given as it is, and must yet be converted."""
+        """Whether the message has several frames; if not, it is returned whole and must be converted by the caller."""
         return self._assembly is not None
 
     def take(self) -> Data | Progress:
-        """The next piece of the message; or that there is none yet, or none any more.
+        """Return the next piece of the message; or WAIT if there is none yet, or END after the last one.
 
         Raises:
-            UnicodeDecodeError: a binary message is no text, although ``decode`` is True.
+            UnicodeDecodeError: ``decode`` is True, and a binary message isn't UTF-8.
         """
         if self._over:
             return Progress.END
@@ -82,44 +81,44 @@ class Reading:
         return self._convert(piece, assembly.complete and not assembly.waiting)
 
     def go_on(self, reader: object) -> None:
-        """Take in who asks for the next piece.
+        """Note the task or the thread that asks for the next piece.
 
         Raises:
-            ConcurrencyError: somebody else took over.
+            ConcurrencyError: another receiver took over.
         """
         if self._given_up:
             raise ConcurrencyError("cannot go on with recv_streaming after another call of recv or recv_streaming")
         self.reader = reader
 
     def is_left(self, who: object, is_over: Callable[[Any], bool]) -> bool:
-        """Whether nobody goes on with the message, so that ``who`` may take over.
+        """Return whether the reader has left the message, so that another receiver may take over.
 
         Parameters:
-            who: who wants to receive. If it is the reader itself, it left the message.
-            is_over: tells whether a reader has ended.
+            who: the new receiver. If it is the reader itself, it has left the message.
+            is_over: function that returns whether a reader has ended.
         """
         return self.reader is None or self.reader is who or is_over(self.reader)
 
     def give_up(self) -> None:
-        """Be done with the message; what is missing of it will be ignored."""
+        """Leave the message; its missing fragments will be discarded."""
         self._given_up = True
         if self._assembly is not None:
             self._inbox.release(self._assembly)
 
 
 def second_receiver(name: str, kind: str) -> ConcurrencyError:
-    """The exception for a call while somebody else receives.
+    """Return the exception for a call while another receiver waits.
 
     Parameters:
-        name: what was called, ``"recv"`` or ``"recv_streaming"``.
-        kind: what receives, in the words of the front-end: ``"coroutine"`` or ``"thread"``.
+        name: name of the method that was called, ``"recv"`` or ``"recv_streaming"``.
+        kind: the kind of receiver of the front-end: ``"coroutine"`` or ``"thread"``.
     """
     return ConcurrencyError(f"cannot call {name} while another {kind} is already running recv or recv_streaming")
 
 
 def undecodable(exc: UnicodeDecodeError) -> tuple[CloseCode, str]:
-    """The close code and the reason for a binary message that ``decode=True`` takes for text.
+    """Return the close code and the reason for a binary message that isn't UTF-8, with ``decode=True``.
 
-    Text was checked when it arrived, so only a binary message can fail.
+    Text messages are checked when they arrive, so only a binary message can fail.
     """
     return CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"

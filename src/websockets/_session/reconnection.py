@@ -1,6 +1,6 @@
-"""Reconnection: how long to wait before another attempt to connect, when to give up, and what the log says of it.
+"""Reconnection: the delay before the next attempt to connect, when to give up, and the log lines.
 
-May know: errors, delays, responses that name a time. Must not know: how connecting and waiting are done; ``now`` is an
+May know: errors, delays, responses with ``Retry-After``. Must not know: how to connect and to wait; ``now`` is an
 argument.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["Backoff", "GiveUp", "Reconnection", "describe", "retry_after"]
 
 
 class Reconnecting(Protocol):
-    """What :class:`Reconnection` needs of the ``connect`` of a front-end; it is read anew each time."""
+    """The members of ``connect`` that :class:`Reconnection` needs; they are read again each time."""
 
     process_exception: Callable[[Exception], Exception | None]
     reconnect_delays: Callable[[], Iterator[float]]
@@ -31,16 +31,16 @@ class Reconnecting(Protocol):
 
 
 class Reconnection:
-    """What happens between the connections of one iteration over ``connect``.
+    """The decisions between the connections of one iteration over ``connect``.
 
-    A front-end runs each step of the iteration inside :meth:`step`. It tells when a connection is open, when it is
-    over, and when an attempt failed, and then sleeps as long as it is told.
+    A front-end runs each step of the iteration inside :meth:`step`. It reports when a connection is open, when it is
+    closed, and when an attempt failed, and then sleeps for the time that is returned.
 
     Parameters:
-        connecting: the ``connect`` whose hooks decide.
+        connecting: the ``connect`` object, which has the hooks.
 
     Attributes:
-        ended: whether the iteration is over; whoever iterates sets it.
+        ended: whether the iteration is over; the front-end sets it.
     """
 
     def __init__(self, connecting: Reconnecting) -> None:
@@ -52,13 +52,13 @@ class Reconnection:
 
     @contextlib.contextmanager
     def step(self, busy: str) -> Iterator[None]:
-        """Keep the iteration to one step at a time.
+        """Allow only one step of the iteration at a time.
 
         Parameters:
-            busy: text of the error if another step goes on.
+            busy: text of the error if another step is running.
 
         Raises:
-            RuntimeError: another step goes on.
+            RuntimeError: another step is running.
         """
         if self._busy:
             raise RuntimeError(busy)
@@ -69,18 +69,18 @@ class Reconnection:
             self._busy = False
 
     def connected(self, now: float) -> None:
-        """Take in that a connection is open.
+        """Note that a connection is open.
 
         Parameters:
-            now: seconds of any clock that doesn't go back.
+            now: seconds of any monotonic clock.
         """
         self._opened = now
 
     def after_connection(self, session: Session, now: float) -> float:
-        """Return how many seconds to wait after a connection that is closed; 0 if it was open for long enough.
+        """Return the seconds to wait after a connection is closed; 0 if it was open for long enough.
 
         Parameters:
-            session: of the connection.
+            session: session of the connection.
             now: seconds of the same clock as for :meth:`connected`.
 
         Raises:
@@ -97,14 +97,14 @@ class Reconnection:
         return delay
 
     def after_failure(self, exc: Exception, now: float) -> float:
-        """Return how many seconds to wait after a failed attempt. To be called while ``exc`` is handled.
+        """Return the seconds to wait after a failed attempt; call this while ``exc`` is handled.
 
         Parameters:
-            exc: what ended the attempt.
+            exc: exception of the attempt.
             now: seconds since the epoch, as a server may name a date.
 
         Raises:
-            Exception: what ``process_exception`` chose, caused by ``exc`` unless it is ``exc``; or ``exc``, if there
+            Exception: the result of ``process_exception``, caused by ``exc`` unless it is ``exc``; or ``exc``, if there
                 are no more delays.
         """
         try:
@@ -127,17 +127,17 @@ class Reconnection:
 
 
 class GiveUp(Exception):
-    """There are no more delays: the last error is final."""
+    """The error that there are no more delays: the last error is final."""
 
 
 class Backoff:
-    """How long to wait before each attempt to connect.
+    """The delay before each attempt to connect.
 
-    The delays start over once a connection outlived the delay before it: a server that accepts and closes at once isn't
-    asked again and again without a pause.
+    The delays start over when a connection was open longer than the delay before it. So a server that accepts and
+    closes connections at once isn't called again and again without a pause.
 
     Parameters:
-        delays: makes a new series of delays in seconds.
+        delays: function that returns a new iterator over delays in seconds.
     """
 
     def __init__(self, delays: Callable[[], Iterator[float]]) -> None:
@@ -146,24 +146,24 @@ class Backoff:
         self._waited = 0.0
 
     def after_failure(self, at_least: float = 0) -> float:
-        """The delay after an attempt that failed.
+        """Return the delay after a failed attempt, in seconds.
 
         Parameters:
-            at_least: what the server asked for.
+            at_least: seconds that the server asked for.
 
         Raises:
-            GiveUp: the series has ended.
+            GiveUp: there are no more delays.
         """
         self._waited = max(self._next(), at_least)
         return self._waited
 
     def after_connection(self, lifetime: float) -> float:
-        """The delay after a connection that was open for ``lifetime`` seconds; 0 if that was long enough.
+        """Return the delay in seconds after a connection was open for ``lifetime`` seconds; 0 if that was long enough.
 
         Raises:
-            GiveUp: the series has ended.
+            GiveUp: there are no more delays.
         """
-        # Without a delay before it, the connection is measured by the one that would come next.
+        # If there was no delay before the connection, compare its lifetime with the next delay.
         enough = self._waited or self._next()
         if lifetime > enough:
             self._series, self._waited = None, 0.0
@@ -184,10 +184,10 @@ class Backoff:
 
 
 def retry_after(exc: Exception, now: float) -> float:
-    """The seconds that a server or a proxy asks to wait in ``Retry-After`` (RFC 9110 section 10.2.3), else 0.
+    """Return the seconds to wait in ``Retry-After`` of a server or a proxy (RFC 9110 section 10.2.3), else 0.
 
     Parameters:
-        exc: what ended the attempt.
+        exc: exception of the attempt.
         now: seconds since the epoch, as the header may give a date.
     """
     if not isinstance(exc, (InvalidStatus, InvalidProxyStatus)) or exc.response.status_code not in (429, 503):
@@ -196,11 +196,11 @@ def retry_after(exc: Exception, now: float) -> float:
     if len(values) != 1:
         return 0
     if values[0].isascii() and values[0].isdigit():
-        # More digits than this are no delay but an attack on whoever converts them.
+        # Converting a huge number of digits would take a long time.
         return float(values[0][:9])
     try:
         date = email.utils.parsedate_to_datetime(values[0])
-        # One of the three formats of HTTP names no time zone, and all mean UTC (RFC 9110 section 5.6.7).
+        # One of the three date formats of HTTP has no time zone, and all mean UTC (RFC 9110 section 5.6.7).
         if date.tzinfo is None:
             date = date.replace(tzinfo=datetime.UTC)
         return max(date.timestamp() - now, 0)
@@ -210,6 +210,6 @@ def retry_after(exc: Exception, now: float) -> float:
 
 def describe(exc: BaseException) -> str:
     """Return the class, the text and the notes of an exception, on one line, for the log."""
-    # Many errors of the network have no text, or one that says nothing without the class.
+    # Many network errors have no text, or a text that isn't clear without the class.
     text = traceback.format_exception_only(exc)[0].strip()
     return printable(" ".join([text, *(f"({note})" for note in getattr(exc, "__notes__", ()))]))

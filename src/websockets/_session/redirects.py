@@ -1,6 +1,6 @@
-"""Redirects: where the next attempt to connect leads, what may be told there, and when to stop (RFC 9110 section 15.4).
+"""Redirects: the URI of the next attempt to connect, the headers to send there, and the limit (RFC 9110 section 15.4).
 
-May know: URIs, responses, errors, options of a client. Must not know: how connecting and waiting are done.
+May know: URIs, responses, errors, options of a client. Must not know: how to connect and to wait.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ REDIRECT_STATUSES: Final = frozenset({300, 301, 302, 303, 307, 308})
 # RFC 3986 section 3: scheme and authority, both of which may be missing.
 match_origin = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*+:)?+(?://[^/?#]*+)?+").match
 
-# Servers know their own addresses as those of pages.
+# Redirects of servers often have the schemes of web pages.
 SCHEMES: Final = {"http": "ws", "https": "wss"}
 
-# What may not be told to another origin than the one it was meant for.
+# Headers that must not be sent to another origin.
 CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
 
-# Arguments of connect() that name one place; a redirect to another place can't honour them.
+# Arguments of connect() that set an address; a redirect to another host can't use them.
 PLACES: Final = ("host", "port", "unix")
 
 
@@ -54,15 +54,15 @@ PLACES: Final = ("host", "port", "unix")
 
 
 class Hop:
-    """One attempt to connect, to one place; as a context manager, it names the proxy in every error.
+    """One attempt to connect to one URI; as a context manager, it names the proxy in every error.
 
     Parameters:
-        location: the place as the user, the server or a hook wrote it.
-        uri: the same, parsed.
+        location: the URI as the user, the server or a hook wrote it.
+        uri: the parsed URI.
         headers: additional headers that may be sent there.
 
     Attributes:
-        route: the route through a proxy, once one is chosen.
+        route: the route through a proxy, after one is chosen.
     """
 
     def __init__(self, location: str, uri: WebSocketURI, headers: HeadersLike | None) -> None:
@@ -82,13 +82,13 @@ class Hop:
 
 
 class Redirects:
-    """The attempts that follow from one request to connect: the first one, and one for each redirect.
+    """The attempts of one call of ``connect``: the first one, and one for each redirect.
 
-    A front-end asks for a hop and attempts it. When that fails, it calls :meth:`follow`, and asks for the next hop or
-    lets the error pass.
+    A front-end gets a hop and tries to connect. If that fails, it calls :meth:`follow`, and then gets the next hop or
+    raises the error.
 
     Parameters:
-        connector: the ``connect`` whose hook decides, and whose options say how connections are made.
+        connector: the ``connect`` object, which has the hook and the options.
     """
 
     def __init__(self, connector: Connector) -> None:
@@ -100,7 +100,7 @@ class Redirects:
         self._refusal: Exception | None = None
 
     def next_hop(self) -> Hop:
-        """Return the next attempt to make, which counts as begun.
+        """Return the next attempt, and count it.
 
         Raises:
             SecurityError: there were too many redirects.
@@ -113,19 +113,19 @@ class Redirects:
         return hop
 
     def follow(self, exc: Exception) -> bool:
-        """Take in that an attempt failed. To be called while ``exc`` is handled.
+        """Process a failed attempt; call this while ``exc`` is handled.
 
         Parameters:
-            exc: what ended the attempt.
+            exc: exception of the attempt.
 
         Returns:
-            Whether there is a redirect to follow; otherwise ``exc`` is to be raised.
+            Whether there is a redirect to follow; if not, the caller raises ``exc``.
 
         Raises:
-            Exception: what the hook chose, caused by ``exc`` unless it has another cause.
+            Exception: the exception from the hook, caused by ``exc`` unless it has another cause.
             InvalidURI: the redirect doesn't lead to a WebSocket URI.
-            SecurityError: it gives up encryption.
-            ValueError: the options of the connection don't fit the other place.
+            SecurityError: the redirect leads from ``wss`` to ``ws``.
+            ValueError: the options of the connection can't be used for the other host.
         """
         target = self._ask(exc)
         if target is exc:
@@ -139,7 +139,7 @@ class Redirects:
         return True
 
     def _ask(self, exc: Exception) -> Exception | str:
-        # Later attempts begin at the first URI, but the hook reads the one that redirects.
+        # Later calls of connect() begin at the first URI, but the hook reads the URI of the redirect.
         connector = self._connector
         first, connector.uri = connector.uri, self._next.location
         try:
@@ -148,18 +148,18 @@ class Redirects:
             connector.uri = first
 
     def stopped(self, refusal: Exception | None) -> None:
-        """Take in that an attempt ends early.
+        """Note that an attempt ends early.
 
         Parameters:
-            refusal: what the server refused with, if only the end of its response is missing.
+            refusal: the refusal, if only the end of the server's response is missing.
         """
         self._refusal = self._refusal or refusal
 
     def timed_out(self, exc: TimeoutError) -> Exception:
-        """Return the exception to raise when the time is up: a refusal, if there was one.
+        """Return the exception to raise after the timeout: the refusal, if there was one.
 
         Parameters:
-            exc: what the time limit raised; its cause is what it interrupted, which may have notes.
+            exc: exception of the timeout; its cause is the interrupted exception, which may have notes.
         """
         if self._refusal is not None:
             return self._refusal
@@ -173,16 +173,16 @@ class Redirects:
 
 
 def is_redirect(response: Response) -> bool:
-    """Whether a response sends us on to another URI (RFC 9110 section 15.4)."""
+    """Return whether a response is a redirect to another URI (RFC 9110 section 15.4)."""
     return response.status_code in REDIRECT_STATUSES and len(response.headers.get_all("Location")) == 1
 
 
 def redirect_location(exc: Exception, uri: str) -> str | None:
-    """The URI to which the server sends us on; None if ``exc`` isn't a redirect.
+    """Return the target of a redirect; None if ``exc`` isn't a redirect.
 
     Raises:
-        InvalidURI: the server sends us to something that isn't a URI.
-        InvalidHeader: the server doesn't say where to.
+        InvalidURI: the target isn't a URI.
+        InvalidHeader: the response has no single ``Location``.
     """
     if not isinstance(exc, InvalidStatus) or not is_redirect(exc.response):
         return None
@@ -190,11 +190,11 @@ def redirect_location(exc: Exception, uri: str) -> str | None:
 
 
 def redirect_target(exc: Exception, uri: str) -> Exception | str:
-    """Return where a redirect leads, or the exception to raise: the default of ``connect.process_redirect``.
+    """Return the target of a redirect, or the exception to raise: the default of ``connect.process_redirect``.
 
     Parameters:
-        exc: what ended the attempt.
-        uri: where it led.
+        exc: exception of the attempt.
+        uri: URI of the attempt.
     """
     try:
         return redirect_location(exc, uri) or exc
@@ -203,50 +203,50 @@ def redirect_target(exc: Exception, uri: str) -> Exception | str:
 
 
 def _in_ascii(location: str) -> str:
-    """A ``Location`` whose bytes outside ASCII, of which each is a character here, are as they may be in a URI.
+    """Return a ``Location`` with its non-ASCII bytes, one character each, in the form that a URI allows.
 
     Raises:
-        InvalidURI: those in the name of a host aren't UTF-8.
+        InvalidURI: the host name isn't UTF-8.
     """
     if location.isascii():
         return location
     match = match_origin(location)
     assert match is not None, "it matches nothing, too"
     try:
-        # What becomes of a name is for IDNA.
+        # Only decode the host name here; IDNA encodes it later.
         origin = match[0].encode("iso-8859-1").decode()
     except UnicodeError:
         origin = None
     if origin is None:
-        # Out here: the cause would show the credentials that the location may have.
+        # Raise outside of the except block, because the cause would show credentials in the location.
         raise InvalidURI(hide_credentials(location), "the host isn't UTF-8")
-    # In any other place a byte stays that byte, whatever it was meant to be.
+    # In the rest of the URI, a byte is percent-encoded unchanged, whatever its encoding is.
     rest = location[match.end() :].encode("iso-8859-1")
     return origin + "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in rest)
 
 
 def resolve_location(location: str, uri: str) -> str:
-    """Return the URI that a ``Location`` means (RFC 3986 section 5, RFC 9110 section 10.2.2).
+    """Return the absolute URI of a ``Location`` (RFC 3986 section 5, RFC 9110 section 10.2.2).
 
-    Its fragment is dropped, as it is nothing to ask a server for; ``http`` and ``https`` mean ``ws`` and ``wss``.
+    The fragment is removed, because it isn't sent to a server; ``http`` and ``https`` become ``ws`` and ``wss``.
 
     Parameters:
         location: a URI, or a reference relative to ``uri``.
-        uri: where the request went.
+        uri: URI of the request.
 
     Raises:
-        InvalidURI: ``location`` is neither.
-        InvalidHeader: it is empty.
+        InvalidURI: ``location`` is neither of these.
+        InvalidHeader: ``location`` is empty.
     """
     if not location:
-        # By the letter it means the URI that was asked, which would lead here again.
+        # An empty reference means the URI of the request, which would redirect again.
         raise InvalidHeader("Location", location)
-    # The standard library would drop some of these, and so make another URI of what the server sent.
+    # The standard library would remove some control characters, and so change the URI.
     if control := find_control(location):
         raise InvalidURI(hide_credentials(location), f"{control.group()!r} is not allowed")
     target = _joined(_with_encoded_credentials(uri.strip()), location)
     if target is None:
-        # Out here: both the text and a cause could show credentials.
+        # Raise outside of the except block, because the text and the cause could show credentials.
         raise InvalidURI(hide_credentials(location), "its host or its credentials are malformed")
     target, _, _ = target.partition("#")
     scheme, colon, rest = target.partition(":")
@@ -261,7 +261,7 @@ def _joined(uri: str, location: str) -> str | None:
 
 
 def _with_encoded_credentials(uri: str) -> str:
-    # In credentials the standard library refuses some characters, with an error that shows them all.
+    # The standard library refuses some characters in credentials, with an error that shows the credentials.
     if uri.isascii():
         return uri
     match = match_origin(uri)
@@ -273,21 +273,21 @@ def _with_encoded_credentials(uri: str) -> str:
 def redirected(
     location: str, before: WebSocketURI, arguments: Mapping[str, Any], headers: HeadersLike | None
 ) -> tuple[WebSocketURI, HeadersLike | None]:
-    """Where a redirect leads, and the headers that may be sent there.
+    """Return the URI of a redirect, and the headers that may be sent there.
 
     Parameters:
-        location: the URI to which the server sends us on.
-        before: where it was asked.
-        arguments: how the connection is made.
+        location: target of the redirect.
+        before: URI of the request.
+        arguments: arguments for making the connection.
         headers: additional headers of the request.
 
     Raises:
         InvalidURI: the location isn't a WebSocket URI.
-        SecurityError: it gives up encryption.
-        ValueError: the connection can't be made to another place.
+        SecurityError: the redirect leads from ``wss`` to ``ws``.
+        ValueError: the arguments can't be used for another host.
     """
     uri = parse_uri(location)
-    # A relative redirect takes over the credentials of the URI before it, which are nobody's business.
+    # A relative redirect has the credentials of the previous URI, which errors must not show.
     shown = hide_credentials(location)
     if before.secure and not uri.secure:
         raise SecurityError(f"cannot follow redirect to non-secure URI {shown}")

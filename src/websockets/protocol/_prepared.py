@@ -1,10 +1,10 @@
-"""A message that is encoded once and sent to many (RFC 6455 section 5, RFC 7692 section 7.2.1).
+"""Messages that are encoded once for many connections (RFC 6455 section 5, RFC 7692 section 7.2.1).
 
-May know: how a protocol makes a frame, and which protocols make the same one. Must not know: who the many are, or how
-the frame reaches them.
+May know: how a protocol makes a frame, and which protocols make the same one. Must not know: the connections, and how
+they send the frame.
 
-Frames of a server aren't masked, so one will do for all connections that encode alike. A message that is compressed
-alone, without regard to what came before it, can be inflated by any peer whose window is large enough.
+Frames of a server aren't masked, so connections with the same encoding can share one. A message that is compressed
+alone, without a reference to earlier ones, can be decompressed by any peer whose window is large enough.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedMessage", "frame_for", "prepare", "size_of"]
 
-# Types of messages that are given in one piece.
+# Types of messages in one piece.
 _IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
 
 
 class PreparedMessage(Encoded):
-    """A message for several connections, which encode and compress it once.
+    """A message that is encoded and compressed once for several connections.
 
-    ``send()`` and ``broadcast()`` take it as a message. With compression, each message is then compressed without
-    regard to those before it, and so is the next one on the connection: that takes more bytes, and less time.
+    ``send()`` and ``broadcast()`` accept it as a message. With compression, it is compressed without reference to
+    earlier messages, and so is the next message on the connection. This takes more bytes, and less time.
 
     Parameters:
         data: a ``str``, sent as text, or bytes, sent as binary.
-        text: True to send bytes as text, False to send a ``str`` as binary.
+        text: True to send bytes as text, False to send a ``str`` as binary; None to go by the type.
 
     Raises:
-        TypeError: ``data`` is neither.
+        TypeError: ``data`` is neither ``str`` nor bytes.
     """
 
     __slots__ = ("_alone_from", "_compressed", "_opcode", "_payload")
@@ -49,11 +49,11 @@ class PreparedMessage(Encoded):
         if encoded is None:
             raise TypeError("data must be str or bytes")
         self._opcode, payload = encoded
-        # The data must not change later. Calling bytes() on bytes would only take time.
+        # Copy data that may change later. For bytes, calling bytes() would only take time.
         self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
         self._size = len(payload)
-        # Size below which a connection with context takeover compresses the message for itself: then it may refer to
-        # the messages before it.
+        # In bytes: connections with context takeover compress smaller messages each for itself, with references to
+        # earlier messages.
         self._alone_from = 0
         self._plain = None
         self._compressed: dict[object, tuple[int, BytesLike, bytes]] = {}
@@ -64,16 +64,16 @@ class PreparedMessage(Encoded):
 
 
 def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -> PreparedMessage | None:
-    """What a user wants to send, as a message to be sent; None if it isn't given in one piece.
+    """Return a message in one piece as a prepared message; None if it isn't in one piece.
 
     Parameters:
-        message: what the user wants to send.
+        message: the message to send.
         text: whether to send it as text; None to go by its type.
-        alone_from: size below which connections with context takeover compress it each for itself, unless the user has
-            prepared it.
+        alone_from: size in bytes; connections with context takeover compress a smaller message each for itself, unless
+            the user has prepared it.
 
     Raises:
-        TypeError: ``text`` is given for a message that is prepared.
+        TypeError: ``text`` is given for a prepared message.
     """
     if isinstance(message, PreparedMessage):
         if text is not None:
@@ -81,22 +81,22 @@ def prepare(message: object, text: bool | None, alone_from: int = sys.maxsize) -
         return message
     if not isinstance(message, _IN_ONE_PIECE):
         return None
-    # Most calls don't give it, and an argument by keyword takes longer.
+    # Most calls don't set text, and a keyword argument takes longer.
     prepared = PreparedMessage(message) if text is None else PreparedMessage(message, text=text)
     prepared._alone_from = alone_from
     return prepared
 
 
 def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | None = None) -> bytes:
-    """The frame of a message for a connection, which must be sent.
+    """Return the frame of a message for a connection, which must be sent.
 
     Parameters:
-        protocol: of the connection.
+        protocol: protocol of the connection.
         message: the message.
         compress: whether to compress it; None to go by the threshold of the connection.
 
     Raises:
-        ProtocolError: a fragmented message is under way.
+        ProtocolError: a fragmented message has begun and not ended.
         InvalidState: the connection isn't open.
     """
     if protocol.extensions and protocol._deflate is None:
@@ -128,5 +128,5 @@ def _compressed_frame(protocol: Protocol, message: PreparedMessage, deflate: Per
 
 
 def size_of(message: PreparedMessage) -> int:
-    """The size of a message, in bytes, before it is compressed."""
+    """Return the size of a message in bytes before compression."""
     return message._size
