@@ -1,8 +1,9 @@
-"""The test kit: what :mod:`websockets.testing` has, which is under test itself; scripted peers; a second wire format.
+"""The test kit: the contents of :mod:`websockets.testing`, which is tested itself; scripted peers; a second wire
+format.
 
-Only :mod:`.strategies` needs a package. From the ground up: :mod:`.garbage` and :mod:`.wire` stand alone, :mod:`.peer`
-speaks raw bytes on a link, :mod:`.network` gives it an address, and :mod:`.clock` has the loop that holds it all.
-Modules that hold more of the library than its testing are imported by name.
+Only :mod:`.strategies` needs a package. From bottom to top: :mod:`.garbage` and :mod:`.wire` depend on nothing,
+:mod:`.peer` sends raw bytes on a link, :mod:`.network` gives it an address, and :mod:`.clock` has the event loop for
+all of them. Modules that use more of the library than ``websockets.testing`` are imported by name.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Requests to one of our servers on a virtual loop, and its answers, as HTTP has them.
+"""Requests to one of our servers on a virtual loop, and its responses, in HTTP.
 
-Knows the network of a virtual loop, the public asyncio API of a server, and what a response looks like on the wire.
+May know: the network of a virtual loop, the public asyncio API of a server, the format of a response on the wire.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A scheduler without an event loop: a heap of calls and a number that says what time it is.
+"""A scheduler without an event loop: a heap of calls, and a number for the time.
 
-The link and the network of :mod:`websockets.testing` run on it as they do on an asyncio loop. It knows nothing of the
-library, nor of asyncio, trio or threads.
+The link and the network of :mod:`websockets.testing` run on it as on an asyncio loop. Must not know: the library,
+asyncio, trio, threads.
 """
 
 from __future__ import annotations

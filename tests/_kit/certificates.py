@@ -1,8 +1,8 @@
-"""Certificates for tests of TLS, of any authority, name and date: X.509 (RFC 5280), PKCS #1 (RFC 8017).
+"""Certificates for tests of TLS, with any authority, name and date: X.509 (RFC 5280), PKCS #1 (RFC 8017).
 
-The standard library can't make certificates, and the ``openssl`` command isn't everywhere. A certificate needs little:
-nested DER (X.690), and a signature, which is one ``pow()``. All share one RSA key, made of two primes that stand below
-for everybody to see. It protects nothing.
+The standard library can't make certificates, and not every system has the ``openssl`` command. A certificate is simple:
+nested DER (X.690), and a signature, which is one ``pow()``. All share one RSA key, made of the two primes below. The
+key is public, so it protects nothing.
 """
 
 from __future__ import annotations

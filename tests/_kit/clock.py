@@ -1,6 +1,7 @@
-"""How our tests run on the library's virtual clock: what a test must not leave behind, and when it takes too long.
+"""Tests on the library's virtual clock: how to run them, checks for leftovers, and a limit for their time.
 
-Time itself, and the network, are those of :mod:`websockets.testing`, which it may know; of the library, nothing else.
+The clock and the network are those of :mod:`websockets.testing`. May know: that module, and nothing else of the
+library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One of our connections on a virtual loop, whose other end is in the hands of a test, byte by byte.
+"""One of our connections on a virtual loop, with a test as its peer, byte by byte.
 
-Knows the public asyncio API, and what an opening handshake looks like on the wire.
+May know: the public asyncio API, the format of an opening handshake on the wire.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The garbage of tests: who collects it, and who hears its complaints.
+"""Garbage collection after tests, and the warnings that it causes.
 
-Futures that nobody asked and sockets that nobody closed complain when they are collected, so tests collect what they
-leave. With tens of thousands of objects of the test runner around, a collection costs a hundred times what the garbage
-itself would: so whatever was there before is frozen, that is taken out of the collector's sight.
+Futures whose exception was never retrieved and sockets that were never closed cause warnings when they are collected.
+So each test collects its garbage. The test runner has tens of thousands of objects, and a collection with them takes a
+hundred times as long. So objects from before the test are frozen: the collector then ignores them.
 
-Knows the collector, and nothing else.
+May know: the garbage collector.
 """
 
 from __future__ import annotations

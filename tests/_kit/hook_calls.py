@@ -1,4 +1,4 @@
-"""Decisions on which hooks of the user have a say, carried out as a front-end for threads does: it just calls."""
+"""Decisions that depend on the user's hooks, run as in a front-end for threads, which just calls the hooks."""
 
 from __future__ import annotations
 

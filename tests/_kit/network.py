@@ -1,6 +1,6 @@
-"""The network in memory, with scripted peers in it.
+"""The network in memory, with scripted peers.
 
-It may know the network of :mod:`websockets.testing` and :mod:`.peer`; of the library, nothing else.
+May know: the network of :mod:`websockets.testing`, :mod:`.peer`, and nothing else of the library.
 """
 
 from __future__ import annotations

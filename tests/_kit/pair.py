@@ -1,6 +1,6 @@
-"""A connected pair of protocols: two ends of one connection, with nothing between them.
+"""A connected pair of protocols: two ends of one connection, without a network.
 
-The only module of the kit that knows the library: it holds what the core tests are about.
+May know: the sans-I/O protocols of the library, which the core tests are about.
 """
 
 from __future__ import annotations

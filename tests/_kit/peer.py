@@ -1,8 +1,8 @@
-"""A scripted endpoint that speaks raw bytes: the other side in tests of a server or a client.
+"""A scripted endpoint that sends and receives raw bytes: the peer in tests of a server or a client.
 
-It sits directly on a link in memory, without a protocol or a transport, so a test sees the bytes and the ends of the
-stream as they arrive. It may know the link of :mod:`websockets.testing` and, to read frames, :mod:`.wire`; of the
-library, nothing else.
+It uses a link in memory directly, without a protocol or a transport, so a test sees the bytes and the end of the stream
+as they arrive. May know: the link of :mod:`websockets.testing`, :mod:`.wire` to read frames, and nothing else of the
+library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What some systems don't have: marks for tests that need it, with the reasons.
+"""Marks for tests that need a feature which some systems don't have, with the reasons.
 
-Each looks for the thing itself, not for the name of the system: so it is right on Windows, on Windows as
-``tests/_windows`` emulates it, and wherever else the thing is missing. Knows the standard library.
+Each mark checks for the feature itself, not for the name of the system. So it is right on Windows, on Windows as
+``tests/_windows`` emulates it, and on any other system without the feature. May know: the standard library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Headers of the PROXY protocol as a proxy sends them, written from HAProxy's specification of it.
+"""Headers of the PROXY protocol as a proxy sends them, written from HAProxy's specification.
 
-Knows nothing of the library. The checksum is computed bit by bit, so slowly that it can't be wrong.
+The checksum is computed bit by bit, which is slow and obviously right. Must not know: the library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A scripted web site for clients: it answers each request as the test says, and remembers what was asked, and when.
+"""A scripted web site for clients: it answers each request as the test says, and records requests with their times.
 
-Knows the network of a virtual loop, and what an opening handshake looks like on the wire. It must not know the library.
+May know: the network of a virtual loop, the format of an opening handshake on the wire. Must not know: the library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One of our connections over a real TCP connection, whose other end is in the hands of a test.
+"""One of our connections over a real TCP connection, with a test as its peer.
 
-What the kernel holds, and what the compiled twin writes to a socket by itself, shows only here. It works on any event
-loop. Knows the public asyncio API, and what an opening handshake looks like on the wire.
+Only such a connection shows the buffers of the kernel, and the writes of the compiled twin to a socket. It works on any
+event loop. May know: the public asyncio API, the format of an opening handshake on the wire.
 """
 
 from __future__ import annotations

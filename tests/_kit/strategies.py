@@ -1,6 +1,6 @@
-"""Hypothesis strategies of the kit, apart from the rest so that the kit itself needs no package.
+"""Hypothesis strategies, in a module of their own so that the rest of the kit needs no package.
 
-It may know only hypothesis and bytes.
+May know: hypothesis, bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two TLS channels that are joined in memory: a client and a server, and what a test carries between them."""
+"""Two TLS channels that are connected in memory, a client and a server, with a test that passes data between them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The wire format, written a second time: naive, slow and too simple to be wrong.
+"""A second implementation of the wire format: naive, slow and too simple to be wrong.
 
-Tests compare the library with this file, so it must not import the library's codec, nor anything else of the library.
-It may know only RFC 6455: section 5.2 (frames), 5.3 (masking), 5.5.1 (Close) and 4 (opening handshake).
+Tests compare the library with this file. May know: RFC 6455, sections 5.2 (frames), 5.3 (masking), 5.5.1 (Close) and 4
+(opening handshake). Must not know: the library.
 
-The builders make what they are asked for, legal or not: a test of a defence needs the attack. Only :func:`parse`
-judges.
+The builders make any frame, valid or not, because tests of checks need invalid input. Only :func:`parse` checks its
+input.
 """
 
 from __future__ import annotations

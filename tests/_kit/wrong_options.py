@@ -1,6 +1,6 @@
-"""Wrong values of options, front-end by front-end, and the error that each gets; and right ones beside them.
+"""Wrong values of options for each front-end, with the error of each; and similar values that are right.
 
-``python tests/_kit/wrong_options.py`` prints the table. Knows the public API; nothing here needs an event loop.
+``python tests/_kit/wrong_options.py`` prints the table. May know: the public API. Must not know: event loops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What scripted sites answer to clients: they let them in, turn them away, send them on, or never answer.
+"""Responses of scripted sites to clients: accept, refuse, redirect, or never respond.
 
 May know: the adapter, HTTP and frames on the wire. Must not know: any front-end.
 """

@@ -1,6 +1,6 @@
-"""The world of scenarios on asyncio: a virtual clock, a network in memory, one task for each that runs at a time.
+"""The world of scenarios on asyncio: a virtual clock, a network in memory, one task for each concurrent activity.
 
-May know: the public asyncio API, the test kit. Must not know: any scenario, the inside of the front-end.
+May know: the public asyncio API, the test kit. Must not know: any scenario, private parts of the front-end.
 """
 
 from __future__ import annotations

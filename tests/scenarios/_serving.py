@@ -1,4 +1,4 @@
-"""What scenarios of servers share: scripted clients that knock, come in, ask and leave; hooks of both kinds.
+"""Shared by scenarios of servers: scripted clients that connect, send requests and leave; hooks of both kinds.
 
 May know: the adapter, HTTP and frames on the wire. Must not know: any front-end.
 """

@@ -1,11 +1,11 @@
-"""A world of scenarios in threads, where every call blocks: a stand-in until there is ``websockets.sync``.
+"""A world of scenarios in threads, where every call blocks: a placeholder until ``websockets.sync`` exists.
 
-It shows that scenarios aren't bound to asyncio. The scenario runs in the thread of the test, by a trampoline, as no
-``await`` in it ever suspends; what it starts has threads of its own. Our ends are those of asyncio, on a virtual loop
-in another thread. ``websockets.sync`` will take their place, and :class:`_Caller` and :class:`_Wrapped` will go; the
-trampoline, and how fragments become a plain iterator, will stay.
+It shows that scenarios don't depend on asyncio. The scenario runs in the thread of the test, by a trampoline, because
+no ``await`` in it ever suspends. Each activity that it starts has its own thread. Our ends of connections are those of
+asyncio, on a virtual loop in another thread. ``websockets.sync`` will replace them, and :class:`_Caller` and
+:class:`_Wrapped` will be removed. The trampoline, and the conversion of fragments to a plain iterator, will stay.
 
-Time, and :meth:`ThreadWorld.settle`, are exact: the clock moves, and everything has settled, when the loop has nothing
+Time and :meth:`ThreadWorld.settle` are exact: the clock advances, and everything has settled, when the loop has nothing
 to do and every thread of the scenario waits in a call.
 
 May know: asyncio, the adapter for it. Must not know: any scenario.

@@ -1,12 +1,12 @@
-"""The adapter between a scenario and a front-end: what a scenario may ask for, whatever the front-end waits with.
+"""The adapter between a scenario and a front-end: the interface that scenarios use on every front-end.
 
-A scenario is a coroutine function whose first parameter is a :class:`World`. It gets ends of connections, clients,
-servers, scripted peers and the time from it, and starts what runs at the same time with :meth:`World.start`. So the
-same text runs on asyncio, on trio, and in threads, where each call blocks inside and no ``await`` ever suspends.
+A scenario is a coroutine function whose first parameter is a :class:`World`. The world provides ends of connections,
+clients, servers, scripted peers and the time. :meth:`World.start` starts concurrent activities. So the same code runs
+on asyncio, on trio, and in threads, where each call blocks inside and no ``await`` ever suspends.
 
-Words of the front-ends that differ are translated by the adapters; what a front-end can't do at all is a
-:class:`Capability` that its adapter lacks, with the reason. The words here are those of asyncio, so that its adapter
-passes most objects on as they are.
+Adapters translate names that differ between front-ends. A feature that a front-end doesn't have is a
+:class:`Capability` that its adapter lacks, with the reason. The names here are those of asyncio, so its adapter passes
+most objects on unchanged.
 
 May know: types of the library that all front-ends share, frames on the wire. Must not know: any front-end, asyncio,
 threads, trio.

@@ -1,6 +1,6 @@
-"""The worlds that there are, and what runs a scenario in each of them.
+"""The list of worlds, and the function that runs a scenario in each of them.
 
-May know: the adapters. Must not know: any scenario; of :data:`WORLDS`, which topics a world is for.
+May know: the adapters. Must not know: any scenario, or the topics for which :data:`WORLDS` are used.
 """
 
 from __future__ import annotations

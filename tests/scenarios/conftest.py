@@ -1,4 +1,4 @@
-"""Which scenarios run in which world: the stand-in in threads has the first and the last case of each."""
+"""The choice of worlds for each scenario: the placeholder in threads runs only the first and the last case of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Basic authentication: who gets in, as whom, and what the others are told."""
+"""Basic authentication: accepted credentials, the user name, and refusals."""
 
 from __future__ import annotations
 

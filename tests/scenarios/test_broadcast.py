@@ -1,4 +1,4 @@
-"""Broadcasts: to whom they go, in which form, and who is left out."""
+"""Broadcasts: recipients, frames, and connections that are left out."""
 
 from __future__ import annotations
 

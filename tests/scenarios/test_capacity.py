@@ -1,4 +1,4 @@
-"""Servers with a limit of connections, and what servers count."""
+"""Servers with a limit for connections, and the statistics of servers."""
 
 from __future__ import annotations
 

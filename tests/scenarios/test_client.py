@@ -1,4 +1,4 @@
-"""Clients: the ways to connect, what is sent, deadlines, redirects, and all that can go wrong."""
+"""Clients: how to connect, requests, timeouts, redirects, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing: the closing handshake from either end, deadlines, back-pressure, what everybody is told."""
+"""Closing: the closing handshake from either end, timeouts, back-pressure, and the results of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idle connections, on a virtual clock: which are closed, when, and which aren't."""
+"""Idle connections, on a virtual clock: which of them are closed, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keepalive, on a virtual clock: what is pinged when, who is dropped and who isn't."""
+"""Keepalive, on a virtual clock: the times of pings, and which connections are closed."""
 
 from __future__ import annotations
 

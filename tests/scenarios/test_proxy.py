@@ -1,4 +1,4 @@
-"""Clients behind a proxy: the tunnel, which proxy is asked for it, and all that can go wrong."""
+"""Clients behind a proxy: the choice of the proxy, the tunnel, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receiving: recv, recv_streaming, iteration; what leaving early, closing and bad input leave."""
+"""Receiving: recv, recv_streaming, iteration; leaving early, closing, and invalid input."""
 
 from __future__ import annotations
 

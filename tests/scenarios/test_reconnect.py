@@ -1,4 +1,4 @@
-"""Clients that connect again and again: when they try, how long they wait, and when they give up."""
+"""Clients that reconnect: attempts, delays, and when they give up."""
 
 from __future__ import annotations
 

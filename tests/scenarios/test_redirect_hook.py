@@ -1,4 +1,4 @@
-"""Programs that decide for themselves which redirects to follow: ``connect.process_redirect``."""
+"""Programs that decide which redirects to follow: ``connect.process_redirect``."""
 
 from __future__ import annotations
 

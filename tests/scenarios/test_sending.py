@@ -1,4 +1,4 @@
-"""Sending: messages, fragments, pings; what concurrency, cancellation and back-pressure leave behind."""
+"""Sending: messages, fragments, pings; concurrency, cancellation, and back-pressure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers: opening handshakes with hooks and deadlines, handlers and how they end, what is listening."""
+"""Servers: opening handshakes with hooks and timeouts, handlers and their end, listening sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that close: at every stage of a connection, once or twice, cancelled, with or without a loop."""
+"""Shutdown of servers: at every stage of a connection, once or twice, cancelled, with or without an event loop."""
 
 from __future__ import annotations
 

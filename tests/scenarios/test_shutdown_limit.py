@@ -1,4 +1,4 @@
-"""Servers that close within a limit, whatever clients and handlers do."""
+"""Shutdown of servers with a timeout, with clients and handlers that don't end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What connections count, against what goes over the wire as a peer sees it, byte by byte."""
+"""Statistics of connections, compared with the bytes on the wire that a peer sees."""
 
 from __future__ import annotations
 

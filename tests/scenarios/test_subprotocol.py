@@ -1,4 +1,4 @@
-"""Choosing a subprotocol with a function or a coroutine function of the user."""
+"""Choice of a subprotocol by a function or a coroutine function of the user."""
 
 from __future__ import annotations
 

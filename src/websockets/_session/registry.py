@@ -1,14 +1,15 @@
-"""The connections of a server: who is there, who counts, and who is told what when the server closes.
+"""The registry of a server's connections: which count for its limits, and the stages of its shutdown.
 
-May know: capacity, statistics, the state of each connection. Must not know: how connections are told; tasks, timers,
-and how anybody waits for the end.
+May know: capacity, statistics, the state of each connection. Must not know: how to refuse or close connections; tasks,
+timers, how to wait for the end.
 
-A connection counts from the moment at which it is accepted until it is over and its handler too. One of which a proxy
-has yet to say whose it is (the PROXY protocol) is an arrival until then.
+A connection counts from when it is accepted until the connection and its handler have ended. With the PROXY protocol,
+it is an arrival until its header has arrived.
 
-A server closes in stages. At first it says farewell: those who have not asked are refused, those that are open are
-closed, arrivals are sent away. If there is a limit and it has passed, who is left is cut off, :data:`CANCELLATIONS`
-times, with :data:`PATIENCE` to end each time. At last, who still goes on is given up.
+A server shuts down in stages. At first, connections without a request are refused, open connections are closed, and
+arrivals are refused. If a timeout is set and has passed, the remaining connections are aborted and their handlers are
+cancelled, :data:`CANCELLATIONS` times, with :data:`PATIENCE` seconds to end each time. Handlers that still run after
+that are abandoned.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCELLATIONS", "GRACE", "PATIENCE", "TLS_HANDSHAKE", "Farewell", "Grace", "Registry"]
 
-# A shutdown with a limit cancels handlers so often, and waits so many seconds each time: one may need a moment to clean
-# up, or may take a cancellation for something else.
+# A shutdown with a timeout cancels handlers this many times, and waits this number of seconds each time. A handler may
+# need a moment to clean up, or may mistake the first cancellation for another one, such as a timeout of its own.
 CANCELLATIONS: Final = 2
 PATIENCE: Final = 1.0
 
-# Seconds for which a listening server is waited for once no connection of ours is left.
+# Seconds to wait for a listening server after its last connection has ended.
 GRACE: Final = 1.0
-# Seconds that a client may take for TLS, unless somebody said otherwise. Until then it is no connection of ours.
+# Default timeout of the TLS handshake in seconds. Before its end, a client isn't in the registry.
 TLS_HANDSHAKE: Final = 60.0
 
 
 class Member(Protocol):
-    """What is asked of a connection."""
+    """A connection, as far as the registry needs it."""
 
     @property
     def state(self) -> State:
@@ -53,7 +54,7 @@ class Member(Protocol):
 
     @property
     def logger(self) -> LoggerLike:
-        """Where the connection logs."""
+        """The logger of the connection."""
 
 
 C = TypeVar("C", bound=Member)
@@ -61,12 +62,12 @@ A = TypeVar("A", bound=Hashable)
 
 
 class Farewell(NamedTuple, Generic[C, A]):
-    """Who is told what when a server closes.
+    """The first stage of a shutdown.
 
     Attributes:
-        refused: connections that are not open; who has not asked yet is refused.
-        closed: open connections that are closed.
-        arriving: arrivals, which are sent away.
+        refused: connections that are not open; those without a request are refused.
+        closed: open connections to close.
+        arriving: arrivals to refuse.
     """
 
     refused: list[C]
@@ -75,17 +76,17 @@ class Farewell(NamedTuple, Generic[C, A]):
 
 
 class Registry(Generic[C, A]):
-    """The connections of a server.
+    """The registry of a server's connections.
 
     Parameters:
-        capacity: what keeps the server to its limits; None if there are none.
+        capacity: the limits for the number of connections; None if there are none.
 
     Attributes:
-        all: every connection, from the first byte to the end of its handler.
-        arriving: those that a proxy may have passed on, as long as that isn't known; they count, for no host.
-        tally: numbers that only go up.
+        all: all connections, from the TCP connection to the end of the handler.
+        arriving: arrivals, whose header hasn't arrived; they count, but for no host.
+        tally: counters that only increase.
         closing: whether the server closes, or is closed.
-        code, reason: what connections are told when the server closes.
+        code, reason: close code and reason of the shutdown.
     """
 
     def __init__(self, capacity: Capacity[Any] | None = None) -> None:
@@ -101,7 +102,7 @@ class Registry(Generic[C, A]):
 
     @property
     def empty(self) -> bool:
-        """Whether everything is over: no connection is left, and no handler."""
+        """Whether no connection and no handler is left."""
         return not self.all
 
     def open_connections(self) -> set[C]:
@@ -109,16 +110,16 @@ class Registry(Generic[C, A]):
         return {connection for connection in self.all if connection.state is State.OPEN}
 
     def opened_connections(self) -> set[C]:
-        """Return the connections that were opened, from then to the end of the handler."""
+        """Return the connections from the end of the opening handshake to the end of the handler."""
         return {connection for connection in self.all if connection.state is not State.CONNECTING}
 
     def statistics(self) -> ServerStatistics:
-        """Return the numbers of the server as they are now."""
+        """Return the current statistics of the server."""
         counted = len(self.all) if self._capacity is None else len(self._capacity)
         return self.tally.snapshot(len(self.open_connections()), counted)
 
     def refusal(self, session: ServerSession) -> str | None:
-        """Return why there is no room for a connection that came when there was none; None if there is by now.
+        """Return the reason to refuse a connection that was over capacity; None if there is now room for it.
 
         Parameters:
             session: session of the connection.
@@ -128,13 +129,13 @@ class Registry(Generic[C, A]):
     # ------------------------------------------------------------------------------------------------------------ tell
 
     def arrive(self, arrival: A) -> bool:
-        """Find a place for somebody of whom nothing is known yet.
+        """Add an arrival, if there is room for it.
 
         Parameters:
-            arrival: who it is.
+            arrival: the arrival.
 
         Returns:
-            Whether there is one.
+            Whether there is room.
         """
         if self._capacity is not None and not self._capacity.enter(arrival, None):
             return False
@@ -142,13 +143,13 @@ class Registry(Generic[C, A]):
         return True
 
     def arrived(self, arrival: A) -> bool:
-        """Free the place of somebody who is a connection from now on, or gone.
+        """Remove an arrival, because it becomes a connection, or is over.
 
         Parameters:
-            arrival: who it is.
+            arrival: the arrival.
 
         Returns:
-            Whether there was such a place.
+            Whether it was in the registry.
         """
         if arrival not in self.arriving:
             return False
@@ -158,14 +159,14 @@ class Registry(Generic[C, A]):
         return True
 
     def enter(self, connection: C, session: ServerSession) -> bool:
-        """Take in a connection that was accepted.
+        """Add a connection that was accepted.
 
         Parameters:
             connection: the connection.
-            session: its session, which is told if it is over capacity.
+            session: its session, which is marked if it is over capacity.
 
         Returns:
-            Whether it may stay; else it must be aborted, as too many wait for a refusal already.
+            Whether it may stay; if not, it must be aborted, because too many connections are waiting for a refusal.
         """
         capacity = self._capacity
         if capacity is not None:
@@ -178,7 +179,7 @@ class Registry(Generic[C, A]):
         return True
 
     def leave(self, connection: C, session: ServerSession) -> None:
-        """Forget a connection that is over, and its handler too; it has no effect on one that isn't there.
+        """Remove a connection, after the connection and its handler ended; without effect if it isn't registered.
 
         Parameters:
             connection: the connection.
@@ -187,18 +188,18 @@ class Registry(Generic[C, A]):
         if connection not in self.all:
             return
         self.all.discard(connection)
-        # Here a connection and its handler are over: what it counted itself would be added to the tally.
+        # The connection and its handler are over; its own counters could be added to the tally here.
         if session.response is None:
             self.tally.refuse(session.unopened_reason())
         if self._capacity is not None:
             self._capacity.leave(session)
 
     def count_answer(self, opened: bool, exc: Exception | None) -> None:
-        """Count the answer to a request.
+        """Count the response to a request.
 
         Parameters:
-            opened: whether it opened a connection.
-            exc: otherwise, what is wrong with the request, or what failed; None for a refusal by the application.
+            opened: whether it opened the connection.
+            exc: if not, the error of the request or the failure; None for a refusal by the application.
         """
         if opened:
             self.tally.opened += 1
@@ -208,12 +209,15 @@ class Registry(Generic[C, A]):
     # -------------------------------------------------------------------------------------------------------- shutdown
 
     def say_farewell(self, code: int | None, reason: str, *, close_connections: bool) -> Farewell[C, A]:
-        """Begin to close.
+        """Begin the shutdown.
 
         Parameters:
             code: close code for connections.
-            reason: reason for them.
-            close_connections: whether open connections are closed; else they end with their handlers.
+            reason: close reason for connections.
+            close_connections: True to close open connections; False to let them end with their handlers.
+
+        Returns:
+            The connections to refuse and to close.
         """
         self.closing, self.code, self.reason = True, code, reason
         members = list(self.all)
@@ -224,10 +228,10 @@ class Registry(Generic[C, A]):
         )
 
     def give_up(self) -> list[C]:
-        """Say of all who still go on that the server closes without them.
+        """Abandon the connections that are left, and log this.
 
         Returns:
-            Who that is; the front-end forgets them.
+            These connections; the front-end removes them.
         """
         left = list(self.all)
         for connection in left:
@@ -238,10 +242,10 @@ class Registry(Generic[C, A]):
 
 
 class Grace:
-    """How long a client may be busy with TLS before it is a connection of ours.
+    """The time that clients may still take for the TLS handshake, before they are connections.
 
     Parameters:
-        limit: seconds that a client may take for TLS; 0.0 without TLS, None if that isn't known.
+        limit: timeout of the TLS handshake in seconds; 0.0 without TLS, None if it isn't known.
     """
 
     def __init__(self, limit: float | None = None) -> None:
@@ -253,24 +257,24 @@ class Grace:
         """Return the time for a listening server.
 
         Parameters:
-            listening: arguments that the server was made with.
+            listening: arguments of the listening server.
         """
         limit = listening.get("ssl_handshake_timeout")
         return cls(0.0 if listening.get("ssl") is None else TLS_HANDSHAKE if limit is None else limit)
 
     def accepted(self, now: float) -> None:
-        """Take in that a client was accepted.
+        """Note that a client was accepted.
 
         Parameters:
-            now: the time, in seconds.
+            now: the current time in seconds.
         """
         self._accepted_at = now
 
     def left(self, now: float) -> float:
-        """Return for how many seconds a client may still be busy, and some more.
+        """Return the seconds that a TLS handshake may still take, with a margin.
 
         Parameters:
-            now: the time, in seconds.
+            now: the current time in seconds.
         """
         if self._limit is None:
             return GRACE + TLS_HANDSHAKE

@@ -157,14 +157,14 @@ class Routes:
 
 
 def after(process_request: Callable[[Any, Request], Any], routes: Routes) -> Callable[[Any, Request], Any]:
-    """Make steps that route the requests about which the user's own ``process_request`` has nothing to say.
+    """Make steps that route the requests for which the user's ``process_request`` returns None.
 
     Parameters:
         process_request: hook of the user.
         routes: router of the server.
 
     Returns:
-        ``f(connection, request)``, which gives the steps of a ``process_request``.
+        ``f(connection, request)``, which returns the steps of a ``process_request``.
     """
 
     def steps(connection: Any, request: Request) -> Steps[Response | None]:
@@ -186,16 +186,16 @@ def routes_of(
     """Make the router of a server from the arguments of ``route()``.
 
     Parameters:
-        usual: class of routers of the front-end.
+        usual: default class of routers of the front-end.
         url_map: rules, whose endpoints are handlers.
-        server_name: host and port by which clients know the server; None to believe each request.
-        ssl: TLS context; True if something in front of the server does TLS.
-        create_router: class to use instead of the usual one.
-        process_request: hook of the user; it is checked, and nothing else.
+        server_name: host and port that clients use for the server; None to use each request's ``Host``.
+        ssl: TLS context; True if a proxy in front of the server does TLS.
+        create_router: class to use instead of the default one.
+        process_request: hook of the user; it is only checked.
 
     Raises:
-        TypeError: one has a wrong type.
-        ValueError: one has a wrong value.
+        TypeError: an argument has a wrong type.
+        ValueError: an argument has a wrong value.
     """
     check_all(locals(), ROUTE)
     return (create_router or usual)(url_map, server_name, url_scheme(ssl))

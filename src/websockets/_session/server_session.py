@@ -1,7 +1,7 @@
-"""A server's end of a connection between two waits: what is known of its request, of its answer and of its handler.
+"""The session of a server's connection: the state of its request, of the response and of its handler.
 
-May know: the protocol of a server, whether the handler runs. Must not know: the server and its options; how an answer
-is made, which is for :mod:`.answering`; how a handler is run.
+May know: the protocol of a server, whether the handler runs. Must not know: the server and its options; how to make a
+response, see :mod:`.answering`; how to run a handler.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ __all__ = ["HandlerState", "ServerSession"]
 
 
 class HandlerState(enum.Enum):
-    """How far the handler of a connection is."""
+    """The state of a connection's handler."""
 
-    ABSENT = enum.auto()  # nothing called for it yet
+    ABSENT = enum.auto()  # no request has arrived
     RUNNING = enum.auto()
     OVER = enum.auto()
 
 
-# Constants of this module are found faster.
+# As constants of this module, because access to them is faster.
 ABSENT: Final = HandlerState.ABSENT
 RUNNING: Final = HandlerState.RUNNING
 
 
 class ServerSession(Session):
-    """A server's end of a connection; parameters as for :class:`~.session.Session`.
+    """The session of a server's connection; parameters as for :class:`~.session.Session`.
 
     Attributes:
-        handler: how far the handler is. It begins with the request, and asks hooks for the answer first.
-        asking: whether a hook of the user is called, on which the answer depends.
+        handler: state of the handler. It begins with the request, and first calls the hooks that choose the response.
+        asking: whether a hook that chooses the response is running.
         over_capacity: whether there was no room for the connection when it was accepted.
     """
 
@@ -48,22 +48,22 @@ class ServerSession(Session):
 
     @property
     def answerable(self) -> bool:
-        """Whether an answer can be sent: none was, and the client is neither gone nor given up on."""
+        """Whether a response can be sent: none was sent, the client hasn't gone, and the handshake hasn't failed."""
         protocol = self.protocol
         return protocol.state is State.CONNECTING and not protocol.close_expected()
 
     @property
     def answered(self) -> bool:
-        """Whether no request waits for an answer."""
+        """Whether no request is waiting for a response."""
         return unanswered_request(self.protocol) is None
 
     @property
     def finished(self) -> bool:
-        """Whether the TCP connection is over and the handler too, so that the server counts it no more."""
+        """Whether the TCP connection and the handler have ended, so that the connection no longer counts."""
         return self._lost and self.handler is not RUNNING
 
     def unopened_reason(self) -> str:
-        """Return why the connection is over without an answer to a request, in a word for the statistics."""
+        """Return the reason why the connection ended without a response, in a word for the statistics."""
         exc = self.protocol.handshake_exc
         if isinstance(self.cause, TimeoutError):
             return TIMEOUT
@@ -72,12 +72,12 @@ class ServerSession(Session):
         return refusal_reason(exc) or FAILURE
 
     def ended_by(self, exc: BaseException) -> bool:
-        """Return whether an exception of the handler tells the end of this connection, and not of another one.
+        """Return whether an exception of the handler reports the end of this connection, and not of another one.
 
-        So does a group that has nothing but such exceptions, as a handler with several tasks raises it.
+        This is also true for a group with only such exceptions, from a handler with several tasks.
 
         Parameters:
-            exc: what ended the handler.
+            exc: exception of the handler.
         """
         if isinstance(exc, BaseExceptionGroup):
             return all(map(self.ended_by, exc.exceptions))

@@ -1,11 +1,11 @@
-"""The plan of a tunnel: which proxy leads to a server, what is asked of it, and which options belong to which hop.
+"""The plan of a tunnel: the proxy to use, the request for the tunnel, and the options of each hop.
 
-May know: options, URIs, proxies, how python-socks calls things. Must not know: how connecting and waiting are done;
-what a proxy's answer means, which is for :mod:`websockets.proxy`.
+May know: options, URIs, proxies, the names in python-socks. Must not know: how to connect and to wait; the meaning of a
+proxy's response, see :mod:`websockets.proxy`.
 
-A front-end carries out a :class:`TunnelPlan` in order. It connects to the proxy, starts TLS with it if there is
-``proxy_tls``, sends ``request``, and reads the answer with a :class:`~websockets.proxy.ConnectReader`; or it lets
-python-socks do what ``socks`` says. Then it starts TLS with the server, if there is ``tls``. It notes each step in
+A front-end follows the steps of a :class:`TunnelPlan`. It connects to the proxy, starts TLS with it if there is
+``proxy_tls``, sends ``request``, and reads the response with a :class:`~websockets.proxy.ConnectReader`. Or it uses
+python-socks as ``socks`` says. Then it starts TLS with the server, if there is ``tls``. It records each step in
 ``route.stage``.
 """
 
@@ -23,14 +23,14 @@ __all__ = ["ProxyChoice", "Socks", "TunnelPlan", "check_silence", "choose_proxy"
 
 Arguments = dict[str, Any]
 
-# Options about TLS with the server; with "proxy_" before them, about TLS with the proxy.
+# Options for TLS with the server; with the prefix "proxy_", for TLS with the proxy.
 TLS: Final = ("ssl", "server_hostname", "ssl_handshake_timeout", "ssl_shutdown_timeout")
 TLS_OF_PROXY: Final = frozenset(f"proxy_{name}" for name in TLS)
 
-# Options about a connection without a proxy that mean nothing with one.
+# Options for a connection without a proxy, which are ignored with a proxy.
 PLACES: Final = ("host", "port", "unix")
 
-# How python-socks calls each kind of proxy, and whether the proxy looks up the address of the server.
+# The name in python-socks of each kind of proxy, and whether the proxy looks up the address of the server.
 SOCKS: Final = {
     "socks4": ("SOCKS4", False),
     "socks4a": ("SOCKS4", True),
@@ -43,12 +43,12 @@ SOCKS: Final = {
 
 
 class ProxyChoice(NamedTuple):
-    """Which proxy to use, as far as the options say.
+    """The choice of a proxy, from the options.
 
     Attributes:
-        end: where the connection leads.
-        proxy: the proxy that the user chose, if any.
-        asks_system: whether it is the one that the system has for ``end``, if any.
+        end: URI of the server.
+        proxy: the proxy from the options, if any.
+        asks_system: whether to use the system's proxy for ``end``, if there is one.
     """
 
     end: WebSocketURI
@@ -56,7 +56,7 @@ class ProxyChoice(NamedTuple):
     asks_system: bool = False
 
     def route(self, found: Proxy | None) -> Route | None:
-        """Return the route to the server; None if it is reached without a proxy.
+        """Return the route to the server; None to connect without a proxy.
 
         Parameters:
             found: the proxy to use, if any.
@@ -65,19 +65,19 @@ class ProxyChoice(NamedTuple):
 
 
 def choose_proxy(setting: str | Literal[True] | None, uri: WebSocketURI, arguments: Mapping[str, Any]) -> ProxyChoice:
-    """Return which proxy to use, as far as the options say.
+    """Return the choice of a proxy, from the options.
 
     Parameters:
-        setting: the user's choice: a URI, True for the proxy of the system, or None.
-        uri: what the user connects to.
+        setting: the ``proxy`` option: a URI, True for the proxy of the system, or None.
+        uri: URI of the server.
         arguments: arguments for making the TCP connection.
 
     Raises:
-        InvalidProxy: the user's choice isn't the URI of a proxy.
+        InvalidProxy: the option isn't the URI of a proxy.
     """
     if setting is None or arguments.get("unix") or arguments.get("sock") is not None:
         return ProxyChoice(uri)
-    # The connection may lead elsewhere than the URI says.
+    # The options may set another address than that of the URI.
     host, port = arguments.get("host") or uri.host, arguments.get("port") or uri.port
     end = dataclasses.replace(uri, host=host, port=port)
     if setting is True:
@@ -94,10 +94,10 @@ def without_proxy(arguments: Mapping[str, Any]) -> Arguments:
 
 
 class Socks(NamedTuple):
-    """What python-socks is asked for.
+    """The settings for python-socks.
 
     Attributes:
-        kind: name of a member of its ``ProxyType``.
+        kind: name of a member of ``ProxyType`` in python-socks.
         proxy: the proxy.
         remote: whether the proxy looks up the address of the server.
     """
@@ -114,23 +114,23 @@ class Socks(NamedTuple):
         """
         proxy = self.proxy
         if not all(text is None or text.isascii() for text in (proxy.username, proxy.password)):
-            # python-socks refuses them too, with an error that has the password in it.
+            # python-socks also refuses them, but its error shows the password.
             raise ProxyError("a SOCKS proxy takes no user name and no password with characters outside ASCII")
         return proxy.host, proxy.port, proxy.username, proxy.password, self.remote
 
 
 class TunnelPlan(NamedTuple):
-    """How to reach a server through a proxy.
+    """The steps to connect to a server through a proxy.
 
     Attributes:
-        route: the proxy, and where the tunnel leads; it is told how far the connection gets.
+        route: the proxy and the server; it records the progress.
         to_proxy: arguments of the TCP connection to the proxy; ``host`` and ``port`` are among them unless python-socks
             makes it.
-        proxy_tls: arguments about TLS with the proxy: ``ssl``, which is a context or True for the usual one,
-            ``server_hostname``, and times; None without TLS.
-        request: what to send to the proxy; None if python-socks asks it.
-        socks: what python-socks is asked for; None if the proxy speaks HTTP.
-        tls: arguments about TLS with the server, likewise.
+        proxy_tls: arguments for TLS with the proxy: ``ssl``, which is a context or True for the default one,
+            ``server_hostname``, and timeouts; None without TLS.
+        request: the request to the proxy; None with python-socks.
+        socks: the settings for python-socks; None for an HTTP proxy.
+        tls: arguments for TLS with the server, as in ``proxy_tls``.
     """
 
     route: Route
@@ -145,20 +145,20 @@ def plan_tunnel(route: Route, arguments: Mapping[str, Any], user_agent: str | No
     """Return the plan of a tunnel.
 
     Parameters:
-        route: the proxy, and where the tunnel leads.
-        arguments: as without a proxy; those about TLS apply to the server, or to the proxy if they begin with
-            "proxy_"; ``host`` and ``port`` don't count; the others apply to the TCP connection to the proxy.
-        user_agent: how we introduce ourselves to the proxy; None to say nothing.
+        route: the proxy and the server.
+        arguments: as without a proxy; those for TLS apply to the server, or to the proxy if they begin with "proxy_";
+            ``host`` and ``port`` are ignored; the others apply to the TCP connection to the proxy.
+        user_agent: value of the ``User-Agent`` header for the proxy; None to leave it out.
 
     Raises:
-        ValueError: options contradict the proxy, or the host of the server can't stand in a request.
+        ValueError: options contradict the proxy, or the host of the server can't be sent in a request.
     """
     proxy = route.proxy
     given = {name: arguments[f"proxy_{name}"] for name in TLS if f"proxy_{name}" in arguments}
     proxy_tls = _tls_with_proxy(proxy, given)
     to_proxy = {name: value for name, value in arguments.items() if name not in (*TLS, *TLS_OF_PROXY, *PLACES)}
     if proxy_tls is None:
-        # Whoever makes the connection says what is wrong with them.
+        # The method that makes the connection reports errors in these arguments.
         to_proxy |= given
     tls = None if arguments.get("ssl") is None else {name: arguments[name] for name in TLS if name in arguments}
     if proxy.scheme in SOCKS:
@@ -170,13 +170,13 @@ def plan_tunnel(route: Route, arguments: Mapping[str, Any], user_agent: str | No
 
 
 def _tls_with_proxy(proxy: Proxy, given: Arguments) -> Arguments | None:
-    """Return the arguments about TLS with the proxy, from its URI where the user doesn't say otherwise.
+    """Return the arguments for TLS with the proxy, with defaults from its URI.
 
     Returns:
         The arguments; None without TLS.
 
     Raises:
-        ValueError: the user asks for TLS with a proxy that has none, or the other way round.
+        ValueError: the options ask for TLS with a proxy without TLS, or forbid TLS with a proxy that needs it.
     """
     if proxy.scheme == "https":
         if "ssl" in given and given["ssl"] is None:
@@ -189,13 +189,13 @@ def _tls_with_proxy(proxy: Proxy, given: Arguments) -> Arguments | None:
 
 
 def check_silence(received: bytes) -> None:
-    """Check that nothing came through a tunnel before the TLS handshake with the server, in which we speak first.
+    """Check that no data came before the TLS handshake with the server, which the client begins.
 
     Parameters:
-        received: what came behind the answer of the proxy.
+        received: data after the response of the proxy.
 
     Raises:
-        ProxyError: it may be from the proxy, and must not pass for the server's.
+        ProxyError: there is such data: it may be from the proxy, and must not be treated as the server's.
     """
     if received:
         raise ProxyError(f"proxy sent {len(received)} bytes before the TLS handshake")
