@@ -1,7 +1,7 @@
-"""The client's side of the opening handshake, without I/O: RFC 6455 section 4.1. And when to try again.
+"""The client's side of the opening handshake, without I/O (RFC 6455 section 4.1), and the delays between attempts.
 
-May know: what a request says, what its response must say, which failures are worth another attempt and after how long.
-Must not know: sockets, time, redirects, how to reach a proxy.
+May know: the request, the rules for its response, the failures after which to try again, and the delays. Must not know:
+sockets, time, redirects, how to reach a proxy.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class ClientProtocol(Protocol):
     """Sans-I/O WebSocket client connection.
 
     Parameters:
-        uri: where to connect, as :func:`~websockets.uri.parse_uri` gives it.
+        uri: URI of the server, from :func:`~websockets.uri.parse_uri`.
         origin: value of the ``Origin`` header; None to send none.
-        extensions: extensions to offer, in the order of preference.
-        subprotocols: subprotocols to offer, in the order of preference.
-        state: where to begin.
-        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
-            a fragment.
+        extensions: extensions to offer, in order of preference.
+        subprotocols: subprotocols to offer, in order of preference.
+        state: initial state of the connection.
+        max_size: maximum size of incoming messages in bytes; None for no limit; or a tuple of the limits of a message
+            and of a fragment.
         logger: where to log; ``websockets.client`` by default.
 
     Raises:
@@ -88,7 +88,7 @@ class ClientProtocol(Protocol):
 
     @classmethod
     def _of(cls, uri: WebSocketURI, options: dict[str, Any]) -> Self:
-        """A protocol with options that were checked already."""
+        """Make a protocol from options that have been checked."""
         self = cls.__new__(cls)
         self._set_up(uri, **options)
         return self
@@ -121,7 +121,7 @@ class ClientProtocol(Protocol):
             The request; more headers may be added before it is sent.
         """
         uri = self.uri
-        # Kept as it will be sent, which takes less room.
+        # Keep the headers as they will be sent, because that takes less memory.
         headers = headers_from_lines("")
         headers["Host"] = build_host(uri.host, uri.port, uri.secure)
         if uri.user_info is not None:
@@ -145,7 +145,7 @@ class ClientProtocol(Protocol):
         """Send the request of the opening handshake.
 
         Parameters:
-            request: what :meth:`connect` made.
+            request: result of :meth:`connect`.
         """
         if self.debug:
             self.logger.debug("> %s %s %s", request.method, request.path, request.protocol)
@@ -153,18 +153,18 @@ class ClientProtocol(Protocol):
         self.writes.append(request.serialize())
 
     def read_response_with(self, parser: ResponseParser) -> None:
-        """Choose what reads the response; by default it is a :class:`~websockets.http11.ResponseParser`.
+        """Set the parser of the response; the default is a :class:`~websockets.http11.ResponseParser`.
 
         Parameters:
-            parser: a new one, given before anything is received.
+            parser: a new parser; it must be set before anything is received.
         """
         self._parser = parser
 
     def take_cut_response(self) -> Exception | None:
-        """Take a response whose body isn't complete as it is, when there is no more time for it.
+        """Accept a response with an incomplete body, because the timeout has passed.
 
         Returns:
-            Why the opening handshake failed; None if no such response was there, and nothing has changed.
+            The error of the opening handshake; None if there is no such response, and then nothing changes.
         """
         response = None if self._parser is None else self._parser.cut()
         if response is None:
@@ -173,10 +173,10 @@ class ClientProtocol(Protocol):
         return self.handshake_exc
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Fail the connection; while it is being opened, :attr:`handshake_exc` says so from then on.
+        """Fail the connection; during the opening handshake, this also sets :attr:`handshake_exc`.
 
         Parameters:
-            code: close code, which a connection that isn't open has no use for.
+            code: close code; it has no effect before the connection is open.
             reason: text for humans.
 
         Raises:
@@ -208,7 +208,7 @@ class ClientProtocol(Protocol):
     def _receive_opening_eof(self) -> None:
         parser = self._parser or ResponseParser()
         try:
-            # The end of the stream is the end of a body that didn't say how long it is.
+            # The end of the stream ends a body without Content-Length.
             response = parser.eof()
         except EOFError as exc:
             self._break_off(parser.cut(), exc)
@@ -216,7 +216,7 @@ class ClientProtocol(Protocol):
             self._take_response(response)
 
     def _break_off(self, response: Response | None, problem: Exception) -> None:
-        """Take a response with what there is of its body, where that is the problem, or give up if there is none."""
+        """Accept a response whose body is incomplete; without one, fail the opening handshake."""
         if response is not None:
             self._take_response(response, problem)
         elif isinstance(problem, StatusLineTooLong):
@@ -232,10 +232,10 @@ class ClientProtocol(Protocol):
         try:
             self.process_response(response)
         except Exception as exc:
-            # Whatever is wrong with the response is the server's, and reaches whoever asked for a connection.
+            # The program that opens the connection gets this error about the server's response.
             response._exception = exc
             if problem is not None:
-                # Its traceback would keep the body a second time.
+                # A traceback would keep another copy of the body in memory.
                 exc.__cause__ = problem.with_traceback(None)
             self._give_up(exc)
         else:
@@ -266,11 +266,11 @@ class ClientProtocol(Protocol):
         """Check a response and what it negotiated (RFC 6455 section 4.1). May be overridden.
 
         Parameters:
-            response: what the server sent.
+            response: response of the server.
 
         Raises:
-            InvalidStatus: the server refused, or answered something else.
-            InvalidHandshake: the response isn't the end of a good opening handshake.
+            InvalidStatus: the status isn't 101: the server refused, or isn't a WebSocket server.
+            InvalidHandshake: the response isn't a valid end of the opening handshake.
         """
         if response.status_code != 101:
             raise InvalidStatus(response)
@@ -283,7 +283,7 @@ class ClientProtocol(Protocol):
         self.subprotocol = self.process_subprotocol(headers)
 
     def process_extensions(self, headers: Headers) -> list[Extension]:
-        """Take up the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
+        """Set up the extensions that the server accepted (RFC 6455 section 9.1). May be overridden.
 
         Parameters:
             headers: headers of the response.
@@ -292,7 +292,7 @@ class ClientProtocol(Protocol):
             The extensions, in the order to apply them.
 
         Raises:
-            NegotiationError: the server accepted what wasn't offered.
+            NegotiationError: the server accepted an extension that wasn't offered.
         """
         accepted: list[Extension] = []
         values = headers.get_all("Sec-WebSocket-Extensions")
@@ -316,16 +316,16 @@ class ClientProtocol(Protocol):
         raise NegotiationError(f"Unsupported extension: name = {name}, params = {params}")
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        """Take up the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
+        """Return the subprotocol that the server chose (RFC 6455 section 4.1). May be overridden.
 
         Parameters:
             headers: headers of the response.
 
         Returns:
-            The subprotocol, None if the server chose none.
+            The subprotocol; None if the server chose none.
 
         Raises:
-            NegotiationError: the server chose what wasn't offered.
+            NegotiationError: the server chose a subprotocol that wasn't offered.
             InvalidHeader: the server chose several.
         """
         chosen = [choice for value in headers.get_all("Sec-WebSocket-Protocol") for choice in parse_subprotocol(value)]
@@ -343,19 +343,19 @@ class ClientProtocol(Protocol):
 # fmt: off
 share_names(
     ClientProtocol,
-    # Made with the protocol.
+    # Set when the protocol is created.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "uri", "origin", "available_extensions", "available_subprotocols", "key", "_receiver", "_keeps",
-    # While it is open.
+    # Set while the connection is open.
     "_parser", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
-    # When it closes.
+    # Set when the connection closes.
     "close_rcvd", "close_sent", "close_rcvd_then_sent", "_tally", "_received",
 )
 # fmt: on
 
 
 class ClientConnection(ClientProtocol):
-    """The name that :class:`ClientProtocol` had once, with the same parameters; making one warns."""
+    """The former name of :class:`ClientProtocol`, with the same parameters; creating one emits a warning."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn("ClientConnection was renamed to ClientProtocol", DeprecationWarning, stacklevel=2)
@@ -375,14 +375,14 @@ BACKOFF_MIN_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MIN_DELAY", 
 BACKOFF_MAX_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MAX_DELAY", "90.0"))
 BACKOFF_FACTOR: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618"))
 
-# Refusals that a server may take back: too many requests, or trouble of its own or of what stands in front of it.
+# Statuses that may be temporary: too many requests, or errors of the server or of a proxy in front of it.
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
-# Replies of a SOCKS proxy that may be others later: general failure, network or host unreachable, connection refused,
-# time to live expired (RFC 1928 section 6); and the only one that SOCKS 4 has for all of these.
+# Replies of a SOCKS proxy that may be temporary: general failure, network or host unreachable, connection refused, time
+# to live expired (RFC 1928 section 6); and the only reply that SOCKS 4 has for all of these.
 RETRIED_REPLIES: Final = frozenset({1, 3, 4, 5, 6, 91})
 
-# What python-socks says when the proxy closes the connection; each of its releases has another class for it.
+# The text of python-socks when the proxy closes the connection; the class of the error differs between its releases.
 SOCKS_ENDED: Final = "Connection closed unexpectedly"
 
 
@@ -392,15 +392,15 @@ def backoff(
     max_delay: float = BACKOFF_MAX_DELAY,
     factor: float = BACKOFF_FACTOR,
 ) -> Generator[float, None, None]:
-    """Delays between attempts to connect, in seconds: a random one first, then exponentially growing ones.
+    """Yield delays between attempts to connect, in seconds: first a random one, then exponentially growing ones.
 
-    The first is random so that the clients of a server that restarts don't come back all at once.
+    The first delay is random so that the clients of a restarted server don't all reconnect at the same time.
 
     Parameters:
-        initial_delay: upper bound of the first delay.
-        min_delay: the second delay.
-        max_delay: upper bound of all others.
-        factor: how much a delay is longer than the one before.
+        initial_delay: maximum of the first delay, in seconds.
+        min_delay: the second delay, in seconds.
+        max_delay: maximum of all other delays, in seconds.
+        factor: ratio of a delay to the one before.
     """
     yield random.random() * initial_delay
     delay = min_delay
@@ -412,21 +412,21 @@ def backoff(
 
 
 def process_exception(exc: Exception) -> Exception | None:
-    """Whether to try again after a failed attempt to connect; the default of ``connect(process_exception=...)``.
+    """Decide whether to try again after a failed attempt to connect; default of ``connect(process_exception=...)``.
 
-    Network errors, timeouts and refusals that may pass are worth another attempt; a certificate that isn't trusted, or
-    a refusal that will be repeated, isn't. The same holds for a proxy.
+    It tries again after network errors, timeouts and temporary refusals. It doesn't after permanent refusals, or if a
+    certificate isn't trusted. The same applies to errors of a proxy.
 
     Parameters:
-        exc: what ended the attempt.
+        exc: exception of the attempt.
 
     Returns:
-        None to try again, an exception to raise instead.
+        None to try again, or the exception to raise.
     """
-    # Without TLS there is no such error, and perhaps no such module.
+    # The module may be missing, or may not have been imported.
     if isinstance(exc, getattr(sys.modules.get("ssl"), "SSLCertVerificationError", ())):
         return exc
-    if isinstance(exc, OSError):  # TimeoutError is one
+    if isinstance(exc, OSError):  # includes TimeoutError
         return None
     if isinstance(exc, (InvalidMessage, InvalidProxyMessage)) and isinstance(exc.__cause__, EOFError):
         return None
@@ -438,10 +438,10 @@ def process_exception(exc: Exception) -> Exception | None:
 
 
 def _may_pass(exc: BaseException | None) -> bool:
-    """Whether python-socks, which isn't needed for this, failed as the proxy closed the connection or has trouble."""
+    """Return whether an error of python-socks may be temporary; this works without python-socks."""
     return getattr(exc, "error_code", None) in RETRIED_REPLIES or str(exc) == SOCKS_ENDED
 
 
-# Names from earlier releases. Type checkers must not take this for a promise that any name exists.
+# Names from earlier releases. Hidden from type checkers, which would otherwise accept any name.
 if not TYPE_CHECKING:
     __getattr__ = deprecated_names(__name__)

@@ -1,9 +1,9 @@
-"""Proxies between a client and a server: which one to use, what to ask of it, and what its answer means.
+"""Proxies between a client and a server: which proxy to use, the request for a tunnel, and the proxy's response.
 
 May know: the proxies of the system, URIs of proxies, the exchange that opens a tunnel (RFC 9110 section 9.3.6).
-Must not know: how to connect to anything, TLS, SOCKS beyond its name.
+Must not know: how to connect, TLS, SOCKS beyond its name.
 
-Errors name the proxy, but its credentials show in the attributes named after them and nowhere else.
+Errors name the proxy. Its credentials are only in the attributes ``username`` and ``password``.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
 
-# The port of each kind of proxy: RFC 9110 sections 4.2.1 and 4.2.2, and what RFC 1928 section 3 says of SOCKS.
+# The port of each kind of proxy (RFC 9110 sections 4.2.1 and 4.2.2; for SOCKS, RFC 1928 section 3).
 DEFAULT_PORTS: Final = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
-# Other names of schemes. Version 4 is how curl reads this one, and urllib in the settings of Windows.
+# Other names of schemes. For "socks", curl uses version 4, and so does urllib in the settings of Windows.
 ALIASES: Final = {"socks": "socks4"}
 
-# Where the system may name a proxy for us, in the order of preference.
+# The proxies of the system to look for, in order of preference; the key is whether the URI is secure.
 SYSTEM_PROXIES: Final = {False: ("ws", "socks", "https", "http", "all"), True: ("wss", "socks", "https", "all")}
 
-# The parts of an entry of no_proxy, which are an IPv6 address in brackets, or a name or IPv4 address; and a port.
-# An IPv6 address without brackets doesn't match, as its colons aren't before a port.
+# The parts of an entry of no_proxy: an IPv6 address in brackets, a name or an IPv4 address; and a port. An IPv6 address
+# without brackets doesn't match, because its colons aren't before a port.
 split_entry = re.compile(r"(?:\[([^\[\]]*+)\]|([^:\[\]]*+))(?::0*+([0-9]*+))?+").fullmatch
 
-# How far a connection got on its way through a proxy.
+# The stages of a connection through a proxy.
 REACHING: Final = "while reaching the proxy"
 ASKING: Final = "while waiting for the tunnel"
 REACHING_SOCKS: Final = "while reaching the proxy or waiting for its reply"
 SECURING: Final = "in the TLS handshake with the server"
 OPENING: Final = "in the opening handshake with the server"
 
-# RFC 3986 section 3.1. Anything else that stands before a colon may be a password.
+# RFC 3986 section 3.1. Other text before a colon may be a password.
 is_scheme = re.compile(r"[a-z][a-z0-9+.\-]*+").fullmatch
 
 
 @dataclasses.dataclass
 class Proxy:
-    """A proxy.
+    """A proxy server.
 
     Attributes:
         scheme: ``http``, ``https``, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``.
@@ -76,37 +76,40 @@ class Proxy:
         return self.username, self.password
 
     def __str__(self) -> str:
-        """The proxy as people may see it: without credentials."""
+        """Return the URI of the proxy, without credentials."""
         return f"{self.scheme}://{build_host(self.host, self.port, secure=False, always_include_port=True)}"
 
 
-# Which proxy.
+# The choice of a proxy.
 
 
 def get_proxy(uri: WebSocketURI) -> str | None:
-    """Return the URI of the proxy that the system has for a server, or ``None``.
+    """Return the URI of the system's proxy for a server, or ``None``.
 
-    Environment variables name it. For ``wss://`` the first one that is set counts of ``wss_proxy``, ``socks_proxy``,
-    ``https_proxy`` and ``all_proxy``; for ``ws://``, of ``ws_proxy``, ``socks_proxy``, ``https_proxy``, ``http_proxy``
-    and ``all_proxy``. Lower case wins over upper case. ``no_proxy`` lists the exceptions. Only without such variables,
-    macOS and Windows have settings; they may look up the address of the server to apply them. The loopback interface
-    is never behind a proxy.
+    The proxy is in environment variables. For ``wss://``, the first variable that is set is used, of ``wss_proxy``,
+    ``socks_proxy``, ``https_proxy`` and ``all_proxy``; for ``ws://``, of ``ws_proxy``, ``socks_proxy``,
+    ``https_proxy``, ``http_proxy`` and ``all_proxy``. Lower case takes precedence over upper case. ``no_proxy`` lists
+    the exceptions. Without any of these variables, the settings of macOS and Windows are used; they may look up the
+    address of the server. The loopback interface is never behind a proxy.
 
     Parameters:
-        uri: where to connect.
+        uri: URI of the server.
+
+    Returns:
+        The URI of the proxy; None to connect without a proxy.
     """
     found = _system_proxy(uri)
     return None if found is None else found[0]
 
 
 def find_proxy(uri: WebSocketURI) -> Proxy | None:
-    """Return the proxy that the system has for a server, or ``None``.
+    """Return the system's proxy for a server, or ``None``.
 
     Parameters:
-        uri: where to connect.
+        uri: URI of the server.
 
     Raises:
-        InvalidProxy: if it isn't the URI of a proxy; the error tells where it comes from.
+        InvalidProxy: the setting isn't the URI of a proxy; the error names the setting.
     """
     found = _system_proxy(uri)
     if found is None:
@@ -119,28 +122,28 @@ def find_proxy(uri: WebSocketURI) -> Proxy | None:
 
 
 def _system_proxy(uri: WebSocketURI) -> tuple[str, str] | None:
-    """Return the URI of the proxy that the system has for a server, and where it comes from; or None."""
+    """Return the URI of the system's proxy for a server, and the name of the setting; or None."""
     if _is_loopback(uri.host):
         return None
     environment = urllib.request.getproxies_environment()
     proxies = environment or urllib.request.getproxies()
     names = [name for name in SYSTEM_PROXIES[uri.secure] if proxies.get(name, "").strip()]
-    # The first question is for the settings, and for what earlier releases took for a match in the environment.
+    # The first check is for the settings, and for the rules that earlier releases applied to the environment.
     if not names or urllib.request.proxy_bypass(f"{uri.host}:{uri.port}") or _is_exempt(uri, proxies.get("no", "")):
         return None
     if environment:
         return _proxy_in(proxies, names[0]), f"the environment variable {_variable(names[0], proxies)}"
-    # Where Windows has SOCKS for everything, urllib puts it in the place of the others, if these have nothing else.
+    # If Windows has a SOCKS proxy for all protocols, urllib also returns it for protocols without another proxy.
     names.sort(key=lambda name: proxies[name].startswith("socks://"))
-    # Nobody wrote these settings for us: one that is of no use does no harm as long as there is another.
+    # The settings weren't made for this library, so skip a proxy of an unknown kind if there is another one.
     name = next((name for name in names if _is_usable(_proxy_in(proxies, name))), names[0])
     return _proxy_in(proxies, name), f"the system's settings for {name}"
 
 
 def _proxy_in(proxies: dict[str, str], name: str) -> str:
-    """Return the URI of a proxy among those of the system."""
+    """Return the URI of one of the system's proxies."""
     proxy = proxies[name].strip()
-    # The settings of macOS give no more than an address, which urllib turns into this.
+    # The settings of macOS have only an address; urllib adds "http://" to it.
     address = proxy.removeprefix("http://")
     return f"socks5h://{address}" if name == "socks" and "://" not in address else proxy
 
@@ -154,20 +157,20 @@ def _is_usable(proxy: str) -> bool:
 
 
 def _variable(name: str, proxies: dict[str, str]) -> str:
-    """Return the environment variable that a proxy comes from."""
+    """Return the name of the environment variable that has a proxy."""
     lower = f"{name}_proxy"
     others = (key for key, value in os.environ.items() if key.lower() == lower and value == proxies[name])
     return lower if os.environ.get(lower) else next(others, lower)
 
 
-# Exceptions: which servers are not behind the proxy.
+# Exceptions: servers that are not behind the proxy.
 
 
 def _is_exempt(uri: WebSocketURI, no_proxy: str) -> bool:
-    """Return whether a list of exceptions has a server in it.
+    """Return whether a list of exceptions contains a server.
 
-    Its entries are names, which have all subdomains in them, after a dot or not; subdomains only, after ``*.``;
-    addresses, in any spelling; networks; each of these with a port or without; and ``*``, which is everything.
+    An entry is a name, with or without a leading dot, which includes all subdomains; ``*.`` and a name, for subdomains
+    only; an address, in any spelling; or a network. Each may have a port. The entry ``*`` means all servers.
     """
     return any(_matches(entry, uri.host, uri.port) for entry in re.split(r"[,\s]+", no_proxy))
 
@@ -197,7 +200,7 @@ def _matches_name(pattern: str, host: str) -> bool:
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """Return the network, or the address as a network of one, that a text means; None if it is neither."""
+    """Return the network in a text, or an address as a network with one address; None if it is neither."""
     try:
         network = ipaddress.ip_network(text.partition("%")[0], strict=False)
     except ValueError:
@@ -209,7 +212,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether *host* is this machine by its name (RFC 6761 section 6.3) or its address."""
+    """Return whether *host* is the loopback interface, by name (RFC 6761 section 6.3) or address."""
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -224,20 +227,20 @@ def _is_loopback(host: str) -> bool:
 def parse_proxy(proxy: str) -> Proxy:
     """Return the parts of the URI of a proxy.
 
-    The scheme defaults to ``http``, the port to that of the scheme. Credentials are percent-decoded; a user name alone
-    has an empty password. Path, query and fragment don't count.
+    The scheme defaults to ``http``, and the port to that of the scheme. Credentials are percent-decoded; a user name
+    alone has an empty password. Path, query and fragment are ignored.
 
     Parameters:
-        proxy: the URI; blanks around it do not count.
+        proxy: the URI; blanks around it are ignored.
 
     Raises:
-        InvalidProxy: if it is no URI of a proxy.
+        InvalidProxy: it isn't the URI of a proxy.
     """
     return _parsed(proxy, _parse_proxy, InvalidProxy)
 
 
 def _parse_proxy(proxy: str) -> Proxy:
-    """Do what :func:`parse_proxy` does, and raise ValueError with what is wrong."""
+    """Parse like :func:`parse_proxy`, but raise ValueError with the reason."""
     proxy = proxy.strip()
     given, colon, _ = proxy.partition(":")
     if "://" not in proxy and not (colon and _scheme(given) in DEFAULT_PORTS):
@@ -264,26 +267,26 @@ def _scheme(given: str) -> str:
 
 
 def _parse_user_info(user_info: str) -> tuple[str, str]:
-    """Return user name and password. Other than in HTTP, the user name may have a colon (RFC 1929 section 2)."""
+    """Return user name and password; unlike in HTTP, the user name may have a colon (RFC 1929 section 2)."""
     username, _, password = user_info.partition(":")
-    # Bytes that are not UTF-8 survive, Basic authentication sends them as they were.
+    # Keep bytes that are not UTF-8, because Basic authentication sends them unchanged.
     username, password = (unquote(part, "utf-8", "surrogateescape") for part in (username, password))
-    (username + password).encode("utf-8", "surrogateescape")  # to fail now, and not while connecting
+    (username + password).encode("utf-8", "surrogateescape")  # raise now, and not while connecting
     return username, password
 
 
-# Failures on the way.
+# Failures while connecting through the proxy.
 
 
 class Route:
-    """The way to a server through a proxy; as a context manager, it names the proxy in every error.
+    """The route to a server through a proxy; as a context manager, it names the proxy in every error.
 
     Parameters:
         proxy: the proxy.
-        end: where the tunnel leads.
+        end: URI of the server.
 
     Attributes:
-        stage: how far the connection got, in words that complete a sentence.
+        stage: the current stage of the connection, as the end of a sentence.
     """
 
     def __init__(self, proxy: Proxy, end: WebSocketURI) -> None:
@@ -297,7 +300,7 @@ class Route:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Otherwise nobody would know that the address which can't be reached isn't the server's.
+        # Without the note, users may think that the address in the error is that of the server.
         if exc is not None:
             server = f"{self.end.host} port {self.end.port}"
             exc.add_note(f"The connection to {server} goes through the proxy {self.proxy}; it failed {self.stage}")
@@ -310,12 +313,12 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
     """Return the request for a tunnel to a server.
 
     Parameters:
-        proxy: what is asked, and with which credentials.
-        uri: where the tunnel must lead.
+        proxy: the proxy, with its credentials.
+        uri: URI of the server.
         user_agent: value of the ``User-Agent`` header; ``None`` or empty to leave it out.
 
     Raises:
-        ValueError: if the host of *uri* would break the request line.
+        ValueError: the host of *uri* can't be sent in a request line.
     """
     headers = Headers()
     headers["Host"] = build_host(uri.host, uri.port, uri.secure)
@@ -328,23 +331,23 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
 
 
 class ConnectReader:
-    """Reads the answer to a request for a tunnel, under the limits of an opening handshake.
+    """Reads the response to a request for a tunnel, with the limits of an opening handshake.
 
     Attributes:
-        rest: what came after the answer, through the tunnel; to be looked at once :meth:`feed` returned True.
+        rest: data after the response, from the tunnel; valid after :meth:`feed` has returned True.
     """
 
     def __init__(self) -> None:
-        # A refusal is one, even if the page that explains it never ends.
+        # Read only the head, because the body of a refusal may never end.
         self._parser = ResponseHeadParser(proxy=True)
         self.rest = b""
 
     def feed(self, data: bytes) -> bool:
-        """Read more; return whether the tunnel is open. Not to be called again after it is, or after an error.
+        """Read data; return whether the tunnel is open. Don't call it again after that, or after an error.
 
         Raises:
-            InvalidProxyStatus: if the proxy refuses.
-            InvalidProxyMessage: if it is no HTTP, or exceeds a limit; the cause is chained.
+            InvalidProxyStatus: the proxy refuses.
+            InvalidProxyMessage: the response isn't HTTP, or exceeds a limit; the cause is chained.
         """
         try:
             response = self._parser.feed(data)
@@ -358,10 +361,10 @@ class ConnectReader:
         return True
 
     def eof(self, cause: Exception | None = None) -> InvalidProxyMessage:
-        """Return the error that no more bytes will come, to be raised.
+        """Return the error to raise when the connection ended before the response was complete.
 
         Parameters:
-            cause: why, if the connection didn't end in an orderly manner.
+            cause: the exception, if the connection was lost.
         """
         error = _invalid_message()
         try:

@@ -1,6 +1,6 @@
 """The server's side of the opening handshake, without I/O: RFC 6455 section 4.2.
 
-May know: what a request must say, what each refusal answers. Must not know: sockets, time, the handler.
+May know: the rules for a request, the response of each refusal. Must not know: sockets, time, the handler.
 """
 
 from __future__ import annotations
@@ -47,31 +47,31 @@ from .typing import BytesLike, ExtensionHeader, HostsLike, LoggerLike, Origin, S
 __all__ = ["ServerProtocol"]
 
 # RFC 6455 section 4.1: 16 random bytes in base64, which are always 22 characters and two for padding. The last of the
-# 22 has 4 bits to spare, which simple clients don't set to zero, and which nobody needs.
+# 22 has 4 unused bits. Some clients don't set them to zero, so they are ignored.
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 
-# What is sent without another check.
+# A value of Sec-WebSocket-Accept that needs no other check.
 _is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
 
 BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
 
-# What the log says of an opening handshake that failed without the client being at fault.
+# The log line for an opening handshake that failed through no fault of the client.
 HANDSHAKE_FAILED: Final = "opening handshake failed"
 
-# What the body and the end of the connection decide, and nobody else.
+# Headers that follow from the body and the end of the connection, so they can't be set.
 FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
 
 
 class _Date:
-    """The ``Date`` header, made once a second."""
+    """The ``Date`` header, formatted once a second."""
 
     second = -1
     text = ""
-    # The same with what else is in every response that opens a connection.
+    # The ``Date`` header with the other constant headers of a response that opens a connection.
     switching = ""
 
     def __call__(self) -> str:
-        # A date is the one thing below the front-ends that can't be an argument: users build responses too.
+        # The only clock below the front-ends. The date can't be an argument, because users make responses too.
         second = int(time.time())
         if second != self.second:
             self.text = email.utils.formatdate(second, usegmt=True)
@@ -87,16 +87,16 @@ class ServerProtocol(Protocol):
     """Sans-I/O WebSocket server connection.
 
     Parameters:
-        origins: acceptable values of the ``Origin`` header: strings, compiled patterns that must match in full, None
-            for a missing header. None instead of a sequence accepts anything.
-        hosts: names that the ``Host`` header may have: strings without a port, compiled patterns that must match in
-            full; the case doesn't matter. None accepts any.
+        origins: values of the ``Origin`` header to accept: strings, compiled patterns that must match in full, None
+            for a missing header. None instead of a sequence accepts any value.
+        hosts: values of the ``Host`` header to accept: strings without a port, compiled patterns that must match in
+            full; upper and lower case are equal. None accepts any value.
         extensions: extensions supported, in the order to try them.
-        subprotocols: subprotocols supported, in the order of preference.
+        subprotocols: subprotocols supported, in order of preference.
         select_subprotocol: ``f(protocol, offered) -> subprotocol or None``, instead of the default choice.
-        state: where to begin.
-        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
-            a fragment.
+        state: initial state of the connection.
+        max_size: maximum size of incoming messages in bytes; None for no limit; or a tuple of the limits of a message
+            and of a fragment.
         logger: where to log; ``websockets.server`` by default.
 
     Raises:
@@ -128,7 +128,7 @@ class ServerProtocol(Protocol):
 
     @classmethod
     def _of(cls, options: dict[str, Any]) -> Self:
-        """A protocol with options that were checked already."""
+        """Make a protocol from options that have been checked."""
         self = cls.__new__(cls)
         self._set_up(**options)
         return self
@@ -158,13 +158,13 @@ class ServerProtocol(Protocol):
     _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
-    _offered: Sequence[Subprotocol] | None = None  # for a choice of subprotocol that was put off
+    _offered: Sequence[Subprotocol] | None = None  # the client's offer, if the choice of a subprotocol was deferred
 
     # ---------------------------------------------------------------------------------------------- tell: the network
 
     def _receive_opening(self, data: BytesLike) -> None:
         if self._requested:
-            # A client that doesn't wait for the answer: its frames are read once there is a connection.
+            # The client doesn't wait for the response: keep its frames until the connection is open.
             self._early = self._early or bytearray()
             self._early += data
             return
@@ -205,23 +205,23 @@ class ServerProtocol(Protocol):
                 self.logger.debug("! no valid HTTP request", exc_info=self.handshake_exc)
 
     def _answer_garbage(self, exc: Exception) -> None:
-        """Refuse what never became a request; nobody else will."""
+        """Refuse a malformed request at once, because the server never gets a request to answer."""
         self._parser = None
         if isinstance(exc.__cause__, UnexpectedProxyHeader):
-            # Nobody sees the answer but a proxy, and those behind it can do nothing about it.
+            # Log the error, because only a proxy sees the response, and its clients can't correct the error.
             self.logger.info("opening handshake failed: %s", exc.__cause__)
         self.send_response(self._refuse_request(exc))
 
     # ------------------------------------------------------------------------------------------ tell: the application
 
     def accept(self, request: Request) -> Response:
-        """Make the response to a request; the connection isn't open before :meth:`send_response`.
+        """Make the response to a request; :meth:`send_response` then opens the connection.
 
         Parameters:
-            request: what :meth:`events_received` gave.
+            request: request from :meth:`events_received`.
 
         Returns:
-            101 if the request is a good opening handshake, else a refusal; :attr:`handshake_exc` says why.
+            101 if the request is a valid opening handshake, else a refusal; :attr:`handshake_exc` has the reason.
         """
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
@@ -230,7 +230,7 @@ class ServerProtocol(Protocol):
         try:
             return _switch(accept_header, extensions_header, protocol_header)
         except Exception as exc:
-            # A subprotocol that the server chose can't be sent: that isn't the client's fault.
+            # The subprotocol that the server chose can't be sent: this is an error of the server.
             return fail(self, exc, HANDSHAKE_FAILED, self.logger)
 
     def _refuse_request(self, exc: Exception) -> Response:
@@ -239,7 +239,7 @@ class ServerProtocol(Protocol):
         assert refusal is not None
         if self.debug:
             self.logger.debug(f"! {refusal.reason}", exc_info=exc)
-        # What broke the syntax of HTTP is in the cause.
+        # For errors of HTTP syntax, the details are in the cause.
         what = f"{exc}: {exc.__cause__}" if exc.__cause__ is not None else str(exc)
         response = self.reject(refusal.status, f"Failed to open a WebSocket connection: {what}{refusal.ending}")
         for name, value in refusal.headers.items():
@@ -250,14 +250,14 @@ class ServerProtocol(Protocol):
         """Check a request and negotiate (RFC 6455 section 4.2.1). May be overridden.
 
         Parameters:
-            request: what the client sent.
+            request: request of the client.
 
         Returns:
             The values of ``Sec-WebSocket-Accept``, ``Sec-WebSocket-Extensions`` and ``Sec-WebSocket-Protocol``; None
             for a header to leave out.
 
         Raises:
-            InvalidHandshake: the request isn't a good opening handshake.
+            InvalidHandshake: the request isn't a valid opening handshake.
         """
         headers = request.headers
         key = _checked_key(request)
@@ -268,13 +268,13 @@ class ServerProtocol(Protocol):
         return accept_key(key), extensions_header, protocol_header
 
     def process_host(self, headers: Headers) -> None:
-        """Check for whom the request is (RFC 9110 section 7.4). May be overridden.
+        """Check the ``Host`` header (RFC 9110 section 7.4). May be overridden.
 
         Parameters:
             headers: headers of the request.
 
         Raises:
-            InvalidHeader: ``Host`` is missing or repeated, or the server doesn't answer to what it says.
+            InvalidHeader: ``Host`` is missing or repeated, or isn't among ``hosts``.
         """
         if self.hosts is not None:
             host = single_value(headers, "Host")
@@ -288,11 +288,11 @@ class ServerProtocol(Protocol):
             headers: headers of the request.
 
         Returns:
-            The origin, None if there is none.
+            The origin; None if there is none.
 
         Raises:
-            InvalidOrigin: it isn't acceptable.
-            InvalidHeader: there are several.
+            InvalidOrigin: the origin isn't accepted.
+            InvalidHeader: there are several ``Origin`` headers.
         """
         origin = values_by_name(headers).get("origin")
         if isinstance(origin, list):
@@ -304,13 +304,13 @@ class ServerProtocol(Protocol):
     def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
         """Choose extensions among those offered (RFC 6455 section 9.1). May be overridden.
 
-        An offer that can't be met is declined, and the next one is tried.
+        An offer that isn't supported is declined, and the next one is tried.
 
         Parameters:
             headers: headers of the request.
 
         Returns:
-            The value of ``Sec-WebSocket-Extensions``, None for none, and the extensions.
+            The value of ``Sec-WebSocket-Extensions``, None to leave it out, and the extensions.
 
         Raises:
             InvalidHandshake: the header is malformed.
@@ -340,25 +340,25 @@ class ServerProtocol(Protocol):
             headers: headers of the request.
 
         Returns:
-            The subprotocol, None for none.
+            The subprotocol; None for no subprotocol.
 
         Raises:
-            InvalidHandshake: the header is malformed, or nothing acceptable is offered.
+            InvalidHandshake: the header is malformed, or the client offers no acceptable subprotocol.
         """
         values = headers.get_all("Sec-WebSocket-Protocol")
         return self.select_subprotocol([subprotocol for value in values for subprotocol in parse_subprotocol(value)])
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Pick the subprotocol that the server prefers. May be overridden.
+        """Choose the subprotocol that the server prefers. May be overridden.
 
         Parameters:
-            subprotocols: what the client offers.
+            subprotocols: subprotocols that the client offers.
 
         Returns:
-            The subprotocol; None if the server has none.
+            The subprotocol; None if the server supports none.
 
         Raises:
-            NegotiationError: the client offers none, or none that the server has.
+            NegotiationError: the client offers none, or none that the server supports.
         """
         if self._select is not None:
             return self._select(self, subprotocols)
@@ -372,19 +372,19 @@ class ServerProtocol(Protocol):
         raise NegotiationError(f"invalid subprotocol; expected one of {', '.join(self.available_subprotocols)}")
 
     def reject(self, status: StatusLike, text: str | BytesLike, *, headers: HeadersLike | None = None) -> Response:
-        """Make a response that opens no connection: a refusal, a page, a health check.
+        """Make a response that doesn't open the connection: a refusal, a page, a health check.
 
         Parameters:
             status: HTTP status.
             text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
-            headers: more headers, or others than the usual, such as ``Content-Type``.
+            headers: headers to add; they replace the default ones, such as ``Content-Type``.
 
         Returns:
             The response, with ``Connection: close``; its headers may be changed.
 
         Raises:
-            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
-                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            ValueError: the status is unknown, or ``headers`` has ``Connection``, ``Content-Length`` or
+                ``Transfer-Encoding``, which follow from the body and the connection.
             TypeError: ``text`` is neither ``str`` nor bytes.
         """
         status = Status(status)
@@ -399,21 +399,21 @@ class ServerProtocol(Protocol):
         return Response(status.value, status.phrase, made, body)
 
     def send_response(self, response: Response) -> None:
-        """Send the response: 101 opens the connection, anything else ends it.
+        """Send the response: 101 opens the connection, any other status ends it.
 
         Parameters:
-            response: what :meth:`accept` or :meth:`reject` made.
+            response: result of :meth:`accept` or :meth:`reject`.
 
         Raises:
             InvalidState: a response was sent before, or the connection is closed.
-            ValueError: the response would break the syntax of HTTP.
+            ValueError: the response isn't valid HTTP.
         """
         if self._life.sending is not Sending.OPENING:
             raise InvalidState(f"connection is {self.state.name.lower()}")
         if self._method == "HEAD" and response.body:
-            # RFC 9110 section 9.3.2: the headers of the answer to GET, and no content.
+            # RFC 9110 section 9.3.2: the response to HEAD has the same headers as for GET, and no content.
             response = Response(response.status_code, response.reason_phrase, response.headers)
-        # Before anything changes: it may raise.
+        # Serialize before anything changes, because it may raise.
         data = response.serialize()
         if self.debug:
             self.logger.debug("> HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
@@ -455,19 +455,19 @@ class ServerProtocol(Protocol):
 # fmt: off
 share_names(
     ServerProtocol,
-    # Made with the protocol.
+    # Set when the protocol is created.
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_receiver", "_keeps",
-    # While it is open.
+    # Set while the connection is open.
     "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
-    # When it closes.
+    # Set when the connection closes.
     "close_rcvd", "close_sent", "close_rcvd_then_sent", "_tally", "_received",
 )
 # fmt: on
 
 
 class ServerConnection(ServerProtocol):
-    """The name that :class:`ServerProtocol` had once, with the same parameters; making one warns."""
+    """The former name of :class:`ServerProtocol`, with the same parameters; creating one emits a warning."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn("ServerConnection was renamed to ServerProtocol", DeprecationWarning, stacklevel=2)
@@ -475,13 +475,13 @@ class ServerConnection(ServerProtocol):
 
 
 def _checked_key(request: Request) -> str:
-    """The ``Sec-WebSocket-Key`` of a request that asks for this protocol, in this version (RFC 6455 section 4.2.1)."""
+    """Check method, ``Upgrade`` and version of a request; return ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.1)."""
     headers = request.headers
     if request.method != "GET":
         raise InvalidMethod(request.method)
     if request.protocol != "HTTP/1.1":
         raise InvalidProtocol(request.protocol)
-    # Who asks for no upgrade at all learns that first: browsers and health checks come here by mistake.
+    # Check this first, because browsers and health checks send requests without an upgrade by mistake.
     check_upgrade(headers)
     single_value(headers, "Host")
     key = single_value(headers, "Sec-WebSocket-Key")
@@ -494,13 +494,13 @@ def _checked_key(request: Request) -> str:
 
 
 def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:
-    """The response that opens the connection (RFC 6455 section 4.2.2)."""
+    """Return the response that opens the connection (RFC 6455 section 4.2.2)."""
     _date()
     lines = _date.switching
     if _is_accept(accept):
         headers = headers_from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
     else:
-        # Somebody overrode what makes it.
+        # A subclass has overridden a method that makes one of the values.
         headers = headers_from_lines(lines)
         headers["Sec-WebSocket-Accept"] = accept
     if extensions is not None:
@@ -511,7 +511,7 @@ def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Res
 
 
 def _body(text: str | BytesLike) -> tuple[bytes, str]:
-    """The body of a response, and what it is."""
+    """Return the body of a response, and its content type."""
     if isinstance(text, str):
         return text.encode(), "text/plain; charset=utf-8"
     if isinstance(text, bytes | bytearray | memoryview):
@@ -520,7 +520,7 @@ def _body(text: str | BytesLike) -> tuple[bytes, str]:
 
 
 def _add_headers(made: Headers, headers: Headers) -> None:
-    """Add headers of the application; they come in place of ours that have the same name."""
+    """Add headers of the application, replacing ours with the same name."""
     for name in FIXED_HEADERS:
         if name in headers:
             raise ValueError(f"headers must not set {name}: {', '.join(headers.get_all(name))}")
@@ -530,11 +530,11 @@ def _add_headers(made: Headers, headers: Headers) -> None:
     made.update(headers)
 
 
-# What whoever runs a server asks of the protocol, beside the methods for everybody.
+# Functions for the session of a server, beside the public methods.
 
 
 def unanswered_request(protocol: ServerProtocol) -> Request | None:
-    """Return the request that waits for an answer; None if there is none.
+    """Return the request that hasn't been answered yet; None if there is none.
 
     Parameters:
         protocol: protocol of the connection.
@@ -543,24 +543,30 @@ def unanswered_request(protocol: ServerProtocol) -> Request | None:
 
 
 def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
-    """Make the answer to a request that the server can't take now, whatever it says.
+    """Make the response to a request that the server can't accept now.
 
     Parameters:
         protocol: protocol of the connection.
-        reason: why, in a few words for statistics.
+        reason: reason in a few words, for statistics.
         text: body of the response.
-        headers: more headers.
+        headers: headers to add.
+
+    Returns:
+        The response, with status 503.
     """
     protocol.handshake_exc = Unavailable(reason)
     return protocol.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
 
 
 def decline(protocol: ServerProtocol, exc: Exception) -> Response:
-    """Make the answer to what went wrong while a request was judged: a refusal if the client is at fault.
+    """Make the response after an exception in checking a request: a refusal if the client is at fault.
 
     Parameters:
         protocol: protocol of the connection.
-        exc: what went wrong.
+        exc: the exception.
+
+    Returns:
+        The response.
     """
     if isinstance(exc, InvalidHandshake):
         return protocol._refuse_request(exc)
@@ -568,13 +574,16 @@ def decline(protocol: ServerProtocol, exc: Exception) -> Response:
 
 
 def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike) -> Response:
-    """Make the answer to a failure of ours or of the application: the log has the details, the client doesn't.
+    """Make the response after a failure of the server or the application; only the log gets the details.
 
     Parameters:
         protocol: protocol of the connection.
-        exc: what failed.
-        line: what the log says of it.
+        exc: the exception.
+        line: text of the log line.
         logger: where to log.
+
+    Returns:
+        The response, with status 500.
     """
     protocol.handshake_exc = exc
     logger.error(line, exc_info=exc)
@@ -582,7 +591,7 @@ def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike
 
 
 def has_selector(protocol: ServerProtocol) -> bool:
-    """Return whether somebody other than the protocol chooses the subprotocol.
+    """Return whether a function of the user chooses the subprotocol.
 
     Parameters:
         protocol: protocol of the connection.
@@ -591,19 +600,19 @@ def has_selector(protocol: ServerProtocol) -> bool:
 
 
 def defer_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> None:
-    """Put off the choice of a subprotocol; a ``select_subprotocol`` for those who wait for the choice.
+    """Defer the choice of a subprotocol; a ``select_subprotocol`` for front-ends that have to wait for the choice.
 
-    The protocol answers without a subprotocol, and :func:`add_subprotocol` adds it.
+    The protocol makes a response without a subprotocol, and :func:`add_subprotocol` adds it.
 
     Parameters:
         protocol: protocol of the connection.
-        offered: what the client offers.
+        offered: subprotocols that the client offers.
     """
     protocol._offered = offered
 
 
 def deferred_offer(protocol: ServerProtocol) -> Sequence[Subprotocol] | None:
-    """Return the offer for which :func:`defer_subprotocol` put off the choice; None if it put off none.
+    """Return the client's offer if :func:`defer_subprotocol` deferred the choice; else None.
 
     Parameters:
         protocol: protocol of the connection.
@@ -612,12 +621,15 @@ def deferred_offer(protocol: ServerProtocol) -> Sequence[Subprotocol] | None:
 
 
 def add_subprotocol(protocol: ServerProtocol, response: Response, subprotocol: Subprotocol | None) -> Response:
-    """Return the response with a subprotocol that was chosen later; or the answer to the failure if it can't be sent.
+    """Add a subprotocol that was chosen later to the response.
 
     Parameters:
         protocol: protocol of the connection.
-        response: what :meth:`ServerProtocol.accept` made.
-        subprotocol: the choice; None for none.
+        response: result of :meth:`ServerProtocol.accept`.
+        subprotocol: the choice; None for no subprotocol.
+
+    Returns:
+        The response; or an error response if the subprotocol can't be sent.
     """
     try:
         if subprotocol is not None:

@@ -3,7 +3,7 @@
    May know: bytes, integers, plain lists.
    Must not know: our classes in Python, tasks, transports, sockets.
 
-   _python.py beside this file describes what the codec does. Where the two differ, that one is right. */
+   _python.py beside this file specifies the codec. If the two differ, that one is right. */
 
 #ifndef WEBSOCKETS_CODEC_H
 #define WEBSOCKETS_CODEC_H
@@ -90,7 +90,7 @@ typedef struct {
     uint8_t masked;   /* whether frames must be masked */
     uint8_t text;     /* whether a text message in one frame becomes a str */
     char ended;       /* whether a Close frame was seen */
-    char heard;       /* whether anything arrived since somebody cleared this */
+    char heard;       /* whether anything arrived since this was last cleared */
     char feeding;     /* whether a call feeds it now */
     uint8_t checking; /* whether utf8 holds the state of the current text */
     uint8_t beyond_ascii; /* whether the payload so far has bytes that aren't ASCII */

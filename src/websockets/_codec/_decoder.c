@@ -1,4 +1,4 @@
-/* The decoder: finds whole frames in what arrives, unmasks and checks their payloads, and puts them where they go.
+/* The decoder: finds frames in the received bytes, unmasks and checks their payloads, and passes them on.
 
    May know: headers, masks, UTF-8, the queue.
    Must not know: what frames mean to a connection, tasks, transports.

@@ -1,6 +1,6 @@
 /* The header of a received frame (RFC 6455 section 5.2): read it, check it, hold the limits.
 
-   May know: what state a decoder is in.
+   May know: the state of a decoder.
    Must not know: payloads, where frames go.
 
    A refused frame is a result and no exception: the decoder remembers a tuple that begins with a close code. */

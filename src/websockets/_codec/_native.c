@@ -1,6 +1,6 @@
-/* The module: puts the parts together, and looks up once what they need.
+/* The module: puts the parts together, and looks up the objects that they need.
 
-   May know: that there are parts.
+   May know: the names of the parts.
    Must not know: what they do. */
 
 #include "_native.h"

@@ -1,15 +1,15 @@
-/* What every C file of this extension shares: Python itself, locks, and what the module looks up once.
+/* Shared by every C file of this extension: Python itself, locks, and the objects that the module looks up once.
 
    May know: Python's C API.
    Must not know: frames, connections, sockets.
 
    The extension has two parts. The codec, beside this file, turns frames into bytes and back. The fast path, in
-   asyncio/_fastpath/, is the way of a message between a transport and a task. _native.c makes one module of them.
+   asyncio/_fastpath/, passes messages between a transport and a task. _native.c makes one module of them.
 
    Rules for every file:
-   - Whatever is still used after a call that may run Python is owned: the caller or the function itself has a reference
-     to it. Or it is read again after the call. Such a call may run anything: a signal handler, a finaliser, code that
-     somebody else wrote. Many calls may: whatever calls or looks up something, gets a buffer, or drops a reference.
+   - An object that is used after a call that may run Python must be owned: the caller or the function itself has a
+     reference to it. Or it is read again after the call. Such a call may run any code: a signal handler, a finaliser,
+     code of the program. These calls may: calling or looking up an object, getting a buffer, dropping a reference.
    - Every allocation may fail, and every failure has its way out.
    - A function is static unless another file needs it. Then its name begins with native_, codec_ or fastpath_, which
      tells where it lives. Only PyInit__native() can be seen from outside of the extension.
@@ -85,8 +85,8 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 #endif
 
 /* Define a method for Python, `name_guarded`, that holds the lock of its object while the static function `name` runs.
-   A connection belongs to one thread. Whoever uses it from another thread may get confused answers, but no crash. Write
-   `static` before it where no other file needs the method. */
+   A connection belongs to one thread. A program that uses it from another thread may get wrong results, but no crash.
+   Write `static` before it if no other file needs the method. */
 #define GUARDED(name, parameters, arguments)                                                                           \
     PyObject *name##_guarded parameters                                                                                \
     {                                                                                                                  \
@@ -103,12 +103,13 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 
 /* ---------------------------------------------------------------------------------------------------------- module */
 
-/* What is looked up once. All members are references, which _native.c relies on. */
+/* The objects that are looked up once. All members are references, which _native.c relies on. */
 typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
-    PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python tells */
+    PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python sets them
+    */
     PyObject *raise_it;
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;

@@ -1,9 +1,9 @@
-"""The PROXY protocol, versions 1 and 2: the header in which a proxy says whose connection it passes on.
+"""The PROXY protocol, versions 1 and 2: the header with the addresses of the connection that a proxy forwards.
 
-It is specified by HAProxy's "The PROXY protocol": https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt, to which
-the numbers of sections refer.
+The specification is HAProxy's "The PROXY protocol": https://www.haproxy.org/download/2.6/doc/proxy-protocol.txt.
+Numbers of sections refer to it.
 
-May know: bytes, addresses, which proxies are trusted. Must not know: sockets, how a server reads, what comes after the
+May know: bytes, addresses, which proxies are trusted. Must not know: sockets, how a server reads, the data after the
 header.
 """
 
@@ -19,27 +19,27 @@ from typing import Any, Final, NamedTuple, Self
 
 __all__ = ["SIGNATURE", "UNIX", "Addresses", "ProxyHeaderReader", "TrustedProxies", "UnexpectedProxyHeader"]
 
-# Section 2.2: no request of HTTP begins like this.
+# Section 2.2: no HTTP request begins like this.
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 
-# Section 2.1: a line has 107 bytes at most, and the shortest is this one.
+# Section 2.1: a line has at most 107 bytes, and this is the shortest one.
 MAX_LINE: Final = 107
 SHORTEST_LINE: Final = len(b"PROXY UNKNOWN\r\n")
 
-# Section 2.2: signature, version and command, family and transport, length of what follows. Up to 64 KiB may follow;
-# what proxies send stays far below this limit.
+# Section 2.2: signature, version and command, family and transport, length of the rest. The rest may have up to 64 KiB;
+# headers from real proxies are much shorter than this limit.
 FIXED: Final = struct.Struct("!12sBBH")
 MAX_HEADER: Final = 4096
 
 LOCAL, PROXY = 0, 1
 VERSION: Final = 2
 
-# Section 2.2: the families and transports that servers like ours have. Others up to these numbers are valid, and count
-# as unspecified.
+# Section 2.2: the families and transports that WebSocket servers use. Others up to these numbers are valid, and are
+# treated as unspecified.
 TCP4, TCP6, UNIX_STREAM = 0x11, 0x21, 0x31
 MAX_FAMILY, MAX_TRANSPORT = 3, 2
 
-# What the addresses of a family take: two each, and for IP two ports.
+# The size in bytes of the addresses of a family: two addresses, and for IP two ports.
 SIZES: Final = {0: 0, 1: 12, 2: 36, 3: 216}
 PATH_SIZE: Final = 108
 
@@ -51,28 +51,28 @@ FIELD: Final = struct.Struct("!BH")
 match_line = re.compile(rb"PROXY (TCP[46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (0|[1-9][0-9]*) (0|[1-9][0-9]*)").fullmatch
 
 UNIX: Final = "unix:"
-"""What stands for whoever connects to a Unix socket among the proxies that are trusted."""
+"""The entry in the list of trusted proxies for all connections to a Unix socket."""
 
 
 class UnexpectedProxyHeader(ValueError):
-    """A header of the PROXY protocol where a request of HTTP is expected."""
+    """A header of the PROXY protocol in place of an HTTP request."""
 
     def __init__(self) -> None:
         super().__init__("PROXY protocol header, which isn't expected; see the option proxy_protocol")
 
 
 class Addresses(NamedTuple):
-    """Both ends of the connection that a proxy passes on, as sockets give addresses; None for those of its own."""
+    """Both addresses of the forwarded connection, in the form of socket addresses; None for the proxy's own ones."""
 
     peername: Any = None
     sockname: Any = None
 
 
 class ProxyHeaderReader:
-    """Reads one header, of either version, and not a byte more if its caller doesn't.
+    """Reads one header, of either version, without needing any byte after it.
 
     Attributes:
-        missing: bytes that are surely still missing; 1 or more until the header is complete.
+        missing: least number of bytes still missing; 1 or more until the header is complete.
     """
 
     def __init__(self) -> None:
@@ -80,16 +80,16 @@ class ProxyHeaderReader:
         self.missing = SHORTEST_LINE
 
     def feed(self, data: bytes) -> Addresses | None:
-        """Read more; not to be called again after it returned addresses or raised.
+        """Read data; don't call it again after it returned addresses or raised an exception.
 
         Parameters:
-            data: bytes, up to :attr:`missing`.
+            data: at most :attr:`missing` bytes.
 
         Returns:
-            What the header says, None as long as it isn't complete.
+            The addresses in the header; None until it is complete.
 
         Raises:
-            ValueError: it is no header of the PROXY protocol.
+            ValueError: the data isn't a valid header of the PROXY protocol.
         """
         self._data += data
         read = bytes(self._data)
@@ -100,7 +100,7 @@ class ProxyHeaderReader:
         return self._feed_line(read)
 
     def _feed_binary(self, read: bytes) -> Addresses | None:
-        """Version 2 (section 2.2)."""
+        """Read a header of version 2 (section 2.2)."""
         size = FIXED.size
         if len(read) >= size:
             _, version_command, _, length = FIXED.unpack_from(read)
@@ -113,12 +113,12 @@ class ProxyHeaderReader:
         return None if self.missing else _parse_binary(read)
 
     def _feed_line(self, read: bytes) -> Addresses | None:
-        """Version 1 (section 2.1)."""
+        """Read a header of version 1 (section 2.1)."""
         if read.endswith(b"\r\n"):
             return _parse_line(read[:-2])
         if len(read) >= MAX_LINE or b"\n" in read:
             raise ValueError(f"no line of at most {MAX_LINE} bytes that ends in CRLF")
-        # Each word that isn't there yet takes a blank and a character at least; then comes the end of the line.
+        # Each missing word takes at least a blank and a character; then follows the end of the line.
         words = 0 if read.startswith(b"PROXY U") else 5 - read.count(b" ")
         least = 2 * max(words, 0) + (1 if read.endswith(b"\r") else 2)
         self.missing = max(SHORTEST_LINE - len(read), min(least, MAX_LINE - len(read)))
@@ -126,10 +126,10 @@ class ProxyHeaderReader:
 
 
 def _expect(read: bytes, beginning: bytes) -> None:
-    """See to it that what was read agrees with how a header begins.
+    """Check that the data so far agrees with the beginning of a header.
 
     Raises:
-        ValueError: it doesn't.
+        ValueError: the data doesn't agree.
     """
     if not read.startswith(beginning[: len(read)]):
         raise ValueError(f"connection begins with {read[:16]!r}, which is no PROXY protocol header")
@@ -147,7 +147,7 @@ def _parse_line(line: bytes) -> Addresses:
             if {source.version, destination.version} == {int(family[-1])} and max(ports) < 2**16:
                 return Addresses(_ip_address(source, ports[0]), _ip_address(destination, ports[1]))
     except ValueError:
-        pass  # an address that is none
+        pass  # not an address
     raise ValueError(f"malformed line: {line!r}")
 
 
@@ -156,7 +156,7 @@ def _parse_binary(header: bytes) -> Addresses:
     command = version_command & 0x0F
     family, transport = divmod(family_transport, 16)
     if command == LOCAL:
-        # The proxy connects for itself, such as for a health check: nothing else in the header counts.
+        # The proxy connects for itself, for instance for a health check: ignore the rest of the header.
         return Addresses()
     if command != PROXY:
         raise ValueError(f"unknown command {command}")
@@ -171,7 +171,7 @@ def _parse_binary(header: bytes) -> Addresses:
 
 
 def _parse_addresses(kind: int, block: bytes) -> Addresses:
-    """The addresses of a family and transport."""
+    """Return the addresses of a family and transport."""
     if kind == UNIX_STREAM:
         return Addresses(_path(block[:PATH_SIZE]), _path(block[PATH_SIZE : 2 * PATH_SIZE]))
     if kind not in (TCP4, TCP6):
@@ -185,7 +185,7 @@ def _parse_addresses(kind: int, block: bytes) -> Addresses:
 
 
 def _ip_address(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> tuple[Any, ...]:
-    """An address in the form in which sockets give it."""
+    """Return an IP address in the form of a socket address."""
     if isinstance(ip, ipaddress.IPv4Address):
         return str(ip), port
     mapped = ip.ipv4_mapped
@@ -193,7 +193,7 @@ def _ip_address(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) ->
 
 
 def _path(field: bytes) -> str | bytes:
-    """The path of a Unix socket in the form in which sockets give it: abstract ones begin with a zero byte."""
+    """Return the path of a Unix socket in the form of a socket address; abstract ones begin with a zero byte."""
     if field[:1] == b"\0":
         return field.rstrip(b"\0") or ""
     return os.fsdecode(field.partition(b"\0")[0])
@@ -203,7 +203,7 @@ def _check_fields(header: bytes, at: int) -> None:
     """Check the additional fields (section 2.2.3): their lengths, and the checksum if it is one of them.
 
     Raises:
-        ValueError: they are wrong.
+        ValueError: a length or the checksum is wrong.
     """
     while at + FIELD.size <= len(header):
         kind, length = FIELD.unpack_from(header, at)
@@ -218,7 +218,7 @@ def _check_fields(header: bytes, at: int) -> None:
 
 
 def _crc32c(data: bytes) -> int:
-    """The checksum of RFC 4960 appendix B."""
+    """Return the checksum of RFC 4960 appendix B."""
     table, crc = _crc32c_table(), 0xFFFFFFFF
     for byte in data:
         crc = (crc >> 8) ^ table[(crc ^ byte) & 0xFF]
@@ -236,11 +236,11 @@ def _crc32c_table() -> list[int]:
 
 
 class TrustedProxies:
-    """The proxies that may connect, and whose headers are believed.
+    """The proxies that may connect and whose headers are trusted.
 
     Parameters:
-        networks: their addresses.
-        unix: whether whoever connects to a Unix socket is one.
+        networks: their addresses and networks.
+        unix: whether to trust all connections to a Unix socket.
     """
 
     def __init__(self, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], unix: bool) -> None:
@@ -249,11 +249,11 @@ class TrustedProxies:
 
     @classmethod
     def of(cls, option: object) -> Self:
-        """The proxies that somebody gave as addresses, networks and :data:`UNIX`.
+        """Make the object from an option: an iterable of addresses, networks and :data:`UNIX`.
 
         Raises:
-            TypeError: they aren't strings, or not several.
-            ValueError: there are none, or one is something else.
+            TypeError: the option isn't an iterable of strings.
+            ValueError: the option is empty, or an item is none of these.
         """
         if isinstance(option, str | bytes) or not isinstance(option, Iterable):
             raise TypeError(f"proxy_protocol must be a list of addresses of proxies or None, not {option!r}")
@@ -263,11 +263,11 @@ class TrustedProxies:
         return cls((_network(name) for name in names if name != UNIX), UNIX in names)
 
     def __contains__(self, address: object) -> bool:
-        """Whether a peer is one of them, by its address as sockets give it."""
+        """Return whether the proxy with this socket address is trusted."""
         if isinstance(address, str | bytes):
             return self._unix
         try:
-            # A peer that is gone already has no address; other families of sockets have other ones.
+            # A peer that has already gone has no address; other families of sockets have addresses of other forms.
             ip = ipaddress.ip_address(str(address[0]) if isinstance(address, tuple) else "")
         except ValueError:
             return False

@@ -1,11 +1,10 @@
-"""Deadlines: which comes next, of many connections which are due, and when to wake up for them.
+"""Deadlines of many connections: the next one, those that are due, and when to wake up for them.
 
-May know: numbers that stand for moments, and what is to happen at them. Must not know: a clock, a loop, what a
-connection is.
+May know: points in time as numbers, and items that are due at them. Must not know: clocks, event loops, connections.
 
-A connection waits for one thing at a time, so it has one :class:`Alarm`. Many connections share one object of
-:class:`Deadlines`, so that thousands of them cost one timer, not thousands. A timer of a loop drives it, a thread, or a
-task: whatever sleeps until :meth:`Deadlines.wake_at`, and then calls on those that are :meth:`Deadlines.due`.
+A connection waits for one event at a time, so it has one :class:`Alarm`. Many connections share one :class:`Deadlines`
+object, so that thousands of connections need only one timer. A timer of an event loop, a thread or a task drives it:
+the driver sleeps until :meth:`Deadlines.wake_at`, and then handles the items that are :meth:`Deadlines.due`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ __all__ = ["GRANULARITY", "Agenda", "Alarm", "Deadlines", "Entry"]
 
 T = TypeVar("T")
 
-# Deadlines that are closer together than this share a wake-up: thousands of connections then cost few. In seconds.
+# In seconds. Deadlines closer together than this share a wake-up, so that thousands of connections need few.
 GRANULARITY: Final = 0.01
 
 
 class Alarm(enum.Enum):
-    """What a connection waits for."""
+    """The event that a connection waits for."""
 
     OPENING = "the opening handshake to end"
     PING = "the next keepalive ping"
@@ -35,7 +34,7 @@ class Alarm(enum.Enum):
 
 
 class Entry(Generic[T]):
-    """A promise to call on ``item`` at ``when``; cancelled by clearing ``item``."""
+    """An item that is due at ``when``; clearing ``item`` cancels it."""
 
     __slots__ = ("_order", "item", "when")
 
@@ -49,9 +48,9 @@ class Entry(Generic[T]):
 
 
 class Agenda(Generic[T]):
-    """Entries by time: a heap from which cancelled entries are swept out once they outnumber the others."""
+    """Entries sorted by time: a heap that removes cancelled entries when they outnumber the others."""
 
-    # Below this many entries a sweep costs more than it frees.
+    # With fewer entries, removing the cancelled ones costs more than it saves.
     SWEEP_FROM = 64
 
     def __init__(self) -> None:
@@ -63,13 +62,13 @@ class Agenda(Generic[T]):
         return len(self._heap) - self._cancelled
 
     def add(self, when: float, item: T) -> Entry[T]:
-        """Enter that ``item`` is due at ``when``."""
+        """Add an entry: ``item`` is due at ``when``."""
         entry = Entry(when, next(self._order), item)
         heapq.heappush(self._heap, entry)
         return entry
 
     def cancel(self, entry: Entry[T]) -> None:
-        """Forget an entry that isn't due yet; its item is let go at once."""
+        """Cancel an entry that isn't due yet; its item is released at once."""
         if entry.item is None:
             return
         entry.item = None
@@ -80,14 +79,14 @@ class Agenda(Generic[T]):
             self._cancelled = 0
 
     def next(self) -> float | None:
-        """When the first entry is due; None if there is none."""
+        """Return the time of the first entry; None if there is none."""
         while self._heap and self._heap[0].item is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
         return self._heap[0].when if self._heap else None
 
     def due(self, now: float) -> list[T]:
-        """Take out the items that are due at ``now``, in the order of their times."""
+        """Remove and return the items that are due at ``now``, in order of their times."""
         items: list[T] = []
         while self._heap and self._heap[0].when <= now:
             entry = heapq.heappop(self._heap)
@@ -109,18 +108,17 @@ class Deadlines(Generic[T]):
         self._woken_at = -GRANULARITY
 
     def move(self, entry: Entry[T] | None, when: float, item: T) -> Entry[T] | None:
-        """See to it that ``item`` is called on at ``when`` at the latest.
+        """Make ``item`` due at ``when`` or earlier.
 
-        An entry that is due before that stays, as it mostly does no harm: an item that is called on too early asks
-        again.
+        An entry with an earlier time is kept: an item that is due too early just calls this again.
 
         Parameters:
-            entry: what this returned for the item before; None at first, and once it was due.
-            when: the time; infinity for never.
-            item: what is called on.
+            entry: the previous result for this item; None at first, and after the item was due.
+            when: the time in seconds; infinity for never.
+            item: the item.
 
         Returns:
-            The entry that stands for it; None for never.
+            The entry of the item; None for never.
         """
         if entry is not None:
             if entry.when <= when:
@@ -129,18 +127,18 @@ class Deadlines(Generic[T]):
         return None if when == math.inf else self._agenda.add(when, item)
 
     def cancel(self, entry: Entry[T]) -> None:
-        """Forget an entry that isn't due yet; its item is let go at once."""
+        """Cancel an entry that isn't due yet; its item is released at once."""
         self._agenda.cancel(entry)
 
     def wake_at(self, sleeping_until: float | None = None) -> float | None:
-        """When to wake up.
+        """Return when to wake up.
 
         Parameters:
-            sleeping_until: when whoever drives this wakes up anyway; None for never. An earlier time than needed stays:
-                then it finds nothing due, and asks again.
+            sleeping_until: when the driver will wake up anyway; None for never. An earlier time than needed is kept:
+                the driver then finds nothing due, and calls this again.
 
         Returns:
-            The time; None if nothing will be due.
+            The time in seconds; None if nothing will be due.
         """
         first = self._agenda.next()
         if first is None:
@@ -149,6 +147,6 @@ class Deadlines(Generic[T]):
         return when if sleeping_until is None else min(when, sleeping_until)
 
     def due(self, now: float) -> list[T]:
-        """Take out the items that are due at ``now``, in the order of their times."""
+        """Remove and return the items that are due at ``now``, in order of their times."""
         self._woken_at = now
         return self._agenda.due(now)

@@ -1,11 +1,11 @@
 """From fragments to messages and back: RFC 6455 sections 5.4 and 5.6.
 
-May know: what a message is made of, how large it may be, how many may wait, how an iterable becomes fragments. Must not
-know: the wire, closing, time, or who waits for a message.
+May know: the parts of a message, limits of size, the receive queue, how an iterable becomes fragments. Must not know:
+the wire, closing, time, receivers that wait.
 
-An :class:`Inbox` holds what was received and not yet asked for. A message in one frame is kept as it is, a ``str`` or
-``bytes``; only a fragmented one becomes an :class:`Assembly`, which takes its place in the queue with its first
-fragment, so that somebody may read it while the rest arrives.
+An :class:`Inbox` is the receive queue. A message in one frame is stored as it is, a ``str`` or ``bytes``. A fragmented
+message is stored as an :class:`Assembly`. It enters the queue with its first fragment, so that it can be read while the
+rest arrives.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ __all__ = [
     "encode_message",
 ]
 
-# Memory bounds what fragments cost; their number is limited only where somebody wants it to be.
+# The limit of a message's size also limits its fragments. The environment may set a limit for their number.
 MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
 
-# Fragments are joined once this many wait: a flood of tiny ones then costs little more than its bytes.
+# Fragments are joined when this many are stored, so that many tiny fragments need little more memory than their bytes.
 MERGE_AFTER = 64
 
 
 class Missing:
-    """The type of :data:`MISSING`: no whole message is there."""
+    """The type of :data:`MISSING`: there is no complete message."""
 
 
 MISSING: Final = Missing()
 
 
 class Assembly:
-    """A fragmented message under way.
+    """A fragmented message that is being received.
 
     Parameters:
-        text: whether it is a text message; its bytes were checked to be UTF-8.
+        text: whether it is a text message; its bytes have been checked to be UTF-8.
 
     Attributes:
-        complete: whether its last fragment arrived.
-        waiting: how many fragments arrived and were not taken.
+        complete: whether the last fragment has arrived.
+        waiting: number of fragments that have arrived and have not been taken.
     """
 
     __slots__ = ("_merged", "_pieces", "complete", "text", "waiting")
@@ -80,7 +80,7 @@ class Assembly:
             self._pieces.clear()
 
     def take(self) -> bytes | None:
-        """The next fragment, or several joined; None when all that arrived was taken."""
+        """Return the next fragment, or several joined; None if all that have arrived were taken."""
         if self._merged:
             piece = bytes(self._merged)
             self._merged = bytearray()
@@ -93,16 +93,16 @@ class Assembly:
         return None
 
     def whole(self) -> Data:
-        """Everything that arrived and was not taken, as one message."""
+        """Return all fragments that were not taken, as one message."""
         payload = b"".join((self._merged, *self._pieces))
         return payload.decode() if self.text else payload
 
 
 class Inbox:
-    """Messages in the order of their arrival, with the marks between which reading pauses and resumes.
+    """The receive queue: messages in order of arrival, and the limits at which reading pauses and resumes.
 
     Parameters:
-        high: number of frames waiting above which reading should pause; None for no limit.
+        high: number of frames in the queue above which reading should pause; None for no limit.
         low: number of frames at or below which reading should resume.
     """
 
@@ -112,23 +112,23 @@ class Inbox:
         self.high = high
         self.low = low
         self.items: Queue[Data | Assembly] = Queue()
-        # Once nobody is going to ask for more, what exceeds the limit is thrown away instead of holding up the Close.
+        # Set when closing: frames above the limit are then discarded, so that the peer's Close frame can be read.
         self.discarding = False
         self._current: Assembly | None = None
-        # Fragments waiting in assemblies, beyond the one entry that each takes in the queue.
+        # Number of fragments in assemblies, not counting the entry that each assembly has in the queue.
         self._extra = 0
 
     @property
     def keep(self) -> Callable[[Data], None]:
-        """The function that takes in a message in one frame."""
+        """Return the function that stores a message in one frame."""
         return self.items.append
 
     def put(self, head: int, payload: Data) -> None:
-        """Take in a data frame: its first byte, and its payload; ``str`` for a whole text message."""
+        """Store a data frame: its first byte, and its payload; ``str`` for a whole text message."""
         if self.discarding and self.full:
             self._drop()
         elif head & FIN and head & OPCODE_MASK != OPCODE_CONT:
-            # Unfragmented and not a continuation: the message as it is.
+            # A message in one frame is stored as it is.
             self.items.append(payload)
         else:
             assert isinstance(payload, bytes)
@@ -138,7 +138,7 @@ class Inbox:
         if head & OPCODE_MASK != OPCODE_CONT:
             self._current = Assembly(head & OPCODE_MASK == OPCODE_TEXT)
             self.items.append(self._current)
-        elif self._current is None:  # the rest of a message that somebody stopped reading, or that was discarded
+        elif self._current is None:  # the rest of a message that was left by its reader, or discarded
             return
         elif self._current.waiting:
             self._extra += 1
@@ -150,19 +150,19 @@ class Inbox:
             self._current = None
 
     def _drop(self) -> None:
-        """Leave out a frame, and with it the whole message that it belongs to."""
+        """Discard a frame, and the whole message that it belongs to."""
         if self._current is not None:
             self.items.pop()
             self._extra -= max(self._current.waiting - 1, 0)
             self._current = None
 
     def holds(self) -> bool:
-        """Whether a whole message waits to be read."""
+        """Return whether a complete message is in the queue."""
         return any(not isinstance(item, Assembly) or item.complete for item in self.items)
 
     @property
     def count(self) -> int:
-        """How many frames wait."""
+        """The number of frames in the queue."""
         return len(self.items) + self._extra
 
     @property
@@ -172,7 +172,7 @@ class Inbox:
 
     @property
     def ready(self) -> bool:
-        """Whether the next message is whole."""
+        """Whether the next message is complete."""
         first = self.items[0] if self.items else None
         return first is not None and (not isinstance(first, Assembly) or first.complete)
 
@@ -182,7 +182,7 @@ class Inbox:
         return len(self.items) + self._extra <= self.low
 
     def get(self) -> Data | Missing:
-        """The next message, or :data:`MISSING` while it isn't whole."""
+        """Return the next message, or :data:`MISSING` while it isn't complete."""
         items = self.items
         if not items:
             return MISSING
@@ -196,10 +196,10 @@ class Inbox:
         self._extra -= max(first.waiting - 1, 0)
         return first.whole()
 
-    # A reader of fragments takes the assembly at the head of the queue apart, and must release it in the end.
+    # A reader of fragments takes them from the assembly at the head of the queue, and releases it at the end.
 
     def take(self, assembly: Assembly) -> bytes | None:
-        """The next fragment of the assembly at the head of the queue; None when there is none yet."""
+        """Return the next fragment of the assembly at the head of the queue; None if there is none yet."""
         before = assembly.waiting
         piece = assembly.take()
         if self._leads(assembly):
@@ -207,7 +207,7 @@ class Inbox:
         return piece
 
     def release(self, assembly: Assembly) -> None:
-        """Be done with the assembly at the head of the queue; what is missing of it will be ignored."""
+        """Remove the assembly at the head of the queue; its missing fragments will be discarded."""
         if self._leads(assembly):
             self.items.popleft()
             self._extra -= max(assembly.waiting - 1, 0)
@@ -215,7 +215,7 @@ class Inbox:
             self._current = None
 
     def _leads(self, assembly: Assembly) -> bool:
-        """Whether the assembly is still at the head of the queue: while it was read, it may have been thrown away."""
+        """Return whether the assembly is still at the head of the queue; it may have been discarded during the read."""
         return bool(self.items) and self.items[0] is assembly
 
 
@@ -240,15 +240,14 @@ _CONVERTERS: Final[dict[bool | None, Decode]] = {None: _as_is, True: _as_text, F
 
 
 def converter(decode: bool | None) -> Decode:
-    """What turns a whole message into what ``recv(decode=...)`` promises."""
+    """Return the function that converts a complete message for ``recv(decode=...)``."""
     return _CONVERTERS[decode]
 
 
 def fragment_converter(decode: bool | None, text: bool) -> Callable[[bytes, bool], Data]:
-    """What turns the fragments of one message into what ``recv_streaming(decode=...)`` promises.
+    """Return the function that converts the fragments of one message for ``recv_streaming(decode=...)``.
 
-    The function returned takes a fragment and whether it is the last; characters split between fragments are kept
-    together.
+    The function takes a fragment, and whether it is the last. It joins characters that are split between fragments.
     """
     if decode or (decode is None and text):
         return codecs.getincrementaldecoder("utf-8")().decode
@@ -259,25 +258,25 @@ def fragment_converter(decode: bool | None, text: bool) -> Callable[[bytes, bool
 
 
 def encode_message(message: object, text: bool | None) -> tuple[int, BytesLike] | None:
-    """The opcode and the payload of a message given in one piece; None if ``message`` isn't one.
+    """Return the opcode and the payload of a message in one piece; None if ``message`` isn't one.
 
     Parameters:
-        message: what the user wants to send.
+        message: the message to send.
         text: whether to send it as text; None to go by its type.
     """
     if isinstance(message, str):
         return (OPCODE_BINARY if text is False else OPCODE_TEXT), message.encode()
-    # A tuple: this is on the path of every message, and a union of types takes longer to check.
+    # Every message takes this path, and isinstance() is faster with a tuple than with a union of types.
     if isinstance(message, (bytes, bytearray)):
         return (OPCODE_TEXT if text else OPCODE_BINARY), message
     if isinstance(message, memoryview):
-        # A view may have any shape; the wire has one.
+        # A memoryview may have any shape, so make flat bytes.
         return (OPCODE_TEXT if text else OPCODE_BINARY), message.tobytes()
     return None
 
 
 def refuse_mapping(message: object) -> None:
-    """Iterating over a mapping sends its keys, which nobody means.
+    """Refuse a mapping, because iterating over it would send its keys.
 
     Raises:
         TypeError: ``message`` is a mapping.
@@ -287,14 +286,14 @@ def refuse_mapping(message: object) -> None:
 
 
 def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
-    """Whether the next item of an iterable is a ``str``, and its payload.
+    """Return whether the next item of an iterable is a ``str``, and its payload.
 
     Parameters:
         item: the item.
         first: whether the first item was a ``str``; None if this is the first.
 
     Raises:
-        TypeError: the item is no piece of a message, or of another type than the first.
+        TypeError: the item is neither ``str`` nor bytes, or doesn't have the type of the first item.
     """
     encoded = encode_message(item, None)
     if encoded is None:
@@ -314,12 +313,12 @@ def _checked(name: str, size: int | None) -> int | None:
 
 
 def as_limit(size: int | None) -> int:
-    """A limit in bytes as the decoder takes it: -1 for none; what is beyond any payload limits nothing."""
+    """Return a limit in bytes for the decoder: -1 for no limit; limits above any payload are reduced."""
     return -1 if size is None else min(size, MAX_PAYLOAD)
 
 
 class Limits:
-    """How large incoming messages may be: two members of a protocol, which may be changed while it is in use."""
+    """The limits for incoming messages: two properties of a protocol, which may be changed at any time."""
 
     if TYPE_CHECKING:
         _decoder: FrameDecoder | None
@@ -328,7 +327,7 @@ class Limits:
 
     @property
     def max_message_size(self) -> int | None:
-        """Limit of incoming messages in bytes, None for no limit. When it is set, it counts from the next frame on."""
+        """Maximum size of incoming messages in bytes, None for no limit; a change applies from the next frame on."""
         return self._max_message_size
 
     @max_message_size.setter
@@ -339,7 +338,7 @@ class Limits:
 
     @property
     def max_fragment_size(self) -> int | None:
-        """Limit of the payload of an incoming frame in bytes, as :attr:`max_message_size`."""
+        """Maximum size of the payload of an incoming frame in bytes, like :attr:`max_message_size`."""
         return self._max_fragment_size
 
     @max_fragment_size.setter

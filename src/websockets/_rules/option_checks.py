@@ -1,10 +1,10 @@
-"""What a value of an option may be: small functions, one for each kind of value.
+"""Checks of the values of options: small functions, one for each kind of value.
 
-May know: values, and how the lower floors read them. Must not know: which options there are, front-ends, I/O.
+May know: values, and how the lower floors read them. Must not know: the table of options, front-ends, I/O.
 
-Such a function takes a value and returns the one to use, which is nearly always the same. Otherwise it raises
-:exc:`Unfit`; the table in ``_allowed`` knows the name of the option and what is allowed, and makes an error of it.
-What 17.4 took and could use is taken here: numbers of any kind that adds up with floats, lists in place of tuples.
+A check takes a value and returns the value to use, which is nearly always the same. For a wrong value it raises
+:exc:`Unfit`; ``option_table`` knows the name of the option and the allowed values, and makes an error from that. All
+values that worked with 17.4 are accepted: numbers of any type that can be added to a float, lists in place of tuples.
 """
 
 from __future__ import annotations
@@ -46,28 +46,27 @@ Check = Callable[[Any], Any]
 # The methods that a logger must have; there are loggers beside those of the standard library.
 LOGGING: Final = ("isEnabledFor", "log")
 
-# What a factory of extensions must have, on each side.
+# The members that a factory of extensions must have, on each side.
 OFFERS: Final = ("name", "get_request_params", "process_response_params")
 ACCEPTS: Final = ("name", "process_request_params")
 
-# Beginnings of origins that browsers send; after them comes a host and perhaps a port, and nothing else (RFC 6454
-# section 6.2).
+# An origin that browsers send: a scheme, a host and perhaps a port, and nothing else (RFC 6454 section 6.2).
 WEB_ORIGIN: Final = re.compile(r"(?:https?|wss?)://[^/?#@*\s]+", re.IGNORECASE).fullmatch
 WEB_SCHEME: Final = re.compile(r"(?:https?|wss?):", re.IGNORECASE).match
 
 LAST_PORT: Final = 65535
 
-# What the second parameter of the oldest connection handlers is called.
+# Usual names of the second parameter of connection handlers in the oldest API.
 PATH_NAME: Final = re.compile(r"\w*path\w*|ur[il]|_+", re.IGNORECASE).fullmatch
 
 
 class Unfit(Exception):
-    """A value that an option may not have.
+    """The error for a value that isn't allowed.
 
     Parameters:
         kind: TypeError for a wrong type, ValueError for a wrong value.
-        why: what is wrong, where that isn't clear from what is allowed.
-        header: name and value of the header that can't be sent, if it is that.
+        why: the reason, if it isn't clear from the text about allowed values.
+        header: name and value of the header that can't be sent, if that is the reason.
     """
 
     def __init__(
@@ -80,11 +79,11 @@ class Unfit(Exception):
 
 
 class UnfitHeader(InvalidHeaderValue, ValueError):
-    """A header to send that can't be sent; of two classes, as such errors once came in the opening handshake only."""
+    """The error for a header that can't be sent; earlier releases raised the first base class when connecting."""
 
     def __init__(self, name: str, value: str | None, text: str) -> None:
         super().__init__(name, value)
-        # Not the value: it may be a secret, and a repr() or a log shows arguments.
+        # Leave out the value: it may be a secret, and repr() and logs show the arguments of an exception.
         self.args = (name, None, text)
         self.text = text
 
@@ -93,12 +92,12 @@ class UnfitHeader(InvalidHeaderValue, ValueError):
 
 
 def anything(value: Any) -> Any:
-    """Any value."""
+    """Accept any value."""
     return value
 
 
 def optional(check: Check) -> Check:
-    """None, or what ``check`` takes."""
+    """Make a check that accepts None, and all values that ``check`` accepts."""
 
     def checked(value: Any) -> Any:
         return None if value is None else check(value)
@@ -107,7 +106,7 @@ def optional(check: Check) -> Check:
 
 
 def strict(check: Check) -> Check:
-    """What ``check`` takes, but neither True nor False: for options that no program of 17.4 has."""
+    """Make a check like ``check`` that refuses True and False, for options that 17.4 doesn't have."""
 
     def checked(value: Any) -> Any:
         if isinstance(value, bool):
@@ -121,7 +120,7 @@ def strict(check: Check) -> Check:
 
 
 def seconds(value: Any) -> float:
-    """A length of time, perhaps no time at all."""
+    """Accept a number of seconds, 0 or more."""
     if type(value) is not float and type(value) is not int:
         if not isinstance(value, numbers.Real):
             raise Unfit(TypeError)
@@ -142,7 +141,7 @@ def _as_float(value: Any) -> float:
 
 
 def positive_seconds(value: Any) -> float:
-    """A length of time."""
+    """Accept a number of seconds above 0."""
     number = seconds(value)
     if number == 0:
         raise Unfit(ValueError)
@@ -150,7 +149,7 @@ def positive_seconds(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    """A whole number; one like 1e6, too, as calculations give them."""
+    """Accept a whole number, also a float such as 1e6."""
     if type(value) is int or isinstance(value, numbers.Integral):
         return operator.index(value)
     if isinstance(value, float) and value.is_integer():
@@ -159,7 +158,7 @@ def whole(value: Any) -> int:
 
 
 def size(value: Any) -> int:
-    """A number of bytes or frames, perhaps zero."""
+    """Accept a number of bytes or frames, 0 or more."""
     number = whole(value)
     if number < 0:
         raise Unfit(ValueError)
@@ -167,7 +166,7 @@ def size(value: Any) -> int:
 
 
 def at_least_one(value: Any) -> int:
-    """A number of things, of which there must be one."""
+    """Accept a number, 1 or more."""
     number = whole(value)
     if number < 1:
         raise Unfit(ValueError)
@@ -175,11 +174,11 @@ def at_least_one(value: Any) -> int:
 
 
 def port(value: Any) -> Any:
-    """A port of TCP: a number, in digits too, or the name of a service, which only the system knows."""
+    """Accept a TCP port: a number, also as a str, or the name of a service."""
     if isinstance(value, str | bytes):
         if not value.isdigit() or not value.isascii():
             return value
-        number: Any = int(value[:100])  # Python reads no more than some thousand digits
+        number: Any = int(value[:100])  # int() raises for a str with thousands of digits
     elif isinstance(value, numbers.Real):
         number = value
     else:
@@ -202,13 +201,13 @@ def _pair(value: Any) -> tuple[int | None, int | None]:
 
 
 def sizes(value: Any) -> int | tuple[int | None, int | None]:
-    """A limit, or those of a whole and a part of it, of which each may be None."""
+    """Accept a limit, or a tuple of the limits of a message and of a fragment, each of which may be None."""
     pair = _pair(value)
     return pair if isinstance(value, tuple | list) else pair[0]  # type: ignore[return-value]
 
 
 def marks(value: Any) -> int | tuple[int | None, int | None]:
-    """The number above which something pauses, or that and the one at which it goes on."""
+    """Accept the number above which something pauses, or a tuple of that and the number at which it resumes."""
     high, low = _pair(value)
     if high is not None and low is not None and low > high:
         raise Unfit(ValueError, "the second is above the first")
@@ -219,7 +218,7 @@ def marks(value: Any) -> int | tuple[int | None, int | None]:
 
 
 def text(header: str) -> Check:
-    """The value of a header that we send."""
+    """Make a check that accepts a value of this header."""
 
     def checked(value: Any) -> str:
         if not isinstance(value, str):
@@ -232,12 +231,12 @@ def text(header: str) -> Check:
 
 
 def headers(value: Any) -> Any:
-    """Headers to send; only what can be looked at twice is looked at."""
+    """Accept headers to send; an iterator isn't checked, because it can be read only once."""
     pairs: Iterable[Any]
     if isinstance(value, Mapping | Headers):
         pairs = value.items() if type(value) is dict else value.raw_items() if type(value) is Headers else ()
     elif isinstance(value, str | bytes) or not (isinstance(value, Iterable) or hasattr(value, "__getitem__")):
-        # Old protocols will do: something with keys() and __getitem__(), or a sequence with nothing else.
+        # Objects without __iter__() must have __getitem__(): mappings with keys(), or old-style sequences.
         raise Unfit(TypeError)
     else:
         pairs = value if isinstance(value, list | tuple) else ()
@@ -249,10 +248,10 @@ def headers(value: Any) -> Any:
 def _check_header(pair: Any) -> None:
     if not isinstance(pair, tuple | list | str) and isinstance(pair, Iterable):
         if not isinstance(pair, Collection):
-            return  # it may be read once
+            return  # an iterator can be read only once
         pair = tuple(pair)
     if not isinstance(pair, tuple | list | str) or len(pair) != 2:
-        # Not the value: it may be a secret.
+        # Don't show the value: it may be a secret.
         raise Unfit(ValueError, "there is something in it that is no pair of a name and a value")
     name, value = tuple(pair)
     if value is None or isinstance(value, bytes | bytearray | memoryview | list | tuple | dict | set):
@@ -260,7 +259,7 @@ def _check_header(pair: Any) -> None:
     try:
         Headers([(name, value)])
     except InvalidHeader as exc:
-        # A wrong name is shown, a wrong value is not: keys of services come in headers of any name.
+        # Show a wrong name but not a wrong value, because a header with any name may contain a key.
         why = f"invalid {printable(name)} header" if isinstance(exc, InvalidHeaderValue) else str(exc)
         raise Unfit(ValueError, why, (exc.name, exc.value)) from None
     except TypeError:
@@ -272,26 +271,26 @@ def _named(value: object) -> str:
 
 
 def headers_or_function(value: Any) -> Any:
-    """Headers to send, or a function that makes them."""
+    """Accept headers to send, or a function that returns them."""
     return value if callable(value) else headers(value)
 
 
 def user_agent(value: Any) -> str | None:
-    """``User-Agent``: text, or nothing."""
+    """Accept a value of ``User-Agent``; False means None."""
     return None if value is False else text("User-Agent")(value)
 
 
 def string(value: Any) -> str:
-    """A ``str``."""
+    """Accept a ``str``."""
     if not isinstance(value, str):
         raise Unfit(TypeError)
     return value
 
 
 def compression(value: Any) -> str | None:
-    """``"deflate"`` or None."""
+    """Accept ``"deflate"`` or None."""
     if value != "deflate":
-        # As releases before said it.
+        # The same text as in earlier releases.
         raise ValueError(f"unsupported compression: {value}")
     return "deflate"
 
@@ -300,7 +299,7 @@ def compression(value: Any) -> str | None:
 
 
 def function(value: Any) -> Any:
-    """Anything that can be called."""
+    """Accept any callable."""
     if inspect.iscoroutine(value):
         raise Unfit(TypeError, f"give the function, {_closed(value)}, without calling it")
     if not callable(value):
@@ -309,88 +308,88 @@ def function(value: Any) -> Any:
 
 
 def _closed(coroutine: types.CoroutineType[Any, Any, Any]) -> str:
-    """The name of a coroutine that nobody is going to await. Python would warn of that, as if it were to be done."""
+    """Close a coroutine, so that Python doesn't warn that it was never awaited; return its name."""
     coroutine.close()
     return coroutine.__name__
 
 
 def plain_function(value: Any) -> Any:
-    """Anything that can be called where nobody waits for what it gives."""
+    """Accept a callable that isn't a coroutine function, because its result isn't awaited."""
     if type(value) is FunctionType and not value.__code__.co_flags & CO_COROUTINE:
-        return value  # nearly always
+        return value  # the usual case, tested first
     if inspect.iscoroutinefunction(function(value)):
         raise Unfit(TypeError)
     return value
 
 
 def flag(value: Any) -> Any:
-    """True or False; numbers were always taken, too."""
+    """Accept True or False, and numbers, which earlier releases also accept."""
     if not isinstance(value, int):
         raise Unfit(TypeError)
     return value
 
 
 def logger(value: Any) -> Any:
-    """A logger, or what has the methods of one."""
+    """Accept a logger, or an object with the methods of one."""
     if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in LOGGING):
         raise Unfit(TypeError)
     return value
 
 
 def state(value: Any) -> State:
-    """A state of a connection."""
+    """Accept a state of a connection."""
     if not isinstance(value, State):
         raise Unfit(TypeError)
     return value
 
 
 def tls(value: Any) -> Any:
-    """What makes TLS of a connection. Contexts of others than the standard library count by what they can do."""
+    """Accept a TLS context; one that isn't from the standard library must have the same methods."""
     if not hasattr(value, "wrap_bio"):
         raise Unfit(TypeError)
     return value
 
 
 def tls_of_client(value: Any) -> Any:
-    """The same, or True for the usual one. Whether False and the like fit the URI is asked later."""
+    """Accept a TLS context, or True for the default one; whether false values fit the URI is checked later."""
     return value if value is True or not value else tls(value)
 
 
 def tls_of_server_behind(value: Any) -> Any:
-    """What makes TLS of a connection, or True if something in front of the server does that."""
+    """Accept a TLS context, or True if a proxy in front of the server does TLS."""
     return value if value is True else tls(value)
 
 
 def sock(value: Any) -> Any:
-    """A socket; those of others than the standard library count by what they can do."""
+    """Accept a socket; one that isn't from the standard library must have the same methods."""
     if not callable(getattr(value, "fileno", None)):
         raise Unfit(TypeError)
     return value
 
 
 def path(value: Any) -> Any:
-    """The path of a Unix socket."""
+    """Accept the path of a Unix socket."""
     if not isinstance(value, str | bytes | os.PathLike):
         raise Unfit(TypeError)
     return os.fspath(value)
 
 
 def host(value: Any) -> Any:
-    """A name or an address, which can be looked up."""
+    """Accept a host: a name or an address that can be looked up."""
     if not isinstance(value, str | bytes):
         raise Unfit(TypeError)
     if isinstance(value, str):
-        # Resolvers begin so, and have no other error for it.
+        # socket.getaddrinfo() begins with this conversion, and raises UnicodeError if it fails.
         try:
             value.encode("idna")
         except UnicodeError:
-            # The text of that error is another one in each version of Python.
+            # Don't show the text of that error, because it differs between versions of Python.
             raise Unfit(ValueError, "a label of it is empty, too long, or can't be encoded") from None
     return value
 
 
 def name_for_tls(value: Any) -> str:
-    """A name that TLS can send and check; an empty one turns that off."""
+    """Accept a name that TLS can send and check; an empty one turns the check off."""
     name = string(value)
     if "\0" in name:
         raise Unfit(ValueError)
@@ -400,7 +399,7 @@ def name_for_tls(value: Any) -> str:
 
 
 def hosts_to_listen_on(value: Any) -> Any:
-    """A name or an address, or several; None among them for all."""
+    """Accept a name or an address, or several; None stands for all interfaces."""
     if isinstance(value, str):
         return value
     names = _collected(value)
@@ -410,7 +409,7 @@ def hosts_to_listen_on(value: Any) -> Any:
 
 
 def address(value: Any) -> Any:
-    """An address of a socket."""
+    """Accept the address of a socket."""
     if not isinstance(value, tuple | list) or len(value) < 2:
         raise Unfit(TypeError)
     if isinstance(value[0], str):
@@ -424,21 +423,21 @@ def address(value: Any) -> Any:
 
 
 def _collected(value: Any) -> Any:
-    """Several things, in something that can be looked at again and again."""
+    """Accept an iterable, and return a collection that can be read several times."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise Unfit(TypeError)
     return list(value) if isinstance(value, Iterator) else value
 
 
 def url_map(value: Any) -> Any:
-    """A URL map, by what it can do: Werkzeug is optional."""
+    """Accept a URL map, by its methods, because Werkzeug is optional."""
     if not callable(getattr(value, "iter_rules", None)):
         raise Unfit(TypeError)
     return value
 
 
 def subprotocols(value: Any) -> Any:
-    """Names of subprotocols, in an order."""
+    """Accept a sequence of subprotocols."""
     if isinstance(value, Sequence) and not all(isinstance(name, str) for name in value):
         raise Unfit(TypeError)
     validate_subprotocols(value)
@@ -446,12 +445,12 @@ def subprotocols(value: Any) -> Any:
 
 
 def subprotocols_of_protocol(value: Any) -> Any:
-    """The same, in anything that gives them one by one: 17.4 didn't look, without front-end."""
+    """Accept any iterable of subprotocols, because the protocols of 17.4 don't check the type."""
     return subprotocols(value if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value))
 
 
 def factories(methods: tuple[str, ...]) -> Check:
-    """Factories of extensions, which have these methods."""
+    """Make a check that accepts factories of extensions with these methods."""
 
     def checked(value: Any) -> Any:
         value = _collected(value)
@@ -466,12 +465,12 @@ def factories(methods: tuple[str, ...]) -> Check:
 
 
 def _is_method(value: object) -> bool:
-    """Whether it can't be called without an object; a class with static methods is a factory as well as any object."""
+    """Return whether a value is a method that needs an object; a class with static methods is a valid factory."""
     return isinstance(value, types.FunctionType | property)
 
 
 def origins(value: Any) -> Any:
-    """Origins; those who derive classes may compare them in ways of their own."""
+    """Accept strings, patterns and None; a str of any form, because a subclass may compare origins in its own way."""
     value = _collected(value)
     for origin in value:
         if not isinstance(origin, str | re.Pattern | None):
@@ -480,7 +479,7 @@ def origins(value: Any) -> Any:
 
 
 def origins_of_browsers(value: Any) -> Any:
-    """Origins, of which a browser can send one at least."""
+    """Accept origins if browsers can send at least one of them."""
     value = origins(value)
     if not value:
         raise Unfit(ValueError, "no client could connect")
@@ -490,19 +489,19 @@ def origins_of_browsers(value: Any) -> Any:
 
 
 def _is_sent(origin: str | re.Pattern[str] | None) -> bool:
-    """Whether a client may send it, as far as anybody knows."""
+    """Return whether a browser may send this origin."""
     if not isinstance(origin, str):
         return True
     return "*" not in origin and (WEB_SCHEME(origin) is None or WEB_ORIGIN(origin) is not None)
 
 
 def host_names(value: Any) -> HostNames:
-    """Names that a server answers to."""
+    """Accept values of the ``Host`` header."""
     return HostNames.of(value)
 
 
 def proxies(value: Any) -> TrustedProxies:
-    """Addresses and networks of proxies."""
+    """Accept addresses and networks of proxies."""
     return TrustedProxies.of(value)
 
 
@@ -510,7 +509,7 @@ def proxies(value: Any) -> TrustedProxies:
 
 
 def handler(value: Any) -> Any:
-    """What is called with each connection, and gives something to wait for."""
+    """Accept a connection handler: a callable that returns an awaitable."""
     called = _called(function(value))
     if inspect.isasyncgenfunction(called) or _yields(called):
         raise Unfit(TypeError, "a function with yield gives nothing to wait for")
@@ -522,7 +521,7 @@ def handler(value: Any) -> Any:
 
 
 def _called(value: Any) -> Any:
-    """The function that runs when a handler is called, if it is one in Python."""
+    """Return the Python function that runs when a handler is called, if there is one."""
     while isinstance(value, functools.partial | types.MethodType):
         value = value.func if isinstance(value, functools.partial) else value.__func__
     return (
@@ -535,7 +534,7 @@ def _yields(function: Any) -> bool:
 
 
 def _never_returns_anything(function: Any) -> bool:
-    """Whether a function that isn't async ends, wherever it ends, by ``return`` or without it."""
+    """Return whether a function isn't async and never returns a value."""
     if not isinstance(function, types.FunctionType) or function.__code__.co_flags & (
         inspect.CO_COROUTINE | inspect.CO_GENERATOR
     ):
@@ -552,10 +551,10 @@ def _never_returns_anything(function: Any) -> bool:
 
 
 def _takes(handler: Any, count: int) -> bool:
-    """Whether it can be called with so many arguments; True where that isn't known."""
+    """Return whether a handler can be called with ``count`` arguments; True if that isn't known."""
     try:
         signature = _own_signature(handler)
-    except Exception:  # objects of somebody's may raise anything
+    except Exception:  # objects of a program may raise anything
         return True
     try:
         signature.bind(*[None] * count)
@@ -565,7 +564,7 @@ def _takes(handler: Any, count: int) -> bool:
 
 
 def _own_signature(handler: Any) -> inspect.Signature:
-    """What a function takes: what its decorator shows, in ``__wrapped__`` or ``__signature__``, is not that."""
+    """Return the real signature of a function, ignoring ``__wrapped__`` and ``__signature__`` from a decorator."""
     function = handler.__func__ if isinstance(handler, types.MethodType) else handler
     if isinstance(function, types.FunctionType) and hasattr(function, "__signature__"):
         bare = types.FunctionType(function.__code__, {}, None, function.__defaults__, function.__closure__)
@@ -575,10 +574,10 @@ def _own_signature(handler: Any) -> inspect.Signature:
 
 
 def takes_path(handler: Any) -> bool:
-    """Whether a connection handler is one of the oldest, which take the path of the request beside the connection.
+    """Return whether a connection handler also takes the path of the request, as in the oldest API.
 
-    A decorated handler may take anything. If it shows two parameters, the decorator passes on the path, or has
-    something of its own for the second one, as programs of today do: then the name decides.
+    A decorated handler may take any arguments. If its signature has two parameters, the decorator may pass on the path,
+    or pass an argument of its own, as modern programs do: then the name of the second parameter decides.
     """
     if not _takes(handler, 2):
         return False
@@ -589,20 +588,20 @@ def takes_path(handler: Any) -> bool:
 
 
 def required_parameters(handler: Any) -> list[str]:
-    """The positional parameters without a default that a callable shows; none if it shows nothing."""
+    """Return the positional parameters without a default in a callable's signature; none without a signature."""
     try:
         parameters = inspect.signature(handler).parameters.values()
-    except Exception:  # some callables don't tell, and objects of somebody's may raise anything
+    except Exception:  # some callables have no signature, and objects of a program may raise anything
         return []
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.kind in positional and p.default is p.empty]
 
 
 def awaited(handler: object, given: Any) -> Awaitable[Any]:
-    """What a connection handler gave, which somebody is going to wait for.
+    """Return the result of a connection handler, which must be awaitable.
 
     Raises:
-        TypeError: nobody can.
+        TypeError: it isn't awaitable.
     """
     if not inspect.isawaitable(given):
         raise TypeError(f"a connection handler must be an async function: {shown(handler)} returned {shown(given)}")
@@ -610,9 +609,9 @@ def awaited(handler: object, given: Any) -> Awaitable[Any]:
 
 
 def shown(value: object) -> str:
-    """A value for an error, not too long."""
+    """Return a short text about a value, for an error."""
     try:
         shown = repr(value)
-    except Exception:  # of a class of somebody's, or a number with thousands of digits
+    except Exception:  # from a class of a program, or for a number with thousands of digits
         shown = f"<{type(value).__name__}>"
     return shown if len(shown) <= 100 else shown[:97] + "..."

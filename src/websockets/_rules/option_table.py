@@ -1,12 +1,12 @@
-"""Which options there are, what each may be, and who takes it: one table for all front-ends.
+"""The table of options, for all front-ends: the allowed values of each option, and the functions that take it.
 
-May know: names of options and of what takes them, checks of values. Must not know: what an option is good for, how
-options depend on each other, front-ends.
+May know: names of options and of the functions that take them, checks of values. Must not know: the purpose of an
+option, dependencies between options, front-ends.
 
-To add an option, add a row to :data:`OPTIONS`: its name; who takes it; the default; a check, from ``_checks`` or a new
-one there; and what is allowed, in words that go on after "must be". The page about options is made from the table by
-``python docs/make_options.py --write``, and ``tests/core/test_options.py`` holds defaults to the signatures. Whoever
-takes an option calls :func:`check_all`, or :func:`check` for one alone.
+To add an option, add a row to :data:`OPTIONS`: its name; its takers; the default; a check, from ``option_checks`` or a
+new one there; and the allowed values, as text that follows "must be". ``python docs/make_options.py --write`` makes the
+page about options from the table, and ``tests/core/test_options.py`` compares defaults with the signatures. A taker
+calls :func:`check_all`, or :func:`check` for a single option.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
 __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
 
-# Who takes options: functions and classes of the front-ends...
+# The takers of options: functions and classes of the front-ends...
 CONNECT: Final = "connect"
 SERVE: Final = "serve"
 CONNECTION: Final = "Connection"
@@ -52,11 +52,11 @@ CONNECTIONS: Final = (CONNECTION, LEGACY_CONNECTION)
 CLIENT_LOOPS: Final = (TCP_CLIENT, UNIX_CLIENT)
 SERVER_LOOPS: Final = (TCP_SERVER, UNIX_SERVER)
 
-# Without a default: it must be given, or the loop has its own.
+# In place of a default: the option is required, or the event loop has its own default.
 REQUIRED: Final = object()
 UNSET: Final = object()
 
-# Words for what several options may be.
+# Texts for allowed values that several options share.
 SECONDS = "a number of seconds, 0 or more"
 LIMIT = f"{SECONDS}, or None for no limit"
 FUNCTION = "a function, or None"
@@ -70,11 +70,11 @@ class Option(NamedTuple):
 
     Attributes:
         name: name of the option.
-        takers: who takes it.
-        default: its default; REQUIRED or UNSET if there is none.
-        check: takes a value, gives the one to use, or raises :exc:`~websockets._rules.option_checks.Unfit`.
-        allowed: what it may be, in words.
-        secret: whether its value may have a password in it, and so is not for errors.
+        takers: functions and classes that take it.
+        default: default value; REQUIRED or UNSET if there is none.
+        check: function that returns the value to use, or raises :exc:`~websockets._rules.option_checks.Unfit`.
+        allowed: text about the allowed values.
+        secret: whether the value may contain a password, so that errors must not show it.
     """
 
     name: str
@@ -85,11 +85,11 @@ class Option(NamedTuple):
     secret: bool = False
 
     def checked(self, value: Any) -> Any:
-        """The value to use.
+        """Check a value and return the value to use.
 
         Raises:
-            TypeError: it has a wrong type.
-            ValueError: it is none of those that are allowed.
+            TypeError: the value has a wrong type.
+            ValueError: the value isn't allowed.
         """
         try:
             return self.check(value)
@@ -106,9 +106,9 @@ class Option(NamedTuple):
 
 # fmt: off
 OPTIONS: Final = (
-    # Where to.
+    # The address.
     Option("uri", CLIENTS, REQUIRED, c.anything, "the URI of a server: a str"),
-    # Where process_request may answer all requests, a handler may be there for show.
+    # The handler may be None if process_request answers all requests.
     Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
     Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
@@ -159,10 +159,10 @@ OPTIONS: Final = (
     Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
            "a positive number of seconds, or None for no limit"),
 
-    # The life of a connection.
+    # Timeouts and buffers of a connection.
     Option("ping_interval", ALL, 20, optional(c.positive_seconds),
            "a positive number of seconds, or None for no keepalive"),
-    # Servers that make connections by themselves pass on 0, as uvicorn's do.
+    # Programs that create connections themselves, such as uvicorn, may pass 0.
     Option("ping_interval", CONNECTIONS, 20, optional(c.seconds), f"{SECONDS}, or None for no keepalive"),
     Option("ping_timeout", (*ALL, *CONNECTIONS), 20, optional(c.seconds), LIMIT),
     Option("close_timeout", (CONNECT, SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
@@ -190,7 +190,7 @@ OPTIONS: Final = (
            "a class or a function that makes connections, or None"),
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
 
-    # Connecting again; how many connections a server has; how it ends; who gets a broadcast.
+    # Reconnection, limits of a server, shutdown, broadcasts.
     Option("process_exception", (CONNECT,), UNSET, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
     Option("reconnect_delays", (CONNECT,), UNSET, optional(c.plain_function),
@@ -204,7 +204,7 @@ OPTIONS: Final = (
     Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
 
-    # Choosing the handler, and who may connect.
+    # Routing and authentication.
     Option("url_map", (ROUTE,), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
     Option("server_name", (ROUTE,), None, optional(c.string), "a host and perhaps a port: a str, or None"),
     Option("ssl", (ROUTE,), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
@@ -214,7 +214,7 @@ OPTIONS: Final = (
     Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
     Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
 
-    # What goes on to the loop.
+    # Arguments for the event loop.
     Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
     Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
     Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
@@ -248,7 +248,7 @@ OPTIONS: Final = (
 )
 # fmt: on
 
-# Names that programs use for other libraries or earlier releases, and that don't resemble those of today.
+# Names from other libraries or earlier releases that don't resemble today's names.
 KNOWN_AS: Final = {
     "header": "additional_headers",
     "headers": "additional_headers",
@@ -257,7 +257,7 @@ KNOWN_AS: Final = {
     "timeout": "open_timeout",
 }
 
-# Options of releases before 14.0 that nothing stands for.
+# Options of releases before 14.0 that have no replacement.
 GONE: Final = {
     "loop": "a connection belongs to the event loop that runs",
     "read_limit": "reads of all connections share a buffer",
@@ -268,7 +268,7 @@ GONE: Final = {
 
 @functools.lru_cache(maxsize=64)
 def table(taker: str) -> Mapping[str, Option]:
-    """The rows of whoever takes options, by the names of these."""
+    """Return the options of a taker, by name."""
     return {option.name: option for option in OPTIONS if taker in option.takers}
 
 
@@ -276,38 +276,38 @@ def check(name: str, value: Any, taker: str = CONNECTION) -> Any:
     """Check one option.
 
     Parameters:
-        name: its name.
-        value: what was given.
-        taker: who takes it.
+        name: name of the option.
+        value: the value.
+        taker: function or class that takes the option.
 
     Returns:
         The value to use.
 
     Raises:
-        TypeError: it has a wrong type.
-        ValueError: it is none of those that are allowed.
+        TypeError: the value has a wrong type.
+        ValueError: the value isn't allowed.
     """
     option = table(taker)[name]
     return value if value is option.default else option.checked(value)
 
 
 def check_all(given: MutableMapping[str, Any], taker: str) -> None:
-    """Check all options among what was given, and put the values to use in their place.
+    """Check all options of a taker, and replace their values by the values to use.
 
     Parameters:
-        given: parameters by their names; what is in no row stays as it is.
-        taker: who takes them.
+        given: parameters by name; those that aren't in the table stay unchanged.
+        taker: function or class that takes the options.
 
     Raises:
-        TypeError: one has a wrong type.
-        ValueError: one is none of those that are allowed.
+        TypeError: an option has a wrong type.
+        ValueError: an option has a value that isn't allowed.
     """
     options, defaults, values_of = _rows(taker)
     try:
         values = values_of(given)
     except KeyError:
         values = tuple(given.get(option.name, option.default) for option in options)
-    # Nearly all are the default, and most of these the same object; a large number may be another one that is equal.
+    # Most values are the default, and usually the same object; a large number may be another, equal object.
     for option in itertools.compress(options, map(operator.is_not, values, defaults)):
         name = option.name
         value = given[name]
@@ -317,23 +317,23 @@ def check_all(given: MutableMapping[str, Any], taker: str) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _rows(taker: str) -> tuple[list[Option], list[Any], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """Rows with something to check, of which there are several, their defaults, and what finds their values."""
+    """Return the options of a taker that need a check, their defaults, and a function that gets their values."""
     options = [option for option in table(taker).values() if option.check is not c.anything]
     return options, [option.default for option in options], operator.itemgetter(*(option.name for option in options))
 
 
 def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: str) -> None:
-    """Check keyword arguments that go on to the event loop, and put the values to use in their place.
+    """Check keyword arguments for the event loop, and replace their values by the values to use.
 
     Parameters:
-        who: the function that was called.
+        who: name of the function that was called.
         given: its keyword arguments.
-        taker: the same function, as the table names it.
-        loop: the method of the loop.
+        taker: name of the same function in the table.
+        loop: method of the event loop.
 
     Raises:
-        TypeError: one has a wrong type, or nobody takes it; then it says which one may have been meant.
-        ValueError: one is none of those that are allowed.
+        TypeError: an argument has a wrong type, or doesn't exist; then the error suggests a similar name.
+        ValueError: an argument has a value that isn't allowed.
     """
     ours, passed_on = table(taker), table(loop)
     for name in given:
@@ -344,7 +344,7 @@ def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: 
 
 
 def _hint(name: str, known: Mapping[str, Option]) -> str:
-    """What may have been meant by a name."""
+    """Return a suggestion for an unknown name."""
     if name in GONE:
         return f": {GONE[name]}"
     meant = KNOWN_AS.get(name)

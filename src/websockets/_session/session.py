@@ -1,12 +1,11 @@
-"""What a connection does between two waits: RFC 6455 sections 5.5, 7.1 and 7.2, as seen by whoever holds the socket.
+"""The session of a connection: all that it does between two waits (RFC 6455 sections 5.5, 7.1 and 7.2).
 
-May know: the protocol, the messages that wait to be read, pings and their answers, what is due when. Must not know: how
-waiting is done. ``now`` is an argument, in seconds of any clock that doesn't go back.
+May know: the protocol, the receive queue, pings and pongs, timeouts. Must not know: how to wait, sockets. ``now`` is an
+argument, in seconds of any monotonic clock.
 
-A front-end tells the news from the network (:meth:`Session.receive_data`, :meth:`Session.connection_lost`), or the
-wishes of the application (``ping``, ``close``). Then, if anything happened beyond messages arriving, it calls
-:meth:`Session.process_events`, and collects: bytes to write, messages, pings that were answered, and the time at which
-:meth:`Session.handle_timeout` must be called.
+A front-end reports events of the network (:meth:`Session.receive_data`, :meth:`Session.connection_lost`) or requests of
+the application (``ping``, ``close``). Then, unless only messages arrived, it calls :meth:`Session.process_events`, and
+collects the results: bytes to write, messages, answered pings, and the time to call :meth:`Session.handle_timeout`.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["Answered", "Session", "Timing"]
 
 
-# How often an idle connection is looked at in the time after which it is closed: so much later than that it may be.
+# Number of checks during an idle timeout. So an idle connection may be closed a quarter of the timeout too late.
 IDLE_CHECKS: Final = 4
 
-# A look that comes so much too late, in seconds, or by the time between two looks, tells that the loop stood still.
+# A check this late, in seconds, or late by the time between two checks, means that the event loop stalled.
 STALLED_AFTER: Final = 0.1
 
-# Seconds that a round trip takes at least, as it is told.
+# The least latency that is reported, in seconds.
 LEAST_LATENCY: Final = 1e-6
 
 
 class Timing(NamedTuple):
-    """The times of a connection in seconds, None for "never"; one object serves all connections of a server."""
+    """The timeouts of a connection in seconds, None for never; all connections of a server share one object."""
 
     ping_interval: float | None = 20
     ping_timeout: float | None = 20
@@ -55,52 +54,52 @@ class Timing(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A ping that was answered: whoever waits for it, and the time that it took in seconds."""
+    """An answered ping: its waiter, and the round-trip time in seconds."""
 
     waiter: Any
     latency: float
 
 
 class _Ping(NamedTuple):
-    waiter: Any  # None for a keepalive ping: nobody waits
+    waiter: Any  # None for a keepalive ping, which has no waiter
     sent_at: float
 
 
 class Session:
-    """One connection, without the waiting.
+    """The session of one connection.
 
     Parameters:
-        protocol: the sans-I/O protocol, in the state in which the connection begins.
+        protocol: the sans-I/O protocol, in the initial state of the connection.
         timing: keepalive and closing.
-        max_queue: number of frames waiting above which reading should pause and at which it should resume.
+        max_queue: number of frames in the receive queue above which reading pauses, and the number at which it resumes.
     """
 
     def __init__(self, protocol: Protocol, timing: Timing, max_queue: tuple[int | None, int]) -> None:
         self.protocol = protocol
         self.timing = timing
         self.inbox = Inbox(*max_queue)
-        # The protocol refers to the inbox, not to the session: a connection that is let go of is collected at once.
+        # The protocol refers to the inbox and not to the session: without a cycle, connections are freed at once.
         self.port = Port(protocol, self.inbox)
         self.intake = Intake(self.inbox, self.port)
 
     request: Request | None = None
     response: Response | None = None
     latency: float = 0.0
-    cause: Exception | None = None  # why the connection ended, where the protocol can't know
+    cause: Exception | None = None  # why the connection ended, if the protocol doesn't know
     alarm: Alarm | None = None
     alarm_at: float = math.inf
     _pings: dict[bytes, _Ping] | None = None
-    taken: int = 0  # bytes that the network took, as the front-end tells before it rings
+    taken: int = 0  # bytes passed to the network; the front-end sets this before handle_timeout()
     _taken_before: int = 0  # when the last keepalive ping was sent
     _known: State | None = None
     _keepalive_started: float | None = None
-    # When to look whether data passed, what there was then, and when it is known to have passed. Nothing happens on the
-    # path of a message: numbers that are counted anyway are compared.
+    # The time of the next idle check, the counters at the last check, and the last time at which data passed. Messages
+    # cost no extra work: the check compares counters that exist anyway.
     idle_at: float = math.inf
     _traffic: tuple[int, ...] | None = None
     _active_at: float = 0.0
     _lost: bool = False  # whether the TCP connection is over
-    proxied: Addresses | None = None  # both ends of the connection that a proxy passes on
+    proxied: Addresses | None = None  # both addresses from the header of the PROXY protocol
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -111,17 +110,17 @@ class Session:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything happened beyond messages arriving, so that :meth:`process_events` must be called."""
+        """Whether :meth:`process_events` must be called, because something other than a message arrived."""
         protocol, port = self.protocol, self.port
         return bool(protocol.events or protocol.writes) or port.failure_held or port.life.state is not self._known
 
     @property
     def next_timeout(self) -> float:
-        """When :meth:`handle_timeout` must be called; infinity for never."""
+        """The time to call :meth:`handle_timeout`; infinity for never."""
         return min(self.alarm_at, self.idle_at)
 
     def close_exc(self) -> ConnectionClosed:
-        """The exception for whoever uses the connection after it closed, with what caused it."""
+        """Return the exception that later calls raise, with its cause."""
         exc = self.protocol.close_exc
         if self.cause is not None:
             exc.__cause__ = self.cause
@@ -130,33 +129,36 @@ class Session:
     # ------------------------------------------------------------------------------------ tell: news from the network
 
     def receive_data(self, data: BytesLike) -> bool:
-        """Take in what a read gave; nothing refers to ``data`` afterwards.
+        """Process data from a read; ``data`` isn't kept.
 
         Returns:
-            Whether it is :attr:`has_work` now.
+            The value of :attr:`has_work`.
         """
         self.protocol.receive_data(data)
         return self.has_work
 
     def receive_frames(self, frames: list[Any]) -> bool:
-        """As :meth:`receive_data`, for a read that went through the decoder already."""
+        """Process frames that a front-end has already decoded; otherwise like :meth:`receive_data`."""
         self.port.receive_frames(frames)
         return self.has_work
 
     def receive_eof(self) -> None:
-        """Take in the end of the stream."""
+        """Process the end of the stream."""
         self.protocol.receive_eof()
         if self.alarm is Alarm.CLOSING:
-            # It goes on as before, in the time that it has left.
+            # The state changed, but the closing handshake keeps its deadline.
             self._known = self.port.life.state
 
     def connection_lost(self, exc: Exception | None) -> list[Any]:
-        """Take in that the TCP connection is over, for a cause if there is one.
+        """Process the end of the TCP connection.
+
+        Parameters:
+            exc: the cause; None if there is none.
 
         Returns:
-            Whoever waits for an answer to a ping.
+            The waiters of pings that were not answered.
         """
-        # What the peer did wrong before is the reason, not how the TCP connection ended after that.
+        # An earlier error of the peer is the reason, rather than how the TCP connection ended after it.
         if exc is not None and self.cause is None and self.protocol.parser_exc is None:
             self.cause = exc
         self.protocol.receive_eof()
@@ -166,7 +168,7 @@ class Session:
         return [ping.waiter for ping in pings.values() if ping.waiter is not None]
 
     def writing(self, possible: bool) -> None:
-        """Take in whether the network takes more; while it doesn't, the pongs that are owed are one at most."""
+        """Report whether the write buffer has room; while it is full, at most one pong is pending."""
         if possible:
             self.port.release_pong()
         else:
@@ -175,15 +177,15 @@ class Session:
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
     def set_time(self, name: str, seconds: float | None, now: float) -> None:
-        """Change one of the times of the connection; :attr:`next_timeout` may be earlier afterwards.
+        """Change one of the timeouts of the connection; :attr:`next_timeout` may be earlier afterwards.
 
-        The next keepalive ping is due an interval from now, and the pong that is waited for has the new time since its
-        ping. A closing handshake that began goes on in the time that it was given.
+        The next keepalive ping is due one interval from now; the new timeout of a pending pong counts from its ping. A
+        closing handshake that has begun keeps its deadline.
 
         Parameters:
-            name: which one of :class:`Timing`: ``ping_interval``, ``ping_timeout`` or ``close_timeout``.
-            seconds: the time; None for "never".
-            now: the time now.
+            name: ``ping_interval``, ``ping_timeout`` or ``close_timeout``.
+            seconds: the new value; None for never.
+            now: the current time in seconds.
         """
         before, self.timing = self.timing.ping_timeout, self.timing._replace(**{name: seconds})
         if name == "ping_interval" and self._known is State.OPEN and self.alarm in (None, Alarm.PING):
@@ -196,13 +198,13 @@ class Session:
                 self.alarm_at = sent_at + seconds
 
     def ping(self, data: BytesLike | str | None, waiter: Any, now: float) -> None:
-        """Send a ping; :meth:`process_events` returns its waiter with the answer, or :meth:`connection_lost` does.
+        """Send a ping; later :meth:`process_events` or :meth:`connection_lost` returns its waiter.
 
         Raises:
-            ConcurrencyError: a ping with this payload waits for its pong.
+            ConcurrencyError: another ping with this payload is waiting for its pong.
             ProtocolError: the payload is too long.
-            TypeError: it is neither text nor bytes.
-            InvalidState: the connection isn't open, or a Close was sent.
+            TypeError: the payload is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close frame was sent.
         """
         payload = None if data is None else control_payload(data)
         self._check_open()
@@ -215,29 +217,29 @@ class Session:
         pings[payload] = _Ping(waiter, now)
 
     def pong(self, data: BytesLike | str) -> None:
-        """Send a pong that nobody asked for.
+        """Send an unsolicited pong.
 
         Raises:
             ProtocolError: the payload is too long.
-            TypeError: it is neither text nor bytes.
-            InvalidState: the connection isn't open, or a Close was sent.
+            TypeError: the payload is neither text nor bytes.
+            InvalidState: the connection isn't open, or a Close frame was sent.
         """
         payload = control_payload(data)
         self._check_open()
         self.protocol.send_pong(payload)
 
     def _check_open(self) -> None:
-        """The protocol could send pings and pongs after a Close; whoever waits for an answer would wait in vain."""
+        """Refuse pings and pongs after a Close frame: the protocol could send them, but no answer would come."""
         state = self.protocol.state
         if state is not State.OPEN:
             raise InvalidState(f"connection is {state.name.lower()}")
 
     def close(self, code: int | None, reason: str) -> None:
-        """Start the closing handshake unless it has begun; messages that nobody will read stop being kept.
+        """Start the closing handshake unless it has begun; from then on the receive queue discards excess messages.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent; nothing has changed then.
-            TypeError: the code isn't an ``int``, or the reason isn't a ``str``; likewise, and in any state.
+            ProtocolError: the code or the reason can't be sent; nothing changes in this case.
+            TypeError: the code isn't an ``int``, or the reason isn't a ``str``; this is checked in any state.
         """
         protocol = self.protocol
         reason = check_close(CloseCode.NO_STATUS_RCVD if code is None else code, reason)
@@ -249,34 +251,34 @@ class Session:
         if protocol.state is State.CONNECTING:
             protocol.fail(CloseCode.NORMAL_CLOSURE)
         elif protocol.state is State.OPEN and self.port.life.continuing:
-            # The peer would wait for the rest of the message: a Close that says why is better.
+            # The peer waits for the rest of the message, so tell it why the rest won't come.
             protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
         elif protocol.state is State.OPEN:
             protocol.send_close(code, reason)
 
     def limit_closing(self, timeout: float, now: float) -> None:
-        """Give closing ``timeout`` seconds from now on; if it has begun, no more than it has left."""
+        """Limit closing to ``timeout`` seconds from now; an earlier deadline stays."""
         self.timing = self.timing._replace(close_timeout=timeout)
         if self.alarm is Alarm.CLOSING:
             self.alarm_at = min(self.alarm_at, now + timeout)
 
     def fail(self, code: int, reason: str, cause: Exception | None = None) -> None:
-        """Give up on the connection."""
+        """Fail the connection (RFC 6455 section 7.1.7)."""
         if self.cause is None and not self.closed:
             self.cause = cause
         self.protocol.fail(code, reason)
 
     def drained(self) -> None:
-        """Take in that everything received was read and somebody asks for more: a failure held back takes effect."""
+        """Apply a failure that was held back: the receive queue is empty, and a receiver asks for more."""
         self.protocol.release_failure()
 
     # -------------------------------------------------------------------------------------------------------- collect
 
     def process_events(self, now: float) -> list[Answered]:
-        """Deal with what isn't a message.
+        """Process everything except messages.
 
         Returns:
-            The pings that were answered and that somebody waits for.
+            The answered pings that have a waiter.
         """
         answered: list[Answered] = []
         for event in self.protocol.events_received() if self.protocol.events else ():
@@ -291,11 +293,11 @@ class Session:
         return answered
 
     def _acknowledge(self, payload: bytes, now: float) -> list[Answered]:
-        """A pong answers the ping with its payload and all those before it."""
+        """Process a pong: it answers the ping with the same payload, and all pings before that."""
         pings = self._pings
         if pings is None or payload not in pings:
             return []
-        # A coarse clock, as that of Windows, may say that no time has passed; but 0.0 stands for no pong yet.
+        # A coarse clock, such as that of Windows, may show no difference; but 0.0 means that no pong has arrived yet.
         self.latency = max(now - pings[payload].sent_at, LEAST_LATENCY)
         answered: list[Answered] = []
         earlier: bytes | None = None
@@ -312,15 +314,15 @@ class Session:
     # ------------------------------------------------------------------------------------------------ what is due when
 
     def start_opening(self, timeout: float | None, now: float) -> None:
-        """Begin to wait for the opening handshake, ``timeout`` seconds at most."""
+        """Begin to wait for the opening handshake, for at most ``timeout`` seconds."""
         if timeout is not None:
             self.alarm, self.alarm_at = Alarm.OPENING, now + timeout
 
     def _set_alarm(self, now: float) -> None:
-        """Wait for what the state calls for."""
+        """Set the alarm that belongs to the state of the connection."""
         protocol = self.protocol
         state = self._known = self.port.life.state
-        # A peer that ends the stream may have left something to be written that it will never read.
+        # After a peer has ended the stream, data may be left in the write buffer that it will never read.
         if not self._lost if state is State.CLOSED else protocol.close_expected():
             if self.alarm is not Alarm.CLOSING:
                 self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
@@ -330,7 +332,7 @@ class Session:
         elif state is State.OPEN and self.alarm in (None, Alarm.OPENING) and self._keepalive_started is None:
             self._keepalive_started = now
             for message in (self.request, self.response):
-                # A response of the user may have headers of any kind.
+                # The headers of a response from the user may have any type.
                 if message is not None and isinstance(message.headers, Headers):
                     drop_index(message.headers)
             self._wait(Alarm.PING, self.timing.ping_interval, now)
@@ -344,14 +346,14 @@ class Session:
             self.alarm, self.alarm_at = alarm, since + timeout
 
     def handle_timeout(self, now: float, traffic: tuple[int, ...] = ()) -> bool:
-        """What :attr:`alarm` announced is due, or it is time to look whether the connection is idle.
+        """Handle the timeout that :attr:`alarm` names, or check whether the connection is idle.
 
         Parameters:
-            now: the time.
-            traffic: if it is :attr:`idle_at`, what :meth:`traffic` gives.
+            now: the current time in seconds.
+            traffic: the result of :meth:`traffic` if :attr:`idle_at` has come.
 
         Returns:
-            Whether the TCP connection must be aborted. What is to be written is offered to the network before that.
+            Whether the TCP connection must be aborted, after an attempt to write the output.
         """
         if now >= self.idle_at:
             self._check_idle(now, traffic)
@@ -367,24 +369,24 @@ class Session:
             case Alarm.CLOSING:
                 self._time_out("timed out while closing connection")
                 return True
-            case _:  # OPENING, the only other one that is ever due
+            case _:  # OPENING, the only other alarm that can be due
                 self._time_out("timed out during opening handshake")
                 return True
         return False
 
     def traffic(self, seen: Statistics, buffered: int) -> tuple[int, ...]:
-        """Numbers that change when data pass, either way, for :meth:`handle_timeout`.
+        """Return numbers that change when data is sent or received, for :meth:`handle_timeout`.
 
         Parameters:
-            seen: what was counted until now.
-            buffered: bytes that wait to be sent.
+            seen: the statistics of the connection.
+            buffered: bytes in the write buffer.
         """
         decoder = self.port.decoder
         return (
             *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
-            # A large frame that is still arriving: no other can be in between.
+            # While a large frame is arriving, all bytes received belong to it.
             seen.bytes_received if decoder is not None and decoder.under_way else 0,
-            # A large message that is still leaving. To the KiB: pings that wait make no difference.
+            # A large message is still leaving. In KiB, so that pings in the write buffer make no difference.
             buffered >> 10,
         )
 
@@ -394,20 +396,20 @@ class Session:
             self.cause = TimeoutError(text)
 
     def _check_idle(self, now: float, traffic: tuple[int, ...]) -> None:
-        """Close the connection if no data passed for long enough; else look again later."""
+        """Close the connection if no data passed for the idle timeout; otherwise set the next check."""
         timeout = self.timing.idle_timeout
         assert timeout is not None
         if self.protocol.state is not State.OPEN:
             self.idle_at = math.inf
             return
         before, self._traffic = self._traffic, traffic
-        # While messages wait to be read, it is the application that is slow, and not the connection that is idle.
+        # If the receive queue has messages, the application is slow; the connection isn't idle.
         if self.inbox.items or (any(traffic) if before is None else traffic != before):
             self._active_at = now
         end = self._active_at + timeout
         stalled = now - self.idle_at > max(timeout / IDLE_CHECKS, STALLED_AFTER)
         if now < end or stalled:
-            # What arrived while the loop stood still has yet to be read.
+            # Data that arrived while the event loop was stalled hasn't been read yet.
             self.idle_at = now + timeout / IDLE_CHECKS if stalled else min(now + timeout / IDLE_CHECKS, end)
         else:
             self.idle_at = math.inf
@@ -416,17 +418,17 @@ class Session:
     def _close_idle(self, timeout: float) -> None:
         self.protocol.logger.info("no data for %g seconds; closing connection", timeout)
         if self.port.life.continuing:
-            # No more will come of a message that stopped in its middle.
+            # Discard a message of which the last fragments are missing: they won't arrive.
             self.fail(CloseCode.GOING_AWAY, "idle timeout")
         else:
             self.close(CloseCode.GOING_AWAY, "idle timeout")
 
     def _send_keepalive(self, now: float) -> None:
-        # Any byte counts as life, whatever it says: no clock is needed to know that it came after the ping.
+        # From here on any byte shows that the peer is alive. Forget the bytes that came before the ping.
         self.intake.heard()
         try:
             self.ping(None, None, now)
-        except InvalidState:  # somebody ended the connection through its protocol
+        except InvalidState:  # the program ended the connection through its protocol
             self._set_alarm(now)
             return
         self._log("% sent keepalive ping")
@@ -438,10 +440,10 @@ class Session:
             self.intake.listen()
 
     def _check_keepalive(self, now: float) -> bool:
-        """No pong in time: dead, unless the peer was heard of since, or we were the ones who didn't listen.
+        """Fail the connection because no pong came in time, unless the peer sent data, or reading was paused.
 
         Returns:
-            Whether it is dead. Then waiting for it to answer our Close would gain nothing.
+            Whether the connection failed. Then it is useless to wait for the peer's Close frame.
         """
         timeout, paused = self.timing.ping_timeout, self.intake.paused
         assert timeout is not None
@@ -449,10 +451,10 @@ class Session:
         if self.intake.heard():
             self._spare("% received data since keepalive ping", timeout, now)
         elif paused and self.port.pongs_held and self.taken > self._taken_before:
-            # It takes what we send, slowly, and may not have come to the ping yet.
+            # The peer reads our data slowly, and may not have read the ping yet.
             self._spare("% sent data since keepalive ping", timeout, now)
         elif paused and not self.intake.listening and not self.port.pongs_held:
-            # Who doesn't listen can't complain of silence, unless the other one doesn't either.
+            # While our reading is paused, missing data proves nothing, unless the peer doesn't read either.
             self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)
         elif late > timeout:
             self.protocol.logger.info("event loop stalled for %.1f seconds; waiting longer for keepalive pong", late)
@@ -465,7 +467,7 @@ class Session:
         return False
 
     def _spare(self, why: str, timeout: float, now: float) -> None:
-        """Go on without the pong that is due; pings that will never be answered must not pile up."""
+        """Stop waiting for the pong; forget the ping, so that unanswered pings don't pile up."""
         self._log(why)
         for payload in [payload for payload, ping in (self._pings or {}).items() if ping.waiter is None]:
             assert self._pings is not None
@@ -477,7 +479,7 @@ class Session:
             self.protocol.logger.debug(line)
 
     def _expect_no_pong(self, sent_at: float, now: float) -> None:
-        """The pong to the ping of ``sent_at`` isn't waited for any more: the next ping is due an interval later."""
+        """Stop waiting for the pong to the ping of ``sent_at``; the next ping is due one interval after that."""
         self.intake.listening = False
         if self.alarm is Alarm.PONG:
             self._wait(Alarm.PING, self.timing.ping_interval, sent_at)
@@ -485,7 +487,7 @@ class Session:
 
 
 def control_payload(data: BytesLike | str) -> bytes:
-    """The payload of a ping or pong as bytes.
+    """Return the payload of a ping or pong as bytes.
 
     Raises:
         TypeError: ``data`` is neither text nor bytes.

@@ -1,6 +1,6 @@
-"""The front-end for asyncio: only what waits, over the session and the protocol.
+"""The front-end for asyncio: only the parts that wait, on top of the session and the protocol.
 
-Its modules are reachable as attributes without being imported first, as those of the package are.
+Its modules are available as attributes without being imported first, like those of the package.
 """
 
 from __future__ import annotations

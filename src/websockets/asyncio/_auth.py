@@ -1,7 +1,7 @@
 """Basic authentication of requests, as far as it waits: RFC 7617.
 
-May know: that a user's check of credentials may be a coroutine function. Must not know: headers, credentials: those are
-below.
+May know: that a user's check of credentials may be a coroutine function. Must not know: headers, credentials:
+``_session`` knows them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ def basic_auth(
     credentials: Credentials | None = None,
     check_credentials: CheckCredentials | None = None,
 ) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
-    """Make a ``process_request`` that lets in only who authenticates with a user name and a password (RFC 7617).
+    """Return a ``process_request`` that requires authentication with a user name and a password (RFC 7617).
 
-    The handler finds the name in :attr:`~websockets.asyncio.server.ServerConnection.username`. Others are refused with
-    401. Without TLS, whoever sees the traffic sees the passwords.
+    Handlers find the name in :attr:`~websockets.asyncio.server.ServerConnection.username`. Requests without valid
+    credentials are refused with 401. Use TLS: without it, passwords can be read on the network.
 
     Parameters:
-        realm: what the credentials are for, in ISO-8859-1; browsers show it.
-        credentials: the user and the password, or an iterable of such pairs.
-        check_credentials: instead, ``f(user, password) -> bool``, a function or a coroutine function: whether they are
-            right. Bytes that aren't UTF-8 are lone surrogates in both, as ``surrogateescape`` makes them.
+        realm: name of the protected area, in ISO-8859-1; browsers show it.
+        credentials: the user name and the password, or an iterable of such pairs.
+        check_credentials: instead of ``credentials``, ``f(user, password) -> bool``, a function or a coroutine function
+            that returns whether they are valid. Bytes that aren't UTF-8 become lone surrogates (``surrogateescape``).
+
+    Returns:
+        The function for ``process_request``.
 
     Raises:
-        ValueError: there must be either ``credentials`` or ``check_credentials``; or the realm can't be sent.
-        TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
+        ValueError: neither ``credentials`` nor ``check_credentials`` is given, or both are; or the realm can't be sent.
+        TypeError: ``credentials`` is neither a pair of strings nor an iterable of such pairs.
     """
     authenticate = BasicAuth(realm, credentials, check_credentials).steps
 

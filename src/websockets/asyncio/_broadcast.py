@@ -1,7 +1,7 @@
-"""One message to many connections: given to each without waiting.
+"""Broadcasts: send one message to many connections, without waiting.
 
-May know: connections of this front-end. Must not know: who is left out, and what is said about it; that is for
-``_session.broadcast``.
+May know: connections of this front-end. Must not know: which connections are left out, and the log lines about them:
+``_session.broadcast`` decides that.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ def broadcast(
 ) -> None:
     """Send a message to several connections, without waiting for any of them.
 
-    A message is written at once; but when broadcasts follow each other closely, those to a connection share writes, for
-    which they wait a few milliseconds at most.
+    The message is written at once. If broadcasts follow each other closely, several messages to a connection share one
+    write, and wait for it a few milliseconds at most.
 
-    Connections that aren't open are left out. So are those in the middle of a fragmented message, and those that can't
-    be written to, with a line at WARNING.
+    Connections that aren't open are left out. Connections in the middle of a fragmented message, and connections to
+    which writing fails, are also left out, with a line in the log at WARNING.
 
-    What a peer doesn't take in time waits in memory. ``on_slow`` says what becomes of a connection for which more than
-    ``max_buffered`` bytes wait already.
+    Data that a slow peer doesn't read waits in memory. ``on_slow`` decides what happens to a connection with more than
+    ``max_buffered`` bytes in its write buffer.
 
     Parameters:
-        connections: to whom.
+        connections: the connections to send to.
         message: a ``str``, sent as text, or bytes, sent as binary; or a :class:`~websockets.PreparedMessage`.
-        text: True to send bytes as text, False to send a ``str`` as binary.
-        raise_exceptions: whether to raise at the end what went wrong, instead of logging it.
-        on_slow: ``"send"`` to send to slow connections as to others; ``"skip"`` to leave them out, which is counted in
+        text: True to send bytes as text, False to send a ``str`` as binary; None to go by the type.
+        raise_exceptions: True to raise errors at the end in a group, instead of logging them.
+        on_slow: ``"send"`` to send to slow connections, too; ``"skip"`` to leave them out, which is counted in
             ``statistics.skipped`` and logged at WARNING, the first time and each time that the count has doubled;
             ``"close"`` to close them with code 1008 and the reason "too slow", which is logged at INFO.
         max_buffered: limit for the ``buffered_amount`` of a connection, in bytes; None for its ``write_limit``.
 
     Raises:
-        TypeError: the message has no type that can be sent in one frame.
-        ValueError: ``on_slow`` is none of the three, or ``max_buffered`` is negative.
-        ExceptionGroup: with ``raise_exceptions``, what went wrong with connections that were left out.
+        TypeError: the message has a type that can't be sent in one frame.
+        ValueError: ``on_slow`` is none of the three values, or ``max_buffered`` is negative.
+        ExceptionGroup: with ``raise_exceptions``, the errors of connections that were left out.
     """
     plan = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
     prepared, size, watches = plan.message, plan.size, plan.watches
     shared: LoopState | None = None
-    held: set[Any] | None = None  # the connections that hold frames back, if they are to do so
+    held: set[Any] | None = None  # the connections with frames held back; None to write at once
     straight = False
     for connection in connections:
         if shared is not connection._ws_shared:
@@ -64,7 +64,7 @@ def broadcast(
             held = shared.begin_broadcast()
             straight = held is None and not watches
         try:
-            # As in ``send()``. If it didn't send the message, the answer is SLOW, which is 0.
+            # The fast path, as in ``send()``. SLOW is 0: the message wasn't sent.
             if straight and connection._ws_send_now(prepared, None):
                 continue
             if watches:

@@ -1,11 +1,11 @@
-"""Opening a TCP connection on asyncio: looking up a name, attempts that race each other, the hand-over to the loop.
+"""Opening a TCP connection on asyncio: look up a name, try its addresses concurrently, pass the socket to the loop.
 
-May know: the loop, sockets, tasks. Must not know: which address is tried when, and what it means that all failed: that
-is :mod:`websockets._rules.happy_eyeballs`'s; WebSocket.
+May know: the event loop, sockets, tasks. Must not know: WebSocket; the order and the times of attempts, and the meaning
+of failures: :mod:`websockets._rules.happy_eyeballs` decides that.
 
-asyncio has happy eyeballs, but they are off unless asked for, and in some releases an attempt that is cancelled leaves
-its socket behind (CPython gh-124309). uvloop has none. So there is one mechanism of our own for every loop. Where there
-is nothing to race, for an address or for a name that has one address, the loop does all of it.
+asyncio has Happy Eyeballs (RFC 8305), but only on request, and in some releases a cancelled attempt leaves its socket
+open (CPython gh-124309). uvloop doesn't have it. So this module has its own, for every event loop. For a single address
+the event loop does all the work.
 """
 
 from __future__ import annotations
@@ -26,32 +26,35 @@ A = TypeVar("A", bound=tuple[Any, ...])
 S = TypeVar("S")
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-# What getaddrinfo() says of an address: its family, type, protocol, canonical name, and the address itself.
+# A result of getaddrinfo(): family, type, protocol, canonical name, and the address itself.
 _Info = tuple[Any, ...]
 
-# Arguments about the race; about looking up names; and all those that a socket which is connected has no use for.
+# Arguments about Happy Eyeballs; about looking up names; and all that don't apply to a connected socket.
 RACE = frozenset(("happy_eyeballs_delay", "interleave", "all_errors"))
 LOOKUP = ("family", "proto", "flags")
 PLACE = ("host", "port", "local_addr", *LOOKUP)
 
 
 async def open_connection(streams: Any, factory: Callable[[], P], **arguments: Any) -> tuple[asyncio.Transport, P]:
-    """Connect as :meth:`asyncio.loop.create_connection` does, trying the addresses of a name as RFC 8305 says.
+    """Connect like :meth:`asyncio.loop.create_connection`, and try the addresses of a name according to RFC 8305.
 
     Parameters:
-        streams: the loop; or what makes connections in its place, which then does all of it.
-        factory: makes the protocol.
-        **arguments: those of ``create_connection``; of these, ``happy_eyeballs_delay``, ``interleave`` and
-            ``all_errors`` work on any loop. The delay is 0.25 seconds unless given; with None, an address is tried when
-            all before it have failed.
+        streams: the event loop; or an object that opens connections in its place, and then does all the work.
+        factory: function that makes the protocol.
+        **arguments: as for ``create_connection``; ``happy_eyeballs_delay``, ``interleave`` and ``all_errors`` work on
+            any event loop. The delay is 0.25 seconds by default; with None, an address is tried after all previous ones
+            have failed.
+
+    Returns:
+        The transport and the protocol.
 
     Raises:
-        OSError: the name isn't known, or none of its addresses can be reached.
-        ExceptionGroup: with ``all_errors``: none of its addresses can be reached.
+        OSError: the name can't be resolved, or none of its addresses can be reached.
+        ExceptionGroup: with ``all_errors``, if none of its addresses can be reached.
     """
     host = arguments.get("host")
     is_name = _is_name(host)
-    # An address alone leaves nothing to do for us, on any loop.
+    # For an address that isn't a name, the event loop does all the work.
     if (is_name or not RACE.isdisjoint(arguments)) and connects_as_known(streams):
         pace = Pace.taken_from(arguments)
         if arguments.get("sock") is None and host and (pace.all_errors or is_name):
@@ -66,7 +69,7 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
 
 
 def _is_name(host: object) -> bool:
-    """Whether a host must be looked up: it isn't an IP address, or has a zone."""
+    """Return whether a host must be looked up, because it isn't an IP address or has a zone."""
     if not isinstance(host, str):
         return False
     for family in socket.AF_INET, socket.AF_INET6:
@@ -81,7 +84,7 @@ def _is_name(host: object) -> bool:
 async def _look_up(
     loop: asyncio.AbstractEventLoop, place: tuple[Any, Any], arguments: Mapping[str, Any]
 ) -> Sequence[_Info]:
-    """The addresses of a host and a port, each of them once."""
+    """Return the addresses of a host and a port, without duplicates."""
     hints = {name: arguments[name] for name in LOOKUP if name in arguments}
     found = address_order(await loop.getaddrinfo(*place, type=socket.SOCK_STREAM, **hints), 0)
     if not found:
@@ -113,13 +116,13 @@ async def _connect_to(
     try:
         return await loop.create_connection(made, **rest)
     finally:
-        # From then on the socket is the loop's, also if something fails.
+        # After that the event loop owns the socket, even if something fails.
         if not taken:
             sock.close()
 
 
 async def _connect_socket(loop: asyncio.AbstractEventLoop, local: Sequence[_Info] | None, info: _Info) -> socket.socket:
-    """A socket that is connected to an address."""
+    """Return a socket that is connected to an address."""
     family, kind, proto, *_ = info
     try:
         sock = socket.socket(family, kind, proto)
@@ -137,7 +140,7 @@ async def _connect_socket(loop: asyncio.AbstractEventLoop, local: Sequence[_Info
 
 
 def _bind(sock: socket.socket, addresses: Sequence[Any]) -> None:
-    """Give a socket the first of our own addresses that it can have."""
+    """Bind a socket to the first local address that is possible."""
     error = OSError("no local address of the same family")
     for address in addresses:
         try:
@@ -155,17 +158,17 @@ def _bind(sock: socket.socket, addresses: Sequence[Any]) -> None:
 async def race(
     found: Sequence[A], pace: Pace, connect: Callable[[A], Coroutine[Any, Any, S]], discard: Callable[[S], None]
 ) -> S:
-    """The first connection that comes about.
+    """Return the first connection that succeeds.
 
     Parameters:
-        found: addresses, as :class:`~websockets._rules.happy_eyeballs.Race` wants them.
-        pace: how they are tried.
-        connect: connects to an address; OSError is what counts as a failure, and the next address is tried.
-        discard: ends a connection that nobody needs any more.
+        found: addresses, as for :class:`~websockets._rules.happy_eyeballs.Race`.
+        pace: the order and the delays of attempts.
+        connect: function that connects to an address; after an OSError the next address is tried.
+        discard: function that closes a connection that isn't needed any more.
 
     Raises:
-        OSError: none comes about.
-        ExceptionGroup: the same, if the pace says so.
+        OSError: all attempts failed.
+        ExceptionGroup: all attempts failed, and the pace asks for all errors.
     """
     if len(found) == 1 and not pace.all_errors:
         return await connect(found[0])
@@ -184,13 +187,13 @@ async def race(
         raise contest.error()
     except BaseException:
         if _give_up(attempts, discard):
-            # What is left of them ends at once, and before whoever gives up can close the loop.
+            # Wait until the cancelled attempts have ended, because the caller may close the event loop after this.
             await asyncio.wait(attempts)
         raise
 
 
 def _settle(attempts: list[asyncio.Task[S]], contest: Race[A]) -> asyncio.Task[S] | None:
-    """The first attempt that has succeeded; those that are over are taken out."""
+    """Return the first attempt that has succeeded, if any, and remove all that have ended."""
     for task in attempts[:]:
         if task.done():
             attempts.remove(task)
@@ -204,7 +207,7 @@ def _settle(attempts: list[asyncio.Task[S]], contest: Race[A]) -> asyncio.Task[S
 
 
 def _give_up(attempts: list[asyncio.Task[S]], discard: Callable[[S], None]) -> bool:
-    """End attempts, also those which succeed too late; say whether there are any."""
+    """Cancel attempts, discard those that have succeeded, and return whether there are any."""
 
     def end(task: asyncio.Task[S]) -> None:
         if not task.cancelled() and task.exception() is None:

@@ -1,7 +1,7 @@
-"""Calling hooks of the user, which may be coroutine functions.
+"""Calls of the user's hooks, which may be coroutine functions.
 
-May know: how to wait. Must not know: what the hooks are for, and what follows from what they give: that is decided
-further down.
+May know: how to wait. Must not know: the purpose of the hooks, and the effect of their results: ``_session`` decides
+that.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ T = TypeVar("T")
 
 
 async def carry_out(steps: Steps[T]) -> T:
-    """Call the hooks that a decision asks for, wait for those that take their time, and return the decision.
+    """Call the hooks that a decision asks for, await their results if needed, and return the decision.
 
     Parameters:
-        steps: the decision, as :mod:`.._session.hooks` describes it.
+        steps: the decision, a generator as in :mod:`.._session.hooks`.
+
+    Returns:
+        The result of the generator.
     """
     try:
         step = next(steps)
@@ -37,5 +40,5 @@ async def carry_out(steps: Steps[T]) -> T:
         decision: T = end.value
         return decision
     finally:
-        # If this task is cancelled, nothing is decided.
+        # If this task is cancelled, close the generator without a decision.
         steps.close()

@@ -1,10 +1,10 @@
-"""What the connections of one event loop share: a buffer to read into, one timer for all their deadlines, broadcasts.
+"""State shared by the connections of one event loop: a read buffer, one timer for all timeouts, the broadcasts.
 
-May know: loops, time, sessions' alarms. Must not know: what a connection does when its alarm rings.
+May know: event loops, time, timeouts of sessions. Must not know: how a connection handles its timeout.
 
-Broadcasts that follow each other closely share writes: ``_session.outbox`` decides when these are due.
+Broadcasts that follow each other closely share writes: ``_session.outbox`` decides when to write.
 
-Nothing here is shared between loops, and so nothing between threads.
+Event loops share nothing here, and so threads don't either.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ._internals import note_loop
 
 __all__ = ["HasTimeout", "LoopState", "loop_state"]
 
-# Large enough for a burst of messages, small enough to stay in the cache of the processor.
+# In bytes: large enough for a burst of messages, small enough to stay in the cache of the processor.
 READ_SIZE = 2**18
 
 
 class HasTimeout(Protocol):
-    """Who has an alarm."""
+    """A connection with a timeout."""
 
     def _ws_handle_timeout(self, now: float) -> None: ...
 
 
 class Holding(Protocol):
-    """Who can hold frames back."""
+    """A connection that can hold frames back."""
 
     def _ws_flush(self) -> None: ...
 
@@ -42,17 +42,17 @@ class LoopState:
     """The shared parts of one loop.
 
     Parameters:
-        loop: the loop; it isn't kept alive by this object.
+        loop: the event loop; this object has only a weak reference to it.
 
     Attributes:
-        buffer: where every read goes. What it holds is taken out before any other code runs.
+        buffer: the buffer for every read. Its content is processed before any other code runs.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.buffer = read_buffer(READ_SIZE)
         self._loop = weakref.ref(loop)
         self._deadlines: Deadlines[HasTimeout] = Deadlines()
-        # Of a time that has come, uvloop makes a handle that doesn't tell its time: it is kept here.
+        # Keep the time here, because uvloop's handle for a time in the past doesn't know it.
         self._timer: asyncio.Handle | None = None
         self._timer_at: float | None = None
         self._pace = BroadcastPace()
@@ -66,7 +66,7 @@ class LoopState:
         return moved
 
     def cancel(self, entry: Entry[HasTimeout]) -> None:
-        """Forget what :meth:`move` promised."""
+        """Cancel an entry of :meth:`move`."""
         self._deadlines.cancel(entry)
         self._set_timer()
 
@@ -76,7 +76,7 @@ class LoopState:
         if when == self._timer_at or loop is None:
             return
         timer = None if when is None else loop.call_at(when, self._handle_timeout)
-        # If that failed, there is still the one from before.
+        # If setting the new timer failed, the previous one is still set.
         before, self._timer, self._timer_at = self._timer, timer, when
         if before is not None:
             before.cancel()
@@ -91,9 +91,9 @@ class LoopState:
         self._set_timer()
 
     def begin_broadcast(self) -> set[Holding] | None:
-        """A broadcast begins. Return None if its frames are to be written at once.
+        """Begin a broadcast; return None if its frames must be written at once.
 
-        If it comes so soon after another that they are to be held back, return the set of connections that hold any.
+        If it follows another one so closely that frames are held back, return the set of connections with such frames.
         """
         loop = self._loop()
         assert loop is not None
@@ -118,8 +118,8 @@ class LoopState:
             loop.call_soon(self._turn)
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write all that is held back."""
-        # The set stays the same: a broadcast may be adding to it.
+        """Write all frames that are held back."""
+        # Keep the same set object, because a broadcast may be adding to it.
         held = list(self._held)
         self._held.clear()
         start = loop.time()
@@ -128,7 +128,7 @@ class LoopState:
         self._pace.written(loop.time() - start)
 
     def _guard(self, call: Callable[[], None]) -> None:
-        """One connection's trouble must not be that of the others."""
+        """Call a function and log its exception, so that one connection can't affect the others."""
         try:
             call()
         except Exception as exc:
@@ -141,10 +141,10 @@ _states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState] = weakr
 
 
 def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
-    """What the connections of ``loop`` share."""
+    """Return the state that the connections of ``loop`` share."""
     state = _states.get(loop)
     if state is None:
-        # Here the front-ends on asyncio come by, when they make their first connection.
+        # The first connection of a loop gets here, so the compiled twin learns about the loop in time.
         tell()
         note_loop(loop)
         state = _states[loop] = LoopState(loop)

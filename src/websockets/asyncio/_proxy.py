@@ -1,14 +1,15 @@
-"""Connections through a proxy on asyncio: reaching the proxy, waiting for the tunnel, TLS in it, and the hand-over.
+"""Connections through a proxy on asyncio: connect to the proxy, wait for the tunnel, start TLS in it, and hand it over.
 
-May know: the loop, transports, python-socks if it is there. Must not know: which proxy is used, what is asked of it and
-with which options: that is the plan of :mod:`websockets._session.tunnel`; what its answer means.
+May know: the event loop, transports, python-socks if it is installed. Must not know: which proxy is used, the request
+for a tunnel, and the options of each hop, which are in the plan of :mod:`websockets._session.tunnel`; the meaning of
+the proxy's response.
 
-Two protocols take turns: :class:`Tunnel` until the way to the server is free, with TLS if it takes TLS, and then the
-connection. The connection must not notice. Its ``connection_made`` is called once, with the transport that it will use,
-and then it gets all that came from the server, be it behind the proxy's answer in the same read or while TLS was being
-set up. So ``Tunnel`` stops reading as soon as it has the answer, and keeps what it got nevertheless.
+Two asyncio protocols follow each other: :class:`Tunnel` until the tunnel is open, including TLS, and then the
+connection. The connection sees no difference. Its ``connection_made`` is called once, with the transport that it will
+use. Then it gets all data from the server, also data that came in one read with the proxy's response, or during the TLS
+handshake. So ``Tunnel`` pauses reading as soon as it has the response, and keeps data that arrives after it.
 
-With HTTP, ``Tunnel`` asks the proxy itself. With SOCKS, python-socks does, on a socket that becomes ours afterwards.
+With HTTP, ``Tunnel`` sends the request to the proxy. With SOCKS, python-socks does it, on a socket that we take over.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ __all__ = ["choose_route", "connect_through"]
 
 C = TypeVar("C", bound="Connection")
 
-# python-socks gives up after a minute unless told otherwise, but how long to wait is our caller's choice. In seconds.
+# In seconds. python-socks has a default timeout of a minute, but the timeout is the choice of our caller.
 NO_LIMIT = 365 * 24 * 3600.0
 
-# CPython gh-113214: in these versions, TLS on top of TLS can't tell what went wrong, and raises TypeError instead.
+# CPython gh-113214: in these versions, TLS on top of TLS raises TypeError instead of the error that occurred.
 TLS_IN_TLS_FAILS_BADLY = sys.version_info < (3, 11, 8) or (3, 12, 0) <= sys.version_info < (3, 12, 2)
 
-# Where asking the system for its proxy may wait for the network.
+# On these platforms, reading the proxy settings of the system may wait for the network.
 SYSTEM_WAITS = sys.platform in ("darwin", "win32")
 
 
@@ -51,12 +52,12 @@ async def choose_route(
     """Return the route through the proxy to use, or None.
 
     Parameters:
-        setting: the user's choice: a URI, True for the proxy of the system, or None.
-        uri: what the user connects to.
+        setting: the ``proxy`` option: a URI, True for the proxy of the system, or None.
+        uri: URI of the server.
         arguments: arguments for making the TCP connection.
 
     Raises:
-        InvalidProxy: the choice of the user or of the system isn't the URI of a proxy.
+        InvalidProxy: the option, or the proxy of the system, isn't the URI of a proxy.
     """
     choice = choose_proxy(setting, uri, arguments)
     proxy = choice.proxy
@@ -72,11 +73,14 @@ async def connect_through(plan: TunnelPlan, factory: Callable[[], C]) -> C:
     """Connect to a server through a proxy.
 
     Parameters:
-        plan: the steps; its route is told how far the connection gets.
-        factory: makes the connection.
+        plan: the steps; its route records the progress.
+        factory: function that makes the connection.
+
+    Returns:
+        The connection.
 
     Raises:
-        ProxyError: the proxy refuses, or doesn't make sense.
+        ProxyError: the proxy refuses, or its response is invalid.
         OSError: the TCP connection or TLS fails.
         ValueError: options contradict each other.
         ImportError: the proxy speaks SOCKS, and python-socks isn't installed.
@@ -85,8 +89,8 @@ async def connect_through(plan: TunnelPlan, factory: Callable[[], C]) -> C:
     if plan.socks is not None:
         route.stage = REACHING_SOCKS
         to_proxy = {"sock": await _connect_socks(plan.socks, route.end, to_proxy)}
-    # A socket given here is the loop's from now on, also if this fails: nobody else may close it, as its number could
-    # belong to another one before the loop is done with it.
+    # From here on the event loop owns a socket in the arguments, even if this fails. Only the loop may close it,
+    # because otherwise another socket could get its number before the loop has forgotten it.
     loop = asyncio.get_running_loop()
     transport, tunnel = await open_connection(loop, lambda: Tunnel(plan.request), **to_proxy)
     try:
@@ -107,10 +111,10 @@ class Tunnel(asyncio.Protocol):
     """The protocol of a connection to a proxy until it leads to the server.
 
     Parameters:
-        request: what to ask of the proxy; None if it was asked already.
+        request: request to send to the proxy; None if the tunnel is open already.
 
     Attributes:
-        answered: done once the tunnel is open, or the error if it won't be.
+        answered: future that is done when the tunnel is open, or has the error.
     """
 
     transport: asyncio.Transport
@@ -122,11 +126,11 @@ class Tunnel(asyncio.Protocol):
         self._received = b""  # from the server
         self._lost: Exception | None = None
 
-    # What the transport calls: that to the proxy, and from secure() on the one in the tunnel, but connection_made().
+    # Called by the transport to the proxy, and after secure() by the TLS transport, except connection_made().
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Other loops have transports of their own, which keep the contract without the base class.
+        """Send the request; the event loop calls this."""
+        # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = cast(asyncio.Transport, transport)
         if self._request is None:
             self.answered.set_result(None)
@@ -134,7 +138,7 @@ class Tunnel(asyncio.Protocol):
             self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop."""
+        """Process data from the proxy, or keep data from the server; the event loop calls this."""
         if self.answered.done():
             self._received += data
             return
@@ -147,27 +151,27 @@ class Tunnel(asyncio.Protocol):
             self._fail(exc)
 
     def eof_received(self) -> None:
-        """Called by the loop: nothing else will come. The transport closes."""
+        """Process the end of the stream; the event loop calls this, and closes the transport."""
         if not self.answered.done():
             self._fail(self._reader.eof())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the connection is over."""
+        """Process the end of the connection; the event loop calls this."""
         self._lost = exc or ConnectionResetError("connection lost while it was being set up")
         if not self.answered.done():
             self._fail(self._reader.eof(exc))
 
     def _fail(self, exc: ProxyError) -> None:
         self.answered.set_exception(exc)
-        self.answered.exception()  # marks it as seen: whoever waited may have given up
+        self.answered.exception()  # marks the exception as retrieved: the waiting task may have been cancelled
 
-    # What happens once the tunnel is open.
+    # Steps after the tunnel is open.
 
     async def secure(self, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
-        """Start TLS with the server; return the transport on top of it, or None if it is gone already."""
+        """Start TLS with the server; return its transport, or None if the connection is already over."""
         check_silence(self._received)
         if ssl is True:
-            # Some interpreters, such as Pyodide, have no TLS: it is imported where it is asked for.
+            # Import ssl only here, because some interpreters, such as Pyodide, don't have it.
             from ssl import create_default_context
 
             ssl = create_default_context()
@@ -175,13 +179,13 @@ class Tunnel(asyncio.Protocol):
         return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, ssl, **options)
 
     def hand_over(self, transport: asyncio.Transport | None, connection: Connection) -> None:
-        """Let the connection have the transport, and all that came for it."""
+        """Pass the transport and the data kept for it to the connection."""
         if transport is None or self._lost is not None:
             raise self._lost or ConnectionResetError("connection lost in the TLS handshake")
         transport.set_protocol(connection)
         connection.connection_made(transport)
         if self._received:
-            # The connection hasn't sent its request yet; it will before the loop gets its turn.
+            # The connection sends its request in this turn of the event loop, and must not read before that.
             transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._replay, transport, connection)
         else:
@@ -194,12 +198,12 @@ class Tunnel(asyncio.Protocol):
 
 
 def _fails_badly(transport: asyncio.Transport) -> bool:
-    """Whether TLS on top of this transport needs help to fail; see above."""
+    """Return whether TLS on top of this transport is affected by ``TLS_IN_TLS_FAILS_BADLY``."""
     return TLS_IN_TLS_FAILS_BADLY and type(transport).__module__ == "asyncio.sslproto"
 
 
 class _Outer:
-    """A transport with TLS as asyncio's TLS on top of it wants it to be, where it isn't."""
+    """A wrapper of a TLS transport that has the members which asyncio's TLS on top of it needs."""
 
     _start_tls_compatible = True
 
@@ -217,7 +221,7 @@ class _Outer:
 
 
 async def _connect_socks(socks: Socks, end: WebSocketURI, arguments: Arguments) -> socket.socket:
-    """Return a socket that a SOCKS proxy connected to the server."""
+    """Return a socket that is connected to the server through a SOCKS proxy."""
     try:
         from python_socks import ProxyType
         from python_socks.async_.asyncio import Proxy as Client
@@ -230,8 +234,8 @@ async def _connect_socks(socks: Socks, end: WebSocketURI, arguments: Arguments) 
         raise
     except Exception as exc:
         raise ProxyError("failed to connect to SOCKS proxy") from exc
-    # Loops do this to sockets of their own: a message mustn't wait until the one before it is acknowledged.
-    # Some systems refuse if the other end is gone, which will show soon enough.
+    # Event loops set this on their own sockets, so that a message doesn't wait for the acknowledgement of the previous
+    # one. Some systems refuse it after the peer is gone; a later call will report that.
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

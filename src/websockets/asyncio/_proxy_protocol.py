@@ -1,11 +1,12 @@
-"""A connection to a server until the header of the PROXY protocol is there and, with TLS, the handshake is over.
+"""A connection to a server until the header of the PROXY protocol has arrived and, with TLS, the handshake is over.
 
-May know: the loop, transports, the server that the connection is for. Must not know: what a header looks like, who may
-send one: that is decided further down.
+May know: the event loop, transports, the server of the connection. Must not know: the format of a header, the peers
+that
+may send one: ``_session`` decides that.
 
-The header comes before TLS. Loops can start TLS on a connection, but not give it bytes that were read already. Some
-loops read more than they were asked for, such as the proactor of asyncio: without TLS the connection gets the rest, and
-with TLS it is refused, as the rest must not pass for protected.
+The header comes before TLS. Event loops can start TLS on a connection, but can't pass it bytes that were already read.
+Some loops read more bytes than requested, such as asyncio's proactor loop. Without TLS the connection gets these bytes.
+With TLS the connection is refused, because the bytes would be treated as if TLS had protected them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ __all__ = ["Arrival"]
 
 
 class Arrival(asyncio.BufferedProtocol):
-    """What the loop calls for a connection that comes from a proxy, until the connection itself takes over.
+    """The asyncio protocol for a connection from a proxy, until the WebSocket connection takes over.
 
     Parameters:
-        server: the server that accepted it.
-        factory: makes the connection.
+        server: the server that accepted the connection.
+        factory: function that makes the WebSocket connection.
         proxies: the peers that may connect.
         tls: arguments of ``start_tls()``; None without TLS.
     """
@@ -37,7 +38,7 @@ class Arrival(asyncio.BufferedProtocol):
     transport: asyncio.Transport
     _deadline: asyncio.TimerHandle | None = None
     _securing: asyncio.Task[asyncio.Transport | None] | None = None
-    _connection: ServerConnection | None = None  # once it took over, without TLS
+    _connection: ServerConnection | None = None  # after it took over, without TLS
 
     def __init__(
         self,
@@ -52,11 +53,11 @@ class Arrival(asyncio.BufferedProtocol):
         self._buffer = memoryview(b"")
         self._decrypted = _Decrypted()
 
-    # What the transport calls.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Other loops have transports of their own, which keep the contract without the base class.
+        """Check the peer, and begin to wait for the header; the event loop calls this."""
+        # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = cast(asyncio.Transport, transport)
         timeout = self._server._ws_answering.options.open_timeout
         refusal = self._arriving.admit(self, transport.get_extra_info("peername"))
@@ -66,12 +67,12 @@ class Arrival(asyncio.BufferedProtocol):
             self._deadline = self._loop.call_later(timeout, self.refuse, self._arriving.time_out(timeout))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the loop: where the next bytes go."""
+        """Return the buffer for the next bytes; the event loop calls this."""
         self._buffer = memoryview(bytearray(self._arriving.read_size))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the loop: bytes arrived."""
+        """Process bytes in the buffer; the event loop calls this."""
         data = bytes(self._buffer[:nbytes])
         if self.transport.is_closing():
             return
@@ -83,20 +84,20 @@ class Arrival(asyncio.BufferedProtocol):
             self._go_on()
 
     def eof_received(self) -> None:
-        """Called by the loop: nothing else will come. The transport closes."""
+        """Process the end of the stream; the event loop calls this, and closes the transport."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the connection is over."""
+        """Process the end of the connection; the event loop calls this."""
         self._end_deadline()
         self._arriving.lose()
 
-    # What follows.
+    # Called by the methods above.
 
     def refuse(self, refusal: Refusal) -> None:
-        """End the connection before anything is known of it.
+        """End the connection before a WebSocket connection exists.
 
         Parameters:
-            refusal: why.
+            refusal: the reason.
         """
         self._end_deadline()
         self._arriving.refuse(refusal, self.transport.get_extra_info("peername"))
@@ -109,8 +110,8 @@ class Arrival(asyncio.BufferedProtocol):
             self._deadline.cancel()
 
     def _go_on(self) -> None:
-        """The header is there: let the connection take over, or TLS begin."""
-        # The TLS handshake has a limit of its own.
+        """Let the WebSocket connection take over, or start TLS, after the header has arrived."""
+        # The TLS handshake has its own timeout.
         self._end_deadline()
         if self._tls is None:
             self._connection = self._hand_over(self.transport)
@@ -120,19 +121,19 @@ class Arrival(asyncio.BufferedProtocol):
         self._securing.add_done_callback(self._secured)
 
     async def _secure(self, tls: dict[str, Any]) -> asyncio.Transport | None:
-        """Wait for the TLS handshake; return the transport on top of it, or None if it is gone already."""
+        """Wait for the TLS handshake; return its transport, or None if the connection is already over."""
         if self.transport.is_closing():
             return None
         return await self._loop.start_tls(self.transport, self._decrypted, server_side=True, **tls)
 
     def _secured(self, task: asyncio.Task[asyncio.Transport | None]) -> None:
-        """The TLS handshake is over."""
+        """Process the result of the TLS handshake."""
         failure = None if task.cancelled() else task.exception()
         transport = None if task.cancelled() or failure is not None else task.result()
         refused = not self._arriving.waiting
         if transport is None or refused or self._decrypted.lost or transport.is_closing():
             self._not_secured(failure)
-            # Some transports have to be told although what is below them is over.
+            # Some transports must be closed even if the transport below them is closed.
             (transport or self.transport).abort()
             return
         connection = self._hand_over(transport)
@@ -140,14 +141,14 @@ class Arrival(asyncio.BufferedProtocol):
             connection.data_received(self._decrypted.received)
 
     def _not_secured(self, failure: BaseException | None) -> None:
-        """Refuse a client that isn't there behind TLS, unless it was refused in the meantime."""
+        """Refuse a client whose TLS handshake failed, unless it was refused in the meantime."""
         if failure is not None and not isinstance(failure, OSError):
             self._loop.call_exception_handler({"message": "starting TLS failed", "exception": failure})
         if self._arriving.waiting:
             self.refuse(self._arriving.tls_failed(failure))
 
     def _hand_over(self, transport: asyncio.Transport) -> ServerConnection | None:
-        """Let the connection have the transport; without one that can be made, end it."""
+        """Pass the transport to a new WebSocket connection; close it if that can't be made."""
         self._arriving.leave()
         try:
             connection = created(self._server, self._factory)
@@ -164,15 +165,15 @@ class Arrival(asyncio.BufferedProtocol):
 
 
 class _Decrypted(asyncio.Protocol):
-    """What TLS calls until the connection takes over, in the next turn of the loop."""
+    """The asyncio protocol of the TLS transport until the WebSocket connection takes over, in the next turn."""
 
     received: bytes = b""
     lost: bool = False
 
     def data_received(self, data: bytes) -> None:
-        """Called by TLS: the client doesn't wait."""
+        """Keep data from a client that sends at once; TLS calls this."""
         self.received += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by TLS: the connection is over."""
+        """Process the end of the connection; TLS calls this."""
         self.lost = True

@@ -1,7 +1,7 @@
-"""A server on asyncio, apart from its connections: what is listening, and the tasks that run handlers.
+"""Servers on asyncio, apart from their connections: listening sockets, and the tasks that run handlers.
 
-May know: the loop, tasks, listening sockets. Must not know: who is there, which is for the registry; the opening
-handshake, which is for each connection; how a server ends, which is for :mod:`._shutdown`.
+May know: the event loop, tasks, listening sockets. Must not know: the set of connections, which the registry keeps; the
+opening handshake, which each connection does; the end of a server, which is in :mod:`._shutdown`.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class _Refusal(asyncio.Protocol):
-    """In the place of a connection that could not be made: ends the TCP connection."""
+    """A protocol that ends the TCP connection, because no WebSocket connection could be made for it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
+        """End the TCP connection; the event loop calls this."""
         cast(asyncio.Transport, transport).abort()
 
 
 class Server:
-    """A WebSocket server; what ``await serve(...)`` returns.
+    """A WebSocket server; ``await serve(...)`` returns it.
 
     It is an async context manager that closes the server and waits until it is closed.
 
     Parameters:
-        create_server: called with this object; makes the listening :class:`asyncio.Server`.
+        create_server: function that is called with this object and makes the listening :class:`asyncio.Server`.
         handler: connection handler.
         logger: where to log; ``websockets.server`` by default.
     """
 
-    # Where users find it.
+    # The module where users find the class.
     __module__ = "websockets.asyncio.server"
 
     def __init__(
@@ -80,14 +80,14 @@ class Server:
         self.handler = handler
         self.logger = logging.getLogger("websockets.server") if logger is None else logger
         self.server: asyncio.Server | None = None
-        # Listening sockets that the operating system knows.
+        # Listening sockets that are known to the operating system.
         self._ws_kernel_sockets: list[socket.socket] = []
         serve_with(self, ServerOptions())
 
     _ws_registry: Registry[ServerConnection, Arrival]
     _ws_answering: Answering
     _ws_shutdown: Shutdown
-    # What makes the listening server, if not the loop: a network in memory, in tests.
+    # An object that makes the listening server in place of the event loop: in tests, a network in memory.
     _ws_streams: Any = None
 
     # ------------------------------------------------------------------------------------------------- opening, closing
@@ -123,30 +123,30 @@ class Server:
         *,
         timeout: float | None = None,
     ) -> None:
-        """Stop accepting connections, refuse those that are opening with HTTP 503, and close those that are open.
+        """Stop accepting connections, refuse opening handshakes with HTTP 503, and close open connections.
 
-        It returns at once; see :meth:`wait_closed`. Calling it again has no effect, except that the limit may be set,
-        or brought forward.
+        This returns at once; see :meth:`wait_closed`. Calling it again has no effect, except that it may set the
+        timeout, or shorten it.
 
         Parameters:
-            close_connections: whether to close open connections; else they end with their handlers.
-            code: close code for them.
-            reason: reason for them.
-            timeout: seconds that all this may take; None for no limit. After that, connections are cut off and handlers
-                cancelled; a second later, those that go on are cancelled once more; and another second later, the
-                server no longer waits for them, and says so in the log. So it is closed after ``timeout`` and two
-                seconds, unless a handler keeps the loop itself from running.
+            close_connections: True to close open connections; False to let them end with their handlers.
+            code: close code for open connections.
+            reason: close reason for open connections, at most 123 bytes in UTF-8.
+            timeout: seconds that the shutdown may take; None for no limit. After that time, connections are aborted and
+                handlers are cancelled. One second later, handlers that still run are cancelled again. Another second
+                later, the server stops waiting for them, and logs this. So the server is closed two seconds after
+                ``timeout``, unless a handler blocks the event loop.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent; nothing is closed then.
+            ProtocolError: the code or the reason can't be sent; nothing is closed in this case.
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or ``timeout`` isn't a number.
-            ValueError: it is negative.
+            ValueError: ``timeout`` is negative.
         """
         timeout = check("timeout", timeout, CLOSE)
         serialize_close(code, reason)
         if self._ws_registry.closing and timeout is None:
             return
-        # Not the running loop: there is none when a program calls this between two calls of run_until_complete().
+        # Don't require a running loop: a program may call this between two calls of run_until_complete().
         loop = asyncio.get_running_loop() if self.server is None else self.server.get_loop()
         if not self._ws_registry.closing:
             farewell = self._ws_registry.say_farewell(code, reason, close_connections=close_connections)
@@ -155,14 +155,14 @@ class Server:
             self._ws_shutdown.limit(timeout, loop)
 
     async def wait_closed(self) -> None:
-        """Wait until :meth:`close` was called, every connection is closed and every handler has ended.
+        """Wait until :meth:`close` was called, all connections are closed, and all handlers have ended.
 
-        If :meth:`close` was given a timeout, this ends in time, whatever handlers do.
+        If :meth:`close` was called with a timeout, this ends in time even if handlers don't end.
         """
         await self._ws_shutdown.wait()
 
     async def start_serving(self) -> None:
-        """Start accepting connections, if the server was made with ``start_serving=False``.
+        """Start accepting connections, if the server was created with ``start_serving=False``.
 
         Raises:
             RuntimeError: the server is closed.
@@ -172,9 +172,9 @@ class Server:
         await self._ws_listening.start_serving()
 
     async def serve_forever(self) -> None:
-        """Accept connections until the server is closed. Cancelling it closes the server, and then raises."""
+        """Accept connections until the server is closed. Cancelling this closes the server."""
         try:
-            # asyncio lets others run in there, so it may be cancelled there.
+            # This lets other tasks run, so it may be cancelled here.
             await self.start_serving()
             await self.wait_closed()
         except asyncio.CancelledError:
@@ -197,13 +197,13 @@ class Server:
 
     @property
     def statistics(self) -> ServerStatistics:
-        """The numbers of the server as they are now; a new snapshot each time."""
+        """The statistics of the server; a new snapshot each time."""
         return self._ws_registry.statistics()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The listening sockets; none once the server is closed."""
-        # uvloop gives a list.
+        """The listening sockets; empty after the server is closed."""
+        # uvloop returns a list.
         return tuple(self._ws_listening.sockets)
 
     @property
@@ -213,50 +213,50 @@ class Server:
 
     @property
     def handler_tasks(self) -> set[asyncio.Task[None]]:
-        """The tasks that run handlers, each from the request of its connection on; a new set each time."""
+        """The tasks that run handlers, from the request of the connection on; a new set each time."""
         return {connection._ws_task for connection in self._ws_registry.all if connection._ws_task is not None}
 
     def is_serving(self) -> bool:
-        """Whether connections are accepted: the server listens, and none of its sockets was closed.
+        """Return whether the server accepts connections: it listens, and none of its sockets was closed.
 
-        On Windows, asyncio's loop closes a listening socket for good when it can't accept a connection, for instance
+        On Windows, asyncio's event loop closes a listening socket when it can't accept a connection, for instance
         because too many files are open.
         """
         return self._ws_listening.is_serving() and all(each.fileno() >= 0 for each in self._ws_kernel_sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of the server."""
+        """Return the event loop of the server."""
         return self._ws_listening.get_loop()
 
 
-# What happens to a server and its connections. These are functions, as programs derive classes from both.
+# Operations on a server and its connections. They are functions, so that subclasses can't override them by accident.
 
 
 def serve_with(server: Server, options: ServerOptions) -> None:
-    """Give a server its options."""
+    """Set the options of a server."""
     server._ws_registry = Registry(options.capacity)
     server._ws_answering = Answering(options, server._ws_registry)
     server._ws_shutdown = Shutdown(server._ws_registry)
 
 
 def answering_of(server: Server) -> Answering:
-    """Return what decides for a server how requests are answered."""
+    """Return the rules of a server for responses to requests."""
     return server._ws_answering
 
 
 def prepare(
     server: Server, create: Callable[[], asyncio.BaseProtocol], listening: Mapping[str, Any]
 ) -> Callable[[], asyncio.BaseProtocol]:
-    """Get ready to listen.
+    """Prepare a server to listen.
 
     Parameters:
-        server: server that is going to listen.
-        create: makes a connection.
-        listening: the arguments for the loop.
+        server: the server.
+        create: function that makes a connection.
+        listening: the arguments for the event loop.
 
     Returns:
-        ``create`` for the loop. If it fails, this costs the client its connection; the loop would not tell of it, or,
-        on Windows, accept no other client.
+        A wrapper of ``create`` for the event loop. If ``create`` fails, it closes the connection of this client. The
+        event loop would not log the error, or, on Windows, would stop accepting clients.
     """
     server._ws_shutdown.grace = grace = Grace.of(listening)
     loop = asyncio.get_running_loop()
@@ -269,7 +269,7 @@ def prepare(
 
 
 def created(server: Server, create: Callable[[], P]) -> P | None:
-    """Return what a function of the user creates for a client; None if it fails, which is counted and logged."""
+    """Return the connection that a function of the user makes; None if it fails, which is counted and logged."""
     try:
         connection = create()
         if not isinstance(connection, asyncio.BaseProtocol):
@@ -282,45 +282,45 @@ def created(server: Server, create: Callable[[], P]) -> P | None:
 
 
 def connected(server: Server, connection: ServerConnection) -> None:
-    """Take in a connection that was accepted; its opening handshake begins."""
+    """Register a connection that was accepted, and begin its opening handshake."""
     if not server._ws_registry.enter(connection, connection._ws_session):
         connection.transport.abort()
         return
     connection._ws_session.start_opening(server._ws_answering.options.open_timeout, connection.loop.time())
     connection._ws_schedule()
     if server._ws_registry.closing:
-        # It was accepted just before the server stopped listening.
+        # The connection was accepted just before the server stopped listening.
         refuse_unless_asked(connection)
 
 
 def forget(server: Server, connection: ServerConnection) -> None:
-    """Take in that a connection is over, and its handler too."""
+    """Remove a connection, after the connection and its handler ended."""
     server._ws_registry.leave(connection, connection._ws_session)
     server._ws_shutdown.connection_ended()
 
 
 def start_handler(connection: ServerConnection, handler: Coroutine[Any, Any, None]) -> None:
-    """Start the task that sees a connection from its request to its end."""
+    """Start the task that handles a connection from its request to its end."""
     connection._ws_session.handler = HandlerState.RUNNING
     connection._ws_task = connection.loop.create_task(handler)
     connection._ws_task.add_done_callback(functools.partial(_handler_ended, connection))
 
 
 def _handler_ended(connection: ServerConnection, task: asyncio.Task[None]) -> None:
-    """Take in that the task is over, also if it was cancelled before it began."""
+    """Process the end of the task, even if it was cancelled before it began."""
     connection._ws_session.handler = HandlerState.OVER
     if connection._ws_lost:
         connection._ws_forget()
     else:
-        # The client should know, but nobody is left to wait for its answer.
+        # Send a Close frame to the client, without waiting for its answer.
         connection._ws_start_closing(CloseCode.INTERNAL_ERROR)
         connection.transport.close()
 
 
 async def run_handler(server: Server, connection: ServerConnection) -> None:
-    """See a connection from its request to its end; one coroutine, as each that waits takes 200 bytes."""
+    """Handle a connection from its request to its end, in one coroutine, as each one that waits takes 200 bytes."""
     if connection.loop.get_task_factory() is not None:
-        # It may run a task as soon as it is made, which is in the middle of a read, and before the response is out.
+        # An eager task starts at once, in the middle of a read; wait until the response is written.
         await asyncio.sleep(0)
     answering, session = server._ws_answering, connection._ws_session
     if session.answered or await _answer(connection):
@@ -338,13 +338,13 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
 
 
 async def _answer(connection: ServerConnection) -> bool:
-    """Answer a request as hooks of the user say; return whether the connection is open."""
+    """Answer a request as the user's hooks decide; return whether the connection is open."""
     response = await carry_out(connection._ws_answering.steps(connection, connection._ws_session))
     return response is not None and send_response(connection, response)
 
 
 def send_response(connection: ServerConnection, response: Response) -> bool:
-    """Send the answer to a request, for which reading may have paused; return whether the connection is open."""
+    """Send the response to a request and resume reading; return whether the connection is open."""
     opened = connection._ws_answering.respond(connection, connection._ws_session, response)
     connection._ws_resume_reading()
     connection._ws_process_events()

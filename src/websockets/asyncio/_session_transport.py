@@ -1,10 +1,9 @@
-"""A session on a transport: what the loop calls, and what follows.
+"""A session on a transport: the methods that the event loop calls, and their effects.
 
-May know: the loop, the transport, futures. Must not know: messages, frames, or what is due when: that is
-the session's.
+May know: the event loop, the transport, futures. Must not know: messages, frames, timeouts: the session knows them.
 
-Every way into this file, a read, a timer, a call of the user, ends the same way: tell the session, then, if it has
-work, :meth:`SessionTransport._process_events`: write what it has to say and wake whom it concerns.
+All entry points of this file (a read, a timer, a call from the program) work alike. They tell the session. Then, if the
+session has work, :meth:`SessionTransport._ws_process_events` writes its output and wakes the tasks that wait for it.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from ._loops import HasTimeout, loop_state
 
 __all__ = ["SessionTransport"]
 
-# While reading is like this, reads take the detour by way of the intake.
+# In these states of reading, reads go through the intake and not through the fast path.
 _DETOURS = (Flow.YIELD, Flow.LISTEN)
 
-# Where the methods are that no program has put in the place of ours.
+# The prefix of our modules: a method from another module was overridden by a program.
 _OURS = __name__.partition(".")[0] + "."
 
 
 class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol, asyncio.Protocol):
-    """A session on a transport; :class:`~.connection.Connection` adds what users call, and documents the options."""
+    """A session on a transport; :class:`~.connection.Connection` adds methods for users, and documents the options."""
 
-    # Made when something needs them; an idle connection stays small.
+    # Set on the instance only when they are needed, so that an idle connection stays small.
     _ws_logger: LoggerLike | None = None
     _ws_entry: Entry[HasTimeout] | None = None
     _ws_closing: asyncio.Future[None] | None = None
@@ -52,7 +51,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     _ws_senders: int = 0
     _ws_write_error: Exception | None = None
     _ws_make_session: type[Session] = Session
-    _ws_addresses: tuple[Any, Any] | None = None  # ours and the peer's, once the transport can't be asked any more
+    _ws_addresses: tuple[Any, Any] | None = None  # local and remote; kept for when the transport no longer knows them
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         if (high := self._ws_session.inbox.high) is not None:
             self._ws_high = high
         if protocol.logger.isEnabledFor(logging.INFO):
-            # Otherwise the protocol has nothing to say that needs to lead to the connection.
+            # At higher levels the protocol logs nothing that has to refer to the connection.
             protocol.logger = self.logger
 
     def _ws_address(self, name: str) -> Any:
@@ -108,19 +107,19 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             if timeout is not None:
                 self._ws_session.limit_closing(timeout, self.loop.time())
             self._ws_choose_path()
-            # The Close of the peer must be seen, also when nobody reads messages any more.
+            # The Close frame of the peer must be read even if no task receives messages any more.
             self._ws_resume_reading()
             self._ws_process_events()
         except MemoryError:
-            # There may be no Close on its way, and no limit: then it ends at once.
+            # There may be no Close frame on its way and no timeout: abort, or closing may never end.
             self._ws_abort()
             raise
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
 
-        What waits to be sent is thrown away. Messages that were received can still be read. To the peer it looks like a
-        lost connection, and so it does here: the close code is 1006. It has no effect on a connection that is closed.
+        Data in the write buffer is discarded. Messages that were received can still be read. Both ends see a lost
+        connection: the close code is 1006. Aborting a closed connection has no effect.
         """
         if not self._ws_lost:
             try:
@@ -130,7 +129,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self._ws_process_events()
 
     def _ws_fail(self, code: int, reason: str, cause: Exception) -> None:
-        """Give up on the connection."""
+        """Fail the connection."""
         try:
             self._ws_session.fail(code, reason, cause)
             self._ws_process_events()
@@ -139,20 +138,20 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             raise
 
     async def wait_closed(self) -> None:
-        """Wait until the connection is closed: the closing handshake is over and the TCP connection too."""
+        """Wait until the closing handshake and the TCP connection are over."""
         if self._ws_lost:
             return
         if self._ws_closing is None:
             self._ws_closing = self.loop.create_future()
-        # Many may wait; one that is cancelled must not wake the others.
+        # Several tasks may wait; cancelling one of them must not cancel the future of the others.
         await asyncio.shield(self._ws_closing)
 
     @property
     def connection_lost_waiter(self) -> asyncio.Future[None]:
-        """A future that is done when the TCP connection is over; :meth:`wait_closed` waits for the same.
+        """A future that is done when the TCP connection is over; :meth:`wait_closed` waits for the same event.
 
-        Whoever is cancelled while waiting for a future cancels it, for all who have it; :func:`asyncio.shield` prevents
-        that.
+        Cancelling a task that waits for a future also cancels the future, for all tasks that wait for it. Wrap the
+        future in :func:`asyncio.shield` to prevent that.
         """
         waiter = self._ws_lost_waiter
         if waiter is None or waiter.cancelled():
@@ -162,10 +161,10 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         return waiter
 
     async def _ws_raise_closed(self) -> NoReturn:
-        """Tell the user that the connection is closed, once it is and the reason is known.
+        """Wait until the connection is closed and the reason is known, then raise it.
 
         Raises:
-            ConnectionClosed: always, but while the connection isn't open yet.
+            ConnectionClosed: the opening handshake is over.
             InvalidState: the opening handshake isn't over.
         """
         if self.protocol.state is State.CONNECTING:
@@ -174,7 +173,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         raise self._ws_session.close_exc()
 
     def _ws_abort(self) -> None:
-        # A transport isn't touched once it said that it is over.
+        # A transport isn't used after it called connection_lost().
         if not self._ws_lost:
             if self.protocol.debug:
                 self.logger.debug("x closing TCP connection")
@@ -183,19 +182,19 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     # ---------------------------------------------------------------------------------------- what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
-        # Other loops have transports of their own, which keep the contract without the base class.
+        """Begin to use a transport; the event loop calls this."""
+        # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
         self._ws_socket, self._ws_gathers = socket_behind(transport), takes_pieces(transport)
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._ws_write_limit)
         if self._ws_socket is None and transport.get_extra_info("sslcontext") is not None:
-            # TLS has left the socket by the time it tells that the connection is over.
+            # A TLS transport no longer has its socket when it calls connection_lost().
             self._ws_keep_addresses()
 
     def _ws_receive_data(self, data: BytesLike) -> None:
-        """Take in what a read gave; whoever waits for a message goes on before this returns."""
+        """Process data from a read; a task that waits for a message may resume before this returns."""
         self._ws_bytes_received += len(data)
         intake = self._ws_session.intake
         for part in intake.slices(data):
@@ -210,28 +209,28 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         self._ws_deliver()
 
     def _ws_receive_rest(self, frames: list[Any]) -> None:
-        """Take in the frames of a read from the first on that wasn't a message."""
+        """Process the frames of a read, from the first frame that wasn't a complete message."""
         if self._ws_session.receive_frames(frames):
             self._ws_process_events()
         self._ws_deliver()
 
     def _ws_hold_rest(self, rest: bytes) -> None:
-        """Keep what was read and can't be taken in yet."""
+        """Keep data that was read and can't be processed yet."""
         self._ws_steer(self._ws_session.intake.keep(rest))
 
     def _ws_pause_if_full(self) -> None:
-        """Called when messages wait after a read."""
+        """Pause reading if the receive queue is full; called when messages are in it after a read."""
         intake = self._ws_session.intake
         if (high := intake.direct_messages()) is not None:
             self._ws_high = high
         self._ws_steer(intake.check_full(self._ws_receiver is not None))
 
     def _ws_drained(self) -> None:
-        """A message was read while reading pauses."""
+        """Resume reading if the receive queue has room; called when a message was taken while reading was paused."""
         self._ws_steer(self._ws_session.intake.check_drained())
 
     def _ws_pause_reading(self, reading_paused: bool) -> None:
-        """Stop reading, or read again."""
+        """Pause or resume reading."""
         intake = self._ws_session.intake
         self._ws_steer(intake.pause() if reading_paused else intake.resume())
 
@@ -240,11 +239,11 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self._ws_steer(self._ws_session.intake.resume())
 
     def _ws_turn_over(self) -> None:
-        """Others had their turn."""
+        """Continue after other connections had their turn."""
         self._ws_steer(self._ws_session.intake.turn_over())
 
     def _ws_steer(self, flow: Flow) -> None:
-        """Do with the transport what the intake says."""
+        """Apply a decision of the intake to the transport."""
         if flow is Flow.STAY:
             return
         intake = self._ws_session.intake
@@ -267,43 +266,43 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     def _ws_take_in_rest(self, rest: bytes) -> None:
         self._ws_choose_path()
-        self._ws_bytes_received -= len(rest)  # they were counted
-        # A class has seen it already.
+        self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
+        # An override of data_received() has seen them already.
         super().data_received(rest)
 
     def _ws_take_rest(self) -> None:
-        """Take in what is left of the last read at once: nothing will come after it."""
+        """Process the rest of the last read at once, because no more data will come."""
         rest = self._ws_session.intake.take_rest()
         if rest:
             self._ws_session.receive_data(rest)
 
     def _ws_choose_path(self) -> None:
-        """Say what may go the straight way from now on; asked again whenever something happens but messages."""
+        """Choose which messages take the fast path; called after every event except a message."""
         protocol, session = self.protocol, self._ws_session
         deflate = session.port.deflate
         self._ws_plain = not protocol.debug and (deflate is not None or not protocol.extensions)
         self._ws_quick = not self._ws_lost and not session.port.failure_held
-        # A class may want to see what is read.
+        # An override of data_received() must see all data.
         straight = not self._ws_lost and type(self).data_received is FastPath.data_received
         self._ws_decoder = session.intake.direct_decoder() if straight else None
         if deflate is not None:
             self._ws_pack, self._ws_inflate = deflate.pack, session.port.inflate
 
     def eof_received(self) -> None:
-        """Called by the loop: the peer will send no more. The transport closes when what waits has been sent."""
+        """Process the end of the stream; the event loop calls this, and closes the transport after flushing it."""
         self._ws_take_rest()
         self._ws_session.receive_eof()
         if self._ws_session.has_work:
             self._ws_process_events()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the TCP connection is over."""
-        # Some loops tell of the end of a connection that they never told of.
+        """Process the end of the TCP connection; the event loop calls this."""
+        # Some event loops call this without having called connection_made().
         if self._ws_socket is None and hasattr(self, "transport"):
-            # Not asyncio's transport for sockets: it ends them, and knows their addresses for good.
+            # Only for other transports than asyncio's own for sockets, which closes its socket and keeps the addresses.
             end_socket(self.transport)
             self._ws_keep_addresses()
-        # The transport heard nothing of a write that failed, but that it is over.
+        # After a write that failed outside the transport, the transport itself knows no cause.
         exc = exc or self._ws_write_error
         if exc is not None and self.protocol.debug:
             self.logger.debug("! error while receiving data", exc_info=exc)
@@ -324,19 +323,19 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             if future is not None and not future.done():
                 future.set_result(None)
         if self._ws_receiver is not None:
-            # A class may have more to do before tasks see that the connection is over.
+            # An override of connection_lost() may have more to do before tasks see that the connection is over.
             if (type(self).connection_lost.__module__ or "").startswith(_OURS):
                 self._ws_receiver.resume()
             else:
                 self._ws_receiver.wake()
 
     def pause_writing(self) -> None:
-        """Called by the loop: too much waits to be sent."""
+        """Make senders wait, because the write buffer is full; the event loop calls this."""
         self._ws_write_waiters = deque()
         self._ws_session.writing(possible=False)
 
     def resume_writing(self) -> None:
-        """Called by the loop: little enough waits to be sent."""
+        """Let senders continue, because the write buffer has room; the event loop calls this."""
         self._ws_wake_write_waiters()
         self._ws_session.writing(possible=True)
         self._ws_flush()
@@ -350,13 +349,13 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     @property
     def buffered_amount(self) -> int:
-        """Bytes of frames that wait to be sent: accepted, and not yet given to the operating system."""
+        """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
         return 0 if self._ws_lost else self._ws_corked + waiting_bytes(self.transport)
 
     # -------------------------------------------------------------------------------------------------- what follows
 
     def _ws_process_events(self) -> None:
-        """Do what follows from what the session was told."""
+        """Apply the effects of an event: wake waiters of pings, write output, set the timer."""
         for waiter, latency in self._ws_session.process_events(self.loop.time()):
             if not waiter.done():
                 waiter.set_result(latency)
@@ -371,8 +370,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         self._ws_choose_path()
 
     def _ws_flush(self) -> None:
-        """Write what was held back, and what the session has to say."""
-        # What was held back counts as sent already.
+        """Write the frames that were held back, then the output of the session."""
+        # send() has already returned for the frames that were held back.
         promised = self._ws_corked > 0
         try:
             self._ws_write_owed()
@@ -394,7 +393,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self._ws_half_close()
 
     def _ws_write_pieces(self, header: bytes, payload: BytesLike) -> None:
-        """Write a large frame."""
+        """Write a large frame without joining its header and its payload."""
         if self._ws_corked:
             self._ws_flush()
         if not self._ws_lost and not self.transport.is_closing():
@@ -408,34 +407,34 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             return
         self._ws_give(self.transport.writelines, pieces)
         if self._ws_write_waiters is None and self.transport.get_write_buffer_size():
-            # Some releases of asyncio forget to look at the limits after writelines(); setting them makes them look.
+            # Some releases of asyncio don't check the limits after writelines(); setting the limits makes them check.
             self.transport.set_write_buffer_limits(*self._ws_write_limit)
 
     def _ws_give(self, write: Callable[[Any], None], data: object) -> None:
-        """Have the transport write. If that fails, nothing may follow what may be a part of a frame."""
+        """Pass data to the transport; if that fails, nothing may follow, as a part of a frame may have been sent."""
         if self._ws_torn:
             self.transport.abort()
             return
         try:
             write(data)
         except BaseException as exc:
-            # Messages that are compressed refer to each other.
+            # The peer can't decompress a message if one before it is missing.
             if is_torn(exc, promised=self._ws_pack is not None):
                 self._ws_tear()
             raise
 
     def _ws_tear(self) -> None:
-        """End the connection: what should be on the wire isn't, or not whole, so nothing may follow."""
+        """Abort the connection: a frame is missing or incomplete on the wire, so nothing may follow it."""
         self._ws_torn = True
         if not self._ws_lost:
             self.transport.abort()
 
     def _ws_half_close(self) -> None:
-        """End the sending side; where that can't be done alone, as with TLS, end the connection."""
+        """Close the sending side; on transports that can't do that, such as TLS, close the connection."""
         if self.transport.can_write_eof():
             if self.protocol.debug:
                 self.logger.debug("x half-closing TCP connection")
-            # A reset that nobody noticed yet is news for connection_lost(), not for whoever closes.
+            # If the peer has reset the connection, connection_lost() reports it; closing must not raise here.
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
         else:
@@ -444,7 +443,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self.transport.close()
 
     def _ws_schedule(self) -> None:
-        """See to it that the session's alarm rings; an alarm that rings too early looks again."""
+        """Set the timer for the session's next timeout; a timer that fires too early is set again."""
         self._ws_entry = self._ws_shared.move(self._ws_entry, self._ws_session.next_timeout, self)
 
     def _ws_handle_timeout(self, now: float) -> None:
@@ -461,11 +460,11 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         else:
             self._ws_process_events()
             if self._ws_reading_paused:
-                # The session may listen for a sign of life from now on, or no longer.
+                # The session may have begun or stopped to listen for data from the peer.
                 self._ws_steer(self._ws_session.intake.flow)
 
     def _ws_end_now(self) -> None:
-        """Abort the TCP connection; a last Close goes to the network if there is room for it."""
+        """Abort the TCP connection, after an attempt to write a last Close frame."""
         try:
             if self._ws_session.has_work:
                 self._ws_process_events()
@@ -478,7 +477,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
 
 class _Stream:
-    """What asyncio's TLS calls in place of a connection: to fill our buffer costs it more than to bring its own.
+    """The protocol that asyncio's TLS calls in place of a connection, because our buffer would cost an extra copy.
 
     Parameters:
         link: the connection.
@@ -493,7 +492,7 @@ class _Stream:
 
 
 def _reject(waiter: asyncio.Future[Any], exc: Exception) -> None:
-    """Give up on a future; nobody need know if nobody waits for it."""
+    """Set an exception on a future, without a warning from asyncio if it is never awaited."""
     if not waiter.done():
         waiter.set_exception(exc)
-        waiter.exception()  # marks it as seen
+        waiter.exception()  # marks the exception as retrieved

@@ -1,7 +1,8 @@
-"""The end of a server: connections are told, and then there is a limit to how long they are waited for.
+"""The shutdown of a server: close its connections, and wait for them until a timeout.
 
-May know: the loop, tasks, timers, how connections are closed and cut off. Must not know: who is told what, and in which
-stages, which is for the registry.
+May know: the event loop, tasks, timers, how to close and abort connections. Must not know: the stages of a shutdown,
+and
+which connections are refused or closed: the registry decides that.
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ __all__ = ["Shutdown", "refuse_unless_asked"]
 
 
 class Shutdown:
-    """What ends a server, and who waits for that.
+    """The shutdown of a server, and the futures that wait for it.
 
     Parameters:
         registry: connections of the server.
 
     Attributes:
-        grace: how long clients of the server may be busy with TLS.
+        grace: the time that clients may take for the TLS handshake.
     """
 
     def __init__(self, registry: Registry[ServerConnection, Arrival]) -> None:
         self.grace = Grace()
         self._registry = registry
         self._closed: asyncio.Task[None] | None = None
-        # What closes connections as their classes do; the loop alone would not keep these tasks.
+        # Tasks that close connections by their own close(); asyncio has only weak references to tasks.
         self._closers: set[asyncio.Task[None]] = set()
-        # For those who wait for the end, and for the task that waits until no connection is left.
+        # One future is for callers that wait for the end, the other for the task that waits until no connection is
+        # left.
         self._over: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
-        # When it has to be over, and whether that is past.
+        # The timer of the timeout, and whether it has fired.
         self._limit: asyncio.TimerHandle | None = None
         self._overdue: asyncio.Future[None] | None = None
 
@@ -53,11 +55,11 @@ class Shutdown:
         logger: LoggerLike,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Tell connections that the server closes, and go on to the end in a task.
+        """Refuse or close connections, and start a task that waits for the end.
 
         Parameters:
-            farewell: who is told what.
-            listening: what listens; None if nothing does.
+            farewell: connections to refuse and to close.
+            listening: the listening server; None if there is none.
             logger: where the server logs.
             loop: event loop of the server.
         """
@@ -74,10 +76,10 @@ class Shutdown:
         self._closed = loop.create_task(self._finish(listening, logger, self._overdue))
 
     def limit(self, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that the shutdown takes so many seconds at most, unless it is to take fewer already.
+        """Set a timeout for the shutdown, unless an earlier one is set.
 
         Parameters:
-            timeout: seconds from now on.
+            timeout: seconds from now.
             loop: event loop of the server.
         """
         when = loop.time() + timeout
@@ -89,15 +91,15 @@ class Shutdown:
         self._limit = loop.call_at(when, overdue.set_result, None)
 
     def connection_ended(self) -> None:
-        """Take in that a connection left the registry."""
+        """Check whether the shutdown is complete, after a connection left the registry."""
         if self._idle is not None and not self._idle.done() and self._registry.empty:
             self._idle.set_result(None)
 
     async def wait(self) -> None:
-        """Wait until it began and is over."""
+        """Wait until the shutdown has begun and ended."""
         if self._closed is None or not self._closed.done():
-            # All wait for the same, and go on in the order in which they came: a task that waits from the start has
-            # ended when a program leaves ``async with serve(...)``.
+            # All callers wait for the same future, and resume in the order of their calls. So a task that waited before
+            # a program leaves ``async with serve(...)`` has resumed when the program continues.
             if self._over is None:
                 self._over = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._over)
@@ -105,7 +107,7 @@ class Shutdown:
         await asyncio.shield(self._closed)
 
     def _close(self, connection: ServerConnection) -> None:
-        """Close a connection: by its own ``close()``, if its class or a program has one."""
+        """Close a connection, by its own ``close()`` if a subclass or a program has overridden that."""
         code, reason = self._registry.code, self._registry.reason
         if getattr(connection.close, "__func__", None) is Connection.close:
             connection._ws_start_closing(code, reason)
@@ -119,7 +121,7 @@ class Shutdown:
     async def _finish(
         self, listening: asyncio.Server | None, logger: LoggerLike, overdue: asyncio.Future[None]
     ) -> None:
-        """Wait until everything has ended, and then wake those who wait for that."""
+        """Wait until everything has ended, and then wake the callers that wait for that."""
         try:
             await self._finish_in_time(listening, logger, overdue)
             logger.info("server closed")
@@ -130,7 +132,7 @@ class Shutdown:
     async def _finish_in_time(
         self, listening: asyncio.Server | None, logger: LoggerLike, overdue: asyncio.Future[None]
     ) -> None:
-        """Wait until everything has ended; when the limit has passed, see to it that it does."""
+        """Wait until everything has ended; after the timeout, abort and cancel everything that remains."""
         ended = asyncio.get_running_loop().create_task(self._wait_for_ends(listening, logger))
         await asyncio.wait([ended, overdue], return_when=asyncio.FIRST_COMPLETED)
         if self._limit is not None:
@@ -144,7 +146,7 @@ class Shutdown:
         else:
             for connection in self._registry.give_up():
                 self._registry.leave(connection, connection._ws_session)
-            # What is left belongs to no connection of ours, such as a client that is still busy with TLS.
+            # The rest has no WebSocket connection, such as clients in the TLS handshake.
             ended.cancel()
         overdue.cancel()
 
@@ -152,8 +154,8 @@ class Shutdown:
         await self._wait_for_connections()
         while listening is not None:
             try:
-                # On Windows, from Python 3.12 on, this may last for ever after a client reset its connection: closing
-                # that transport fails before asyncio counts it out.
+                # On Windows, from Python 3.12 on, this may never end after a client has reset its connection: closing
+                # that transport fails before asyncio removes it from the server.
                 async with asyncio.timeout(self.grace.left(asyncio.get_running_loop().time())):
                     await listening.wait_closed()
                 break
@@ -161,28 +163,28 @@ class Shutdown:
                 if self._registry.empty:
                     logger.info("asyncio counts a connection that is over; the server closes without it")
                     break
-                # It began in the meantime.
+                # A connection was registered in the meantime.
                 await self._wait_for_connections()
         await self._wait_for_connections()
 
     async def _wait_for_connections(self) -> None:
-        """Wait until no connection of ours is left, and all handlers have ended."""
+        """Wait until no WebSocket connection is left and all handlers have ended."""
         if not self._registry.empty:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
 
     def _cut_off(self, listening: asyncio.Server | None) -> None:
-        """End what goes on, without waiting for anybody."""
+        """Abort all connections and cancel all handlers."""
         for connection in list(self._registry.all):
             cut_off(connection, self._registry.code, self._registry.reason)
-        # Clients in the middle of a TLS handshake, where asyncio offers a way.
+        # This also aborts clients in the TLS handshake, in versions of asyncio that have the method.
         abort_clients = getattr(listening, "abort_clients", None)
         if abort_clients is not None:
             abort_clients()
 
 
 def refuse_unless_asked(connection: ServerConnection) -> None:
-    """Refuse a client that has not sent a request, as the server closes; others when it is their turn."""
+    """Refuse a client that hasn't sent a request, because the server closes; other clients are refused later."""
     if connection._ws_answering.refuse_unless_asked(connection._ws_session):
         connection._ws_process_events()
 
@@ -198,10 +200,10 @@ async def _close_in_its_way(
 
 
 def cut_off(connection: ServerConnection, code: int | None, reason: str) -> None:
-    """End a connection for which the server can't wait any longer."""
+    """Abort a connection, because the timeout of the shutdown has passed."""
     if connection._ws_task is not None:
         connection._ws_task.cancel()
     if connection.protocol.state is State.OPEN and not connection._ws_lost:
-        # There may be time to say why, though none to hear the answer.
+        # Try to send a Close frame, without waiting for the answer.
         connection._ws_start_closing(code, reason)
     Connection._ws_abort(connection)

@@ -1,7 +1,7 @@
-"""WebSocket clients on asyncio: connecting, and connecting again, as far as they wait.
+"""WebSocket clients on asyncio: connecting and reconnecting, as far as they wait.
 
-May know: the loop, what users pass to :class:`connect`. Must not know: what a good response is, whether to follow a
-redirect, how long to wait, which options belong to which hop: that is decided in ``_session``.
+May know: the event loop, the arguments of :class:`connect`. Must not know: which responses are valid, whether to follow
+a redirect, how long to wait, which options belong to which hop: ``_session`` decides that.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from .connection import Connection
 
 __all__ = ["ClientConnection", "connect", "unix_connect"]
 
-# The error of a second step of an iteration.
+# The text of the error when two tasks advance the same iteration.
 BUSY: Final = "this iteration over connect() is waiting in another task"
 
 
 class ClientConnection(Connection):
-    """The client's end of a WebSocket connection; what ``await connect(...)`` returns.
+    """The client's end of a WebSocket connection; ``await connect(...)`` returns it.
 
     Parameters:
         protocol: sans-I/O connection.
@@ -54,7 +54,7 @@ class ClientConnection(Connection):
     _ws_session: ClientSession
 
     if TYPE_CHECKING:
-        # As that of the base class, for a client's protocol.
+        # The same as in the base class, with the protocol of a client.
         def __init__(
             self,
             protocol: ClientProtocol,
@@ -75,7 +75,7 @@ class ClientConnection(Connection):
         """Do the opening handshake.
 
         Raises:
-            InvalidHandshake: the server refused, or its answer isn't an opening handshake.
+            InvalidHandshake: the server refused, or its response isn't a valid opening handshake.
         """
         session = self._ws_session
         session.send_request(session.make_request(additional_headers, user_agent_header))
@@ -110,51 +110,52 @@ share_names(
 class connect(Connector):
     """Connect to a WebSocket server.
 
-    Await it for a connection; use it as an async context manager for a connection that is closed on exit; iterate over
-    it asynchronously for a new connection whenever the one before is closed.
+    Await it to get a connection. Use it as an async context manager to get a connection that is closed on exit. Iterate
+    over it with ``async for`` to reconnect: each iteration gives a new connection after the previous one is closed.
 
     Parameters:
         uri: where to connect: ``ws://`` or ``wss://``.
         origin: value of the ``Origin`` header; None to send none.
-        extensions: extensions to offer, in the order of preference.
-        subprotocols: subprotocols to offer, in the order of preference.
-        compression: "deflate" for permessage-deflate (RFC 7692), None for none.
-        additional_headers: headers to add to the request; they are read anew for each attempt of an iteration.
+        extensions: extensions to offer, in order of preference.
+        subprotocols: subprotocols to offer, in order of preference.
+        compression: "deflate" for permessage-deflate (RFC 7692), None for no compression.
+        additional_headers: headers to add to the request; they are read again for each attempt of an iteration.
         user_agent_header: value of the ``User-Agent`` header; None to leave it out.
-        proxy: True for the proxy of the system, if there is one and the server isn't on this machine; None for none; or
-            the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
-            ``socks4://``, the last four with python-socks. It isn't used with Unix sockets or ``sock``.
-        process_exception: ``f(exc)``, called when an attempt fails in an iteration: None to try again, or the exception
-            to raise. Any exception but ``exc`` itself, returned or raised, has ``exc`` as its cause.
-        open_timeout: seconds that connecting may take, redirects included; None for no limit.
-        ping_interval, ping_timeout, close_timeout: times of a connection in seconds; see
+        proxy: True for the proxy of the system, if there is one and the server isn't on this machine; None for no
+            proxy; or the URI of a proxy: ``http://``, ``https://``, ``socks5h://``, ``socks5://``, ``socks4a://`` or
+            ``socks4://``; the last four need python-socks. Not used with Unix sockets or ``sock``.
+        process_exception: ``f(exc)``, called when an attempt fails in an iteration: return None to try again, or the
+            exception to raise. Any exception except ``exc`` itself, returned or raised, has ``exc`` as its cause.
+        open_timeout: seconds that connecting may take, including redirects; None for no limit.
+        ping_interval, ping_timeout, close_timeout: timeouts of a connection in seconds; see
             :class:`~websockets.asyncio.connection.Connection`.
-        reconnect_delays: makes a series of delays in seconds between attempts in an iteration.
-        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
-            a fragment.
+        reconnect_delays: function that returns an iterator over the delays in seconds between attempts in an iteration.
+        max_size: maximum size of incoming messages in bytes; None for no limit; or a tuple of the limits of a message
+            and of a fragment.
         max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
         logger: where to log; ``websockets.client`` by default.
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
-        idle_timeout: seconds without data after which the connection is closed with 1001; see
+        idle_timeout: seconds without data after which the connection is closed with code 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
-            ``port`` to connect elsewhere than the URI says, ``family``, ``local_addr``... When a name has several
-            addresses, they are tried as RFC 8305 says, on any loop: ``happy_eyeballs_delay`` is the time in seconds
-            after which another one is tried while the one before doesn't answer, 0.25 by default; None to try the next
-            one only when the one before has failed. ``interleave`` is how many addresses of the first family come
-            before families take turns, 1 by default; ``all_errors=True`` has a failure be an :exc:`ExceptionGroup`.
-            ``server_hostname`` is the host of the URI by default, without a dot at its end (RFC 6066 section 3) and
-            without a zone. With a proxy, those about TLS apply to the server, while
-            ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and ``proxy_ssl_shutdown_timeout``
-            apply to an ``https://`` proxy; the others, to the TCP connection to the proxy.
+            ``port`` to connect to another address than that of the URI, ``family``, ``local_addr``... If a name has
+            several addresses, they are tried according to RFC 8305 (Happy Eyeballs), on any event loop:
+            ``happy_eyeballs_delay`` is the time in seconds before the next address is tried while the previous one
+            hasn't answered, 0.25 by default; None to try the next address only after the previous one has failed.
+            ``interleave`` is the number of addresses of the first family before the families alternate, 1 by default.
+            With ``all_errors=True`` a failure is an :exc:`ExceptionGroup`. ``server_hostname`` is the host of the URI
+            by default, without a trailing dot (RFC 6066 section 3) and without a zone. With a proxy, options for TLS
+            apply to the server, while ``proxy_ssl``, ``proxy_server_hostname``, ``proxy_ssl_handshake_timeout`` and
+            ``proxy_ssl_shutdown_timeout`` apply to an ``https://`` proxy; the other options apply to the TCP connection
+            to the proxy.
 
     Raises:
         InvalidURI: ``uri`` isn't a WebSocket URI.
-        InvalidProxy: ``proxy``, or what the system says, isn't the URI of a proxy.
-        OSError: the name isn't known, or the TCP connection fails, for each of its addresses.
-        InvalidHandshake: the opening handshake fails, or the proxy doesn't lead to the server.
-        TimeoutError: it takes too long.
-        TypeError: an option has a wrong type, or nobody takes it.
+        InvalidProxy: ``proxy``, or the proxy of the system, isn't the URI of a proxy.
+        OSError: the name can't be resolved, or the TCP connection fails for each of its addresses.
+        InvalidHandshake: the opening handshake fails, or the proxy can't connect to the server.
+        TimeoutError: connecting takes longer than ``open_timeout``.
+        TypeError: an option has a wrong type, or doesn't exist.
         ValueError: an option has a wrong value, or options contradict each other or the URI.
     """
 
@@ -194,7 +195,7 @@ class connect(Connector):
     # ------------------------------------------------------------------------------------------------------ connecting
 
     async def connect(self) -> ClientConnection:
-        """Connect, following redirects; see the class for what it raises."""
+        """Connect and follow redirects; raises the exceptions that the class documents."""
         limit = asyncio.timeout(self.open_timeout)
         redirects = Redirects(self)
         try:
@@ -207,7 +208,7 @@ class connect(Connector):
                         if not redirects.follow(exc):
                             raise
         except TimeoutError as exc:
-            # The operating system has time-outs of its own, which say what they are.
+            # A timeout of the operating system also raises TimeoutError, with a message of its own.
             if not limit.expired():
                 raise
             raise redirects.timed_out(exc) from exc
@@ -218,7 +219,7 @@ class connect(Connector):
         Returns:
             The connection, in the state CONNECTING.
         """
-        # Before anything waits: another attempt may begin then.
+        # Read the state before the first wait: another attempt may change it during the wait.
         uri, state, hop = self.ws_uri, self._ws_connector_state, self._ws_connector_state.hop
         factory: Callable[[], ClientConnection] = functools.partial(state.connection, uri)
         streams = state.network or asyncio.get_running_loop()
@@ -242,7 +243,7 @@ class connect(Connector):
     async def __aenter__(self) -> ClientConnection:
         self._ws_connector_state.enter()
         try:
-            # A class may override how it is awaited.
+            # A subclass may override __await__().
             self.connection = await self
         except BaseException:
             self._ws_connector_state.entered = False
@@ -259,16 +260,16 @@ class connect(Connector):
         await connection.__aexit__(exc_type, exc, traceback)
 
     def __aiter__(self) -> AsyncIterator[ClientConnection]:
-        """A connection, and another one whenever the body of the loop is done with it, as long as it is iterated.
+        """Iterate over connections: a new one each time the body of the loop ends.
 
         Raises:
-            Exception: what ``process_exception`` says, or the last error once ``reconnect_delays`` has no more.
+            Exception: the one that ``process_exception`` returns, or the last error when ``reconnect_delays`` ends.
         """
         return _Connections(self)
 
 
 async def _connect_once(connecting: connect, hop: Hop, redirects: Redirects) -> ClientConnection:
-    """Connect to one place."""
+    """Connect to one URI, without following redirects."""
     with hop:
         connection = await connecting.open_tcp_connection()
         try:
@@ -281,13 +282,14 @@ async def _connect_once(connecting: connect, hop: Hop, redirects: Redirects) -> 
 
 
 class _Connections(AsyncGenerator[ClientConnection, None]):
-    """The connections of an iteration over :class:`connect`, one after the other, as an async generator gives them.
+    """The connections of an iteration over :class:`connect`, one after the other.
 
-    It has the methods of one, but isn't made by ``yield``. To close such a one that was left, asyncio makes a task; if
-    the program ends then, nobody waits for that task. This here starts to close the connection, and needs no task.
+    It has the methods of an async generator, but isn't written with ``yield``. When a loop over a real async generator
+    is left, asyncio starts a task to close the generator, and at the end of the program nothing waits for that task.
+    This class starts to close the connection without a task.
 
     Parameters:
-        connecting: what makes the connections.
+        connecting: the object that opens the connections.
     """
 
     def __init__(self, connecting: connect) -> None:
@@ -303,7 +305,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
         with reconnection.step(BUSY):
             if reconnection.ended:
                 raise StopAsyncIteration
-            # An error ends the iteration.
+            # This stays True if an error leaves this function: an error ends the iteration.
             reconnection.ended = True
             if (last := await self._leave()) is not None:
                 delay = reconnection.after_connection(last._ws_session, last.loop.time())
@@ -314,7 +316,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
             return connection
 
     async def asend(self, value: None) -> ClientConnection:
-        """The next connection; nobody takes what is sent."""
+        """Return the next connection; the value is ignored."""
         return await self.__anext__()
 
     async def athrow(self, typ: Any, val: Any = None, tb: Any = None) -> NoReturn:
@@ -331,7 +333,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 
     def __del__(self) -> None:
         if self._connection is not None:
-            # Any thread may collect this, and the loop may be closed.
+            # The garbage collector may run this in any thread, and the event loop may be closed.
             with contextlib.suppress(RuntimeError):
                 self._connection.loop.call_soon_threadsafe(_start_closing, self._connection)
 
@@ -354,7 +356,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 
 
 def _start_closing(connection: ClientConnection) -> None:
-    """Close a connection that nobody waits for."""
+    """Start to close a connection, without waiting until it is closed."""
     if type(connection).close is ClientConnection.close:
         connection._ws_start_closing(CloseCode.NORMAL_CLOSURE)
     else:
@@ -366,8 +368,14 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
 
     Parameters:
         path: path of the socket; None if ``sock`` is given.
-        uri: what the request says; ``ws://localhost/`` by default, or ``wss://localhost/`` with ``ssl``.
-        **kwargs: as for :class:`connect`; what is left is passed to :meth:`asyncio.loop.create_unix_connection`.
+        uri: the URI for the request; ``ws://localhost/`` by default, or ``wss://localhost/`` with ``ssl``.
+        **kwargs: as for :class:`connect`; other arguments are passed to :meth:`asyncio.loop.create_unix_connection`.
+
+    Returns:
+        As :class:`connect`: await it, or use it as a context manager or an iterator.
+
+    Raises:
+        Exception: as for :class:`connect`.
     """
     return connect(unix_uri(uri, kwargs), unix=True, path=path, **kwargs)
 

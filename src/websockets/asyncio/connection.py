@@ -1,6 +1,6 @@
-"""A WebSocket connection on asyncio: what users call, in as far as it waits.
+"""WebSocket connections on asyncio: the methods that users call and that wait.
 
-May know: tasks, futures, messages. Must not know: the transport beyond its link, frames, what is due when.
+May know: tasks, futures, messages. Must not know: the transport beyond its base class, frames, timeouts.
 """
 
 from __future__ import annotations
@@ -32,35 +32,36 @@ from ._session_transport import SessionTransport
 
 __all__ = ["Connection"]
 
-# Whether an object is collected as soon as nobody refers to it.
+# Whether Python collects an object as soon as the last reference to it is gone.
 COUNTS_REFERENCES = sys.implementation.name == "cpython"
 
-# When a loop over an async generator is left, asyncio closes the generator in a task of its own, once it is collected.
+# Turns of the event loop: when a program leaves a loop over an async generator, asyncio closes the generator in a task
+# of its own, after the generator is collected.
 STEPS_TO_CLOSE_A_GENERATOR = 3
 
 
 class Connection(SessionTransport):
     """A WebSocket connection.
 
-    It is made by :func:`~websockets.asyncio.client.connect` or :func:`~websockets.asyncio.server.serve`. It is an async
+    :func:`~websockets.asyncio.client.connect` and :func:`~websockets.asyncio.server.serve` create it. It is an async
     context manager that closes the connection with code 1000, or 1011 after an exception, and an async iterator over
     the messages received.
 
     Parameters:
         protocol: sans-I/O connection.
         ping_interval: seconds between keepalive pings; None for no keepalive.
-        ping_timeout: seconds to wait for a sign of life after such a ping; None to never give up. Then a Close with
-            1011 is sent, and the TCP connection ends at once.
+        ping_timeout: seconds to wait for any data after such a ping; None to wait forever. After that time a Close
+            frame with code 1011 is sent, and the TCP connection is aborted.
         close_timeout: seconds that closing may take before the TCP connection is aborted; None for no limit.
-        max_queue: number of frames received and not yet read above which reading pauses, and, as the second item of a
-            tuple, the number at which it resumes; None for no limit.
-        write_limit: bytes waiting to be sent above which :meth:`send` waits, and, as the second item of a tuple, the
-            number of bytes at which it goes on.
-        idle_timeout: seconds without data, sent or received, after which the connection is closed with 1001, or up to a
-            quarter of them later; pings don't count. None for no limit.
+        max_queue: number of frames in the receive queue above which reading pauses, or a tuple of that number and the
+            number at which reading resumes; None for no limit.
+        write_limit: bytes in the write buffer above which :meth:`send` waits, or a tuple of that number and the number
+            at which :meth:`send` continues.
+        idle_timeout: seconds without data, sent or received, after which the connection is closed with code 1001; it
+            may take up to a quarter longer. Pings and pongs don't count as data. None for no limit.
     """
 
-    # Made when something needs it; what keeps receivers from the straight way is ``_streaming``.
+    # Set while a message is read in fragments. The flag ``_ws_streaming`` keeps other receivers off the fast path.
     _ws_stream: Reading | None = None
 
     # ------------------------------------------------------------------------------------------------ context, iterator
@@ -71,16 +72,16 @@ class Connection(SessionTransport):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # A class may have a close() without parameters.
+        # A subclass may define close() without parameters.
         await (self.close() if exc_type is None else self.close(CloseCode.INTERNAL_ERROR))
 
     def __aiter__(self) -> AsyncIterator[Data]:
-        """Messages, until the connection closes normally.
+        """Iterate over messages until the connection closes normally.
 
         Raises:
-            ConnectionClosedError: the connection closed otherwise.
+            ConnectionClosedError: the connection closed with an error.
         """
-        # A class that has a recv() of its own iterates over what that gives.
+        # A subclass that overrides recv() iterates over the results of its recv().
         return _Messages(self) if type(self).recv is Connection.recv else self._ws_results()
 
     async def _ws_results(self) -> AsyncIterator[Data]:
@@ -100,24 +101,24 @@ class Connection(SessionTransport):
     async def recv(self, decode: bool | None = None) -> Data: ...
 
     async def recv(self, decode: bool | None = None) -> Data:
-        """Receive the next message (RFC 6455 section 6.2). Cancelling it never loses a message.
+        """Receive the next message (RFC 6455 section 6.2). Cancelling this never loses a message.
 
         Parameters:
-            decode: True for ``str``, False for ``bytes``, whatever the type of the message; None for ``str`` if it is
-                text and ``bytes`` if it is binary.
+            decode: True to return ``str`` and False to return ``bytes`` for any type of message; None to return ``str``
+                for a text message and ``bytes`` for a binary message.
 
         Returns:
             The message.
 
         Raises:
-            ConnectionClosed: the connection is closed, and what was received before has been read.
-            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
+            ConnectionClosed: the connection is closed, and all messages received before that have been read.
+            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
         message = await self._ws_next()
         return message if decode is None else await self._ws_convert(message, decode)
 
     async def _ws_receive_slowly(self, iterating: bool) -> Data:
-        """The next message, where that takes more than waiting for a read."""
+        """Receive the next message, when the fast path can't."""
         try:
             if self._ws_receiver is not None or self._ws_streaming:
                 await self._ws_take_turn("recv")
@@ -132,7 +133,7 @@ class Connection(SessionTransport):
             raise
 
     def _ws_get(self) -> Data | Missing:
-        """The next message, be it one in fragments."""
+        """Return the next message, with its fragments joined; MISSING if it isn't complete."""
         message = self._ws_session.inbox.get()
         if message is not MISSING:
             self._ws_burst += 1
@@ -150,17 +151,17 @@ class Connection(SessionTransport):
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message in fragments, as they arrive (RFC 6455 section 5.4).
 
-        Leaving the iteration early gives up the rest of the message; the next ``recv`` gets the next message.
+        Leaving the iteration early discards the rest of the message; the next ``recv`` returns the next message.
 
         Parameters:
             decode: as for :meth:`recv`.
 
         Returns:
-            An async iterator over fragments; adjacent ones may be joined.
+            An async iterator over fragments; adjacent fragments may be joined.
 
         Raises:
-            ConnectionClosed: the connection closed before the message was whole.
-            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` waits already.
+            ConnectionClosed: the connection closed before the message was complete.
+            ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
         if self._ws_receiver is not None or self._ws_streaming:
             await self._ws_take_turn("recv_streaming")
@@ -180,13 +181,13 @@ class Connection(SessionTransport):
                 self._ws_leave_stream(reading)
 
     async def _ws_take_turn(self, name: str) -> None:
-        """Take over from a message in fragments that was left early; refuse a second receiver."""
+        """Take over from an iteration over fragments that was left early; refuse a second receiver."""
         reading = self._ws_stream
         if self._ws_receiver is None and reading is not None:
             if reading.is_left(asyncio.current_task(), _is_over):
                 self._ws_leave_stream(reading)
             elif not COUNTS_REFERENCES:
-                # It was left if nobody knows it any more.
+                # If the iteration was left, nothing refers to its generator, and collecting it ends the iteration.
                 gc.collect()
         for _ in range(STEPS_TO_CLOSE_A_GENERATOR):
             if self._ws_receiver is None and self._ws_streaming:
@@ -195,17 +196,17 @@ class Connection(SessionTransport):
             raise second_receiver(name, "coroutine")
 
     def _ws_leave_stream(self, reading: Reading) -> None:
-        """Give up the rest of a message that was read in fragments, if any, and let others receive."""
+        """Discard the rest of a message that was read in fragments, if any, and let others receive."""
         self._ws_stream, self._ws_streaming = None, False
         reading.give_up()
         if self._ws_reading_paused:
             self._ws_drained()
 
     def _ws_before_waiting(self) -> None:
-        """Make sure that waiting for something to arrive makes sense, and that nothing waits for us.
+        """Check that more can arrive, then flush frames held back and resume reading, so that the peer can go on.
 
         Raises:
-            ConnectionClosed: nothing will arrive.
+            ConnectionClosed: nothing more will arrive.
         """
         if self._ws_lost:
             raise self._ws_session.close_exc()
@@ -218,7 +219,7 @@ class Connection(SessionTransport):
         self._ws_burst = 0
 
     async def _ws_wait_for_frames(self) -> None:
-        # It must be there before reading goes on: that may bring at once what is waited for.
+        # Set the receiver before reading resumes: resuming may deliver a message at once.
         receiver = self._ws_receiver = Waiter(self.loop)
         try:
             self._ws_before_waiting()
@@ -228,7 +229,7 @@ class Connection(SessionTransport):
 
     async def _ws_let_others_run(self) -> None:
         self._ws_burst = 0
-        # Nobody else may receive meanwhile, and a read must not take this for a wait for messages.
+        # No other task may receive during this pause, and a read must not treat it as a wait for messages.
         self._ws_streaming = True
         try:
             await asyncio.sleep(0)
@@ -252,21 +253,20 @@ class Connection(SessionTransport):
         text: bool | None = None,
         compress: bool | None = None,
     ) -> None:
-        """Send a message (RFC 6455 section 6.1), and wait while too much waits to be sent.
+        """Send a message (RFC 6455 section 6.1); wait while the write buffer is full (back-pressure).
 
-        A ``str`` becomes a text message, bytes a binary one. The items of an iterable, all of one type, become the
-        fragments of one message; from its first item on, other messages wait until it is complete.
+        A ``str`` is sent as a text message, bytes as a binary message. The items of an iterable, all of the same type,
+        are sent as the fragments of one message; after its first item, other messages wait until it is complete.
 
         Parameters:
-            message: the message; one that is sent to many connections may be a
-                :class:`~websockets.PreparedMessage`.
-            text: True to send bytes as text, False to send a ``str`` as binary.
-            compress: True to compress the message, False not to; None to compress it unless it is small. It matters
-                only where permessage-deflate was negotiated.
+            message: the message; for a message to many connections, a :class:`~websockets.PreparedMessage`.
+            text: True to send bytes as text, False to send a ``str`` as binary; None to go by the type.
+            compress: True to compress the message, False not to compress it; None to compress it unless it is small.
+                It has an effect only if permessage-deflate was negotiated.
 
         Raises:
-            ConnectionClosed: the connection is closed; then nothing is asked of an iterable.
-            TypeError: the message, or an item of it, has no type that can be sent.
+            ConnectionClosed: the connection is closed; an iterable isn't iterated over in this case.
+            TypeError: the message, or one of its items, has a type that can't be sent.
         """
         sent = self._ws_send_now(message, text) if compress is None else SLOW
         if sent == SLOW:
@@ -275,13 +275,13 @@ class Connection(SessionTransport):
             await self._ws_drain()
 
     async def _ws_send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
-        """Send a message where it isn't just a frame to write."""
+        """Send a message, when the fast path can't."""
         prepared = prepare(message, text)
         if prepared is None:
             await self._ws_send_fragments(message, text, compress)
             return
         if self._ws_send_lock is not None:
-            # Who is next in line goes on in another turn of the loop.
+            # The next task in line continues in another turn of the event loop.
             async with self._ws_sender():
                 pass
         try:
@@ -293,7 +293,7 @@ class Connection(SessionTransport):
 
     @contextlib.asynccontextmanager
     async def _ws_sender(self) -> AsyncIterator[None]:
-        """Wait in line behind a fragmented message; the lock exists as long as somebody is in the line."""
+        """Wait in line behind a fragmented message; the lock exists as long as a task is in the line."""
         lock = self._ws_send_lock = self._ws_send_lock or asyncio.Lock()
         self._ws_senders += 1
         try:
@@ -307,10 +307,10 @@ class Connection(SessionTransport):
     async def _ws_send_fragments(self, message: Any, text: bool | None, compress: bool | None) -> None:
         items = aiter(message if is_async(message) else _each(message))
         if self._ws_life.sending is not self._ws_may_send:
-            # The iterable may wait for what never comes.
+            # Don't ask the iterable for items: it may wait forever.
             await self._ws_raise_closed()
         try:
-            # Until the first item is there nothing has begun, and other messages pass.
+            # The message begins with its first item; until then other messages can be sent.
             first = await anext(items)
         except StopAsyncIteration:
             return
@@ -319,7 +319,7 @@ class Connection(SessionTransport):
             await self._ws_send_items(fragments, items)
 
     async def _ws_send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
-        """Send a message whose first item is there."""
+        """Send a fragmented message, given its first item and an iterator over the rest."""
         try:
             await self._ws_send_fragment(fragments.start)
             async for item in rest:
@@ -344,12 +344,12 @@ class Connection(SessionTransport):
             data: payload, at most 125 bytes; random if None.
 
         Returns:
-            A future for the round trip in seconds. It need not be awaited. If the connection closes first, it raises
-            :exc:`~websockets.exceptions.ConnectionClosed`.
+            A future for the round-trip time in seconds. It doesn't have to be awaited. If the connection closes first,
+            it raises :exc:`~websockets.exceptions.ConnectionClosed`.
 
         Raises:
             ConnectionClosed: the connection is closed.
-            ConcurrencyError: a ping with the same payload waits for its pong.
+            ConcurrencyError: another ping with the same payload is waiting for its pong.
             ProtocolError: the payload is too long.
         """
         waiter: asyncio.Future[float] = self.loop.create_future()
@@ -361,7 +361,7 @@ class Connection(SessionTransport):
         return waiter
 
     async def pong(self, data: DataLike = b"") -> None:
-        """Send a pong that nobody asked for (RFC 6455 section 5.5.3). Pings are answered without being asked.
+        """Send an unsolicited pong (RFC 6455 section 5.5.3). Pings are answered automatically.
 
         Parameters:
             data: payload, at most 125 bytes.
@@ -382,10 +382,10 @@ class Connection(SessionTransport):
             await self._ws_drain()
 
     async def _ws_drain(self) -> None:
-        """Wait until the transport takes more.
+        """Wait until the write buffer has room.
 
         Raises:
-            ConnectionClosed: it never will.
+            ConnectionClosed: the TCP connection is lost.
         """
         assert self._ws_write_waiters is not None
         waiter = self.loop.create_future()
@@ -399,19 +399,18 @@ class Connection(SessionTransport):
     async def close(
         self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "", *, timeout: float | None = None
     ) -> None:
-        """Close the connection (RFC 6455 section 7.1.2), and wait until it is.
+        """Close the connection (RFC 6455 section 7.1.2), and wait until it is closed.
 
-        If that takes longer than ``timeout``, or else ``close_timeout`` seconds, the TCP connection is aborted.
-
-        Calling it again, or on a connection that is closed, has no effect but waiting.
+        If that takes longer than ``timeout``, or ``close_timeout`` if ``timeout`` is None, the TCP connection is
+        aborted. Calling this again, or on a closed connection, only waits.
 
         Parameters:
             code: close code.
             reason: text for humans, at most 123 bytes in UTF-8.
-            timeout: seconds that closing may take, from now on; None for the ``close_timeout`` of the connection.
+            timeout: seconds from now that closing may take; None for the ``close_timeout`` of the connection.
 
         Raises:
-            ProtocolError: the code or the reason can't be sent; the connection stays as it is.
+            ProtocolError: the code or the reason can't be sent; the connection stays open.
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
             ValueError: the timeout is negative.
         """
@@ -422,12 +421,12 @@ class Connection(SessionTransport):
 
 
 class _Messages(Messages):
-    """The messages of a connection, as an async generator would give them."""
+    """The messages of a connection, with the interface of an async generator."""
 
     __slots__ = ()
 
     async def aclose(self) -> None:
-        """Nothing needs to be done when a loop is left; for :func:`contextlib.aclosing`."""
+        """Do nothing; :func:`contextlib.aclosing` calls this."""
 
 
 async def _each(items: Iterable[object]) -> AsyncIterator[object]:

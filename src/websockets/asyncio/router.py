@@ -1,7 +1,7 @@
 """Servers with a handler for each path, as far as they wait.
 
-May know: what users pass to :func:`route`. Must not know: which handler a request is for, what a refusal says: that is
-decided further down.
+May know: the arguments of :func:`route`. Must not know: the choice of a handler, and the text of a refusal:
+``_session`` decides that.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ __all__ = ["Router", "route", "unix_route"]
 
 
 class Router(Routes):
-    """Chooses the handler of each connection, by a URL map; what :func:`route` makes.
+    """A router that chooses the handler of each connection by a URL map; :func:`route` creates it.
 
     Parameters:
         url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
-        server_name: host and port by which clients know the server; None to believe each request.
+        server_name: host and port that clients use for the server; None to use the ``Host`` of each request.
         url_scheme: "ws" or "wss".
     """
 
     async def handler(self, connection: ServerConnection) -> None:
-        """Run the handler of a connection, with what its rule captured.
+        """Run the handler of a connection, with the variables from its path.
 
         Parameters:
             connection: connection that was routed.
@@ -52,37 +52,47 @@ def route(
     create_router: type[Router] | None = None,
     **kwargs: Any,
 ) -> Server:
-    """Make a WebSocket server with a handler for each path; otherwise like :func:`~websockets.asyncio.server.serve`.
+    """Create a WebSocket server with a handler for each path; otherwise like :func:`~websockets.asyncio.server.serve`.
 
-    What the rule of a path captures is passed to the handler as keyword arguments. A request that no rule fits is
-    refused with 404, one for which the map knows a better URL is redirected with 302, and other errors of the map have
-    a status of their own, such as 405.
+    Variables in the path are passed to the handler as keyword arguments. A request that matches no rule is refused with
+    404. If the map has a canonical URL for a request, it is redirected with 302. Other errors of the map have their own
+    status, such as 405.
 
     Parameters:
         url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
         *args: host and port, as for :func:`~websockets.asyncio.server.serve`.
-        server_name: host and port by which clients know the server, for redirects; None to believe each request.
-        ssl: TLS context; True if something in front of the server does TLS.
+        server_name: host and port that clients use for the server, for redirects; None to use each request's ``Host``.
+        ssl: TLS context; True if a proxy in front of the server does TLS.
         create_router: subclass of :class:`Router` to use.
-        **kwargs: as for :func:`~websockets.asyncio.server.serve`; ``process_request`` comes before the routing.
+        **kwargs: as for :func:`~websockets.asyncio.server.serve`; ``process_request`` is called before the routing.
+
+    Returns:
+        The server.
 
     Raises:
-        ImportError: Werkzeug isn't there.
+        ImportError: Werkzeug isn't installed.
+        OSError: the server can't listen on the address.
+        TypeError: an option has a wrong type, or doesn't exist.
+        ValueError: an option has a wrong value, or options contradict each other.
     """
     require_werkzeug("route")
     return _route(serve, url_map, args, server_name=server_name, ssl=ssl, create_router=create_router, **kwargs)
 
 
 def unix_route(url_map: Map, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Server:
-    """Make a WebSocket server on a Unix socket, with a handler for each path; otherwise like :func:`route`.
+    """Create a WebSocket server on a Unix socket, with a handler for each path; otherwise like :func:`route`.
 
     Parameters:
         url_map: as for :func:`route`.
         path: path of the socket; None if ``sock`` is given.
         **kwargs: as for :func:`route`.
 
+    Returns:
+        The server.
+
     Raises:
-        ImportError: Werkzeug isn't there.
+        ImportError: Werkzeug isn't installed.
+        Exception: otherwise as for :func:`route`.
     """
     require_werkzeug("unix_route")
     return _route(unix_serve, url_map, (path,), **kwargs)
@@ -114,7 +124,7 @@ def _route(
 
 
 def _after(process_request: ProcessRequest | None, router: Router) -> ProcessRequest:
-    """Route the requests that the user's own ``process_request`` has nothing to say about."""
+    """Route the requests for which the user's ``process_request`` returns None."""
     if process_request is None:
         return router.route_request
     steps = after(process_request, router)

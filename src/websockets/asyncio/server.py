@@ -1,7 +1,7 @@
-"""WebSocket servers on asyncio: ``serve()``, and a server's end of a connection with its opening handshake.
+"""WebSocket servers on asyncio: ``serve()``, and the server's end of a connection with its opening handshake.
 
-May know: the loop, tasks, what users pass to :func:`serve`. Must not know: how an answer comes about, what a good
-request is, or what a refusal says: that is decided further down.
+May know: the event loop, tasks, the arguments of :func:`serve`. Must not know: how a response is chosen, which requests
+are valid, or the text of a refusal: ``_session`` and ``server`` decide that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SelectSubprotocol = Callable[
 
 
 class ServerConnection(Connection):
-    """The server's end of a WebSocket connection; what a handler gets.
+    """The server's end of a WebSocket connection; handlers receive it.
 
     Parameters:
         protocol: sans-I/O connection.
@@ -53,11 +53,11 @@ class ServerConnection(Connection):
 
     protocol: ServerProtocol
     username: str
-    """Who the client says it is, after :func:`basic_auth` let it in."""
+    """The user name of the client, after :func:`basic_auth` has accepted it."""
     handler: Callable[..., Awaitable[None]]
     """The handler that :func:`~websockets.asyncio.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
-    """What :func:`~websockets.asyncio.router.route` captured of the path; the handler gets it as keyword arguments."""
+    """Variables that :func:`~websockets.asyncio.router.route` found in the path: keyword arguments of the handler."""
 
     def __init__(
         self,
@@ -92,31 +92,31 @@ class ServerConnection(Connection):
         Parameters:
             status: HTTP status.
             text: body; a ``str`` is sent in UTF-8, as ``text/plain``, and bytes as ``application/octet-stream``.
-            headers: more headers, or others than the usual, such as ``Content-Type``.
+            headers: headers to add; they replace the default ones, such as ``Content-Type``.
 
         Returns:
             The response, with ``Connection: close``; its headers may be changed.
 
         Raises:
-            ValueError: the status is unknown, or ``headers`` has one that only the body or the connection decides:
-                ``Connection``, ``Content-Length``, ``Transfer-Encoding``.
+            ValueError: the status is unknown, or ``headers`` has ``Connection``, ``Content-Length`` or
+                ``Transfer-Encoding``, which follow from the body and the connection.
             TypeError: ``text`` is neither ``str`` nor bytes.
         """
         return self.protocol.reject(status, text, headers=headers)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the loop."""
+        """Begin to use a transport; the event loop calls this."""
         super().connection_made(transport)
         connected(self.server, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop: the TCP connection is over."""
+        """Process the end of the TCP connection; the event loop calls this."""
         super().connection_lost(exc)
+        # The handler may still run; then the connection is forgotten when the handler ends.
         if self._ws_session.finished:
             self._ws_forget()
-        # Otherwise its handler may go on.
         if self._ws_session.asking and self._ws_task is not None:
-            # Too late for an answer, and the deadline for it ended with the connection.
+            # A response can't be sent any more, and ``open_timeout`` no longer limits the task that computes it.
             self._ws_task.cancel()
 
     def _ws_process_events(self) -> None:
@@ -128,23 +128,23 @@ class ServerConnection(Connection):
 
     @property
     def _ws_answering(self) -> Answering:
-        """What decides how its request is answered."""
+        """The rules of the server for responses to requests."""
         return answering_of(self.server)
 
     def _ws_answer(self, request: Request) -> None:
-        """Answer a request, at once unless the user has a say in the answer."""
+        """Answer a request: at once, or in a task if a function of the user may choose the response."""
         answering = self._ws_answering
         if answering.asks(self._ws_session):
-            # Until the answer is sent, nothing of what follows counts.
+            # Data after the request isn't read until the response is sent.
             self._ws_pause_reading(True)
             self.transport.pause_reading()
         elif not answering.answer_at_once(self, self._ws_session, request):
             return
-        # A task is made once there is something for it to do: a client that says nothing costs none.
+        # The task starts only now, so that a client that sends nothing costs no task.
         start_handler(self, run_handler(self.server, self))
 
     def _ws_forget(self) -> None:
-        """Take in that the connection is over, and its handler too."""
+        """Remove the connection from its server, after the connection and its handler ended."""
         forget(self.server, self)
 
     def _ws_abort(self) -> None:
@@ -193,57 +193,60 @@ def serve(
     proxy_protocol: Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Server:
-    """Make a WebSocket server; await it, or use it as an async context manager that closes it on exit.
+    """Create a WebSocket server; await it, or use it as an async context manager that closes it on exit.
 
-    Whenever a client connects, the server does the opening handshake, runs the handler, and closes the connection when
-    the handler ends: with code 1000, or 1011 if it raises.
+    When a client connects, the server does the opening handshake, runs the handler, and closes the connection when the
+    handler ends: with code 1000, or 1011 if the handler raises an exception.
 
     Parameters:
         handler: coroutine function that is called with the connection; if it takes two parameters, with the connection
             and the path of the request.
-        host: where to listen, as for :meth:`asyncio.loop.create_server`; None for all interfaces.
-        port: TCP port; 0 for a free one, which ``server.sockets`` tells.
-        origins: acceptable origins: strings, compiled patterns that must match in full, None for no ``Origin`` header.
+        host: addresses to listen on, as for :meth:`asyncio.loop.create_server`; None for all interfaces.
+        port: TCP port; 0 for any free port, see ``server.sockets``.
+        origins: origins to accept: strings, compiled patterns that must match in full, None for no ``Origin`` header.
         extensions: extensions supported, in the order to try them.
-        subprotocols: subprotocols supported, in the order of preference.
+        subprotocols: subprotocols supported, in order of preference.
         select_subprotocol: ``f(connection, offered) -> subprotocol or None``, a function or a coroutine function,
-            instead of the default choice. Clients that keep to RFC 6455 refuse what they didn't offer.
-        compression: "deflate" for permessage-deflate (RFC 7692), None for none.
+            instead of the default choice. Clients that follow RFC 6455 refuse a subprotocol that they didn't offer.
+        compression: "deflate" for permessage-deflate (RFC 7692), None for no compression.
         process_request: ``f(connection, request) -> response or None``, a function or a coroutine function; a response
             is sent instead of opening the connection.
-        process_response: ``f(connection, request, response) -> response or None``, likewise; it may change the response
-            or replace it.
+        process_response: ``f(connection, request, response) -> response or None``, a function or a coroutine function;
+            it may change the response or return another one.
         server_header: value of the ``Server`` header; None to leave it out.
         open_timeout: seconds that the opening handshake may take; None for no limit.
-        ping_interval, ping_timeout, close_timeout: times of a connection in seconds; see
+        ping_interval, ping_timeout, close_timeout: timeouts of a connection in seconds; see
             :class:`~websockets.asyncio.connection.Connection`.
-        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
-            a fragment.
+        max_size: maximum size of incoming messages in bytes; None for no limit; or a tuple of the limits of a message
+            and of a fragment.
         max_queue, write_limit: buffers of a connection; see :class:`~websockets.asyncio.connection.Connection`.
         logger: where to log; ``websockets.server`` by default.
         create_connection: class or factory of connections, called like :class:`ServerConnection`.
-        hosts: names that the ``Host`` header may have, else the client gets 421: strings without a port, compiled
-            patterns that must match in full, whatever the case; None for any. What ``process_request`` answers comes
-            before.
-        max_connections: connections at once, beyond which requests are answered with 503 and ``Retry-After``; None for
-            no limit. A connection counts from the moment at which it is accepted, with TLS at the end of the TLS
-            handshake, to its end and that of its handler. With ``proxy_protocol`` it counts before the header and
-            during the TLS handshake, too.
-        max_connections_per_host: likewise, from one IPv4 address or from the addresses of one IPv6 network of 64 bits;
-            not for servers behind a proxy without ``proxy_protocol``, where all have the address of the proxy. Unix
-            sockets have no host.
-        idle_timeout: seconds without data after which a connection is closed with 1001; see
+        hosts: values of the ``Host`` header to accept; other requests are refused with 421. Strings without a port, or
+            compiled patterns that must match in full; upper and lower case are equal. None to accept any value. A
+            response from ``process_request`` takes precedence.
+        max_connections: maximum number of connections; further requests are refused with 503 and ``Retry-After``. None
+            for no limit. A connection counts from when it is accepted, or with TLS from the end of the TLS handshake,
+            until the connection and its handler have ended. With ``proxy_protocol`` it also counts before the header
+            and during the TLS handshake.
+        max_connections_per_host: the same limit for one IPv4 address, or for the addresses of one IPv6 network of 64
+            bits. Not for servers behind a proxy without ``proxy_protocol``, because all connections have the address of
+            the proxy. Connections to Unix sockets don't count.
+        idle_timeout: seconds without data after which a connection is closed with code 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
         proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
-            such as ``["10.0.0.0/8", "::1"]``; "unix:" stands for whoever connects to a Unix socket. Then only they may
-            connect; a header is required, within ``open_timeout``; and ``remote_address`` and ``local_address`` are
-            what it says. All other connections are closed without an answer. With ``ssl``, TLS begins behind the
-            header. None for no header.
+            such as ``["10.0.0.0/8", "::1"]``; "unix:" for all connections to a Unix socket. Only these proxies may
+            connect; they must send a header within ``open_timeout``; ``remote_address`` and ``local_address`` are the
+            addresses in the header. All other connections are closed without a response. With ``ssl``, the TLS
+            handshake follows the header. None to expect no header.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
+    Returns:
+        The server.
+
     Raises:
-        OSError: it isn't possible to listen there.
-        TypeError: an option has a wrong type, or nobody takes it.
+        OSError: the server can't listen on the address.
+        TypeError: an option has a wrong type, or doesn't exist.
         ValueError: an option has a wrong value, or options contradict each other.
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
@@ -271,12 +274,20 @@ def serve(
 
 
 def unix_serve(handler: Handler, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Server:
-    """Make a WebSocket server that listens on a Unix socket; otherwise like :func:`serve`.
+    """Create a WebSocket server that listens on a Unix socket; otherwise like :func:`serve`.
 
     Parameters:
         handler: as for :func:`serve`.
         path: path of the socket; None if ``sock`` is given.
-        **kwargs: as for :func:`serve`; what is left is passed to :meth:`asyncio.loop.create_unix_server`.
+        **kwargs: as for :func:`serve`; other arguments are passed to :meth:`asyncio.loop.create_unix_server`.
+
+    Returns:
+        The server.
+
+    Raises:
+        OSError: the server can't listen on the path.
+        TypeError: an option has a wrong type, or doesn't exist.
+        ValueError: an option has a wrong value, or options contradict each other.
     """
     return serve(handler, path=path, **kwargs)
 

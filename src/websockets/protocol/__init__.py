@@ -1,11 +1,11 @@
 """The WebSocket protocol after the opening handshake, without I/O: RFC 6455 sections 5 to 8.
 
-May know: frames, extensions, the lifecycle; what the bytes of the peer mean and which bytes answer them. Must not know:
-sockets, time, who reads messages, the opening handshake (that is for :mod:`.client` and :mod:`.server`).
+May know: frames, extensions, the lifecycle; the meaning of the peer's bytes, and the bytes that answer them. Must not
+know: sockets, time, the readers of messages, the opening handshake (see :mod:`.client` and :mod:`.server`).
 
-Methods are of four kinds. Ask, without effect: ``state``, ``close_expected()``... Tell the news from the network:
-``receive_data()``, ``receive_eof()``. Tell the wishes of the application: ``send_...()``, ``fail()``. Then collect:
-``data_to_send()``, ``events_received()``.
+There are four kinds of methods. Queries have no effect: ``state``, ``close_expected()``... Events of the network:
+``receive_data()``, ``receive_eof()``. Requests of the application: ``send_...()``, ``fail()``. After an event or a
+request, collect the results: ``data_to_send()``, ``events_received()``.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["SEND_EOF", "Protocol", "Side", "State"]
 
 Event = Request | Response | Frame
-"""What :meth:`Protocol.events_received` gives."""
+"""An item in the result of :meth:`Protocol.events_received`."""
 
 SEND_EOF: Final = b""
-"""In :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
+"""An item in the result of :meth:`Protocol.data_to_send`: close the sending side of the TCP connection."""
 
-# What every message asks for: the attribute of an enumeration costs more than the name of a module.
+# Every message needs these constants, and a global name is faster than an attribute of an enumeration.
 _OPEN: Final = State.OPEN
 _RECEIVING: Final = Receiving.OPEN
 _SENDING: Final = Sending.OPEN
@@ -53,22 +53,22 @@ class Protocol(Limits):
     """Sans-I/O WebSocket connection.
 
     Parameters:
-        side: which end this is.
-        state: where to begin; OPEN after an opening handshake that was done elsewhere.
-        max_size: limit of incoming messages in bytes, None for no limit, or a tuple of the limits of a message and of
-            a fragment.
+        side: the side of the connection, client or server.
+        state: initial state; OPEN if the opening handshake was done elsewhere.
+        max_size: maximum size of incoming messages in bytes; None for no limit; or a tuple of the limits of a message
+            and of a fragment.
         logger: where to log; ``websockets.client`` or ``websockets.server`` by default.
     """
 
-    # Rarely set attributes live in the class until they are: an idle connection stays small.
+    # Rarely used attributes have their defaults in the class, so that an idle connection stays small.
     logger: LoggerLike
     origin: Origin | None = None  #: The origin that the client sent.
-    subprotocol: Subprotocol | None = None  #: The subprotocol that was agreed on.
-    close_rcvd: Close | None = None  #: The Close received.
-    close_sent: Close | None = None  #: The Close sent.
-    close_rcvd_then_sent: bool | None = None  #: Whether the peer closed first; None until one side did.
+    subprotocol: Subprotocol | None = None  #: The subprotocol that was negotiated.
+    close_rcvd: Close | None = None  #: The Close frame received.
+    close_sent: Close | None = None  #: The Close frame sent.
+    close_rcvd_then_sent: bool | None = None  #: Whether the peer closed first; None until one side closes.
     handshake_exc: Exception | None = None  #: Why the opening handshake failed; None if it didn't.
-    parser_exc: Exception | None = None  #: What the peer did wrong after the opening handshake; None if nothing.
+    parser_exc: Exception | None = None  #: The error of the peer after the opening handshake; None if there was none.
     extensions: list[Extension]  #: Extensions in use.
 
     def __init__(
@@ -80,7 +80,7 @@ class Protocol(Limits):
         logger: LoggerLike | None = None,
     ) -> None:
         if type(self) is Protocol:
-            # Those of the two sides check all of their options.
+            # The protocols of client and server check all of their options themselves.
             check_all({"state": state, "max_size": max_size, "logger": logger}, CLIENT_PROTOCOL)
         if logger is None:
             logger = logging.getLogger(f"websockets.{side.name.lower()}")
@@ -96,19 +96,19 @@ class Protocol(Limits):
             self._log_state()
 
     _id: uuid.UUID | None = None
-    # Receiving: the decoder and, when extensions hide the payload from it, what it can't keep account of.
+    # Receiving: the decoder, and the counters that it can't keep when extensions change the payload.
     _decoder: FrameDecoder | None = None
     _deflate: PerMessageDeflate | None = None
     _account: DecompressedMessage | None = None
-    _frames: int = 0  # how many there were in the last read
-    # What a port sets, before the first frame: where data frames go instead of ``events``, and whether messages in one
-    # frame go there without anything else having to see them.
+    _frames: int = 0  # number of frames in the last read
+    # A port sets these before the first frame: the receiver of data frames in place of ``events``, and whether messages
+    # in one frame go to it directly.
     _receiver: Receiver | None = None
     _keeps: bool = False
     _held: tuple[Exception, int, str] | None = None
     _hold_pongs: bool = False
     _pong_owed: bytes | None = None
-    # For statistics, once there is something to count; and, from the decoder that was, messages and their bytes.
+    # Statistics, once there is something to count; and the number of messages and bytes of a decoder that is gone.
     _tally: Tally | None = None
     _received: tuple[int, int] = (0, 0)
 
@@ -128,7 +128,7 @@ class Protocol(Limits):
 
     @state.setter
     def state(self, state: State) -> None:
-        # Frameworks that bring their own I/O say that the TCP connection is lost by assigning CLOSED.
+        # Frameworks with their own I/O assign CLOSED to report that the TCP connection is lost.
         if state is State.CLOSED:
             self.receive_eof()
         elif state is not self._life.state:
@@ -136,7 +136,7 @@ class Protocol(Limits):
 
     @property
     def close_code(self) -> int | None:
-        """Close code received; 1005 if the Close frame had none, 1006 if there was none, None until CLOSED.
+        """Close code received; 1005 if the Close frame had none, 1006 without a Close frame, None until CLOSED.
 
         RFC 6455 section 7.1.5.
         """
@@ -153,7 +153,7 @@ class Protocol(Limits):
 
     @property
     def close_exc(self) -> ConnectionClosed:
-        """The exception for whoever uses the connection after it closed; a new one each time.
+        """The exception that calls raise after the connection closed; a new object each time.
 
         Raises:
             AssertionError: the connection isn't closed yet.
@@ -177,10 +177,10 @@ class Protocol(Limits):
     # ------------------------------------------------------------------------------------ tell: news from the network
 
     def receive_data(self, data: BytesLike) -> None:
-        """Take in what a read from the network gave.
+        """Process data from the network.
 
-        Then call :meth:`data_to_send` and :meth:`events_received`. Errors of the peer don't raise: they close the
-        connection, and :attr:`parser_exc` has them.
+        Then call :meth:`data_to_send` and :meth:`events_received`. Errors of the peer don't raise: they fail the
+        connection, and :attr:`parser_exc` has the exception.
 
         Raises:
             EOFError: the end of the stream was received before.
@@ -192,10 +192,10 @@ class Protocol(Limits):
             self._receive_opening(data)
         elif receiving is Receiving.ENDED:
             raise EOFError("stream ended")
-        # REFUSED and DEAF: whatever comes doesn't count any more.
+        # REFUSED and DEAF: further data is ignored.
 
     def receive_eof(self) -> None:
-        """Take in the end of the stream: the peer will send no more. Calling it again has no effect."""
+        """Process the end of the stream: the peer will send no more data. Calling this again has no effect."""
         life = self._life
         if life.receiving is Receiving.ENDED:
             return
@@ -212,20 +212,20 @@ class Protocol(Limits):
         self._closed()
 
     def _receive_opening(self, data: BytesLike) -> None:
-        """Data that arrives in the opening handshake; for the client and the server to say."""
+        """Process data of the opening handshake; client and server define this."""
         raise InvalidState("connection is connecting")
 
     def _receive_opening_eof(self) -> None:
-        """The end of the stream in the opening handshake."""
+        """Process the end of the stream during the opening handshake."""
 
     def _receive_frames(self, data: BytesLike) -> None:
-        """The hot path: what a read gave, to frames, to whom they concern."""
-        # After an error that is held back, nothing counts.
+        """Decode data into frames and pass these on; this is the hot path."""
+        # Data after an error that is held back is ignored.
         if self._held is None:
             self._take_frames((self._decoder or self._start_decoder()).feed(data))
 
     def _take_frames(self, frames: list[Any]) -> None:
-        """Take in frames as the decoder gives them: first byte, payload, and so on."""
+        """Process frames from the decoder: a list of first byte, payload, first byte, payload..."""
         self._frames = len(frames) >> 1
         keep = self._receiver.keep if self._keeps and self._receiver is not None else None
         try:
@@ -247,9 +247,9 @@ class Protocol(Limits):
             self._fail_for(as_exception(*decoder.failure))
 
     def _start_decoder(self) -> FrameDecoder:
-        """The decoder, made when the first frame arrives, when the extensions are known."""
+        """Make the decoder when the first frame arrives, because the extensions are known by then."""
         self._find_deflate()
-        # A message that isn't compressed needs none of what follows, whether or not others are.
+        # Messages that aren't compressed go straight to the receiver even if others are compressed.
         if self.debug or (self.extensions and self._deflate is None):
             self._keeps = False
         reserved = 0 if not self.extensions else RSV_MASK if self._deflate is None else RSV1
@@ -263,12 +263,12 @@ class Protocol(Limits):
         return self._decoder
 
     def _find_deflate(self) -> None:
-        """Whether permessage-deflate is the only extension: then frames need no detour through :class:`Frame`."""
+        """Find out whether permessage-deflate is the only extension: then :class:`Frame` objects aren't needed."""
         if len(self.extensions) == 1 and type(self.extensions[0]) is PerMessageDeflate:
             self._deflate = self.extensions[0]
 
     def _receive_frame(self, head: int, payload: Any) -> None:
-        """A frame that isn't a whole message, or may have been changed by extensions, or must be logged."""
+        """Process a frame that isn't a whole message, or that extensions may have changed, or that must be logged."""
         if self._life.receiving is not Receiving.OPEN:
             return
         if self.extensions and self._deflate is None:
@@ -276,7 +276,7 @@ class Protocol(Limits):
         elif head & CONTROL_BIT == 0 and self._deflate is not None:
             head, payload = self._inflate(head, payload)
         if self.debug:
-            # As it is after the extensions: compressed bytes tell nobody anything.
+            # Log the payload after the extensions: compressed bytes aren't readable.
             self._log_frame("<", head, payload)
         if head & CONTROL_BIT:
             self._receive_control(head, payload)
@@ -298,15 +298,15 @@ class Protocol(Limits):
         self.events.append(Frame.from_head(head, payload))
 
     def _answer_ping(self, payload: bytes) -> None:
-        # Of several pings only the last needs a pong (RFC 6455 section 5.5.3): one is all that waits while the peer
-        # doesn't read.
+        # Only the last of several pings needs a pong (RFC 6455 section 5.5.3). While the peer doesn't read, keep only
+        # that one.
         if self._hold_pongs:
             self._pong_owed = payload
         else:
             self.send_pong(payload)
 
     def _inflate(self, head: int, payload: Any) -> tuple[int, Data]:
-        """Decode a data frame of a connection that negotiated permessage-deflate and nothing else."""
+        """Decode a data frame of a connection that negotiated only permessage-deflate."""
         assert self._deflate is not None
         account = self._account = self._account or DecompressedMessage()
         if head & OPCODE_MASK != OPCODE_CONT:
@@ -327,7 +327,7 @@ class Protocol(Limits):
         return head & ~RSV1, account.check(head, content, self._receiver is not None)
 
     def _inflate_whole(self, head: int, payload: bytes) -> Data | None:
-        """Decode a compressed message in one frame, for a front-end that keeps it; None if it fails the connection."""
+        """Decode a compressed message in one frame, for a front-end; return None if it fails the connection."""
         try:
             _, message = self._inflate(head, payload)
         except Exception as exc:
@@ -336,7 +336,7 @@ class Protocol(Limits):
         return message
 
     def _decode(self, frame: Frame) -> tuple[int, Data]:
-        """Decode a frame of a connection with extensions of which we know nothing but their interface."""
+        """Decode a frame of a connection with arbitrary extensions, through their public interface."""
         account = self._account = self._account or DecompressedMessage()
         limit = self._max_message_size
         room = None if limit is None else limit - account.size
@@ -354,12 +354,12 @@ class Protocol(Limits):
     # ------------------------------------------------------------------------------------------------------- failures
 
     def _fail_for(self, exc: Exception) -> None:
-        """Fail the connection for an error that was found in what the peer sent."""
+        """Fail the connection because of an error in the peer's data."""
         if not isinstance(exc, (ProtocolError, PayloadTooBig, TooManyFragments, UnicodeDecodeError)):
-            # A bug of ours or of an extension: the peer learns that there was one, the log learns which.
+            # A bug of this library or of an extension: the peer gets no details, the log has them.
             self.logger.error("parser failed", exc_info=exc)
         code, reason = close_for(exc)
-        # Once our Close is out, nobody waits for messages that came before the failure.
+        # After our Close frame, no receiver waits for the messages that came before the failure.
         if self._receiver is not None and self._life.sending is _SENDING and self._receiver.holds():
             self._held = exc, code, reason
             return
@@ -367,7 +367,7 @@ class Protocol(Limits):
         self.fail(code, reason)
 
     def release_failure(self) -> None:
-        """Fail the connection for the error that was held back."""
+        """Fail the connection because of the error that was held back."""
         if self._held is not None:
             (self.parser_exc, code, reason), self._held = self._held, None
             self.fail(code, reason)
@@ -375,14 +375,14 @@ class Protocol(Limits):
     # ------------------------------------------------------------------------------ tell: wishes of the application
 
     def send_continuation(self, data: BytesLike, fin: bool) -> None:
-        """Send another fragment of the message under way (RFC 6455 section 5.4).
+        """Send another fragment of the current message (RFC 6455 section 5.4).
 
         Parameters:
             data: payload.
-            fin: whether this is the last fragment.
+            fin: True for the last fragment.
 
         Raises:
-            ProtocolError: no fragmented message is under way.
+            ProtocolError: no fragmented message has begun.
             InvalidState: the connection isn't open.
         """
         if not self._life.continuing and self._life.sending is Sending.OPEN:
@@ -394,11 +394,11 @@ class Protocol(Limits):
 
         Parameters:
             data: payload, encoded as UTF-8.
-            fin: whether the message has no more fragments.
-            compress: whether to compress it, where permessage-deflate was negotiated; None to go by its size.
+            fin: True if the message has no more fragments.
+            compress: whether to compress it, if permessage-deflate was negotiated; None to decide by its size.
 
         Raises:
-            ProtocolError: a fragmented message is under way.
+            ProtocolError: a fragmented message has begun and not ended.
             InvalidState: the connection isn't open.
         """
         self._send_first(Opcode.TEXT, data, fin, compress)
@@ -408,11 +408,11 @@ class Protocol(Limits):
 
         Parameters:
             data: payload.
-            fin: whether the message has no more fragments.
+            fin: True if the message has no more fragments.
             compress: as for :meth:`send_text`.
 
         Raises:
-            ProtocolError: a fragmented message is under way.
+            ProtocolError: a fragmented message has begun and not ended.
             InvalidState: the connection isn't open.
         """
         self._send_first(Opcode.BINARY, data, fin, compress)
@@ -424,7 +424,7 @@ class Protocol(Limits):
             message: the message.
 
         Raises:
-            ProtocolError: a fragmented message is under way.
+            ProtocolError: a fragmented message has begun and not ended.
             InvalidState: the connection isn't open.
         """
         self.writes.append(self._count().sent(frame_for(self, message), size_of(message), True))
@@ -451,10 +451,10 @@ class Protocol(Limits):
         return self._tally
 
     def _frame_message(self, opcode: int, data: BytesLike, compress: bool | None = None) -> bytes:
-        """A message in one frame, for a front-end that writes it itself, and counts it.
+        """Return a message in one frame and count it, for a front-end that writes it itself.
 
         Raises:
-            ProtocolError: a fragmented message is under way.
+            ProtocolError: a fragmented message has begun and not ended.
             InvalidState: the connection isn't open.
         """
         self._check_sending()
@@ -463,14 +463,14 @@ class Protocol(Limits):
         return build_frame(opcode | FIN, data, new_mask() if self.side is _CLIENT else None)
 
     def _check_sending(self) -> None:
-        """Raise what :meth:`_frame_message` does, unless a message may be sent."""
+        """Raise the exceptions of :meth:`_frame_message`, unless a message may be sent."""
         if self._life.sending is not _SENDING:
             raise InvalidState(f"connection is {self._life.state.name.lower()}")
         if self._life.continuing:
             raise ProtocolError("expected a continuation frame")
 
     def _encode(self, opcode: int, data: BytesLike, fin: bool = True, compress: bool | None = None) -> bytes:
-        """One frame in bytes, through the extensions."""
+        """Return one frame in bytes, after the extensions have encoded it."""
         if isinstance(data, str):
             raise TypeError("a bytes-like object is required, not 'str'")
         head = opcode | FIN if fin else opcode
@@ -490,12 +490,12 @@ class Protocol(Limits):
             raise
 
     def _lose_message(self) -> None:
-        """What may have been compressed won't be sent: nothing may refer to it."""
+        """Reset compression, because a message that may be in its window won't be sent."""
         if self._deflate is not None:
             self._deflate._start_anew()
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
-        """Start the closing handshake (RFC 6455 section 7.1.2), or give the peer's Close its answer.
+        """Start the closing handshake (RFC 6455 section 7.1.2), or answer the peer's Close frame.
 
         Parameters:
             code: close code; None to send none.
@@ -504,7 +504,7 @@ class Protocol(Limits):
         Raises:
             ProtocolError: the code may not be sent, the reason is too long, or there is a reason without a code.
             TypeError: the code isn't an ``int``, or the reason isn't a ``str``.
-            InvalidState: a Close was sent before, or the connection isn't open.
+            InvalidState: a Close frame was sent before, or the connection isn't open.
         """
         self._send_close(*serialize_close(code, reason))
 
@@ -532,7 +532,7 @@ class Protocol(Limits):
         self._send_control(Opcode.PING, data)
 
     def send_pong(self, data: BytesLike) -> None:
-        """Send a pong (RFC 6455 section 5.5.3). Pings of the peer are answered without being asked.
+        """Send a pong (RFC 6455 section 5.5.3). Pings of the peer are answered automatically.
 
         Parameters:
             data: payload, at most 125 bytes.
@@ -552,11 +552,11 @@ class Protocol(Limits):
         self.writes.append(self._encode(opcode, data))
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Fail the connection (RFC 6455 section 7.1.7): send Close if that is still possible, and hear no more.
+        """Fail the connection (RFC 6455 section 7.1.7): send a Close frame if possible, and ignore further data.
 
         Parameters:
-            code: close code; 1006 to send nothing but the end of the stream.
-            reason: text for humans; what is beyond 123 bytes is cut off.
+            code: close code; 1006 to send only the end of the stream.
+            reason: text for humans; truncated to 123 bytes.
 
         Raises:
             ProtocolError: the code may not be sent.
@@ -565,10 +565,10 @@ class Protocol(Limits):
         reason = check_close(code, reason)
         life = self._life
         if code == CloseCode.ABNORMAL_CLOSURE and life.sending in (Sending.OPEN, Sending.SHUT):
-            # A code that never travels: the TCP connection is lost, or about to be cut.
+            # Code 1006 is never sent: the TCP connection is lost, or will be aborted.
             self._send_eof()
         if life.sending is Sending.OPEN and life.receiving is Receiving.OPEN:
-            # The reason may come from an exception: it must fit a control frame whatever it says.
+            # The reason may come from an exception, so truncate it to fit into a control frame.
             close = Close(code, reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore"))
             payload = close.serialize()
             life.received(Receive.VIOLATION)
@@ -580,19 +580,19 @@ class Protocol(Limits):
     # -------------------------------------------------------------------------------------------------------- collect
 
     def events_received(self) -> list[Event]:
-        """What was received since the last call: the request or the response, then frames."""
+        """Return the events since the last call: the request or the response, then frames."""
         events, self.events = self.events, []
         return events
 
     def data_to_send(self) -> list[bytes]:
-        """What must be sent now, in this order; :data:`SEND_EOF` in it means "close the sending side"."""
+        """Return the data to send now, in order; :data:`SEND_EOF` means that the sending side must be closed."""
         writes, self.writes = self.writes, []
         return writes
 
     # ------------------------------------------------------------------------------------------------------ reactions
 
     def _react(self) -> None:
-        """Send what is owed, until nothing is."""
+        """Send the automatic answers, until none is left."""
         life = self._life
         while (reaction := life.reaction()) is not None:
             if reaction is Reaction.CLOSE:
@@ -602,7 +602,7 @@ class Protocol(Limits):
                 self._send_eof()
 
     def _echo_close(self, close: Close) -> None:
-        # An empty Close is answered by an empty one: 1005 never travels.
+        # The answer to an empty Close frame is an empty one: code 1005 is never sent.
         empty = close.code == CloseCode.NO_STATUS_RCVD
         self._send_close(close, b"" if empty else close.serialize())
 
@@ -613,7 +613,7 @@ class Protocol(Limits):
         self.writes.append(SEND_EOF)
 
     def _closed(self) -> None:
-        """Let go of what a closed connection has no use for."""
+        """Free the objects that a closed connection doesn't need."""
         if self.debug:
             self._log_state()
         if self._deflate is not None:

@@ -1,10 +1,10 @@
-"""The port between a protocol and the session above it: what a session may tell and ask beyond the public API.
+"""The port between a protocol and the session above it: calls that a session may make beyond the public API.
 
-May know: the insides of :class:`~websockets.protocol.Protocol` that concern receiving, and whether a message may be
-sent. Must not know: what a session makes of them, time, who waits.
+May know: the private attributes of :class:`~websockets.protocol.Protocol` for receiving, and whether a message may be
+sent. Must not know: how a session uses them, time, waiters.
 
-A :class:`Receiver` is given to the protocol: messages go there. The session keeps the :class:`Port`. The protocol
-doesn't refer to it, so that a connection which nobody refers to any more is collected at once.
+The protocol passes messages to a :class:`Receiver`. The session keeps the :class:`Port`. The protocol doesn't refer to
+the port: without a cycle, a connection is freed as soon as the last reference to it is gone.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ __all__ = ["Port", "Receiver", "check_sending", "in_fragments"]
 
 
 class Receiver(Interface):
-    """Where the messages of a connection go, in place of :meth:`~websockets.protocol.Protocol.events_received`."""
+    """The receiver of messages, in place of :meth:`~websockets.protocol.Protocol.events_received`."""
 
     @property
     def keep(self) -> Callable[[Data], object]:
-        """The function that takes in a message in one frame, when nothing else has to see it."""
+        """Return the function that stores a message in one frame, when nothing else has to see it."""
 
     def put(self, head: int, payload: Data) -> None:
-        """Take in a data frame: its first byte, and its payload; ``str`` for a whole text message."""
+        """Process a data frame: its first byte, and its payload; ``str`` for a whole text message."""
 
     def holds(self) -> bool:
-        """Whether a whole message waits to be read. An error of the peer is held back until it was."""
+        """Whether a whole message waits to be read; an error of the peer is held back until it is read."""
 
 
 class Port:
-    """What a session tells and asks a protocol about receiving.
+    """The calls from a session to a protocol about receiving.
 
     Parameters:
         protocol: the protocol, before its first frame.
-        receiver: where messages go.
+        receiver: the receiver of messages.
 
     Attributes:
-        life: the life of the connection.
+        life: the lifecycle of the connection.
     """
 
     __slots__ = ("_protocol", "life")
@@ -61,7 +61,7 @@ class Port:
 
     @property
     def decoder(self) -> FrameDecoder | None:
-        """The decoder of frames; None before the first frame, and after the end of the stream."""
+        """The decoder of frames; None before the first frame and after the end of the stream."""
         return self._protocol._decoder
 
     @property
@@ -74,37 +74,37 @@ class Port:
 
     @property
     def keeps(self) -> bool:
-        """Whether messages in one frame go straight to the receiver: no log, no extension has to see them."""
+        """Whether messages in one frame go straight to the receiver, because no log and no extension needs them."""
         return self._protocol._keeps
 
     @property
     def frames(self) -> int:
-        """How many frames the last data had that were taken in."""
+        """The number of frames in the last data processed."""
         return self._protocol._frames
 
     @property
     def failure_held(self) -> bool:
-        """Whether an error of the peer is held back until the messages before it were read."""
+        """Whether an error of the peer is held back until the messages before it are read."""
         return self._protocol._held is not None
 
     @property
     def pongs_held(self) -> bool:
-        """Whether pongs are held back, as the network takes nothing."""
+        """Whether pongs are held back, because the write buffer is full."""
         return self._protocol._hold_pongs
 
     @property
     def tally(self) -> Tally:
-        """What was counted beside whole messages."""
+        """The counters for everything except whole messages."""
         return self._protocol._tally or NOTHING
 
     @property
     def received(self) -> tuple[int, int]:
-        """How many messages were received, and the bytes of their payloads as they travelled."""
+        """The number of messages received, and the bytes of their payloads on the wire."""
         decoder = self._protocol._decoder
         return self._protocol._received if decoder is None else (decoder.messages, decoder.payload_bytes)
 
     def heard(self) -> bool:
-        """Whether anything arrived since this was last called."""
+        """Return whether any data arrived since the last call."""
         decoder = self._protocol._decoder
         if decoder is None or not decoder.heard:
             return False
@@ -114,11 +114,11 @@ class Port:
     # ----------------------------------------------------------------------------------------------------------- tell
 
     def receive_frames(self, frames: list[Any]) -> None:
-        """Take in frames as the decoder gives them, for a front-end that fed it: first byte, payload, and so on."""
+        """Process frames that a front-end decoded: a list of first byte, payload, first byte, payload..."""
         self._protocol._take_frames(frames)
 
     def inflate(self, head: int, payload: bytes) -> Data | None:
-        """Decode a compressed message in one frame, for a front-end that keeps it.
+        """Decode a compressed message in one frame, for a front-end that stores it.
 
         Returns:
             The message; None if it fails the connection.
@@ -126,15 +126,15 @@ class Port:
         return self._protocol._inflate_whole(head, payload)
 
     def stop_keeping(self) -> None:
-        """Pass every message to :meth:`Receiver.put`, which may throw it away."""
+        """Pass every message to :meth:`Receiver.put`, which may discard it."""
         self._protocol._keeps = False
 
     def hold_pongs(self) -> None:
-        """Answer no ping for now: of the pongs that are owed, only the last will be sent."""
+        """Stop sending pongs; of the pending ones, only the last will be sent."""
         self._protocol._hold_pongs = True
 
     def release_pong(self) -> None:
-        """Answer pings again, and the last of those that weren't answered (RFC 6455 section 5.5.3)."""
+        """Send pongs again, first for the last ping that wasn't answered (RFC 6455 section 5.5.3)."""
         protocol = self._protocol
         protocol._hold_pongs = False
         owed, protocol._pong_owed = protocol._pong_owed, None

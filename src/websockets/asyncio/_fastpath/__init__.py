@@ -1,6 +1,6 @@
-"""The path of a message between a transport and a task: the compiled twin where it was built, else the readable one.
+"""The fast path of a message between a transport and a task: the compiled twin if it was built, else the readable one.
 
-``_readable`` says what both do.
+``_readable`` specifies both.
 """
 
 from __future__ import annotations

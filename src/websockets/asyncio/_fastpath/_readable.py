@@ -1,19 +1,19 @@
-"""The path of a message between a transport and a task: the readable twin of what the accelerator has of it.
+"""The fast path of a message between a transport and a task: the readable twin of the compiled one.
 
-May know: the loop, the transport, the queue of what was received, how a frame is made, and the protocol between a task
-and what it awaits (``_asyncio_future_blocking``, ``add_done_callback``...), which is what asyncio documents for
-:func:`asyncio.isfuture`. Must not know: anything that doesn't happen to every message; for all of that the class is
-derived from that connections use, and it calls its methods.
+May know: the event loop, the transport, the receive queue, how to make a frame, and the protocol between a task and the
+future that it awaits (``_asyncio_future_blocking``, ``add_done_callback``...), which asyncio documents for
+:func:`asyncio.isfuture`. Must not know: anything that doesn't happen to every message. For the rest, it calls methods
+of its subclass.
 
-This file describes what the compiled twin does; where the two differ, this one is right.
+This file specifies the compiled twin: if the two differ, this one is right.
 
-With a plain future a message takes two turns of the loop: one to read it, one to resume the task. The second turn costs
-as much as everything else that happens to a small message. So a read that has been dealt with entirely may resume the
-task at once, in the task's own context, as the loop would have done.
+With a plain future, a message needs two turns of the event loop: one to read it, and one to resume the task. The second
+turn costs as much as everything else for a small message. So at the end of a read, the fast path may resume the task at
+once, in the task's own context, as the event loop would do.
 
-Answers to a burst of messages share a write. As long as received messages wait to be read, frames are held back;
-whoever reads the last of them writes, and otherwise the next turn of the loop does. Frames of broadcasts are held back
-in the same place; ``_session.outbox`` says how they differ.
+Answers to a burst of messages share a write. While the receive queue has messages, frames are held back. The call that
+receives the last message writes them, or else the next turn of the event loop. Frames of broadcasts are held back in
+the same place; ``_session.outbox`` explains how they differ.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from .._internals import PLAIN_LOOPS, task_runs
 
 __all__ = ["BATCH_LIMIT", "BURST", "FULL", "GATHER_FROM", "SENT", "SLOW", "FastPath", "Messages", "Waiter"]
 
-# After so many messages without a wait, the other tasks of the loop get their turn.
+# After this number of messages without a wait, the other tasks of the event loop get their turn.
 BURST: Final = 256
 
-# What came of an attempt to send: it takes more than there is here; done; done, and the transport has enough for now.
+# The results of an attempt to send: the fast path can't send it; sent; sent, and the write buffer is full.
 SLOW, SENT, FULL = range(3)
 
 _PENDING, _DONE, _CANCELLED = range(3)
@@ -78,21 +78,21 @@ class Waiter:
     __iter__ = __await__
 
     def add_done_callback(self, callback: Callable[[Waiter], object], *, context: Context | None = None) -> None:
-        """Remember how to resume the task."""
+        """Store the callback that resumes the task."""
         self._callback, self._context = callback, context
         if self._state != _PENDING:
             self._call_soon()
 
     def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int:
-        """Forget how to resume the task."""
+        """Remove the callback that resumes the task; return how many were removed."""
         own = self._callback
         removed = int(own == callback)
-        if removed and self._callback is own:  # the comparison may have run anything
+        if removed and self._callback is own:  # the comparison may have run other code
             self._callback = self._context = None
         return removed
 
     def cancel(self, msg: object = None) -> bool:
-        """Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."""
+        """Cancel the wait; the task resumes in the next turn of the event loop, as with any future."""
         if self._state != _PENDING:
             return False
         self._message = msg
@@ -108,11 +108,11 @@ class Waiter:
         return self._state == _CANCELLED
 
     def result(self) -> None:
-        """Nothing, once the wait is over.
+        """Return None if the wait is over.
 
         Raises:
-            asyncio.CancelledError: it was cancelled.
-            asyncio.InvalidStateError: it isn't over.
+            asyncio.CancelledError: the wait was cancelled.
+            asyncio.InvalidStateError: the wait isn't over.
         """
         if self._state == _CANCELLED:
             raise asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
@@ -120,11 +120,11 @@ class Waiter:
             raise asyncio.InvalidStateError("result is not ready")
 
     def exception(self) -> None:
-        """As :meth:`result`: there is never another exception."""
+        """Return None if the wait is over; raises like :meth:`result`, as a waiter has no other exception."""
         self.result()
 
     def _end(self, how: int) -> None:
-        """End the wait. If the loop takes no more calls, it hasn't ended."""
+        """End the wait; if the event loop is closed, raise and leave the wait as it is."""
         self._state = how
         try:
             self._call_soon()
@@ -141,15 +141,16 @@ class Waiter:
     # -------------------------------------------------------------------------------------------- what connections call
 
     def wake(self) -> None:
-        """End the wait; the task goes on in the next turn of the loop."""
+        """End the wait; the task resumes in the next turn of the event loop."""
         if self._state == _PENDING:
             self._end(_DONE)
 
     def resume(self) -> None:
-        """End the wait; the task goes on before this returns, unless another one runs or the loop may be re-entered.
+        """End the wait; the task resumes before this returns, unless another task runs or the loop may be re-entered.
 
-        The caller must be done with whatever it does: the task may call it again. What a task raises to end the program
-        leaves the loop in its next turn: some loops keep what is raised in a read, and the rest of it would be lost.
+        The caller must have finished its own work, because the task may call it again. If the task raises an exception
+        that ends the program, the event loop raises it in its next turn: some loops swallow exceptions in a read, and
+        the rest of the read would be lost.
         """
         context = self._context
         if self._state != _PENDING or self._callback is None or context is None or not self._may_run():
@@ -162,7 +163,7 @@ class Waiter:
         except RuntimeError:
             if self._state != _PENDING:
                 raise
-            # The context is entered already.
+            # The context has already been entered.
             self.wake()
 
     def _may_run(self) -> bool:
@@ -181,7 +182,7 @@ def _raise(exc: BaseException) -> None:
 
 
 class _Numbers:
-    """Numbers that every connection has: the table of names of other attributes is full."""
+    """Numbers of a connection, in slots: the shared-key dictionary of other attributes is full."""
 
     __slots__ = (
         "_ws_bytes_received",
@@ -213,40 +214,43 @@ class _Numbers:
 
 
 class FastPath(_Numbers):
-    """What every message passes on its way from the transport to a task, and back.
+    """The path of every message from the transport to a task, and back.
 
     Attributes:
         protocol, loop, transport: of the connection.
-        _life: the life of the connection, and _may_send: what its sending half is while messages may be sent.
-        _queue: what was received and not yet read.
-        _buffer: where reads go; shared with other connections.
-        _decoder: what reads may be fed to without further ado; None while there is more to it.
-        _receiver: what a task that waits for a message awaits.
-        _drainers: those who wait for the transport to take more; None while it does.
-        _send_lock: held while a fragmented message is being sent; None while nobody sends one.
-        _high: number of messages waiting above which reading pauses.
-        _burst: messages taken since the last wait.
-        _corked: bytes of frames held back, and _backstop: whether the loop is going to see to them.
-        _streaming: whether somebody reads a message in fragments.
-        _muted: whether reading is paused, as nobody asks for what was received.
-        _quick: whether waiting for a message is only a matter of waiting for a read.
-        _plain: whether nothing but _pack changes messages that are sent, and no line in the log shows them.
-        _pack: what compresses a message: from the first byte of a frame and a payload to those to send; or None.
-        _inflate: what inflates a message in one frame: from its first byte and its payload to the message, or to None
-            if that fails the connection. The compiled twin calls it while it feeds the decoder; or None.
-        _client: whether frames are masked.
-        _lost: whether the TCP connection is over.
-        _socket: where the compiled twin may write itself, whenever the transport would do no more than that; None if
-            nowhere, as for a transport that is assigned anew.
-        _gathers: whether the compiled twin may give the transport a frame in pieces itself.
-        _torn: whether what is on the wire can't be completed, so that nothing may follow.
-        _write_error: why writing failed.
-        _bytes_received: bytes that were read, and _bytes_sent: those that were given to the transport.
-        _messages_sent: messages in one frame, _payload_sent: the bytes of their payloads, _saved_sent: how many of them
-            compression saved.
+        _ws_life: the lifecycle of the connection, and _ws_may_send: the state of its sending half in which messages may
+            be sent.
+        _ws_queue: the receive queue.
+        _ws_buffer: the buffer for reads; shared with other connections.
+        _ws_decoder: the decoder for reads on the fast path; None if reads can't take the fast path.
+        _ws_receiver: the waiter of the task that waits for a message.
+        _ws_write_waiters: futures of tasks that wait because the write buffer is full; None while it has room.
+        _ws_send_lock: held while a fragmented message is being sent; None if there is none.
+        _ws_high: number of messages in the receive queue above which reading pauses.
+        _ws_burst: number of messages received since the last wait.
+        _ws_corked: bytes of frames held back, and _ws_backstop: whether the next turn of the event loop writes them.
+        _ws_streaming: whether a task reads a message in fragments.
+        _ws_reading_paused: whether reading is paused, because the receive queue is full.
+        _ws_quick: whether a task that waits for a message only has to wait for a read.
+        _ws_plain: whether messages to send need neither an extension other than _ws_pack nor a line in the log.
+        _ws_pack: function that compresses a message: from the first byte of a frame and a payload to those to send; or
+            None.
+        _ws_inflate: function that decompresses a message in one frame: from its first byte and its payload to the
+            message, or to None if that fails the connection. The compiled twin calls it while it feeds the decoder. Or
+            None.
+        _ws_client: whether frames are masked.
+        _ws_lost: whether the TCP connection is over.
+        _ws_socket: the socket to which the compiled twin may write directly, when the transport would do only that;
+            None if there is none, for instance after a program has replaced the transport.
+        _ws_gathers: whether the compiled twin may pass a frame to the transport in pieces.
+        _ws_torn: whether a frame on the wire can't be completed, so that nothing may follow it.
+        _ws_write_error: the exception of a write that failed.
+        _ws_bytes_received: bytes that were read, and _ws_bytes_sent: bytes that were passed to the transport.
+        _ws_messages_sent: messages in one frame, _ws_payload_sent: the bytes of their payloads, _ws_saved_sent: the
+            bytes that compression saved.
     """
 
-    # Made when something needs them; an idle connection stays small.
+    # Set on the instance only when they are needed, so that an idle connection stays small.
     protocol: Protocol
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
@@ -274,7 +278,7 @@ class FastPath(_Numbers):
     _ws_write_error: Exception | None = None
 
     if TYPE_CHECKING:
-        # What the class has that connections use.
+        # Methods of the subclass.
 
         def _ws_receive_data(self, data: BytesLike) -> None: ...
         def _ws_hold_rest(self, rest: bytes) -> None: ...
@@ -289,19 +293,19 @@ class FastPath(_Numbers):
     # -------------------------------------------------------------------------------------------------------- receiving
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the loop: where to read into. Each caller gets a view of its own, which it may release."""
+        """Return a view of the buffer to read into; the event loop calls this, and may release its view."""
         return memoryview(self._ws_buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the loop: so much was read. It is taken out: the next read of any connection goes there, too."""
+        """Process all bytes that were read, as the next read of any connection uses the buffer; the loop calls this."""
         self.data_received(bytes(self._ws_buffer[:nbytes]))
 
     def data_received(self, data: BytesLike) -> None:
-        """Called by loops that bring what they read along, or by a class that wants to see what is read."""
+        """Process data; event loops with a buffer of their own call this, and subclasses that override it."""
         self._ws_receive_data(data)
 
     def _ws_deliver(self) -> None:
-        """Messages may have arrived: somebody waits for them, or too many wait."""
+        """Resume the task that waits for a message, or pause reading if the receive queue is full."""
         if self._ws_queue:
             if self._ws_receiver is not None:
                 self._ws_receiver.resume()
@@ -309,7 +313,7 @@ class FastPath(_Numbers):
                 self._ws_pause_if_full()
 
     def _ws_take(self) -> Data | Missing:
-        """The next message, if it is there, in one piece, and may be taken without a wait."""
+        """Return the next message if it is in the receive queue, in one frame, and may be taken without a wait."""
         queue = self._ws_queue
         if not queue or self._ws_receiver is not None or self._ws_streaming or self._ws_burst >= BURST:
             return MISSING
@@ -322,7 +326,7 @@ class FastPath(_Numbers):
         return message
 
     async def _ws_next(self, iterating: bool = False) -> Data:
-        """The next message; ``iterating`` tells that it is for a loop, which a normal end of the connection ends."""
+        """Receive the next message; with ``iterating``, a normal end of the connection ends the iteration."""
         message = self._ws_take()
         if isinstance(message, Missing):
             return await self._ws_receive_slowly(iterating)
@@ -331,8 +335,8 @@ class FastPath(_Numbers):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     def _ws_send_now(self, message: object, text: bool | None) -> int:
-        """Send a message if nothing stands in the way of sending it at once, in one frame."""
-        text = text if text is None else bool(text)  # which may run anything
+        """Send a message at once, in one frame, if the fast path can; return SLOW, SENT or FULL."""
+        text = text if text is None else bool(text)  # bool() may run other code
         if not self._ws_sends_at_once():
             return SLOW
         if isinstance(message, Encoded):
@@ -345,21 +349,21 @@ class FastPath(_Numbers):
             return self._ws_send_frame(head, payload, len(payload))
         try:
             packed_head, packed = self._ws_pack(head, payload)
-            # Compressing may have run anything, too.
+            # Compressing may have run other code, too.
             return self._ws_send_frame(packed_head, packed, len(payload)) if self._ws_sends_at_once() else SLOW
         except BaseException:
             self._ws_tear()
             raise
 
     def _ws_sends_at_once(self) -> bool:
-        """Whether a message may be sent at once, as far as the connection is concerned."""
+        """Return whether the state of the connection lets a message be sent at once."""
         life = self._ws_life
         return (
             self._ws_plain and self._ws_send_lock is None and life.sending is self._ws_may_send and not life.continuing
         )
 
     def _ws_send_frame(self, head: int, payload: BytesLike, size: int) -> int:
-        """Send a frame for a message of ``size`` bytes."""
+        """Make and send the frame of a message of ``size`` bytes."""
         if self._ws_client:
             return self._ws_put(build_frame(head, payload, new_mask()), size)
         if len(payload) < GATHER_FROM or type(payload) is not bytes:
@@ -369,19 +373,19 @@ class FastPath(_Numbers):
         return SENT if self._ws_write_waiters is None else FULL
 
     def _ws_send_encoded(self, message: Encoded) -> int:
-        """Send a message in the frame that it was laid out in for others, if that will do here."""
+        """Send a prepared message in the frame that other connections use, if this one can use it."""
         if self._ws_client or self._ws_pack is not None or message._plain is None:
             return SLOW
         return self._ws_put(message._plain, message._size)
 
     def _ws_count(self, payload: int, size: int) -> None:
-        """Take note of a message of ``size`` bytes, in a frame with a payload of so many."""
+        """Count a message of ``size`` bytes, in a frame with ``payload`` bytes."""
         self._ws_messages_sent += 1
         self._ws_payload_sent += payload
         self._ws_saved_sent += size - payload
 
     def _ws_put(self, frame: bytes, size: int) -> int:
-        """Send a message of ``size`` bytes, in its frame: hold it back while more received messages wait."""
+        """Send the frame of a message of ``size`` bytes; hold it back while the receive queue has messages."""
         self._ws_count(payload_length(frame), size)
         hold = self._ws_queue and self._ws_write_waiters is None
         if hold or self._ws_corked:
@@ -393,7 +397,7 @@ class FastPath(_Numbers):
         return SENT if self._ws_write_waiters is None else FULL
 
     def _ws_hold(self, frame: bytes, size: int) -> None:
-        """Send a message of ``size`` bytes, in its frame, once somebody flushes or too many bytes wait."""
+        """Hold back the frame of a message of ``size`` bytes until a flush, or until too many bytes are held back."""
         self._ws_count(payload_length(frame), size)
         self._ws_append(frame)
         if self._ws_corked > BATCH_LIMIT:
@@ -411,15 +415,15 @@ class FastPath(_Numbers):
             self._ws_give(self.transport.write, frames)
 
     def _ws_set_backstop(self) -> bool:
-        """See to it that what waits is written in the next turn of the loop; return whether it will be."""
+        """Have the next turn of the event loop write the frames held back; return whether it will."""
         if not self._ws_backstop:
-            with contextlib.suppress(Exception):  # then it is written at once
+            with contextlib.suppress(Exception):  # if this fails, the caller writes at once
                 self.loop.call_soon(self._ws_uncork)
                 self._ws_backstop = True
         return self._ws_backstop
 
     def _ws_take_corked(self) -> bytes:
-        """Take out the frames that were held back."""
+        """Return the frames that were held back, and remove them."""
         frames = b"".join(self._ws_cork or ())
         self._ws_cork, self._ws_corked = None, 0
         return frames

@@ -1,4 +1,4 @@
-/* Memory that belongs to another object: what a loop reads into, and what is written without a copy.
+/* Memory that belongs to another object: the buffer for reads, and bytes that are written without a copy.
 
    May know: Python's buffers.
    Must not know: messages, connections. */

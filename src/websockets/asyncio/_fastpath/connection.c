@@ -1,7 +1,7 @@
-/* The base class of connections: its attributes and its methods. And two more base classes, of prepared messages and
-   of what says whether a connection may send.
+/* The base class of connections: its attributes and its methods. Two more base classes: of prepared messages, and of
+   the state that decides whether a connection may send.
 
-   May know: what attributes there are, and of which types. Must not know: what the other files do with them. */
+   May know: the attributes and their types. Must not know: how the other files use them. */
 
 #include "fastpath.h"
 
@@ -203,7 +203,7 @@ set_queue(FastPath *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->queue_type);
 }
 
-/* Only a decoder of this module can be fed from here; any other is as good as none. */
+/* Only a decoder of this module can be fed from C; any other counts as NULL. */
 static int
 set_decoder(FastPath *self, PyObject *value, void *offset)
 {
@@ -225,7 +225,7 @@ set_socket(FastPath *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, &PyBaseObject_Type);
 }
 
-/* What is known of one transport needn't be true of another: forget it. */
+/* Forget the socket of the previous transport, because it may not belong to the new one. */
 static int
 set_transport(FastPath *self, PyObject *value, void *Py_UNUSED(offset))
 {

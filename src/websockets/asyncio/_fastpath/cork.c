@@ -31,7 +31,7 @@ make_room(FastPath *self, Py_ssize_t size)
         if (_PyBytes_Resize(&self->cork, needed > capacity ? needed : capacity) < 0) {
             self->corked = 0;
             (void)fastpath_tear_off(self);
-            return NULL; /* even if there is a new cork: the transport may have done anything when it was aborted */
+            return NULL; /* even if there is a new cork: aborting the transport may have run any code */
         }
     }
     return self->cork == NULL ? NULL : (uint8_t *)PyBytes_AS_STRING(self->cork) + self->corked;
@@ -67,7 +67,7 @@ fastpath_flush_cork(FastPath *self)
     return failed ? fastpath_tear_off(self) : 0; /* they count as sent already */
 }
 
-/* Have the next turn of the loop write what is held back then, in case nobody else does. Return whether it will. */
+/* Have the next turn of the loop write the frames that are still held back then. Return whether it will. */
 static int
 set_backstop(FastPath *self)
 {

@@ -3,8 +3,8 @@
    May know: sockets, and attributes of the transports of asyncio.
    Must not know: messages, what frames mean.
 
-   Rule: no other file calls the operating system. Tests hold it. A descriptor is just a number. If somebody closes the
-   socket, another file may get the same number, and we would write into it. So, for every frame:
+   Rule: no other file calls the operating system. A test checks this. A descriptor is just a number. If the program
+   closes the socket, another file may get the same number, and we would write into it. So, for every frame:
    - the transport must be of a kind that we know, with its own methods, and nothing may wait in it (is_unmodified,
      would_just_send);
    - the socket object is asked for its number right before the call (descriptor_of): a closed one has none;
@@ -60,7 +60,7 @@ is_own_method(PyObject *transport, PyObject *name, PyObject *function)
     return own;
 }
 
-/* Return whether nobody has replaced the methods of the transport, by a class of their own or by an attribute; -1
+/* Return whether the methods of the transport are the original ones, not replaced by a subclass or an attribute; -1
    for an exception. */
 static int
 is_unmodified(FastPath *self, PyObject *transport, int in_pieces)
@@ -90,7 +90,7 @@ would_just_send(FastPath *self, PyObject *transport)
     return answer == 1 ? attribute_is(transport, state->name_empty_waiter, Py_None) : answer;
 }
 
-/* Return the descriptor that the socket has now; -1 if it has none, because somebody closed it, or for an exception. */
+/* Return the descriptor that the socket has now; -1 if it has none, because it was closed, or for an exception. */
 static int
 descriptor_of(FastPath *self, PyObject *sock)
 {
@@ -123,7 +123,7 @@ fail(FastPath *self, PyObject *transport, int number)
     return failed ? -1 : fastpath_call(transport, self->state->name_abort);
 }
 
-/* Decide what follows after the kernel took only so many bytes of a frame, and gave this error number for the rest.
+/* Decide how to continue after the kernel took only a part of a frame, and returned this error number for the rest.
    If it may take the rest later, return how many it took. Otherwise end the connection, and return the size of the
    frame, as nothing is left to do with it; -1 for an exception. */
 static Py_ssize_t

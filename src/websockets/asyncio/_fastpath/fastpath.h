@@ -1,22 +1,22 @@
-/* The fast path: the way of a message between a transport and a task. Read, queue, wait, send, write.
+/* The fast path of a message between a transport and a task: read, queue, wait, send, write.
 
    May know: tasks, transports, and attributes of connections, by their names.
    Must not know: extensions, handshakes, how a connection closes.
 
-   _readable.py beside this file describes what the fast path does. Where the two differ, that one is right. Here is
-   only what happens to an ordinary message: what the loop and the kernel need for a small one takes some thirty
-   microseconds, and each of these steps in Python would add a third of one. In every other case, the class in Python is
-   called: `_ws_receive_data`, `_ws_receive_rest`, `_ws_hold_rest`, `_ws_receive_slowly`, `_ws_pause_if_full`,
-   `_ws_drained`, `_ws_write_pieces`.
+   _readable.py beside this file specifies the fast path. If the two differ, that one is right. The C code handles only
+   the usual case. The event loop and the kernel need about thirty microseconds for a small message, and each of these
+   steps in Python would add a third of a microsecond. In every other case, a method in Python is called:
+   `_ws_receive_data`, `_ws_receive_rest`, `_ws_hold_rest`, `_ws_receive_slowly`, `_ws_pause_if_full`, `_ws_drained`,
+   `_ws_write_pieces`.
 
-   descriptor.c   every system call, and the check whose socket it is
+   descriptor.c   every system call, and the checks before it
    writing.c      frames to a transport
    cork.c         frames that are held back, so that they share a write
    sending.c      messages to frames
    buffer.c       memory that belongs to another object
    reading.c      from a read to the queue
-   waiter.c       what a task waits for, and how it goes on
-   receive.c      what recv() awaits
+   waiter.c       the future that a task awaits, and how the task resumes
+   receive.c      the awaitable of recv()
    connection.c   the base class of connections: its attributes and its methods */
 
 #ifndef WEBSOCKETS_FASTPATH_H
@@ -32,7 +32,7 @@
 /* From this number of bytes on, a payload is written in two pieces, header and payload: copying it would cost more. */
 #define GATHER_FROM ((Py_ssize_t)1 << 15)
 
-/* After this number of messages without a wait, the other tasks of the loop get their turn. */
+/* After this number of messages without a wait, the other tasks of the event loop get their turn. */
 enum { BURST = 256 };
 
 /* --------------------------------------------------------------------------------------------------------- objects */
@@ -43,7 +43,7 @@ typedef struct {
     HOLDER
     PyObject *loop, *callback, *context; /* callback(waiter) resumes the task, in this context */
     PyObject *message;                   /* of the cancellation */
-    char blocking;                       /* what asyncio calls _asyncio_future_blocking */
+    char blocking;                       /* the value of _asyncio_future_blocking */
     char state;                          /* PENDING, DONE or CANCELLED */
 } Waiter;
 
@@ -62,11 +62,11 @@ typedef struct {
 /* A message, and the frame that contains it where nothing masks or compresses it. */
 typedef struct {
     PyObject_HEAD
-    PyObject *plain; /* the frame; NULL until somebody needed it */
+    PyObject *plain; /* the frame; NULL until it is needed */
     Py_ssize_t size; /* of the message, in bytes */
 } Encoded;
 
-/* Whether messages may be sent: looked at before each of them. */
+/* Whether messages may be sent; checked before each of them. */
 typedef struct {
     PyObject_HEAD
     PyObject *sending; /* the state of the sending half of the connection */
@@ -79,17 +79,17 @@ typedef struct {
     HOLDER
     State *state;
     PyObject *protocol, *loop, *transport;
-    PyObject *life;      /* a SendingHalf, or whatever Python has in its place */
+    PyObject *life;      /* a SendingHalf, or the Python object in its place */
     PyObject *may_send;  /* the state of a sending half in which messages may be sent */
-    PyObject *write_waiters;  /* tasks that wait for the transport, which has too much to write */
-    PyObject *send_lock; /* held by whoever sends a fragmented message */
+    PyObject *write_waiters;  /* futures of tasks that wait, because the write buffer is full */
+    PyObject *send_lock; /* held while a fragmented message is sent */
     PyObject *pack;      /* pack(head, payload): compresses a message; returns both */
     PyObject *inflate;   /* see Output */
-    PyObject *socket;    /* where frames may be written without the transport; NULL if nowhere */
+    PyObject *socket;    /* a socket to which frames may be written without the transport; or NULL */
     Queue *queue;
     Decoder *decoder;
-    Waiter *receiver;  /* what the task that receives waits for; NULL if none waits */
-    Span *buffer;      /* where the loop reads into */
+    Waiter *receiver;  /* the waiter of the task that receives; NULL if none waits */
+    Span *buffer;      /* the buffer for reads */
     PyObject *cork;    /* bytes with room to grow: frames that are held back */
     Py_ssize_t corked; /* how many bytes of it are filled */
     Py_ssize_t high;   /* with more messages than this in the queue, reading stops */
@@ -98,7 +98,7 @@ typedef struct {
     unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;
     long long saved_sent;
     int burst;      /* messages received since a task last waited */
-    char streaming; /* whether somebody receives a message in pieces */
+    char streaming; /* whether a task receives a message in fragments */
     char reading_paused;     /* whether reading has stopped, as too many messages wait */
     char quick;     /* whether a task may wait without a coroutine */
     char plain;     /* whether messages may be sent without asking extensions or logs */
@@ -142,7 +142,7 @@ fastpath_call_with(PyObject *object, PyObject *name, PyObject *argument)
     return result == NULL ? -1 : 0;
 }
 
-/* Keep what Python tells once for the whole module. The value before it is never freed: another thread may be using
+/* Store a value from Python for the whole module. The previous value is never freed: another thread may be using
    it. */
 static inline void
 fastpath_know(PyObject **place, PyObject *value)
@@ -194,7 +194,7 @@ int fastpath_tear_off(FastPath *self);
 /* ---------------------------------------------------------------------------------------------------------- cork.c */
 
 /* Send a frame. Hold it back while more received messages wait, as their answers can share a write; write it otherwise.
-   Whoever receives the last of those messages writes; at the latest, the next turn of the loop does. Return -1 for an
+   The call that receives the last of those messages writes, or else the next turn of the loop. Return -1 for an
    exception, else 0. */
 int fastpath_put(FastPath *self, const Frame *frame);
 

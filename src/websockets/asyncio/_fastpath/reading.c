@@ -1,15 +1,15 @@
-/* From a read to the queue: where to read into, what to do with it, and whom to tell.
+/* From a read to the receive queue: provide the buffer, feed the decoder, resume the task that waits.
 
    May know: the decoder, the queue, the waiter of the task that receives.
-   Must not know: how a task waits, how anything is sent. */
+   Must not know: how a task waits, sending. */
 
 #include "fastpath.h"
 
-/* The limits of what is taken in of one read: frames in the list, and decompressed bytes. With more, other connections
+/* The limits for one read: frames in the list, and decompressed bytes. With more, other connections
    would wait too long, or too much memory would be needed. The rest of the read has to wait. */
 enum { CROWD = 500, INFLATED = 1 << 20 };
 
-/* Raise that an attribute isn't set. Return -1. */
+/* Raise the error that an attribute isn't set. Return -1. */
 static int
 unprepared(const char *what)
 {
@@ -65,14 +65,14 @@ fastpath_deliver(FastPath *self, PyObject *Py_UNUSED(unused))
 
 GUARDED_ONE(FastPath, fastpath_deliver)
 
-/* What the decoder made of a read, apart from what it put into the queue. */
+/* The output of the decoder for a read, apart from the messages in the queue. */
 typedef struct {
     PyObject *frames; /* for Python; NULL if there are none */
     PyObject *rest;   /* bytes that have to wait; NULL if there are none */
     int refused;      /* whether a frame was refused */
 } Taken;
 
-/* Give the decoder what was read. The caller sees to it that the bytes stay. */
+/* Feed the decoder. The caller keeps the bytes alive. */
 static int
 decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
 {
@@ -84,7 +84,7 @@ decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
 
     failed = codec_feed(decoder, data, size, &output) < 0;
     if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
-        /* Copied before anything else runs: the next read of any connection overwrites the buffer. */
+        /* Copy the rest before other code runs: the next read of any connection overwrites the buffer. */
         taken->rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
         failed = taken->rest == NULL;
     }
@@ -96,7 +96,7 @@ decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
     return failed ? -1 : 0;
 }
 
-/* Pass on what the decoder made of a read. */
+/* Pass on the output of the decoder. */
 static int
 pass_on(FastPath *self, Taken *taken)
 {
@@ -115,14 +115,14 @@ pass_on(FastPath *self, Taken *taken)
     return taken->rest == NULL ? 0 : fastpath_call_with(object, self->state->name_hold_rest, taken->rest);
 }
 
-/* Return whether there is what receive() needs. */
+/* Return whether the attributes that receive() needs are set. */
 static int
 is_prepared(const FastPath *self)
 {
     return self->decoder != NULL && self->queue != NULL;
 }
 
-/* Take in what was read, for a connection that is prepared. The caller sees to it that the bytes stay. */
+/* Process the bytes of a read, if all attributes are set. The caller keeps the bytes alive. */
 static int
 receive(FastPath *self, const uint8_t *data, Py_ssize_t size)
 {
@@ -155,7 +155,7 @@ fastpath_buffer_updated(FastPath *self, PyObject *argument)
         failed = receive(self, buffer->data, size) < 0;
     }
     else {
-        /* A copy: the class may keep it, and the next read of any connection overwrites the buffer. */
+        /* Make a copy: the method in Python may keep it, and the next read of any connection overwrites the buffer. */
         data = PyBytes_FromStringAndSize(buffer->data, size);
         failed = data == NULL || fastpath_call_with((PyObject *)self, self->state->name_data_received, data) < 0;
         Py_XDECREF(data);
@@ -169,7 +169,7 @@ fastpath_buffer_updated(FastPath *self, PyObject *argument)
 
 GUARDED_ONE(FastPath, fastpath_buffer_updated)
 
-/* Loops that have buffers of their own call this. */
+/* Event loops that have buffers of their own call this. */
 static PyObject *
 fastpath_data_received(FastPath *self, PyObject *data)
 {
@@ -180,7 +180,7 @@ fastpath_data_received(FastPath *self, PyObject *data)
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
-        /* Getting the buffer may have run anything. */
+        /* Getting the buffer may have run any code. */
         failed = is_prepared(self) ? receive(self, view.buf, view.len) < 0 : unprepared("_ws_decoder or _ws_queue") < 0;
         PyBuffer_Release(&view);
     }

@@ -1,11 +1,11 @@
-/* What recv() and `async for` await: the next message.
+/* The awaitable of recv() and `async for`: the next message.
 
    May know: the queue by way of fastpath_take(), waiters, coroutines.
    Must not know: frames, transports. */
 
 #include "fastpath.h"
 
-/* It takes a message that is there, or waits for one, or leaves the work to a coroutine if anything is unusual. */
+/* The awaitable. It takes a message from the queue, or waits for one, or leaves unusual cases to a coroutine. */
 typedef struct {
     PyObject_HEAD
     FastPath *pump;      /* NULL when it is over */
@@ -14,7 +14,7 @@ typedef struct {
     char iterating;  /* whether it is for `async for`, which ends when the connection ends normally */
 } Receive;
 
-/* Make what awaits a message of a connection. Return NULL for an exception. */
+/* Make the awaitable for a message of a connection. Return NULL for an exception. */
 static PyObject *
 receive_new(FastPath *pump, int iterating)
 {
@@ -51,7 +51,7 @@ end_wait(Receive *self)
     FastPath *pump = (FastPath *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
 
     if (pump != NULL) {
-        LOCK(pump) /* nobody holds it when a task is cancelled */
+        LOCK(pump) /* no other call holds it when a task is cancelled */
         if (pump->receiver == self->waiter) {
             Py_CLEAR(pump->receiver);
         }
@@ -81,7 +81,7 @@ Receive_dealloc(Receive *self)
     Py_DECREF(type);
 }
 
-/* Raise that this has ended: somebody closed it, perhaps in a call that it made itself. Return -1. */
+/* Raise the error that this has ended: it was closed, perhaps in a call that it made itself. Return -1. */
 static int
 is_over(void)
 {
@@ -117,7 +117,7 @@ start_wait(Receive *self, FastPath *pump, PyObject **result)
     if (waiter == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    /* Writing and making the waiter may have run anything. */
+    /* Writing and making the waiter may have run any code. */
     if (self->pump == NULL || !may_wait(pump)) {
         Py_DECREF(waiter);
         return self->pump == NULL ? is_over() : 0;
@@ -130,7 +130,7 @@ start_wait(Receive *self, FastPath *pump, PyObject **result)
     return 1;
 }
 
-/* Have the coroutine go on. Take over the reference to inner. */
+/* Resume the coroutine. Take over the reference to inner. */
 static PySendResult
 delegate(Receive *self, PyObject *inner, PyObject *value, PyObject **result)
 {
@@ -181,7 +181,7 @@ receive_quickly(Receive *self, FastPath *pump, PyObject **result)
     return waits ? PYGEN_NEXT : receive_slowly(self, pump, result);
 }
 
-/* Go on. The caller owns the pump, if there is one. */
+/* Continue. The caller owns the pump, if there is one. */
 static PySendResult
 receive_step(Receive *self, PyObject *value, PyObject **result)
 {
@@ -248,7 +248,7 @@ Receive_next(Receive *self)
     return Receive_send(self, Py_None);
 }
 
-/* Raise what throw() was given: an exception, or a class and perhaps a value. Return NULL. */
+/* Raise the arguments of throw(): an exception, or a class and perhaps a value. Return NULL. */
 static PyObject *
 raise_thrown(PyObject *const *args, Py_ssize_t count)
 {

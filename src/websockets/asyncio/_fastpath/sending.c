@@ -1,14 +1,14 @@
-/* Messages to frames: send a message at once, if nothing stands in the way.
+/* Messages to frames: send a message at once, if the state of the connection allows it.
 
-   May know: what attributes of a connection say whether a message may be sent.
+   May know: the attributes of a connection that decide whether a message may be sent.
    Must not know: how frames are written. */
 
 #include "fastpath.h"
 
-/* What _send_now() and _put() answer. */
+/* The results of _ws_send_now() and _ws_put(). */
 enum { SLOW, SENT, FULL };
 
-/* Deal with a message that couldn't be sent. Where messages are compressed, the next one may refer to it, so the
+/* Handle a message that couldn't be sent. With compression, the next message may refer to it, so the
    connection ends. */
 static void
 unsent(FastPath *self)
@@ -18,7 +18,7 @@ unsent(FastPath *self)
     }
 }
 
-/* Make the answer to Python: the message was sent; and whether the sender has to wait for the transport. */
+/* Make the result for Python: SENT, or FULL if the sender has to wait for the transport. */
 static PyObject *
 answer(FastPath *self, int failed)
 {
@@ -110,8 +110,8 @@ fastpath_hold_message(FastPath *self, PyObject *const *args, Py_ssize_t count)
 
 GUARDED_FAST(FastPath, fastpath_hold_message)
 
-/* Send a payload in a frame. If owner isn't NULL, the payload is a part of it and can't change. The caller sees to it
-   that the payload stays. */
+/* Send a payload in a frame. If owner isn't NULL, the payload is a part of it and can't change. The caller keeps the
+   payload alive. */
 static PyObject *
 send_payload(FastPath *self, uint8_t head, const void *payload, Py_ssize_t size, PyObject *owner)
 {
@@ -130,7 +130,7 @@ send_payload(FastPath *self, uint8_t head, const void *payload, Py_ssize_t size,
     if (size < GATHER_FROM || !fastpath_lies_ready(&frame)) {
         return answer(self, fastpath_put(self, &frame) < 0);
     }
-    /* It is written in two pieces, without a copy. So it can't be held back, and what is held back goes before it. */
+    /* It is written in two pieces, without a copy. So it can't be held back, and frames held back are written first. */
     return answer(self, (self->corked && fastpath_flush_cork(self) < 0) || fastpath_write_out(self, &frame) < 0);
 }
 
@@ -195,7 +195,7 @@ send_packed(FastPath *self, uint8_t head, PyObject *payload)
         result = send_frame(self, packed_head, PyTuple_GET_ITEM(packed, 1));
     }
     else if (packed != NULL) {
-        result = PyLong_FromLong(SLOW); /* pack() ran anything, and something stands in the way now */
+        result = PyLong_FromLong(SLOW); /* pack() may have run any code, and the message can't be sent now */
     }
     Py_XDECREF(packed);
     if (result == NULL) {
@@ -221,7 +221,7 @@ send_array(FastPath *self, uint8_t head, PyObject *array)
     if (PyObject_GetBuffer(array, &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
-    /* Getting the buffer of a subclass may have run anything. */
+    /* Getting the buffer of a subclass may have run any code. */
     result = may_send(self) ? send_payload(self, head, view.buf, view.len, NULL) : PyLong_FromLong(SLOW);
     PyBuffer_Release(&view);
     return result;

@@ -1,4 +1,4 @@
-/* Waiters: a task waits for one, and goes on inside the read that brought its message, where that is safe.
+/* Waiters: a task awaits one, and resumes inside the read that brought its message, if that is safe.
 
    May know: loops, tasks, contexts.
    Must not know: messages, connections. */
@@ -135,7 +135,7 @@ task_is_running(State *state, PyObject *loop)
     int running;
 
     if (state->current_task == NULL || state->running_tasks == NULL) {
-        return 1; /* nobody told how to find out, so it may be */
+        return 1; /* it isn't known, so a task may be running */
     }
     running = PyDict_Contains(state->running_tasks, loop);
     if (running != 0) {
@@ -159,7 +159,7 @@ is_plain_loop(State *state, PyObject *loop)
 
     Py_DECREF(type);
     if (run == NULL) {
-        PyErr_Clear(); /* it is no loop that we know */
+        PyErr_Clear(); /* an unknown loop */
         return 0;
     }
     loops = Py_XNewRef(state->plain_loops);
@@ -172,7 +172,7 @@ is_plain_loop(State *state, PyObject *loop)
     return plain > 0;
 }
 
-/* Return whether the task may go on at once, and not in the next turn of the loop; -1 for an exception. */
+/* Return whether the task may resume at once, and not in the next turn of the loop; -1 for an exception. */
 static int
 may_resume(Waiter *self)
 {
@@ -265,7 +265,7 @@ fastpath_waiter_resume(Waiter *self)
         return -1;
     }
     if (!at_once || self->state != PENDING || self->callback == NULL) {
-        return waiter_wake(self); /* may_resume() may have run anything */
+        return waiter_wake(self); /* may_resume() may have run any code */
     }
     return waiter_run(self);
 }
@@ -332,7 +332,7 @@ Waiter_remove_done_callback(Waiter *self, PyObject *callback)
     PyObject *own = Py_XNewRef(self->callback);
     int same = own == NULL ? 0 : PyObject_RichCompareBool(own, callback, Py_EQ);
 
-    if (same > 0 && self->callback == own) { /* the comparison may have run anything */
+    if (same > 0 && self->callback == own) { /* the comparison may have run any code */
         Py_CLEAR(self->callback);
         Py_CLEAR(self->context);
     }
@@ -425,7 +425,7 @@ Waiter_result(Waiter *self, PyObject *Py_UNUSED(unused))
 
 static GUARDED_ONE(Waiter, Waiter_result)
 
-/* A waiter is its own iterator, and gives itself once: so a task learns what to wait for. */
+/* A waiter is its own iterator, and yields itself once: this tells the task what to wait for. */
 static PyObject *
 Waiter_next(Waiter *self)
 {

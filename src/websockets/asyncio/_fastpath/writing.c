@@ -1,4 +1,4 @@
-/* Frames to a transport: by the kernel where that will do, by the transport otherwise.
+/* Frames to a transport: written by the kernel directly if possible, by the transport otherwise.
 
    May know: methods of transports.
    Must not know: messages, sockets. */
@@ -66,7 +66,7 @@ rest_of(FastPath *self, const Frame *frame, Py_ssize_t sent)
     return rest;
 }
 
-/* Deal with the exception of a transport that should have written, after so many bytes of the frame were sent.
+/* Handle the exception of a transport that failed to write, after `sent` bytes of the frame were sent.
    Transports raise RuntimeError when they took nothing, and then the connection can go on. But a compressed message
    may refer to earlier ones, so none of these may be missing. Return -1. */
 static int
@@ -107,8 +107,8 @@ write_lines(FastPath *self, PyObject *transport, PyObject *header, PyObject *pay
     return result;
 }
 
-/* Write a large frame in two pieces, without copying the payload. If the transport can't do that, the class in Python
-   knows what to do instead. */
+/* Write a large frame in two pieces, without copying the payload. If the transport can't do that, call the method in
+   Python. */
 static int
 write_pieces(FastPath *self, PyObject *transport, const Frame *frame)
 {
@@ -128,7 +128,7 @@ write_pieces(FastPath *self, PyObject *transport, const Frame *frame)
     return result == NULL ? -1 : 0;
 }
 
-/* Give the transport what the kernel didn't take of a frame. */
+/* Pass the part of a frame that the kernel didn't take to the transport. */
 static int
 write_rest(FastPath *self, PyObject *transport, const Frame *frame, Py_ssize_t sent)
 {
