@@ -11,7 +11,7 @@ from websockets import frames
 from websockets._codec import build_frame, header
 from websockets.frames import CTRL_OPCODES, DATA_OPCODES, Opcode
 
-C_HEADER = Path(header.__file__).with_name("_header.h")
+C_HEADER = Path(__file__).parents[2] / "src" / "websockets" / "_codec" / "_header.h"
 
 # RFC 6455 sections 5.2 and 5.5, written down once more.
 BITS = {"FIN": 128, "RSV1": 64, "RSV2": 32, "RSV3": 16, "RSV_MASK": 112, "OPCODE_MASK": 15, "MASK_BIT": 128,
