@@ -5,10 +5,8 @@ May know: the rules for a request, the response of each refusal. Must not know: 
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import re
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from http import HTTPStatus as Status
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from ._codec.proxy_protocol import UnexpectedProxyHeader
 from ._compat.deprecated import deprecated_names
 from ._compat.layout import share_names
+from ._rules.date import date
 from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._rules.lifecycle import Receive, Send, Sending, State
 from ._rules.option_table import SERVER_PROTOCOL, check_all
@@ -60,27 +59,6 @@ HANDSHAKE_FAILED: Final = "opening handshake failed"
 
 # Headers that follow from the body and the end of the connection, so they can't be set.
 FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
-
-
-class _Date:
-    """The ``Date`` header, formatted once a second."""
-
-    second = -1
-    text = ""
-    # The ``Date`` header with the other constant headers of a response that opens a connection.
-    switching = ""
-
-    def __call__(self) -> str:
-        # The only clock below the front-ends. The date can't be an argument, because users make responses too.
-        second = int(time.time())
-        if second != self.second:
-            self.text = email.utils.formatdate(second, usegmt=True)
-            self.switching = f"Date: {self.text}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            self.second = second
-        return self.text
-
-
-_date = _Date()
 
 
 class ServerProtocol(Protocol):
@@ -390,7 +368,7 @@ class ServerProtocol(Protocol):
         status = Status(status)
         body, content_type = _body(text)
         made = Headers()
-        made["Date"] = _date()
+        made["Date"] = date()
         made["Connection"] = "close"
         made["Content-Length"] = str(len(body))
         made["Content-Type"] = content_type
@@ -495,8 +473,8 @@ def _checked_key(request: Request) -> str:
 
 def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:
     """Return the response that opens the connection (RFC 6455 section 4.2.2)."""
-    _date()
-    lines = _date.switching
+    date()
+    lines = date.switching
     if _is_accept(accept):
         headers = headers_from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
     else:

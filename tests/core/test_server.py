@@ -563,7 +563,7 @@ def test_request_event() -> None:
 
 def test_date_is_made_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_700_000_000.0
-    monkeypatch.setattr("websockets.server.time.time", lambda: now)
+    monkeypatch.setattr("websockets._rules.date.time.time", lambda: now)
     server = ServerProtocol()
     dates = [server.reject(200, "").headers["Date"]]
     now += 0.9

@@ -62,20 +62,21 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.broadcast _session.routing _session.session",
-        "_session _session.arriving _session.fragments _session.hooks _session.intake _session.outbox "
-        "_session.properties _session.reading _session.reconnection _session.registry _session.tls _session.tunnel",
+        "_session.basic_auth _session.routing _session.session",
+        "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
+        "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
+        "_session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
-        "protocol protocol._port proxy",
-        "protocol._prepared",
+        "protocol",
+        "protocol._port protocol._prepared proxy",
     ),
     "rules": (
         "_rules.option_table",
         "_rules.decompressed _rules.option_checks _rules.refusals",
-        "_rules _rules.addresses _rules.capacity _rules.deadlines _rules.failures _rules.handshake "
-        "_rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
+        "_rules _rules.addresses _rules.capacity _rules.date _rules.deadlines _rules.failures "
+        "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
     "extensions": (
         "extensions.permessage_deflate",
@@ -83,8 +84,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "extensions.base",
     ),
     "values": (
-        "headers http11",
-        "datastructures._shortcuts",
+        "http11",
+        "datastructures._shortcuts headers",
         "datastructures frames http11._bodies uri",
     ),
     "words": ("exceptions typing version",),
@@ -122,7 +123,7 @@ ALLOWED = {
     ("_session.reconnection", "datetime"): "names the time zone of a date in Retry-After",
     ("_session.tls", "ssl"): "encrypts between buffers in memory, which never wait",
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
-    ("server", "time"): "dates a response, which users make too",
+    ("_rules.date", "time"): "dates a response, which users make too",
 }
 
 # Link and network in memory, for every front-end: these modules import nothing of ours but one another, and of what is

@@ -1,0 +1,36 @@
+"""The date of responses: RFC 9110 section 6.6.1.
+
+May know: the clock of the system, the only one below the front-ends. The date can't be an argument, because users make
+responses too. Must not know: responses.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+
+__all__ = ["date"]
+
+
+class _Date:
+    """The ``Date`` header, formatted once a second.
+
+    Attributes:
+        switching: the header with the other constant headers of a response that opens a connection.
+    """
+
+    second = -1
+    text = ""
+    switching = ""
+
+    def __call__(self) -> str:
+        """Return the date as the header has it now."""
+        second = int(time.time())
+        if second != self.second:
+            self.text = email.utils.formatdate(second, usegmt=True)
+            self.switching = f"Date: {self.text}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            self.second = second
+        return self.text
+
+
+date = _Date()
