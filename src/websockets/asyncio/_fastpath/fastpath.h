@@ -50,7 +50,7 @@ typedef struct {
 enum { PENDING, DONE, CANCELLED };
 
 /* Bytes inside another object. They are those of a str in ASCII, to be written without a copy; or the buffer into which
-   all connections of a loop are read. The latter looks like a memoryview, but nobody can release it. */
+   all connections of a loop are read. The latter looks like a memoryview, but can't be released. */
 typedef struct {
     PyObject_HEAD
     PyObject *owner;
@@ -104,7 +104,7 @@ typedef struct {
     char plain;     /* whether messages may be sent without asking extensions or logs */
     char client;    /* whether frames are masked */
     char lost;      /* whether the connection is lost */
-    char backstop;  /* whether the next turn of the loop writes what is held back */
+    char backstop;  /* whether the next turn of the loop writes the frames held back */
     char gathers;   /* whether the transport may be given a frame in pieces */
     char torn;      /* whether a frame may have been written in part, and can't be completed: nothing may follow it */
 } FastPath;
