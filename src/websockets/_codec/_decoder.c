@@ -331,7 +331,7 @@ read_payload(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     return add_piece(self, p, piece, output) < 0 ? -1 : piece;
 }
 
-/* Take in what follows a header: the payload, or its beginning. Return how many bytes that was; -1 for an exception. */
+/* Process the bytes after a header: the payload, or its beginning. Return their number; -1 for an exception. */
 static Py_ssize_t
 after_header(Decoder *self, const Header *header, const uint8_t *p, Py_ssize_t n, Output *output)
 {
@@ -375,7 +375,7 @@ may_go_on(const Decoder *self, const Output *output)
            output->bytes_left > 0;
 }
 
-/* Take in bytes, frame by frame. */
+/* Process bytes, frame by frame. */
 static int
 parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
 {

@@ -221,7 +221,7 @@ PyObject *fastpath_take(FastPath *self);
 /* Make a waiter. Return NULL for an exception. */
 Waiter *fastpath_waiter_new(State *state, PyObject *loop);
 
-/* End the wait. The task goes on before this returns, unless another task is running. The caller must have finished its
+/* End the wait. The task resumes before this returns, unless another task is running. The caller must have finished its
    own work, as the task may call anything, and owns the waiter. Return -1 for an exception, else 0. */
 int fastpath_waiter_resume(Waiter *self);
 
