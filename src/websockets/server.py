@@ -521,16 +521,13 @@ def unanswered_request(protocol: ServerProtocol) -> Request | None:
 
 
 def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
-    """Make the response to a request that the server can't accept now.
+    """Make the response, with status 503, to a request that the server can't accept now.
 
     Parameters:
         protocol: protocol of the connection.
         reason: reason in a few words, for statistics.
         text: body of the response.
         headers: headers to add.
-
-    Returns:
-        The response, with status 503.
     """
     protocol.handshake_exc = Unavailable(reason)
     return protocol.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
@@ -542,9 +539,6 @@ def decline(protocol: ServerProtocol, exc: Exception) -> Response:
     Parameters:
         protocol: protocol of the connection.
         exc: the exception.
-
-    Returns:
-        The response.
     """
     if isinstance(exc, InvalidHandshake):
         return protocol._refuse_request(exc)
@@ -552,16 +546,13 @@ def decline(protocol: ServerProtocol, exc: Exception) -> Response:
 
 
 def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike) -> Response:
-    """Make the response after a failure of the server or the application; only the log gets the details.
+    """Make the response, with status 500, after a failure of ours or of the application; the log gets the details.
 
     Parameters:
         protocol: protocol of the connection.
         exc: the exception.
         line: text of the log line.
         logger: where to log.
-
-    Returns:
-        The response, with status 500.
     """
     protocol.handshake_exc = exc
     logger.error(line, exc_info=exc)

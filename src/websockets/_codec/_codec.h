@@ -111,8 +111,8 @@ typedef struct {
     Py_ssize_t used; /* how many bytes of the input were taken in */
 } Output;
 
-/* Take in at most n bytes. The caller owns the decoder, the bytes, and what is in output. Return -1 for an exception,
-   else 0. A call of it from within, by `inflate`, raises RuntimeError. */
+/* Process at most n bytes. The caller owns the decoder, the bytes, and the members of output. Return -1 for an
+   exception, else 0. A call of it from within, by `inflate`, raises RuntimeError. */
 int codec_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
 
 /* The header of a received frame. */

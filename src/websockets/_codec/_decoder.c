@@ -7,8 +7,8 @@
 
 #include "_codec.h"
 
-/* The buffer of a large payload grows as the payload arrives, whatever size was announced. It begins with this number
-   of bytes, and is doubled when it is full. */
+/* The buffer of a large payload grows as the payload arrives; the announced size isn't trusted. It begins with this
+   number of bytes, and is doubled when it is full. */
 #define FIRST_CAPACITY ((Py_ssize_t)4096)
 
 /* Return whether a frame is a part of a text message that isn't compressed. */
@@ -331,7 +331,7 @@ read_payload(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     return add_piece(self, p, piece, output) < 0 ? -1 : piece;
 }
 
-/* Take in what follows a header: the payload, or its beginning. Return how many bytes that was; -1 for an exception. */
+/* Process the bytes after a header: the payload, or its beginning. Return their number; -1 for an exception. */
 static Py_ssize_t
 after_header(Decoder *self, const Header *header, const uint8_t *p, Py_ssize_t n, Output *output)
 {
@@ -375,7 +375,7 @@ may_go_on(const Decoder *self, const Output *output)
            output->bytes_left > 0;
 }
 
-/* Take in bytes, frame by frame. */
+/* Process bytes, frame by frame. */
 static int
 parse(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
 {
@@ -437,7 +437,7 @@ codec_feed(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
 
 PyDoc_STRVAR(feed_doc,
 "feed($self, data, /)\n--\n\n"
-"Take in data; return the frames that are now whole as [head, payload, head, payload, ...].");
+"Process data; return the frames that are now complete as [head, payload, head, payload, ...].");
 
 static PyObject *
 Decoder_feed(Decoder *self, PyObject *data)
@@ -543,17 +543,17 @@ static PyGetSetDef Decoder_getset[] = {
 
 static PyMemberDef Decoder_members[] = {
     {"ended", T_BOOL, offsetof(Decoder, ended), READONLY, "Whether a Close frame was seen; input after it is ignored."},
-    {"heard", T_BOOL, offsetof(Decoder, heard), 0, "Set whenever anything arrives; cleared by whoever wants to know."},
+    {"heard", T_BOOL, offsetof(Decoder, heard), 0, "Set when data arrives; the session clears it."},
     {"max_fragment", T_LONGLONG, offsetof(Decoder, max_fragment), 0, "Largest payload of a data frame, -1 for any."},
     {"max_message", T_LONGLONG, offsetof(Decoder, max_message), 0, "Largest message in bytes, -1 for any."},
-    {"messages", T_ULONGLONG, offsetof(Decoder, messages), READONLY, "How many messages arrived whole."},
+    {"messages", T_ULONGLONG, offsetof(Decoder, messages), READONLY, "Number of complete messages."},
     {"payload_bytes", T_ULONGLONG, offsetof(Decoder, payload_bytes), READONLY, "Bytes of payload in data frames."},
     {NULL},
 };
 
 PyDoc_STRVAR(decoder_doc,
 "FrameDecoder(masked, reserved, max_fragment, max_message, text)\n--\n\n"
-"Finds whole frames in what arrives, and holds the rules of RFC 6455 that need no knowledge of their meaning.");
+"Finds frames in the received bytes, and checks the rules of RFC 6455 that don't need the meaning of frames.");
 
 static PyType_Slot Decoder_slots[] = {
     {Py_tp_doc, (void *)decoder_doc},

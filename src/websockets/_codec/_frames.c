@@ -59,7 +59,7 @@ make_frame(long head, const Py_buffer *payload, const uint8_t *mask)
 
 PyDoc_STRVAR(build_frame_doc,
 "build_frame($module, head, payload, mask, /)\n--\n\n"
-"One frame: head is its first byte; mask is four bytes, or None for a frame that isn't masked.");
+"Return a frame: head is its first byte; mask is four bytes, or None for a frame that isn't masked.");
 
 static PyObject *
 build_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
@@ -88,7 +88,7 @@ build_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count
 
 PyDoc_STRVAR(build_header_doc,
 "build_header($module, head, size, /)\n--\n\n"
-"The header of a frame that isn't masked: head is its first byte, size that of its payload in bytes.");
+"Return the header of an unmasked frame: head is its first byte, size the number of bytes in its payload.");
 
 static PyObject *
 build_header(PyObject *Py_UNUSED(module), PyObject *args)

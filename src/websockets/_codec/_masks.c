@@ -83,7 +83,7 @@ codec_draw_mask(State *state, uint8_t *mask)
 
 PyDoc_STRVAR(new_mask_doc,
 "new_mask($module, /)\n--\n\n"
-"Four unpredictable bytes to mask a frame with, never given before.");
+"Return four unpredictable bytes to mask a frame.");
 
 static PyObject *
 new_mask(PyObject *module, PyObject *Py_UNUSED(unused))
@@ -98,7 +98,7 @@ new_mask(PyObject *module, PyObject *Py_UNUSED(unused))
 
 PyDoc_STRVAR(forget_masks_doc,
 "forget_masks($module, /)\n--\n\n"
-"Draw new masks from now on: a forked child must not repeat those of its parent.");
+"Discard the random bytes for masks, because a forked child must not use those of its parent.");
 
 static PyObject *
 forget_masks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))

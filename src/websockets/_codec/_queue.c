@@ -1,6 +1,6 @@
 /* The queue of received messages: a ring that grows.
 
-   May know: Python objects, whatever they are.
+   May know: Python objects of any type.
    Must not know: frames, tasks.
 
    A queue is guarded by its own lock where Python has no GIL. */
@@ -168,7 +168,7 @@ static PyMethodDef Queue_methods[] = {
 
 PyDoc_STRVAR(queue_doc,
 "Queue()\n--\n\n"
-"Items in the order of their arrival. While it is empty, it takes hardly any memory.");
+"Items in order of arrival. An empty queue takes hardly any memory.");
 
 static PyType_Slot Queue_slots[] = {
     {Py_tp_doc, (void *)queue_doc},

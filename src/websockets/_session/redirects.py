@@ -182,7 +182,7 @@ def redirect_location(exc: Exception, uri: str) -> str | None:
 
     Raises:
         InvalidURI: the target isn't a URI.
-        InvalidHeader: the response has no single ``Location``.
+        InvalidHeader: ``Location`` is empty.
     """
     if not isinstance(exc, InvalidStatus) or not is_redirect(exc.response):
         return None

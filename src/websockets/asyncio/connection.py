@@ -203,7 +203,7 @@ class Connection(SessionTransport):
             self._ws_drained()
 
     def _ws_before_waiting(self) -> None:
-        """Check that more can arrive, then flush frames held back and resume reading, so that the peer can go on.
+        """Check that more data can arrive, then flush the frames held back and resume reading.
 
         Raises:
             ConnectionClosed: nothing more will arrive.

@@ -147,7 +147,7 @@ def check_sending(protocol: Protocol) -> None:
 
     Raises:
         InvalidState: the connection isn't open.
-        ProtocolError: a fragmented message is under way.
+        ProtocolError: a fragmented message has begun and not ended.
     """
     protocol._check_sending()
 

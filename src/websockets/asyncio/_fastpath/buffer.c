@@ -98,7 +98,7 @@ enum { ALIGNMENT = 64 };
 
 PyDoc_STRVAR(read_buffer_doc,
 "read_buffer($module, size, /)\n--\n\n"
-"Memory for a loop to read into; size is in bytes.");
+"Return memory for a loop to read into; size is in bytes.");
 
 static PyObject *
 read_buffer(PyObject *module, PyObject *argument)

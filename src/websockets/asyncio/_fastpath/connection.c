@@ -138,24 +138,24 @@ FastPath_dealloc(FastPath *self)
 
 PyDoc_STRVAR(send_now_doc,
 "_ws_send_now($self, message, text, /)\n--\n\n"
-"Send a message in one frame, if nothing stands in the way of sending it at once.");
+"Send a message at once, in one frame, if the fast path can.");
 
 PyDoc_STRVAR(put_doc,
 "_ws_put($self, frame, size, /)\n--\n\n"
-"Send a frame with a message of size bytes: hold it back while more received messages wait, write it otherwise.");
+"Send the frame of a message of size bytes; hold it back while the receive queue has messages.");
 
 PyDoc_STRVAR(hold_doc,
 "_ws_hold($self, frame, size, /)\n--\n\n"
-"Hold back a frame with a message of size bytes, until somebody flushes or too many bytes are held back.");
+"Hold back the frame of a message of size bytes, until a flush, or until too many bytes are held back.");
 
 static PyMethodDef FastPath_methods[] = {
-    {"get_buffer", (PyCFunction)fastpath_get_buffer_guarded, METH_O, "Called by the loop: where to read into."},
-    {"buffer_updated", (PyCFunction)fastpath_buffer_updated_guarded, METH_O, "Called by the loop: how much was read."},
+    {"get_buffer", (PyCFunction)fastpath_get_buffer_guarded, METH_O, "Return the buffer to read into."},
+    {"buffer_updated", (PyCFunction)fastpath_buffer_updated_guarded, METH_O, "Process bytes that were read."},
     {"data_received", (PyCFunction)fastpath_data_received_guarded, METH_O,
-     "Called by the loop, or by a class that wants to see what is read."},
+     "Process data; event loops with a buffer of their own call this."},
     {"_ws_deliver", (PyCFunction)fastpath_deliver_guarded, METH_NOARGS,
-     "Resume the task that waits for a message, or stop reading."},
-    {"_ws_next", (PyCFunction)fastpath_next, METH_NOARGS, "What gives the next message when it is awaited."},
+     "Resume the task that waits for a message, or pause reading."},
+    {"_ws_next", (PyCFunction)fastpath_next, METH_NOARGS, "Return an awaitable for the next message."},
     {"_ws_send_now", (PyCFunction)(void (*)(void))fastpath_send_now_guarded, METH_FASTCALL, send_now_doc},
     {"_ws_put", (PyCFunction)(void (*)(void))fastpath_put_message_guarded, METH_FASTCALL, put_doc},
     {"_ws_hold", (PyCFunction)(void (*)(void))fastpath_hold_message_guarded, METH_FASTCALL, hold_doc},
@@ -296,7 +296,7 @@ static PyMemberDef FastPath_members[] = {
 
 PyDoc_STRVAR(pump_doc,
 "FastPath()\n--\n\n"
-"The path of a message between a transport and a task.");
+"The fast path of a message between a transport and a task.");
 
 static PyType_Slot FastPath_slots[] = {
     {Py_tp_doc, (void *)pump_doc},

@@ -181,7 +181,8 @@ send_to(FastPath *self, PyObject *transport, int descriptor, const Frame *frame)
             return 0; /* the transport may need less memory */
         }
     }
-    /* As long as this thread has the interpreter's lock, nobody can close the socket. While the kernel copies a
+    /* As long as this thread has the interpreter's lock, no other thread can close the socket. While the kernel copies
+       a
        large frame, other threads may run, and might close it: sock.send() is no safer. */
     PyThreadState *thread = size > QUICK ? PyEval_SaveThread() : NULL;
     if (ready) {
@@ -241,8 +242,8 @@ fastpath_send_straight(FastPath *Py_UNUSED(self), PyObject *Py_UNUSED(transport)
 
 PyDoc_STRVAR(know_transport_doc,
 "know_transport($module, write, writelines, fileno, /)\n--\n\n"
-"From now on, frames may be written to a socket whose transport has these two functions as its methods. fileno is the\n"
-"function that gives a socket's descriptor.");
+"Allow writing to the socket of a transport that has these two functions as its methods. fileno is the function that\n"
+"returns a socket's descriptor.");
 
 static PyObject *
 know_transport(PyObject *module, PyObject *const *args, Py_ssize_t count)

@@ -50,7 +50,7 @@ typedef struct {
 enum { PENDING, DONE, CANCELLED };
 
 /* Bytes inside another object. They are those of a str in ASCII, to be written without a copy; or the buffer into which
-   all connections of a loop are read. The latter looks like a memoryview, but nobody can release it. */
+   all connections of a loop are read. The latter looks like a memoryview, but can't be released. */
 typedef struct {
     PyObject_HEAD
     PyObject *owner;
@@ -104,7 +104,7 @@ typedef struct {
     char plain;     /* whether messages may be sent without asking extensions or logs */
     char client;    /* whether frames are masked */
     char lost;      /* whether the connection is lost */
-    char backstop;  /* whether the next turn of the loop writes what is held back */
+    char backstop;  /* whether the next turn of the loop writes the frames held back */
     char gathers;   /* whether the transport may be given a frame in pieces */
     char torn;      /* whether a frame may have been written in part, and can't be completed: nothing may follow it */
 } FastPath;
@@ -221,7 +221,7 @@ PyObject *fastpath_take(FastPath *self);
 /* Make a waiter. Return NULL for an exception. */
 Waiter *fastpath_waiter_new(State *state, PyObject *loop);
 
-/* End the wait. The task goes on before this returns, unless another task is running. The caller must have finished its
+/* End the wait. The task resumes before this returns, unless another task is running. The caller must have finished its
    own work, as the task may call anything, and owns the waiter. Return -1 for an exception, else 0. */
 int fastpath_waiter_resume(Waiter *self);
 

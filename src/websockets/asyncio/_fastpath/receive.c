@@ -303,14 +303,14 @@ Receive_close(Receive *self, PyObject *Py_UNUSED(unused))
 }
 
 static PyMethodDef Receive_methods[] = {
-    {"send", (PyCFunction)Receive_send, METH_O, "Go on."},
-    {"throw", (PyCFunction)(void (*)(void))Receive_throw, METH_FASTCALL, "Go on with an exception."},
-    {"close", (PyCFunction)Receive_close, METH_NOARGS, "Give up."},
+    {"send", (PyCFunction)Receive_send, METH_O, "Continue."},
+    {"throw", (PyCFunction)(void (*)(void))Receive_throw, METH_FASTCALL, "Continue with an exception."},
+    {"close", (PyCFunction)Receive_close, METH_NOARGS, "Stop."},
     {NULL},
 };
 
 static PyType_Slot Receive_slots[] = {
-    {Py_tp_doc, "What gives the next message of a connection when it is awaited."},
+    {Py_tp_doc, "An awaitable for the next message of a connection."},
     {Py_tp_dealloc, Receive_dealloc},
     {Py_tp_traverse, Receive_traverse},
     {Py_tp_clear, Receive_clear},

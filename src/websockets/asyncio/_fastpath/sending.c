@@ -211,7 +211,7 @@ send_bytes(FastPath *self, uint8_t head, PyObject *payload)
     return IS_SET(self->pack) ? send_packed(self, head, payload) : send_frame(self, head, payload);
 }
 
-/* Send a bytearray. As long as we have its buffer, nobody can resize it. */
+/* Send a bytearray. As long as we have its buffer, it can't be resized. */
 static PyObject *
 send_array(FastPath *self, uint8_t head, PyObject *array)
 {

@@ -190,7 +190,7 @@ may_resume(Waiter *self)
 }
 
 /* Have the loop raise, in its next turn, the exception that the task raised to end the program. Some loops swallow
-   what is raised in a read, but no loop swallows what a callback raises; and the rest of the read isn't lost. Return
+   exceptions in a read, but no loop swallows those of a callback; and the rest of the read isn't lost. Return
    -1, with the exception still set, if it is another exception or the loop takes no more calls; else 0. */
 static int
 raise_soon(Waiter *self)
@@ -440,22 +440,22 @@ Waiter_next(Waiter *self)
 static GUARDED(Waiter_next, (Waiter * self), (self))
 
 static PyMethodDef Waiter_methods[] = {
-    {"get_loop", (PyCFunction)Waiter_get_loop_guarded, METH_NOARGS, "The loop of the task."},
+    {"get_loop", (PyCFunction)Waiter_get_loop_guarded, METH_NOARGS, "Return the loop of the task."},
     {"add_done_callback", (PyCFunction)(void (*)(void))Waiter_add_done_callback_guarded, METH_FASTCALL | METH_KEYWORDS,
-     "Remember how to resume the task."},
+     "Store the callback that resumes the task."},
     {"remove_done_callback", (PyCFunction)Waiter_remove_done_callback_guarded, METH_O,
-     "Forget how to resume the task."},
+     "Remove the callback that resumes the task."},
     {"cancel", (PyCFunction)(void (*)(void))Waiter_cancel_guarded, METH_VARARGS | METH_KEYWORDS,
-     "Called when the task is cancelled; it is resumed in the next turn of the loop, as with any future."},
-    {"done", (PyCFunction)Waiter_done_guarded, METH_NOARGS, "Whether the wait is over."},
-    {"cancelled", (PyCFunction)Waiter_cancelled_guarded, METH_NOARGS, "Whether the wait was cancelled."},
+     "Cancel the wait; the task resumes in the next turn of the loop, as with any future."},
+    {"done", (PyCFunction)Waiter_done_guarded, METH_NOARGS, "Return whether the wait is over."},
+    {"cancelled", (PyCFunction)Waiter_cancelled_guarded, METH_NOARGS, "Return whether the wait was cancelled."},
     {"result", (PyCFunction)Waiter_result_guarded, METH_NOARGS,
-     "Return None once the wait is over; raise if it was cancelled."},
-    {"exception", (PyCFunction)Waiter_result_guarded, METH_NOARGS, "Like result(): there is never another exception."},
+     "Return None if the wait is over; raise if it was cancelled."},
+    {"exception", (PyCFunction)Waiter_result_guarded, METH_NOARGS, "Like result(): there is no other exception."},
     {"wake", (PyCFunction)Waiter_wake_guarded, METH_NOARGS,
-     "End the wait; the task goes on in the next turn of the loop."},
+     "End the wait; the task resumes in the next turn of the loop."},
     {"resume", (PyCFunction)Waiter_resume_guarded, METH_NOARGS,
-     "End the wait; the task goes on before this returns, unless another task is running."},
+     "End the wait; the task resumes before this returns, unless another task is running."},
     {NULL},
 };
 
@@ -491,7 +491,7 @@ static PyType_Spec Waiter_spec = {
 
 PyDoc_STRVAR(know_plain_loops_doc,
 "know_plain_loops($module, methods, /)\n--\n\n"
-"From now on, tasks go on inside a read where the loop's run_until_complete() is in this set.");
+"Let tasks resume inside a read on loops whose run_until_complete() is in this set.");
 
 static PyObject *
 know_plain_loops(PyObject *module, PyObject *methods)
@@ -505,7 +505,7 @@ know_plain_loops(PyObject *module, PyObject *methods)
 
 PyDoc_STRVAR(know_tasks_doc,
 "know_tasks($module, current_task, running, /)\n--\n\n"
-"From now on, a task runs where current_task(loop) gives one, or the loop is in the dict of those in Python that run.");
+"Set how to find the running task: current_task(loop), or the loop in a dict of running tasks in Python.");
 
 static PyObject *
 know_tasks(PyObject *module, PyObject *const *args, Py_ssize_t count)

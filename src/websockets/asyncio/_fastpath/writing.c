@@ -67,7 +67,7 @@ rest_of(FastPath *self, const Frame *frame, Py_ssize_t sent)
 }
 
 /* Handle the exception of a transport that failed to write, after `sent` bytes of the frame were sent.
-   Transports raise RuntimeError when they took nothing, and then the connection can go on. But a compressed message
+   Transports raise RuntimeError when they took nothing, and then the connection can continue. But a compressed message
    may refer to earlier ones, so none of these may be missing. Return -1. */
 static int
 after_failed_write(FastPath *self, PyObject *transport, Py_ssize_t sent)
