@@ -28,7 +28,7 @@ UNMEASURED += [
     "tests/compat/test_rules.py::test_rule_04_a_million_fragments_of_a_byte_arrive",
     "tests/compat/test_rules.py::test_rule_04_fragments_cost_little_more_than_their_bytes",
 ]
-NATIVE_TOO = [f"tests/asyncio/test_{name}.py" for name in ("pump", "receiving", "floods")]
+NATIVE_TOO = [f"tests/asyncio/test_{name}.py" for name in ("fast_path_twins", "receiving", "floods")]
 NATIVE_TOO += ["tests/scenarios/test_receiving.py"]
 
 # In percent.

@@ -360,6 +360,9 @@ def test_with_a_socket_that_does_not_block() -> None:
     outbox, received = Outbox(), b""
     with ours, theirs:
         ours.setblocking(False)
+        # Some kernels would take all of it otherwise.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**14)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
         outbox.add([bytes([number]) * 10_000 for number in range(200)])
         with pytest.raises(BlockingIOError):
             write(outbox, ours)
