@@ -46,6 +46,7 @@ class Logging(Protocol):
     @property
     def logger(self) -> LoggerLike:
         """The logger of the connection."""
+        ...
 
 
 class Answering:

@@ -50,6 +50,7 @@ class Requested(Protocol):
 
     def respond(self, status: HTTPStatus, text: str) -> Response:
         """Make a response."""
+        ...
 
 
 class BasicAuth:

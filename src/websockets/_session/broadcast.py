@@ -52,10 +52,12 @@ class Recipient(typing.Protocol):
     @property
     def logger(self) -> LoggerLike:
         """The logger; it may be created at the first access."""
+        ...
 
     @property
     def buffered_amount(self) -> int:
         """Number of bytes in the write buffer."""
+        ...
 
 
 class Broadcast:

@@ -47,14 +47,17 @@ class Member(Protocol):
     @property
     def state(self) -> State:
         """State of the connection."""
+        ...
 
     @property
     def remote_address(self) -> Any:
         """Address of the client."""
+        ...
 
     @property
     def logger(self) -> LoggerLike:
         """The logger of the connection."""
+        ...
 
 
 C = TypeVar("C", bound=Member)

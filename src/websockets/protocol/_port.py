@@ -31,12 +31,14 @@ class Receiver(Interface):
     @property
     def keep(self) -> Callable[[Data], object]:
         """Return the function that stores a message in one frame, when nothing else has to see it."""
+        ...
 
     def put(self, head: int, payload: Data) -> None:
         """Process a data frame: its first byte, and its payload; ``str`` for a whole text message."""
 
     def holds(self) -> bool:
         """Whether a whole message waits to be read; an error of the peer is held back until it is read."""
+        ...
 
 
 class Port:
