@@ -48,7 +48,8 @@ class PreparedMessage(Encoded):
         encoded = encode_message(data, text)
         if encoded is None:
             raise TypeError("data must be str or bytes")
-        self._opcode, payload = encoded
+        opcode, payload = encoded
+        self._opcode = opcode
         # Copy data that may change later. For bytes, calling bytes() would only take time.
         self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
         self._size = len(payload)
