@@ -50,7 +50,7 @@ def work(pipe: Connection) -> None:
     if behaviour == "leaves a child":
         leave_a_child_and_die()
     with contextlib.suppress(OSError):  # nobody may be there any more
-        pipe.send([str(os.getpid())])
+        _workers.report(pipe, [str(os.getpid())])
     while True:
         time.sleep(3600)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import json
 import multiprocessing
 import pickle
 import shutil
@@ -302,7 +303,7 @@ def test_worker_that_cannot_listen() -> None:
     with ours, theirs, socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(SystemExit, match="^3$"):
             serve_in_worker(Service("echo", "127.0.0.1", taken.getsockname()[1]), theirs)
-        assert ours.recv().startswith("Can't listen: ")
+        assert json.loads(ours.recv_bytes()).startswith("Can't listen: ")
 
 
 def test_unix_sockets_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ The processes serve nothing, so that they start quickly: see crew.py. test_comma
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -22,7 +23,7 @@ import pytest
 
 from cli.commands import ENVIRONMENT, LIMIT
 from cli.crew import PATIENCE
-from websockets.cli._workers import Crew, Worker, end_after, free_port, go_on_without_parent
+from websockets.cli._workers import Crew, Worker, end_after, free_port, go_on_without_parent, report
 
 if not hasattr(socket, "SO_REUSEPORT"):
     pytest.skip("there are no shared ports here", allow_module_level=True)
@@ -59,7 +60,7 @@ class Heard:
         worker = self.crew.workers[number]
         worker.pipe, theirs = multiprocessing.Pipe(duplex=False)
         for item in news:
-            theirs.send(item)
+            report(theirs, item)
         theirs.close()
         self.crew._attend()
         return worker
@@ -86,6 +87,21 @@ def test_announced_when_all_are_ready() -> None:
     worker = heard.say(2, ["ws://host/"])
     assert heard.announced == [["ws://host/"]]
     assert worker.pipe is None
+
+
+def test_a_report_that_fails_leaves_nothing_that_the_collector_complains_about(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    ours.close()
+    with theirs, pytest.raises(OSError) as caught:
+        report(theirs, "can't")
+    caught.value.args = (caught.value,)  # a cycle, so that only the collector can free it
+    del caught
+    gc.collect()
+    assert complaints == []
 
 
 def test_only_the_first_failure_is_told() -> None:

@@ -32,7 +32,7 @@ from ._format import escape
 from ._screen import Screen
 from ._status import ABNORMAL, OK, UsageError, check_unix
 from ._target import asker, credentials
-from ._workers import free_port, run_workers
+from ._workers import free_port, report, run_workers
 
 __all__ = [
     "Broadcast",
@@ -388,9 +388,9 @@ def serve_in_worker(service: Service, pipe: Connection) -> None:
     set_up_logs(log_level(service.verbose), screen)
     try:
         server = service.server(screen, reuse_port=True)
-        run(keep_serving(server, service.files is not None, pipe.send), once=frozenset({"SIGTERM"}))
+        run(keep_serving(server, service.files is not None, functools.partial(report, pipe)), once=frozenset({"SIGTERM"}))
     except OSError as exc:
         # If the pipe itself is broken, nobody can read the error.
         with contextlib.suppress(OSError):
-            pipe.send(f"Can't listen: {exc}.")
+            report(pipe, f"Can't listen: {exc}.")
         sys.exit(ABNORMAL)
