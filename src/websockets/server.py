@@ -19,7 +19,8 @@ from ._rules.date import date
 from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
 from ._rules.lifecycle import Receive, Send, Sending, State
 from ._rules.option_table import SERVER_PROTOCOL, check_all
-from ._rules.refusals import Unavailable, UnsupportedVersion, WrongHost, refusal_of
+from ._rules.refusals import Unavailable, UnsupportedVersion, WrongHost, refusal_of, refusal_reason
+from ._rules.statistics import APPLICATION, FAILURE
 from .datastructures import Headers, HeadersLike
 from .datastructures._shortcuts import headers_from_lines, values_by_name
 from .exceptions import (
@@ -136,6 +137,7 @@ class ServerProtocol(Protocol):
     _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
+    _failure: Exception | None = None  # an exception that isn't the client's fault, whatever its class
     _offered: Sequence[Subprotocol] | None = None  # the client's offer, if the choice of a subprotocol was deferred
 
     # ---------------------------------------------------------------------------------------------- tell: the network
@@ -554,9 +556,21 @@ def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike
         line: text of the log line.
         logger: where to log.
     """
-    protocol.handshake_exc = exc
+    protocol.handshake_exc = protocol._failure = exc
     logger.error(line, exc_info=exc)
     return protocol.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+
+
+def unopened_reason(protocol: ServerProtocol) -> str:
+    """Return in a few words why the response doesn't open the connection, for statistics.
+
+    Parameters:
+        protocol: protocol of the connection.
+    """
+    exc = protocol.handshake_exc
+    if exc is None:
+        return APPLICATION
+    return FAILURE if exc is protocol._failure else refusal_reason(exc) or FAILURE
 
 
 def has_selector(protocol: ServerProtocol) -> bool:

@@ -239,8 +239,12 @@ def raising(exc: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
 @pytest.mark.parametrize(
     ("hook", "error"),
-    [(raising(ZeroDivisionError("x")), "x"), (lambda *arguments: 1, "{} must return a Response or None, not 1")],
-    ids=["raises", "wrong type"],
+    [
+        (raising(ZeroDivisionError("x")), "x"),
+        (raising(NegotiationError("x")), "x"),
+        (lambda *arguments: 1, "{} must return a Response or None, not 1"),
+    ],
+    ids=["raises", "raises what blames the client", "wrong type"],
 )
 def test_a_hook_that_fails(name: str, hook: Any, error: str, caplog: pytest.LogCaptureFixture) -> None:
     connection = Connection(answering(**{name: hook}))
@@ -256,7 +260,7 @@ def test_a_hook_that_fails(name: str, hook: Any, error: str, caplog: pytest.LogC
     [
         (raising(ZeroDivisionError()), 500, "failure"),
         (raising(NegotiationError("none of these")), 400, "invalid handshake"),
-        (lambda connection, offered: "a\r\nb", 500, "invalid handshake"),
+        (lambda connection, offered: "a\r\nb", 500, "failure"),
     ],
     ids=["raises", "refuses", "can't be sent"],
 )

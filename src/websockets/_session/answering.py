@@ -25,6 +25,7 @@ from ..server import (
     has_selector,
     unanswered_request,
     unavailable,
+    unopened_reason,
 )
 from ..typing import LoggerLike
 from .hooks import CallHook, Steps
@@ -213,7 +214,7 @@ class Answering:
             protocol.send_response(response)
         session.response = response
         opened = response.status_code == 101
-        self.registry.count_answer(opened, protocol.handshake_exc)
+        self.registry.count_answer(None if opened else unopened_reason(protocol))
         return opened
 
     # -------------------------------------------------------------------------------------------------------- the rest
