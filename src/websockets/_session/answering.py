@@ -23,6 +23,7 @@ from ..server import (
     deferred_offer,
     fail,
     has_selector,
+    opens,
     unanswered_request,
     unavailable,
     unopened_reason,
@@ -140,7 +141,7 @@ class Answering:
             "process_response", options.process_response, connection, session, request, response
         )
         response = changed or response
-        if self.registry.closing and response.status_code == 101:
+        if self.registry.closing and opens(session.protocol, response):
             response = self.shutting_down(session)
         return response if session.answerable else None
 
@@ -184,7 +185,7 @@ class Answering:
             return self.shutting_down(session)
         response = protocol.accept(request)
         offered = deferred_offer(protocol)
-        if offered is None or response.status_code != 101:
+        if offered is None or not opens(protocol, response):
             return response
         session.asking = True
         try:
@@ -213,7 +214,7 @@ class Answering:
             response = fail(protocol, exc, "opening handshake failed", connection.logger)
             protocol.send_response(response)
         session.response = response
-        opened = response.status_code == 101
+        opened = opens(protocol, response)
         self.registry.count_answer(None if opened else unopened_reason(protocol))
         return opened
 

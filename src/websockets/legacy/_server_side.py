@@ -28,7 +28,7 @@ from ..extensions.base import Extension, ServerExtensionFactory
 from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
-from ..server import ServerProtocol, _switch, decline, deferred_offer
+from ..server import ServerProtocol, decline, deferred_offer, opening_response
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
 from .protocol import WebSocketCommonProtocol, headers_received, headers_to_send
@@ -322,7 +322,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if offered is not None:
             choice: Any = self._ws_answering.options.select_subprotocol(self, offered)
             subprotocol = protocol.subprotocol = await choice if inspect.isawaitable(choice) else choice
-        return _switch(accept, extensions, subprotocol)
+        return opening_response(protocol, accept, extensions, subprotocol)
 
     async def _ws_respond(self, response: Response) -> None:
         if self.server_header is not None and "Server" not in response.headers:
