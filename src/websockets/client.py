@@ -199,7 +199,7 @@ class ClientProtocol(Protocol):
             response = parser.feed(data)
         except Exception as exc:
             self._log_interim(parser, seen)
-            self._break_off(parser.cut(), exc)
+            self._take_incomplete(parser.cut(), exc)
         else:
             self._log_interim(parser, seen)
             if response is not None:
@@ -213,18 +213,18 @@ class ClientProtocol(Protocol):
             # The end of the stream ends a body without Content-Length.
             response = parser.eof()
         except EOFError as exc:
-            self._break_off(parser.cut(), exc)
+            self._take_incomplete(parser.cut(), exc)
         else:
             self._take_response(response)
 
-    def _break_off(self, response: Response | None, problem: Exception) -> None:
+    def _take_incomplete(self, response: Response | None, problem: Exception) -> None:
         """Accept a response whose body is incomplete; without one, fail the opening handshake."""
         if response is not None:
             self._take_response(response, problem)
         elif isinstance(problem, StatusLineTooLong):
-            self._give_up(problem)
+            self._fail_opening(problem)
         else:
-            self._give_up(_invalid_message(problem))
+            self._fail_opening(_invalid_message(problem))
 
     def _take_response(self, response: Response, problem: Exception | None = None) -> None:
         self._parser = None
@@ -239,7 +239,7 @@ class ClientProtocol(Protocol):
             if problem is not None:
                 # A traceback would keep another copy of the body in memory.
                 exc.__cause__ = problem.with_traceback(None)
-            self._give_up(exc)
+            self._fail_opening(exc)
         else:
             self._life.received(Receive.OPENED)
             self._life.sent(Send.OPENED)
@@ -258,7 +258,7 @@ class ClientProtocol(Protocol):
         if response.body:
             self.logger.debug("< [body] (%d bytes)", len(response.body))
 
-    def _give_up(self, exc: Exception) -> None:
+    def _fail_opening(self, exc: Exception) -> None:
         self.handshake_exc = exc
         self._parser = None
         self._life.received(Receive.REFUSAL)

@@ -45,7 +45,7 @@ from .typing import BytesLike, ExtensionHeader, HostsLike, LoggerLike, Origin, S
 
 __all__ = ["ServerProtocol"]
 
-BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+FAILURE_TEXT: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
 
 # The log line for an opening handshake that failed through no fault of the client.
 HANDSHAKE_FAILED: Final = "opening handshake failed"
@@ -138,9 +138,9 @@ class ServerProtocol(Protocol):
         try:
             request = parser.feed(data)
         except (RequestLineTooLong, HeaderLineTooLong, TooManyHeaders) as exc:
-            self._answer_garbage(exc)
+            self._refuse_malformed(exc)
         except Exception as exc:
-            self._answer_garbage(_invalid_message(exc))
+            self._refuse_malformed(_invalid_message(exc))
         else:
             if request is not None:
                 self._take_request(request, parser.rest)
@@ -170,7 +170,7 @@ class ServerProtocol(Protocol):
             if self.debug:
                 self.logger.debug("! no valid HTTP request", exc_info=self.handshake_exc)
 
-    def _answer_garbage(self, exc: Exception) -> None:
+    def _refuse_malformed(self, exc: Exception) -> None:
         """Refuse a malformed request at once, because the server never gets a request to answer."""
         self._parser = None
         if isinstance(exc.__cause__, UnexpectedProxyHeader):
@@ -192,7 +192,7 @@ class ServerProtocol(Protocol):
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
         except Exception as exc:
-            return decline(self, exc)
+            return refuse_or_fail(self, exc)
         try:
             return opening_response(self, accept_header, extensions_header, protocol_header)
         except Exception as exc:
@@ -383,7 +383,7 @@ class ServerProtocol(Protocol):
         if opens(self, response):
             self._open()
         else:
-            self._refused(response)
+            self._rejected(response)
 
     def _open(self) -> None:
         self._life.received(Receive.OPENED)
@@ -396,7 +396,7 @@ class ServerProtocol(Protocol):
             early, self._early = self._early, None
             self.receive_data(early)
 
-    def _refused(self, response: Response) -> None:
+    def _rejected(self, response: Response) -> None:
         if self.logger.isEnabledFor(logging.INFO):
             line = "HTTP response sent (%d %s)" if self.handshake_exc is None else "connection rejected (%d %s)"
             self.logger.info(line, response.status_code, response.reason_phrase)
@@ -499,8 +499,8 @@ def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: Heade
     return protocol.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
 
 
-def decline(protocol: ServerProtocol, exc: Exception) -> Response:
-    """Make the response after an exception in checking a request: a refusal if the client is at fault.
+def refuse_or_fail(protocol: ServerProtocol, exc: Exception) -> Response:
+    """Make the response after an exception in checking a request: a refusal if the client is at fault, else a failure.
 
     Parameters:
         protocol: protocol of the connection.
@@ -522,7 +522,7 @@ def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike
     """
     protocol.handshake_exc = protocol._failure = exc
     logger.error(line, exc_info=exc)
-    return protocol.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+    return protocol.reject(Status.INTERNAL_SERVER_ERROR, FAILURE_TEXT)
 
 
 def unopened_reason(protocol: ServerProtocol) -> str:
