@@ -6,10 +6,8 @@ sockets, time, redirects, how to reach a proxy.
 
 from __future__ import annotations
 
-import base64
 import os
 import random
-import secrets
 import sys
 import warnings
 from collections.abc import Generator, Sequence
@@ -17,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ._compat.deprecated import deprecated_names
 from ._compat.layout import share_names
-from ._rules.handshake import VERSION, accept_key, check_upgrade, log_headers, single_value
+from ._rules.carrier import Carrier
+from ._rules.carrier_http11 import HTTP11
+from ._rules.handshake import VERSION, log_headers
 from ._rules.lifecycle import Receive, Receiving, Send, State
 from ._rules.option_table import CLIENT_PROTOCOL, check_all
 from .datastructures import Headers
-from .datastructures._shortcuts import headers_from_lines
+from .datastructures._shortcuts import add_lines, headers_from_lines
 from .exceptions import (
     InvalidHandshake,
     InvalidHeader,
-    InvalidHeaderValue,
     InvalidMessage,
     InvalidProxyMessage,
     InvalidProxyStatus,
@@ -50,6 +49,8 @@ from .typing import BytesLike, ExtensionName, ExtensionParameter, LoggerLike, Or
 from .uri import WebSocketURI
 
 __all__ = ["ClientProtocol"]
+
+VERSION_LINE: Final = f"Sec-WebSocket-Version: {VERSION}\r\n"
 
 
 class ClientProtocol(Protocol):
@@ -108,8 +109,9 @@ class ClientProtocol(Protocol):
         self.origin = origin
         self.available_extensions = extensions
         self.available_subprotocols = subprotocols
-        self.key = base64.b64encode(secrets.token_bytes(16)).decode()
+        self.key = self._carrier.new_key()
 
+    _carrier: Carrier = HTTP11
     _parser: ResponseParser | None = None
 
     # ------------------------------------------------------------------------------------------ tell: the application
@@ -128,10 +130,8 @@ class ClientProtocol(Protocol):
             headers["Authorization"] = build_authorization_basic(*uri.user_info)
         if self.origin is not None:
             headers["Origin"] = self.origin
-        headers["Upgrade"] = "websocket"
-        headers["Connection"] = "Upgrade"
-        headers["Sec-WebSocket-Key"] = self.key
-        headers["Sec-WebSocket-Version"] = VERSION
+        request = self._carrier.request(uri.resource_name, headers, self.key)
+        add_lines(headers, VERSION_LINE)
         if self.available_extensions:
             offers: list[tuple[ExtensionName, list[ExtensionParameter]]] = [
                 (factory.name, list(factory.get_request_params())) for factory in self.available_extensions
@@ -139,7 +139,7 @@ class ClientProtocol(Protocol):
             headers["Sec-WebSocket-Extensions"] = build_extension(offers)
         if self.available_subprotocols:
             headers["Sec-WebSocket-Protocol"] = build_subprotocol(self.available_subprotocols)
-        return Request(uri.resource_name, headers)
+        return request
 
     def send_request(self, request: Request) -> None:
         """Send the request of the opening handshake.
@@ -150,7 +150,9 @@ class ClientProtocol(Protocol):
         if self.debug:
             self.logger.debug("> %s %s %s", request.method, request.path, request.protocol)
             log_headers(self.logger, ">", request.headers)
-        self.writes.append(request.serialize())
+        data = self._carrier.serialize_request(request)
+        if data:
+            self.writes.append(data)
 
     def read_response_with(self, parser: ResponseParser) -> None:
         """Set the parser of the response; the default is a :class:`~websockets.http11.ResponseParser`.
@@ -197,7 +199,7 @@ class ClientProtocol(Protocol):
             response = parser.feed(data)
         except Exception as exc:
             self._log_interim(parser, seen)
-            self._break_off(parser.cut(), exc)
+            self._take_incomplete(parser.cut(), exc)
         else:
             self._log_interim(parser, seen)
             if response is not None:
@@ -211,18 +213,18 @@ class ClientProtocol(Protocol):
             # The end of the stream ends a body without Content-Length.
             response = parser.eof()
         except EOFError as exc:
-            self._break_off(parser.cut(), exc)
+            self._take_incomplete(parser.cut(), exc)
         else:
             self._take_response(response)
 
-    def _break_off(self, response: Response | None, problem: Exception) -> None:
+    def _take_incomplete(self, response: Response | None, problem: Exception) -> None:
         """Accept a response whose body is incomplete; without one, fail the opening handshake."""
         if response is not None:
             self._take_response(response, problem)
         elif isinstance(problem, StatusLineTooLong):
-            self._give_up(problem)
+            self._fail_opening(problem)
         else:
-            self._give_up(_invalid_message(problem))
+            self._fail_opening(_invalid_message(problem))
 
     def _take_response(self, response: Response, problem: Exception | None = None) -> None:
         self._parser = None
@@ -237,7 +239,7 @@ class ClientProtocol(Protocol):
             if problem is not None:
                 # A traceback would keep another copy of the body in memory.
                 exc.__cause__ = problem.with_traceback(None)
-            self._give_up(exc)
+            self._fail_opening(exc)
         else:
             self._life.received(Receive.OPENED)
             self._life.sent(Send.OPENED)
@@ -256,7 +258,7 @@ class ClientProtocol(Protocol):
         if response.body:
             self.logger.debug("< [body] (%d bytes)", len(response.body))
 
-    def _give_up(self, exc: Exception) -> None:
+    def _fail_opening(self, exc: Exception) -> None:
         self.handshake_exc = exc
         self._parser = None
         self._life.received(Receive.REFUSAL)
@@ -272,13 +274,8 @@ class ClientProtocol(Protocol):
             InvalidStatus: the status isn't 101: the server refused, or isn't a WebSocket server.
             InvalidHandshake: the response isn't a valid end of the opening handshake.
         """
-        if response.status_code != 101:
-            raise InvalidStatus(response)
+        self._carrier.check_response(response, self.key)
         headers = response.headers
-        check_upgrade(headers)
-        accept = single_value(headers, "Sec-WebSocket-Accept")
-        if accept != accept_key(self.key):
-            raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
         self.extensions = self.process_extensions(headers)
         self.subprotocol = self.process_subprotocol(headers)
 
@@ -360,6 +357,29 @@ class ClientConnection(ClientProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn("ClientConnection was renamed to ClientProtocol", DeprecationWarning, stacklevel=2)
         super().__init__(*args, **kwargs)
+
+
+# Functions for carriers whose heads don't travel as bytes on the stream below.
+
+
+def use_carrier(protocol: ClientProtocol, carrier: Carrier) -> None:
+    """Set what carries the connection, before the request is made; the default is HTTP/1.1.
+
+    Parameters:
+        protocol: protocol of the connection.
+        carrier: the carrier.
+    """
+    protocol._carrier, protocol.key = carrier, carrier.new_key()
+
+
+def take_response(protocol: ClientProtocol, response: Response) -> None:
+    """Take a response that doesn't arrive as bytes, in place of :meth:`receive_data`.
+
+    Parameters:
+        protocol: protocol of the connection; nothing was received before.
+        response: the response.
+    """
+    protocol._take_response(response)
 
 
 def _invalid_message(cause: Exception) -> InvalidMessage:

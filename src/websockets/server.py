@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from ._codec.proxy_protocol import UnexpectedProxyHeader
 from ._compat.deprecated import deprecated_names
 from ._compat.layout import share_names
-from ._rules.date import date
-from ._rules.handshake import VERSION, HostNames, accept_key, check_upgrade, log_headers, single_value
+from ._rules.carrier import Carrier
+from ._rules.carrier_http11 import HTTP11
+from ._rules.handshake import HostNames, log_headers, origin_matches, single_value
 from ._rules.lifecycle import Receive, Send, Sending, State
 from ._rules.option_table import SERVER_PROTOCOL, check_all
-from ._rules.refusals import Unavailable, UnsupportedVersion, WrongHost, refusal_of
+from ._rules.refusals import Unavailable, WrongHost, refusal_of, refusal_reason
+from ._rules.rejection import rejection
+from ._rules.statistics import APPLICATION, FAILURE
 from .datastructures import Headers, HeadersLike
-from .datastructures._shortcuts import headers_from_lines, values_by_name
+from .datastructures._shortcuts import values_by_name
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
     InvalidHeader,
-    InvalidHeaderValue,
     InvalidMessage,
-    InvalidMethod,
     InvalidOrigin,
-    InvalidProtocol,
     InvalidState,
     NegotiationError,
     RequestLineTooLong,
@@ -45,20 +45,10 @@ from .typing import BytesLike, ExtensionHeader, HostsLike, LoggerLike, Origin, S
 
 __all__ = ["ServerProtocol"]
 
-# RFC 6455 section 4.1: 16 random bytes in base64, which are always 22 characters and two for padding. The last of the
-# 22 has 4 unused bits. Some clients don't set them to zero, so they are ignored.
-_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
-
-# A value of Sec-WebSocket-Accept that needs no other check.
-_is_accept: Final = re.compile(r"[A-Za-z0-9+/]{27}=").fullmatch
-
-BROKEN: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+FAILURE_TEXT: Final = "Failed to open a WebSocket connection.\nSee server log for more information.\n"
 
 # The log line for an opening handshake that failed through no fault of the client.
 HANDSHAKE_FAILED: Final = "opening handshake failed"
-
-# Headers that follow from the body and the end of the connection, so they can't be set.
-FIXED_HEADERS: Final = ("Connection", "Content-Length", "Transfer-Encoding")
 
 
 class ServerProtocol(Protocol):
@@ -94,13 +84,9 @@ class ServerProtocol(Protocol):
         logger: LoggerLike | None = None,
         hosts: HostsLike | None = None,
     ) -> None:
-        given: dict[str, Any] = {
-            "origins": origins,
-            "hosts": hosts,
-            "extensions": extensions,
-            "subprotocols": subprotocols,
-        }
-        given |= {"select_subprotocol": select_subprotocol, "state": state, "max_size": max_size, "logger": logger}
+        given: dict[str, Any] = {"origins": origins, "hosts": hosts, "extensions": extensions}
+        given |= {"subprotocols": subprotocols, "select_subprotocol": select_subprotocol, "state": state}
+        given |= {"max_size": max_size, "logger": logger}
         check_all(given, SERVER_PROTOCOL)
         self._set_up(**given)
 
@@ -131,11 +117,13 @@ class ServerProtocol(Protocol):
             self.hosts = hosts
 
     hosts: HostNames | None = None
+    _carrier: Carrier = HTTP11
     _parser: RequestParser | None = None
     _requested: bool = False
     _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
+    _failure: Exception | None = None  # an exception that isn't the client's fault, whatever its class
     _offered: Sequence[Subprotocol] | None = None  # the client's offer, if the choice of a subprotocol was deferred
 
     # ---------------------------------------------------------------------------------------------- tell: the network
@@ -150,9 +138,9 @@ class ServerProtocol(Protocol):
         try:
             request = parser.feed(data)
         except (RequestLineTooLong, HeaderLineTooLong, TooManyHeaders) as exc:
-            self._answer_garbage(exc)
+            self._refuse_malformed(exc)
         except Exception as exc:
-            self._answer_garbage(_invalid_message(exc))
+            self._refuse_malformed(_invalid_message(exc))
         else:
             if request is not None:
                 self._take_request(request, parser.rest)
@@ -182,7 +170,7 @@ class ServerProtocol(Protocol):
             if self.debug:
                 self.logger.debug("! no valid HTTP request", exc_info=self.handshake_exc)
 
-    def _answer_garbage(self, exc: Exception) -> None:
+    def _refuse_malformed(self, exc: Exception) -> None:
         """Refuse a malformed request at once, because the server never gets a request to answer."""
         self._parser = None
         if isinstance(exc.__cause__, UnexpectedProxyHeader):
@@ -204,9 +192,9 @@ class ServerProtocol(Protocol):
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
         except Exception as exc:
-            return decline(self, exc)
+            return refuse_or_fail(self, exc)
         try:
-            return _switch(accept_header, extensions_header, protocol_header)
+            return opening_response(self, accept_header, extensions_header, protocol_header)
         except Exception as exc:
             # The subprotocol that the server chose can't be sent: this is an error of the server.
             return fail(self, exc, HANDSHAKE_FAILED, self.logger)
@@ -238,12 +226,12 @@ class ServerProtocol(Protocol):
             InvalidHandshake: the request isn't a valid opening handshake.
         """
         headers = request.headers
-        key = _checked_key(request)
+        accept_header = self._carrier.check_request(request)
         self.process_host(headers)
         self.origin = self.process_origin(headers)
         extensions_header, self.extensions = self.process_extensions(headers)
         protocol_header = self.subprotocol = self.process_subprotocol(headers)
-        return accept_key(key), extensions_header, protocol_header
+        return accept_header, extensions_header, protocol_header
 
     def process_host(self, headers: Headers) -> None:
         """Check the ``Host`` header (RFC 9110 section 7.4). May be overridden.
@@ -275,7 +263,7 @@ class ServerProtocol(Protocol):
         origin = values_by_name(headers).get("origin")
         if isinstance(origin, list):
             raise InvalidHeader("Origin", "multiple values")
-        if self.origins is not None and not any(_origin_matches(allowed, origin) for allowed in self.origins):
+        if self.origins is not None and not any(origin_matches(allowed, origin) for allowed in self.origins):
             raise InvalidOrigin(origin)
         return cast("Origin | None", origin)
 
@@ -365,16 +353,7 @@ class ServerProtocol(Protocol):
                 ``Transfer-Encoding``, which follow from the body and the connection.
             TypeError: ``text`` is neither ``str`` nor bytes.
         """
-        status = Status(status)
-        body, content_type = _body(text)
-        made = Headers()
-        made["Date"] = date()
-        made["Connection"] = "close"
-        made["Content-Length"] = str(len(body))
-        made["Content-Type"] = content_type
-        if headers is not None:
-            _add_headers(made, Headers(headers))
-        return Response(status.value, status.phrase, made, body)
+        return rejection(status, text, headers, self._carrier.closing)
 
     def send_response(self, response: Response) -> None:
         """Send the response: 101 opens the connection, any other status ends it.
@@ -392,18 +371,19 @@ class ServerProtocol(Protocol):
             # RFC 9110 section 9.3.2: the response to HEAD has the same headers as for GET, and no content.
             response = Response(response.status_code, response.reason_phrase, response.headers)
         # Serialize before anything changes, because it may raise.
-        data = response.serialize()
+        data = self._carrier.serialize_response(response)
         if self.debug:
-            self.logger.debug("> HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
+            self.logger.debug("> %s %d %s", self._carrier.version, response.status_code, response.reason_phrase)
             log_headers(self.logger, ">", response.headers)
             if response.body:
                 self.logger.debug("> [body] (%d bytes)", len(response.body))
-        self.writes.append(data)
+        if data:
+            self.writes.append(data)
         self._unanswered = None
-        if response.status_code == 101:
+        if opens(self, response):
             self._open()
         else:
-            self._refused(response)
+            self._rejected(response)
 
     def _open(self) -> None:
         self._life.received(Receive.OPENED)
@@ -416,7 +396,7 @@ class ServerProtocol(Protocol):
             early, self._early = self._early, None
             self.receive_data(early)
 
-    def _refused(self, response: Response) -> None:
+    def _rejected(self, response: Response) -> None:
         if self.logger.isEnabledFor(logging.INFO):
             line = "HTTP response sent (%d %s)" if self.handshake_exc is None else "connection rejected (%d %s)"
             self.logger.info(line, response.status_code, response.reason_phrase)
@@ -452,62 +432,6 @@ class ServerConnection(ServerProtocol):
         super().__init__(*args, **kwargs)
 
 
-def _checked_key(request: Request) -> str:
-    """Check method, ``Upgrade`` and version of a request; return ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.1)."""
-    headers = request.headers
-    if request.method != "GET":
-        raise InvalidMethod(request.method)
-    if request.protocol != "HTTP/1.1":
-        raise InvalidProtocol(request.protocol)
-    # Check this first, because browsers and health checks send requests without an upgrade by mistake.
-    check_upgrade(headers)
-    single_value(headers, "Host")
-    key = single_value(headers, "Sec-WebSocket-Key")
-    if _KEY.fullmatch(key) is None:
-        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
-    version = single_value(headers, "Sec-WebSocket-Version")
-    if version != VERSION:
-        raise UnsupportedVersion("Sec-WebSocket-Version", version)
-    return key
-
-
-def _switch(accept: str, extensions: str | None, subprotocol: str | None) -> Response:
-    """Return the response that opens the connection (RFC 6455 section 4.2.2)."""
-    date()
-    lines = date.switching
-    if _is_accept(accept):
-        headers = headers_from_lines(f"{lines}Sec-WebSocket-Accept: {accept}\r\n")
-    else:
-        # A subclass has overridden a method that makes one of the values.
-        headers = headers_from_lines(lines)
-        headers["Sec-WebSocket-Accept"] = accept
-    if extensions is not None:
-        headers["Sec-WebSocket-Extensions"] = extensions
-    if subprotocol is not None:
-        headers["Sec-WebSocket-Protocol"] = subprotocol
-    return Response(101, "Switching Protocols", headers)
-
-
-def _body(text: str | BytesLike) -> tuple[bytes, str]:
-    """Return the body of a response, and its content type."""
-    if isinstance(text, str):
-        return text.encode(), "text/plain; charset=utf-8"
-    if isinstance(text, bytes | bytearray | memoryview):
-        return bytes(text), "application/octet-stream"
-    raise TypeError(f"text must be str or bytes, not {type(text).__name__}")
-
-
-def _add_headers(made: Headers, headers: Headers) -> None:
-    """Add headers of the application, replacing ours with the same name."""
-    for name in FIXED_HEADERS:
-        if name in headers:
-            raise ValueError(f"headers must not set {name}: {', '.join(headers.get_all(name))}")
-    for name in headers:
-        if name in made:
-            del made[name]
-    made.update(headers)
-
-
 # Functions for the session of a server, beside the public methods.
 
 
@@ -518,6 +442,48 @@ def unanswered_request(protocol: ServerProtocol) -> Request | None:
         protocol: protocol of the connection.
     """
     return protocol._unanswered
+
+
+def take_request(protocol: ServerProtocol, request: Request, carrier: Carrier) -> None:
+    """Take a request that doesn't arrive as bytes on the stream below, in place of :meth:`receive_data`.
+
+    Parameters:
+        protocol: protocol of the connection; nothing was received before.
+        request: the request.
+        carrier: what carries the connection.
+    """
+    protocol._carrier = carrier
+    protocol._take_request(request, b"")
+
+
+def opening_response(
+    protocol: ServerProtocol, accept: str, extensions: str | None, subprotocol: str | None
+) -> Response:
+    """Make the response that opens the connection (RFC 6455 section 4.2.2).
+
+    Parameters:
+        protocol: protocol of the connection.
+        accept, extensions, subprotocol: result of :meth:`ServerProtocol.process_request`.
+
+    Raises:
+        Exception: one of them can't be sent.
+    """
+    response = protocol._carrier.opening_response(accept)
+    if extensions is not None:
+        response.headers["Sec-WebSocket-Extensions"] = extensions
+    if subprotocol is not None:
+        response.headers["Sec-WebSocket-Protocol"] = subprotocol
+    return response
+
+
+def opens(protocol: ServerProtocol, response: Response) -> bool:
+    """Return whether a response opens the connection.
+
+    Parameters:
+        protocol: protocol of the connection.
+        response: the response.
+    """
+    return response.status_code in protocol._carrier.success
 
 
 def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: HeadersLike | None = None) -> Response:
@@ -533,8 +499,8 @@ def unavailable(protocol: ServerProtocol, reason: str, text: str, headers: Heade
     return protocol.reject(Status.SERVICE_UNAVAILABLE, text, headers=headers)
 
 
-def decline(protocol: ServerProtocol, exc: Exception) -> Response:
-    """Make the response after an exception in checking a request: a refusal if the client is at fault.
+def refuse_or_fail(protocol: ServerProtocol, exc: Exception) -> Response:
+    """Make the response after an exception in checking a request: a refusal if the client is at fault, else a failure.
 
     Parameters:
         protocol: protocol of the connection.
@@ -554,9 +520,21 @@ def fail(protocol: ServerProtocol, exc: Exception, line: str, logger: LoggerLike
         line: text of the log line.
         logger: where to log.
     """
-    protocol.handshake_exc = exc
+    protocol.handshake_exc = protocol._failure = exc
     logger.error(line, exc_info=exc)
-    return protocol.reject(Status.INTERNAL_SERVER_ERROR, BROKEN)
+    return protocol.reject(Status.INTERNAL_SERVER_ERROR, FAILURE_TEXT)
+
+
+def unopened_reason(protocol: ServerProtocol) -> str:
+    """Return in a few words why the response doesn't open the connection, for statistics.
+
+    Parameters:
+        protocol: protocol of the connection.
+    """
+    exc = protocol.handshake_exc
+    if exc is None:
+        return APPLICATION
+    return FAILURE if exc is protocol._failure else refusal_reason(exc) or FAILURE
 
 
 def has_selector(protocol: ServerProtocol) -> bool:
@@ -613,12 +591,6 @@ def _invalid_message(cause: Exception) -> InvalidMessage:
     exc = InvalidMessage("did not receive a valid HTTP request")
     exc.__cause__ = cause
     return exc
-
-
-def _origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None) -> bool:
-    if isinstance(allowed, re.Pattern):
-        return origin is not None and allowed.fullmatch(origin) is not None
-    return allowed == origin
 
 
 # Names from earlier releases. Type checkers must not take this for a promise that any name exists.

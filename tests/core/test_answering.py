@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from _kit import wire
+from _kit.extended_connect import ExtendedConnect
 from _kit.hook_calls import call_hooks
 from websockets._rules.capacity import Capacity
 from websockets._session.answering import Answering
@@ -16,10 +17,11 @@ from websockets._session.options import ServerOptions
 from websockets._session.registry import Registry
 from websockets._session.server_session import HandlerState, ServerSession
 from websockets._session.session import Timing
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, NegotiationError
 from websockets.http11 import Request, Response
 from websockets.protocol import State
-from websockets.server import ServerProtocol
+from websockets.server import ServerProtocol, take_request
 from websockets.typing import LoggerLike, Subprotocol
 
 A, B = Subprotocol("a"), Subprotocol("b")
@@ -89,6 +91,24 @@ def head(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     lines, _, body = answer.partition(b"\r\n\r\n")
     status, *fields = lines.decode().split("\r\n")
     return int(status.split()[1]), dict(field.split(": ", 1) for field in fields), body
+
+
+# ------------------------------------------------------------------------------------------------------- any carrier
+
+
+@pytest.mark.parametrize(("status", "opened"), [(101, False), (200, True), (404, False)])
+def test_the_carrier_says_which_response_opens_a_connection(status: int, opened: bool) -> None:
+    def process_response(connection: Any, request: Request, response: Response) -> Response:
+        return Response(status, "", response.headers)
+
+    connection = Connection(answering(process_response=process_response, select_subprotocol=lambda *_: A))
+    headers = Headers({"Host": "localhost", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": "a"})
+    carrier = ExtendedConnect()
+    take_request(connection.protocol, Request("/", headers, "CONNECT", "HTTP/2"), carrier)
+    assert connection.ask(b"") == b""
+    (head,) = carrier.heads
+    assert (head.headers["Sec-WebSocket-Protocol"], connection.opened) == ("a", opened)
+    assert connection.answering.registry.statistics().opened == opened
 
 
 # -------------------------------------------------------------------------------------------------- without any hooks
@@ -174,6 +194,13 @@ def test_no_hook_is_asked_where_there_is_no_room() -> None:
 # ------------------------------------------------------------------------------------------------------------- hooks
 
 
+def test_a_selector_that_chooses_none() -> None:
+    connection = Connection(answering(select_subprotocol=lambda connection, offered: None))
+    status, headers, _ = head(connection.ask())
+    assert (status, "Sec-WebSocket-Protocol" in headers) == (101, False)
+    assert connection.protocol.subprotocol is None
+
+
 def test_the_order_of_hooks() -> None:
     calls: list[Any] = []
 
@@ -239,8 +266,12 @@ def raising(exc: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", ["process_request", "process_response"])
 @pytest.mark.parametrize(
     ("hook", "error"),
-    [(raising(ZeroDivisionError("x")), "x"), (lambda *arguments: 1, "{} must return a Response or None, not 1")],
-    ids=["raises", "wrong type"],
+    [
+        (raising(ZeroDivisionError("x")), "x"),
+        (raising(NegotiationError("x")), "x"),
+        (lambda *arguments: 1, "{} must return a Response or None, not 1"),
+    ],
+    ids=["raises", "raises what blames the client", "wrong type"],
 )
 def test_a_hook_that_fails(name: str, hook: Any, error: str, caplog: pytest.LogCaptureFixture) -> None:
     connection = Connection(answering(**{name: hook}))
@@ -256,7 +287,7 @@ def test_a_hook_that_fails(name: str, hook: Any, error: str, caplog: pytest.LogC
     [
         (raising(ZeroDivisionError()), 500, "failure"),
         (raising(NegotiationError("none of these")), 400, "invalid handshake"),
-        (lambda connection, offered: "a\r\nb", 500, "invalid handshake"),
+        (lambda connection, offered: "a\r\nb", 500, "failure"),
     ],
     ids=["raises", "refuses", "can't be sent"],
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from websockets.datastructures import Headers, MultipleValuesError
-from websockets.datastructures._shortcuts import drop_index, headers_from_lines
+from websockets.datastructures._shortcuts import add_lines, drop_index, headers_from_lines
 from websockets.exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 TCHARS = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
@@ -360,6 +360,21 @@ def test_copies_of_lines_are_independent(pairs: list[tuple[str, str]]) -> None:
 def test_all_values_are_a_list_of_their_own(headers: Headers) -> None:
     headers.get_all("Set-Cookie").append("d")
     assert headers.get_all("Set-Cookie") == ["b", "c"]
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize(
+    "headers",
+    [Headers(A="b"), headers_from_lines("A: b\r\n"), headers_from_lines(b"A:b\r\n")],
+    ids=["pairs", "to send", "received"],
+)
+def test_adding_lines(headers: Headers, looked_at: bool) -> None:
+    headers = headers.copy()
+    if looked_at:
+        assert headers["A"] == "b"
+    add_lines(headers, "C: d\r\na: e\r\n")
+    assert headers.get_all("A") == ["b", "e"]
+    assert headers.serialize() == b"A: b\r\nC: d\r\na: e\r\n\r\n"
 
 
 @pytest.mark.parametrize("looked_at", [False, True])

@@ -35,7 +35,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, enable_s
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
-from websockets.server import ServerConnection, ServerProtocol
+from websockets.server import ServerConnection, ServerProtocol, fail, unavailable, unopened_reason
 
 every_chunker = pytest.mark.parametrize("chunker", CHUNKERS, ids=lambda chunker: chunker.__name__)
 
@@ -691,6 +691,31 @@ def test_crash_of_the_application(what: str, options: dict[str, Any], caplog: py
     assert record.getMessage() == "opening handshake failed"
     assert record.exc_info is not None
     assert record.exc_info[1] is server.handshake_exc
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        *((options, "failure") for _, options in CRASHES),
+        ({"subprotocols": ["b"]}, "invalid handshake"),
+        ({"origins": ["http://a"]}, "invalid origin"),
+    ],
+    ids=[*(what for what, _ in CRASHES), "subprotocol refused", "origin refused"],
+)
+def test_who_is_to_blame_in_the_statistics(options: dict[str, Any], reason: str) -> None:
+    server, _ = ask(request(headers={"Sec-WebSocket-Protocol": "a", "Sec-WebSocket-Extensions": "a"}), **options)
+    assert unopened_reason(server) == reason
+
+
+def test_reasons_of_the_application_and_of_both() -> None:
+    server = ServerProtocol()
+    server.reject(404, "")
+    assert unopened_reason(server) == "application"
+    fail(server, InvalidOrigin("a"), "x", server.logger)
+    assert unopened_reason(server) == "failure"
+    # What was found out last counts.
+    unavailable(server, "no room", "x")
+    assert unopened_reason(server) == "no room"
 
 
 def test_select_subprotocol_may_refuse() -> None:

@@ -73,11 +73,11 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "client": {
         "datastructures": "MultipleValuesError",
-        "exceptions": "InvalidUpgrade",
+        "exceptions": "InvalidHeaderValue InvalidUpgrade",
         "headers": "parse_connection parse_upgrade",
         "protocol": "CLIENT=Side.CLIENT CONNECTING=State.CONNECTING OPEN=State.OPEN",
         "typing": "ConnectionOption ExtensionHeader UpgradeProtocol",
-        "utils": "generate_key",
+        "utils": "accept_key generate_key",
     },
     _DEFLATE: {
         "exceptions": "PayloadTooBig ProtocolError",
@@ -152,10 +152,11 @@ QUIET: Final[Mapping[str, Mapping[str, str]]] = {
     "proxy": {"http11": "USER_AGENT", "proxy": "prepare_connect_request=build_connect_request"},
     "server": {
         "datastructures": "MultipleValuesError",
-        "exceptions": "InvalidUpgrade",
+        "exceptions": "InvalidHeaderValue InvalidMethod InvalidProtocol InvalidUpgrade",
         "headers": "parse_connection parse_upgrade",
         "protocol": "CONNECTING=State.CONNECTING OPEN=State.OPEN SERVER=Side.SERVER",
         "typing": "ConnectionOption UpgradeProtocol",
+        "utils": "accept_key",
     },
     "uri": {"uri": "DELIMS=DELIMITERS"},
 }

@@ -13,22 +13,16 @@ __all__ = ["date"]
 
 
 class _Date:
-    """The ``Date`` header, formatted once a second.
-
-    Attributes:
-        switching: the header with the other constant headers of a response that opens a connection.
-    """
+    """The ``Date`` header, formatted once a second."""
 
     second = -1
     text = ""
-    switching = ""
 
     def __call__(self) -> str:
         """Return the date as the header has it now."""
         second = int(time.time())
         if second != self.second:
             self.text = email.utils.formatdate(second, usegmt=True)
-            self.switching = f"Date: {self.text}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             self.second = second
         return self.text
 

@@ -16,10 +16,10 @@ from ..datastructures import Headers
 from ..datastructures._shortcuts import values_by_name
 from ..exceptions import InvalidHeader, InvalidUpgrade, printable
 from ..headers import parse_connection, parse_upgrade
-from ..typing import LoggerLike
+from ..typing import LoggerLike, Origin
 from ..uri import is_reg_name, split_host_port
 
-__all__ = ["VERSION", "HostNames", "accept_key", "check_upgrade", "log_headers", "single_value"]
+__all__ = ["VERSION", "HostNames", "accept_key", "check_upgrade", "log_headers", "origin_matches", "single_value"]
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION: Final = "13"
@@ -65,6 +65,13 @@ def check_upgrade(headers: Headers) -> None:
     values = headers.get_all("Upgrade")
     if [protocol.lower() for value in values for protocol in parse_upgrade(value)] != ["websocket"]:
         raise InvalidUpgrade("Upgrade", ", ".join(values) or None)
+
+
+def origin_matches(allowed: Origin | re.Pattern[str] | None, origin: str | None) -> bool:
+    """Return whether an origin, or None for none, is what an item of ``origins`` allows."""
+    if isinstance(allowed, re.Pattern):
+        return origin is not None and allowed.fullmatch(origin) is not None
+    return allowed == origin
 
 
 class HostNames:

@@ -3,9 +3,9 @@
 May know: the options of a server, the user's hooks, the log lines of a connection. Must not know: how to call a hook or
 wait for it, see :mod:`.hooks`; which requests are valid: the protocol decides that.
 
-The steps are in this order. If the server has no room for the connection, the request is refused, and no other step
-follows. ``process_request`` may return a response. If it doesn't, and the server is shutting down, the request is
-refused. Otherwise the protocol accepts or refuses it, and ``select_subprotocol`` chooses. The ``Server`` header is
+The steps are in this order. If there is no room for the connection, the server is unavailable, and no other step
+follows. ``process_request`` may return a response. If it doesn't, and the server is shutting down, it is unavailable
+too. Otherwise the protocol accepts or refuses it, and ``select_subprotocol`` chooses. The ``Server`` header is
 added, and ``process_response`` may change or replace the response. Then it is sent, unless the client has gone.
 """
 
@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from .._rules.capacity import RETRY_AFTER
 from ..http11 import Request, Response
 from ..server import (
+    HANDSHAKE_FAILED,
     ServerProtocol,
     add_subprotocol,
-    decline,
     deferred_offer,
     fail,
     has_selector,
+    opens,
+    refuse_or_fail,
     unanswered_request,
     unavailable,
+    unopened_reason,
 )
 from ..typing import LoggerLike
 from .hooks import CallHook, Steps
@@ -64,14 +67,14 @@ class Answering:
     # ------------------------------------------------------------------------------------------------------- a request
 
     def take_request(self, connection: Logging, session: ServerSession) -> Request | None:
-        """Return the request that hasn't been answered yet, or refuse it if there is no room for the connection.
+        """Return the request that hasn't been answered yet; without room for it, answer that the server is unavailable.
 
         Parameters:
             connection: connection of the front-end.
             session: its session.
 
         Returns:
-            The request; None if there is none, or if it was refused.
+            The request; None if there is none, or if it was answered.
         """
         request = unanswered_request(session.protocol)
         if request is None:
@@ -80,7 +83,7 @@ class Answering:
         return None if session.over_capacity and not self._find_room(connection, session) else request
 
     def _find_room(self, connection: Logging, session: ServerSession) -> bool:
-        """Return whether there is now room for a connection that was over capacity; if not, refuse it."""
+        """Return whether there is now room for a connection; if not, answer that the server is unavailable."""
         reason = self.registry.refusal(session)
         if reason is None:
             session.over_capacity = False
@@ -112,7 +115,7 @@ class Answering:
             Whether the connection is open.
         """
         protocol, name = session.protocol, self.options.server_header
-        response = self.shutting_down(session) if self.registry.closing else protocol.accept(request)
+        response = self.unavailable(session) if self.registry.closing else protocol.accept(request)
         # Our own protocol never sets this header, and looking for it is slow.
         if name and (type(protocol) is ServerProtocol or "Server" not in response.headers):
             response.headers["Server"] = name
@@ -139,8 +142,8 @@ class Answering:
             "process_response", options.process_response, connection, session, request, response
         )
         response = changed or response
-        if self.registry.closing and response.status_code == 101:
-            response = self.shutting_down(session)
+        if self.registry.closing and opens(session.protocol, response):
+            response = self.unavailable(session)
         return response if session.answerable else None
 
     def ask(
@@ -180,16 +183,16 @@ class Answering:
         """Get the response of the protocol; the user's hook, if there is one, chooses the subprotocol."""
         protocol = session.protocol
         if self.registry.closing:
-            return self.shutting_down(session)
+            return self.unavailable(session)
         response = protocol.accept(request)
         offered = deferred_offer(protocol)
-        if offered is None or response.status_code != 101:
+        if offered is None or not opens(protocol, response):
             return response
         session.asking = True
         try:
             subprotocol = yield CallHook(self.options.select_subprotocol, (connection, offered))
         except Exception as exc:
-            return decline(protocol, exc)
+            return refuse_or_fail(protocol, exc)
         finally:
             session.asking = False
         return add_subprotocol(protocol, response, subprotocol)
@@ -209,16 +212,16 @@ class Answering:
         try:
             protocol.send_response(response)
         except Exception as exc:
-            response = fail(protocol, exc, "opening handshake failed", connection.logger)
+            response = fail(protocol, exc, HANDSHAKE_FAILED, connection.logger)
             protocol.send_response(response)
         session.response = response
-        opened = response.status_code == 101
-        self.registry.count_answer(opened, protocol.handshake_exc)
+        opened = opens(protocol, response)
+        self.registry.count_answer(None if opened else unopened_reason(protocol))
         return opened
 
     # -------------------------------------------------------------------------------------------------------- the rest
 
-    def shutting_down(self, session: ServerSession) -> Response:
+    def unavailable(self, session: ServerSession) -> Response:
         """Make the response of a server that is shutting down.
 
         Parameters:
@@ -237,7 +240,7 @@ class Answering:
         """
         if session.handler is not HandlerState.ABSENT or not session.answerable:
             return False
-        session.protocol.send_response(self.shutting_down(session))
+        session.protocol.send_response(self.unavailable(session))
         return True
 
     def handler_arguments(self, session: ServerSession) -> tuple[str, ...]:

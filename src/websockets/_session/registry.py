@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Sel
 
 from .._rules.capacity import CROWDED, Capacity
 from .._rules.lifecycle import State
-from .._rules.refusals import refusal_reason
-from .._rules.statistics import APPLICATION, FAILURE, ServerStatistics, ServerTally
+from .._rules.statistics import ServerStatistics, ServerTally
 from ..frames import CloseCode
 from ..typing import LoggerLike
 
@@ -197,17 +196,16 @@ class Registry(Generic[C, A]):
         if self._capacity is not None:
             self._capacity.leave(session)
 
-    def count_answer(self, opened: bool, exc: Exception | None) -> None:
+    def count_answer(self, reason: str | None) -> None:
         """Count the response to a request.
 
         Parameters:
-            opened: whether it opened the connection.
-            exc: if not, the error of the request or the failure; None for a refusal by the application.
+            reason: None if it opened the connection, else the reason why not, in a few words.
         """
-        if opened:
+        if reason is None:
             self.tally.opened += 1
         else:
-            self.tally.refuse(APPLICATION if exc is None else refusal_reason(exc) or FAILURE)
+            self.tally.refuse(reason)
 
     # -------------------------------------------------------------------------------------------------------- shutdown
 

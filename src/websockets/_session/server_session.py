@@ -10,10 +10,9 @@ import enum
 from typing import Final
 
 from .._rules.lifecycle import State
-from .._rules.refusals import refusal_reason
-from .._rules.statistics import FAILURE, GONE, TIMEOUT
+from .._rules.statistics import GONE, TIMEOUT
 from ..exceptions import ConnectionClosed
-from ..server import ServerProtocol, unanswered_request
+from ..server import ServerProtocol, unanswered_request, unopened_reason
 from .session import Session
 
 __all__ = ["HandlerState", "ServerSession"]
@@ -69,7 +68,7 @@ class ServerSession(Session):
             return TIMEOUT
         if exc is None or isinstance(exc.__cause__, EOFError):
             return GONE
-        return refusal_reason(exc) or FAILURE
+        return unopened_reason(self.protocol)
 
     def ended_by(self, exc: BaseException) -> bool:
         """Return whether an exception of the handler reports the end of this connection, and not of another one.

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import Headers
+from . import Headers, _read_lines
 
-__all__ = ["drop_index", "headers_from_lines", "headers_from_pairs", "values_by_name"]
+__all__ = ["add_lines", "drop_index", "headers_from_lines", "headers_from_pairs", "values_by_name"]
 
 
 def headers_from_lines(lines: bytes | str) -> Headers:
@@ -31,6 +31,15 @@ def headers_from_pairs(pairs: list[tuple[str, str]]) -> Headers:
     headers._pairs = pairs
     headers._index = None
     return headers
+
+
+def add_lines(headers: Headers, lines: str) -> None:
+    """Add complete lines that need no check."""
+    if isinstance(headers._lines, str):
+        headers._lines += lines
+    else:
+        headers._changeable().extend(_read_lines(lines))
+    headers._index = None
 
 
 def values_by_name(headers: Headers) -> Mapping[str, str | list[str]]:

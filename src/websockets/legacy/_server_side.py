@@ -28,7 +28,7 @@ from ..extensions.base import Extension, ServerExtensionFactory
 from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
 from ..protocol import State
-from ..server import ServerProtocol, _switch, decline, deferred_offer
+from ..server import ServerProtocol, deferred_offer, opening_response, refuse_or_fail
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
 from .protocol import WebSocketCommonProtocol, headers_received, headers_to_send
@@ -322,7 +322,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if offered is not None:
             choice: Any = self._ws_answering.options.select_subprotocol(self, offered)
             subprotocol = protocol.subprotocol = await choice if inspect.isawaitable(choice) else choice
-        return _switch(accept, extensions, subprotocol)
+        return opening_response(protocol, accept, extensions, subprotocol)
 
     async def _ws_respond(self, response: Response) -> None:
         if self.server_header is not None and "Server" not in response.headers:
@@ -345,9 +345,11 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if not self._ws_session.answerable:
             return
         try:
-            response = aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else decline(self.protocol, exc)
+            response = (
+                aborted(exc, self.protocol) if isinstance(exc, AbortHandshake) else refuse_or_fail(self.protocol, exc)
+            )
         except Exception as error:
-            response = decline(self.protocol, error)
+            response = refuse_or_fail(self.protocol, error)
         await self._ws_respond(response)
 
     async def read_http_request(self) -> tuple[str, Headers]:

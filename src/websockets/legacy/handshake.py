@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import secrets
 from typing import TYPE_CHECKING
 
 from .._compat.deprecated import deprecated_names
+from .._rules.carrier_http11 import HTTP11
 from .._rules.handshake import VERSION, accept_key, check_upgrade, single_value
 from ..datastructures import Headers
 from ..exceptions import InvalidHeaderValue
+from ..http11 import Response
 
 __all__ = ["build_request", "build_response", "check_request", "check_response"]
 
@@ -27,10 +28,8 @@ def build_request(headers: Headers) -> str:
     Returns:
         The key for :func:`check_response`.
     """
-    key = base64.b64encode(secrets.token_bytes(16)).decode()
-    headers["Upgrade"] = "websocket"
-    headers["Connection"] = "Upgrade"
-    headers["Sec-WebSocket-Key"] = key
+    key = HTTP11.new_key()
+    HTTP11.request("", headers, key)
     headers["Sec-WebSocket-Version"] = VERSION
     return key
 
@@ -83,10 +82,7 @@ def check_response(headers: Headers, key: str) -> None:
     Raises:
         InvalidHandshake: the response doesn't upgrade, or a header is wrong.
     """
-    check_upgrade(headers)
-    accept = single_value(headers, "Sec-WebSocket-Accept")
-    if accept != accept_key(key):
-        raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+    HTTP11.check_response(Response(101, "", headers), key)
 
 
 # Names from earlier releases.
