@@ -29,6 +29,10 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+/* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
+   this module, because code in Python and a module that was built from older sources may crash together. */
+#define FINGERPRINT "51ee72751bcfe624"
+
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
 
