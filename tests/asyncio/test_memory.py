@@ -113,13 +113,13 @@ async def test_a_class_that_sees_what_is_read_sees_it_once() -> None:
 @every_twin
 @virtual
 async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_decoder = None
+    path = make(twin)
+    path._ws_decoder = None
     kept: list[Any] = []
-    type(pump).data_received = lambda self, data: kept.append(data)
+    type(path).data_received = lambda self, data: kept.append(data)
     for data in (b"abc", b"defg"):
-        pump.get_buffer(-1)[: len(data)] = data
-        pump.buffer_updated(len(data))
+        path.get_buffer(-1)[: len(data)] = data
+        path.buffer_updated(len(data))
     assert kept == [b"abc", b"defg"]
     assert [type(data) for data in kept] == [bytes, bytes]
 
@@ -134,11 +134,11 @@ async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
 async def test_an_array_that_is_sent_is_not_looked_at_later(twin: Twin, client: bool, size: int) -> None:
     """Whatever becomes of it after send() has returned: what the socket didn't take was copied."""
     array = bytearray(b"x" * size)
-    async with behind(twin, client=client) as (pump, theirs):
-        pump._ws_send_now(array, None)
+    async with behind(twin, client=client) as (path, theirs):
+        path._ws_send_now(array, None)
         array[:] = b"y" * size
         array.clear()
-        stream = arrived(theirs) + waiting(pump.transport)
+        stream = arrived(theirs) + waiting(path.transport)
     (row,), rest = wire.parse(stream)
     assert (row.payload, rest) == (b"x" * size, b"")
 

@@ -31,7 +31,7 @@ def look() -> World:
         "connection": "asyncio.connection",
         "protocol": "protocol",
         "deflate": "extensions.permessage_deflate",
-        "pump": "asyncio._fastpath",
+        "fast_path": "asyncio._fastpath",
         "exceptions": "exceptions",
         "accelerator": "_codec",
     }

@@ -31,7 +31,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "51ee72751bcfe624"
+#define FINGERPRINT "c95e88fc07dc91f4"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
@@ -109,7 +109,7 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 
 /* The objects that are looked up once. All members are references, which _native.c relies on. */
 typedef struct {
-    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
+    PyTypeObject *decoder_type, *queue_type, *waiter_type, *fast_path_type, *receive_type, *messages_type, *span_type;
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
     PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python sets them
