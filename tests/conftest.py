@@ -61,9 +61,12 @@ def choose_tasks(kind: str) -> None:
 
 choose_tasks(os.environ.get("WEBSOCKETS_TEST_TASKS", ""))
 
-# A shell has what runs in the background ignore Ctrl-C. So would the commands do that tests start and interrupt.
+# A shell has what runs in the background ignore Ctrl-C, and `nohup` has it ignore SIGHUP. So would the commands that
+# tests start and interrupt: they inherit what is ignored, but no handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.hookimpl(wrapper=True)
