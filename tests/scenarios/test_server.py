@@ -13,7 +13,7 @@ import pytest
 
 from _kit import CHUNKERS, Chunker, request, wire
 from _kit.asking import answered
-from scenarios._serving import ask, both_kinds, echo, enter, leave, nothing, uri
+from scenarios._serving import REFUSED, ask, both_kinds, echo, enter, leave, messages_of_connections, nothing, uri
 from scenarios._world import Peer, Server, World
 from scenarios._worlds import in_every_world
 from websockets.datastructures import Headers
@@ -35,12 +35,6 @@ BROKEN = b"Failed to open a WebSocket connection.\nSee server log for more infor
 async def serving(world: World, handler: Callable[..., Any] = echo, **options: Any) -> AsyncIterator[Server]:
     async with world.serve(handler, **{"compression": None, **options}) as server:
         yield server
-
-
-def messages(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
-    """The lines of a log without those of the server itself."""
-    lines = [record.getMessage() for record in caplog.records if not levels or record.levelname in levels]
-    return [line for line in lines if not line.startswith("server ")]
 
 
 @pytest.mark.scenario(28)
@@ -101,21 +95,6 @@ async def test_nothing_is_sent_before_the_answer(world: World, call: Any) -> Non
         await leave(peer)
 
 
-REFUSED = [
-    (request(headers={"Upgrade": None}), "426 Upgrade Required"),
-    (request(headers={"Host": None}), "400 Bad Request"),
-    (request(headers={"Sec-WebSocket-Version": "8"}), "426 Upgrade Required"),
-    (request(method="POST"), "405 Method Not Allowed"),
-    (request(http="HTTP/1.0"), "505 HTTP Version Not Supported"),
-    (request(headers={"Origin": "http://evil"}), "403 Forbidden"),
-    (request("/" + "a" * 8192), f"414 {HTTPStatus(414).phrase}"),
-    (request(raw=b"a: b\r\n" * 200), "431 Request Header Fields Too Large"),
-    (request(headers={"Content-Length": "5"}, body=b"hello"), "400 Bad Request"),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 Bad Request"),
-    (b"\r\n\r\n", "400 Bad Request"),
-]
-
-
 @pytest.mark.parametrize(("data", "status"), REFUSED, ids=range(len(REFUSED)))
 @in_every_world()
 async def test_refused_connection_closes(
@@ -139,7 +118,7 @@ async def test_refused_connection_closes(
         assert peer.let_go
         assert server.connections == set()
     assert world.now() == start
-    assert messages(caplog) == [f"connection rejected ({status})", "connection closed"]
+    assert messages_of_connections(caplog) == [f"connection rejected ({status})", "connection closed"]
 
 
 @pytest.mark.scenario(26)
@@ -156,7 +135,7 @@ async def test_refused_client_that_stays_is_dropped(world: World, caplog: pytest
         await world.advance(3.02)
         assert peer.let_go
         assert world.now() - start == pytest.approx(3.02)
-    assert messages(caplog) == ["connection rejected (405 Method Not Allowed)", "connection closed"]
+    assert messages_of_connections(caplog) == ["connection rejected (405 Method Not Allowed)", "connection closed"]
 
 
 @in_every_world()
@@ -250,7 +229,7 @@ async def test_process_request_answers(world: World, hook: Any, caplog: pytest.L
         assert headers["Connection"] == ["close"]
         assert headers["Content-Type"] == ["text/plain; charset=utf-8"]
         assert headers["Server"] == [SERVER]
-    assert messages(caplog) == ["HTTP response sent (403 Forbidden)", "connection closed"]
+    assert messages_of_connections(caplog) == ["HTTP response sent (403 Forbidden)", "connection closed"]
 
 
 @pytest.mark.parametrize("hook", both_kinds(lambda connection, request: None))
@@ -409,7 +388,7 @@ async def test_hook_closes_the_connection(world: World, name: str, caplog: pytes
         await peer.write(request())
         assert await peer.read_until_eof() == b""
         peer.hang_up()
-    assert messages(caplog, "WARNING", "ERROR") == []
+    assert messages_of_connections(caplog, "WARNING", "ERROR") == []
 
 
 def refuse(connection: Any, offered: Any) -> Any:
@@ -432,7 +411,7 @@ async def test_select_subprotocol_fails(
 ) -> None:
     async with serving(world, select_subprotocol=both_kinds(select)[kind](world)) as server:
         status, _, body = await ask(world, server, request(headers={"Sec-WebSocket-Protocol": "a"}))
-    lines = messages(caplog, "ERROR")
+    lines = messages_of_connections(caplog, "ERROR")
     assert (status, body, bool(lines)) == expected
     assert lines == ["opening handshake failed"] * expected[2]
 
@@ -483,7 +462,7 @@ async def test_silent_client(world: World, caplog: pytest.LogCaptureFixture) -> 
         assert world.now() - start == pytest.approx(3, abs=0.02)
         assert peer.received == b""
         peer.hang_up()
-    assert messages(caplog) == [
+    assert messages_of_connections(caplog) == [
         "opening handshake failed: timed out during opening handshake",
         "connection closed",
     ]
@@ -504,7 +483,7 @@ async def test_dripping_client(world: World, data: bytes, caplog: pytest.LogCapt
                 await world.sleep(0.3)
         assert world.now() - start == pytest.approx(10, abs=0.5)
         peer.hang_up()
-    assert messages(caplog)[0] == "opening handshake failed: timed out during opening handshake"
+    assert messages_of_connections(caplog)[0] == "opening handshake failed: timed out during opening handshake"
 
 
 @pytest.mark.scenario(3)
@@ -558,7 +537,7 @@ async def test_handler_returns(world: World, caplog: pytest.LogCaptureFixture) -
         await client.wait_closed()
         assert (client.close_code, client.close_reason) == (1000, "")
         await world.settle()
-        assert messages(caplog) == ["connection open", "connection closed"]
+        assert messages_of_connections(caplog) == ["connection open", "connection closed"]
 
 
 @pytest.mark.scenario(81)
@@ -573,7 +552,7 @@ async def test_handler_raises(world: World, caplog: pytest.LogCaptureFixture) ->
         await client.wait_closed()
         assert (client.close_code, client.close_reason) == (1011, "")
         await world.settle()
-        assert messages(caplog) == ["connection open", "connection handler failed", "connection closed"]
+        assert messages_of_connections(caplog) == ["connection open", "connection handler failed", "connection closed"]
         (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
         assert record.exc_info is not None
         assert isinstance(record.exc_info[1], LookupError)
@@ -588,7 +567,7 @@ async def test_handler_raises_after_the_connection_closed(world: World, caplog: 
     async with serving(world, handler) as server:
         await leave(await enter(world, server))
         await world.settle()
-    assert messages(caplog, "ERROR") == ["connection handler failed"]
+    assert messages_of_connections(caplog, "ERROR") == ["connection handler failed"]
 
 
 async def endless_recv(connection: Any) -> None:
@@ -603,7 +582,7 @@ async def test_handler_ends_with_its_own_connection_broken(world: World, caplog:
         peer = await enter(world, server)
         peer.reset()
         await world.settle()
-    assert messages(caplog)[2:] == ["connection handler ended: no close frame received or sent"]
+    assert messages_of_connections(caplog)[2:] == ["connection handler ended: no close frame received or sent"]
 
 
 @pytest.mark.parametrize("own_closes_too", [False, True])
@@ -640,7 +619,7 @@ async def test_connection_closed_raised_by_hand_while_open(world: World, caplog:
     async with serving(world, handler) as server, world.connect(uri(world, server)) as client:
         await client.wait_closed()
         assert client.close_code == 1011
-    assert messages(caplog, "ERROR") == ["connection handler failed"]
+    assert messages_of_connections(caplog, "ERROR") == ["connection handler failed"]
 
 
 @in_every_world()
@@ -726,7 +705,7 @@ async def test_logger_of_ones_own(world: World, caplog: pytest.LogCaptureFixture
         await client.wait_closed()
         await world.settle()
     assert {record.name for record in caplog.records} == {"mine"}
-    assert "connection open" in messages(caplog)
+    assert "connection open" in messages_of_connections(caplog)
 
 
 @in_every_world()
