@@ -5,7 +5,8 @@ May know: the adapter, HTTP and frames on the wire. Must not know: any front-end
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 from _kit import request, wire
 from _kit.asking import Answered, answered
 
-from ._world import Peer, World
+from ._world import Peer, Server, World
 
 __all__ = [
+    "BROKEN",
     "GOING_AWAY",
+    "LOGGER",
     "REFUSED",
     "ask",
     "both_kinds",
@@ -30,10 +33,16 @@ __all__ = [
     "nothing",
     "recv_all",
     "says_closing",
+    "serving",
     "uri",
 ]
 
 GOING_AWAY = (1001).to_bytes(2, "big")
+
+LOGGER = "websockets.server"
+
+# The body of an answer to a client when the server is to blame.
+BROKEN = b"Failed to open a WebSocket connection.\nSee server log for more information.\n"
 
 
 # Requests that a server refuses, and with which status.
@@ -98,6 +107,16 @@ def both_kinds(function: Callable[..., Any]) -> list[Callable[[World], Callable[
         return coroutine
 
     return [at_once, after_a_while]
+
+
+# Servers.
+
+
+@contextlib.asynccontextmanager
+async def serving(world: World, handler: Callable[..., Any] = echo, **options: Any) -> AsyncIterator[Server]:
+    """A server that does not compress, unless it is told to."""
+    async with world.serve(handler, **{"compression": None, **options}) as server:
+        yield server
 
 
 # Clients.
