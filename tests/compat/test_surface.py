@@ -15,6 +15,7 @@ import pytest
 
 import websockets
 from compat import surface
+from compat._resolving import RESOLVE
 from websockets.protocol import Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
@@ -105,19 +106,6 @@ def run(program: str, *arguments: str) -> str:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-RESOLVE = """
-import sys
-for module in sys.argv[1:]:
-    import websockets
-    try:
-        print(eval(module).__name__)
-    except Exception as exc:
-        print(module, repr(exc))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
-        del sys.modules[name]
-"""
 
 
 def test_every_module_resolves_after_importing_the_package() -> None:

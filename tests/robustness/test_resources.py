@@ -170,14 +170,19 @@ NOISE: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+@pytest.fixture(scope="module", params=LOOPS)
+def hardy(request: pytest.FixtureRequest) -> Iterator[Victim]:
+    """A server that is attacked again and again."""
+    with victim(request.param) as process:
+        yield process
+
+
 @scenario(58)
 @needs_proc
-@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("noise", NOISE)
-def test_s58_noisy_connections_starve_nobody(loop: str, noise: str) -> None:
+def test_s58_noisy_connections_starve_nobody(hardy: Victim, noise: str) -> None:
     options: dict[str, Any] = {"headers": DEFLATE} if "compressed" in noise else {}
-    with victim(loop) as process:
-        assert asyncio.run(longest_greeting(process.port, *NOISE[noise], **options)) < 4
+    assert asyncio.run(longest_greeting(hardy.port, *NOISE[noise], **options)) < 4
 
 
 @scenario(59)
