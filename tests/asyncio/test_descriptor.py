@@ -730,7 +730,7 @@ async def test_tls_brings_what_it_read() -> None:
 
 
 async def test_those_of_others_are_not() -> None:
-    """Whoever derives from a transport may want to see what is written."""
+    """A class derived from a transport may want to see every write."""
 
     def look(transport: Any) -> None:
         class Watched(type(transport)):  # type: ignore[misc]

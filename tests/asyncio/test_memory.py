@@ -132,7 +132,7 @@ async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
 @pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 @pytest.mark.parametrize("size", [100, 5000, 2**20])
 async def test_an_array_that_is_sent_is_not_looked_at_later(twin: Twin, client: bool, size: int) -> None:
-    """Whatever becomes of it after send() has returned: what the socket didn't take was copied."""
+    """It may change after send() has returned: the bytes that the socket didn't take were copied."""
     array = bytearray(b"x" * size)
     async with behind(twin, client=client) as (path, theirs):
         path._ws_send_now(array, None)
@@ -251,7 +251,7 @@ async def test_a_connection_that_ends_while_a_message_is_inflated(end: str) -> N
 
 @virtual
 async def test_a_connection_without_its_loop() -> None:
-    """Whoever deletes it gets exceptions, no crash."""
+    """A program that deletes it gets exceptions, not a crash."""
     async with connected_pair() as (client, server):
         loop = client.loop
         for message in ("one", "two"):

@@ -296,7 +296,7 @@ async def test_client_vanishes_while_a_hook_waits() -> None:
 
     async def hook(connection: ServerConnection, request: Request) -> None:
         waiting.set()
-        # Whoever reads on learns that the client is gone.
+        # The next read tells that the client is gone.
         connection.transport.resume_reading()
         await asyncio.Event().wait()
 

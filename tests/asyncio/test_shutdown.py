@@ -280,7 +280,7 @@ async def test_serve_forever_cancelled_twice() -> None:
     assert not forever.done()
     forever.cancel()
     await idle()
-    # Whoever cancels again doesn't want to wait; the server closes all the same.
+    # A second cancellation ends the wait; the server closes all the same.
     assert forever.cancelled()
     assert await leaving == GOING_AWAY
     await server.wait_closed()

@@ -139,7 +139,7 @@ def test_star_import() -> None:
     assert run("from websockets import *; print(connect.__module__)") == "websockets.asyncio.client\n"
 
 
-# ------------------------------------------------------------------------------------------------------- names of old
+# ---------------------------------------------------------------------------------------------------- deprecated names
 
 
 def test_module_of_old() -> None:
@@ -176,7 +176,7 @@ NAMES_OF_OLD = {
 
 
 def home_of_old(name: str) -> Any:
-    """What a name of old stands for."""
+    """The object that a deprecated name stands for."""
     if name == "WebSocketProtocolError":
         return websockets.ProtocolError
     homes = [

@@ -206,7 +206,7 @@ def test_a_loop_that_is_closed(ending: str) -> None:
     for _ in range(2):
         with pytest.raises(LookupError):
             getattr(waiter, ending)()
-        # Whoever waits can still be told.
+        # The task that waits can still be told.
         assert not waiter.done()
         assert not waiter.cancelled()
 
@@ -306,7 +306,7 @@ async def test_tasks_that_nobody_told_of() -> None:
 
 @virtual
 async def test_a_task_that_fails_in_a_read() -> None:
-    """An exception of a callback is for whoever read."""
+    """An exception of a callback goes to the caller that read."""
     twin = loaded_again()
     twin.know_plain_loops(PLAIN_LOOPS)
     twin.know_tasks(current_task, RUNNING_TASKS)
@@ -475,7 +475,7 @@ async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
 
 @virtual
 async def test_a_transport_that_closes_what_is_awaited() -> None:
-    """Nobody waits then; whoever comes next may wait."""
+    """Nobody waits then; the next task may wait."""
     path = make()
     hold(path, b"answer")
     awaited = path._ws_next()

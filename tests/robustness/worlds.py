@@ -115,7 +115,7 @@ async def greet(uri: str) -> None:
 
 
 async def refused(data: bytes, status: int, **options: Any) -> Answered:
-    """What a server answers to bytes that it must refuse: it says so, ends the connection, and serves the next one."""
+    """The answer of a server to bytes that it must refuse: it ends the connection, and serves the next one."""
     async with serve(echo, "localhost", 0, **options) as server:
         answer = await ask(server, data)
         await greet(uri_of(server))

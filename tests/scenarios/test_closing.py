@@ -381,7 +381,7 @@ async def test_half_open(world: World, side: Side) -> None:
 @both_sides
 @in_every_world()
 async def test_peer_that_ends_the_stream_and_does_not_read(world: World, side: Side) -> None:
-    """What waits to be written would keep the TCP connection for ever, and whoever waits for room."""
+    """Bytes that can't be written would keep the TCP connection for ever, and the send that waits for room."""
     async with world.one_end(side, close_timeout=2) as (connection, peer):
         sending = await send_unread(world, connection, peer, bytes(10**6))
         start = world.now()
