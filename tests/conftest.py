@@ -1,7 +1,8 @@
 """Settings of the whole suite.
 
-Hypothesis runs the same examples each time, so that a red test stays red.
-``HYPOTHESIS_PROFILE=thorough`` has twice as many, ``brief`` a quarter, and ``long`` looks for new ones.
+Hypothesis runs the same examples each time, so that a red test stays red. By default there are few, ``brief``.
+``HYPOTHESIS_PROFILE=suite``, as in .ci/run, has four times as many, ``thorough`` eight times, and ``long`` looks for
+new ones.
 
 The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
@@ -18,6 +19,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
@@ -30,7 +32,7 @@ settings.register_profile("suite", derandomize=True, deadline=None, max_examples
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=2 * USUAL)
 settings.register_profile("brief", settings.get_profile("suite"), max_examples=USUAL // 4)
 settings.register_profile("long", derandomize=False, deadline=None, max_examples=5000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "brief"))
 
 
 def choose_tasks(kind: str) -> None:
@@ -61,9 +63,23 @@ def choose_tasks(kind: str) -> None:
 
 choose_tasks(os.environ.get("WEBSOCKETS_TEST_TASKS", ""))
 
-# A shell has what runs in the background ignore Ctrl-C. So would the commands do that tests start and interrupt.
+# A shell has what runs in the background ignore Ctrl-C, and `nohup` has it ignore SIGHUP. So would the commands that
+# tests start and interrupt: they inherit what is ignored, but no handler.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes that tests start share bytecode, also where none may be written beside the sources.
+
+    There are hundreds of them, and compiling the library takes each longer than everything else that it does.
+    """
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and "PYTHONPYCACHEPREFIX" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="bytecode-", ignore_cleanup_errors=True)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder.name
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.hookimpl(wrapper=True)

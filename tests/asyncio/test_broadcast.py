@@ -69,7 +69,7 @@ class Counting:
 
 
 async def storm(turns: list[int]) -> list[tuple[int, int]]:
-    """What is written, and in which turn, when so many broadcasts of one byte are made in each turn of the loop."""
+    """Each write, and its turn of the loop, when this number of broadcasts of one byte is made in each turn."""
     async with crowd(1) as (server, (peer,)):
         (connection,) = server.connections
         counting = Counting(connection.transport)

@@ -91,7 +91,7 @@ async def test_a_message_in_fragments_counts_by_its_frames(side: Side) -> None:
 @both_sides
 @virtual
 async def test_reading_pauses_when_nobody_waits_for_the_rest_any_more(side: Side) -> None:
-    """Whoever waits for a message gets all its frames; once that is cancelled, the next read is one too many."""
+    """A task that waits for a message gets all its frames; once it is cancelled, the next read is one too many."""
     async with open_end(side, max_queue=1) as (connection, peer):
         waiting = asyncio.create_task(connection.recv())
         await peer.text("a", fin=False)

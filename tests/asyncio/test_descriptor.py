@@ -57,21 +57,21 @@ async def transport_of(sock: socket.socket) -> Any:
 
 @contextlib.asynccontextmanager
 async def behind(twin: Twin, *, client: bool = False) -> AsyncIterator[tuple[Any, socket.socket]]:
-    """A pump on a transport of asyncio, and the other end of its socket, which holds little."""
+    """A path on a transport of asyncio, and the other end of its socket, which holds little."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for sock in ours, theirs:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
-        pump = make(twin, client=client)
-        type(pump)._ws_write_pieces = lambda self, header, payload: self.transport.writelines([header, payload])
-        pump.transport = await transport_of(ours)
-        pump._ws_socket = socket_behind(pump.transport)
-        assert pump._ws_socket is ours
+        path = make(twin, client=client)
+        type(path)._ws_write_pieces = lambda self, header, payload: self.transport.writelines([header, payload])
+        path.transport = await transport_of(ours)
+        path._ws_socket = socket_behind(path.transport)
+        assert path._ws_socket is ours
         try:
-            yield pump, theirs
+            yield path, theirs
         finally:
-            pump.transport.abort()
+            path.transport.abort()
             await asyncio.sleep(0)
 
 
@@ -118,10 +118,10 @@ def test_what_the_socket_and_the_transport_get_is_the_stream(
     sent = [message(kind, size) for kind, size in plan]
 
     async def send() -> bytes:
-        async with behind(twin, client=client) as (pump, theirs):
+        async with behind(twin, client=client) as (path, theirs):
             for item in sent:
-                assert pump._ws_send_now(item, None) == _readable.SENT
-            return arrived(theirs) + waiting(pump.transport)
+                assert path._ws_send_now(item, None) == _readable.SENT
+            return arrived(theirs) + waiting(path.transport)
 
     stream = asyncio.run(send())
     assert decoded(stream, masked=client) == [item if isinstance(item, str) else bytes(item) for item in sent]
@@ -136,52 +136,52 @@ async def test_pieces_of_what_is_masked(twin: Twin, size: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         with socket.create_connection(listening.getsockname()) as ours, listening.accept()[0] as theirs:
             theirs.settimeout(60)  # what never comes must not be waited for
-            pump = make(twin, client=True)
-            pump.transport = await transport_of(ours)
-            pump._ws_socket = socket_behind(pump.transport)
-            pump._ws_send_now(payload, None)
-            stream, rest, whole = bytearray(), waiting(pump.transport), size + 14
+            path = make(twin, client=True)
+            path.transport = await transport_of(ours)
+            path._ws_socket = socket_behind(path.transport)
+            path._ws_send_now(payload, None)
+            stream, rest, whole = bytearray(), waiting(path.transport), size + 14
             while len(stream) < whole - len(rest):
                 stream += theirs.recv(2**20)
-            pump.transport.abort()
+            path.transport.abort()
             await asyncio.sleep(0)
     assert decoded(bytes(stream) + rest, masked=True) == [payload]
 
 
 @compiled_twin
 async def test_what_waits_comes_first(twin: Twin) -> None:
-    async with behind(twin) as (pump, theirs):
-        pump._ws_send_now("one", None)
-        assert (arrived(theirs), waiting(pump.transport)) == (b"\x81\x03one", b"")
-        pump.transport.write(LARGE)
+    async with behind(twin) as (path, theirs):
+        path._ws_send_now("one", None)
+        assert (arrived(theirs), waiting(path.transport)) == (b"\x81\x03one", b"")
+        path.transport.write(LARGE)
         stream = arrived(theirs)
-        pump._ws_send_now("two", None)
-        pump._ws_send_now(LARGE, None)
-        pump._ws_put(b"\x81\x01x", 1)
-        stream += arrived(theirs) + waiting(pump.transport)
+        path._ws_send_now("two", None)
+        path._ws_send_now(LARGE, None)
+        path._ws_put(b"\x81\x01x", 1)
+        stream += arrived(theirs) + waiting(path.transport)
         assert stream == LARGE + b"\x81\x03two" + b"\x82\x7f" + len(LARGE).to_bytes(8, "big") + LARGE + b"\x81\x01x"
 
 
 @every_twin
 async def test_nothing_is_written_once_the_transport_closes(twin: Twin) -> None:
-    async with behind(twin) as (pump, theirs):
-        pump.transport.close()
+    async with behind(twin) as (path, theirs):
+        path.transport.close()
         for size in SIZES:
             if size < _readable.GATHER_FROM:
-                pump._ws_send_now(bytes(size), None)
-        assert (arrived(theirs), waiting(pump.transport), pump._ws_bytes_sent) == (b"", b"", 0)
+                path._ws_send_now(bytes(size), None)
+        assert (arrived(theirs), waiting(path.transport), path._ws_bytes_sent) == (b"", b"", 0)
 
 
 @every_twin
 async def test_a_socket_goes_with_its_transport(twin: Twin) -> None:
-    async with behind(twin) as (pump, theirs):
-        first, ours = pump.transport, pump._ws_socket
-        pump.transport = other = await transport_of(socket.create_server(("127.0.0.1", 0)))
-        if not isinstance(pump, _readable.FastPath):
-            assert pump._ws_socket is None
+    async with behind(twin) as (path, theirs):
+        first, ours = path.transport, path._ws_socket
+        path.transport = other = await transport_of(socket.create_server(("127.0.0.1", 0)))
+        if not isinstance(path, _readable.FastPath):
+            assert path._ws_socket is None
         assert ours is not None
         assert arrived(theirs) == b""
-        pump.transport = first
+        path.transport = first
         other.abort()
 
 
@@ -225,15 +225,15 @@ async def test_what_somebody_else_owns_by_now_is_not_written_to(
     twin: Twin, end: Callable[[socket.socket], object], size: int
 ) -> None:
     strangers = Strangers()
-    async with behind(twin) as (pump, _):
-        ours = pump._ws_socket
+    async with behind(twin) as (path, _):
+        ours = path._ws_socket
         number = ours.fileno()
         end(ours)
         strangers.take(number)
         with contextlib.suppress(OSError):
-            pump._ws_send_now(bytes(size), None)
-            pump._ws_send_now("more", None)
-        assert pump.transport.is_closing()
+            path._ws_send_now(bytes(size), None)
+            path._ws_send_now("more", None)
+        assert path.transport.is_closing()
         selector_of_running_loop_forgets(number)
     assert strangers.close() == b""
 
@@ -284,14 +284,14 @@ def test_a_transport_that_was_collected(twin: Twin) -> None:
     strangers = Strangers()
 
     async def test() -> None:
-        async with behind(twin) as (pump, _):
-            number = pump._ws_socket.fileno()
+        async with behind(twin) as (path, _):
+            number = path._ws_socket.fileno()
             with pytest.warns(ResourceWarning):
-                pump.transport.__del__()
+                path.transport.__del__()
             strangers.take(number)
-            assert not pump.transport.is_closing()
+            assert not path.transport.is_closing()
             with contextlib.suppress(OSError):
-                pump._ws_send_now("secret", None)
+                path._ws_send_now("secret", None)
             selector_of_running_loop_forgets(number)
 
     asyncio.run(test())
@@ -362,16 +362,16 @@ async def test_who_replaces_write_sees_everything(
         data = arguments[-1]
         seen.append(b"".join(map(bytes, data)) if isinstance(data, list) else bytes(data))
 
-    async with behind(twin) as (pump, theirs):
+    async with behind(twin) as (path, theirs):
         for name in ("write", "writelines"):
-            monkeypatch.setattr(pump.transport if where == "instance" else type(pump.transport), name, write)
-        pump._ws_send_now(bytes(size), None)
-        pump._ws_write_out(b"\x8a\x00")
-        pump._ws_put(b"\x81\x01x", 1)
+            monkeypatch.setattr(path.transport if where == "instance" else type(path.transport), name, write)
+        path._ws_send_now(bytes(size), None)
+        path._ws_write_out(b"\x8a\x00")
+        path._ws_put(b"\x81\x01x", 1)
         assert arrived(theirs) == b""
         assert decoded(b"".join(seen), masked=False) == [bytes(size), b"", "x"]
         monkeypatch.undo()
-        pump._ws_send_now("again", None)
+        path._ws_send_now("again", None)
         assert arrived(theirs) == b"\x81\x05again"
 
 
@@ -382,9 +382,9 @@ async def test_who_replaces_one_of_them_sees_what_it_is_for(
 ) -> None:
     """A large frame of a server is written in pieces, which older releases of asyncio join."""
     seen: list[Any] = []
-    async with behind(twin) as (pump, theirs):
-        monkeypatch.setattr(pump.transport, name, seen.append)
-        pump._ws_send_now(LARGE, None)
+    async with behind(twin) as (path, theirs):
+        monkeypatch.setattr(path.transport, name, seen.append)
+        path._ws_send_now(LARGE, None)
         joined = [bytes] if sys.version_info < (3, 12) else []
         assert [type(item) for item in seen] == (joined if name == "write" else [list])
         if name == "writelines":
@@ -487,17 +487,17 @@ def reset(peer: socket.socket) -> None:
 @pytest.mark.parametrize("size", [4, 5000, 2**18])
 async def test_after_a_failed_write_the_transport_is_aborted(twin: Twin, size: int) -> None:
     """It isn't asked to write the same again: it would hear less, and a signal might end the program."""
-    async with behind(twin) as (pump, theirs):
+    async with behind(twin) as (path, theirs):
         wrote: list[object] = []
         theirs.close()
-        pump._ws_send_now(bytes(size), None)
-        assert pump.transport.is_closing()
-        assert isinstance(pump._ws_write_error, BrokenPipeError)
-        assert pump._ws_torn
-        pump.transport._closing = False
-        pump.transport.write = wrote.append
-        pump._ws_send_now("more", None)
-        pump._ws_write_out(b"\x8a\x00")
+        path._ws_send_now(bytes(size), None)
+        assert path.transport.is_closing()
+        assert isinstance(path._ws_write_error, BrokenPipeError)
+        assert path._ws_torn
+        path.transport._closing = False
+        path.transport.write = wrote.append
+        path._ws_send_now("more", None)
+        path._ws_write_out(b"\x8a\x00")
         assert wrote == []
 
 
@@ -730,7 +730,7 @@ async def test_tls_brings_what_it_read() -> None:
 
 
 async def test_those_of_others_are_not() -> None:
-    """Whoever derives from a transport may want to see what is written."""
+    """A class derived from a transport may want to see every write."""
 
     def look(transport: Any) -> None:
         class Watched(type(transport)):  # type: ignore[misc]

@@ -32,9 +32,9 @@ MASK = b"\x01\x02\x03\x04"
 
 
 class Twin(NamedTuple):
-    """One twin of everything that a pump needs."""
+    """One twin of everything that a fast path needs."""
 
-    pump: Any
+    path: Any
     messages: Any
     waiter: Any
     queue: Any
@@ -93,9 +93,9 @@ class Item:
 
 
 def make(twin: Twin, *, client: bool = False) -> Any:
-    """A pump on a transport that keeps what is written; its class in Python logs what it is asked for."""
+    """A path on a transport that keeps what is written; its class in Python logs what it is asked for."""
 
-    class Path(twin.pump):  # type: ignore[misc,name-defined]
+    class Path(twin.path):  # type: ignore[misc,name-defined]
         asked: list[str]
 
         def _ws_receive_data(self, data: Any) -> None:
@@ -142,50 +142,50 @@ def make(twin: Twin, *, client: bool = False) -> Any:
             self._ws_backstop = False
             self.transport.write(self._ws_take_corked())
 
-    pump = Path()
-    pump.asked = []
-    pump.loop = asyncio.get_running_loop()
-    pump.transport = Writes()
-    pump.protocol = Item()
-    pump._ws_life = twin.half()
-    pump._ws_life.sending = pump._ws_may_send = Sending.OPEN
-    pump._ws_life.continuing = False
-    pump._ws_queue = twin.queue()
-    pump._ws_buffer = twin.read_buffer(2**18)
-    pump._ws_decoder = twin.decoder(not client, 0, -1, -1, True)
-    pump._ws_client = client
-    pump._ws_quick = pump._ws_plain = True
-    return pump
+    path = Path()
+    path.asked = []
+    path.loop = asyncio.get_running_loop()
+    path.transport = Writes()
+    path.protocol = Item()
+    path._ws_life = twin.half()
+    path._ws_life.sending = path._ws_may_send = Sending.OPEN
+    path._ws_life.continuing = False
+    path._ws_queue = twin.queue()
+    path._ws_buffer = twin.read_buffer(2**18)
+    path._ws_decoder = twin.decoder(not client, 0, -1, -1, True)
+    path._ws_client = client
+    path._ws_quick = path._ws_plain = True
+    return path
 
 
-def is_readable(pump: Any) -> bool:
-    return isinstance(pump, _readable.FastPath)
+def is_readable(path: Any) -> bool:
+    return isinstance(path, _readable.FastPath)
 
 
-def read(pump: Any, data: bytes) -> None:
-    """As a loop does it, with the readable twin's decoder where the pump leaves that to its class."""
-    if is_readable(pump):
-        feed(pump, data)
+def read(path: Any, data: bytes) -> None:
+    """As a loop does it, with the readable twin's decoder where the fast path leaves that to its class."""
+    if is_readable(path):
+        feed(path, data)
         return
     while data:
-        buffer = pump.get_buffer(-1)
+        buffer = path.get_buffer(-1)
         size = min(len(buffer), len(data))
         buffer[:size] = data[:size]
-        pump.buffer_updated(size)
+        path.buffer_updated(size)
         data = data[size:]
 
 
-def feed(pump: Any, data: bytes) -> None:
+def feed(path: Any, data: bytes) -> None:
     """What the compiled twin does with a read, in other words."""
-    before = pump._ws_decoder.failure
-    frames = pump._ws_decoder.feed(data)
+    before = path._ws_decoder.failure
+    frames = path._ws_decoder.feed(data)
     while frames and frames[0] in (0x81, 0x82):
-        pump._ws_queue.append(frames[1])
+        path._ws_queue.append(frames[1])
         del frames[:2]
-    if frames or pump._ws_decoder.failure is not before:
-        pump._ws_receive_rest(frames)
-    elif pump._ws_receiver is not None or len(pump._ws_queue) > pump._ws_high:
-        pump._ws_deliver()
+    if frames or path._ws_decoder.failure is not before:
+        path._ws_receive_rest(frames)
+    elif path._ws_receiver is not None or len(path._ws_queue) > path._ws_high:
+        path._ws_deliver()
 
 
 def text(message: str, **options: Any) -> bytes:
@@ -242,111 +242,111 @@ def test_queues_keep_nothing_alive(twin: Twin) -> None:
 @virtual
 @every_twin
 async def test_messages_go_into_the_queue(twin: Twin) -> None:
-    pump = make(twin)
-    read(pump, text("a") + text("b") + wire.frame(0x2, b"c", mask=MASK))
-    assert (list(pump._ws_queue), pump.asked) == (["a", "b", b"c"], [])
+    path = make(twin)
+    read(path, text("a") + text("b") + wire.frame(0x2, b"c", mask=MASK))
+    assert (list(path._ws_queue), path.asked) == (["a", "b", b"c"], [])
 
 
 @virtual
 @every_twin
 async def test_anything_else_is_for_the_class_and_so_is_what_follows(twin: Twin) -> None:
-    pump = make(twin)
-    read(pump, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
-    assert pump.asked == ["rest [137, b'ping', 129, 'b']"]
-    assert list(pump._ws_queue) == ["a", "b"]
+    path = make(twin)
+    read(path, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
+    assert path.asked == ["rest [137, b'ping', 129, 'b']"]
+    assert list(path._ws_queue) == ["a", "b"]
 
 
 @virtual
 @compiled_twin
 async def test_a_crowd_of_frames_has_to_wait(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     ping = wire.frame(0x9, b"", mask=MASK)
-    read(pump, ping * 1300 + text("a"))
-    held = [line for line in pump.asked if line.startswith("hold")]
+    read(path, ping * 1300 + text("a"))
+    held = [line for line in path.asked if line.startswith("hold")]
     assert held == [f"hold {800 * len(ping) + len(text('a'))}"]
-    pump.data_received(pump.rest)
-    pump.data_received(pump.rest)
-    assert [line.count("137") for line in pump.asked if line.startswith("rest")] == [500, 500, 300]
-    assert list(pump._ws_queue) == ["a"]
+    path.data_received(path.rest)
+    path.data_received(path.rest)
+    assert [line.count("137") for line in path.asked if line.startswith("rest")] == [500, 500, 300]
+    assert list(path._ws_queue) == ["a"]
 
 
 @virtual
 @compiled_twin
 async def test_inflated_messages_have_to_wait(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_decoder = twin.decoder(True, 0x40, -1, -1, True)
-    pump._ws_inflate = lambda head, payload: bytes(payload) * 100_000
+    path = make(twin)
+    path._ws_decoder = twin.decoder(True, 0x40, -1, -1, True)
+    path._ws_inflate = lambda head, payload: bytes(payload) * 100_000
     compressed = wire.frame(0x2, b"zip", rsv=0x4, mask=MASK)
-    read(pump, compressed * 10 + text("a"))
-    assert [len(message) for message in pump._ws_queue] == [300_000] * 4
-    assert pump.asked == [f"hold {6 * len(compressed) + len(text('a'))}"]
-    pump._ws_inflate = lambda head, payload: None
-    pump.data_received(pump.rest)
-    assert len(pump._ws_queue) == 4
-    assert pump.asked[1:] == ["rest []"]
+    read(path, compressed * 10 + text("a"))
+    assert [len(message) for message in path._ws_queue] == [300_000] * 4
+    assert path.asked == [f"hold {6 * len(compressed) + len(text('a'))}"]
+    path._ws_inflate = lambda head, payload: None
+    path.data_received(path.rest)
+    assert len(path._ws_queue) == 4
+    assert path.asked[1:] == ["rest []"]
 
     def fail(head: int, payload: bytes) -> bytes:
         raise LookupError("no way")
 
-    pump._ws_inflate = fail
+    path._ws_inflate = fail
     with pytest.raises(LookupError):
-        pump.data_received(compressed)
+        path.data_received(compressed)
 
 
 @virtual
 @every_twin
 async def test_messages_are_packed(twin: Twin) -> None:
     for client in (False, True):
-        pump = make(twin, client=client)
-        pump._ws_decoder = None
+        path = make(twin, client=client)
+        path._ws_decoder = None
 
         def pack(head: int, payload: Any) -> tuple[int, bytes]:
             return (head | 0x40, b"packed" + bytes(payload)) if len(payload) > 2 else (head, bytes(payload))
 
-        pump._ws_pack = pack
+        path._ws_pack = pack
         for message in ("text", "é€", b"bytes", bytearray(b"array"), memoryview(b"a-view")[::2], "no", b"no"):
-            pump._ws_send_now(message, None)
+            path._ws_send_now(message, None)
             payload = message.encode() if isinstance(message, str) else bytes(message)
             opcode = 0x1 if isinstance(message, str) else 0x2
             expected = [0xC0 | opcode, b"packed" + payload] if len(payload) > 2 else [0x80 | opcode, payload]
             decoder = twin.decoder(client, 0x40, -1, -1, False)
-            assert decoder.feed(b"".join(pump.transport.data)) == expected
-            pump.transport.data.clear()
+            assert decoder.feed(b"".join(path.transport.data)) == expected
+            path.transport.data.clear()
 
 
 @virtual
 @every_twin
 async def test_a_failure_is_told_once(twin: Twin) -> None:
-    pump = make(twin)
-    read(pump, text("a") + b"\x83\x80\x00\x00\x00\x00")
-    read(pump, text("b"))
-    assert pump.asked == ["rest []"]
-    assert pump._ws_decoder.failure == (1002, "invalid opcode")
-    assert list(pump._ws_queue) == ["a"]
+    path = make(twin)
+    read(path, text("a") + b"\x83\x80\x00\x00\x00\x00")
+    read(path, text("b"))
+    assert path.asked == ["rest []"]
+    assert path._ws_decoder.failure == (1002, "invalid opcode")
+    assert list(path._ws_queue) == ["a"]
 
 
 @virtual
 @every_twin
 async def test_without_a_decoder_reads_are_for_the_class(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_decoder = None
-    pump.get_buffer(100)[:2] = b"xy"
-    pump.buffer_updated(2)
-    assert pump.asked == ["data 7879"]
+    path = make(twin)
+    path._ws_decoder = None
+    path.get_buffer(100)[:2] = b"xy"
+    path.buffer_updated(2)
+    assert path.asked == ["data 7879"]
 
 
 @virtual
 @every_twin
 async def test_reading_pauses_when_nobody_asks(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_high = 2
-    read(pump, text("a") + text("b"))
-    assert pump.asked == []
-    read(pump, text("c"))
-    assert pump.asked == ["pause"]
-    pump._ws_reading_paused = True
-    assert [await pump._ws_next() for _ in range(3)] == ["a", "b", "c"]
-    assert pump.asked == ["pause", "drained", "drained", "drained"]
+    path = make(twin)
+    path._ws_high = 2
+    read(path, text("a") + text("b"))
+    assert path.asked == []
+    read(path, text("c"))
+    assert path.asked == ["pause"]
+    path._ws_reading_paused = True
+    assert [await path._ws_next() for _ in range(3)] == ["a", "b", "c"]
+    assert path.asked == ["pause", "drained", "drained", "drained"]
 
 
 LARGE_MESSAGES: dict[str, str | bytes] = {
@@ -372,26 +372,26 @@ async def test_large_messages_arrive_in_pieces(twin: Twin, name: str, piece: int
     payload = message.encode() if isinstance(message, str) else message
     opcode = 0x1 if isinstance(message, str) else 0x2
     for client in (False, True):
-        pump = make(twin, client=client)
+        path = make(twin, client=client)
         data = between(opcode, payload, None if client else MASK)
         for at in range(0, len(data), piece):
-            read(pump, data[at : at + piece])
-        assert list(pump._ws_queue) == ["before", message, "after"]
-        assert pump.asked == []
+            read(path, data[at : at + piece])
+        assert list(path._ws_queue) == ["before", message, "after"]
+        assert path.asked == []
 
 
 @virtual
 @compiled_twin
 async def test_a_large_text_is_refused_by_its_first_wrong_byte(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     data = bytearray(wire.frame(0x1, b"x" * 2**20))
     data[600_000] = 0xFF
-    pump = make(twin, client=True)
+    path = make(twin, client=True)
     for at in range(0, len(data), 100_000):
-        read(pump, bytes(data[at : at + 100_000]))
-    assert pump._ws_decoder.failure == (1007, "invalid start byte at position 599990")
-    assert pump.asked == ["rest []"]
-    assert list(pump._ws_queue) == []
+        read(path, bytes(data[at : at + 100_000]))
+    assert path._ws_decoder.failure == (1007, "invalid start byte at position 599990")
+    assert path.asked == ["rest []"]
+    assert list(path._ws_queue) == []
 
 
 @every_twin
@@ -407,8 +407,8 @@ def test_a_buffer_begins_where_kernels_copy_fastest(twin: Twin) -> None:
 @every_twin
 async def test_a_buffer_looks_like_a_memoryview(twin: Twin) -> None:
     """What loops and transports do with it."""
-    pump = make(twin)
-    buffer = pump.get_buffer(-1)
+    path = make(twin)
+    buffer = path.get_buffer(-1)
     buffer[:3] = b"abc"
     assert bytes(buffer[1:3]) == b"bc"
     with memoryview(buffer) as view, view[3:5] as part:
@@ -424,14 +424,14 @@ async def test_a_buffer_looks_like_a_memoryview(twin: Twin) -> None:
 @every_twin
 async def test_a_caller_that_lets_go_of_the_buffer(twin: Twin) -> None:
     """Each caller may release what it got; all connections of a loop go on reading."""
-    pump = make(twin)
+    path = make(twin)
     for _ in range(2):
-        buffer = pump.get_buffer(-1)
+        buffer = path.get_buffer(-1)
         with memoryview(buffer) as view:
             view[: len(text("a"))] = text("a")
         getattr(buffer, "release", int)()
-        read(pump, text("a"))
-    assert list(pump._ws_queue) == ["a", "a"]
+        read(path, text("a"))
+    assert list(path._ws_queue) == ["a", "a"]
 
 
 # ------------------------------------------------------------------------------------------------------------- waiting
@@ -441,59 +441,59 @@ async def test_a_caller_that_lets_go_of_the_buffer(twin: Twin) -> None:
 @virtual
 @compiled_twin
 async def test_a_read_resumes_the_task_at_once(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     got: list[str] = []
 
     async def handler() -> None:
-        async for message in twin.messages(pump):
+        async for message in twin.messages(path):
             got.append(message)
 
     task = asyncio.create_task(handler())
     await steps(1)
-    asyncio.get_running_loop().call_soon(read, pump, text("a") + text("b"))
+    asyncio.get_running_loop().call_soon(read, path, text("a") + text("b"))
     asyncio.get_running_loop().call_soon(got.append, "read")
     await steps(2)
     assert got == ["a", "b", "read"]
-    assert pump._ws_receiver is not None
+    assert path._ws_receiver is not None
     task.cancel()
     await asyncio.wait([task])
-    assert pump._ws_receiver is None
-    assert pump.asked == []
+    assert path._ws_receiver is None
+    assert path.asked == []
 
 
 @virtual
 @every_twin
 @pytest.mark.parametrize("name", ["_ws_reading_paused", "_ws_streaming", "_ws_lost"])
 async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
-    pump = make(twin)
-    setattr(pump, name, True)
-    pump._ws_quick = not pump._ws_lost
-    if not is_readable(pump) or pump._ws_streaming:
+    path = make(twin)
+    setattr(path, name, True)
+    path._ws_quick = not path._ws_lost
+    if not is_readable(path) or path._ws_streaming:
         with pytest.raises(EOFError):
-            await pump._ws_next()
-        assert pump.asked == ["slowly False"]
+            await path._ws_next()
+        assert path.asked == ["slowly False"]
     with pytest.raises(StopAsyncIteration):
-        await anext(twin.messages(pump))
-    assert pump.asked[-1] == "slowly True"
+        await anext(twin.messages(path))
+    assert path.asked[-1] == "slowly True"
 
 
 @virtual
 @every_twin
 async def test_what_is_no_plain_message_is_for_the_class(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append(["fragments"])
-    assert await pump._ws_next() == "slow ['fragments']"
+    path = make(twin)
+    path._ws_queue.append(["fragments"])
+    assert await path._ws_next() == "slow ['fragments']"
 
 
 @virtual
 @every_twin
 async def test_a_long_burst_lets_others_run(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     for number in range(300):
-        pump._ws_queue.append(str(number))
+        path._ws_queue.append(str(number))
     for number in range(256):
-        assert await pump._ws_next() == str(number)
-    assert await pump._ws_next() == "slow 256"
+        assert await path._ws_next() == str(number)
+    assert await path._ws_next() == "slow 256"
 
 
 def drive(awaitable: Any) -> Any:
@@ -504,27 +504,27 @@ def drive(awaitable: Any) -> Any:
 @virtual
 @every_twin
 async def test_what_is_awaited_is_like_a_coroutine(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append("a")
+    path = make(twin)
+    path._ws_queue.append("a")
     with pytest.raises(StopIteration) as stop:
-        drive(pump._ws_next()).send(None)
+        drive(path._ws_next()).send(None)
     assert stop.value.value == "a"
-    pump._ws_queue.append("b")
-    awaited = drive(pump._ws_next())
+    path._ws_queue.append("b")
+    awaited = drive(path._ws_next())
     with pytest.raises(StopIteration):
         awaited.send(None)
     with pytest.raises(RuntimeError, match="cannot reuse"):
         awaited.send(None)
-    awaited = drive(pump._ws_next())
+    awaited = drive(path._ws_next())
     with pytest.raises(KeyError):
         awaited.throw(KeyError("thrown"))
     for exc in (KeyError, KeyError("thrown")):
-        pump._ws_streaming = True
-        awaited = drive(pump._ws_next())
+        path._ws_streaming = True
+        awaited = drive(path._ws_next())
         awaited.send(None)
         with pytest.raises(KeyError):
             awaited.throw(exc)
-    awaited = drive(pump._ws_next())
+    awaited = drive(path._ws_next())
     awaited.send(None)
     awaited.close()
     awaited.close()
@@ -533,11 +533,11 @@ async def test_what_is_awaited_is_like_a_coroutine(twin: Twin) -> None:
 @virtual
 @compiled_twin
 async def test_a_wait_that_is_given_up_leaves_nothing(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     for end in ("close", "throw", "del"):
-        awaited = pump._ws_next()
+        awaited = path._ws_next()
         waiter = awaited.send(None)
-        assert waiter is pump._ws_receiver
+        assert waiter is path._ws_receiver
         assert asyncio.isfuture(waiter)
         with pytest.raises(RuntimeError, match="await wasn't used"):
             awaited.send(None)
@@ -547,19 +547,19 @@ async def test_a_wait_that_is_given_up_leaves_nothing(twin: Twin) -> None:
             with pytest.raises(KeyError):
                 awaited.throw(KeyError)
         del awaited
-        assert pump._ws_receiver is None
+        assert path._ws_receiver is None
     with pytest.raises(TypeError):
-        pump._ws_next().throw("no exception")
+        path._ws_next().throw("no exception")
     with pytest.raises(TypeError):
-        pump._ws_next().throw()
+        path._ws_next().throw()
 
 
 # ------------------------------------------------------------------------------------------------------------- sending
 
 
-def decoded(twin: Twin, pump: Any) -> list[Any]:
-    """The frames that a pump wrote; masked if it is a client's."""
-    frames: list[Any] = twin.decoder(pump._ws_client, 0, -1, -1, False).feed(b"".join(pump.transport.data))
+def decoded(twin: Twin, path: Any) -> list[Any]:
+    """The frames that a fast path wrote; masked if it is a client's."""
+    frames: list[Any] = twin.decoder(path._ws_client, 0, -1, -1, False).feed(b"".join(path.transport.data))
     return frames
 
 
@@ -583,114 +583,114 @@ MESSAGES: list[Any] = [
 @pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 @pytest.mark.parametrize("as_text", [None, False, True])
 async def test_what_is_sent(twin: Twin, client: bool, as_text: bool | None) -> None:
-    pump = make(twin, client=client)
+    path = make(twin, client=client)
     for message in MESSAGES:
-        assert pump._ws_send_now(message, as_text) == _readable.SENT
+        assert path._ws_send_now(message, as_text) == _readable.SENT
         payload = message.encode() if isinstance(message, str) else bytes(message)
         opcode = 0x1 if (isinstance(message, str) if as_text is None else as_text) else 0x2
-        assert decoded(twin, pump) == [0x80 | opcode, payload]
-        pump.transport.data.clear()
+        assert decoded(twin, path) == [0x80 | opcode, payload]
+        path.transport.data.clear()
 
 
 @virtual
 @every_twin
 async def test_what_is_not_sent_at_once(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     for message in (["fragments"], {"a": 1}, 5, None):
-        assert pump._ws_send_now(message, None) == _readable.SLOW
-    pump._ws_send_lock = asyncio.Lock()
-    assert pump._ws_send_now("a", None) == _readable.SLOW
-    pump._ws_send_lock = None
-    pump._ws_plain = False
-    assert pump._ws_send_now("a", None) == _readable.SLOW
-    pump._ws_plain = True
-    pump._ws_life.continuing = True
-    assert pump._ws_send_now("a", None) == _readable.SLOW
-    pump._ws_life.continuing = False
-    pump._ws_life.sending = Sending.SHUT
-    assert pump._ws_send_now("a", None) == _readable.SLOW
-    assert pump.transport.data == []
+        assert path._ws_send_now(message, None) == _readable.SLOW
+    path._ws_send_lock = asyncio.Lock()
+    assert path._ws_send_now("a", None) == _readable.SLOW
+    path._ws_send_lock = None
+    path._ws_plain = False
+    assert path._ws_send_now("a", None) == _readable.SLOW
+    path._ws_plain = True
+    path._ws_life.continuing = True
+    assert path._ws_send_now("a", None) == _readable.SLOW
+    path._ws_life.continuing = False
+    path._ws_life.sending = Sending.SHUT
+    assert path._ws_send_now("a", None) == _readable.SLOW
+    assert path.transport.data == []
 
 
 @virtual
 @every_twin
 async def test_text_that_cannot_be_encoded(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     with pytest.raises(UnicodeEncodeError):
-        pump._ws_send_now("\ud800", None)
-    assert pump.transport.data == []
+        path._ws_send_now("\ud800", None)
+    assert path.transport.data == []
 
 
 @virtual
 @every_twin
 async def test_answers_share_a_write(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append("waits")
+    path = make(twin)
+    path._ws_queue.append("waits")
     for number in range(3):
-        assert pump._ws_send_now(str(number), None) == _readable.SENT
-    assert (pump.transport.data, pump._ws_corked) == ([], 9)
-    pump._ws_queue.popleft()
-    pump._ws_send_now("last", None)
-    assert (b"".join(pump.transport.data), len(pump.transport.data), pump._ws_corked) == (
+        assert path._ws_send_now(str(number), None) == _readable.SENT
+    assert (path.transport.data, path._ws_corked) == ([], 9)
+    path._ws_queue.popleft()
+    path._ws_send_now("last", None)
+    assert (b"".join(path.transport.data), len(path.transport.data), path._ws_corked) == (
         b"\x81\x010\x81\x011\x81\x012\x81\x04last",
         1,
         0,
     )
     await steps(2)
-    assert pump.asked == ["uncork"]
+    assert path.asked == ["uncork"]
 
 
 @virtual
 @every_twin
 async def test_what_is_held_back_has_a_limit(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append("waits")
+    path = make(twin)
+    path._ws_queue.append("waits")
     for _ in range(10):
-        pump._ws_send_now("x" * 10000, None)
-    assert [len(data) for data in pump.transport.data] == [7 * 10004]
-    assert pump._ws_corked == 3 * 10004
+        path._ws_send_now("x" * 10000, None)
+    assert [len(data) for data in path.transport.data] == [7 * 10004]
+    assert path._ws_corked == 3 * 10004
 
 
 @virtual
 @every_twin
 async def test_the_backstop_writes(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append("waits")
-    pump._ws_send_now("a", None)
-    pump._ws_send_now("b", None)
+    path = make(twin)
+    path._ws_queue.append("waits")
+    path._ws_send_now("a", None)
+    path._ws_send_now("b", None)
     await steps(2)
-    assert pump.asked == ["uncork"]
-    assert pump.transport.data == [b"\x81\x01a\x81\x01b"]
-    pump._ws_send_now("c", None)
+    assert path.asked == ["uncork"]
+    assert path.transport.data == [b"\x81\x01a\x81\x01b"]
+    path._ws_send_now("c", None)
     await steps(2)
-    assert pump.asked == ["uncork", "uncork"]
+    assert path.asked == ["uncork", "uncork"]
 
 
 @virtual
 @every_twin
 async def test_a_transport_that_has_enough(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_queue.append("waits")
-    pump._ws_send_now("a", None)
-    pump._ws_write_waiters = deque()
-    assert pump._ws_send_now("b", None) == _readable.FULL
-    assert pump._ws_put(b"\x81\x01c", 1) == _readable.FULL
-    assert pump._ws_send_now("z" * LARGE, None) == _readable.FULL
-    assert b"".join(pump.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
+    path = make(twin)
+    path._ws_queue.append("waits")
+    path._ws_send_now("a", None)
+    path._ws_write_waiters = deque()
+    assert path._ws_send_now("b", None) == _readable.FULL
+    assert path._ws_put(b"\x81\x01c", 1) == _readable.FULL
+    assert path._ws_send_now("z" * LARGE, None) == _readable.FULL
+    assert b"".join(path.transport.data).startswith(b"\x81\x01a\x81\x01b\x81\x01c")
 
 
 @virtual
 @every_twin
 async def test_what_is_laid_out_already_is_sent_as_it_is(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     encoded = twin.encoded()
     encoded._plain, encoded._size = b"\x81\x01e", 1
-    assert pump._ws_send_now(encoded, None) == _readable.SENT
-    assert pump.transport.data == [b"\x81\x01e"]
-    pump._ws_queue.append("question")
-    pump._ws_send_now(encoded, None)
-    assert (pump.transport.data[1:], pump._ws_corked) == ([], 3)
-    assert (pump._ws_messages_sent, pump._ws_payload_sent, pump._ws_saved_sent) == (2, 2, 0)
+    assert path._ws_send_now(encoded, None) == _readable.SENT
+    assert path.transport.data == [b"\x81\x01e"]
+    path._ws_queue.append("question")
+    path._ws_send_now(encoded, None)
+    assert (path.transport.data[1:], path._ws_corked) == ([], 3)
+    assert (path._ws_messages_sent, path._ws_payload_sent, path._ws_saved_sent) == (2, 2, 0)
 
 
 @virtual
@@ -707,39 +707,39 @@ async def test_what_is_laid_out_already_is_sent_as_it_is(twin: Twin) -> None:
     ids=["masked", "compressed", "behind fragments", "as text", "not laid out"],
 )
 async def test_what_was_laid_out_for_others_only(twin: Twin, options: Any, text: Any, plain: Any) -> None:
-    pump = make(twin)
+    path = make(twin)
     for name, value in options.items():
-        setattr(pump, name, value)
+        setattr(path, name, value)
     encoded = twin.encoded()
     encoded._plain, encoded._size = plain, 0
-    assert pump._ws_send_now(encoded, text) == _readable.SLOW
-    assert (pump.transport.data, pump._ws_messages_sent) == ([], 0)
+    assert path._ws_send_now(encoded, text) == _readable.SLOW
+    assert (path.transport.data, path._ws_messages_sent) == ([], 0)
 
 
 @virtual
 @every_twin
 @pytest.mark.parametrize("closing", [False, True])
 async def test_nothing_is_written_to_what_is_over(twin: Twin, closing: bool) -> None:
-    pump = make(twin)
-    pump.transport.closing = closing
-    pump._ws_lost = not closing
-    assert pump._ws_send_now("a", None) == _readable.SENT
-    assert pump._ws_put(b"\x81\x01c", 1) == _readable.SENT
-    assert pump.transport.data == []
+    path = make(twin)
+    path.transport.closing = closing
+    path._ws_lost = not closing
+    assert path._ws_send_now("a", None) == _readable.SENT
+    assert path._ws_put(b"\x81\x01c", 1) == _readable.SENT
+    assert path.transport.data == []
 
 
 @virtual
 @every_twin
 async def test_failures_of_the_transport_are_raised(twin: Twin) -> None:
-    pump = make(twin)
-    pump.transport.fails = True
+    path = make(twin)
+    path.transport.fails = True
     for method, *arguments in (
         ("_ws_send_now", "a", None),
         ("_ws_put", b"\x81\x00", 0),
         ("_ws_send_now", "z" * LARGE, None),
     ):
         with pytest.raises(RuntimeError, match="write failed"):
-            getattr(pump, method)(*arguments)
+            getattr(path, method)(*arguments)
 
 
 # ---------------------------------------------------------------------------------------------------------- both alike
@@ -760,33 +760,33 @@ OPERATIONS = st.one_of(
 )
 
 
-def apply(pump: Any, operation: str, argument: Any) -> object:
-    """What a pump answers to one operation."""
+def apply(path: Any, operation: str, argument: Any) -> object:
+    """What a fast path answers to one operation."""
     if operation == "read":
-        read(pump, b"".join(argument))
-    elif operation == "take" and pump._ws_queue:
+        read(path, b"".join(argument))
+    elif operation == "take" and path._ws_queue:
         with contextlib.suppress(StopIteration):
-            drive(pump._ws_next()).send(None)
-        pump._ws_burst = 0
+            drive(path._ws_next()).send(None)
+        path._ws_burst = 0
     elif operation == "send":
-        return pump._ws_send_now(argument, None)
+        return path._ws_send_now(argument, None)
     elif operation == "put":
-        return pump._ws_put(argument, 300)
+        return path._ws_put(argument, 300)
     elif operation == "write":
-        return pump._ws_write_out(argument)
+        return path._ws_write_out(argument)
     elif operation == "drainers":
-        pump._ws_write_waiters = deque() if argument else None
+        path._ws_write_waiters = deque() if argument else None
     elif operation == "uncork":
-        return pump._ws_take_corked()
+        return path._ws_take_corked()
     return None
 
 
 @given(st.lists(OPERATIONS, max_size=30))
 def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
     async def compare() -> None:
-        pumps = [make(twin) for twin in PATHS.values()]
+        paths = [make(twin) for twin in PATHS.values()]
         for operation, argument in plan:
-            answers = [apply(pump, operation, argument) for pump in pumps]
+            answers = [apply(path, operation, argument) for path in paths]
             assert answers.count(answers[0]) == len(answers)
             for look in (
                 lambda p: list(p._ws_queue),
@@ -794,7 +794,7 @@ def test_twins_do_the_same(plan: list[tuple[str, Any]]) -> None:
                 lambda p: b"".join(p.transport.data),
                 lambda p: p.asked,
             ):
-                seen = [look(pump) for pump in pumps]
+                seen = [look(path) for path in paths]
                 assert seen.count(seen[0]) == len(seen)
 
     asyncio.run(compare())
@@ -807,12 +807,12 @@ async def test_without_a_turn_of_the_loop_nothing_is_held_back(twin: Twin) -> No
         def call_soon(self, *arguments: object) -> None:
             raise MemoryError
 
-    pump = make(twin)
-    pump.loop = Loop()
-    pump._ws_queue.append("question")
+    path = make(twin)
+    path.loop = Loop()
+    path._ws_queue.append("question")
     for _ in range(2):
-        pump._ws_send_now("a", None)
-    assert (pump.transport.data, pump._ws_corked) == ([b"\x81\x01a", b"\x81\x01a"], 0)
+        path._ws_send_now("a", None)
+    assert (path.transport.data, path._ws_corked) == ([b"\x81\x01a", b"\x81\x01a"], 0)
 
 
 @virtual
@@ -823,12 +823,12 @@ async def test_compressing_that_fails_ends_the_connection(twin: Twin) -> None:
     def fail(head: int, payload: bytes) -> tuple[int, bytes]:
         raise LookupError
 
-    pump = make(twin)
-    pump._ws_pack = fail
+    path = make(twin)
+    path._ws_pack = fail
     with pytest.raises(LookupError):
-        pump._ws_send_now("text", None)
-    assert "tear" in pump.asked or pump._ws_torn
-    assert pump.transport.data == []
+        path._ws_send_now("text", None)
+    assert "tear" in path.asked or path._ws_torn
+    assert path.transport.data == []
 
 
 # ---------------------------------------------------------------------------------------------------------- compiled
@@ -845,34 +845,34 @@ async def test_what_the_compiled_twin_relies_on_has_the_right_type(twin: Twin, n
 @virtual
 @compiled_twin
 async def test_a_decoder_that_is_not_compiled_takes_the_detour(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
-    assert pump._ws_decoder is None
-    read(pump, text("a"))
-    assert pump.asked == [f"data {text('a').hex()}"]
+    path = make(twin)
+    path._ws_decoder = PATHS["python"].decoder(True, 0, -1, -1, True)
+    assert path._ws_decoder is None
+    read(path, text("a"))
+    assert path.asked == [f"data {text('a').hex()}"]
 
 
 @virtual
 @compiled_twin
 async def test_bytes_that_cannot_have_been_read(twin: Twin) -> None:
-    pump = make(twin)
+    path = make(twin)
     for size in (-1, 2**18 + 1):
         with pytest.raises(ValueError, match="can't have been read"):
-            pump.buffer_updated(size)
+            path.buffer_updated(size)
     with pytest.raises(TypeError):
-        pump.buffer_updated("x")
+        path.buffer_updated("x")
 
 
 @virtual
 @every_twin
 async def test_nothing_is_written_once_the_connection_is_over(twin: Twin) -> None:
     for lost, closing in ((True, False), (False, True)):
-        pump = make(twin)
-        pump._ws_write_out(b"before")
-        pump._ws_lost, pump.transport.closing = lost, closing
-        pump._ws_write_out(b"after")
-        assert pump.transport.data == [b"before"]
-        assert pump._ws_bytes_sent == 6
+        path = make(twin)
+        path._ws_write_out(b"before")
+        path._ws_lost, path.transport.closing = lost, closing
+        path._ws_write_out(b"after")
+        assert path.transport.data == [b"before"]
+        assert path._ws_bytes_sent == 6
 
 
 @virtual
@@ -884,20 +884,20 @@ async def test_only_bytes_are_written(twin: Twin) -> None:
 
 @virtual
 @compiled_twin
-async def test_a_compiled_pump_that_nobody_prepared(twin: Twin) -> None:
-    pump = twin.pump()
-    assert (pump._ws_queue, pump._ws_decoder, pump._ws_receiver, pump._ws_write_waiters) == (None, None, None, None)
+async def test_a_compiled_fast_path_that_nobody_prepared(twin: Twin) -> None:
+    path = twin.path()
+    assert (path._ws_queue, path._ws_decoder, path._ws_receiver, path._ws_write_waiters) == (None, None, None, None)
     with pytest.raises(RuntimeError, match="_ws_buffer isn't set"):
-        pump.get_buffer(-1)
+        path.get_buffer(-1)
     with pytest.raises(ValueError, match="can't have been read"):
-        pump.buffer_updated(1)
-    assert pump._ws_send_now("a", None) == _readable.SLOW
-    assert pump._ws_take_corked() == b""
-    assert pump._ws_deliver() is None
+        path.buffer_updated(1)
+    assert path._ws_send_now("a", None) == _readable.SLOW
+    assert path._ws_take_corked() == b""
+    assert path._ws_deliver() is None
     with pytest.raises(AttributeError):
-        await pump._ws_next()
+        await path._ws_next()
     with pytest.raises(TypeError):
-        twin.messages("no pump")
+        twin.messages("no path")
 
 
 # Whatever asks an object for its buffer may run Python, from 3.12 on.
@@ -910,12 +910,12 @@ buffers_run_python = pytest.mark.skipif(sys.version_info < (3, 12), reason="clas
 async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
     class Data:
         def __buffer__(self, flags: int) -> memoryview:
-            pump._ws_decoder = None
+            path._ws_decoder = None
             return memoryview(text("a"))
 
-    pump = make(twin)
+    path = make(twin)
     with pytest.raises(RuntimeError, match="_ws_decoder or _ws_queue isn't set"):
-        pump.data_received(Data())
+        path.data_received(Data())
 
 
 @virtual
@@ -924,14 +924,14 @@ async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
 async def test_a_buffer_that_ends_the_connection(twin: Twin) -> None:
     class Data(bytearray):
         def __buffer__(self, flags: int) -> memoryview:
-            pump._ws_plain = False
+            path._ws_plain = False
             return super().__buffer__(flags)
 
     for pack in (None, lambda head, payload: (head, payload)):
-        pump = make(twin)
-        pump._ws_pack = pack
-        assert pump._ws_send_now(Data(b"a"), None) == _readable.SLOW
-        assert pump.transport.data == []
+        path = make(twin)
+        path._ws_pack = pack
+        assert path._ws_send_now(Data(b"a"), None) == _readable.SLOW
+        assert path.transport.data == []
 
 
 @virtual
@@ -939,22 +939,22 @@ async def test_a_buffer_that_ends_the_connection(twin: Twin) -> None:
 async def test_packing_that_ends_the_connection(twin: Twin) -> None:
     class Head:
         def __index__(self) -> int:
-            pump._ws_plain = False
+            path._ws_plain = False
             return 0x82
 
-    pump = make(twin)
-    pump._ws_pack = lambda head, payload: (Head(), payload)
-    assert pump._ws_send_now(b"a", None) == _readable.SLOW
-    assert pump.transport.data == []
+    path = make(twin)
+    path._ws_pack = lambda head, payload: (Head(), payload)
+    assert path._ws_send_now(b"a", None) == _readable.SLOW
+    assert path.transport.data == []
 
 
 @virtual
 @every_twin
-async def test_a_pump_in_a_cycle_is_collected(twin: Twin) -> None:
-    pump = make(twin)
-    pump.protocol.pump = pump
-    pump._ws_receiver = twin.waiter(pump.loop)
-    seen = weakref.ref(pump)
-    del pump
+async def test_a_fast_path_in_a_cycle_is_collected(twin: Twin) -> None:
+    path = make(twin)
+    path.protocol.path = path
+    path._ws_receiver = twin.waiter(path.loop)
+    seen = weakref.ref(path)
+    del path
     gc.collect()
     assert seen() is None

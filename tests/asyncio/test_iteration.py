@@ -175,7 +175,7 @@ async def test_iteration_that_gave_nothing_yet() -> None:
 
 @virtual
 async def test_connections_that_close_in_their_own_manner() -> None:
-    """Whoever overrides ``close`` is called, as by ``async with``."""
+    """An overridden ``close`` is called, as by ``async with``."""
 
     class Own(ClientConnection):
         async def close(self, *args: Any, **kwargs: Any) -> None:

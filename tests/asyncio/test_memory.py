@@ -113,13 +113,13 @@ async def test_a_class_that_sees_what_is_read_sees_it_once() -> None:
 @every_twin
 @virtual
 async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
-    pump = make(twin)
-    pump._ws_decoder = None
+    path = make(twin)
+    path._ws_decoder = None
     kept: list[Any] = []
-    type(pump).data_received = lambda self, data: kept.append(data)
+    type(path).data_received = lambda self, data: kept.append(data)
     for data in (b"abc", b"defg"):
-        pump.get_buffer(-1)[: len(data)] = data
-        pump.buffer_updated(len(data))
+        path.get_buffer(-1)[: len(data)] = data
+        path.buffer_updated(len(data))
     assert kept == [b"abc", b"defg"]
     assert [type(data) for data in kept] == [bytes, bytes]
 
@@ -132,13 +132,13 @@ async def test_no_view_of_the_buffer_reaches_the_class(twin: Twin) -> None:
 @pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
 @pytest.mark.parametrize("size", [100, 5000, 2**20])
 async def test_an_array_that_is_sent_is_not_looked_at_later(twin: Twin, client: bool, size: int) -> None:
-    """Whatever becomes of it after send() has returned: what the socket didn't take was copied."""
+    """It may change after send() has returned: the bytes that the socket didn't take were copied."""
     array = bytearray(b"x" * size)
-    async with behind(twin, client=client) as (pump, theirs):
-        pump._ws_send_now(array, None)
+    async with behind(twin, client=client) as (path, theirs):
+        path._ws_send_now(array, None)
         array[:] = b"y" * size
         array.clear()
-        stream = arrived(theirs) + waiting(pump.transport)
+        stream = arrived(theirs) + waiting(path.transport)
     (row,), rest = wire.parse(stream)
     assert (row.payload, rest) == (b"x" * size, b"")
 
@@ -251,7 +251,7 @@ async def test_a_connection_that_ends_while_a_message_is_inflated(end: str) -> N
 
 @virtual
 async def test_a_connection_without_its_loop() -> None:
-    """Whoever deletes it gets exceptions, no crash."""
+    """A program that deletes it gets exceptions, not a crash."""
     async with connected_pair() as (client, server):
         loop = client.loop
         for message in ("one", "two"):

@@ -224,7 +224,7 @@ async def test_a_broadcast_is_written_before_it_returns(side: Side, size: int) -
 @pytest.mark.parametrize("size", [5000, GATHER_FROM, 2**20])
 @each_loop
 async def test_send_waits_above_one_limit_until_the_other(side: Side, limits: tuple[int, int], size: int) -> None:
-    """Whoever writes, the transport or the compiled twin: what waits in the end counts."""
+    """Bytes that still wait count, whether the transport writes or the compiled twin."""
     high, low = limits
     frame = size + 14
     async with socket_end(side, room=2**12, write_limit=limits) as (connection, peer):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import enum
 import errno
-import os
 import re
 import socket
 import ssl
@@ -20,6 +19,7 @@ import pytest
 
 from _kit import START, MemorySocket, RawPeer, VirtualLoop, idle, steps, transport_pair, virtual, wire
 from _kit import site as kit_site
+from scenarios._proxies import OPEN, REACHING, TIMED_OUT, chain, named, set_environment
 from websockets.asyncio import _proxy
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -32,10 +32,7 @@ from websockets.exceptions import (
 from websockets.http11 import USER_AGENT
 from websockets.protocol import State
 
-OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
 # How far a connection came.
-REACHING = "while reaching the proxy"
 REACHING_SOCKS = "while reaching the proxy or waiting for its reply"
 
 
@@ -43,14 +40,6 @@ def running_loop() -> VirtualLoop:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     return loop
-
-
-def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    for name in os.environ:
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -153,20 +142,6 @@ async def test_other_arguments_apply_to_the_proxy() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- failures
-
-
-def chain(exc: BaseException | None) -> list[BaseException]:
-    """An exception and its causes."""
-    return [] if exc is None else [exc, *chain(exc.__cause__)]
-
-
-def named(exc: BaseException, stage: str, proxy: str = "http://proxy:8080") -> bool:
-    """Whether an error tells which way the connection went, and how far it came, without a change of its text."""
-    note = f"The connection to example.com port 80 goes through the proxy {proxy}; it failed {stage}"
-    return exc.__notes__ == [note] and proxy not in str(exc)
-
-
-TIMED_OUT = "timed out during opening handshake"
 
 
 @virtual

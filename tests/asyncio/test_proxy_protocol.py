@@ -37,7 +37,7 @@ Ends = tuple[Any, Any]
 
 
 class Site:
-    """What a server sees: the addresses of each connection that was opened, those of its socket last."""
+    """The addresses that a server sees of each connection that was opened, those of its socket last."""
 
     def __init__(self) -> None:
         self.ends: list[Ends] = []

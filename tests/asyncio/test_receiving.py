@@ -135,7 +135,7 @@ async def test_a_stream_that_was_left_where_references_are_not_counted(
 @both_sides
 @virtual
 async def test_nobody_else_receives_in_the_pause_after_a_burst(side: Side, more: int, name: str, receive: Any) -> None:
-    """Others have their turn, but not at receiving: whoever reads messages goes on in their order."""
+    """Other tasks have their turn, but the task that receives goes on, and gets the messages in order."""
     texts = [str(number) for number in range(BURST + more)]
     async with open_end(side, max_queue=None) as (connection, peer):
         await peer.raw.send(b"".join(wire.text(text, mask=peer.mask) for text in texts))

@@ -239,7 +239,7 @@ async def test_nothing_follows_a_close_that_compressing_sends(end: int, monkeypa
 @both_sides
 @virtual
 async def test_a_last_fragment_that_is_not_written(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever interrupts it, such as a signal handler that raises: nothing else may come first."""
+    """An interruption, such as a signal handler that raises, lets no other message come first."""
     async with open_end(side) as (connection, peer):
         flushed = 0
         flush_and_drain = connection._ws_flush_and_drain

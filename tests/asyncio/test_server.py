@@ -12,13 +12,13 @@ import re
 import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable
-from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
 from _kit import RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
+from scenarios._serving import REFUSED, messages_of_connections
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.exceptions import (
@@ -84,12 +84,6 @@ async def serving(handler: Callable[..., Any] = echo, **options: Any) -> AsyncIt
 
 def uri(server: Server, path: str = "/") -> str:
     return f"ws://localhost:{port(server)}{path}"
-
-
-def messages(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
-    """The lines of a log without those of the server itself."""
-    lines = [record.getMessage() for record in caplog.records if not levels or record.levelname in levels]
-    return [line for line in lines if not line.startswith("server ")]
 
 
 def both_kinds(function: Callable[..., Any]) -> list[Callable[..., Any]]:
@@ -200,21 +194,6 @@ async def test_flood_before_the_answer_fills_no_memory() -> None:
         await leave(peer)
 
 
-REFUSED = [
-    (request(headers={"Upgrade": None}), "426 Upgrade Required"),
-    (request(headers={"Host": None}), "400 Bad Request"),
-    (request(headers={"Sec-WebSocket-Version": "8"}), "426 Upgrade Required"),
-    (request(method="POST"), "405 Method Not Allowed"),
-    (request(http="HTTP/1.0"), "505 HTTP Version Not Supported"),
-    (request(headers={"Origin": "http://evil"}), "403 Forbidden"),
-    (request("/" + "a" * 8192), f"414 {HTTPStatus(414).phrase}"),
-    (request(raw=b"a: b\r\n" * 200), "431 Request Header Fields Too Large"),
-    (request(headers={"Content-Length": "5"}, body=b"hello"), "400 Bad Request"),
-    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 Bad Request"),
-    (b"\r\n\r\n", "400 Bad Request"),
-]
-
-
 def test_hosts_that_make_no_sense() -> None:
     with pytest.raises(ValueError, match=r"^hosts must be names without scheme and port: 'localhost:80'$"):
         serve(echo, hosts=["localhost:80"])
@@ -289,7 +268,7 @@ async def test_hook_that_takes_too_long(name: str, caplog: pytest.LogCaptureFixt
         assert now() - start == pytest.approx(3, abs=0.02)
         peer.close()
     assert [type(exc) for exc in ended] == [asyncio.CancelledError]
-    assert messages(caplog) == [
+    assert messages_of_connections(caplog) == [
         "opening handshake failed: timed out during opening handshake",
         "connection closed",
     ]
@@ -307,7 +286,7 @@ async def test_hook_that_takes_too_long_and_answers_nevertheless(caplog: pytest.
         await peer.send(request())
         assert await peer.read_until_eof() == b""
         peer.close()
-    assert messages(caplog, "WARNING", "ERROR") == []
+    assert messages_of_connections(caplog, "WARNING", "ERROR") == []
 
 
 @virtual
@@ -317,7 +296,7 @@ async def test_client_vanishes_while_a_hook_waits() -> None:
 
     async def hook(connection: ServerConnection, request: Request) -> None:
         waiting.set()
-        # Whoever reads on learns that the client is gone.
+        # The next read tells that the client is gone.
         connection.transport.resume_reading()
         await asyncio.Event().wait()
 
@@ -443,7 +422,7 @@ async def test_a_group_with_a_failure_is_a_failure(caplog: pytest.LogCaptureFixt
     async with serving(endless_tasks_one_fails) as server:
         await leave(await enter(server), 1001)
         await advance(2)
-    assert messages(caplog) == ["connection handler failed"]
+    assert messages_of_connections(caplog) == ["connection handler failed"]
 
 
 @pytest.mark.parametrize("handler", [endless_recv, endless_send, endless_tasks])
@@ -455,7 +434,11 @@ async def test_handler_ends_with_its_own_connection(handler: Any, caplog: pytest
         await leave(peer, 1001)
         await advance(2)
     story = "received 1001 (going away); then sent 1001 (going away)"
-    assert sorted(messages(caplog)) == ["connection closed", f"connection handler ended: {story}", "connection open"]
+    assert sorted(messages_of_connections(caplog)) == [
+        "connection closed",
+        f"connection handler ended: {story}",
+        "connection open",
+    ]
     assert not [record for record in caplog.records if record.exc_info]
 
 

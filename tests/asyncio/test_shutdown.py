@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from _kit import RawPeer, VirtualLoop, advance, idle, request, steps, virtual, wire
+from scenarios._serving import messages, says_closing
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosedOK
@@ -75,16 +76,7 @@ async def turned_away(peer: RawPeer) -> bool:
     """Whether a client was refused as the server closes."""
     answer = await peer.read_until_eof()
     peer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return (
-        head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        and b"\r\nConnection: close\r\n" in head
-        and body == b"Server is shutting down.\n"
-    )
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
+    return says_closing(answer)
 
 
 @pytest.mark.scenario(82)
@@ -288,7 +280,7 @@ async def test_serve_forever_cancelled_twice() -> None:
     assert not forever.done()
     forever.cancel()
     await idle()
-    # Whoever cancels again doesn't want to wait; the server closes all the same.
+    # A second cancellation ends the wait; the server closes all the same.
     assert forever.cancelled()
     assert await leaving == GOING_AWAY
     await server.wait_closed()

@@ -351,7 +351,7 @@ async def test_a_context_that_is_entered_already(twin: Twin) -> None:
 @every_twin
 @virtual
 async def test_a_callback_that_fails(twin: Twin) -> None:
-    """That isn't taken for a context that is entered already: whoever read hears of it."""
+    """It isn't taken for a context that is entered already: the caller that read gets the exception."""
 
     def fail(waiter: Any) -> None:
         raise RuntimeError("no way")

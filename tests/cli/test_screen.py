@@ -251,7 +251,7 @@ def test_a_loop_that_is_closed_needs_no_lines() -> None:
 
 
 def test_logs_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was closed: whoever logs isn't to blame."""
+    """It was closed, which isn't the fault of the code that logs."""
 
     class Closed(io.StringIO):
         def write(self, text: str) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 
 import websockets
 from websockets._session.properties import assignable
-from websockets.asyncio import _fastpath as _pump
+from websockets.asyncio import _fastpath
 from websockets.asyncio._fastpath import _readable
 from websockets.version import version
 
@@ -141,7 +141,7 @@ def private_bases(cls: type) -> Iterator[type]:
     for base in cls.__bases__:
         if base.__module__.startswith("websockets.") and not is_public(base):
             # Compiled classes have no signatures to show; their readable twins have.
-            yield _readable.FastPath if base is _pump.FastPath else base
+            yield _readable.FastPath if base is _fastpath.FastPath else base
             yield from private_bases(base)
 
 

@@ -72,7 +72,7 @@ LIMIT = 8192
 
 
 class Case(NamedTuple):
-    """What raises, or gives, an exception; the exception; its text; the texts of those that caused it."""
+    """A call that raises or gives an exception; the exception; its text; the texts of its causes."""
 
     act: Callable[[], Any]
     kind: type[Exception]

@@ -23,6 +23,7 @@ from _kit import VirtualLoop, idle, virtual, wire
 from _kit.asking import ask, reach, uri_of
 from _kit.ends import open_end
 from _kit.site import Answer, let_in_and_close, redirect, refuse, site
+from compat._resolving import RESOLVE
 from websockets import proxy
 from websockets.asyncio.client import connect, process_exception
 from websockets.asyncio.server import ServerConnection, serve
@@ -593,9 +594,10 @@ def test_rule_24_an_empty_name_removes_the_header() -> None:
 
 
 def test_rule_25_submodules_resolve() -> None:
-    modules = ("exceptions", "asyncio.client", "asyncio.server", "extensions.permessage_deflate", "protocol", "proxy")
-    for module in modules:
-        assert run(f"import websockets; print(websockets.{module}.__name__)") == f"websockets.{module}\n"
+    """Each on its own: what one loads is forgotten before the next."""
+    names = ("exceptions", "asyncio.client", "asyncio.server", "extensions.permessage_deflate", "protocol", "proxy")
+    modules = [f"websockets.{name}" for name in names]
+    assert run(f"import sys; sys.argv[1:] = {modules}\n{RESOLVE}").splitlines() == modules
     # Importing it stays fast: nothing else is loaded.
     loaded = run("import sys; before = {*sys.modules}; import websockets; print(*({*sys.modules} - before))").split()
     assert {name for name in loaded if name.startswith("websockets")} == {"websockets", "websockets.version"}

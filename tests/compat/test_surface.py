@@ -15,6 +15,7 @@ import pytest
 
 import websockets
 from compat import surface
+from compat._resolving import RESOLVE
 from websockets.protocol import Protocol, Side
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
@@ -107,19 +108,6 @@ def run(program: str, *arguments: str) -> str:
     return done.stdout
 
 
-RESOLVE = """
-import sys
-for module in sys.argv[1:]:
-    import websockets
-    try:
-        print(eval(module).__name__)
-    except Exception as exc:
-        print(module, repr(exc))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
-        del sys.modules[name]
-"""
-
-
 def test_every_module_resolves_after_importing_the_package() -> None:
     """Each on its own: what one loads is forgotten before the next."""
     modules = sorted({*OLD} - {"websockets", "websockets.connection"})
@@ -151,7 +139,7 @@ def test_star_import() -> None:
     assert run("from websockets import *; print(connect.__module__)") == "websockets.asyncio.client\n"
 
 
-# ------------------------------------------------------------------------------------------------------- names of old
+# ---------------------------------------------------------------------------------------------------- deprecated names
 
 
 def test_module_of_old() -> None:
@@ -188,7 +176,7 @@ NAMES_OF_OLD = {
 
 
 def home_of_old(name: str) -> Any:
-    """What a name of old stands for."""
+    """The object that a deprecated name stands for."""
     if name == "WebSocketProtocolError":
         return websockets.ProtocolError
     homes = [

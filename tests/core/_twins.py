@@ -8,10 +8,12 @@ failures; it must not know how either twin works.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import importlib
-import importlib.util
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from websockets._codec import load_native
 
 __all__ = ["NATIVE", "TWINS", "Rules", "Verdict", "decode", "oracle"]
 
@@ -19,10 +21,10 @@ NATIVE = "websockets._codec._native"
 
 
 def present_twins() -> dict[str, Any]:
-    """The twins that can be tested: the compiled one only where it was built."""
+    """The twins that can be tested: the compiled one only where it was built, and from these sources."""
     twins: dict[str, Any] = {"python": importlib.import_module("websockets._codec._python")}
-    if importlib.util.find_spec(NATIVE) is not None:
-        twins["native"] = importlib.import_module(NATIVE)
+    with contextlib.suppress(ImportError):
+        twins["native"] = load_native()
     return twins
 
 

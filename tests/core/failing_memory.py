@@ -48,19 +48,19 @@ class Transport:
 class Talkative(Transport):
     """A transport that sends something when it is aborted."""
 
-    pump: Any = None
+    path: Any = None
 
     def abort(self) -> None:
-        pump, self.pump = self.pump, None
-        if pump is not None:
-            pump._ws_send_now(b"farewell" * 75, None)
+        path, self.path = self.path, None
+        if path is not None:
+            path._ws_send_now(b"farewell" * 75, None)
 
 
 def talkative() -> Any:
-    pump = make(messages=2, corked=bytes(5000))
-    pump.transport = Talkative()
-    pump.transport.pump = pump
-    return pump
+    path = make(messages=2, corked=bytes(5000))
+    path.transport = Talkative()
+    path.transport.path = path
+    return path
 
 
 class Loop:
@@ -90,20 +90,20 @@ def frame(payload: bytes) -> Any:
 
 
 def make(*, client: bool = False, reading_paused: bool = False, messages: int = 0, corked: bytes = b"") -> Any:
-    """A pump whose surroundings do nothing."""
-    pump = Path()
-    pump.loop, pump.transport, pump.protocol, pump._ws_life = Loop(), Transport(), Protocol(), Life()
-    pump._ws_may_send = None
-    pump._ws_queue = native.Queue()
-    pump._ws_buffer = native.read_buffer(2**16)
-    pump._ws_decoder = decoder()
-    pump._ws_client, pump._ws_reading_paused = client, reading_paused
-    pump._ws_quick = pump._ws_plain = True
+    """A path whose surroundings do nothing."""
+    path = Path()
+    path.loop, path.transport, path.protocol, path._ws_life = Loop(), Transport(), Protocol(), Life()
+    path._ws_may_send = None
+    path._ws_queue = native.Queue()
+    path._ws_buffer = native.read_buffer(2**16)
+    path._ws_decoder = decoder()
+    path._ws_client, path._ws_reading_paused = client, reading_paused
+    path._ws_quick = path._ws_plain = True
     for number in range(messages):
-        pump._ws_queue.append(f"message {number}")
+        path._ws_queue.append(f"message {number}")
     if corked:
-        pump._ws_hold(frame(corked), len(corked))
-    return pump
+        path._ws_hold(frame(corked), len(corked))
+    return path
 
 
 def decoder(*fed: bytes, text: bool = True, limit: int = -1) -> Any:
@@ -120,9 +120,9 @@ def waiter(*, suspended: bool = True) -> Any:
     return made
 
 
-def await_message(pump: Any) -> None:
+def await_message(path: Any) -> None:
     with contextlib.suppress(StopIteration):
-        pump._ws_next().send(None)
+        path._ws_next().send(None)
 
 
 def iterate(messages: Any) -> None:
@@ -154,32 +154,32 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "growing text": (lambda: decoder(b"\x81" + LARGE[1:] + bytes(4000)), lambda made: made.feed(bytes(10_000))),
     "half a header": (decoder, lambda made: made.feed(b"\x82")),
     "too big": (lambda: decoder(limit=10), lambda made: made.feed(b"\x82\x7e\x01\x00")),
-    "pump": (lambda: None, lambda _: native.FastPath()),
+    "path": (lambda: None, lambda _: native.FastPath()),
     "waiter": (lambda: None, lambda _: native.Waiter(None)),
     "wake": (waiter, lambda made: made.wake()),
     "resume": (waiter, lambda made: made.resume()),
     "cancel": (waiter, lambda made: made.cancel("why")),
-    "read": (make, lambda pump: pump.data_received(b"\x81\x05ascii" * 5)),
-    "read what isn't a message": (make, lambda pump: pump.data_received(FRAGMENTS)),
-    "read what is refused": (make, lambda pump: pump.data_received(b"\x83\x00")),
-    "read a crowd": (make, lambda pump: pump.data_received(b"\x89\x00" * 600)),
+    "read": (make, lambda path: path.data_received(b"\x81\x05ascii" * 5)),
+    "read what isn't a message": (make, lambda path: path.data_received(FRAGMENTS)),
+    "read what is refused": (make, lambda path: path.data_received(b"\x83\x00")),
+    "read a crowd": (make, lambda path: path.data_received(b"\x89\x00" * 600)),
     "take": (lambda: make(messages=1), await_message),
     "wait": (lambda: make(corked=b"corked"), await_message),
     "slowly": (lambda: make(reading_paused=True), await_message),
     "iterate": (lambda: native.Messages(make(messages=1)), iterate),
-    "iterator": (make, lambda pump: native.Messages(pump)),
-    "send": (make, lambda pump: pump._ws_send_now("text", None)),
-    "send masked": (lambda: make(client=True), lambda pump: pump._ws_send_now(b"data", None)),
-    "send wide text": (make, lambda pump: pump._ws_send_now("é", None)),
-    "send a view": (make, lambda pump: pump._ws_send_now(memoryview(b"abcdef")[::2], None)),
+    "iterator": (make, lambda path: native.Messages(path)),
+    "send": (make, lambda path: path._ws_send_now("text", None)),
+    "send masked": (lambda: make(client=True), lambda path: path._ws_send_now(b"data", None)),
+    "send wide text": (make, lambda path: path._ws_send_now("é", None)),
+    "send a view": (make, lambda path: path._ws_send_now(memoryview(b"abcdef")[::2], None)),
     "send large": (lambda: (make(), "x" * 2**18), lambda given: given[0]._ws_send_now(given[1], None)),
     "a buffer": (lambda: None, lambda _: native.read_buffer(100)),
-    "hold back": (lambda: make(messages=3), lambda pump: [pump._ws_send_now("text", None) for _ in range(9)]),
-    "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda pump: pump._ws_send_now("text", None)),
-    "put": (lambda: make(messages=1), lambda pump: pump._ws_put(FRAME, 500)),
-    "hold": (lambda: make(corked=b"corked"), lambda pump: pump._ws_hold(FRAME, 500)),
-    "a cork that grows": (talkative, lambda pump: pump._ws_send_now(bytes(25_000), None)),
-    "take corked": (lambda: make(corked=b"corked"), lambda pump: pump._ws_take_corked()),
+    "hold back": (lambda: make(messages=3), lambda path: [path._ws_send_now("text", None) for _ in range(9)]),
+    "too much": (lambda: make(messages=1, corked=b"x" * 2**16), lambda path: path._ws_send_now("text", None)),
+    "put": (lambda: make(messages=1), lambda path: path._ws_put(FRAME, 500)),
+    "hold": (lambda: make(corked=b"corked"), lambda path: path._ws_hold(FRAME, 500)),
+    "a cork that grows": (talkative, lambda path: path._ws_send_now(bytes(25_000), None)),
+    "take corked": (lambda: make(corked=b"corked"), lambda path: path._ws_take_corked()),
 }
 CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
 import logging
 import os
 import subprocess
@@ -42,9 +43,22 @@ def test_twin_is_what_its_name_says(name: str) -> None:
     assert TWINS[name].FrameDecoder.__module__ == TWINS[name].__name__
 
 
+def native_with(**names: object) -> types.ModuleType:
+    """A compiled twin that has nothing but these names."""
+    module = types.ModuleType(NATIVE)
+    vars(module).update(names)
+    return module
+
+
+def test_compiled_twin_that_is_there_is_of_these_sources() -> None:
+    """If it isn't, the rest of the suite only tests the readable one: it must be built again."""
+    if importlib.util.find_spec(NATIVE) is not None:
+        _codec.load_native()
+
+
 @pytest.mark.parametrize(("value", "expected"), [("python", "python"), ("", "native"), (None, "native")])
 def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str) -> None:
-    monkeypatch.setitem(sys.modules, NATIVE, types.ModuleType(NATIVE))
+    monkeypatch.setitem(sys.modules, NATIVE, native_with(FINGERPRINT=_codec.FINGERPRINT))
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     if value is not None:
         monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", value)
@@ -108,6 +122,28 @@ def test_broken_native_twin(broken_native: None, told: Told, monkeypatch: pytest
 def test_broken_native_twin_that_is_required(broken_native: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
     with pytest.raises(ImportError, match=r"^undefined symbol$"):
+        _codec._select()
+
+
+# Older ones named no sources at all.
+@pytest.fixture(params=[{}, {"FINGERPRINT": "of older sources"}], ids=["none", "other"])
+def stale_native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled twin of other sources than the code in Python beside it, as after an update of a working tree."""
+    monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
+    monkeypatch.setitem(sys.modules, NATIVE, native_with(**request.param))
+
+
+def test_stale_native_twin(stale_native: None, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBSOCKETS_REQUIRE_NATIVE", raising=False)
+    assert _codec._select() == "python"
+    ((name, level, text),) = told()
+    assert (name, level) == ("websockets", "WARNING")
+    assert text.endswith("can't be loaded: it was built from other sources; install the package again")
+
+
+def test_stale_native_twin_that_is_required(stale_native: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKETS_REQUIRE_NATIVE", "1")
+    with pytest.raises(ImportError, match=r"^it was built from other sources; install the package again$"):
         _codec._select()
 
 

@@ -77,28 +77,28 @@ def loaded_again() -> Any:
 
 
 def make(twin: Any = native, **attributes: Any) -> Any:
-    """A pump of a server in an open connection; its class has none of the methods that pumps call."""
+    """The fast path of an open connection of a server; its class has none of the methods that C calls."""
 
     class Path(twin.FastPath):  # type: ignore[misc]
         pass
 
-    pump = Path()
-    pump.loop = asyncio.get_running_loop()
-    pump.transport = Transport()
-    pump.protocol, pump._ws_life = object(), twin.SendingHalf()
-    pump._ws_life.sending = pump._ws_may_send = Sending.OPEN
-    pump._ws_queue = twin.Queue()
-    pump._ws_buffer = twin.read_buffer(2**16)
-    pump._ws_decoder = twin.FrameDecoder(False, 0, -1, -1, True)
-    pump._ws_quick = pump._ws_plain = True
+    path = Path()
+    path.loop = asyncio.get_running_loop()
+    path.transport = Transport()
+    path.protocol, path._ws_life = object(), twin.SendingHalf()
+    path._ws_life.sending = path._ws_may_send = Sending.OPEN
+    path._ws_queue = twin.Queue()
+    path._ws_buffer = twin.read_buffer(2**16)
+    path._ws_decoder = twin.FrameDecoder(False, 0, -1, -1, True)
+    path._ws_quick = path._ws_plain = True
     for name, value in attributes.items():
-        setattr(pump, name, value)
-    return pump
+        setattr(path, name, value)
+    return path
 
 
-def hold(pump: Any, payload: bytes) -> None:
-    """Have a pump hold a message back."""
-    pump._ws_hold(native.build_frame(0x82, payload, None), len(payload))
+def hold(path: Any, payload: bytes) -> None:
+    """Have a fast path hold a message back."""
+    path._ws_hold(native.build_frame(0x82, payload, None), len(payload))
 
 
 def waiting(*messages: str) -> Any:
@@ -131,7 +131,7 @@ MISUSES: dict[str, tuple[Callable[[], object], type[Exception]]] = {
     "waiter: callbacks": (lambda: native.Waiter(None).add_done_callback(), TypeError),
     "waiter: keyword": (lambda: native.Waiter(None).add_done_callback(print, ctx=None), TypeError),
     "waiter: cancel": (lambda: native.Waiter(None).cancel(text=""), TypeError),
-    "messages: no pump": (lambda: native.Messages(None), TypeError),
+    "messages: no path": (lambda: native.Messages(None), TypeError),
 }
 
 
@@ -141,26 +141,26 @@ def test_arguments_that_make_no_sense(call: Callable[[], object], error: type[Ex
         call()
 
 
-PUMP_MISUSES: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
-    "one argument": (lambda pump: pump._ws_send_now("text"), TypeError),
-    "text or not": (lambda pump: pump._ws_send_now(b"data", Odd()), LookupError),
-    "put: text": (lambda pump: pump._ws_put("text", 4), TypeError),
-    "put: no size": (lambda pump: pump._ws_put(b"\x82\x00"), TypeError),
-    "hold: text": (lambda pump: pump._ws_hold("text", 4), TypeError),
-    "hold: odd size": (lambda pump: pump._ws_hold(b"\x82\x00", None), TypeError),
-    "hold: half a header": (lambda pump: pump._ws_hold(b"\x82", 0), ValueError),
-    "hold: no whole header": (lambda pump: pump._ws_hold(b"\x82\x7f", 0), ValueError),
-    "receive": (lambda pump: pump.data_received("text"), TypeError),
+WRONG_CALLS: dict[str, tuple[Callable[[Any], object], type[Exception]]] = {
+    "one argument": (lambda path: path._ws_send_now("text"), TypeError),
+    "text or not": (lambda path: path._ws_send_now(b"data", Odd()), LookupError),
+    "put: text": (lambda path: path._ws_put("text", 4), TypeError),
+    "put: no size": (lambda path: path._ws_put(b"\x82\x00"), TypeError),
+    "hold: text": (lambda path: path._ws_hold("text", 4), TypeError),
+    "hold: odd size": (lambda path: path._ws_hold(b"\x82\x00", None), TypeError),
+    "hold: half a header": (lambda path: path._ws_hold(b"\x82", 0), ValueError),
+    "hold: no whole header": (lambda path: path._ws_hold(b"\x82\x7f", 0), ValueError),
+    "receive": (lambda path: path.data_received("text"), TypeError),
 }
 
 
-@pytest.mark.parametrize(("call", "error"), PUMP_MISUSES.values(), ids=PUMP_MISUSES)
+@pytest.mark.parametrize(("call", "error"), WRONG_CALLS.values(), ids=WRONG_CALLS)
 @virtual
-async def test_arguments_of_a_pump_that_make_no_sense(call: Callable[[Any], object], error: type[Exception]) -> None:
-    pump = make()
+async def test_wrong_arguments_of_a_fast_path(call: Callable[[Any], object], error: type[Exception]) -> None:
+    path = make()
     with pytest.raises(error):
-        call(pump)
-    assert pump.transport.data == []
+        call(path)
+    assert path.transport.data == []
 
 
 # ----------------------------------------------------------------------------------------------------------- what fails
@@ -178,15 +178,15 @@ def test_masks_are_random_or_none(drawn: object, error: type[Exception], monkeyp
 
 @virtual
 async def test_nothing_is_sent_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    pump = make(_ws_client=True)
+    path = make(_ws_client=True)
     native.forget_masks()
     monkeypatch.setattr(os, "urandom", broken)
     with pytest.raises(LookupError):
-        pump._ws_send_now("text", None)
-    assert pump.transport.data == []
+        path._ws_send_now("text", None)
+    assert path.transport.data == []
     monkeypatch.undo()
-    pump._ws_send_now("text", None)
-    assert len(pump.transport.data) == 1
+    path._ws_send_now("text", None)
+    assert len(path.transport.data) == 1
 
 
 class ClosedLoop:
@@ -206,7 +206,7 @@ def test_a_loop_that_is_closed(ending: str) -> None:
     for _ in range(2):
         with pytest.raises(LookupError):
             getattr(waiter, ending)()
-        # Whoever waits can still be told.
+        # The task that waits can still be told.
         assert not waiter.done()
         assert not waiter.cancelled()
 
@@ -214,12 +214,12 @@ def test_a_loop_that_is_closed(ending: str) -> None:
 @pytest.mark.parametrize("attributes", [{"loop": ClosedLoop()}, {}], ids=["closed", "gone"])
 @virtual
 async def test_what_the_loop_does_not_see_to_is_written_at_once(attributes: dict[str, Any]) -> None:
-    pump = make(_ws_queue=waiting("a"), **attributes)
+    path = make(_ws_queue=waiting("a"), **attributes)
     if not attributes:
-        del pump.loop
-    pump._ws_send_now("text", None)
-    pump._ws_send_now("more", None)
-    assert pump.transport.data == [b"\x81\x04text", b"\x81\x04more"]
+        del path.loop
+    path._ws_send_now("text", None)
+    path._ws_send_now("more", None)
+    assert path.transport.data == [b"\x81\x04text", b"\x81\x04more"]
 
 
 def test_callbacks_that_cannot_be_compared() -> None:
@@ -240,11 +240,11 @@ def test_a_callback_that_goes_while_it_is_compared() -> None:
     assert waiter.remove_done_callback(id) == 1
 
 
-async def suspended(pump: Any) -> Any:
-    """Something that waits for a message of a pump, in a task; gives the task."""
+async def suspended(path: Any) -> Any:
+    """Something that waits for a message of a fast path, in a task; gives the task."""
 
     async def wait() -> object:
-        return await pump._ws_next()
+        return await path._ws_next()
 
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
@@ -265,11 +265,11 @@ async def test_a_loop_that_nobody_knows() -> None:
         def call_soon(self, callback: object, *arguments: object, context: object) -> None:
             called.append(callback)
 
-    pump = make()
+    path = make()
     for loop in (Loop(), type("Other", (), {"call_soon": Loop.call_soon})()):
-        waiter = pump._ws_receiver = native.Waiter(loop)
+        waiter = path._ws_receiver = native.Waiter(loop)
         waiter.add_done_callback(broken, context=contextvars.copy_context())
-        pump.data_received(b"\x81\x01a")
+        path.data_received(b"\x81\x01a")
     assert called == [broken, broken]
 
 
@@ -279,12 +279,12 @@ async def test_a_loop_that_cannot_tell_its_task() -> None:
     twin = loaded_again()
     called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
-    pump = make(twin)
-    waiter = pump._ws_receiver = twin.Waiter(pump.loop)
+    path = make(twin)
+    waiter = path._ws_receiver = twin.Waiter(path.loop)
     waiter.add_done_callback(called.append, context=contextvars.copy_context())
     twin.know_tasks(broken, {})
     with pytest.raises(LookupError, match="no way"):
-        pump.data_received(b"\x81\x01a")
+        path.data_received(b"\x81\x01a")
     assert called == []
     assert not waiter.done()
 
@@ -295,10 +295,10 @@ async def test_tasks_that_nobody_told_of() -> None:
     twin = loaded_again()
     called: list[object] = []
     twin.know_plain_loops(PLAIN_LOOPS)
-    pump = make(twin)
-    waiter = pump._ws_receiver = twin.Waiter(pump.loop)
+    path = make(twin)
+    waiter = path._ws_receiver = twin.Waiter(path.loop)
     waiter.add_done_callback(called.append, context=contextvars.copy_context())
-    pump.data_received(b"\x81\x01a")
+    path.data_received(b"\x81\x01a")
     assert called == []
     await asyncio.sleep(0)
     assert called == [waiter]
@@ -306,37 +306,37 @@ async def test_tasks_that_nobody_told_of() -> None:
 
 @virtual
 async def test_a_task_that_fails_in_a_read() -> None:
-    """An exception of a callback is for whoever read."""
+    """An exception of a callback goes to the caller that read."""
     twin = loaded_again()
     twin.know_plain_loops(PLAIN_LOOPS)
     twin.know_tasks(current_task, RUNNING_TASKS)
-    pump = make(twin)
-    waiter = twin.Waiter(pump.loop)
+    path = make(twin)
+    waiter = twin.Waiter(path.loop)
     waiter.add_done_callback(broken, context=contextvars.copy_context())
-    pump._ws_receiver = waiter
+    path._ws_receiver = waiter
     raised: list[LookupError] = []
 
     def read() -> None:
         try:
-            pump.data_received(b"\x81\x01a")
+            path.data_received(b"\x81\x01a")
         except LookupError as exc:
             raised.append(exc)
 
-    pump.loop.call_soon(read)
+    path.loop.call_soon(read)
     await asyncio.sleep(0)
     assert len(raised) == 1
-    assert list(pump._ws_queue) == ["a"]
+    assert list(path._ws_queue) == ["a"]
 
 
 CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
-    "_ws_pause_if_full": ({"_ws_high": 0}, lambda pump: pump.data_received(b"\x81\x01a")),
-    "_ws_receive_rest": ({}, lambda pump: pump.data_received(b"\x89\x00")),
-    "_ws_receive_data": ({"_ws_decoder": None}, lambda pump: pump.data_received(b"\x89\x00")),
-    "data_received": ({"_ws_decoder": None}, lambda pump: pump.buffer_updated(2)),
-    "_ws_drained": ({"_ws_queue": ("a",), "_ws_reading_paused": True}, lambda pump: next(pump._ws_next().__await__())),
-    "_ws_receive_slowly": ({"_ws_reading_paused": True}, lambda pump: next(pump._ws_next().__await__())),
-    "_ws_write_pieces": ({}, lambda pump: pump._ws_send_now(bytes(2**18), None)),
-    "_ws_pack": ({}, lambda pump: pump._ws_send_now("text", None)),
+    "_ws_pause_if_full": ({"_ws_high": 0}, lambda path: path.data_received(b"\x81\x01a")),
+    "_ws_receive_rest": ({}, lambda path: path.data_received(b"\x89\x00")),
+    "_ws_receive_data": ({"_ws_decoder": None}, lambda path: path.data_received(b"\x89\x00")),
+    "data_received": ({"_ws_decoder": None}, lambda path: path.buffer_updated(2)),
+    "_ws_drained": ({"_ws_queue": ("a",), "_ws_reading_paused": True}, lambda path: next(path._ws_next().__await__())),
+    "_ws_receive_slowly": ({"_ws_reading_paused": True}, lambda path: next(path._ws_next().__await__())),
+    "_ws_write_pieces": ({}, lambda path: path._ws_send_now(bytes(2**18), None)),
+    "_ws_pack": ({}, lambda path: path._ws_send_now("text", None)),
 }
 
 
@@ -344,61 +344,61 @@ CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
 @virtual
 async def test_what_the_class_raises_is_raised(name: str) -> None:
     attributes, call = CALLED[name]
-    pump = make()
+    path = make()
     for key, value in attributes.items():
-        setattr(pump, key, waiting(*value) if key == "_ws_queue" else value)
+        setattr(path, key, waiting(*value) if key == "_ws_queue" else value)
     if name == "_ws_pack":
-        pump._ws_pack = broken
+        path._ws_pack = broken
     else:
-        setattr(type(pump), name, broken)
+        setattr(type(path), name, broken)
     with pytest.raises(LookupError):
-        call(pump)
-    assert pump.transport.data == []
+        call(path)
+    assert path.transport.data == []
 
 
 @pytest.mark.parametrize("packed", [None, (0x81,), (0x81, "text")])
 @virtual
 async def test_what_compresses_must_give_a_frame(packed: object) -> None:
-    pump = make(_ws_pack=lambda head, data: packed)
+    path = make(_ws_pack=lambda head, data: packed)
     with pytest.raises(TypeError, match="^_ws_pack must return"):
-        pump._ws_send_now("text", None)
-    assert pump.transport.data == []
+        path._ws_send_now("text", None)
+    assert path.transport.data == []
 
 
 @virtual
 async def test_what_compresses_must_give_a_number() -> None:
-    pump = make(_ws_pack=lambda head, data: ("head", b"data"))
+    path = make(_ws_pack=lambda head, data: ("head", b"data"))
     with pytest.raises(TypeError):
-        pump._ws_send_now("text", None)
-    assert pump.transport.data == []
+        path._ws_send_now("text", None)
+    assert path.transport.data == []
 
 
 @virtual
 async def test_a_life_that_does_not_tell() -> None:
     """Nothing is sent at once; the slow path will complain, if there is a reason."""
     for life in (object(), native.SendingHalf()):
-        pump = make(_ws_life=life)
-        assert pump._ws_send_now("text", None) == SLOW
-    assert pump.transport.data == []
+        path = make(_ws_life=life)
+        assert path._ws_send_now("text", None) == SLOW
+    assert path.transport.data == []
 
 
 @virtual
 async def test_a_transport_that_fails() -> None:
     """What was held back counts as sent: without it, nothing may follow."""
-    pump = make(_ws_queue=waiting("a"))
-    pump.transport.on_write = broken
-    hold(pump, bytes(2**16 - 4))
+    path = make(_ws_queue=waiting("a"))
+    path.transport.on_write = broken
+    hold(path, bytes(2**16 - 4))
     with pytest.raises(LookupError):
-        hold(pump, b"y")
-    assert pump.transport.aborted == 1
-    pump.transport.on_write = None
-    written = len(pump.transport.data)
-    pump._ws_queue.popleft()
-    pump._ws_put(b"\x82\x00", 0)
-    assert (pump.transport.aborted, len(pump.transport.data)) == (2, written)
-    pump.transport.is_closing = broken
+        hold(path, b"y")
+    assert path.transport.aborted == 1
+    path.transport.on_write = None
+    written = len(path.transport.data)
+    path._ws_queue.popleft()
+    path._ws_put(b"\x82\x00", 0)
+    assert (path.transport.aborted, len(path.transport.data)) == (2, written)
+    path.transport.is_closing = broken
     with pytest.raises(LookupError):
-        pump._ws_put(b"\x82\x00", 0)
+        path._ws_put(b"\x82\x00", 0)
 
 
 @pytest.mark.parametrize(
@@ -411,59 +411,59 @@ async def test_a_transport_that_refuses_a_frame(error: type[BaseException], abor
     def fail() -> None:
         raise error
 
-    pump = make()
-    pump.transport.on_write = fail
+    path = make()
+    path.transport.on_write = fail
     with pytest.raises(error):
-        pump._ws_send_now("text", None)
-    assert (pump.transport.aborted, pump._ws_torn) == (aborted, bool(aborted))
-    pump.transport.on_write = None
-    pump.transport.data.clear()
+        path._ws_send_now("text", None)
+    assert (path.transport.aborted, path._ws_torn) == (aborted, bool(aborted))
+    path.transport.on_write = None
+    path.transport.data.clear()
     if not aborted:
-        pump._ws_send_now("more", None)
-        assert pump.transport.data == [b"\x81\x04more"]
+        path._ws_send_now("more", None)
+        assert path.transport.data == [b"\x81\x04more"]
 
 
 @virtual
 async def test_a_compressed_message_that_cannot_be_sent() -> None:
     """Those that follow may refer to it: the connection ends, even if the transport took nothing."""
-    pump = make(_ws_pack=lambda head, payload: (head, payload))
+    path = make(_ws_pack=lambda head, payload: (head, payload))
 
     def refuse() -> None:
         raise RuntimeError
 
-    pump.transport.on_write = refuse
+    path.transport.on_write = refuse
     with pytest.raises(RuntimeError):
-        pump._ws_send_now("text", None)
-    assert (pump.transport.aborted, pump._ws_torn) == (1, True)
+        path._ws_send_now("text", None)
+    assert (path.transport.aborted, path._ws_torn) == (1, True)
 
 
 @virtual
 async def test_a_transport_that_reads_while_it_is_written_to() -> None:
     """As one in memory might; what it brings isn't overlooked."""
-    pump = make()
-    hold(pump, b"answer")
-    pump.transport.on_write = lambda: pump._ws_queue.append("question")
+    path = make()
+    hold(path, b"answer")
+    path.transport.on_write = lambda: path._ws_queue.append("question")
 
     async def slowly(self: Any, iterating: bool) -> Any:
         return f"slowly {self._ws_queue.popleft()}"
 
-    type(pump)._ws_receive_slowly = slowly
-    assert await pump._ws_next() == "slowly question"
-    assert pump.transport.data == [b"\x82\x06answer"]
+    type(path)._ws_receive_slowly = slowly
+    assert await path._ws_next() == "slowly question"
+    assert path.transport.data == [b"\x82\x06answer"]
 
 
 @pytest.mark.parametrize("end", ["close", "throw"])
 @virtual
 async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
     """As out of a finaliser: what was closed stays so."""
-    pump = make(_ws_reading_paused=True)
+    path = make(_ws_reading_paused=True)
 
     def slowly(self: Any, iterating: bool) -> Any:
         awaited.close()
         return iter([1])
 
-    type(pump)._ws_receive_slowly = slowly
-    awaited = pump._ws_next()
+    type(path)._ws_receive_slowly = slowly
+    awaited = path._ws_next()
     with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
         awaited.send(None)
     if end == "close":
@@ -475,15 +475,15 @@ async def test_what_is_awaited_is_closed_by_what_it_calls(end: str) -> None:
 
 @virtual
 async def test_a_transport_that_closes_what_is_awaited() -> None:
-    """Nobody waits then; whoever comes next may wait."""
-    pump = make()
-    hold(pump, b"answer")
-    awaited = pump._ws_next()
-    pump.transport.on_write = lambda: awaited.close()
+    """Nobody waits then; the next task may wait."""
+    path = make()
+    hold(path, b"answer")
+    awaited = path._ws_next()
+    path.transport.on_write = lambda: awaited.close()
     with pytest.raises(RuntimeError, match="cannot reuse what was awaited"):
         awaited.send(None)
-    assert pump._ws_receiver is None
-    assert pump.transport.data == [b"\x82\x06answer"]
+    assert path._ws_receiver is None
+    assert path.transport.data == [b"\x82\x06answer"]
 
 
 @virtual
@@ -493,36 +493,36 @@ async def test_a_decoder_that_is_fed_while_it_is_fed() -> None:
 
     def inflate(head: int, payload: bytes) -> str:
         try:
-            pump.data_received(b"\x81\x05inner")
+            path.data_received(b"\x81\x05inner")
         except RuntimeError as exc:
             refused.append(str(exc))
         return f"inflated {payload.decode()}"
 
-    pump = make(_ws_decoder=native.FrameDecoder(False, 0x40, -1, -1, True), _ws_inflate=inflate, _ws_high=9)
-    pump.data_received(b"\xc1\x01a" + b"\x81\x01b")
-    assert [pump._ws_queue.popleft() for _ in range(2)] == ["inflated a", "b"]
+    path = make(_ws_decoder=native.FrameDecoder(False, 0x40, -1, -1, True), _ws_inflate=inflate, _ws_high=9)
+    path.data_received(b"\xc1\x01a" + b"\x81\x01b")
+    assert [path._ws_queue.popleft() for _ in range(2)] == ["inflated a", "b"]
     assert refused == ["the decoder is being fed already"]
 
 
 @virtual
 async def test_a_prepared_message_without_its_frame() -> None:
-    pump = make(_ws_queue=waiting("a"))
+    path = make(_ws_queue=waiting("a"))
     message = native.Encoded()
     message._plain = b""
-    assert pump._ws_send_now(message, None) != SLOW
-    assert pump._ws_send_now("text", None) != SLOW
-    assert pump.transport.data == [b"\x81\x04text"]
+    assert path._ws_send_now(message, None) != SLOW
+    assert path._ws_send_now("text", None) != SLOW
+    assert path.transport.data == [b"\x81\x04text"]
 
 
 @virtual
 async def test_compressing_that_ends_the_connection() -> None:
     def pack(head: int, payload: bytes) -> tuple[int, bytes]:
-        pump._ws_life.sending = Sending.SHUT
+        path._ws_life.sending = Sending.SHUT
         return head, payload
 
-    pump = make(_ws_pack=pack)
-    assert pump._ws_send_now("text", None) == SLOW
-    assert pump.transport.data == []
+    path = make(_ws_pack=pack)
+    assert path._ws_send_now("text", None) == SLOW
+    assert path.transport.data == []
 
 
 # -------------------------------------------------------------------------------------------------------- out of memory

@@ -26,7 +26,7 @@ def test_total() -> None:
     assert len(capacity) == 2
     assert [capacity.refusal(guest) for guest in range(3)] == [None, None, FULL]
     capacity.leave(0)
-    # Whoever waited is let in if there is room when its request comes.
+    # A client that waited is let in if there is room when its request comes.
     assert capacity.refusal(2) is None
     assert capacity.is_inside(2)
     assert len(capacity) == 2

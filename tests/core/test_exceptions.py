@@ -168,7 +168,7 @@ def test_connection_closed_keeps_both_close_frames() -> None:
 
 
 def deprecated(name: str) -> str:
-    """What is said of an attribute of old."""
+    """The warning about a deprecated attribute."""
     text = f"ConnectionClosed.{name} is deprecated; use Protocol.close_{name} or ConnectionClosed.rcvd.{name}"
     return f"^{re.escape(text)}$"
 

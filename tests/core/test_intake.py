@@ -1,4 +1,4 @@
-"""What is taken in of a read, what is kept, and when reading pauses and goes on. No loop and no transport is there."""
+"""How much of a read is taken in, how much is kept, when reading pauses and goes on. Without a loop or a transport."""
 
 from __future__ import annotations
 

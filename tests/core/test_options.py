@@ -1,4 +1,4 @@
-"""Options, checked once: marks of queues, extensions, TLS, places, and what callers of old may pass."""
+"""Options, checked once: marks of queues, extensions, TLS, places, and forms that older programs pass."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_localhost_is_this_machine_also_with_a_dot() -> None:
     assert arguments == {"host": "localhost", "port": 8000, "ssl": True, "server_hostname": "localhost"}
 
 
-# ------------------------------------------------------------------------------------------------------- callers of old
+# ------------------------------------------------------------------------------------------------------- older programs
 
 
 class Handlers:

@@ -56,7 +56,7 @@ def deflate(**changes: Any) -> PerMessageDeflate:
 
 
 def compressed(*parts: bytes, flush: int = zlib.Z_SYNC_FLUSH, **settings: Any) -> bytes:
-    """What a peer that uses zlib plainly has before it cuts off the tail; a block or more for each part."""
+    """The output of plain zlib, before a peer cuts off the tail; a block or more for each part."""
     settings.setdefault("wbits", -15)
     compressor = zlib.compressobj(**settings)
     start = b"".join(compressor.compress(part) + compressor.flush(zlib.Z_SYNC_FLUSH) for part in parts[:-1])
@@ -257,7 +257,7 @@ def test_whatever_arrives_is_inflated_within_the_limit_or_refused(
 
 
 def outcome(extension: PerMessageDeflate, payload: bytes, fin: bool, limit: int | None) -> tuple[object, ...]:
-    """What becomes of a payload: its content, or how it is refused; and what is kept because of it."""
+    """The content of a payload, or how it is refused; and the window that is kept because of it."""
     try:
         result: tuple[object, ...] = (extension.decompress(payload, fin, limit),)
     except (ProtocolError, PayloadTooBig) as exc:
@@ -294,7 +294,7 @@ def test_the_path_of_most_messages_leads_where_the_general_one_does(
     plain, roundabout = deflate(), deflate()
     for payload, fin in payloads:
         if roundabout._decompressor is not None and roundabout._window is None and fin:
-            # Whoever keeps a window, be it empty, takes the general path.
+            # A peer that keeps a window, even an empty one, takes the general path.
             roundabout._window = bytearray()
         assert outcome(plain, payload, fin, limit) == outcome(roundabout, payload, fin, limit)
 
@@ -1340,7 +1340,7 @@ def test_defaults_of_a_client_are_as_if_they_were_checked() -> None:
     checked = ClientPerMessageDeflateFactory(compress_settings={"level": 3, "memLevel": 5})
     assert type(factory) is type(checked)
     assert vars(factory) == vars(checked)
-    # Whoever changes one changes no other.
+    # A change of one doesn't change another.
     vars(factory)["compress_settings"]["level"] = 9
     assert vars(other) == vars(checked)
 

@@ -1,4 +1,4 @@
-"""Who receives, and a message that is read piece by piece. No loop is there: a reader is whatever has a name."""
+"""Which reader receives, and a message that is read piece by piece. Without a loop: any object with a name reads."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ LOCATIONS = [
     ("http://other.com/x", "ws://other.com/x"),
     ("HTTPS://other.com:8443", "wss://other.com:8443"),
     ("http:/x", "ws:/x"),
-    # A fragment is for whoever asks.
+    # A fragment stays with the client that asks.
     ("/x#y", "ws://example.com:8000/x"),
     ("wss://other.com/?x#/?y#z", "wss://other.com/?x"),
     ("#y", URI),

@@ -47,7 +47,7 @@ INVALID = "did not receive a valid HTTP request"
 
 
 class Answer(NamedTuple):
-    """What a server sent: the status line, headers, body, and whether it ended the stream after that."""
+    """A response of a server: status line, headers, body, and whether it ended the stream after that."""
 
     status: str
     headers: dict[str, list[str]]

@@ -1,4 +1,4 @@
-"""What a session decides between two waits: whom it listens to, when it gives up, what it refuses. No loop is there."""
+"""Decisions of a session between two waits: what it listens to, when it gives up, what it refuses. Without a loop."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_neither_pings_nor_pongs_after_our_close(side: Side) -> None:
         with pytest.raises(TypeError, match="^data must be str or bytes-like$"):
             method(wrong)
     assert end.sent() == [(wire.PING, b"early"), (wire.CLOSE, b"\x03\xe8")]
-    # Whoever has the protocol may; and answers are owed as long as the peer may ask.
+    # A program that has the protocol may; and answers are owed as long as the peer may ask.
     end.protocol.send_ping(b"still")
     end.receive((wire.PING, b"there?"))
     assert end.sent() == [(Opcode.PING, b"still"), (Opcode.PONG, b"there?")]

@@ -319,7 +319,7 @@ def test_tls_in_tls_with_a_long_flight() -> None:
 
 @pytest.mark.parametrize("orderly", [True, False])
 def test_tls_in_tls_ends_below(orderly: bool) -> None:
-    """Whatever the end is of the channel that is nearer to the network, it cuts off the one inside."""
+    """Any end of the channel nearer to the network cuts off the one inside."""
     nested = Nested("TLSv1_3", "TLSv1_2")
     nested.inner.server.send(b"last words")
     nested.relay()

@@ -191,7 +191,7 @@ class Program:
         self._process = subprocess.Popen(
             ["openssl", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        # Then its output ends, and whoever waits for it goes on.
+        # Then its output ends, and the thread that waits for it goes on.
         self._limit = threading.Timer(PATIENCE, self._process.kill)
         self._limit.start()
 
@@ -327,7 +327,7 @@ def test_s_server_updates_its_keys(folder: Path, command: str) -> None:
 
 @programs
 def test_flood_of_key_updates(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for updates and doesn't read our answers isn't read any more."""
+    """A peer that asks for updates and doesn't read our answers isn't read any more."""
     with s_client(folder, "TLSv1_3") as (program, front):
         channel = front.channel
 

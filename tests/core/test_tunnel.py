@@ -145,7 +145,7 @@ def test_tls_that_contradicts_the_proxy(proxy: str, ssl: Any, text: str) -> None
 
 @pytest.mark.parametrize("proxy", ["http://proxy", "socks5h://proxy"])
 def test_options_that_nobody_has_a_use_for_are_not_hidden(proxy: str) -> None:
-    """Whoever makes the connection says that a name for TLS is of no use without TLS."""
+    """The front-end, which makes the connection, says that a name for TLS is of no use without TLS."""
     plan = plan_tunnel(route(proxy), {**PLACE, "proxy_ssl": None, "proxy_server_hostname": "x"}, None)
     assert (plan.to_proxy["ssl"], plan.to_proxy["server_hostname"], plan.proxy_tls) == (None, "x", None)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+CODEC = ROOT / "src" / "websockets" / "_codec"
 SOURCES = sorted((ROOT / "src").rglob("*.c"))
 HEADERS = sorted((ROOT / "src").rglob("*.h"))
 FILES = [*SOURCES, *HEADERS]
@@ -21,6 +23,10 @@ DESCRIPTOR = "descriptor.c"
 
 # What a function that other files use begins with.
 PREFIXES = ("native_", "codec_", "fastpath_")
+
+# Where the C sources are named that the code belongs to.
+FINGERPRINT = re.compile(r'#define FINGERPRINT "(\w+)"')
+FINGERPRINTS = {"_native.h": FINGERPRINT, "__init__.py": re.compile(r'^FINGERPRINT = "(\w+)"$', re.MULTILINE)}
 
 SYSTEM_CALL = re.compile(
     r"(?<![\w.>])(?:accept4?|bind|close|connect|dup[23]?|epoll_\w+|fcntl|getsockopt|io_uring_\w+|ioctl|listen|open|pipe2?|"
@@ -53,6 +59,27 @@ def functions(text: str) -> Iterator[tuple[str, bool, int]]:
         name = re.match(r"\w+", lines[first])
         assert name is not None
         yield name[0], lines[first - 1].startswith(("static ", "PyMODINIT_FUNC")), end - first + 2
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """Return what tells C sources from others, whatever their comments and blanks are, and their own fingerprint."""
+    code = "".join(re.sub(rf"/\*.*?\*/|{FINGERPRINT.pattern}|\s+", "", text, flags=re.DOTALL) for text in texts)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def test_fingerprint() -> None:
+    same = ["int a; /* one */", "int a;\n\n", "int\n    a;", '#define FINGERPRINT "12ab"\nint a;']
+    assert len({fingerprint([text, "int b;"]) for text in same}) == 1
+    assert len({fingerprint([text]) for text in ["int a;", "int b;", "int a = 1;", 'f("a");', 'f("b");']}) == 5
+
+
+def test_fingerprint_is_that_of_the_sources() -> None:
+    """So the code in Python never runs with a compiled twin of other sources: see websockets._codec."""
+    current = fingerprint(path.read_text("utf-8") for path in FILES)
+    for place, pattern in FINGERPRINTS.items():
+        found = re.search(pattern, (CODEC / place).read_text("utf-8"))
+        assert found is not None
+        assert found[1] == current, f"the C sources changed: set FINGERPRINT in {place} to {current!r}; build again"
 
 
 def test_what_finds_system_calls() -> None:

@@ -31,7 +31,7 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What can follow the ``#`` in a link to a page: its headings, in the form that Markdown viewers give them."""
+    """The anchors of a page, for links with ``#``: its headings, in the form that Markdown viewers give them."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -80,7 +80,7 @@ def test_every_name_is_in_the_list() -> None:
 def test_every_module_is_in_the_reference() -> None:
     modules = {module.__name__ for module in surface.modules() if surface.public_names(module)}
     whole = {path for kind, path in DIRECTIVES if kind == "module"}
-    # The interface of extensions is described where it is defined; the names of old are listed one by one.
+    # The interface of extensions is described where it is defined; deprecated names are listed one by one.
     assert modules - OF_OTHERS - whole == {"websockets.extensions", "websockets.legacy.exceptions"}
 
 

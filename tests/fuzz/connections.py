@@ -452,7 +452,7 @@ def large_frame(reader: Reader, masked: bool) -> bytes:
 
 
 async def read_large(world: Any, data: bytes, pieces: int) -> list[Any]:
-    """What an application gets that reads all messages, from a peer whose frames arrive in pieces."""
+    """The messages of an application that reads all of them, from a peer whose frames arrive in pieces."""
     reader = Reader(data)
     settings, limit = reader.byte(), reader.choose((None, 100_000, 250_000, 65_536))
     side = world.protocol.Side(settings & 1)

@@ -226,7 +226,7 @@ def inflate(codec: Any, fragments: list[bytes], limit: int | None) -> Any:
 
 
 def naive_inflate(message: bytes, bits: int) -> bytes | None:
-    """What zlib makes of a message by itself; None if it is wrong, cut off, or ends the stream."""
+    """Decompress a message by zlib alone; None if it is wrong, cut off, or ends the stream."""
     stream = zlib.decompressobj(-max(bits, 9))
     try:
         content = stream.decompress(message)
@@ -283,7 +283,7 @@ NEGOTIATION_ERRORS = (
 
 
 def check_negotiation(data: bytes) -> None:
-    """Whatever is offered or answered: agreed is only what RFC 7692 allows, and then both ends can talk."""
+    """For any offer and answer, both ends agree only on what RFC 7692 allows, and then they can talk."""
     reader = Reader(data)
     flags, bits = reader.byte(), reader.byte()
     text = reader.rest().decode("latin-1")

@@ -59,7 +59,7 @@ def test_both_twins_are_compared_where_both_are_there() -> None:
     assert sorted(twins) == sorted({"python", *twins})
     assert len({id(world.connection.Connection) for world in WORLDS}) == len(WORLDS)
     if len(WORLDS) == 2:
-        assert WORLDS[0].pump.FastPath is not WORLDS[1].pump.FastPath
+        assert WORLDS[0].fast_path.FastPath is not WORLDS[1].fast_path.FastPath
 
 
 def test_mutants_are_the_same_each_time() -> None:

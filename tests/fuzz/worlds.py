@@ -10,10 +10,11 @@ never meet.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import sys
 from types import SimpleNamespace
+
+from core._twins import TWINS
 
 __all__ = ["WORLDS", "World"]
 
@@ -30,7 +31,7 @@ def look() -> World:
         "connection": "asyncio.connection",
         "protocol": "protocol",
         "deflate": "extensions.permessage_deflate",
-        "pump": "asyncio._fastpath",
+        "fast_path": "asyncio._fastpath",
         "exceptions": "exceptions",
         "accelerator": "_codec",
     }
@@ -57,5 +58,5 @@ def other() -> World:
 
 
 WORLDS = [look()]
-if importlib.util.find_spec("websockets._codec._native") is not None:
+if "native" in TWINS:
     WORLDS.append(other())

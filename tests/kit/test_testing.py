@@ -53,7 +53,7 @@ def watchers() -> list[list[str]]:
 
 @pytest.fixture
 def sockets(watchers: list[list[str]]) -> Iterator[list[str]]:
-    """What is done with sockets, by the events of Python's audit; asyncio makes some for itself, before a test."""
+    """Uses of sockets, by Python's audit events; asyncio makes some for itself, before a test."""
     seen: list[str] = []
     watchers.append(seen)
     yield seen

@@ -60,7 +60,7 @@ def factory(*args: Any, **kwargs: Any) -> Derived:
 
 @asynccontextmanager
 async def serving(handler: Any = echo, **options: Any) -> AsyncIterator[Server]:
-    """A server of today with a class of old."""
+    """A server of the current API with a class of the legacy one."""
     with pytest.warns(DeprecationWarning, match=r"^create_protocol was renamed to create_connection$"):
         server = websockets.serve(handler, "localhost", 0, **{"create_protocol": Derived, **options})
     async with server:
@@ -237,7 +237,7 @@ async def test_routes() -> None:
 
 @virtual
 async def test_client_that_leaves_a_class_of_old() -> None:
-    """Whatever the class waits for, before the request is answered, ends with the TCP connection."""
+    """A wait of the class before the request is answered ends with the TCP connection."""
     ended: list[str] = []
 
     class Slow(WebSocketServerProtocol):

@@ -67,7 +67,7 @@ async def first_fragment(connection: Connection) -> Any:
 @pytest.mark.parametrize("name", OPERATIONS)
 @virtual
 async def test_s78_cancelled_at_every_step(name: str, side: Side) -> None:
-    """Whatever was cancelled, the peer sees whole frames, and messages go on both ways, in order, none lost."""
+    """After any cancellation the peer sees whole frames; messages go on both ways, in order, and none is lost."""
     for count in range(8):
         async with open_end(side) as (connection, peer):
             got: list[Any] = []

@@ -101,7 +101,7 @@ async def test_s25_beyond_the_limit_everybody_is_told_and_no_task_is_made() -> N
 @scenario(25)
 @each_loop
 async def test_s25_half_open_handshakes_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who says nothing takes a place; of those beyond, so many are kept, and the others are cut off."""
+    """A silent client takes a place. Of the clients beyond the limit, some are kept, and the others are cut off."""
     monkeypatch.setattr(_capacity, "WAITING_LIMIT", 20)
     async with serve(echo, "127.0.0.1", 0, max_connections=10) as server:
         address = "127.0.0.1", port_of(server)
@@ -440,7 +440,7 @@ async def test_s18_only_what_is_offered_is_selected(offers: list[str], chosen: s
 )
 @virtual
 async def test_s19_malformed_lists(name: str, value: str) -> None:
-    """Refused, be it that no upgrade is left; no crash, which would be 500."""
+    """Refused, even if no upgrade is left; a crash would be 500."""
     async with serve(echo, "localhost", 0, subprotocols=["chat"]) as server:  # type: ignore[list-item]
         answer = await ask(server, request(headers={"Sec-WebSocket-Protocol": "chat", name: value}))
         assert answer.status in ("400 Bad Request", "426 Upgrade Required")

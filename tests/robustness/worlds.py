@@ -71,7 +71,7 @@ DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 
 # What can't be swapped while the library is loaded: queues and buffers belong to the class of all connections. The
 # suite runs with WEBSOCKETS_ACCELERATOR=python too, where that is the readable one.
-FIXED = {"ACCELERATOR", "TWIN", "Queue", "read_buffer", "tell"}
+FIXED = {"ACCELERATOR", "FINGERPRINT", "TWIN", "Queue", "load_native", "read_buffer", "tell"}
 
 
 def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:
@@ -115,7 +115,7 @@ async def greet(uri: str) -> None:
 
 
 async def refused(data: bytes, status: int, **options: Any) -> Answered:
-    """What a server answers to bytes that it must refuse: it says so, ends the connection, and serves the next one."""
+    """The answer of a server to bytes that it must refuse: it ends the connection, and serves the next one."""
     async with serve(echo, "localhost", 0, **options) as server:
         answer = await ask(server, data)
         await greet(uri_of(server))

@@ -5,17 +5,73 @@ May know: the adapter, HTTP and frames on the wire. Must not know: any front-end
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import Any
+
+import pytest
 
 from _kit import request, wire
 from _kit.asking import Answered, answered
 
-from ._world import Peer, World
+from ._world import Peer, Server, World
 
-__all__ = ["GOING_AWAY", "ask", "both_kinds", "echo", "enter", "knock", "leave", "nothing", "recv_all", "uri"]
+__all__ = [
+    "BROKEN",
+    "GOING_AWAY",
+    "LOGGER",
+    "REFUSED",
+    "ask",
+    "both_kinds",
+    "echo",
+    "enter",
+    "knock",
+    "leave",
+    "messages",
+    "messages_of_connections",
+    "nothing",
+    "recv_all",
+    "says_closing",
+    "serving",
+    "uri",
+]
 
 GOING_AWAY = (1001).to_bytes(2, "big")
+
+LOGGER = "websockets.server"
+
+# The body of an answer to a client when the server is to blame.
+BROKEN = b"Failed to open a WebSocket connection.\nSee server log for more information.\n"
+
+
+# Requests that a server refuses, and with which status.
+REFUSED = [
+    (request(headers={"Upgrade": None}), "426 Upgrade Required"),
+    (request(headers={"Host": None}), "400 Bad Request"),
+    (request(headers={"Sec-WebSocket-Version": "8"}), "426 Upgrade Required"),
+    (request(method="POST"), "405 Method Not Allowed"),
+    (request(http="HTTP/1.0"), "505 HTTP Version Not Supported"),
+    (request(headers={"Origin": "http://evil"}), "403 Forbidden"),
+    (request("/" + "a" * 8192), f"414 {HTTPStatus(414).phrase}"),
+    (request(raw=b"a: b\r\n" * 200), "431 Request Header Fields Too Large"),
+    (request(headers={"Content-Length": "5"}, body=b"hello"), "400 Bad Request"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400 Bad Request"),
+    (b"\r\n\r\n", "400 Bad Request"),
+]
+
+
+# What the log says.
+
+
+def messages(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
+    """The lines of a log, or those of some levels."""
+    return [record.getMessage() for record in caplog.records if not levels or record.levelname in levels]
+
+
+def messages_of_connections(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
+    """The same without the lines of the server itself."""
+    return [line for line in messages(caplog, *levels) if not line.startswith("server ")]
 
 
 # Handlers.
@@ -53,6 +109,16 @@ def both_kinds(function: Callable[..., Any]) -> list[Callable[[World], Callable[
     return [at_once, after_a_while]
 
 
+# Servers.
+
+
+@contextlib.asynccontextmanager
+async def serving(world: World, handler: Callable[..., Any] = echo, **options: Any) -> AsyncIterator[Server]:
+    """A server that does not compress, unless it is told to."""
+    async with world.serve(handler, **{"compression": None, **options}) as server:
+        yield server
+
+
 # Clients.
 
 
@@ -84,6 +150,16 @@ async def ask(world: World, server: Any, data: bytes) -> Answered:
     answer = await peer.read_until_eof()
     peer.hang_up()
     return answered(answer)
+
+
+def says_closing(answer: bytes) -> bool:
+    """Whether an answer is the one of a server that shuts down."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return (
+        head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        and b"\r\nConnection: close\r\n" in head
+        and body == b"Server is shutting down.\n"
+    )
 
 
 async def leave(peer: Peer, code: int = 1000) -> None:

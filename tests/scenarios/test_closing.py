@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from _kit import wire
-from scenarios._world import Capability, World
+from scenarios._world import Capability, End, Peer, Running, World
 from scenarios._worlds import both_sides, in_every_world
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, PayloadTooBig, ProtocolError
 from websockets.protocol import Side, State
@@ -114,15 +114,21 @@ async def test_peer_that_never_stops_sending(world: World, side: Side) -> None:
         await flooding.stop()
 
 
+async def send_unread(world: World, connection: End, peer: Peer, message: bytes) -> Running[None]:
+    """Send to a peer that does not read: a send of more than there is room for, which waits."""
+    peer.stop_reading()
+    sending = world.start(connection.send, message)
+    await world.settle()
+    return sending
+
+
 @pytest.mark.scenario(63)
 @both_sides
 @in_every_world()
 async def test_peer_that_stopped_reading(world: World, side: Side) -> None:
     """The Close can't even be sent: the deadline holds all the same."""
     async with world.one_end(side, close_timeout=2) as (connection, peer):
-        peer.stop_reading()
-        sending = world.start(connection.send, bytes(10**6))
-        await world.settle()
+        sending = await send_unread(world, connection, peer, bytes(10**6))
         start = world.now()
         await connection.close()
         assert world.now() - start == pytest.approx(2, abs=0.02)
@@ -375,11 +381,9 @@ async def test_half_open(world: World, side: Side) -> None:
 @both_sides
 @in_every_world()
 async def test_peer_that_ends_the_stream_and_does_not_read(world: World, side: Side) -> None:
-    """What waits to be written would keep the TCP connection for ever, and whoever waits for room."""
+    """Bytes that can't be written would keep the TCP connection for ever, and the send that waits for room."""
     async with world.one_end(side, close_timeout=2) as (connection, peer):
-        peer.stop_reading()
-        sending = world.start(connection.send, bytes(10**6))
-        await world.settle()
+        sending = await send_unread(world, connection, peer, bytes(10**6))
         start = world.now()
         peer.eof()
         await connection.wait_closed()
@@ -392,9 +396,7 @@ async def test_peer_that_ends_the_stream_and_does_not_read(world: World, side: S
 @in_every_world()
 async def test_a_peer_that_ends_the_stream_and_reads_gets_everything(world: World, side: Side) -> None:
     async with world.one_end(side, close_timeout=2) as (connection, peer):
-        peer.stop_reading()
-        sending = world.start(connection.send, bytes(10**5))
-        await world.settle()
+        sending = await send_unread(world, connection, peer, bytes(10**5))
         peer.eof()
         await world.sleep(1.5)
         peer.resume_reading()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable
@@ -14,6 +13,7 @@ import pytest
 
 from _kit import wire
 from scenarios._answers import let_in, redirect
+from scenarios._proxies import OPEN, REACHING, TIMED_OUT, chain, named, set_environment
 from scenarios._world import Capability, End, Peer, Running, Site, World
 from scenarios._worlds import in_every_world
 from websockets.exceptions import (
@@ -27,21 +27,10 @@ from websockets.exceptions import (
 )
 from websockets.http11 import MAX_LINE_LENGTH, USER_AGENT
 
-OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
 # How far a connection came.
-REACHING = "while reaching the proxy"
 ASKING = "while waiting for the tunnel"
 SECURING = "in the TLS handshake with the server"
 OPENING = "in the opening handshake with the server"
-
-
-def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
-    for name in os.environ:
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -167,20 +156,7 @@ async def test_redirect(world: World) -> None:
 # ------------------------------------------------------------------------------------------------------------- failures
 
 
-def chain(exc: BaseException | None) -> list[BaseException]:
-    """An exception and its causes."""
-    return [] if exc is None else [exc, *chain(exc.__cause__)]
-
-
-def named(exc: BaseException, stage: str, proxy: str = "http://proxy:8080") -> bool:
-    """Whether an error tells which way the connection went, and how far it came, without a change of its text."""
-    note = f"The connection to example.com port 80 goes through the proxy {proxy}; it failed {stage}"
-    return exc.__notes__ == [note] and proxy not in str(exc)
-
-
 NO_HTTP = "did not receive a valid HTTP response from proxy"
-
-TIMED_OUT = "timed out during opening handshake"
 
 
 @pytest.mark.scenario(74)

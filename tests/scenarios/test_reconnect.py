@@ -13,6 +13,7 @@ import pytest
 from _kit import wire
 from _kit.site import Asked
 from scenarios._answers import hang, let_in, let_in_and_close, redirect, refuse, reset
+from scenarios._serving import messages
 from scenarios._world import Answer, Capability, End, Peer, Site, World
 from scenarios._worlds import in_every_world
 from websockets.exceptions import (
@@ -49,10 +50,6 @@ async def visit(world: World, web: Site, times: int, **options: Any) -> list[End
             break
         await listen(connection)
     return connections
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
 
 
 # ----------------------------------------------------------------------------------------------------------- iterating

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from _kit import request, wire
-from scenarios._serving import GOING_AWAY, enter, knock, recv_all
+from scenarios._serving import GOING_AWAY, enter, knock, messages, recv_all, says_closing
 from scenarios._world import Peer, Running, Server, World
 from scenarios._worlds import in_every_world
 from websockets.exceptions import ConnectionClosedOK, ProtocolError
@@ -39,16 +39,7 @@ async def turned_away(peer: Peer) -> bool:
     """Whether a client was refused as the server closes."""
     answer = await peer.read_until_eof()
     peer.hang_up()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return (
-        head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        and b"\r\nConnection: close\r\n" in head
-        and body == b"Server is shutting down.\n"
-    )
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
+    return says_closing(answer)
 
 
 # ------------------------------------------------------------------------------------------ before the connection opens

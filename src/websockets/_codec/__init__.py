@@ -3,6 +3,9 @@
 ``WEBSOCKETS_ACCELERATOR=python`` forces the readable one. Interpreters other than CPython always use it: they can
 compile extensions, but calls into them cost more than they save, or they can't load them. If the compiled twin exists
 and fails to load, :func:`tell` logs it; with ``WEBSOCKETS_REQUIRE_NATIVE=1`` it is an error.
+
+Code in Python and a compiled twin that was built from older sources may crash together. So each names the C sources
+that it belongs to, by their fingerprint, and a twin with another one isn't used.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import importlib
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "ACCELERATOR",
+    "FINGERPRINT",
     "TWIN",
     "Encoded",
     "FrameDecoder",
@@ -24,6 +28,7 @@ __all__ = [
     "build_frame",
     "build_header",
     "forget_masks",
+    "load_native",
     "new_mask",
     "read_buffer",
     "tell",
@@ -46,8 +51,23 @@ if TYPE_CHECKING:
     TWIN: str
     ACCELERATOR: str
 
+# What tests/docs/test_c_sources.py computes from the C sources. The compiled twin has the same, from _native.h.
+FINGERPRINT = "c95e88fc07dc91f4"
+
 # What to log about the choice, if anything: the level and the text of a line.
 _news: list[tuple[int, str]] = []
+
+
+def load_native() -> Any:
+    """Return the compiled twin.
+
+    Raises:
+        ImportError: It was not built, doesn't load, or was built from other sources than this code needs.
+    """
+    native = importlib.import_module("._native", __name__)
+    if getattr(native, "FINGERPRINT", None) != FINGERPRINT:
+        raise ImportError("it was built from other sources; install the package again", name=native.__name__)
+    return native
 
 
 def _select() -> str:
@@ -55,7 +75,7 @@ def _select() -> str:
     if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python" or sys.implementation.name != "cpython":
         return "python"
     try:
-        importlib.import_module("._native", __name__)
+        load_native()
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == f"{__name__}._native"
         if not missing and os.environ.get("WEBSOCKETS_REQUIRE_NATIVE") == "1":

@@ -79,7 +79,8 @@ fill_module(PyObject *module)
     State *state = native_state(module);
 
     state->os = PyImport_ImportModule("os");
-    if (state->os == NULL || add_names(state) < 0) {
+    if (state->os == NULL || add_names(state) < 0 ||
+        PyModule_AddStringConstant(module, "FINGERPRINT", FINGERPRINT) < 0) {
         return -1;
     }
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {

@@ -29,6 +29,10 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+/* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
+   this module, because code in Python and a module that was built from older sources may crash together. */
+#define FINGERPRINT "c95e88fc07dc91f4"
+
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
 
@@ -105,7 +109,7 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 
 /* The objects that are looked up once. All members are references, which _native.c relies on. */
 typedef struct {
-    PyTypeObject *decoder_type, *queue_type, *waiter_type, *pump_type, *receive_type, *messages_type, *span_type;
+    PyTypeObject *decoder_type, *queue_type, *waiter_type, *fast_path_type, *receive_type, *messages_type, *span_type;
     PyTypeObject *encoded_type, *sending_half_type;
     PyObject *os;
     PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python sets them

@@ -7,6 +7,7 @@ from websockets.asyncio._fastpath._readable import Waiter as Waiter
 from ._python import Buffer, Encoded, Queue, SendingHalf
 
 __all__ = [
+    "FINGERPRINT",
     "Encoded",
     "FastPath",
     "FrameDecoder",
@@ -21,6 +22,8 @@ __all__ = [
     "new_mask",
     "read_buffer",
 ]
+
+FINGERPRINT: str
 
 class FrameDecoder:
     failure: tuple[Any, ...] | None

@@ -49,6 +49,14 @@ class assignable(Generic[T]):
         return self if instance is None else self.fget(instance)
 
 
+class changeable(assignable[float | None]):
+    """A time limit, with the name of the option that sets it at first; a new value is checked as that option is."""
+
+    def __set__(self, instance: ConnectionProperties, seconds: float | None) -> None:
+        name = self.fget.__name__
+        instance._ws_set_time(name, check(name, seconds))
+
+
 class ConnectionProperties:
     """Properties of a connection that users may read at any time, and the time limits that they may change."""
 
@@ -162,7 +170,7 @@ class ConnectionProperties:
         """Reason received with the close code, "" for none, None until closed (RFC 6455 section 7.1.6)."""
         return self.protocol.close_reason
 
-    @property
+    @changeable
     def ping_interval(self) -> float | None:
         """Seconds between keepalive pings, None for no keepalive. After a change, the next ping is due in that time.
 
@@ -172,11 +180,7 @@ class ConnectionProperties:
         """
         return self._ws_session.timing.ping_interval
 
-    @ping_interval.setter
-    def ping_interval(self, seconds: float | None) -> None:
-        self._ws_set_time("ping_interval", check("ping_interval", seconds))
-
-    @property
+    @changeable
     def ping_timeout(self) -> float | None:
         """Seconds to wait for a pong or other data after a keepalive ping, None for no limit. It may change any time.
 
@@ -186,11 +190,7 @@ class ConnectionProperties:
         """
         return self._ws_session.timing.ping_timeout
 
-    @ping_timeout.setter
-    def ping_timeout(self, seconds: float | None) -> None:
-        self._ws_set_time("ping_timeout", check("ping_timeout", seconds))
-
-    @property
+    @changeable
     def close_timeout(self) -> float | None:
         """Seconds that closing may take, None for no limit. A change applies to the next :meth:`close`.
 
@@ -199,10 +199,6 @@ class ConnectionProperties:
             ValueError: the new value is negative.
         """
         return self._ws_session.timing.close_timeout
-
-    @close_timeout.setter
-    def close_timeout(self, seconds: float | None) -> None:
-        self._ws_set_time("close_timeout", check("close_timeout", seconds))
 
     @property
     def close_exc(self) -> ConnectionClosed:

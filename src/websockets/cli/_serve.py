@@ -388,7 +388,10 @@ def serve_in_worker(service: Service, pipe: Connection) -> None:
     set_up_logs(log_level(service.verbose), screen)
     try:
         server = service.server(screen, reuse_port=True)
-        run(keep_serving(server, service.files is not None, functools.partial(report, pipe)), once=frozenset({"SIGTERM"}))
+        run(
+            keep_serving(server, service.files is not None, functools.partial(report, pipe)),
+            once=frozenset({"SIGTERM"}),
+        )
     except OSError as exc:
         # If the pipe itself is broken, nobody can read the error.
         with contextlib.suppress(OSError):

@@ -432,11 +432,11 @@ class FastPath(_Numbers):
 class Messages:
     """An iterator over the messages of a connection."""
 
-    def __init__(self, pump: FastPath) -> None:
-        self._pump = pump
+    def __init__(self, path: FastPath) -> None:
+        self._path = path
 
     def __aiter__(self) -> Messages:
         return self
 
     def __anext__(self) -> Coroutine[Any, Any, Data]:
-        return self._pump._ws_next(True)
+        return self._path._ws_next(True)

@@ -294,12 +294,12 @@ static PyMemberDef FastPath_members[] = {
     {NULL},
 };
 
-PyDoc_STRVAR(pump_doc,
+PyDoc_STRVAR(fast_path_doc,
 "FastPath()\n--\n\n"
 "The fast path of a message between a transport and a task.");
 
 static PyType_Slot FastPath_slots[] = {
-    {Py_tp_doc, (void *)pump_doc},
+    {Py_tp_doc, (void *)fast_path_doc},
     {Py_tp_new, FastPath_new},
     {Py_tp_dealloc, FastPath_dealloc},
     {Py_tp_traverse, FastPath_traverse},
@@ -324,5 +324,5 @@ fastpath_add_connection(PyObject *module, State *state)
         native_add_type(module, &SendingHalf_spec, &state->sending_half_type) < 0) {
         return -1;
     }
-    return native_add_type(module, &FastPath_spec, &state->pump_type);
+    return native_add_type(module, &FastPath_spec, &state->fast_path_type);
 }

@@ -7,7 +7,7 @@
 
 /* The limits for one read: frames in the list, and decompressed bytes. With more, other connections
    would wait too long, or too much memory would be needed. The rest of the read has to wait. */
-enum { CROWD = 500, INFLATED = 1 << 20 };
+enum { FRAMES_A_TURN = 500, INFLATED = 1 << 20 };
 
 /* Raise the error that an attribute isn't set. Return -1. */
 static int
@@ -79,7 +79,7 @@ decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
     Queue *queue = (Queue *)Py_NewRef(self->queue);
     PyObject *inflate = IS_SET(self->inflate) ? Py_NewRef(self->inflate) : NULL;
-    Output output = {.queue = queue, .inflate = inflate, .frames_left = CROWD, .bytes_left = INFLATED};
+    Output output = {.queue = queue, .inflate = inflate, .frames_left = FRAMES_A_TURN, .bytes_left = INFLATED};
     int failed, refused = decoder->failure != NULL;
 
     failed = codec_feed(decoder, data, size, &output) < 0;

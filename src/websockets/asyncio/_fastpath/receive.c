@@ -8,7 +8,7 @@
 /* The awaitable. It takes a message from the queue, or waits for one, or leaves unusual cases to a coroutine. */
 typedef struct {
     PyObject_HEAD
-    FastPath *pump;      /* NULL when it is over */
+    FastPath *path;      /* NULL when it is over */
     Waiter *waiter;  /* NULL unless it waits */
     PyObject *inner; /* the coroutine; NULL unless there is one */
     char iterating;  /* whether it is for `async for`, which ends when the connection ends normally */
@@ -16,17 +16,17 @@ typedef struct {
 
 /* Make the awaitable for a message of a connection. Return NULL for an exception. */
 static PyObject *
-receive_new(FastPath *pump, int iterating)
+receive_new(FastPath *path, int iterating)
 {
     Receive *self;
 
-    Py_INCREF(pump);
-    self = PyObject_GC_New(Receive, pump->state->receive_type);
+    Py_INCREF(path);
+    self = PyObject_GC_New(Receive, path->state->receive_type);
     if (self == NULL) {
-        Py_DECREF(pump);
+        Py_DECREF(path);
         return NULL;
     }
-    self->pump = pump;
+    self->path = path;
     self->waiter = NULL;
     self->inner = NULL;
     self->iterating = (char)iterating;
@@ -38,7 +38,7 @@ static int
 Receive_traverse(Receive *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->pump);
+    Py_VISIT(self->path);
     Py_VISIT(self->waiter);
     Py_VISIT(self->inner);
     return 0;
@@ -48,15 +48,15 @@ Receive_traverse(Receive *self, visitproc visit, void *arg)
 static void
 end_wait(Receive *self)
 {
-    FastPath *pump = (FastPath *)Py_XNewRef(self->waiter == NULL ? NULL : self->pump);
+    FastPath *path = (FastPath *)Py_XNewRef(self->waiter == NULL ? NULL : self->path);
 
-    if (pump != NULL) {
-        LOCK(pump) /* no other call holds it when a task is cancelled */
-        if (pump->receiver == self->waiter) {
-            Py_CLEAR(pump->receiver);
+    if (path != NULL) {
+        LOCK(path) /* no other call holds it when a task is cancelled */
+        if (path->receiver == self->waiter) {
+            Py_CLEAR(path->receiver);
         }
-        UNLOCK(pump)
-        Py_DECREF(pump);
+        UNLOCK(path)
+        Py_DECREF(path);
     }
     Py_CLEAR(self->waiter);
 }
@@ -66,7 +66,7 @@ Receive_clear(Receive *self)
 {
     end_wait(self);
     Py_CLEAR(self->inner);
-    Py_CLEAR(self->pump);
+    Py_CLEAR(self->path);
     return 0;
 }
 
@@ -91,40 +91,40 @@ is_over(void)
 
 /* Return whether a task may simply wait for the next read. */
 static int
-may_wait(const FastPath *pump)
+may_wait(const FastPath *path)
 {
-    return pump->quick && !pump->reading_paused && pump->receiver == NULL && !pump->streaming && pump->burst < BURST
-        && pump->queue != NULL && pump->queue->count == 0 && pump->loop != NULL;
+    return path->quick && !path->reading_paused && path->receiver == NULL && !path->streaming && path->burst < BURST
+        && path->queue != NULL && path->queue->count == 0 && path->loop != NULL;
 }
 
 /* Wait for a read. Return 1 if it waits, 0 if a coroutine has to do it, -1 for an exception. *result gets the
-   waiter. The caller owns the pump. */
+   waiter. The caller owns the fast path. */
 static int
-start_wait(Receive *self, FastPath *pump, PyObject **result)
+start_wait(Receive *self, FastPath *path, PyObject **result)
 {
     PyObject *loop;
     Waiter *waiter;
 
-    if (!may_wait(pump)) {
+    if (!may_wait(path)) {
         return 0;
     }
-    if (pump->corked && fastpath_flush_cork(pump) < 0) {
+    if (path->corked && fastpath_flush_cork(path) < 0) {
         return -1;
     }
-    loop = Py_XNewRef(pump->loop);
-    waiter = loop == NULL ? NULL : fastpath_waiter_new(pump->state, loop);
+    loop = Py_XNewRef(path->loop);
+    waiter = loop == NULL ? NULL : fastpath_waiter_new(path->state, loop);
     Py_XDECREF(loop);
     if (waiter == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
     /* Writing and making the waiter may have run any code. */
-    if (self->pump == NULL || !may_wait(pump)) {
+    if (self->path == NULL || !may_wait(path)) {
         Py_DECREF(waiter);
-        return self->pump == NULL ? is_over() : 0;
+        return self->path == NULL ? is_over() : 0;
     }
-    pump->burst = 0;
+    path->burst = 0;
     waiter->blocking = 1;
-    pump->receiver = (Waiter *)Py_NewRef(waiter);
+    path->receiver = (Waiter *)Py_NewRef(waiter);
     *result = Py_NewRef(waiter);
     Py_XSETREF(self->waiter, waiter);
     return 1;
@@ -143,14 +143,14 @@ delegate(Receive *self, PyObject *inner, PyObject *value, PyObject **result)
     return how;
 }
 
-/* Leave the work to a coroutine. The caller owns the pump. */
+/* Leave the work to a coroutine. The caller owns the fast path. */
 static PySendResult
-receive_slowly(Receive *self, FastPath *pump, PyObject **result)
+receive_slowly(Receive *self, FastPath *path, PyObject **result)
 {
     PyObject *iterating = self->iterating ? Py_True : Py_False;
-    PyObject *inner = PyObject_CallMethodOneArg((PyObject *)pump, pump->state->name_receive_slowly, iterating);
+    PyObject *inner = PyObject_CallMethodOneArg((PyObject *)path, path->state->name_receive_slowly, iterating);
 
-    if (inner != NULL && self->pump == NULL) {
+    if (inner != NULL && self->path == NULL) {
         (void)is_over();
         Py_CLEAR(inner);
     }
@@ -162,36 +162,36 @@ receive_slowly(Receive *self, FastPath *pump, PyObject **result)
     return delegate(self, inner, Py_None, result);
 }
 
-/* Take a message, wait for one, or leave it to a coroutine. The caller owns the pump. */
+/* Take a message, wait for one, or leave it to a coroutine. The caller owns the fast path. */
 static PySendResult
-receive_quickly(Receive *self, FastPath *pump, PyObject **result)
+receive_quickly(Receive *self, FastPath *path, PyObject **result)
 {
     int waits;
 
-    *result = fastpath_take(pump);
+    *result = fastpath_take(path);
     if (*result != NULL) {
         Receive_clear(self);
         return PYGEN_RETURN;
     }
-    waits = PyErr_Occurred() ? -1 : start_wait(self, pump, result);
+    waits = PyErr_Occurred() ? -1 : start_wait(self, path, result);
     if (waits < 0) {
         Receive_clear(self);
         return PYGEN_ERROR;
     }
-    return waits ? PYGEN_NEXT : receive_slowly(self, pump, result);
+    return waits ? PYGEN_NEXT : receive_slowly(self, path, result);
 }
 
-/* Continue. The caller owns the pump, if there is one. */
+/* Continue. The caller owns the fast path, if there is one. */
 static PySendResult
 receive_step(Receive *self, PyObject *value, PyObject **result)
 {
-    FastPath *pump = self->pump;
+    FastPath *path = self->path;
 
     *result = NULL;
     if (self->inner != NULL) {
         return delegate(self, Py_NewRef(self->inner), value, result);
     }
-    if (pump == NULL) {
+    if (path == NULL) {
         (void)is_over();
         return PYGEN_ERROR;
     }
@@ -202,22 +202,22 @@ receive_step(Receive *self, PyObject *value, PyObject **result)
         }
         end_wait(self);
     }
-    return receive_quickly(self, pump, result);
+    return receive_quickly(self, path, result);
 }
 
 static PySendResult
 Receive_am_send(Receive *self, PyObject *value, PyObject **result)
 {
-    FastPath *pump = (FastPath *)Py_XNewRef(self->pump);
+    FastPath *path = (FastPath *)Py_XNewRef(self->path);
     PySendResult how;
 
-    if (pump == NULL) {
+    if (path == NULL) {
         return receive_step(self, value, result);
     }
-    LOCK(pump)
+    LOCK(path)
     how = receive_step(self, value, result);
-    UNLOCK(pump)
-    Py_DECREF(pump);
+    UNLOCK(path)
+    Py_DECREF(path);
     return how;
 }
 
@@ -332,26 +332,26 @@ static PyType_Spec Receive_spec = {
 /* The iterator of `async for`. */
 typedef struct {
     PyObject_HEAD
-    FastPath *pump;
+    FastPath *path;
 } Messages;
 
 static PyObject *
 Messages_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"pump", NULL};
+    static char *names[] = {"path", NULL};
     State *state;
-    PyObject *pump;
+    PyObject *path;
     Messages *self = (Messages *)type->tp_alloc(type, 0);
 
     if (self == NULL) {
         return NULL;
     }
     state = native_state_of((PyObject *)self);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Messages", names, state->pump_type, &pump)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!:Messages", names, state->fast_path_type, &path)) {
         Py_DECREF(self);
         return NULL;
     }
-    self->pump = (FastPath *)Py_NewRef(pump);
+    self->path = (FastPath *)Py_NewRef(path);
     return (PyObject *)self;
 }
 
@@ -359,14 +359,14 @@ static int
 Messages_traverse(Messages *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->pump);
+    Py_VISIT(self->path);
     return 0;
 }
 
 static int
 Messages_clear(Messages *self)
 {
-    Py_CLEAR(self->pump);
+    Py_CLEAR(self->path);
     return 0;
 }
 
@@ -384,15 +384,15 @@ Messages_dealloc(Messages *self)
 static PyObject *
 Messages_anext(Messages *self)
 {
-    if (self->pump == NULL) {
+    if (self->path == NULL) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
         return NULL;
     }
-    return receive_new(self->pump, 1);
+    return receive_new(self->path, 1);
 }
 
 static PyType_Slot Messages_slots[] = {
-    {Py_tp_doc, "Messages(pump)\n--\n\nAn iterator over the messages of a connection."},
+    {Py_tp_doc, "Messages(path)\n--\n\nAn iterator over the messages of a connection."},
     {Py_tp_new, Messages_new},
     {Py_tp_dealloc, Messages_dealloc},
     {Py_tp_traverse, Messages_traverse},
