@@ -9,6 +9,7 @@ Errors name the proxy. Its credentials are only in the attributes ``username`` a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import os
 import re
@@ -211,6 +212,7 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     return network
 
 
+@functools.lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     """Return whether *host* is the loopback interface, by name (RFC 6761 section 6.3) or address."""
     name = host.rstrip(".")

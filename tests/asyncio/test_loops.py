@@ -52,3 +52,34 @@ def test_alarms_that_are_due_already(make: Callable[[], asyncio.AbstractEventLoo
     with closing(make()) as loop:
         loop.run_until_complete(asyncio.wait_for(main(), 10))
     assert sorted(rung) == ["further past", "now", "past", "past again"]
+
+
+class NotingLoop(asyncio.SelectorEventLoop):
+    """Notes the timers that are set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def call_at(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        self.timers.append(super().call_at(*args, **kwargs))
+        return self.timers[-1]
+
+
+def test_only_an_earlier_deadline_needs_another_timer() -> None:
+    with closing(NotingLoop()) as loop:
+        state, alarm = loop_state(loop), Alarm("", [])
+        now = loop.time()
+        late = state.move(None, now + 200, alarm)
+        later = state.move(None, now + 300, alarm)
+        assert late is not None
+        assert later is not None
+        assert [timer.when() for timer in loop.timers] == [now + 200]
+        early = state.move(late, now + 100, alarm)
+        assert early is not None
+        assert [timer.when() for timer in loop.timers] == [now + 200, now + 100]
+        # It may fire too early, but not for nothing.
+        state.cancel(early)
+        assert [timer.cancelled() for timer in loop.timers] == [True, False]
+        state.cancel(later)
+        assert [timer.cancelled() for timer in loop.timers] == [True, True]

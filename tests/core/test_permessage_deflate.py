@@ -1143,6 +1143,15 @@ def test_offers_that_the_server_declines(configuration: str, offer: str, error: 
     assert str(caught.value) == error
 
 
+def test_a_factory_that_changed_agrees_on_something_else() -> None:
+    factory = ServerPerMessageDeflateFactory(client_max_window_bits=12)
+    for bits in 12, 10, 12:
+        factory.client_max_window_bits = bits
+        assert factory.process_request_params(params("cmwb"), [])[0] == params(f"cmwb={bits}")
+    factory.client_max_window_bits = None
+    assert factory.process_request_params(params("cmwb"), [])[0] == []
+
+
 # How the client is configured, which is also what it offers, what the server answers, and what is agreed.
 CLIENT_ROWS: list[tuple[str, str, tuple[bool, bool, int, int]]] = [
     ("", "", (False, False, 15, 15)),

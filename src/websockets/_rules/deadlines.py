@@ -98,13 +98,11 @@ class Agenda(Generic[T]):
         return items
 
 
-class Deadlines(Generic[T]):
+class Deadlines(Agenda[T]):
     """The deadlines of many connections, and when to wake up for them."""
 
-    __slots__ = ("_agenda", "_woken_at")
-
     def __init__(self) -> None:
-        self._agenda: Agenda[T] = Agenda()
+        super().__init__()
         self._woken_at = -GRANULARITY
 
     def move(self, entry: Entry[T] | None, when: float, item: T) -> Entry[T] | None:
@@ -123,12 +121,8 @@ class Deadlines(Generic[T]):
         if entry is not None:
             if entry.when <= when:
                 return entry
-            self._agenda.cancel(entry)
-        return None if when == math.inf else self._agenda.add(when, item)
-
-    def cancel(self, entry: Entry[T]) -> None:
-        """Cancel an entry that isn't due yet; its item is released at once."""
-        self._agenda.cancel(entry)
+            self.cancel(entry)
+        return None if when == math.inf else self.add(when, item)
 
     def wake_at(self, sleeping_until: float | None = None) -> float | None:
         """Return when to wake up.
@@ -140,7 +134,7 @@ class Deadlines(Generic[T]):
         Returns:
             The time in seconds; None if nothing will be due.
         """
-        first = self._agenda.next()
+        first = self.next()
         if first is None:
             return None
         when = max(first, self._woken_at + GRANULARITY)
@@ -149,4 +143,4 @@ class Deadlines(Generic[T]):
     def due(self, now: float) -> list[T]:
         """Remove and return the items that are due at ``now``, in order of their times."""
         self._woken_at = now
-        return self._agenda.due(now)
+        return super().due(now)

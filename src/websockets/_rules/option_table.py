@@ -191,9 +191,9 @@ OPTIONS: Final = (
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
 
     # Reconnection, limits of a server, shutdown, broadcasts.
-    Option("process_exception", (CONNECT,), UNSET, optional(c.plain_function),
+    Option("process_exception", (CONNECT,), None, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
-    Option("reconnect_delays", (CONNECT,), UNSET, optional(c.plain_function),
+    Option("reconnect_delays", (CONNECT,), None, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
     Option("max_connections", (SERVE,), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),

@@ -91,8 +91,11 @@ class Intake:
     def direct_decoder(self) -> FrameDecoder | None:
         """Return the decoder that a front-end may feed directly; None if reads must go through this object."""
         port = self._port
-        direct = port.keeps and not self.rest and not self.listening and port.life.receiving is _OPEN
-        return port.decoder if direct and not port.failure_held else None
+        decoder = port.decoder
+        if decoder is None or self.rest or self.listening:
+            return None
+        direct = port.keeps and port.life.receiving is _OPEN and not port.failure_held
+        return decoder if direct else None
 
     def direct_messages(self) -> int | None:
         """Return the number of messages above which a front-end must ask this object; None for no limit."""

@@ -19,7 +19,7 @@ from .._rules import option_table as allowed
 from .._rules.capacity import Capacity
 from .._rules.option_checks import required_parameters, takes_path
 from .._rules.option_table import check, check_all, check_keywords
-from ..client import ClientProtocol
+from ..client import ClientProtocol, backoff, process_exception
 from ..extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from ..extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
 from ..proxy import parse_proxy
@@ -103,6 +103,11 @@ class ClientOptions(NamedTuple):
         given = dict(given)  # copied, because up to Python 3.12 a debugger may undo changes to locals()
         uri = parse_uri(given["uri"])
         check_tls(uri, given["kwargs"])
+        # The usual functions need no check.
+        if given["process_exception"] is process_exception:
+            given["process_exception"] = None
+        if given["reconnect_delays"] is backoff:
+            given["reconnect_delays"] = None
         arguments = check_client("connect", given, allowed.CONNECT)
         unused = arguments.get("unix") or arguments.get("sock") is not None
         if given["proxy"] is not None and given["proxy"] is not True and not unused:

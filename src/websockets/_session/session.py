@@ -320,12 +320,12 @@ class Session:
 
     def _set_alarm(self, now: float) -> None:
         """Set the alarm that belongs to the state of the connection."""
-        protocol = self.protocol
         state = self._known = self.port.life.state
+        if self._lost or self.alarm is Alarm.CLOSING:
+            return  # no other alarm can follow
         # After a peer has ended the stream, data may be left in the write buffer that it will never read.
-        if not self._lost if state is State.CLOSED else protocol.close_expected():
-            if self.alarm is not Alarm.CLOSING:
-                self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
+        if state is State.CLOSED or self.protocol.close_expected():
+            self._wait(Alarm.CLOSING, self.timing.close_timeout, now)
         elif self.port.failure_held:
             if self.alarm is not Alarm.FAILURE:
                 self._wait(Alarm.FAILURE, self.timing.close_timeout, now)

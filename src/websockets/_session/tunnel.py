@@ -79,7 +79,7 @@ def choose_proxy(setting: str | Literal[True] | None, uri: WebSocketURI, argumen
         return ProxyChoice(uri)
     # The options may set another address than that of the URI.
     host, port = arguments.get("host") or uri.host, arguments.get("port") or uri.port
-    end = dataclasses.replace(uri, host=host, port=port)
+    end = uri if (host, port) == (uri.host, uri.port) else dataclasses.replace(uri, host=host, port=port)
     if setting is True:
         return ProxyChoice(end, asks_system=True)
     return ProxyChoice(end, parse_proxy(setting))

@@ -61,14 +61,16 @@ class LoopState:
     def move(self, entry: Entry[HasTimeout] | None, when: float, item: HasTimeout) -> Entry[HasTimeout] | None:
         """Call ``item._handle_timeout(now)`` at about ``when``; see :meth:`Deadlines.move`."""
         moved = self._deadlines.move(entry, when, item)
-        if moved is not entry:
+        # A timer that fires too early is set again, so only an earlier time needs another one.
+        if moved is not entry and (self._timer_at is None or when < self._timer_at):
             self._set_timer()
         return moved
 
     def cancel(self, entry: Entry[HasTimeout]) -> None:
         """Cancel an entry of :meth:`move`."""
         self._deadlines.cancel(entry)
-        self._set_timer()
+        if not self._deadlines:
+            self._set_timer()
 
     def _set_timer(self) -> None:
         when = self._deadlines.wake_at(self._timer_at)

@@ -70,11 +70,11 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         timing, queue, self._ws_write_limit = connection_settings(
             ping_interval, ping_timeout, close_timeout, max_queue, write_limit, idle_timeout
         )
-        make = ClientSession if protocol.side is Side.CLIENT else self._ws_make_session
+        self._ws_client = client = protocol.side is Side.CLIENT
+        make = ClientSession if client else self._ws_make_session
         self._ws_session = make(protocol, timing, queue)
         self._ws_queue = self._ws_session.inbox.items
         self._ws_buffer = self._ws_shared.buffer
-        self._ws_client = protocol.side is Side.CLIENT
         self._ws_life, self._ws_may_send = self._ws_session.port.life, Sending.OPEN
         if (high := self._ws_session.inbox.high) is not None:
             self._ws_high = high
@@ -106,7 +106,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
                 return
             if timeout is not None:
                 self._ws_session.limit_closing(timeout, self.loop.time())
-            self._ws_choose_path()
+            # From now on, the session must see every message, as it may discard it.
+            self._ws_decoder = None
             # The Close frame of the peer must be read even if no task receives messages any more.
             self._ws_resume_reading()
             self._ws_process_events()
@@ -278,12 +279,15 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     def _ws_choose_path(self) -> None:
         """Choose which messages take the fast path; called after every event except a message."""
+        if self._ws_lost:
+            self._ws_quick, self._ws_decoder = False, None
+            return
         protocol, session = self.protocol, self._ws_session
         deflate = session.port.deflate
         self._ws_plain = not protocol.debug and (deflate is not None or not protocol.extensions)
-        self._ws_quick = not self._ws_lost and not session.port.failure_held
+        self._ws_quick = not session.port.failure_held
         # An override of data_received() must see all data.
-        straight = not self._ws_lost and type(self).data_received is FastPath.data_received
+        straight = type(self).data_received is FastPath.data_received
         self._ws_decoder = session.intake.direct_decoder() if straight else None
         if deflate is not None:
             self._ws_pack, self._ws_inflate = deflate.pack, session.port.inflate
@@ -444,7 +448,9 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     def _ws_schedule(self) -> None:
         """Set the timer for the session's next timeout; a timer that fires too early is set again."""
-        self._ws_entry = self._ws_shared.move(self._ws_entry, self._ws_session.next_timeout, self)
+        entry, when = self._ws_entry, self._ws_session.next_timeout
+        if entry is None or when < entry.when:
+            self._ws_entry = self._ws_shared.move(entry, when, self)
 
     def _ws_handle_timeout(self, now: float) -> None:
         self._ws_entry = None

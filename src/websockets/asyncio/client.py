@@ -107,6 +107,12 @@ share_names(
 # fmt: on
 
 
+@functools.cache
+def _usual_logger() -> logging.Logger:
+    """Return the logger by default; looking it up takes a lock, so this is done once."""
+    return logging.getLogger("websockets.client")
+
+
 class connect(Connector):
     """Connect to a WebSocket server.
 
@@ -187,7 +193,7 @@ class connect(Connector):
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
         headers: Any = additional_headers
         additional_headers = renamed_argument(kwargs, "extra_headers", "additional_headers", headers)
-        options = ClientOptions.of(locals(), logging.getLogger("websockets.client"))
+        options = ClientOptions.of(locals(), _usual_logger())
         super().__init__(uri, options, ClientConnection)
 
     connection: ClientConnection | None = None

@@ -9,6 +9,7 @@ the other side. The results configure a :class:`PerMessageDeflate`.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -48,6 +49,7 @@ CLIENT_BITS = "client_max_window_bits"
 
 # The value of a parameter is a number of bits, or one of these: absent, or present without a value.
 ABSENT, PRESENT = 0, 1
+Values = tuple[tuple[str, int], ...]
 
 # The valid values of each parameter. In an offer, client_max_window_bits without a value lets the server choose.
 Grammar = Mapping[str, Mapping[str | None, int]]
@@ -192,20 +194,27 @@ class _Factory:
     def configured(self) -> dict[str, int]:
         return {name: int(getattr(self, name) or ABSENT) for name in self.table}
 
-    def agree(self, theirs: Mapping[str, int]) -> dict[str, int]:
+    def agree(self, theirs: Mapping[str, int]) -> Mapping[str, int]:
         """Return the agreed value of each parameter, by the table of this side."""
-        agreed = {}
-        for name, ours in self.configured().items():
-            must = self.require_client_max_window_bits and name == CLIENT_BITS
-            row = self.table[name]["must" if must else _kind(ours)]
-            agreed[name] = row[_kind(theirs[name])](name, ours, theirs[name])
-        return agreed
+        side: Any = type(self)  # mypy doesn't see that a class has a hash
+        ours = tuple(self.configured().items())
+        return _agreed(side, self.require_client_max_window_bits, ours, tuple(theirs.items()))
 
     def _threshold(self, no_context: int) -> int:
         """Return the threshold in bytes, given whether this side compresses each message alone."""
         if self.threshold is not None:
             return self.threshold
         return THRESHOLD_NO_CONTEXT if no_context else THRESHOLD
+
+
+@functools.lru_cache(maxsize=64)
+def _agreed(side: type[_Factory], must: bool, ours: Values, theirs: Values) -> Mapping[str, int]:
+    """Return what two sides agree on: mostly the same as in the handshake before, so it is found out only once."""
+    offered, agreed = dict(theirs), {}
+    for name, value in ours:
+        row = side.table[name]["must" if must and name == CLIENT_BITS else _kind(value)]
+        agreed[name] = row[_kind(offered[name])](name, value, offered[name])
+    return agreed
 
 
 def _refuse_duplicate(accepted_extensions: Sequence[Extension], verb: str) -> None:

@@ -70,7 +70,7 @@ class Port:
     def deflate(self) -> PerMessageDeflate | None:
         """The extension permessage-deflate, if it is the only one; None otherwise."""
         protocol = self._protocol
-        if protocol.extensions and protocol._deflate is None:
+        if protocol._deflate is None and protocol.extensions:
             protocol._find_deflate()
         return protocol._deflate
 
