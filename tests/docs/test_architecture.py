@@ -57,6 +57,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._fastpath asyncio._proxy",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
         "asyncio asyncio._hooks asyncio._internals",
+        "trio._broadcast",
+        "trio.connection",
+        "trio._session_stream",
+        "trio._wire",
+        "trio",
     ),
     "session": (
         "_session.client_session _session.connector",
@@ -107,7 +112,7 @@ FLOOR_OF = {module: list(FLOORS)[floor] for module, (floor, _) in PLACE_OF.items
 PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
-FRONT_ENDS = {"asyncio"}
+FRONT_ENDS = {"asyncio", "trio"}
 ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
@@ -133,7 +138,7 @@ CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
-IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy"}
+IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "trio"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}
@@ -309,7 +314,9 @@ def test_only_chosen_modules_import_by_name(module: Module) -> None:
 @every_module
 def test_no_dependency_at_run_time(module: Module) -> None:
     optional = OPTIONAL.get(module.name, set())
-    assert other_imports(module) <= sys.stdlib_module_names | optional
+    # A front-end is for programs that have what it waits with.
+    base = {"trio"} if module.name.partition(".")[0] == "trio" else set()
+    assert other_imports(module) <= sys.stdlib_module_names | optional | base
     top = {name for node in module.tree.body for name in imported(module.name, node)}
     assert not {name.partition(".")[0] for name in top} & optional
 
