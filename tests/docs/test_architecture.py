@@ -57,11 +57,15 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._fastpath asyncio._proxy",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
         "asyncio asyncio._hooks asyncio._internals",
-        "trio._broadcast",
-        "trio.connection",
+        "trio.router",
+        "trio.server",
+        "trio._serving",
+        "trio._server_connection trio.client",
+        "trio._arrival trio._auth trio._broadcast trio._proxy trio._supervisor",
+        "trio.connection trio._dial",
         "trio._session_stream",
         "trio._wire",
-        "trio",
+        "trio trio._hooks",
     ),
     "session": (
         "_session.client_session _session.connector",
@@ -141,7 +145,7 @@ CORE_IMPORTS = {"socket"}
 IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "trio"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
-OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}
+OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}, "trio._proxy": {"python_socks"}}
 
 # Private names that belong to another folder: the module that uses them, the name, and why it may. There is no public
 # way, as it would be a promise to everybody, or would cost something for every message.

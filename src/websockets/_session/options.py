@@ -291,6 +291,11 @@ class ServerOptions(NamedTuple):
         logger: LoggerLike = self.of_protocol["logger"]
         return logger
 
+    @property
+    def context(self) -> Any:
+        """The TLS context, for front-ends that start TLS themselves; None without TLS."""
+        return self.arguments.get("ssl") if self.tls is None else self.tls["sslcontext"]
+
     def protocol(self) -> ServerProtocol:
         """Return the protocol of a new connection."""
         return ServerProtocol._of(self.of_protocol)

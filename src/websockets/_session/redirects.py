@@ -155,7 +155,7 @@ class Redirects:
         """
         self._refusal = self._refusal or refusal
 
-    def timed_out(self, exc: TimeoutError) -> Exception:
+    def timed_out(self, exc: Exception) -> Exception:
         """Return the exception to raise after the timeout: the refusal, if there was one.
 
         Parameters:
