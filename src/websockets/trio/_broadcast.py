@@ -76,7 +76,8 @@ def _give(connection: Connection, plan: Broadcast) -> bool:
             return closes
         frame = plan.frame(connection.protocol, life, connection._ws_send_lock is not None)
         if frame is not None:
-            connection._ws_put_message(frame, plan.size)
+            connection._ws_count(frame, plan.size)
+            connection._ws_put([frame])
     except Exception as exc:
         plan.failed(exc, connection)
         return False

@@ -24,7 +24,7 @@ import trio
 
 from .._rules.lifecycle import Side, State
 from .._session.client_session import ClientSession
-from .._session.intake import Flow
+from .._session.intake import FIRST_SLICE, Flow
 from .._session.options import connection_settings
 from .._session.properties import ConnectionProperties
 from .._session.session import Session
@@ -168,22 +168,31 @@ class SessionStream(ConnectionProperties):
         while True:
             if wire.pending:
                 await self._ws_write_now()
-            if intake.yielding:
-                await trio.lowlevel.checkpoint()
-                intake.turn_over()
-            elif intake.flow is Flow.PAUSE:
-                await self._ws_park()
-            elif not wire.wants_data:
-                await self._ws_park(for_writes=True)
-            elif intake.rest and not intake.paused:
-                self._ws_receive_data(intake.take_rest())
-            elif data := await wire.receive():
+            if (intake.paused or intake.rest or not wire.wants_data) and await self._ws_detour():
+                continue
+            if data := await wire.receive():
                 self._ws_bytes_received += len(data)
                 self._ws_receive_data(data)
             elif data is not None:
                 self._ws_receive_eof()
                 await self._ws_write_rest()
                 return
+
+    async def _ws_detour(self) -> bool:
+        """Do what comes before the next read; return whether there was anything."""
+        intake = self._ws_session.intake
+        if intake.yielding:
+            await trio.lowlevel.checkpoint()
+            intake.turn_over()
+        elif intake.flow is Flow.PAUSE:
+            await self._ws_park()
+        elif not self._ws_wire.wants_data:
+            await self._ws_park(for_writes=True)
+        elif intake.rest and not intake.paused:
+            self._ws_receive_data(intake.take_rest())
+        else:
+            return False
+        return True
 
     async def _ws_park(self, for_writes: bool = False) -> None:
         """Wait until there may be something to read, or until something was written."""
@@ -214,12 +223,19 @@ class SessionStream(ConnectionProperties):
     def _ws_receive_data(self, data: BytesLike) -> None:
         """Process data from a read."""
         session = self._ws_session
-        for part in session.intake.slices(data):
-            if session.receive_data(part):
-                self._ws_process_events()
-            if self._ws_inbox.items:
-                self._ws_deliver()
-        session.intake.after_read()
+        intake = session.intake
+        if len(data) > FIRST_SLICE or intake.paused or intake.rest:
+            for part in intake.slices(data):
+                self._ws_take_in(part)
+            intake.after_read()
+        else:
+            self._ws_take_in(data)
+
+    def _ws_take_in(self, data: BytesLike) -> None:
+        if self._ws_session.receive_data(data):
+            self._ws_process_events()
+        if self._ws_inbox.items:
+            self._ws_deliver()
 
     def _ws_deliver(self) -> None:
         """Resume the task that waits for a message, or pause reading if the receive queue is full."""
@@ -268,6 +284,24 @@ class SessionStream(ConnectionProperties):
         self._ws_process_events()
         await self._ws_write_to(self._ws_wire.outbox.accepted)
 
+    async def _ws_write_frame(self, frame: bytes) -> None:
+        """Write a frame, and wait until it is written.
+
+        Raises:
+            ConnectionClosed: the connection was lost before that.
+        """
+        wire = self._ws_wire
+        if self._ws_writing or not wire.bypasses or len(frame) > WRITE_LIMIT or wire.outbox:
+            self._ws_put([frame])
+            await self._ws_write_to(wire.outbox.accepted)
+            return
+        self._ws_writing = True
+        self._ws_bytes_sent += len(frame)
+        mark = wire.outbox.bypass(frame)
+        await self._ws_write(mark, frame=frame)
+        if wire.outbox.sent < mark:
+            raise self._ws_session.close_exc()
+
     async def _ws_write_to(self, mark: int) -> None:
         """Wait until the first ``mark`` bytes of the write buffer are written; write them if nobody does.
 
@@ -294,15 +328,20 @@ class SessionStream(ConnectionProperties):
         await trio.lowlevel.wait_task_rescheduled(leave)
         return sender.writes
 
-    async def _ws_write(self, mark: float, waiting: bool = True) -> None:
+    async def _ws_write(self, mark: float, waiting: bool = True, frame: bytes | None = None) -> None:
         """Write as the only writer, until ``mark`` bytes are written; then hand over.
 
         Parameters:
             mark: a number of bytes of the write buffer; infinity for all that there is.
             waiting: whether the task may wait for the network.
+            frame: a frame that is counted and not in the write buffer; it is written first.
         """
         wire = self._ws_wire
         try:
+            if frame is not None:
+                await wire.write_frame(frame)
+                if not wire.outbox:
+                    return
             while wire.pending and (wire.sent < mark or wire.outbox.at_end) and (waiting or wire.ready()):
                 await wire.write()
                 self._ws_wrote()

@@ -41,9 +41,11 @@ class Wire:
         stream: as the parameter.
         outbox: the write buffer.
         wants_data: whether :meth:`receive` may be called now.
+        bypasses: whether a frame may be written without the write buffer, while that is empty.
     """
 
     wants_data: bool = True
+    bypasses: bool = False
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -80,6 +82,14 @@ class Wire:
         data: BytesLike = await self.stream.receive_some(READ_SIZE)
         return data
 
+    async def write_frame(self, frame: bytes) -> None:
+        """Write some of a frame, for which :meth:`Outbox.bypass` was called; only if :attr:`bypasses`.
+
+        Raises:
+            Exception: the stream is broken.
+        """
+        raise NotImplementedError
+
     async def write(self) -> None:
         """Write some of the write buffer, or the end of the stream; only one task may do so at a time.
 
@@ -114,6 +124,8 @@ class Wire:
 class SocketWire(Wire):
     """A stream that is a socket; parameters as for :class:`Wire`."""
 
+    bypasses = True
+
     def __init__(self, stream: trio.SocketStream) -> None:
         super().__init__(stream)
         self._socket = stream.socket
@@ -126,6 +138,14 @@ class SocketWire(Wire):
     async def receive(self) -> BytesLike | None:
         """Read from the network; see :meth:`Wire.receive`."""
         return await self._socket.recv(READ_SIZE)
+
+    async def write_frame(self, frame: bytes) -> None:
+        """Write some of a frame; see :meth:`Wire.write_frame`."""
+        taken = 0
+        try:
+            taken = await self._socket.send(frame)
+        finally:
+            self.outbox.bypassed(frame, taken)
 
     async def write(self) -> None:
         """Write some of the write buffer, or the end of the stream; see :meth:`Wire.write`."""

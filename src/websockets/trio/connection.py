@@ -23,7 +23,7 @@ from .._session.fragments import Fragmenter, is_async
 from .._session.reading import Progress, Reading, second_receiver, undecodable
 from ..exceptions import ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
-from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
+from ..protocol._prepared import PreparedMessage, frame_of
 from ..typing import Data, DataLike
 from ._session_stream import SessionStream
 
@@ -31,6 +31,9 @@ __all__ = ["Connection"]
 
 # After this number of messages without a wait, other tasks get their turn.
 BURST: Final = 64
+
+# Types of messages in one piece.
+IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview, PreparedMessage)
 
 # Whether Python collects an object as soon as the last reference to it is gone.
 COUNTS_REFERENCES: Final = sys.implementation.name == "cpython"
@@ -208,7 +211,8 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             session.drained()
             self._ws_process_events()
             self._ws_write_soon()
-        self._ws_resume_reading()
+        if session.intake.paused:
+            self._ws_resume_reading()
         self._ws_burst = 0
         self._ws_receiver, self._ws_receiver_waits = trio.lowlevel.current_task(), True
         try:
@@ -253,28 +257,26 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConnectionClosed: the connection is closed; an iterable isn't iterated over in this case.
             TypeError: the message, or one of its items, has a type that can't be sent.
         """
-        prepared = prepare(message, text)
-        if prepared is None:
-            await self._ws_send_fragments(message, text, compress)
-            return
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._ws_send_lock is not None:
+        if self._ws_send_lock is not None and isinstance(message, IN_ONE_PIECE):
             async with self._ws_sender():
                 pass
         try:
-            frame = frame_for(self.protocol, prepared, compress)
+            made = frame_of(self.protocol, message, text, compress)
         except InvalidState:
             await self._ws_raise_closed()
-        self._ws_put_message(frame, size_of(prepared))
-        await self._ws_write_to(self._ws_wire.outbox.accepted)
+        if made is None:
+            await self._ws_send_fragments(message, text, compress)
+        else:
+            self._ws_count(*made)
+            await self._ws_write_frame(made[0])
 
-    def _ws_put_message(self, frame: bytes, size: int) -> None:
-        """Add the frame of a message of ``size`` bytes to the write buffer, and count it."""
+    def _ws_count(self, frame: bytes, size: int) -> None:
+        """Count the frame of a message of ``size`` bytes."""
         payload = payload_length(frame)
         self._ws_messages_sent += 1
         self._ws_payload_sent += payload
         self._ws_saved_sent += size - payload
-        self._ws_put([frame])
 
     @contextlib.asynccontextmanager
     async def _ws_sender(self) -> AsyncIterator[None]:
