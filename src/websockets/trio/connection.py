@@ -298,12 +298,15 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             await self._ws_raise_closed()
         try:
             # The message begins with its first item; until then other messages can be sent.
-            first = await anext(items)
-        except StopAsyncIteration:
-            return
-        fragments = Fragmenter(self.protocol, first, text, compress)
-        async with self._ws_sender():
-            await self._ws_send_items(fragments, items)
+            first = await anext(items, MISSING)
+            if first is not MISSING:
+                fragments = Fragmenter(self.protocol, first, text, compress)
+                async with self._ws_sender():
+                    await self._ws_send_items(fragments, items)
+        finally:
+            if inspect.isasyncgen(items):
+                # trio warns of a generator that is left. Nobody else can close one that was made for this call.
+                await items.aclose()
 
     async def _ws_send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
         """Send a fragmented message, given its first item and an iterator over the rest."""
@@ -453,7 +456,7 @@ class _Fragments:
                 connection._ws_take_turn("recv_streaming")
             reading = self._reading = connection._ws_stream = Reading(connection._ws_inbox, self._decode, task)
             connection._ws_streams = True
-        else:
+        elif reading.fragmented:
             reading.go_on(task)
         await trio.lowlevel.checkpoint_if_cancelled()
         while (piece := reading.take()) is Progress.WAIT:
