@@ -178,6 +178,7 @@ class TrioWorld:
     room = CAPACITY
     client = connect
     lacks: ClassVar[Mapping[Capability, str]] = {
+        Capability.CANCELLED_CLOSE: "aclose() that is cancelled aborts the connection, as trio wants it",
         Capability.WRITE_LIMIT: "send() waits until its bytes are written",
     }
 

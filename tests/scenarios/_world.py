@@ -57,6 +57,8 @@ class Capability(enum.Enum):
     ADDRESSES = "addresses"
     #: There are servers, clients, and scripted sites, and not only ends of connections.
     NETWORK = "network"
+    #: A call of ``close`` that is cancelled leaves the connection as it is: it goes on closing.
+    CANCELLED_CLOSE = "cancelled close"
     #: The option ``write_limit``: ``send`` returns while no more than so many bytes wait.
     WRITE_LIMIT = "write_limit"
 

@@ -36,7 +36,7 @@ from ._wire import GRACE, Wire, socket_of, wire_for
 
 __all__ = ["SessionStream"]
 
-# Bytes in the write buffer above which at most one pong is pending.
+# In bytes. A larger frame goes through the write buffer.
 WRITE_LIMIT: Final = 2**15
 
 # What streams raise when they are broken, or closed by somebody else.
@@ -73,6 +73,7 @@ class SessionStream(ConnectionProperties):
     _ws_scope: trio.CancelScope | None = None  # its deadline is the next timeout
     _ws_parked: trio.lowlevel.Task | None = None  # the task of the connection, while it doesn't read
     _ws_awaits_writes: bool = False  # whether that task waits for progress of writing
+    _ws_leaving: trio.Event | None = None  # set when a task that was cancelled has ended the connection
     _ws_receiver: trio.lowlevel.Task | None = None
     _ws_receiver_waits: bool = False
     _ws_streams: bool = False  # whether a message is read in fragments
@@ -149,8 +150,11 @@ class SessionStream(ConnectionProperties):
             raise
         finally:
             self._ws_finish(None)
-            await self._ws_wire.aclose()
-            self._ws_over.set()
+            try:
+                # Even where the nursery was cancelled, and so this is.
+                await self._ws_wire.aclose()
+            finally:
+                self._ws_over.set()
 
     async def _ws_live(self) -> None:
         """Read and handle timeouts, until the stream has ended."""
@@ -172,6 +176,8 @@ class SessionStream(ConnectionProperties):
                 continue
             if data := await wire.receive():
                 self._ws_bytes_received += len(data)
+                if self._ws_writing:
+                    self._ws_check_blocked()
                 self._ws_receive_data(data)
             elif data is not None:
                 self._ws_receive_eof()
@@ -211,6 +217,7 @@ class SessionStream(ConnectionProperties):
     async def _ws_handle_timeout(self, now: float) -> None:
         session = self._ws_session
         session.taken = self._ws_wire.sent
+        self._ws_check_blocked()
         seen = session.traffic(self._ws_counted(), self.buffered_amount) if now >= session.idle_at else ()
         ends = session.handle_timeout(now, seen)
         self._ws_process_events()
@@ -340,8 +347,8 @@ class SessionStream(ConnectionProperties):
         try:
             if frame is not None:
                 await wire.write_frame(frame)
-                if not wire.outbox:
-                    return
+                if wire.outbox or self._ws_session.port.pongs_held:
+                    self._ws_wrote()
             while wire.pending and (wire.sent < mark or wire.outbox.at_end) and (waiting or wire.ready()):
                 await wire.write()
                 self._ws_wrote()
@@ -428,7 +435,10 @@ class SessionStream(ConnectionProperties):
         before = outbox.accepted
         outbox.add(writes)
         self._ws_bytes_sent += outbox.accepted - before
-        if outbox.full:
+
+    def _ws_check_blocked(self) -> None:
+        """Tell the session if the peer doesn't read: pongs would pile up, and a ping wouldn't arrive."""
+        if self._ws_wire.buffered_amount and not self._ws_wire.ready():
             self._ws_session.writing(possible=False)
 
     def _ws_schedule(self) -> None:
@@ -471,12 +481,19 @@ class SessionStream(ConnectionProperties):
         """End the connection because of a cancellation: try to write a Close frame without waiting, then abort."""
         if self._ws_lost:
             return
+        if self._ws_leaving is not None:
+            # Another task does it, and this one must not end the stream before it has.
+            with trio.CancelScope(shield=True):
+                await self._ws_leaving.wait()
+            return
+        self._ws_leaving = trio.Event()
         if self.protocol.state is State.OPEN:
             self._ws_begin_closing(code, reason)
         if not self._ws_writing and self._ws_wire.ready():
             with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
                 await self._ws_write_now()
         self.abort()
+        self._ws_leaving.set()
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).

@@ -303,18 +303,19 @@ class Connection(SessionStream, trio.abc.AsyncResource):
                 fragments = Fragmenter(self.protocol, first, text, compress)
                 async with self._ws_sender():
                     await self._ws_send_items(fragments, items)
+                await self._ws_write_to(self._ws_wire.outbox.accepted)
         finally:
             if inspect.isasyncgen(items):
                 # trio warns of a generator that is left. Nobody else can close one that was made for this call.
                 await items.aclose()
 
     async def _ws_send_items(self, fragments: Fragmenter, rest: AsyncIterator[object]) -> None:
-        """Send a fragmented message, given its first item and an iterator over the rest."""
+        """Send a fragmented message, given its first item and an iterator over the rest; don't wait for its end."""
         try:
             await self._ws_send_frame(fragments.start)
             async for item in rest:
                 await self._ws_send_frame(fragments.add, item)
-            await self._ws_send_frame(fragments.finish)
+            await self._ws_put_by(fragments.finish)
         except BaseException as exc:
             if (failure := fragments.failure(exc)) is not None:
                 self._ws_fail(*failure)
@@ -322,12 +323,17 @@ class Connection(SessionStream, trio.abc.AsyncResource):
 
     async def _ws_send_frame(self, send: Callable[..., None], *arguments: object) -> None:
         """Send a frame, and wait until it is written."""
+        await self._ws_put_by(send, *arguments)
+        await self._ws_write_to(self._ws_wire.outbox.accepted)
+
+    async def _ws_put_by(self, send: Callable[..., None], *arguments: object) -> None:
+        """Have a frame put into the write buffer, unless the connection is closed."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
             send(*arguments)
         except InvalidState:
             await self._ws_raise_closed()
-        await self._ws_flush()
+        self._ws_process_events()
 
     async def ping(self, data: DataLike | None = None, *, ack_on_close: bool = False) -> trio.Event:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -386,6 +392,8 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             timeout = check("timeout", timeout, CLOSE)
         self._ws_begin_closing(code, reason, timeout)
         try:
+            # If this is cancelled already, no other task shall be asked to write.
+            await trio.lowlevel.checkpoint_if_cancelled()
             await self._ws_write_own()
             await self.wait_closed()
         except BaseException:
