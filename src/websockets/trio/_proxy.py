@@ -17,7 +17,7 @@ from .._session.tunnel import Arguments, Socks, TunnelPlan, check_silence, choos
 from ..exceptions import ProxyError
 from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
 from ..uri import WebSocketURI
-from ._dial import open_stream, secure
+from ._dial import close_now, open_stream, secure
 
 __all__ = ["choose_route", "connect_through"]
 
@@ -82,7 +82,7 @@ async def connect_through(plan: TunnelPlan, streams: Any = None) -> tuple[trio.a
             route.stage = SECURING
             check_silence(received)
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        await close_now(stream)
         raise
     if plan.tls is not None:
         stream = await secure(stream, plan.tls["ssl"], plan.tls.get("server_hostname"))

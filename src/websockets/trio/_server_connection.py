@@ -98,6 +98,12 @@ class ServerConnection(Connection):
         return self.protocol.reject(status, text, headers=headers)
 
     @property
+    def _ws_farewell(self) -> tuple[int | None, str]:
+        """The close code and the reason if the nursery is cancelled: those of the shutdown, if there is one."""
+        registry = self.server._ws_registry
+        return registry.code, registry.reason
+
+    @property
     def _ws_answering(self) -> Answering:
         """The rules of the server for responses to requests."""
         return self.server._ws_answering

@@ -29,6 +29,7 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..typing import LoggerLike
 from ._arrival import Arrival
+from ._dial import close_now
 from ._server_connection import ServerConnection
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Server(trio.abc.AsyncResource):
 
     # The module where users find the class.
     __module__ = "websockets.trio.server"
+
+    listeners: Sequence[trio.abc.Listener[Any]]
 
     def __init__(
         self, listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, logger: LoggerLike | None = None
@@ -103,7 +106,7 @@ class Server(trio.abc.AsyncResource):
                     task_status.started(self)
         finally:
             for listener in self.listeners:
-                await trio.aclose_forcefully(listener)
+                await close_now(listener)
 
     async def _ws_serve_listeners(self, nursery: trio.Nursery, task_status: trio.TaskStatus[Any]) -> None:
         """Accept connections; trio waits if there are too many open files."""
@@ -196,7 +199,7 @@ class Server(trio.abc.AsyncResource):
             # An error of one connection must not end the others.
             self.logger.error("unexpected internal error", exc_info=exc)
         finally:
-            await trio.aclose_forcefully(arrival.stream)
+            await close_now(arrival.stream)
 
     async def _ws_serve_connection(self, arrival: Arrival) -> None:
         """Handle a connection, to its end, in a nursery of its own."""

@@ -146,7 +146,7 @@ class SessionStream(ConnectionProperties):
             self._ws_finish(exc)
         except BaseException:
             # The nursery was cancelled, and perhaps the program's part before it.
-            await self._ws_leave(CloseCode.GOING_AWAY)
+            await self._ws_leave(*self._ws_farewell)
             raise
         finally:
             self._ws_finish(None)
@@ -477,7 +477,12 @@ class SessionStream(ConnectionProperties):
         self._ws_process_events()
         self._ws_write_soon()
 
-    async def _ws_leave(self, code: int, reason: str = "") -> None:
+    @property
+    def _ws_farewell(self) -> tuple[int | None, str]:
+        """The close code and the reason if the nursery is cancelled."""
+        return CloseCode.GOING_AWAY, ""
+
+    async def _ws_leave(self, code: int | None, reason: str = "") -> None:
         """End the connection because of a cancellation: try to write a Close frame without waiting, then abort."""
         if self._ws_lost:
             return

@@ -11,60 +11,67 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
-__all__ = ["leave_after", "leave_nursery", "nursery_of_run"]
+__all__ = ["Block", "nursery_of_run"]
 
 
-async def leave_nursery(manager: AbstractAsyncContextManager[trio.Nursery], exc: BaseException | None) -> bool:
-    """Leave the nursery of a context manager, so that an exception of its body stays as it is.
+class Block:
+    """A nursery in a block of the user, opened and left by two methods of a context manager.
 
-    Parameters:
-        manager: the nursery; its tasks end by themselves.
-        exc: exception of the body; None if there is none.
+    An exception of the block leaves it as it is, without a group of this nursery around it.
 
-    Returns:
-        Whether the exception was a cancellation of this nursery; if not, the caller raises it again.
-
-    Raises:
-        BaseExceptionGroup: tasks of the nursery failed.
+    Attributes:
+        nursery: the nursery, between :meth:`enter` and :meth:`leave`.
     """
-    try:
-        if exc is None:
-            return bool(await manager.__aexit__(None, None, None))
-        return bool(await manager.__aexit__(type(exc), exc, exc.__traceback__))
-    except BaseExceptionGroup as group:
-        if exc is None or any(each is not exc and not _is_cancelled(each) for each in group.exceptions):
-            raise
+
+    nursery: trio.Nursery
+
+    def __init__(self) -> None:
+        self._manager = trio.open_nursery(strict_exception_groups=True)
+
+    async def enter(self) -> trio.Nursery:
+        """Open the nursery."""
+        self.nursery = await self._manager.__aenter__()
+        return self.nursery
+
+    async def leave(self, exc: BaseException | None, closing: Awaitable[Any] | None = None) -> bool:
+        """Leave the nursery.
+
+        Parameters:
+            exc: exception of the block; None if there is none. It takes precedence over a cancellation meanwhile.
+            closing: waits until the connection is closed, which has a task in the nursery.
+
+        Returns:
+            Whether the exception was a cancellation of this nursery; if not, the caller lets it pass.
+
+        Raises:
+            BaseException: closing failed.
+            BaseExceptionGroup: tasks of the nursery failed.
+        """
+        if closing is not None:
+            try:
+                await closing
+            except BaseException as raised:
+                if exc is None or not _is_cancelled(raised):
+                    await self.leave(raised)
+                    raise
+        if exc is None or self.nursery.cancel_scope.cancel_called:
+            return bool(await self._manager.__aexit__(type(exc) if exc else None, exc, exc and exc.__traceback__))
+        # The nursery would put the exception into a group, and copy it if it is a group itself.
+        self.nursery.cancel_scope.cancel()
+        try:
+            await self._manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            if not _is_cancelled(group):
+                raise
         return False
 
 
-async def leave_after(
-    manager: AbstractAsyncContextManager[trio.Nursery], closing: Awaitable[Any], exc: BaseException | None
-) -> bool:
-    """Close a connection, then leave the nursery with its task.
-
-    Parameters:
-        manager: the nursery.
-        closing: waits until the connection is closed.
-        exc: exception of the body; None if there is none. It takes precedence over a cancellation while closing.
-
-    Returns:
-        As :func:`leave_nursery`.
-    """
-    try:
-        await closing
-    except BaseException as raised:
-        if exc is None or not _is_cancelled(raised):
-            await leave_nursery(manager, raised)
-            raise
-    return await leave_nursery(manager, exc)
-
-
 def _is_cancelled(exc: BaseException) -> bool:
+    """Return whether an exception is a cancellation, or a group of nothing else."""
     if isinstance(exc, BaseExceptionGroup):
         return all(map(_is_cancelled, exc.exceptions))
     return isinstance(exc, trio.Cancelled)

@@ -33,9 +33,9 @@ from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
 from ..http11 import USER_AGENT
 from ..typing import LoggerLike, Origin, Subprotocol
-from ._dial import open_stream
+from ._dial import close_now, open_stream
 from ._proxy import choose_route, connect_through
-from ._supervisor import leave_after, leave_nursery, nursery_of_run
+from ._supervisor import Block, nursery_of_run
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class connect(Connector):
         super().__init__(uri, options, ClientConnection)
 
     connection: ClientConnection | None = None
-    _ws_manager: AbstractAsyncContextManager[trio.Nursery]
+    _ws_block: Block
 
     # ------------------------------------------------------------------------------------------------------ connecting
 
@@ -212,7 +212,7 @@ class connect(Connector):
         try:
             connection: ClientConnection = state.connection(uri, nursery, stream)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await close_now(stream)
             raise
         connection._ws_early = early
         return connection
@@ -222,15 +222,15 @@ class connect(Connector):
     async def __aenter__(self) -> ClientConnection:
         state = self._ws_connector_state
         state.enter()
-        manager = trio.open_nursery(strict_exception_groups=True)
-        nursery = await manager.__aenter__()
+        block = Block()
+        nursery = await block.enter()
         try:
             self.connection = await _connect(self, nursery)
         except BaseException as exc:
             state.entered = False
-            await leave_nursery(manager, exc)
+            await block.leave(exc)
             raise
-        self._ws_manager = manager
+        self._ws_block = block
         return self.connection
 
     async def __aexit__(
@@ -240,9 +240,9 @@ class connect(Connector):
         self._ws_connector_state.entered = False
         if connection is None:
             raise AttributeError("connect() has no connection: it is left without having been entered")
-        manager = self._ws_manager
-        del self._ws_manager
-        return await leave_after(manager, connection.__aexit__(exc_type, exc, traceback), exc)
+        block = self._ws_block
+        del self._ws_block
+        return await block.leave(exc, connection.__aexit__(exc_type, exc, traceback))
 
     def __aiter__(self) -> AsyncIterator[ClientConnection]:
         """Iterate over connections: a new one each time the body of the loop ends.
@@ -270,19 +270,21 @@ class connect(Connector):
 
 async def _connect(connecting: connect, nursery: trio.Nursery) -> ClientConnection:
     """Connect and follow redirects; raises the exceptions that :class:`connect` documents."""
-    redirects, interrupted = Redirects(connecting), None
+    redirects, late = Redirects(connecting), None
     timeout = connecting.open_timeout
     with trio.CancelScope(deadline=math.inf if timeout is None else trio.current_time() + timeout) as scope:
         try:
             return await _follow(connecting, redirects, nursery)
         except BaseException as exc:
             if scope.cancel_called:
-                interrupted = exc
+                late = redirects.timed_out(exc)
             raise
-    late = trio.TooSlowError()
-    # The variable must not keep the exception: with its traceback, that would be a reference cycle.
-    late.__cause__, interrupted = interrupted, None
-    raise redirects.timed_out(late) from late
+    assert late is not None
+    try:
+        raise late from trio.TooSlowError()
+    finally:
+        # With its traceback, the exception would be in a reference cycle.
+        del late
 
 
 async def _follow(connecting: connect, redirects: Redirects, nursery: trio.Nursery) -> ClientConnection:
@@ -398,22 +400,22 @@ class _Attempts(AbstractAsyncContextManager[AsyncIterator[ClientConnection]]):
         connecting: the object that opens the connections.
     """
 
-    _manager: AbstractAsyncContextManager[trio.Nursery]
+    _block: Block
     _connections: _Connections
 
     def __init__(self, connecting: connect) -> None:
         self._connecting = connecting
 
     async def __aenter__(self) -> AsyncIterator[ClientConnection]:
-        self._manager = trio.open_nursery(strict_exception_groups=True)
-        self._connections = _Connections(self._connecting, await self._manager.__aenter__())
+        self._block = Block()
+        self._connections = _Connections(self._connecting, await self._block.enter())
         return self._connections
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         code = CloseCode.NORMAL_CLOSURE if exc is None else CloseCode.INTERNAL_ERROR
-        return await leave_after(self._manager, self._connections.aclose(code), exc)
+        return await self._block.leave(exc, self._connections.aclose(code))
 
 
 def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **kwargs: Any) -> connect:
