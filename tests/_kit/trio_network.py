@@ -125,7 +125,7 @@ class TrioSocket(trio.socket.SocketType):
         cls._descriptors = cls._descriptors or _descriptors()
         return cls._descriptors[0 if self.end is not None and self.end.writable else 1]
 
-    def setsockopt(self, *args: Any) -> None:  # type: ignore[override]
+    def setsockopt(self, *args: Any) -> None:
         pass
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
@@ -186,15 +186,17 @@ class TrioSocket(trio.socket.SocketType):
     # Data.
 
     async def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        return await self._attempt(lambda end: end.recv(bufsize), lambda end: end.add_reader, "remove_reader")
+        data: bytes = await self._attempt(lambda end: end.recv(bufsize), lambda end: end.add_reader, "remove_reader")
+        return data
 
     async def send(self, data: Any, flags: int = 0) -> int:
-        return await self._attempt(lambda end: end.send(data), lambda end: end.add_writer, "remove_writer")
+        return await self.sendmsg([data])
 
-    async def sendmsg(self, buffers: Any, *args: Any) -> int:  # type: ignore[override]
-        return await self._attempt(
+    async def sendmsg(self, buffers: Any, *args: Any) -> int:
+        count: int = await self._attempt(
             lambda end: end.sendmsg(list(buffers)), lambda end: end.add_writer, "remove_writer"
         )
+        return count
 
     async def _attempt(
         self, function: Callable[[MemorySocket], Any], watch: Callable[[MemorySocket], Any], forget: str

@@ -18,10 +18,12 @@ import trio.testing
 from _kit import CAPACITY, wire
 from _kit.site import Asked, Site
 from _kit.trio_network import TrioFramePeer, TrioListener, TrioNetwork, TrioPeer, run_on_network
+from websockets._rules.option_table import CLOSE, check
+from websockets.frames import serialize_close
 from websockets.protocol import Side
 from websockets.trio.client import ClientConnection, connect
 from websockets.trio.connection import Connection
-from websockets.trio.server import ServerConnection, basic_auth, broadcast, serve
+from websockets.trio.server import Server, ServerConnection, basic_auth, broadcast, serve
 from websockets.uri import parse_uri
 
 from ._world import Answer, Capability, Listener, Peer, World
@@ -150,6 +152,37 @@ class _ServerEnd(_Names, ServerConnection):
     """A server's connection."""
 
 
+class _Server(Server):
+    """A server with methods of asyncio's."""
+
+    world: TrioWorld
+
+    def close(
+        self,
+        close_connections: bool = True,
+        code: Any = 1001,
+        reason: Any = "",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        serialize_close(code, reason)
+        check("timeout", timeout, CLOSE)
+        if not self._ws_registry.closing:
+            # What aclose() does before it waits.
+            self._ws_say_farewell(code, reason, close_connections)
+        self.world.start(self.aclose, close_connections, code, reason, timeout=timeout)
+
+    async def wait_closed(self) -> None:
+        await self._ws_over.wait()
+
+    def is_serving(self) -> bool:
+        return not self._ws_registry.closing
+
+    @property
+    def all_connections(self) -> set[Any]:
+        return {*self._ws_registry.opened_connections()}
+
+
 class _Site(Site):
     """A site whose functions get peers that know frames."""
 
@@ -175,8 +208,9 @@ class TrioWorld:
     """The world on trio; see :class:`~scenarios._world.World`. Our ends have some names of asyncio's, too."""
 
     caller = "coroutine"
+    refused: type[Exception] = OSError  # trio has a text and a group of its own
+    too_slow: type[Exception] = trio.TooSlowError
     room = CAPACITY
-    client = connect
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.CANCELLED_CLOSE: "aclose() that is cancelled aborts the connection, as trio wants it",
         Capability.WRITE_LIMIT: "send() waits until its bytes are written",
@@ -188,6 +222,18 @@ class TrioWorld:
         self.running: list[_Running[Any]] = []
         self._last_started = trio.Event()
         self._last_started.set()
+        world = self
+
+        class Client(connect):
+            """A client that may be awaited, too: a task holds the connection open until it is closed."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **{"create_connection": _ClientEnd, **kwargs})
+
+            def __await__(self) -> Generator[Any, Any, Any]:
+                return world._hold(self).__await__()
+
+        self.client: Any = Client
 
     # Time.
 
@@ -289,7 +335,7 @@ class TrioWorld:
         over = trio.Event()
 
         async def use() -> None:
-            async with connect(f"ws://localhost:{listener.port}/", **_client(options)) as connection:
+            async with self.connect(f"ws://localhost:{listener.port}/", **options) as connection:
                 opened.append(connection)
                 await over.wait()
                 connection.abort()
@@ -320,7 +366,7 @@ class TrioWorld:
             await connection.wait_closed()
 
         async with self._serving(handler, {**options, **(server or {})}) as serving:
-            async with connect(self.uri(serving), **_client({**options, **(client or {})})) as connection:
+            async with self.connect(self.uri(serving), **{**options, **(client or {})}) as connection:
                 await self.settle()
                 yield connection, opened[0]
 
@@ -341,11 +387,15 @@ class TrioWorld:
         options = {"port": 0, "host": "localhost", "create_connection": _ServerEnd, **options}
         # Broadcasts have a limit of their own; whoever needs the option takes the capability.
         options.pop("write_limit", None)
+        if options["host"] is None and options["port"] == 0:
+            # trio gives each family a port of its own.
+            options["port"] = 19999
 
         async def start(task_status: trio.TaskStatus[Any]) -> None:
             await serve(handler, task_status=task_status, **options)
 
         server = await self.nursery.start(start)
+        server.world, server.__class__ = self, _Server
         try:
             yield server
         finally:
@@ -353,6 +403,29 @@ class TrioWorld:
 
     def serve(self, handler: Callable[[Any], Any], **options: Any) -> AbstractAsyncContextManager[Any]:
         return self._serving(handler, options)
+
+    async def _hold(self, connecting: connect) -> Any:
+        opened: list[Any] = []
+        known = trio.Event()
+
+        async def hold() -> None:
+            try:
+                async with connecting as connection:
+                    opened.append(connection)
+                    known.set()
+                    await connection.wait_closed()
+            finally:
+                known.set()
+
+        holding = self.start(hold)
+        try:
+            await known.wait()
+        except trio.Cancelled:
+            holding._scope.cancel()
+            raise
+        if not opened:
+            await holding.result()
+        return opened[0]
 
     def uri(self, server: Any, path: str = "/", user_info: str = "") -> str:
         return f"ws://{user_info}localhost:{_port_of(server)}{path}"
@@ -367,7 +440,7 @@ class TrioWorld:
         return TrioFramePeer(TrioPeer(await self.network.open(host, port, here)), masks=True)
 
     def connect(self, uri: str, **options: Any) -> Any:
-        return connect(uri, **_client(options))
+        return self.client(uri, **options)
 
     def listen(self, host: str, port: int) -> Listener:
         return _Listener(self.network.listen(host, port))
@@ -402,10 +475,6 @@ class TrioWorld:
             for conversation in conversations:
                 conversation.seen = conversation.unseen_failure is None
                 conversation._scope.cancel()
-
-
-def _client(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"create_connection": _ClientEnd, **options}
 
 
 def _port_of(server: Any) -> int:

@@ -334,12 +334,16 @@ class World(Protocol):
 
     Attributes:
         caller: how errors of the front-end call whoever uses a connection at the same time: a "coroutine", a "thread".
+        refused: what a client raises if nobody listens.
+        too_slow: what the base of the front-end raises when a time limit has passed.
         room: how many bytes the network takes of what our end sends while its peer doesn't read.
         client: the class of clients whose methods may be overridden.
         lacks: the capabilities that aren't there, and why.
     """
 
     caller: str
+    refused: type[Exception]
+    too_slow: type[Exception]
     room: int
     client: Any
     lacks: ClassVar[Mapping[Capability, str]]
