@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+import trio
+
 from .._session.broadcast import TOO_SLOW, Broadcast
 from ..protocol._prepared import PreparedMessage
 from ..typing import DataLike
@@ -29,7 +31,7 @@ async def broadcast(
     """Send a message to several connections, without waiting until any of them takes it.
 
     Each connection gets as much as it takes at once, and the rest later. If this is cancelled, the message is sent to
-    all connections nevertheless.
+    all connections or to none.
 
     Connections that aren't open are left out. Connections in the middle of a fragmented message are also left out, with
     a line in the log at WARNING.
@@ -53,6 +55,7 @@ async def broadcast(
         ExceptionGroup: with ``raise_exceptions``, the errors of connections that were left out.
     """
     plan = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
+    await trio.lowlevel.checkpoint()
     reached = [connection for connection in connections if _give(connection, plan)]
     written = 0
     try:

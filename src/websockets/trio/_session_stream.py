@@ -14,6 +14,7 @@ connection itself never waits for a write, because it must go on reading.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import deque
@@ -28,7 +29,7 @@ from .._session.intake import FIRST_SLICE, Flow
 from .._session.options import connection_settings
 from .._session.properties import ConnectionProperties
 from .._session.session import Session
-from ..exceptions import InvalidState
+from ..exceptions import ConnectionClosed, InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
@@ -283,13 +284,10 @@ class SessionStream(ConnectionProperties):
     # ---------------------------------------------------------------------------------------------------------- writing
 
     async def _ws_flush(self) -> None:
-        """Process events, and wait until all output is written.
-
-        Raises:
-            ConnectionClosed: the connection was lost before that.
-        """
+        """Process events, and wait until all output is written, or the connection is lost."""
         self._ws_process_events()
-        await self._ws_write_to(self._ws_wire.outbox.accepted)
+        with contextlib.suppress(ConnectionClosed):
+            await self._ws_write_to(self._ws_wire.outbox.accepted)
 
     async def _ws_write_frame(self, frame: bytes) -> None:
         """Write a frame, and wait until it is written.
