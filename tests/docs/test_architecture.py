@@ -71,7 +71,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.routing _session.session",
+        "_session.basic_auth _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
         "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
         "_session.tls _session.tunnel",

@@ -126,7 +126,7 @@ async def cancelled_at(network: TrioNetwork, kind: str, name: str, step: int, pe
 def at_each_step(play: Callable[[TrioNetwork, int], Awaitable[bool]]) -> None:
     """Run something that is cancelled at a step, for each step, until there are no more."""
     for step in range(1, MANY):
-        reached = []
+        reached: list[bool] = []
 
         async def run(network: TrioNetwork, step: int = step, reached: list[bool] = reached) -> None:
             reached.append(await play(network, step))
@@ -190,7 +190,7 @@ def test_receiving_in_fragments(kind: str) -> None:
 
     async def play(network: TrioNetwork, step: int) -> bool:
         client_stream, server_stream, _ = await stream_pair(network, kind)
-        got: list[str] = []
+        got: list[Any] = []
         async with (
             open_pair((client_stream, server_stream), max_queue=(2, 1)) as (client, server),
             trio.open_nursery() as nursery,

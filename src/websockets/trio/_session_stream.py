@@ -141,6 +141,8 @@ class SessionStream(ConnectionProperties):
         try:
             await self._ws_live()
         except BROKEN as exc:
+            if not self._ws_writing:
+                await self._ws_wire.write_alert()
             self._ws_finish(None if isinstance(exc, trio.ClosedResourceError) else exc)
         except Exception as exc:
             self.logger.error("unexpected internal error", exc_info=True)

@@ -11,7 +11,6 @@ other stream doesn't tell. If it is cancelled, the write buffer is torn, and the
 from __future__ import annotations
 
 import contextlib
-import itertools
 import select
 import socket
 from typing import Any, Final
@@ -19,13 +18,17 @@ from typing import Any, Final
 import trio
 
 from .._session.outbox import Outbox
-from .._session.tls import OUTGOING_LIMIT, TLSChannel, relay
+from .._session.tls import OUTGOING_LIMIT, TLSChannel
+from .._session.tls_in_tls import Channel, NestedChannel
 from ..typing import BytesLike
 
 __all__ = ["TLSStream", "Wire", "socket_of", "start_tls", "wire_for"]
 
 # In bytes.
 READ_SIZE: Final = 2**16
+
+# Methods of an SSLObject that a stream with TLS has, too.
+OF_SSL_OBJECTS: Final = ("cipher", "getpeercert", "selected_alpn_protocol", "version")
 
 # Seconds for a write that should not wait. A socket that said that it takes data may refuse it after all.
 GRACE: Final = 0.001
@@ -112,6 +115,9 @@ class Wire:
         else:
             await self.stream.aclose()
 
+    async def write_alert(self) -> None:
+        """After an error, write what TLS has to say about it, without waiting; nobody else may write."""
+
     def abort(self) -> None:
         """Discard the write buffer, and close the stream if that takes no wait; then call :meth:`aclose`."""
         self.outbox.tear()
@@ -173,38 +179,26 @@ class TLSStream(trio.abc.Stream):
         transport_stream: as the parameter.
         socket: the socket below all TLS.
         ssl_object: the :class:`ssl.SSLObject`, to get information only.
+        channel: our end of TLS, with the TLS below it.
+        ciphertext: what must be written to the socket.
     """
 
     def __init__(self, transport_stream: trio.SocketStream | TLSStream, channel: TLSChannel) -> None:
         self.transport_stream = transport_stream
         self.socket: trio.socket.SocketType = transport_stream.socket
         self.ssl_object = channel.ssl_object
-        below = transport_stream._channels if isinstance(transport_stream, TLSStream) else ()
-        # The channel for the plaintext comes first, the channel for the network last.
-        self._channels: tuple[TLSChannel, ...] = (channel, *below)
-        self._ciphertext = Outbox(gathers=False)
+        self.channel: Channel = channel
+        if isinstance(transport_stream, TLSStream):
+            outer = transport_stream.channel
+            if not isinstance(outer, TLSChannel):
+                raise ValueError("there is TLS in TLS already")
+            self.channel = NestedChannel(channel, outer)
+        self.ciphertext = Outbox(gathers=False)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("cipher", "getpeercert", "selected_alpn_protocol", "version"):
+        if name in OF_SSL_OBJECTS:
             return getattr(self.ssl_object, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    # ------------------------------------------------------------------------------------------- what connections call
-
-    @property
-    def wants_data(self) -> bool:
-        """Whether :meth:`receive` may be called now; if not, ciphertext must be written first."""
-        return self._channels[-1].wants_data or self._channels[0].ended
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is ciphertext to write."""
-        return bool(self._ciphertext)
-
-    @property
-    def buffered_amount(self) -> int:
-        """Bytes of ciphertext that wait to be written."""
-        return self._ciphertext.buffered_amount
 
     async def receive(self, size: int = READ_SIZE) -> bytes | None:
         """Read from the network, and decrypt; see :meth:`Wire.receive`.
@@ -212,72 +206,35 @@ class TLSStream(trio.abc.Stream):
         Raises:
             ssl.SSLError: TLS failed.
         """
-        if (data := self._read(size)) is None:
-            self._feed(await self.socket.recv(READ_SIZE))
-            data = self._read(size)
-        return data
-
-    def _read(self, size: int) -> bytes | None:
-        channel = self._channels[0]
-        self._relay()
+        channel = self.channel
         data = channel.read(size)
-        self._relay()
-        if data:
-            return data
-        if channel.ended:
-            self._check()
-            return b""
-        return None
+        if not data and not channel.ended:
+            await self._read_ciphertext()
+            data = channel.read(size)
+        self.collect()
+        if not data and channel.failure is not None:
+            raise channel.failure
+        return data if data or channel.ended else None
 
-    def _feed(self, ciphertext: bytes) -> None:
-        if ciphertext:
-            self._channels[-1].receive_data(ciphertext)
+    async def _read_ciphertext(self) -> None:
+        if ciphertext := await self.socket.recv(READ_SIZE):
+            self.channel.receive_data(ciphertext)
         else:
-            self._channels[-1].receive_eof()
-        self._relay()
+            self.channel.receive_eof()
 
-    def _relay(self) -> None:
-        """Carry ciphertext between the channels, and from the last one to the network's buffer."""
-        for inner, outer in itertools.pairwise(self._channels):
-            relay(inner, outer)
-        if self._ciphertext.buffered_amount < OUTGOING_LIMIT:
-            self._ciphertext.add(self._channels[-1].data_to_send())
-
-    def _check(self) -> None:
-        """Raise the error of a channel that failed."""
-        for channel in reversed(self._channels):
-            if channel.failure is not None:
-                raise channel.failure
-
-    def encrypt(self, data: BytesLike) -> int:
-        """Encrypt plaintext as far as there is room; return the number of bytes taken.
-
-        Raises:
-            ssl.SSLError: TLS failed.
-            InvalidState: TLS was closed.
-        """
-        self._check()
-        taken = self._channels[0].send(data)
-        self._relay()
-        self._check()
-        return taken
+    def collect(self) -> None:
+        """Collect what must be written to the socket."""
+        if self.ciphertext.buffered_amount < OUTGOING_LIMIT:
+            self.ciphertext.add(self.channel.data_to_send())
 
     async def write(self) -> None:
         """Write some ciphertext."""
-        self._ciphertext.taken(await _send(self.socket, self._ciphertext))
-
-    def end(self) -> None:
-        """End the stream of each channel; the ciphertext must be written."""
-        for channel in self._channels:
-            channel.close()
-            self._relay()
+        self.ciphertext.taken(await _send(self.socket, self.ciphertext))
 
     def abort(self) -> None:
         """Discard ciphertext, and close the socket."""
-        self._ciphertext.tear()
+        self.ciphertext.tear()
         self.socket.close()
-
-    # ------------------------------------------------------------------------------------------ what start_tls() calls
 
     async def do_handshake(self) -> None:
         """Do the TLS handshake.
@@ -286,20 +243,28 @@ class TLSStream(trio.abc.Stream):
             ssl.SSLError: it failed.
             OSError: the TCP connection is broken.
         """
-        channel = self._channels[0]
+        channel = self.channel
         channel.start()
-        self._relay()
         await self._write_all()
         while not channel.handshake_complete:
-            self._check()
-            self._feed(await self.socket.recv(READ_SIZE))
+            await self._read_ciphertext()
             # If the handshake failed, the peer gets an alert.
             await self._write_all()
+            if channel.failure is not None:
+                raise channel.failure
+
+    async def write_at_once(self) -> None:
+        """Write as much ciphertext as the socket takes, without waiting."""
+        self.collect()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE), contextlib.suppress(OSError):
+            while self.ciphertext and _takes_data(self.socket):
+                await self.write()
 
     async def _write_all(self) -> None:
-        while self._ciphertext:
+        self.collect()
+        while self.ciphertext:
             await self.write()
-            self._relay()
+            self.collect()
 
     # ------------------------------------------------------------------------------------------------ a stream of trio
 
@@ -315,7 +280,7 @@ class TLSStream(trio.abc.Stream):
         with memoryview(data) as view:
             start = 0
             while start < len(view):
-                start += self.encrypt(view[start:])
+                start += self.channel.send(view[start:])
                 await self._write_all()
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -324,10 +289,8 @@ class TLSStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close the stream; the peer gets close_notify if that takes no wait (RFC 8446 section 6.1)."""
-        self.end()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE), contextlib.suppress(OSError):
-            while self._ciphertext and _takes_data(self.socket):
-                await self.write()
+        self.channel.close()
+        await self.write_at_once()
         self.abort()
         await trio.lowlevel.checkpoint()
 
@@ -345,12 +308,12 @@ class TLSWire(Wire):
     @property
     def wants_data(self) -> bool:  # type: ignore[override]
         """Whether :meth:`receive` may be called now; if not, ciphertext must be written first."""
-        return self.stream.wants_data
+        return self.stream.channel.wants_data or self.stream.channel.ended
 
     @property
     def pending(self) -> bool:
         """Whether there is something to write: plaintext, ciphertext, or the end of the stream."""
-        return bool(self.outbox) or self.outbox.at_end or self.stream.pending or self._ending
+        return bool(self.outbox) or self.outbox.at_end or bool(self.stream.ciphertext) or self._ending
 
     @property
     def sent(self) -> int:
@@ -360,7 +323,7 @@ class TLSWire(Wire):
     @property
     def buffered_amount(self) -> int:
         """Number of bytes that wait to be written."""
-        return self.outbox.buffered_amount + self.stream.buffered_amount
+        return self.outbox.buffered_amount + self.stream.ciphertext.buffered_amount
 
     def ready(self) -> bool:
         """Return whether :meth:`write` will not wait."""
@@ -374,20 +337,26 @@ class TLSWire(Wire):
         """Write some of the write buffer, or the end of the stream; see :meth:`Wire.write`."""
         outbox, stream = self.outbox, self.stream
         # Plaintext is encrypted only when no ciphertext waits, so that it is known which plaintext was written.
-        if not stream.pending:
+        if not stream.ciphertext:
             if outbox:
-                outbox.taken(stream.encrypt(outbox.next_piece()))
+                outbox.taken(stream.channel.send(outbox.next_piece()))
             elif outbox.at_end:
                 outbox.end_sent()
-                stream.end()
+                stream.channel.close()
                 self._ending = True
-        if stream.pending:
+            stream.collect()
+        if stream.ciphertext:
             await stream.write()
-        if not stream.pending:
+        if not stream.ciphertext:
             self._written = outbox.sent
             if self._ending:
                 self._ending = False
                 _shut_down(stream.socket)
+
+    async def write_alert(self) -> None:
+        """Write the alert of TLS; see :meth:`Wire.write_alert`."""
+        if self.stream.channel.failure is not None:
+            await self.stream.write_at_once()
 
     def abort(self) -> None:
         """Discard the write buffer, and close the socket; whoever reads or writes gets an error."""
