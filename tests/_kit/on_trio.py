@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import trio
+
 from websockets.trio.server import Server, ServerConnection, serve
 
 from . import wire
 from .trio_network import TrioNetwork, TrioPeer, run_on_network
 
-__all__ = ["answer_opening", "ask", "echo", "on_network", "opened", "port_of", "reach", "serving", "uri_of"]
+__all__ = ["Codes", "answer_opening", "ask", "echo", "on_network", "opened", "port_of", "reach", "serving", "uri_of"]
 
 
 # Seconds of virtual time that no test needs.
@@ -47,10 +48,26 @@ async def echo(websocket: ServerConnection) -> None:
         await websocket.send(message)
 
 
+class Codes:
+    """A handler that sends back messages, and notes the close codes of its connections."""
+
+    def __init__(self) -> None:
+        self.seen: list[int | None] = []
+
+    async def __call__(self, websocket: ServerConnection) -> None:
+        """Handle a connection."""
+        try:
+            await echo(websocket)
+        finally:
+            with trio.CancelScope(shield=True):
+                await websocket.wait_closed()
+            self.seen.append(websocket.close_code)
+
+
 @contextlib.asynccontextmanager
 async def serving(handler: Any = echo, **options: Any) -> AsyncIterator[Server]:
     """A server at a free port, closed at the end of the block."""
-    place = {} if "listeners" in options else {"host": "localhost", "port": 0}
+    place: dict[str, Any] = {} if "listeners" in options else {"host": "localhost", "port": 0}
     async with trio.open_nursery() as nursery:
         server = await nursery.start(functools.partial(serve, handler, **place, **options))
         yield server

@@ -10,12 +10,12 @@ import weakref
 from typing import Any
 
 import pytest
+import trio
 import trio.testing
 
-import trio
 from _kit import wire
 from _kit.certificates import client_context, server_context
-from _kit.on_trio import answer_opening, echo, on_network, port_of, serving, uri_of
+from _kit.on_trio import Codes, answer_opening, echo, on_network, port_of, serving, uri_of
 from _kit.trio_network import TrioNetwork
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus, InvalidURI
 from websockets.protocol import State
@@ -66,21 +66,6 @@ def test_process_exception_is_there() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- exceptions
-
-
-class Codes:
-    """A handler that notes the close codes of its connections."""
-
-    def __init__(self) -> None:
-        self.seen: list[int | None] = []
-
-    async def __call__(self, websocket: ServerConnection) -> None:
-        try:
-            await echo(websocket)
-        finally:
-            with trio.CancelScope(shield=True):
-                await websocket.wait_closed()
-            self.seen.append(websocket.close_code)
 
 
 @pytest.mark.parametrize(
@@ -157,10 +142,13 @@ async def test_lost_connection_does_not_cancel_the_body(network: TrioNetwork) ->
 async def test_cancelled_body(network: TrioNetwork) -> None:
     """The peer gets a Close that is tried without waiting, and later calls don't wait for close_timeout."""
     async with serving(codes := Codes()) as server:
+        made: list[ClientConnection] = []
         with trio.move_on_after(1) as scope:
-            async with connect(uri_of(server)) as websocket:
-                await websocket.recv()
+            async with connect(uri_of(server)) as connection:
+                made.append(connection)
+                await connection.recv()
         assert scope.cancelled_caught
+        (websocket,) = made
         now = trio.current_time()
         assert (websocket.state, websocket.close_code) == (State.CLOSED, 1006)
         with pytest.raises(ConnectionClosed):
@@ -265,8 +253,9 @@ async def test_failures_leave_no_cycle(network: TrioNetwork) -> None:
     network.listen(port=80)
     gc.disable()
     try:
-        for options in {"open_timeout": 1}, {"host": "nowhere.example"}:
-            connecting = connect("ws://localhost/", **options)  # type: ignore[arg-type]
+        cases: list[dict[str, Any]] = [{"open_timeout": 1}, {"host": "nowhere.example"}]
+        for options in cases:
+            connecting = connect("ws://localhost/", **options)
             alive = weakref.ref(connecting)
             with pytest.raises(OSError):  # noqa: PT011
                 await connecting.__aenter__()
@@ -398,6 +387,40 @@ async def test_class_of_connections(network: TrioNetwork) -> None:
 
 
 @on_network
+async def test_closing_that_fails(network: TrioNetwork) -> None:
+    class Failing(ClientConnection):
+        async def aclose(self, *args: Any, **kwargs: Any) -> None:
+            await super().aclose(*args, **kwargs)
+            raise LookupError("closing")
+
+    async with serving() as server:
+        with pytest.raises(LookupError, match="closing"):
+            async with connect(uri_of(server), create_connection=Failing):
+                pass
+        with pytest.raises(LookupError, match="closing") as raised:
+            async with connect(uri_of(server), create_connection=Failing):
+                raise ValueError("mine")
+        assert isinstance(raised.value.__context__, ValueError)
+
+
+@on_network
+async def test_tasks_that_fail_when_they_are_cancelled(network: TrioNetwork) -> None:
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError("cleaning up")
+
+    async with serving() as server:
+        with pytest.raises(ExceptionGroup) as raised:  # noqa: PT012
+            async with connect(uri_of(server)) as websocket:
+                websocket.nursery.start_soon(fail)
+                await trio.testing.wait_all_tasks_blocked()
+                raise ValueError("mine")
+        assert raised.value.subgroup(LookupError) is not None
+
+
+@on_network
 async def test_connection_that_cannot_be_made(network: TrioNetwork) -> None:
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise ValueError("mine")
@@ -439,7 +462,7 @@ async def test_log(network: TrioNetwork, caplog: pytest.LogCaptureFixture) -> No
     caplog.set_level(logging.INFO)
     logger = logging.getLogger("mine")
     async with serving() as server, connect(uri_of(server), logger=logger) as websocket:
-        assert websocket.logger.name == "mine"  # type: ignore[union-attr]
+        assert websocket.logger.name == "mine"
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 

@@ -19,7 +19,7 @@ import trio
 
 from .._rules.addresses import shown_address
 from .._rules.option_checks import awaited
-from .._rules.option_table import CLOSE, check
+from .._rules.option_table import CLOSE, TRIO_SERVE, check, table
 from .._rules.statistics import FAILURE, ServerStatistics
 from .._session.answering import Answering
 from .._session.arriving import CLOSING
@@ -35,7 +35,7 @@ from ._server_connection import ServerConnection
 if TYPE_CHECKING:
     from .server import Handler
 
-__all__ = ["Server", "serve_with"]
+__all__ = ["Server", "server_with"]
 
 
 class Server(trio.abc.AsyncResource):
@@ -60,15 +60,24 @@ class Server(trio.abc.AsyncResource):
     def __init__(
         self, listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, logger: LoggerLike | None = None
     ) -> None:
+        given = {name: option.default for name, option in table(TRIO_SERVE).items()}
+        given |= {"handler": handler, "listeners": listeners, "logger": logger, "kwargs": {}}
+        self._ws_set_up(listeners, handler, ServerOptions.of(given, logging.getLogger("websockets.server"), TRIO_SERVE))
+
+    def _ws_set_up(self, listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, options: ServerOptions) -> None:
         self.listeners = listeners
         self.handler = handler
-        self.logger = logging.getLogger("websockets.server") if logger is None else logger
+        self.logger = options.logger
         self._ws_accepting = trio.CancelScope()
         self._ws_over = trio.Event()
         self._ws_nursery: trio.Nursery | None = None
         # Clients in the TLS handshake, or before the header of the PROXY protocol.
         self._ws_arrivals: set[Arrival] = set()
-        serve_with(self, ServerOptions(of_protocol={"logger": self.logger}))
+        self._ws_registry = Registry(options.capacity)
+        self._ws_answering = Answering(options, self._ws_registry)
+        self._ws_make_connection = functools.partial(
+            options.create_connection or ServerConnection, **options.of_connection
+        )
 
     _ws_registry: Registry[ServerConnection, Arrival]
     _ws_answering: Answering
@@ -263,18 +272,16 @@ class Server(trio.abc.AsyncResource):
         await connection.aclose(code)
 
 
-def serve_with(server: Server, options: ServerOptions) -> None:
-    """Set the options of a server.
+def server_with(listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, options: ServerOptions) -> Server:
+    """Make a server with options.
 
     Parameters:
-        server: the server.
+        listeners, handler: as for :class:`Server`; the handler may be None if ``process_request`` answers all requests.
         options: the options.
     """
-    server._ws_registry = Registry(options.capacity)
-    server._ws_answering = Answering(options, server._ws_registry)
-    server._ws_make_connection = functools.partial(
-        options.create_connection or ServerConnection, **options.of_connection
-    )
+    server = Server.__new__(Server)
+    server._ws_set_up(listeners, handler, options)
+    return server
 
 
 def _address_of(listener: Any) -> str:

@@ -58,8 +58,10 @@ class Block:
                 if exc is None or not _is_cancelled(raised):
                     await self.leave(raised)
                     raise
-        if exc is None or self.nursery.cancel_scope.cancel_called:
-            return bool(await self._manager.__aexit__(type(exc) if exc else None, exc, exc and exc.__traceback__))
+        if exc is None:
+            return bool(await self._manager.__aexit__(None, None, None))
+        if self.nursery.cancel_scope.cancel_called:
+            return bool(await self._manager.__aexit__(type(exc), exc, exc.__traceback__))
         # The nursery would put the exception into a group, and copy it if it is a group itself.
         self.nursery.cancel_scope.cancel()
         try:

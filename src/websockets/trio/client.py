@@ -235,7 +235,8 @@ class connect(Connector):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
+        # Type checkers read "bool" as a promise to swallow exceptions.
         connection, self.connection = self.connection, None
         self._ws_connector_state.entered = False
         if connection is None:
@@ -413,7 +414,7 @@ class _Attempts(AbstractAsyncContextManager[AsyncIterator[ClientConnection]]):
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         code = CloseCode.NORMAL_CLOSURE if exc is None else CloseCode.INTERNAL_ERROR
         return await self._block.leave(exc, self._connections.aclose(code))
 

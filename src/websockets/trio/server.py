@@ -22,7 +22,7 @@ from ..typing import HostsLike, LoggerLike, Origin, Subprotocol
 from ._auth import basic_auth
 from ._broadcast import broadcast
 from ._server_connection import ServerConnection
-from ._serving import Server, serve_with
+from ._serving import Server, server_with
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -135,6 +135,4 @@ async def serve(
         )
     else:
         listening = place["listeners"]
-    server = Server(listening, handler, options.logger)
-    serve_with(server, options)
-    await server.serve_forever(task_status)
+    await server_with(listening, handler, options).serve_forever(task_status)
