@@ -23,6 +23,8 @@ from typing import Any, Final, NoReturn
 
 import trio
 
+from .._codec import FrameDecoder
+from .._codec.header import WHOLE
 from .._rules.lifecycle import Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import FIRST_SLICE, Flow
@@ -70,6 +72,9 @@ class SessionStream(ConnectionProperties):
     _ws_lost: bool = False
     _ws_started: bool = False
     _ws_writing: bool = False  # whether a task writes, or is about to
+    _ws_owes: bool = False  # whether something may be pending for which nobody waits
+    _ws_blocked: bool = False  # whether the network took no data, so that pongs are held back
+    _ws_decoder: FrameDecoder | None = None  # for reads that may go past the session
     _ws_changed: trio.Event | None = None  # set when the session may have changed
     _ws_scope: trio.CancelScope | None = None  # its deadline is the next timeout
     _ws_parked: trio.lowlevel.Task | None = None  # the task of the connection, while it doesn't read
@@ -173,8 +178,10 @@ class SessionStream(ConnectionProperties):
         """Read and write until the end of the stream."""
         wire, intake = self._ws_wire, self._ws_session.intake
         while True:
-            if wire.pending:
-                await self._ws_write_now()
+            if self._ws_owes or not wire.bypasses:
+                self._ws_owes = False
+                if wire.pending:
+                    await self._ws_write_now()
             if (intake.paused or intake.rest or not wire.wants_data) and await self._ws_detour():
                 continue
             if data := await wire.receive():
@@ -242,17 +249,28 @@ class SessionStream(ConnectionProperties):
             self._ws_take_in(data)
 
     def _ws_take_in(self, data: BytesLike) -> None:
-        if self._ws_session.receive_data(data):
-            self._ws_process_events()
+        session, decoder = self._ws_session, self._ws_decoder
+        if decoder is None:
+            if session.receive_data(data):
+                self._ws_process_events()
+            else:
+                self._ws_decoder = session.intake.direct_decoder()
+        else:
+            frames = decoder.feed(data)
+            if len(frames) == 2 and frames[0] in WHOLE and decoder.failure is None:
+                self._ws_inbox.items.append(frames[1])
+            elif session.receive_frames(frames):
+                self._ws_process_events()
         if self._ws_inbox.items:
             self._ws_deliver()
 
     def _ws_deliver(self) -> None:
         """Resume the task that waits for a message, or pause reading if the receive queue is full."""
-        receives = self._ws_receiver_waits
-        if receives and (self._ws_streams or self._ws_inbox.ready):
+        inbox, receives = self._ws_inbox, self._ws_receiver_waits
+        if receives and (self._ws_streams or inbox.ready):
             self._ws_wake_receiver()
-        self._ws_session.intake.check_full(receives)
+        if inbox.full:
+            self._ws_session.intake.check_full(receives)
 
     def _ws_wake_receiver(self) -> None:
         if self._ws_receiver_waits:
@@ -305,7 +323,16 @@ class SessionStream(ConnectionProperties):
         self._ws_writing = True
         self._ws_bytes_sent += len(frame)
         mark = wire.outbox.bypass(frame)
-        await self._ws_write(mark, frame=frame)
+        alone = False
+        try:
+            alone = await wire.write_frame(frame)
+        except BaseException as exc:
+            self._ws_stop_writing(exc)
+        if alone and not self._ws_blocked:
+            self._ws_writing = False
+            return
+        self._ws_wrote()
+        await self._ws_write(mark)
         if wire.outbox.sent < mark:
             raise self._ws_session.close_exc()
 
@@ -335,40 +362,45 @@ class SessionStream(ConnectionProperties):
         await trio.lowlevel.wait_task_rescheduled(leave)
         return sender.writes
 
-    async def _ws_write(self, mark: float, waiting: bool = True, frame: bytes | None = None) -> None:
+    async def _ws_write(self, mark: float, waiting: bool = True) -> None:
         """Write as the only writer, until ``mark`` bytes are written; then hand over.
 
         Parameters:
             mark: a number of bytes of the write buffer; infinity for all that there is.
             waiting: whether the task may wait for the network.
-            frame: a frame that is counted and not in the write buffer; it is written first.
         """
         wire = self._ws_wire
         try:
-            if frame is not None:
-                await wire.write_frame(frame)
-                if wire.outbox or self._ws_session.port.pongs_held:
-                    self._ws_wrote()
             while wire.pending and (wire.sent < mark or wire.outbox.at_end) and (waiting or wire.ready()):
                 await wire.write()
                 self._ws_wrote()
-        except Exception as exc:
-            self._ws_finish(None if isinstance(exc, trio.ClosedResourceError) else exc)
-        except BaseException:
-            if wire.outbox.torn and not self._ws_lost:
-                self._ws_finish(ConnectionAbortedError("sending was cancelled in the middle of a frame"))
-            raise
-        finally:
+        except BaseException as exc:
+            self._ws_stop_writing(exc)
+        else:
             self._ws_hand_over()
+
+    def _ws_stop_writing(self, exc: BaseException) -> None:
+        """Stop writing because of an exception; the caller was the writer.
+
+        Raises:
+            BaseException: it was a cancellation. The rest is written by another task.
+        """
+        if isinstance(exc, Exception):
+            self._ws_finish(None if isinstance(exc, trio.ClosedResourceError) else exc)
+        elif self._ws_wire.outbox.torn and not self._ws_lost:
+            self._ws_finish(ConnectionAbortedError("sending was cancelled in the middle of a frame"))
+        self._ws_hand_over()
+        if not isinstance(exc, Exception):
+            raise exc
 
     def _ws_wrote(self) -> None:
         """Process progress: wake those whose bytes are written."""
         sent, senders = self._ws_wire.sent, self._ws_senders
         while senders and senders[0].mark <= sent:
             trio.lowlevel.reschedule(senders.popleft().task)
-        session = self._ws_session
-        if session.port.pongs_held and self._ws_wire.outbox.drained:
-            session.writing(possible=True)
+        if self._ws_blocked and self._ws_wire.outbox.drained:
+            self._ws_blocked = False
+            self._ws_session.writing(possible=True)
             self._ws_process_events()
         if self._ws_awaits_writes:
             self._ws_awaits_writes = False
@@ -422,9 +454,11 @@ class SessionStream(ConnectionProperties):
         if not self._ws_lost:
             if self.protocol.writes:
                 self._ws_put(self.protocol.data_to_send())
+                self._ws_owes = True
             self._ws_schedule()
             if session.intake.paused and session.intake.check_end() is not Flow.STAY:
                 self._ws_unpark()
+        self._ws_decoder = session.intake.direct_decoder()
         changed, self._ws_changed = self._ws_changed, None
         if changed is not None:
             changed.set()
@@ -439,6 +473,7 @@ class SessionStream(ConnectionProperties):
     def _ws_check_blocked(self) -> None:
         """Tell the session if the peer doesn't read: pongs would pile up, and a ping wouldn't arrive."""
         if self._ws_wire.buffered_amount and not self._ws_wire.ready():
+            self._ws_blocked = True
             self._ws_session.writing(possible=False)
 
     def _ws_schedule(self) -> None:

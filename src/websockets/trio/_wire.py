@@ -85,8 +85,11 @@ class Wire:
         data: BytesLike = await self.stream.receive_some(READ_SIZE)
         return data
 
-    async def write_frame(self, frame: bytes) -> None:
+    async def write_frame(self, frame: bytes) -> bool:
         """Write some of a frame, for which :meth:`Outbox.bypass` was called; only if :attr:`bypasses`.
+
+        Returns:
+            Whether it was written whole, and there is nothing else to write.
 
         Raises:
             Exception: the stream is broken.
@@ -145,13 +148,14 @@ class SocketWire(Wire):
         """Read from the network; see :meth:`Wire.receive`."""
         return await self._socket.recv(READ_SIZE)
 
-    async def write_frame(self, frame: bytes) -> None:
+    async def write_frame(self, frame: bytes) -> bool:
         """Write some of a frame; see :meth:`Wire.write_frame`."""
-        taken = 0
+        outbox, taken = self.outbox, 0
         try:
             taken = await self._socket.send(frame)
         finally:
-            self.outbox.bypassed(frame, taken)
+            outbox.bypassed(frame, taken)
+        return outbox.sent == outbox.accepted and not outbox.at_end
 
     async def write(self) -> None:
         """Write some of the write buffer, or the end of the stream; see :meth:`Wire.write`."""

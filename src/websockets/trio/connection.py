@@ -121,6 +121,8 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             self._ws_take_turn("recv")
         if self._ws_inbox.items:
             await self._ws_checkpoint()
+        else:
+            await self._ws_wait_for_frames()
         while isinstance(message := self._ws_get(), Missing):
             await self._ws_wait_for_frames()
         # From here on nothing may wait: the message would be lost if the task were cancelled.
