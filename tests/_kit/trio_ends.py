@@ -6,7 +6,7 @@ May know: the trio front-end's connection and its streams, the network in memory
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -66,13 +66,14 @@ async def _secured(client: Any, server: Any) -> tuple[Any, Any]:
 
 @contextlib.asynccontextmanager
 async def open_pair(
-    streams: tuple[Any, Any], *, deflate: bool = False, **options: Any
+    streams: tuple[Any, Any], *, deflate: bool = False, of_server: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[tuple[Connection, Connection]]:
     """A client and a server that are open; aborted at the end of the block.
 
     Parameters:
         streams: of the client, and of the server.
         deflate: whether they compress.
+        of_server: options of the server.
         options: of both.
     """
     protocols: list[Protocol] = [
@@ -84,7 +85,8 @@ async def open_pair(
         for stream, protocol in zip(streams, protocols, strict=True):
             if deflate:
                 protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
-            connection = Connection(nursery, stream, protocol, **options)
+            given = {**options, **(of_server or {} if protocol.side is Side.SERVER else {})}
+            connection = Connection(nursery, stream, protocol, **given)
             connection._ws_start()
             ends.append(connection)
         try:

@@ -140,6 +140,8 @@ class SessionStream(ConnectionProperties):
         """
         self._ws_session.start_opening(open_timeout, trio.current_time())
         self._ws_started = True
+        # The connection may be open already; then keepalive begins.
+        self._ws_process_events()
         self.nursery.start_soon(self._ws_run, name=f"websockets {self.protocol.side.name.lower()}")
 
     async def _ws_run(self) -> None:
