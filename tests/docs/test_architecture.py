@@ -46,6 +46,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._link",
         "testing._addresses testing._conditions testing._scheduler",
     ),
+    "facade": ("anyio",),
     "front-ends": (
         "asyncio.router",
         "asyncio.server",
@@ -117,7 +118,7 @@ PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
 FRONT_ENDS = {"asyncio", "trio"}
-ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing"}
+ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
 
