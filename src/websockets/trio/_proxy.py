@@ -99,7 +99,10 @@ async def _ask(stream: trio.abc.Stream, request: bytes) -> bytes:
             if reader.feed(bytes(data)):
                 return reader.rest
     except (OSError, trio.BrokenResourceError) as exc:
-        raise reader.eof(exc) from exc
+        # trio wraps the errors of sockets.
+        cause = exc.__cause__ if isinstance(exc, trio.BrokenResourceError) else exc
+        error = reader.eof(cause if isinstance(cause, Exception) else exc)
+        raise error from error.__cause__
     raise reader.eof()
 
 
