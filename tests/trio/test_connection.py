@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 import websockets.trio
+from _kit import wire
 from _kit.on_trio import on_network
 from _kit.trio_ends import CancelAtStep, every_kind, open_pair, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
@@ -117,6 +118,39 @@ async def test_nursery_is_cancelled(network: TrioNetwork) -> None:
         with pytest.raises(ConnectionClosedError, match="^sent 1001"):
             await client.recv()
         await server.aclose()
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@on_network
+async def test_nursery_is_cancelled_with_a_block_in_it(network: TrioNetwork, blocked: bool) -> None:
+    """Whichever task learns of it first: the Close is sent if that takes no wait."""
+    for _ in range(10):
+        client_stream, server_stream, link = socket_pair(network)
+        async with trio.open_nursery() as nursery:
+            client = Connection(nursery, client_stream, ClientProtocol(parse_uri("ws://x/"), state=State.OPEN))
+            client._ws_start()
+
+            async def use(client: Connection = client) -> None:
+                async with client:
+                    if blocked:
+                        await client.send(BIG)
+                    await trio.sleep_forever()
+
+            if blocked:
+                link.hold()
+            nursery.start_soon(use)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert client.state is State.CLOSED
+        link.release()
+        received = b""
+        while data := await server_stream.receive_some():
+            received += data
+        if blocked:
+            assert 0 < len(received) < len(BIG)
+        else:
+            rows, rest = wire.parse(received)
+            assert ([row.payload for row in rows], rest) == ([b"\x03\xe9"], b"")
 
 
 @on_network

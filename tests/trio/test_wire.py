@@ -203,6 +203,40 @@ async def test_reading_waits_for_room_to_write(network: TrioNetwork, monkeypatch
         assert [await client.recv(), await client.recv()] == ["one", "two"]
 
 
+@on_network
+async def test_end_of_a_stream_whose_tls_failed(network: TrioNetwork) -> None:
+    client_stream, _, link = await stream_pair(network, "TLS")
+    wire = wire_for(client_stream)
+    await wire.write()
+    assert not wire.pending
+    client_stream.channel._interrupted(RuntimeError())
+    wire.outbox.add([b""])
+    assert wire.pending
+    await wire.write()
+    assert not wire.pending
+    assert link is not None
+    assert link.server.incoming._ended
+
+
+@on_network
+async def test_records_without_data(network: TrioNetwork) -> None:
+    """The tickets of TLS 1.3, and a part of a record."""
+    client, server, link = await stream_pair(network, "TLS")
+    assert link is not None
+    server.channel.send(b"in two pieces")
+    record = b"".join(server.channel.data_to_send())
+    async with trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            assert await client.receive_some() == b"in two pieces"
+
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        link.server.send(record[:10])
+        await trio.testing.wait_all_tasks_blocked()
+        link.server.send(record[10:])
+
+
 @every_kind
 @on_network
 async def test_peer_that_ends_the_stream(network: TrioNetwork, kind: str) -> None:

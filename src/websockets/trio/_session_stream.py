@@ -529,13 +529,15 @@ class SessionStream(ConnectionProperties):
                 await self._ws_leaving.wait()
             return
         self._ws_leaving = trio.Event()
-        if self.protocol.state is State.OPEN:
-            self._ws_begin_closing(code, reason)
-        if not self._ws_writing and self._ws_wire.ready():
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
-                await self._ws_write_now()
-        self.abort()
-        self._ws_leaving.set()
+        try:
+            if self.protocol.state is State.OPEN:
+                self._ws_begin_closing(code, reason)
+            if not self._ws_writing and self._ws_wire.ready():
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
+                    await self._ws_write_now()
+        finally:
+            self.abort()
+            self._ws_leaving.set()
 
     def abort(self) -> None:
         """End the TCP connection at once, without a closing handshake (RFC 6455 section 7.1.7).
