@@ -22,6 +22,9 @@ CALLED = {
     allowed.ROUTE: "`route`",
     allowed.RUN: "`serve` without `process_request`",
     allowed.CONNECTION: "`Connection`",
+    allowed.TRIO_CONNECT: "trio `connect`",
+    allowed.TRIO_SERVE: "trio `serve`",
+    allowed.TRIO_CONNECTION: "trio `Connection`",
     allowed.CLIENT_PROTOCOL: "`ClientProtocol`",
     allowed.SERVER_PROTOCOL: "`ServerProtocol`",
     allowed.CLOSE: "`close`",
@@ -35,8 +38,10 @@ CALLED = {
     allowed.UNIX_CLIENT: "`unix_connect`",
     allowed.TCP_SERVER: "`serve`",
     allowed.UNIX_SERVER: "`unix_serve`",
+    allowed.TRIO_TCP_CLIENT: "trio `connect`",
+    allowed.TRIO_UNIX_CLIENT: "trio `unix_connect`",
 }
-LOOPS = {*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS}
+LOOPS = {*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS, *allowed.TRIO_CLIENTS}
 
 # Texts for defaults that depend on the machine, and for values that mean "no value".
 SHOWN = {USER_AGENT: "versions", SERVER: "versions"}
@@ -44,13 +49,13 @@ NONE = {id(allowed.REQUIRED): "required", id(allowed.UNSET): ""}
 
 
 def tables() -> list[str]:
-    """Return a table of our own options, and one of those that are passed to the event loop."""
+    """Return a table of our own options, and one of those that are passed to the event loop or to trio."""
     ours = [option for option in allowed.OPTIONS if LOOPS.isdisjoint(option.takers)]
     loops = [option for option in allowed.OPTIONS if not LOOPS.isdisjoint(option.takers)]
     return [
         "## Options of this library",
         "\n".join(["| option | default | what it must be | taken by |", "| --- | --- | --- | --- |", *_rows(ours)]),
-        "## Options of the event loop",
+        "## Options of the event loop, or of trio",
         "\n".join(["| option | what it must be | taken by |", "| --- | --- | --- |", *_rows(loops, default=False)]),
     ]
 

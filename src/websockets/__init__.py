@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .version import version as _version
 
 if TYPE_CHECKING:
+    from . import anyio as anyio
     from . import asyncio as asyncio
     from . import auth as auth
     from . import cli as cli
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from . import proxy as proxy
     from . import server as server
     from . import testing as testing
+    from . import trio as trio
     from . import typing as typing
     from . import uri as uri
     from . import utils as utils
@@ -136,6 +138,7 @@ _HOMES = {
 
 # Modules that are available as attributes without an import.
 _MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
+    "anyio",
     "asyncio",
     "auth",
     "cli",
@@ -144,6 +147,7 @@ _MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
     "legacy",
     "proxy",
     "testing",
+    "trio",
     "uri",
     "utils",
     "version",

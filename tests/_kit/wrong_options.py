@@ -15,7 +15,7 @@ import ssl
 import types
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
@@ -30,6 +30,9 @@ from websockets.exceptions import InvalidHeader, InvalidProxy, InvalidURI
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
+from websockets.trio import client as trio_client
+from websockets.trio import router as trio_router
+from websockets.trio import server as trio_server
 from websockets.uri import parse_uri
 
 with warnings.catch_warnings():
@@ -77,6 +80,22 @@ async def with_three(websocket: Any, path: str, more: Any) -> None: ...
 async def answer(connection: Any, request: Any) -> None: ...
 
 
+class Stream:
+    """Something like a stream of trio."""
+
+    async def receive_some(self) -> None: ...
+
+    async def send_all(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Listener:
+    """Something like a listener of trio."""
+
+    async def accept(self) -> None: ...
+
+
 Call = Callable[[dict[str, Any]], Any]
 
 
@@ -84,6 +103,22 @@ def _listen(serve: Callable[..., Any], options: dict[str, Any]) -> Any:
     handler = options.pop("ws_handler", options.pop("handler", echo))
     place = {} if options.get("sock") is not None else {"host": "localhost", "port": 0}
     return serve(handler, **{**place, **options})
+
+
+def _begin(serving: Coroutine[Any, Any, None]) -> None:
+    """Run a server on trio until it would open something, which fails, as trio isn't running."""
+    try:
+        serving.send(None)
+    except RuntimeError as exc:
+        if str(exc) != "must be called from async context":
+            raise
+    finally:
+        serving.close()
+
+
+def _listen_on_trio(options: dict[str, Any]) -> None:
+    place = {} if options.get("listeners") is not None else {"port": 0}
+    _begin(trio_server.serve(options.pop("handler", echo), **{**place, **options}))
 
 
 # How each front-end is called with options. Hosts and ports are for TCP only.
@@ -104,21 +139,32 @@ CALLS: dict[str, Call] = {
     "legacy unix_serve": lambda options: legacy_server.unix_serve(
         options.pop("ws_handler", echo), options.pop("path", "/run/server"), **options
     ),
+    "trio connect": lambda options: trio_client.connect(**{"uri": "ws://localhost", **options}),
+    "trio unix_connect": lambda options: trio_client.unix_connect(options.pop("path", "/run/server"), **options),
+    "trio serve": _listen_on_trio,
+    "trio route": lambda options: _begin(trio_router.route(**{"url_map": Map(), "port": 0, **options})),
     "Protocol": lambda options: Protocol(Side.SERVER, **options),
     "ClientProtocol": lambda options: ClientProtocol(parse_uri("ws://localhost/"), **options),
     "ServerProtocol": lambda options: ServerProtocol(**options),
     "basic_auth": lambda options: server.basic_auth(**{"realm": "here", **options}),
 }
 
-CONNECT = ("connect", "unix_connect")
-SERVE = ("serve", "unix_serve", "route", "unix_route")
+OF_LOOPS = ("connect", "unix_connect")
+LISTENING_LOOPS = ("serve", "unix_serve", "route", "unix_route")
+TRIO_CONNECT = ("trio connect", "trio unix_connect")
+TRIO_SERVE = ("trio serve", "trio route")
+CONNECT = OF_LOOPS + TRIO_CONNECT
+SERVE = LISTENING_LOOPS + TRIO_SERVE
 LEGACY_CONNECT = ("legacy connect", "legacy unix_connect")
 LEGACY_SERVE = ("legacy serve", "legacy unix_serve")
 CLIENTS = CONNECT + LEGACY_CONNECT
 SERVERS = SERVE + LEGACY_SERVE
 ALL = CLIENTS + SERVERS
+CLIENT_LOOPS = OF_LOOPS + LEGACY_CONNECT
+SERVER_LOOPS = LISTENING_LOOPS + LEGACY_SERVE
+LOOPS = CLIENT_LOOPS + SERVER_LOOPS
 PROTOCOLS = ("Protocol", "ClientProtocol", "ServerProtocol")
-WITH_HANDLER = ("serve", "unix_serve")
+WITH_HANDLER = ("serve", "unix_serve", "trio serve")
 
 # Options that connections which are built directly take as well.
 OF_CONNECTIONS = {"ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit", "idle_timeout"}
@@ -194,6 +240,7 @@ PORT = "must be a port from 0 to 65535, or None, not"
 LISTEN = "must be a host, several of them, or None for all interfaces, not"
 CONTEXT = "must be an ssl.SSLContext, True for the usual one, or None, not"
 FLAG = "must be True or False, not"
+LISTENERS = "must be a list of listeners of trio, or None, not"
 UNKNOWN = "got an unexpected keyword argument"
 
 NAN, HUGE = float("nan"), 10**400
@@ -229,7 +276,7 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(CLIENTS, "open_timeout", Fraction(HUGE), ValueError, f"open_timeout {LIMIT} Fraction(1{'0' * 87}..."),
     Wrong(CLIENTS, "open_timeout", Made(lambda: -(HUGE**20)), ValueError, f"open_timeout {LIMIT} <int>"),
     Wrong(("connect",), "port", "9" * 5000, ValueError, f"port must be a port from 0 to 65535, not '{'9' * 96}..."),
-    Wrong(("connect",), "proxy", 1, InvalidProxy, "1 isn't a valid proxy: it is not a str but int"),
+    Wrong(("connect", "trio connect"), "proxy", 1, InvalidProxy, "1 isn't a valid proxy: it is not a str but int"),
     # Sizes.
     Wrong(ALL + PROTOCOLS, "max_size", "1MB", TypeError, f"max_size {SIZE} '1MB'"),
     Wrong(ALL + PROTOCOLS, "max_size", 1.5, TypeError, f"max_size {SIZE} 1.5"),
@@ -243,10 +290,10 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(ALL, "max_queue", (), ValueError, f"max_queue {QUEUE} ()"),
     Wrong(ALL, "max_queue", (10, 100), ValueError, f"max_queue {QUEUE} (10, 100): the second is above the first"),
     Wrong(ALL, "max_queue", [4, "a"], TypeError, f"max_queue {QUEUE} [4, 'a']"),
-    Wrong(ALL, "write_limit", -5, ValueError, f"write_limit {WRITE} -5"),
-    Wrong(ALL, "write_limit", "64k", TypeError, f"write_limit {WRITE} '64k'"),
-    Wrong(ALL, "write_limit", None, TypeError, f"write_limit {WRITE} None"),
-    Wrong(ALL, "write_limit", (5, 10), ValueError, f"write_limit {WRITE} (5, 10): the second is above the first"),
+    Wrong(LOOPS, "write_limit", -5, ValueError, f"write_limit {WRITE} -5"),
+    Wrong(LOOPS, "write_limit", "64k", TypeError, f"write_limit {WRITE} '64k'"),
+    Wrong(LOOPS, "write_limit", None, TypeError, f"write_limit {WRITE} None"),
+    Wrong(LOOPS, "write_limit", (5, 10), ValueError, f"write_limit {WRITE} (5, 10): the second is above the first"),
     Wrong(LEGACY_CONNECT + LEGACY_SERVE, "read_limit", "64k", TypeError,
           "read_limit must be a number of bytes, 0 or more, not '64k'"),
     Wrong(SERVE, "max_connections", 0, ValueError, f"max_connections {COUNT} 0"),
@@ -343,12 +390,13 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(LEGACY_SERVE, "ws_handler", None, TypeError, f"ws_handler {HANDLER} None"),
     Wrong(LEGACY_SERVE, "ws_handler", Made(lambda: echo(None)), TypeError,
           f"ws_handler {HANDLER} <coroutine object echo>: give the function, echo, without calling it"),
-    Wrong(("route", "unix_route"), "url_map", {}, TypeError, "url_map must be a werkzeug.routing.Map, not {}"),
-    Wrong(("route", "unix_route"), "server_name", 5, TypeError,
+    Wrong(("route", "unix_route", "trio route"), "url_map", {}, TypeError,
+          "url_map must be a werkzeug.routing.Map, not {}"),
+    Wrong(("route", "unix_route", "trio route"), "server_name", 5, TypeError,
           "server_name must be a host and perhaps a port: a str, or None, not 5"),
-    Wrong(("route", "unix_route"), "create_router", 5, TypeError,
+    Wrong(("route", "unix_route", "trio route"), "create_router", 5, TypeError,
           "create_router must be a class of routers, or None, not 5"),
-    Wrong(("route", "unix_route"), "ssl", "cert.pem", TypeError,
+    Wrong(("route", "unix_route", "trio route"), "ssl", "cert.pem", TypeError,
           "ssl must be an ssl.SSLContext, True, or None, not 'cert.pem'"),
     Wrong(("basic_auth",), "realm", 5, TypeError, "realm must be a str, not 5"),
     Wrong(("basic_auth",), "check_credentials", "x", TypeError, f"check_credentials {FUNCTION} 'x'"),
@@ -365,25 +413,29 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(CLIENTS, "uri", 5, InvalidURI, "5 isn't a valid URI: it is not a str but int"),
     Wrong(CLIENTS, "uri", "http://localhost/", InvalidURI,
           "http://localhost/ isn't a valid URI: scheme isn't ws or wss"),
-    Wrong(("connect",), "proxy", "gopher://x", InvalidProxy,
+    Wrong(("connect", "trio connect"), "proxy", "gopher://x", InvalidProxy,
           "gopher://x isn't a valid proxy: scheme gopher isn't supported"),
-    Wrong(("connect",), "proxy", False, InvalidProxy, "False isn't a valid proxy: it is not a str but bool"),
-    Wrong(("connect",), "ssl", "cert.pem", ValueError, "ssl argument is incompatible with a ws:// URI"),
-    Wrong(("unix_connect", "legacy connect"), "ssl", "cert.pem", TypeError, f"ssl {CONTEXT} 'cert.pem'"),
+    Wrong(("connect", "trio connect"), "proxy", False, InvalidProxy,
+          "False isn't a valid proxy: it is not a str but bool"),
+    Wrong(("connect", "trio connect"), "ssl", "cert.pem", ValueError, "ssl argument is incompatible with a ws:// URI"),
+    Wrong(("unix_connect", "trio unix_connect", "legacy connect"), "ssl", "cert.pem", TypeError,
+          f"ssl {CONTEXT} 'cert.pem'"),
     Wrong((*WITH_HANDLER, *LEGACY_SERVE), "ssl", "cert.pem", TypeError,
           "ssl must be an ssl.SSLContext, or None, not 'cert.pem'"),
     Wrong((*WITH_HANDLER, *LEGACY_SERVE), "ssl", True, TypeError, "ssl must be an ssl.SSLContext, or None, not True"),
-    Wrong(("connect", "legacy connect"), "port", 70000, ValueError, "port must be a port from 0 to 65535, not 70000"),
-    Wrong(("connect", "legacy connect"), "host", 5, TypeError, "host must be a host: a str, not 5"),
-    Wrong(("serve", "legacy serve"), "port", 70000, ValueError, f"port {PORT} 70000"),
+    Wrong(("connect", "trio connect", "legacy connect"), "port", 70000, ValueError,
+          "port must be a port from 0 to 65535, not 70000"),
+    Wrong(("connect", "trio connect", "legacy connect"), "host", 5, TypeError, "host must be a host: a str, not 5"),
+    Wrong(("serve", "trio serve", "legacy serve"), "port", 70000, ValueError, f"port {PORT} 70000"),
     Wrong(("serve", "route"), "port", "65536", ValueError, f"port {PORT} '65536'"),
     Wrong(("serve", "route"), "port", NAN, ValueError, f"port {PORT} nan"),
     Wrong(("serve", "route"), "port", [80], TypeError, f"port {PORT} [80]"),
     Wrong(("serve", "legacy serve"), "host", 5, TypeError, f"host {LISTEN} 5"),
     Wrong(("serve", "legacy serve"), "host", ["localhost", 80], TypeError, f"host {LISTEN} ['localhost', 80]"),
-    Wrong(("unix_connect", "unix_serve", "unix_route", "legacy unix_connect", "legacy unix_serve"), "path", 5,
+    Wrong(("unix_connect", "unix_serve", "unix_route", "legacy unix_connect", "legacy unix_serve",
+           "trio unix_connect"), "path", 5,
           TypeError, "path must be the path of a Unix socket, or None, not 5"),
-    Wrong(CLIENTS, "sock", "x", TypeError, "sock must be a socket, or None, not 'x'"),
+    Wrong(CLIENT_LOOPS, "sock", "x", TypeError, "sock must be a socket, or None, not 'x'"),
     Wrong(("unix_connect", "unix_serve", "legacy unix_serve"), "sock", Made(io.BytesIO), ValueError,
           "path is incompatible with sock"),
     Wrong(("connect", "legacy connect"), "local_addr", "localhost", TypeError,
@@ -395,32 +447,52 @@ WRONG: tuple[Wrong, ...] = (
           "a label of it is empty, too long, or can't be encoded"),
     Wrong(CLIENTS, "server_hostname", "a\0b", ValueError,
           r"server_hostname must be the name in the certificate of the server: a str, not 'a\x00b'"),
-    Wrong(("connect", "unix_connect"), "proxy_server_hostname", ".a", ValueError,
+    Wrong(CONNECT, "proxy_server_hostname", ".a", ValueError,
           "proxy_server_hostname must be the name in the certificate of the proxy: a str, not '.a': "
           "a label of it is empty, too long, or can't be encoded"),
     Wrong(("connect", "serve"), "family", "inet", TypeError, "family must be a whole number, not 'inet'"),
-    Wrong(CLIENTS, "ssl_handshake_timeout", 0, ValueError, f"ssl_handshake_timeout {TLS_TIME} 0"),
-    Wrong(SERVERS, "ssl_shutdown_timeout", "5", TypeError, f"ssl_shutdown_timeout {TLS_TIME} '5'"),
-    Wrong(SERVERS, "start_serving", "no", TypeError, f"start_serving {FLAG} 'no'"),
+    Wrong(CLIENT_LOOPS, "ssl_handshake_timeout", 0, ValueError, f"ssl_handshake_timeout {TLS_TIME} 0"),
+    Wrong(SERVER_LOOPS, "ssl_shutdown_timeout", "5", TypeError, f"ssl_shutdown_timeout {TLS_TIME} '5'"),
+    Wrong(SERVER_LOOPS, "start_serving", "no", TypeError, f"start_serving {FLAG} 'no'"),
     Wrong(("serve", "legacy serve"), "reuse_port", "yes", TypeError,
           "reuse_port must be True, False or None, not 'yes'"),
-    Wrong(SERVERS, "backlog", "x", TypeError, "backlog must be a whole number, not 'x'"),
+    Wrong(SERVER_LOOPS, "backlog", "x", TypeError, "backlog must be a whole number, not 'x'"),
+    # What only trio has.
+    Wrong(TRIO_CONNECT, "stream", "x", TypeError, "stream must be a stream of trio, or None, not 'x'"),
+    Wrong(("trio unix_connect",), "stream", Made(lambda: Stream()), ValueError, "path is incompatible with stream"),
+    Wrong(TRIO_CONNECT, "server_hostname", 5, TypeError,
+          "server_hostname must be the name in the certificate of the server: a str, not 5"),
+    Wrong(("trio connect",), "port", "80", TypeError, "port must be a port from 0 to 65535, not '80'"),
+    Wrong(("trio connect",), "local_address", ("::1", 0), TypeError,
+          "local_address must be a host: a str, or None, not ('::1', 0)"),
+    Wrong(("trio connect",), "happy_eyeballs_delay", -1, ValueError,
+          "happy_eyeballs_delay must be a number of seconds, 0 or more, or None, not -1"),
+    Wrong(TRIO_SERVE, "host", ["localhost"], TypeError,
+          "host must be a host, or None for all interfaces, not ['localhost']"),
+    Wrong(TRIO_SERVE, "backlog", -1, ValueError, "backlog must be a whole number, 0 or more, or None, not -1"),
+    Wrong(("trio serve",), "port", None, ValueError, "port is required when listeners is not provided"),
+    Wrong(("trio serve",), "listeners", [], ValueError, f"listeners {LISTENERS} []: no client could connect"),
+    Wrong(("trio serve",), "listeners", [5], TypeError, f"listeners {LISTENERS} [5]"),
+    Wrong(("trio serve",), "listeners", 5, TypeError, f"listeners {LISTENERS} 5"),
+    Wrong(("trio route",), "listeners", Made(lambda: [Listener()]), ValueError, "port is incompatible with listeners"),
     # Names that nobody knows.
     Wrong(CLIENTS, "ping_intervall", 20, TypeError,
           f"connect() {UNKNOWN} 'ping_intervall'; did you mean ping_interval?"),
-    Wrong(SERVERS, "maxsize", 20, TypeError, f"serve() {UNKNOWN} 'maxsize'; did you mean max_size?"),
+    Wrong(SERVER_LOOPS, "maxsize", 20, TypeError, f"serve() {UNKNOWN} 'maxsize'; did you mean max_size?"),
     Wrong(CONNECT, "loop", None, TypeError,
           f"connect() {UNKNOWN} 'loop': a connection belongs to the event loop that runs"),
-    Wrong(SERVE, "loop", None, TypeError,
+    Wrong(LISTENING_LOOPS, "loop", None, TypeError,
           f"serve() {UNKNOWN} 'loop': a connection belongs to the event loop that runs"),
     Wrong(CONNECT, "headers", {}, TypeError, f"connect() {UNKNOWN} 'headers'; did you mean additional_headers?"),
     Wrong(CONNECT, "timeout", 5, TypeError, f"connect() {UNKNOWN} 'timeout'; did you mean open_timeout?"),
-    Wrong(SERVE, "extra_headers", {}, TypeError,
+    Wrong(LISTENING_LOOPS, "extra_headers", {}, TypeError,
           f"serve() {UNKNOWN} 'extra_headers': process_response may add headers to a response"),
-    Wrong(SERVE, "read_limit", 5, TypeError,
+    Wrong(LISTENING_LOOPS, "read_limit", 5, TypeError,
           f"serve() {UNKNOWN} 'read_limit': reads of all connections share a buffer"),
     Wrong(("unix_serve",), "reuse_port", True, TypeError, f"serve() {UNKNOWN} 'reuse_port'"),
-    Wrong(("connect", "legacy connect"), "xyzzy", 1, TypeError, f"connect() {UNKNOWN} 'xyzzy'"),
+    Wrong(("connect", "trio connect", "legacy connect"), "xyzzy", 1, TypeError, f"connect() {UNKNOWN} 'xyzzy'"),
+    Wrong(("trio connect",), "local_addr", None, TypeError,
+          f"connect() {UNKNOWN} 'local_addr'; did you mean local_address?"),
     Wrong(LEGACY_CONNECT, "idle_timeout", 5, TypeError,
           f"connect() {UNKNOWN} 'idle_timeout'; did you mean close_timeout?"),
 )
@@ -512,7 +584,7 @@ RIGHT: tuple[Right, ...] = tuple(
         (CONNECT + SERVE, "idle_timeout", [None, 0.1, Fraction(1, 2), INFINITY]),
         (ALL + PROTOCOLS, "max_size", [None, 0, 1, True, (None, 10), (10, None), [10, 20], (None, None), 1e6]),
         (ALL, "max_queue", [None, 0, 1, False, (8, 2), [8, 8], (8, None), (None, 3), (None, None), (8.0, 2.0)]),
-        (ALL, "write_limit", [0, 1, 2**30, (8, 2), [8, None], (None, None)]),
+        (LOOPS, "write_limit", [0, 1, 2**30, (8, 2), [8, None], (None, None)]),
         (SERVE, "max_connections", [None, 1, 10**6]),
         (SERVE, "proxy_protocol", [None, ["10.0.0.1"], ("unix:", "::1", "10.0.0.0/8"), {"fe80::/10"}]),
         (SERVERS, "server_header", [None, "", "mine", "é"]),
@@ -538,13 +610,21 @@ RIGHT: tuple[Right, ...] = tuple(
         (CONNECT, "process_exception", [None, lambda exc: None]),
         (CONNECT, "reconnect_delays", [None, lambda: iter([1])]),
         (CONNECT + SERVE, "create_connection", [None, lambda *_, **__: None]),
+        (("trio connect",), "stream", [None, Stream()]),
+        (("trio connect",), "port", [None, 0, 65535, True]),
+        (("trio connect",), "local_address", [None, "127.0.0.1"]),
+        (("trio connect",), "happy_eyeballs_delay", [None, 0, 0.5]),
+        (("trio serve",), "host", [None, "localhost", b"localhost"]),
+        (("trio serve",), "backlog", [None, 0, 100]),
+        (("trio serve",), "listeners", [None, [Listener()], (Listener(),)]),
+        (("trio connect",), "ssl", [None]),
         (("connect",), "proxy", [None, True, "http://localhost:8080"]),
         (("connect",), "host", [None, "localhost", b"localhost"]),
         (("connect", "serve"), "port", [None, 0, 65535, "80", b"80", "http", 80.0, True, "²"]),
         (("serve",), "host", [None, "", "localhost", ["localhost", None], []]),
         (("unix_connect",), "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), True]),
         (WITH_HANDLER, "ssl", [None, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
-        (("route",), "ssl", [None, True, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
+        (("route", "trio route"), "ssl", [None, True, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)]),
         (("connect",), "local_addr", [None, ("localhost", 0), ["localhost", 0], (b"localhost", 0),
                                       ("localhost", None), ("::1", "0", 0, 0)]),
         (("connect", "unix_connect"), "server_hostname",
@@ -554,7 +634,7 @@ RIGHT: tuple[Right, ...] = tuple(
         (("legacy connect",), "proxy", [None, True]),
         (ALL + PROTOCOLS, "logger", [None, logging.getLogger("x"), logging.LoggerAdapter(logging.getLogger("x"), {})]),
         (("connect", "serve"), "family", [socket.AF_INET, 0]),
-        (SERVERS, "start_serving", [True, False, 1]),
+        (SERVER_LOOPS, "start_serving", [True, False, 1]),
         (("unix_connect", "unix_serve"), "path", [None, "/run/a", b"/run/a", PurePath("/run/a")]),
         (("unix_serve",), "unix", [True]),
         (("serve", "connect"), "unix", [False, 0]),

@@ -31,6 +31,9 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.testing import connected_pair, serve_in_memory
+from websockets.trio import client as trio_client
+from websockets.trio import connection as trio_connection
+from websockets.trio import server as trio_server
 from websockets.uri import parse_uri
 
 LOOP_CLASSES: list[Any] = [asyncio.SelectorEventLoop]
@@ -330,6 +333,9 @@ SIGNATURES: dict[str, list[Any]] = {
     allowed.CONNECT: [client.connect],
     allowed.SERVE: [server.serve],
     allowed.ROUTE: [router._route],
+    allowed.TRIO_CONNECT: [trio_client.connect],
+    allowed.TRIO_SERVE: [trio_server.serve],
+    allowed.TRIO_CONNECTION: [trio_connection.Connection, trio_client.ClientConnection, trio_server.ServerConnection],
     allowed.CONNECTION: [connection.Connection, client.ClientConnection, server.ServerConnection],
     allowed.CLIENT_PROTOCOL: [ClientProtocol],
     allowed.SERVER_PROTOCOL: [ServerProtocol],
@@ -346,6 +352,9 @@ SIGNATURES: dict[str, list[Any]] = {
 NOT_IN_THE_TABLE = {
     allowed.ROUTE: {"serve", "args"},
     allowed.CONNECTION: {"protocol", "server"},
+    allowed.TRIO_CONNECT: {"stream", "ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname"},
+    allowed.TRIO_SERVE: {"task_status"},
+    allowed.TRIO_CONNECTION: {"nursery", "stream", "protocol", "server"},
     allowed.CLIENT_PROTOCOL: {"uri"},
     allowed.CLOSE: {"self", "close_connections", "code", "reason"},
     allowed.BROADCAST: {"connections", "message", "text", "raise_exceptions", "on_slow"},

@@ -9,7 +9,7 @@ import importlib
 import warnings
 from typing import Any
 
-APIS = ("asyncio", "legacy")
+APIS = ("asyncio", "legacy", "trio")
 
 
 def api_of(side: str, name: str) -> Any:

@@ -1,7 +1,8 @@
 """Echo client driven by the Autobahn testsuite's fuzzing server.
 
-Charter: uses only the public asyncio API, or the legacy one. Asks the fuzzing server how many cases there are, opens
-one connection per case on which it echoes every message with its type, and finally asks for the report to be written.
+Charter: uses only a public API: for asyncio, for trio, or the legacy one. Asks the fuzzing server how many cases there
+are, opens one connection per case on which it echoes every message with its type, and finally asks for the report to be
+written.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import argparse
 
 from apis import APIS, api_of
-from loops import LOOPS, run
+from loops import LOOPS, on_trio, run
 
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 # Section 9 sends messages of 16 MiB; nothing in the testsuite is longer.
@@ -21,9 +21,9 @@ MAX_SIZE = 2**25
 AGENT = "websockets"
 
 
-async def case_count(uri: str) -> int:
+async def case_count(uri: str, api: str) -> int:
     """Ask the fuzzing server for the number of cases it was told to run."""
-    async with connect(f"{uri}/getCaseCount") as websocket:
+    async with api_of("client", api).connect(f"{uri}/getCaseCount") as websocket:
         return int(await websocket.recv())
 
 
@@ -39,17 +39,17 @@ async def run_case(uri: str, case: int, api: str) -> None:
         print(f"case {case}: {exc}", flush=True)
 
 
-async def update_reports(uri: str) -> None:
+async def update_reports(uri: str, api: str) -> None:
     """Have the fuzzing server write its report; it closes the connection when that is done."""
-    async with connect(f"{uri}/updateReports?agent={AGENT}", open_timeout=60) as websocket:
+    async with api_of("client", api).connect(f"{uri}/updateReports?agent={AGENT}", open_timeout=60) as websocket:
         await websocket.wait_closed()
 
 
 async def main(uri: str, api: str) -> None:
     """Run all cases in order, then have the report written."""
-    for case in range(1, await case_count(uri) + 1):
+    for case in range(1, await case_count(uri, api) + 1):
         await run_case(uri, case, api)
-    await update_reports(uri)
+    await update_reports(uri, api)
 
 
 if __name__ == "__main__":
@@ -58,4 +58,7 @@ if __name__ == "__main__":
     parser.add_argument("--loop", choices=sorted(LOOPS), default="asyncio", help="event loop (default: asyncio)")
     parser.add_argument("--api", choices=APIS, default="asyncio", help="API to connect with (default: asyncio)")
     options = parser.parse_args()
-    run(main(options.uri, options.api), options.loop)
+    if options.api == "trio":
+        on_trio(main, options.uri, "trio")
+    else:
+        run(main(options.uri, options.api), options.loop)

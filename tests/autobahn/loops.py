@@ -1,12 +1,12 @@
-"""Event loops that the Autobahn programs can run on.
+"""Event loops that the Autobahn programs can run on, and trio.
 
-Charter: knows how to make a loop and run a coroutine on it; knows nothing of WebSocket.
+Charter: knows how to make a loop and run a coroutine on it, or on trio; knows nothing of WebSocket.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 
@@ -21,6 +21,13 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": new_uvloop,
 }
+
+
+def on_trio(main: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """Run ``main`` to its end on trio; imported late because trio is optional."""
+    import trio
+
+    trio.run(main, *arguments)
 
 
 def run(main: Coroutine[Any, Any, None], loop: str) -> None:

@@ -43,6 +43,7 @@ UNEXPORTED = {
     "websockets.legacy.exceptions": "AbortHandshake InvalidStatusCode RedirectHandshake",
     "websockets.protocol": "Event",
     "websockets.server": "ServerConnection",
+    "websockets.trio.client": "process_exception",
     "websockets.typing": "BytesLike DataLike",
     "websockets.utils": "generate_key",
 }

@@ -243,6 +243,30 @@ def test_the_end_of_the_stream_alone() -> None:
     assert not outbox
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_frame_that_goes_past_the_buffer(count: int) -> None:
+    outbox = Outbox()
+    assert outbox.bypass(b"frame") == outbox.accepted == 5
+    # Others add bytes before it is known how many were taken.
+    outbox.add([b"next"])
+    assert outbox.buffered_amount == 9
+    outbox.bypassed(b"frame", count)
+    assert (outbox.sent, outbox.buffered_amount) == (count, 9 - count)
+    assert b"".join(outbox.next_pieces()) == b"framenext"[count:]
+    outbox.taken(9 - count)
+    assert not outbox
+    assert outbox.sent == outbox.accepted == 9
+
+
+def test_a_frame_that_goes_past_a_torn_buffer() -> None:
+    outbox = Outbox()
+    outbox.bypass(b"frame")
+    outbox.tear()
+    outbox.bypassed(b"frame", 2)
+    assert not outbox
+    assert outbox.buffered_amount == 0
+
+
 def test_nothing_follows_a_write_that_failed_in_its_middle() -> None:
     outbox = Outbox(high=1)
     outbox.add([b"frame", LARGE])

@@ -46,6 +46,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._link",
         "testing._addresses testing._conditions testing._scheduler",
     ),
+    "facade": ("anyio",),
     "front-ends": (
         "asyncio.router",
         "asyncio.server",
@@ -57,12 +58,21 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._fastpath asyncio._proxy",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
         "asyncio asyncio._hooks asyncio._internals",
+        "trio.router",
+        "trio.server",
+        "trio._serving",
+        "trio._server_connection trio.client",
+        "trio._arrival trio._auth trio._broadcast trio._proxy trio._supervisor",
+        "trio.connection trio._dial",
+        "trio._session_stream",
+        "trio._wire",
+        "trio trio._hooks",
     ),
     "session": (
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.routing _session.session",
+        "_session.basic_auth _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
         "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
         "_session.tls _session.tunnel",
@@ -108,8 +118,8 @@ FLOOR_OF = {module: list(FLOORS)[floor] for module, (floor, _) in PLACE_OF.items
 PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
-FRONT_ENDS = {"asyncio"}
-ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing"}
+FRONT_ENDS = {"asyncio", "trio"}
+ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
 
@@ -134,10 +144,10 @@ CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
-IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy"}
+IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "trio"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
-OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}
+OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}, "trio._proxy": {"python_socks"}}
 
 # Private names that belong to another folder: the module that uses them, the name, and why it may. There is no public
 # way, as it would be a promise to everybody, or would cost something for every message.
@@ -310,7 +320,9 @@ def test_only_chosen_modules_import_by_name(module: Module) -> None:
 @every_module
 def test_no_dependency_at_run_time(module: Module) -> None:
     optional = OPTIONAL.get(module.name, set())
-    assert other_imports(module) <= sys.stdlib_module_names | optional
+    # A front-end is for programs that have what it waits with.
+    base = {"trio"} if module.name.partition(".")[0] == "trio" else set()
+    assert other_imports(module) <= sys.stdlib_module_names | optional | base
     top = {name for node in module.tree.body for name in imported(module.name, node)}
     assert not {name.partition(".")[0] for name in top} & optional
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "websockets"
-FRONT_ENDS = ["asyncio"]
+FRONT_ENDS = ["asyncio", "trio"]
 
 # Names of what a front-end waits for, or waits with. ``self._closing_task`` and ``reader_threads`` count, too.
 WAITING = {
@@ -37,6 +37,16 @@ REASONS: dict[str, str] = {
     "asyncio.client._Connections.__init__": "an iterator that waits",
     "asyncio.client.connect.__init__": "the signature that programs call",
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",
+    "trio._server_connection.ServerConnection._ws_abort": "a line in the log before the connection is aborted",
+    "trio._session_stream.SessionStream._ws_put": "the write buffer is the front-end's",
+    "trio._session_stream.SessionStream._ws_receive_data": "saves a generator for each small read",
+    "trio._session_stream.SessionStream.abort": "what users call",
+    "trio._wire.TLSStream.__getattr__": "methods that streams with TLS have",
+    "trio.client.unix_connect": "the signature that programs call",
+    "trio.connection.Connection._ws_count": "messages in one frame don't go through the protocol",
+    "trio.connection.Connection._ws_get": "takes a message, and resumes reading",
+    "trio.connection._Each.__anext__": "an iterator that waits",
+    "trio.connection._Fragments.__init__": "an iterator that waits",
 }
 
 MAX_LINES = 60

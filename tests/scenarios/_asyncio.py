@@ -95,6 +95,8 @@ class AsyncioWorld:
     """The world on a running virtual loop; see :class:`~scenarios._world.World`. Our ends are as asyncio has them."""
 
     caller = "coroutine"
+    refused: type[Exception] = ConnectionRefusedError
+    too_slow: type[Exception] = TimeoutError
     room = CAPACITY
     client = connect
     lacks: ClassVar[Mapping[Capability, str]] = {}

@@ -281,6 +281,8 @@ class ThreadWorld:
 
     # As long as our ends are those of asyncio.
     caller = "coroutine"
+    refused: type[Exception] = AsyncioWorld.refused
+    too_slow: type[Exception] = AsyncioWorld.too_slow
     room = AsyncioWorld.room
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.CANCELLATION: "a thread that waits can't be told to stop: calls have time-outs instead",

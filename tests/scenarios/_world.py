@@ -57,6 +57,10 @@ class Capability(enum.Enum):
     ADDRESSES = "addresses"
     #: There are servers, clients, and scripted sites, and not only ends of connections.
     NETWORK = "network"
+    #: A call of ``close`` that is cancelled leaves the connection as it is: it goes on closing.
+    CANCELLED_CLOSE = "cancelled close"
+    #: The option ``write_limit``: ``send`` returns while no more than so many bytes wait.
+    WRITE_LIMIT = "write_limit"
 
 
 # What runs at the same time.
@@ -330,12 +334,16 @@ class World(Protocol):
 
     Attributes:
         caller: how errors of the front-end call whoever uses a connection at the same time: a "coroutine", a "thread".
+        refused: what a client raises if nobody listens.
+        too_slow: what the base of the front-end raises when a time limit has passed.
         room: how many bytes the network takes of what our end sends while its peer doesn't read.
         client: the class of clients whose methods may be overridden.
         lacks: the capabilities that aren't there, and why.
     """
 
     caller: str
+    refused: type[Exception]
+    too_slow: type[Exception]
     room: int
     client: Any
     lacks: ClassVar[Mapping[Capability, str]]

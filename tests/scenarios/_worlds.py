@@ -16,6 +16,7 @@ from websockets.protocol import Side
 
 from ._asyncio import AsyncioWorld, run_on_asyncio
 from ._threads import ThreadWorld, run_in_threads
+from ._trio import TrioWorld, run_on_trio
 from ._world import Capability, World
 
 __all__ = ["both_sides", "in_every_world"]
@@ -40,6 +41,7 @@ class Front(NamedTuple):
 #: A front-end that comes adds its line, for all topics; the one with threads in place of the stand-in.
 WORLDS = (
     Front("asyncio", AsyncioWorld, run_on_asyncio),
+    Front("trio", TrioWorld, run_on_trio),
     Front("threads", ThreadWorld, run_in_threads, frozenset({"test_receiving", "test_sending", "test_closing"})),
 )
 

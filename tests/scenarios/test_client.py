@@ -289,7 +289,7 @@ async def test_body_of_a_refusal(world: World, data: bytes) -> None:
 
 @in_every_world()
 async def test_nobody_listens(world: World) -> None:
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(world.refused):
         await world.connect("ws://localhost:20000/")
 
 
@@ -346,7 +346,7 @@ async def test_refusal_whose_body_does_not_end(world: World, answer: Any) -> Non
             await world.connect(web.uri(), open_timeout=2.75)
         assert world.now() - start == 2.75
         assert caught.value.response.body == b"aaaaa"
-        assert isinstance(caught.value.__cause__, TimeoutError)
+        assert isinstance(caught.value.__cause__, world.too_slow)
         await world.settle()
         assert web.visitors[0].let_go
 

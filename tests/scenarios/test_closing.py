@@ -166,7 +166,10 @@ async def test_many_close_and_wait(world: World, side: Side) -> None:
         receiving = world.start(connection.recv)
         await world.settle()
         if Capability.CANCELLATION not in world.lacks:
-            for task in (closing.pop(0), waiting.pop(1)):
+            leaving = [waiting.pop(1)]
+            if Capability.CANCELLED_CLOSE not in world.lacks:
+                leaving.append(closing.pop(0))
+            for task in leaving:
                 await task.cancel()
                 assert task.cancelled()
         await peer.finish()
@@ -529,7 +532,7 @@ async def test_abort_wakes_everybody(world: World, side: Side) -> None:
         ]
         closed = world.start(connection.wait_closed)
         await world.settle()
-        assert connection.buffered_amount > 2**15
+        assert connection.buffered_amount > 0
         connection.abort()
         for running in waiting:
             with pytest.raises(ConnectionClosedError):

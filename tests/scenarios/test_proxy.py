@@ -225,7 +225,7 @@ async def test_proxy_that_gives_up(world: World, reset: bool, answer: bytes, tex
 
 @in_every_world(Capability.ADDRESSES)
 async def test_proxy_that_cannot_be_reached(world: World) -> None:
-    with pytest.raises(ConnectionRefusedError) as raised:
+    with pytest.raises(world.refused) as raised:
         await world.connect("ws://example.com/", proxy="http://proxy:8080")
     assert named(raised.value, REACHING)
 
@@ -254,7 +254,8 @@ async def test_proxy_that_is_slow_without_end(world: World) -> None:
                 await peer.write(b"a: b\r\n")
                 await world.sleep(0.5)
             await connecting.result()
-        assert world.now() == start + 10
+        # The end may be seen only after the last pause.
+        assert start + 10 <= world.now() <= start + 10.5
 
 
 @pytest.mark.parametrize(("uri", "stage"), [("ws://example.com/", OPENING), ("wss://example.com:80/", SECURING)])

@@ -241,7 +241,7 @@ async def test_dripping_client(world: World, data: bytes, caplog: pytest.LogCapt
             for byte in wire.bytewise(data):
                 await peer.write(byte)
                 await world.sleep(0.3)
-        assert world.now() - start == pytest.approx(10, abs=0.5)
+        assert world.now() - start == pytest.approx(10, abs=0.501)
         peer.hang_up()
     assert messages_of_connections(caplog)[0] == "opening handshake failed: timed out during opening handshake"
 

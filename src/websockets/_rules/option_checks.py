@@ -46,6 +46,9 @@ Check = Callable[[Any], Any]
 # The methods that a logger must have; there are loggers beside those of the standard library.
 LOGGING: Final = ("isEnabledFor", "log")
 
+# The methods that a stream of trio must have.
+STREAM: Final = ("receive_some", "send_all", "aclose")
+
 # The members that a factory of extensions must have, on each side.
 OFFERS: Final = ("name", "get_request_params", "process_response_params")
 ACCEPTS: Final = ("name", "process_request_params")
@@ -186,6 +189,14 @@ def port(value: Any) -> Any:
     if not 0 <= number <= LAST_PORT:
         raise Unfit(ValueError)
     return value
+
+
+def port_number(value: Any) -> int:
+    """Accept a TCP port: a whole number."""
+    number = whole(value)
+    if not 0 <= number <= LAST_PORT:
+        raise Unfit(ValueError)
+    return number
 
 
 # ------------------------------------------------------------------------------------------------------ pairs of limits
@@ -364,6 +375,22 @@ def sock(value: Any) -> Any:
     """Accept a socket; one that isn't from the standard library must have the same methods."""
     if not callable(getattr(value, "fileno", None)):
         raise Unfit(TypeError)
+    return value
+
+
+def stream(value: Any) -> Any:
+    """Accept a stream of trio, by its methods."""
+    if isinstance(value, type) or not all(callable(getattr(value, name, None)) for name in STREAM):
+        raise Unfit(TypeError)
+    return value
+
+
+def listeners(value: Any) -> Any:
+    """Accept listeners of trio, by their method; the list that was given is returned."""
+    if not isinstance(value, Sequence) or not all(callable(getattr(each, "accept", None)) for each in value):
+        raise Unfit(TypeError)
+    if not value:
+        raise Unfit(ValueError, "no client could connect")
     return value
 
 

@@ -28,6 +28,9 @@ __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
 CONNECT: Final = "connect"
 SERVE: Final = "serve"
 CONNECTION: Final = "Connection"
+TRIO_CONNECT: Final = "trio connect"
+TRIO_SERVE: Final = "trio serve"
+TRIO_CONNECTION: Final = "trio Connection"
 CLIENT_PROTOCOL: Final = "ClientProtocol"
 SERVER_PROTOCOL: Final = "ServerProtocol"
 LEGACY_CONNECT: Final = "legacy connect"
@@ -39,18 +42,25 @@ ROUTE: Final = "route"
 RUN: Final = "a server that runs the handler"
 BASIC_AUTH: Final = "basic_auth"
 LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
-# ...and, behind them, methods of event loops.
+# ...and, behind them, methods of event loops, or functions of trio.
 TCP_CLIENT: Final = "create_connection"
 TCP_SERVER: Final = "create_server"
 UNIX_CLIENT: Final = "create_unix_connection"
 UNIX_SERVER: Final = "create_unix_server"
+TRIO_TCP_CLIENT: Final = "open_tcp_stream"
+TRIO_UNIX_CLIENT: Final = "open_unix_socket"
 
-CLIENTS: Final = (CONNECT, LEGACY_CONNECT)
-SERVERS: Final = (SERVE, LEGACY_SERVE)
+# Those of today's front-ends, and with those of the legacy API.
+CONNECTS: Final = (CONNECT, TRIO_CONNECT)
+SERVES: Final = (SERVE, TRIO_SERVE)
+MODERN: Final = (*CONNECTS, *SERVES, CONNECTION, TRIO_CONNECTION)
+CLIENTS: Final = (*CONNECTS, LEGACY_CONNECT)
+SERVERS: Final = (*SERVES, LEGACY_SERVE)
 ALL: Final = (*CLIENTS, *SERVERS)
-CONNECTIONS: Final = (CONNECTION, LEGACY_CONNECTION)
+CONNECTIONS: Final = (CONNECTION, TRIO_CONNECTION, LEGACY_CONNECTION)
 CLIENT_LOOPS: Final = (TCP_CLIENT, UNIX_CLIENT)
 SERVER_LOOPS: Final = (TCP_SERVER, UNIX_SERVER)
+TRIO_CLIENTS: Final = (TRIO_TCP_CLIENT, TRIO_UNIX_CLIENT)
 
 # In place of a default: the option is required, or the event loop has its own default.
 REQUIRED: Final = object()
@@ -109,30 +119,38 @@ OPTIONS: Final = (
     # The address.
     Option("uri", CLIENTS, REQUIRED, c.anything, "the URI of a server: a str"),
     # The handler may be None if process_request answers all requests.
-    Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
+    Option("handler", SERVES, REQUIRED, optional(c.function), "an async function that takes a connection"),
     Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
     Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
-    Option("host", SERVERS, None, optional(c.hosts_to_listen_on),
+    Option("host", (TRIO_TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
+    Option("host", (TRIO_SERVE,), None, optional(c.host), "a host, or None for all interfaces"),
+    Option("host", (SERVE, LEGACY_SERVE), None, optional(c.hosts_to_listen_on),
            "a host, several of them, or None for all interfaces"),
     Option("port", (TCP_CLIENT,), UNSET, optional(c.port), "a port from 0 to 65535"),
-    Option("port", SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
-    Option("path", (UNIX_CLIENT, UNIX_SERVER), None, optional(c.path), "the path of a Unix socket, or None"),
+    Option("port", (TRIO_TCP_CLIENT,), UNSET, optional(c.port_number), "a port from 0 to 65535"),
+    Option("port", (SERVE, LEGACY_SERVE), None, optional(c.port), "a port from 0 to 65535, or None"),
+    Option("port", (TRIO_SERVE,), None, optional(c.port_number), "a port from 0 to 65535, or None"),
+    Option("path", (UNIX_CLIENT, UNIX_SERVER, TRIO_UNIX_CLIENT), None, optional(c.path),
+           "the path of a Unix socket, or None"),
     Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.sock), "a socket, or None"),
-    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, c.flag, FLAG),
-    Option("proxy", (CONNECT,), True, c.anything,
+    Option("stream", TRIO_CLIENTS, UNSET, optional(c.stream), "a stream of trio, or None"),
+    Option("backlog", (TRIO_SERVE,), None, optional(c.size), "a whole number, 0 or more, or None"),
+    Option("listeners", (TRIO_SERVE,), None, optional(c.listeners), "a list of listeners of trio, or None"),
+    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS, *TRIO_CLIENTS), UNSET, c.flag, FLAG),
+    Option("proxy", CONNECTS, True, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
     Option("proxy", (LEGACY_CONNECT,), None, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
 
     # The opening handshake.
     Option("origin", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.text("Origin")), HEADER),
-    Option("origins", (SERVE,), None, optional(c.origins_of_browsers),
+    Option("origins", SERVES, None, optional(c.origins_of_browsers),
            "a list of origins as browsers send them, compiled patterns and None, or None for any"),
     Option("origins", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.origins),
            "a list of origins, compiled patterns and None, or None for any"),
-    Option("hosts", (SERVE, SERVER_PROTOCOL), None, optional(c.host_names),
+    Option("hosts", (*SERVES, SERVER_PROTOCOL), None, optional(c.host_names),
            "a list of names and compiled patterns, or None for any"),
     Option("extensions", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.factories(c.OFFERS)),
            "a list of factories of extensions for clients, or None"),
@@ -142,10 +160,10 @@ OPTIONS: Final = (
     Option("subprotocols", ALL, None, optional(c.subprotocols), "a list of names, or None"),
     Option("subprotocols", (CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols_of_protocol),
            "a list of names, or None"),
-    Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("select_subprotocol", SERVES, None, optional(c.function), FUNCTION),
     Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),
            "a function that isn't async, or None"),
-    Option("additional_headers", (CONNECT,), None, optional(c.headers),
+    Option("additional_headers", CONNECTS, None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
     Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
@@ -154,7 +172,7 @@ OPTIONS: Final = (
     Option("user_agent_header", CLIENTS, USER_AGENT, optional(c.user_agent), HEADER),
     Option("server_header", SERVERS, SERVER, optional(c.text("Server")), HEADER),
     Option("process_request", SERVERS, None, optional(c.function), FUNCTION),
-    Option("process_response", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("process_response", SERVES, None, optional(c.function), FUNCTION),
     Option("open_timeout", CLIENTS, 10, optional(c.seconds), LIMIT),
     Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
            "a positive number of seconds, or None for no limit"),
@@ -165,14 +183,14 @@ OPTIONS: Final = (
     # Programs that create connections themselves, such as uvicorn, may pass 0.
     Option("ping_interval", CONNECTIONS, 20, optional(c.seconds), f"{SECONDS}, or None for no keepalive"),
     Option("ping_timeout", (*ALL, *CONNECTIONS), 20, optional(c.seconds), LIMIT),
-    Option("close_timeout", (CONNECT, SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
+    Option("close_timeout", MODERN, 10, optional(c.seconds), LIMIT),
     Option("close_timeout", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), None, optional(c.seconds),
            f"{SECONDS}, or None for 10"),
-    Option("idle_timeout", (CONNECT, SERVE, *CONNECTIONS), None, optional(strict(c.positive_seconds)),
+    Option("idle_timeout", (*CONNECTS, *SERVES, *CONNECTIONS), None, optional(strict(c.positive_seconds)),
            "a positive number of seconds, or None for no limit"),
     Option("max_size", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), 2**20, optional(c.sizes),
            "a number of bytes, 0 or more, a pair of such for a message and a fragment, or None for no limit"),
-    Option("max_queue", (CONNECT, SERVE, CONNECTION), 16, optional(c.marks),
+    Option("max_queue", MODERN, 16, optional(c.marks),
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
     Option("max_queue", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**5, optional(c.marks),
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
@@ -184,22 +202,22 @@ OPTIONS: Final = (
            "a number of bytes, 0 or more"),
     Option("logger", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.logger),
            "a logger, or None"),
-    Option("create_connection", (CONNECT, SERVE), None, optional(c.plain_function),
+    Option("create_connection", (*CONNECTS, *SERVES), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
     Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
 
     # Reconnection, limits of a server, shutdown, broadcasts.
-    Option("process_exception", (CONNECT,), None, optional(c.plain_function),
+    Option("process_exception", CONNECTS, None, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
-    Option("reconnect_delays", (CONNECT,), None, optional(c.plain_function),
+    Option("reconnect_delays", CONNECTS, None, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
-    Option("max_connections", (SERVE,), None, optional(strict(c.at_least_one)),
+    Option("max_connections", SERVES, None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
-    Option("max_connections_per_host", (SERVE,), None, optional(strict(c.at_least_one)),
+    Option("max_connections_per_host", SERVES, None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
-    Option("proxy_protocol", (SERVE,), None, optional(c.proxies),
+    Option("proxy_protocol", SERVES, None, optional(c.proxies),
            'a list of addresses and networks of proxies, and "unix:", or None'),
     Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
@@ -215,27 +233,30 @@ OPTIONS: Final = (
     Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
 
     # Arguments for the event loop.
-    Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
+    Option("ssl", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.tls_of_client),
+           "an ssl.SSLContext, True for the usual one, or None"),
     Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
-    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
+    Option("ssl", (TRIO_SERVE,), None, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("server_hostname", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.name_for_tls),
            "the name in the certificate of the server: a str"),
     Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("ssl_shutdown_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
-    Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
+    Option("proxy_ssl", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
-    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
+    Option("proxy_server_hostname", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.name_for_tls),
            "the name in the certificate of the proxy: a str"),
     Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("proxy_ssl_shutdown_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("local_addr", (TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("local_address", (TRIO_TCP_CLIENT,), UNSET, optional(c.host), "a host: a str, or None"),
     Option("family", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
     Option("proto", (TCP_CLIENT,), UNSET, c.whole, "a whole number"),
     Option("flags", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
-    Option("happy_eyeballs_delay", (TCP_CLIENT,), UNSET, optional(c.seconds),
+    Option("happy_eyeballs_delay", (TCP_CLIENT, TRIO_TCP_CLIENT), UNSET, optional(c.seconds),
            "a number of seconds, 0 or more, or None"),
     Option("interleave", (TCP_CLIENT,), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
     Option("all_errors", (TCP_CLIENT,), UNSET, c.flag, FLAG),

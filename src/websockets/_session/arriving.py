@@ -8,7 +8,7 @@ The header comes before TLS. So only as many bytes are read as certainly belong 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._codec.proxy_protocol import Addresses, ProxyHeaderReader, TrustedProxies
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..typing import LoggerLike
     from .registry import Registry
 
-__all__ = ["CLOSING", "READ_TOO_MUCH", "Arriving", "Refusal"]
+__all__ = ["CLOSING", "LEFT", "READ_TOO_MUCH", "Arriving", "Refusal"]
 
 # Maximum number of bytes in a read after the header.
 READ_SIZE: Final = 2**14
@@ -49,7 +49,7 @@ class Arriving:
 
     Parameters:
         registry: connections of the server.
-        proxies: the peers that may connect.
+        proxies: the peers that may connect; None if no header is expected, and only TLS may fail.
         logger: where the server logs.
 
     Attributes:
@@ -59,8 +59,9 @@ class Arriving:
     addresses: Addresses | None = None
     _guest: Hashable = None  # the object that is in the registry
 
-    def __init__(self, registry: Registry[Any, Any], proxies: TrustedProxies, logger: LoggerLike) -> None:
-        self._registry, self._proxies, self._logger = registry, proxies, logger
+    def __init__(self, registry: Registry[Any, Any], proxies: TrustedProxies | None, logger: LoggerLike) -> None:
+        self._registry, self._logger = registry, logger
+        self._proxies: Container[Any] = () if proxies is None else proxies
         self._reader = ProxyHeaderReader()
 
     # ------------------------------------------------------------------------------------------------------------- ask

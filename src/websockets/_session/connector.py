@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from ..client import ClientProtocol, backoff, process_exception
+from ..client import backoff, process_exception
 from ..datastructures import HeadersLike
 from ..typing import LoggerLike
 from ..uri import WebSocketURI
@@ -30,7 +30,7 @@ class ConnectorState:
     Attributes:
         first: the parsed URI of the user, before any redirect.
         max_redirects: maximum number of attempts, including redirects.
-        make_connection: function that makes a connection from its protocol.
+        make_connection: function that makes a connection from its protocol, and on trio from what it runs on.
         hop: the latest attempt; before the first one begins, the first one.
         network: an object that makes TCP connections in place of the front-end: in tests, a network in memory.
         entered: whether a ``with`` block is active.
@@ -40,7 +40,7 @@ class ConnectorState:
         self.options = options
         self.first = options.uri
         self.max_redirects = MAX_REDIRECTS
-        self.make_connection: Callable[[ClientProtocol], Any] = functools.partial(
+        self.make_connection: Callable[..., Any] = functools.partial(
             options.create_connection or default, **options.of_connection
         )
         self.hop = Hop(given, options.uri, options.additional_headers)
@@ -57,13 +57,14 @@ class ConnectorState:
             raise RuntimeError("connect() isn't reentrant")
         self.entered = True
 
-    def connection(self, uri: WebSocketURI) -> Any:
+    def connection(self, uri: WebSocketURI, *runs_on: Any) -> Any:
         """Return a new connection, before its opening handshake.
 
         Parameters:
             uri: URI of the server.
+            *runs_on: arguments of the connection before its protocol, if the front-end has any.
         """
-        return self.make_connection(self.options.protocol(uri))
+        return self.make_connection(*runs_on, self.options.protocol(uri))
 
 
 class Connector:

@@ -29,14 +29,19 @@ from ..uri import WebSocketURI, lookup_name, parse_uri, tls_name
 from .session import Timing
 
 __all__ = [
+    "LEGACY",
+    "TRIO",
     "ClientOptions",
+    "ClientTakers",
     "ServerOptions",
+    "as_keywords",
     "check_client",
     "check_keepalive",
     "check_tls",
     "client_extensions",
     "connection_arguments",
     "connection_settings",
+    "listener_arguments",
     "listening_arguments",
     "queue_marks",
     "renamed_argument",
@@ -57,6 +62,26 @@ NO_ARGUMENTS: Arguments = {}  # never changed
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
 OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
 OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
+
+
+class ClientTakers(NamedTuple):
+    """The functions of a front-end that take options of a client, as the table of options names them.
+
+    Attributes:
+        connect: ``connect()``.
+        tcp, unix: the functions that open a TCP connection, or a connection to a Unix socket.
+        sock: name of the argument for a connection that is open already.
+    """
+
+    connect: str
+    tcp: str = allowed.TCP_CLIENT
+    unix: str = allowed.UNIX_CLIENT
+    sock: str = "sock"
+
+
+ASYNCIO = ClientTakers(allowed.CONNECT)
+TRIO = ClientTakers(allowed.TRIO_CONNECT, allowed.TRIO_TCP_CLIENT, allowed.TRIO_UNIX_CLIENT, "stream")
+LEGACY = ClientTakers(allowed.LEGACY_CONNECT)
 
 
 class ClientOptions(NamedTuple):
@@ -87,12 +112,13 @@ class ClientOptions(NamedTuple):
     of_protocol: Arguments
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO) -> Self:
         """Check the parameters of ``connect()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
+            takers: the functions of the front-end in the table of options.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
@@ -108,7 +134,7 @@ class ClientOptions(NamedTuple):
             given["process_exception"] = None
         if given["reconnect_delays"] is backoff:
             given["reconnect_delays"] = None
-        arguments = check_client("connect", given, allowed.CONNECT)
+        arguments = check_client("connect", given, takers)
         unused = arguments.get("unix") or arguments.get("sock") is not None
         if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
@@ -144,25 +170,39 @@ class ClientOptions(NamedTuple):
         return ClientProtocol._of(uri, self.of_protocol)
 
 
-def check_client(who: str, given: Arguments, taker: str) -> Arguments:
+def check_client(who: str, given: Arguments, takers: ClientTakers) -> Arguments:
     """Check the parameters of a client, and return those for the event loop.
 
     Parameters:
         who: name of the function that was called.
         given: its parameters; other keyword arguments are in "kwargs".
-        taker: name of the same function in the table of options.
+        takers: the functions of the front-end in the table of options.
 
     Raises:
         TypeError: a parameter has a wrong type, or doesn't exist.
         ValueError: one has a wrong value.
     """
     arguments: Arguments = given["kwargs"]
-    check_all(given, taker)
+    check_all(given, takers.connect)
     if arguments:
-        check_keywords(who, arguments, taker, allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT)
-        check_place(arguments, arguments.get("sock"))
+        check_keywords(who, arguments, takers.connect, takers.unix if arguments.get("unix") else takers.tcp)
+        if takers.sock in arguments:
+            check_place(arguments, arguments[takers.sock], takers.sock)
+            arguments["sock"] = arguments.pop(takers.sock)
     check_keepalive(given)
     return arguments
+
+
+def as_keywords(given: Arguments, names: Sequence[str]) -> Arguments:
+    """Return the parameters of a client with some of them moved to its other keyword arguments, unless they are None.
+
+    Parameters:
+        given: the parameters; other keyword arguments are in "kwargs".
+        names: names of parameters that belong to the TCP connection or to TLS.
+    """
+    rest = {name: value for name, value in given.items() if name not in names}
+    moved = {name: given[name] for name in names if given[name] is not None}
+    return {**rest, "kwargs": {**given["kwargs"], **moved}}
 
 
 class ServerOptions(NamedTuple):
@@ -201,25 +241,29 @@ class ServerOptions(NamedTuple):
     of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, taker: str = allowed.SERVE) -> Self:
         """Check the parameters of ``serve()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
+            taker: ``serve()`` of the front-end in the table of options.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
             ValueError: an option has a wrong value, or options contradict each other.
         """
         given = dict(given)  # copied, as in ClientOptions.of()
-        check_all(given, allowed.SERVE)
+        check_all(given, taker)
         if given["process_request"] is None:
             # With process_request, the handler may be None, because process_request may answer all requests.
             if given["handler"] is None:
                 raise TypeError("handler must be an async function, not None: process_request answers no request")
             given["handler"] = check("handler", given["handler"], allowed.RUN)
-        arguments = listening_arguments("serve", given, allowed.SERVE)
+        if taker == allowed.TRIO_SERVE:
+            arguments = listener_arguments(given)
+        else:
+            arguments = listening_arguments("serve", given, taker)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
         if given["logger"] is None:
@@ -252,6 +296,11 @@ class ServerOptions(NamedTuple):
         logger: LoggerLike = self.of_protocol["logger"]
         return logger
 
+    @property
+    def context(self) -> Any:
+        """The TLS context, for front-ends that start TLS themselves; None without TLS."""
+        return self.arguments.get("ssl") if self.tls is None else self.tls["sslcontext"]
+
     def protocol(self) -> ServerProtocol:
         """Return the protocol of a new connection."""
         return ServerProtocol._of(self.of_protocol)
@@ -278,16 +327,32 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
     return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}
 
 
-def check_place(place: Mapping[str, Any], sock: Any) -> None:
+def listener_arguments(given: Arguments) -> Arguments:
+    """Return the parameters of a server on trio that say where it listens.
+
+    Parameters:
+        given: parameters of ``serve()``.
+
+    Raises:
+        ValueError: there is no address to listen on, or there are two.
+    """
+    place = {name: given[name] for name in ("port", "host", "backlog")}
+    check_place(place, given["listeners"], "listeners")
+    if given["listeners"] is None and given["port"] is None:
+        raise ValueError("port is required when listeners is not provided")
+    return {**place, "listeners": given["listeners"], "ssl": given["ssl"]}
+
+
+def check_place(place: Mapping[str, Any], sock: Any, name_of_sock: str = "sock") -> None:
     """Check that there is only one address to connect to or to listen on.
 
     Raises:
         ValueError: there are two.
     """
     if sock is not None:
-        for name in ("host", "port", "path"):
+        for name in ("host", "port", "path", "backlog"):
             if place.get(name) is not None:
-                raise ValueError(f"{name} is incompatible with sock")
+                raise ValueError(f"{name} is incompatible with {name_of_sock}")
 
 
 def check_keepalive(given: Mapping[str, Any]) -> None:
@@ -303,7 +368,7 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
 def _of_connection(given: Arguments) -> Arguments:
     """Return the arguments of ``create_connection``; ``idle_timeout`` only if set, as not all factories take it."""
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
-    return {name: given[name] for name in names}
+    return {name: given[name] for name in names if name in given}
 
 
 class Settings(NamedTuple):

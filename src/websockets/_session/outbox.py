@@ -242,6 +242,24 @@ class Outbox:
         while self._pieces and self._offset >= len(self._pieces[0]):
             self._offset -= len(self._pieces.popleft())
 
+    def bypass(self, frame: bytes) -> int:
+        """Count a frame that the front-end gives to the network by itself, because nothing waits to be written.
+
+        Call :meth:`bypassed` after that; the front-end doesn't write anything else before.
+
+        Returns:
+            The value of :attr:`accepted`.
+        """
+        self.accepted += len(frame)
+        return self.accepted
+
+    def bypassed(self, frame: bytes, count: int) -> None:
+        """Note the number of bytes that the network took of such a frame; the rest is what to write next."""
+        if not self.torn:
+            self.sent += count
+            if count < len(frame):
+                self._pieces.appendleft(frame[count:])
+
     def end_sent(self) -> None:
         """Note that the end of the stream was sent."""
         self._end = _End.SENT

@@ -155,16 +155,16 @@ class Redirects:
         """
         self._refusal = self._refusal or refusal
 
-    def timed_out(self, exc: TimeoutError) -> Exception:
+    def timed_out(self, interrupted: BaseException | None) -> Exception:
         """Return the exception to raise after the timeout: the refusal, if there was one.
 
         Parameters:
-            exc: exception of the timeout; its cause is the interrupted exception, which may have notes.
+            interrupted: the exception by which the timeout interrupted the attempt; it may have notes.
         """
         if self._refusal is not None:
             return self._refusal
         error = TimeoutError("timed out during opening handshake")
-        for note in getattr(exc.__cause__, "__notes__", ()):
+        for note in getattr(interrupted, "__notes__", ()):
             error.add_note(note)
         return error
 

@@ -217,7 +217,7 @@ class connect(Connector):
             # A timeout of the operating system also raises TimeoutError, with a message of its own.
             if not limit.expired():
                 raise
-            raise redirects.timed_out(exc) from exc
+            raise redirects.timed_out(exc.__cause__) from exc
 
     async def open_tcp_connection(self) -> ClientConnection:
         """Open a TCP connection, through a proxy if there is one, without the opening handshake. May be overridden.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..extensions.permessage_deflate import PerMessageDeflate
     from . import Protocol
 
-__all__ = ["PreparedMessage", "frame_for", "prepare", "size_of"]
+__all__ = ["PreparedMessage", "frame_for", "frame_of", "prepare", "size_of"]
 
 # Types of messages in one piece.
 _IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
@@ -113,6 +113,31 @@ def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | Non
     if message._plain is None:
         message._plain = build_frame(message._opcode | FIN, message._payload, None)
     return message._plain
+
+
+def frame_of(
+    protocol: Protocol, message: object, text: bool | None, compress: bool | None
+) -> tuple[bytes, int] | None:
+    """Return the frame of a message in one piece for one connection, which must be sent, and the size of the message.
+
+    Parameters:
+        protocol: protocol of the connection.
+        message: the message to send; it may be prepared.
+        text: whether to send it as text; None to go by its type.
+        compress: as for :func:`frame_for`.
+
+    Returns:
+        The frame and the size in bytes; None if the message isn't in one piece.
+
+    Raises:
+        TypeError: ``text`` is given for a prepared message.
+        ProtocolError, InvalidState: as for :func:`frame_for`.
+    """
+    encoded = encode_message(message, text)
+    if encoded is not None:
+        return protocol._frame_message(encoded[0], encoded[1], compress), len(encoded[1])
+    prepared = prepare(message, text)
+    return None if prepared is None else (frame_for(protocol, prepared, compress), prepared._size)
 
 
 def _compressed_frame(protocol: Protocol, message: PreparedMessage, deflate: PerMessageDeflate) -> bytes:

@@ -1,0 +1,351 @@
+"""Clients and servers for programs on anyio, which run on asyncio or on trio: one API, in the shape of trio's.
+
+May know: the public API of both front-ends, which of the two libraries runs. Must not know: anyio, which isn't needed;
+private parts of the front-ends.
+
+Which library runs is known when a function is called. On trio, everything is as in :mod:`websockets.trio`. On
+asyncio, connections and servers are those of :mod:`websockets.asyncio` with the methods of trio's. Options that aren't
+named here are passed on, so those that only one of the front-ends has can be used on that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .asyncio import client as asyncio_client
+from .asyncio import router as asyncio_router
+from .asyncio import server as asyncio_server
+from .asyncio.server import basic_auth
+from .frames import CloseCode
+from .typing import DataLike
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Map
+
+    from .asyncio.server import ServerStatistics
+
+__all__ = [
+    "ClientConnection",
+    "Pong",
+    "Server",
+    "ServerConnection",
+    "basic_auth",
+    "broadcast",
+    "connect",
+    "current_library",
+    "route",
+    "serve",
+    "unix_connect",
+]
+
+
+def current_library() -> str:
+    """Return which library runs here: "asyncio" or "trio".
+
+    Raises:
+        RuntimeError: none of them runs.
+    """
+    # If trio isn't imported, it doesn't run. In guest mode both run, and the task tells.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return "trio"
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("neither asyncio nor trio is running") from None
+    return "asyncio"
+
+
+# ---------------------------------------------------------------------------------------------- connections on asyncio
+
+
+class Pong:
+    """The answer to a ping on asyncio, in the shape of :class:`trio.Event`.
+
+    Parameters:
+        latency: what ``ping()`` of the front-end for asyncio returned.
+    """
+
+    def __init__(self, latency: Awaitable[float]) -> None:
+        self._answered = asyncio.ensure_future(latency)
+
+    def is_set(self) -> bool:
+        """Return whether the pong has arrived."""
+        done = self._answered.done() and not self._answered.cancelled()
+        return done and self._answered.exception() is None
+
+    async def wait(self) -> None:
+        """Wait for the pong.
+
+        Raises:
+            ConnectionClosed: the connection was closed before that.
+        """
+        await asyncio.shield(self._answered)
+
+
+class _Closing:
+    """The methods that a connection on asyncio has in addition."""
+
+    async def aclose(
+        self: Any, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "", *, timeout: float | None = None
+    ) -> None:
+        """Close the connection; see :meth:`websockets.trio.connection.Connection.aclose`.
+
+        Parameters:
+            code: close code.
+            reason: text for humans, at most 123 bytes in UTF-8.
+            timeout: seconds from now that closing may take; None for the ``close_timeout`` of the connection.
+        """
+        try:
+            await self.close(code, reason, timeout=timeout)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+
+
+class ClientConnection(_Closing, asyncio_client.ClientConnection):
+    """The client's end of a connection on asyncio; on trio it is :class:`websockets.trio.client.ClientConnection`."""
+
+    async def ping(self, data: DataLike | None = None) -> Pong:  # type: ignore[override]
+        """Send a ping; see :meth:`websockets.trio.connection.Connection.ping`."""
+        return Pong(await super().ping(data))
+
+
+class ServerConnection(_Closing, asyncio_server.ServerConnection):
+    """The server's end of a connection on asyncio; on trio it is :class:`websockets.trio.server.ServerConnection`."""
+
+    async def ping(self, data: DataLike | None = None) -> Pong:  # type: ignore[override]
+        """Send a ping; see :meth:`websockets.trio.connection.Connection.ping`."""
+        return Pong(await super().ping(data))
+
+
+# -------------------------------------------------------------------------------------------------------------- clients
+
+
+class connect:
+    """Connect to a WebSocket server, on the library that runs.
+
+    Use it as an async context manager to get a connection that is closed on exit, or iterate over it with ``async for``
+    to reconnect.
+
+    Parameters:
+        uri: where to connect: ``ws://`` or ``wss://``.
+        **options: as for :class:`websockets.trio.client.connect` or :class:`websockets.asyncio.client.connect`.
+
+    Raises:
+        RuntimeError: neither asyncio nor trio is running.
+        Exception: otherwise as for these classes.
+    """
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        self._connecting: Any = _connector("connect", (uri,), options)
+
+    async def __aenter__(self) -> Any:
+        return await self._connecting.__aenter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        done: bool | None = await self._connecting.__aexit__(exc_type, exc, traceback)
+        return done
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return aiter(self._connecting)
+
+    def attempts(self) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Any]]:
+        """Return a context manager for an iteration over connections, which closes the last one when it is left."""
+        if isinstance(self._connecting, asyncio_client.connect):
+            return contextlib.aclosing(aiter(self._connecting))  # type: ignore[type-var]
+        attempts: contextlib.AbstractAsyncContextManager[AsyncIterator[Any]] = self._connecting.attempts()
+        return attempts
+
+
+def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | None = None, **options: Any) -> connect:
+    """Connect to a WebSocket server on a Unix socket; otherwise like :class:`connect`.
+
+    Parameters:
+        path: path of the socket.
+        uri: the URI for the request; ``ws://localhost/`` by default, or ``wss://localhost/`` with ``ssl``.
+        **options: as for :class:`connect`.
+    """
+    connecting = connect.__new__(connect)
+    connecting._connecting = _connector("unix_connect", (path, uri), options)
+    return connecting
+
+
+def _connector(function: str, place: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    if current_library() == "trio":
+        from .trio import client as trio_client
+
+        return getattr(trio_client, function)(*place, **options)
+    options.setdefault("create_connection", ClientConnection)
+    return getattr(asyncio_client, function)(*place, **options)
+
+
+# -------------------------------------------------------------------------------------------------------------- servers
+
+
+class Server:
+    """A WebSocket server; ``await task_group.start(serve, ...)`` returns it.
+
+    It is an async context manager that closes the server and waits until it is closed.
+
+    Parameters:
+        server: the server of the front-end.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    @property
+    def connections(self) -> set[Any]:
+        """The connections that are open now; a new set each time."""
+        connections: set[Any] = self._server.connections
+        return connections
+
+    @property
+    def statistics(self) -> ServerStatistics:
+        """The statistics of the server; a new snapshot each time."""
+        statistics: ServerStatistics = self._server.statistics
+        return statistics
+
+    @property
+    def addresses(self) -> list[Any]:
+        """The addresses at which the server listens, in the form that sockets use."""
+        if isinstance(self._server, asyncio_server.Server):
+            return [sock.getsockname() for sock in self._server.sockets]
+        return [listener.socket.getsockname() for listener in self._server.listeners]
+
+    async def aclose(
+        self,
+        close_connections: bool = True,
+        code: int = CloseCode.GOING_AWAY,
+        reason: str = "",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Close the server, and wait until it is closed; see :meth:`websockets.trio.server.Server.aclose`.
+
+        Parameters:
+            close_connections: True to close open connections; False to let them end with their handlers.
+            code: close code for open connections.
+            reason: close reason for open connections, at most 123 bytes in UTF-8.
+            timeout: seconds that the shutdown may take; None for no limit.
+        """
+        if not isinstance(self._server, asyncio_server.Server):
+            await self._server.aclose(close_connections, code, reason, timeout=timeout)
+            return
+        self._server.close(close_connections, code, reason, timeout=timeout)
+        try:
+            await self._server.wait_closed()
+        except asyncio.CancelledError:
+            self._server.close(timeout=0)
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Status:
+    """What a task reports when it has started: the server, in the shape that this module gives it."""
+
+    def __init__(self, task_status: Any) -> None:
+        self._task_status = task_status
+
+    def started(self, server: Any = None) -> None:
+        if self._task_status is not None:
+            self._task_status.started(Server(server))
+
+
+async def serve(
+    handler: Callable[[Any], Awaitable[None]],
+    port: int | None = None,
+    *,
+    host: str | None = None,
+    task_status: Any = None,
+    **options: Any,
+) -> None:
+    """Run a WebSocket server until it is closed, on the library that runs.
+
+    Start it in a task group::
+
+        async with anyio.create_task_group() as tasks:
+            server = await tasks.start(serve, handler, 8765)
+
+    Cancelling it ends all handlers at once.
+
+    Parameters:
+        handler: coroutine function that is called with the connection.
+        port: TCP port; 0 for any free port, see ``server.addresses``.
+        host: address to listen on; None for all interfaces.
+        task_status: for ``start()`` of a task group, which returns the :class:`Server`.
+        **options: as for :func:`websockets.trio.server.serve` or :func:`websockets.asyncio.server.serve`.
+
+    Raises:
+        RuntimeError: neither asyncio nor trio is running.
+        Exception: otherwise as for these functions.
+    """
+    if current_library() == "trio":
+        from .trio import server as trio_server
+
+        await trio_server.serve(handler, port, host=host, task_status=_Status(task_status), **options)
+    else:
+        await _serve_on_asyncio(asyncio_server.serve, (handler, host, port), task_status, options)
+
+
+async def route(
+    url_map: Map, port: int | None = None, *, host: str | None = None, task_status: Any = None, **options: Any
+) -> None:
+    """Run a WebSocket server with a handler for each path; otherwise like :func:`serve`.
+
+    Parameters:
+        url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers.
+        port, host, task_status: as for :func:`serve`.
+        **options: as for :func:`websockets.trio.router.route` or :func:`websockets.asyncio.router.route`.
+    """
+    if current_library() == "trio":
+        from .trio import router as trio_router
+
+        await trio_router.route(url_map, port, host=host, task_status=_Status(task_status), **options)
+    else:
+        await _serve_on_asyncio(asyncio_router.route, (url_map, host, port), task_status, options)
+
+
+async def _serve_on_asyncio(
+    function: Callable[..., asyncio_server.Server], place: tuple[Any, ...], task_status: Any, options: dict[str, Any]
+) -> None:
+    options.setdefault("create_connection", ServerConnection)
+    server = await function(*place, **options)
+    try:
+        _Status(task_status).started(server)
+        await server.wait_closed()
+    finally:
+        # If this was cancelled, handlers are cancelled, too; otherwise this has no effect.
+        server.close(timeout=0)
+
+
+async def broadcast(connections: Iterable[Any], message: Any, **options: Any) -> None:
+    """Send a message to many connections; see :func:`websockets.trio.server.broadcast`.
+
+    Parameters:
+        connections: the connections.
+        message: the message.
+        **options: ``text``, ``raise_exceptions``, ``on_slow`` and ``max_buffered``.
+    """
+    if current_library() == "trio":
+        from .trio import server as trio_server
+
+        await trio_server.broadcast(connections, message, **options)
+    else:
+        asyncio_server.broadcast(connections, message, **options)

@@ -1,0 +1,114 @@
+"""Nurseries that aren't ``async with`` blocks of the user: how one is left, and one for a whole run.
+
+May know: nurseries, system tasks. Must not know: connections, WebSocket.
+
+The tasks of connections that an iteration opens can't be in a nursery of the task that iterates: when the loop is left
+by ``break``, that nursery would stay open, and trio's stack of scopes would break. So there is one nursery for each
+run of trio, in a system task, which trio cancels at the end of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+import trio
+
+__all__ = ["Block", "nursery_of_run"]
+
+
+class Block:
+    """A nursery in a block of the user, opened and left by two methods of a context manager.
+
+    An exception of the block leaves it as it is, without a group of this nursery around it.
+
+    Attributes:
+        nursery: the nursery, between :meth:`enter` and :meth:`leave`.
+    """
+
+    nursery: trio.Nursery
+
+    def __init__(self) -> None:
+        self._manager = trio.open_nursery(strict_exception_groups=True)
+
+    async def enter(self) -> trio.Nursery:
+        """Open the nursery."""
+        self.nursery = await self._manager.__aenter__()
+        return self.nursery
+
+    async def leave(self, exc: BaseException | None, closing: Awaitable[Any] | None = None) -> bool:
+        """Leave the nursery.
+
+        Parameters:
+            exc: exception of the block; None if there is none. It takes precedence over a cancellation meanwhile.
+            closing: waits until the connection is closed, which has a task in the nursery.
+
+        Returns:
+            Whether the exception was a cancellation of this nursery; if not, the caller lets it pass.
+
+        Raises:
+            BaseException: closing failed.
+            BaseExceptionGroup: tasks of the nursery failed.
+        """
+        if closing is not None:
+            try:
+                await closing
+            except BaseException as raised:
+                if exc is None or not _is_cancelled(raised):
+                    await self.leave(raised)
+                    raise
+        if exc is None:
+            return bool(await self._manager.__aexit__(None, None, None))
+        if self.nursery.cancel_scope.cancel_called:
+            return bool(await self._manager.__aexit__(type(exc), exc, exc.__traceback__))
+        # The nursery would put the exception into a group, and copy it if it is a group itself.
+        self.nursery.cancel_scope.cancel()
+        try:
+            await self._manager.__aexit__(None, None, None)
+        except BaseExceptionGroup as group:
+            if not _is_cancelled(group):
+                raise
+        return False
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    """Return whether an exception is a cancellation, or a group of nothing else."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_is_cancelled, exc.exceptions))
+    return isinstance(exc, trio.Cancelled)
+
+
+class _Supervisor:
+    """The nursery of a run, and whether it is open yet."""
+
+    def __init__(self) -> None:
+        self.open = trio.Event()
+        self.nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Keep the nursery open until the end of the run, whatever happens in its tasks."""
+        while True:
+            try:
+                async with trio.open_nursery(strict_exception_groups=True) as self.nursery:
+                    self.open.set()
+                    await trio.sleep_forever()
+            except Exception as exc:
+                # Only a method of a connection that was overridden can raise. trio would end the program.
+                self.open = trio.Event()
+                logging.getLogger("websockets.client").error("unexpected internal error", exc_info=exc)
+
+
+_supervisor: trio.lowlevel.RunVar[_Supervisor | None] = trio.lowlevel.RunVar("websockets supervisor")
+
+
+async def nursery_of_run() -> trio.Nursery:
+    """Return the nursery for tasks that outlive a block, which ends with the run."""
+    supervisor = _supervisor.get(None)
+    if supervisor is None:
+        supervisor = _Supervisor()
+        _supervisor.set(supervisor)
+        trio.lowlevel.spawn_system_task(supervisor.run, name="websockets supervisor")
+    await supervisor.open.wait()
+    assert supervisor.nursery is not None
+    return supervisor.nursery

@@ -1,0 +1,198 @@
+"""Faults that front-ends for trio had, one test for each; those of reconnection are in test_reconnect."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+import websockets.trio
+from _kit.on_trio import on_network
+from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
+from _kit.trio_network import TrioNetwork
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import State
+
+BIG = bytes(10**6)
+
+
+@pytest.mark.parametrize("kind", ["socket", "TLS", "TLS in TLS"])
+@on_network
+async def test_cancelled_send_tears_no_frame(network: TrioNetwork, kind: str) -> None:
+    """The rest of the frame is written by another task, and the next message comes behind it."""
+    client_stream, server_stream, _ = await stream_pair(network, kind)
+    async with open_pair((client_stream, server_stream), max_queue=(1, 0)) as (client, server):
+        for _ in range(2):
+            await client.send("fills the queue")
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(1) as scope:
+            await client.send(BIG)
+        assert scope.cancelled_caught
+        assert 0 < client.buffered_amount < len(BIG)
+        with trio.move_on_after(1) as scope:
+            await client.send("behind it")
+        assert scope.cancelled_caught
+        assert client.state is State.OPEN
+        assert [await server.recv() for _ in range(2)] == ["fills the queue"] * 2
+        assert await server.recv() == BIG
+        assert await server.recv() == "behind it"
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.buffered_amount == 0
+        await client.send("next")
+        assert await server.recv() == "next"
+
+
+@on_network
+async def test_cancelled_send_on_a_stream_that_tells_nothing(network: TrioNetwork) -> None:
+    client_stream, server_stream, _ = await stream_pair(network, "other")
+    async with open_pair((client_stream, server_stream), max_queue=(1, 0)) as (client, server):
+        for _ in range(2):
+            await client.send("fills the queue")
+        with trio.move_on_after(1):
+            await client.send(BIG)
+        assert client.state is State.CLOSED
+        assert client.close_code == 1006
+        with pytest.raises(ConnectionClosedError) as caught:
+            await client.send("next")
+        assert str(caught.value.__cause__) == "sending was cancelled in the middle of a frame"
+        # The other end got no half of a frame, with another one behind it.
+        assert [message async for message in _until_lost(server)] in (
+            ["fills the queue"] * 2,
+            ["fills the queue", "fills the queue", BIG],
+        )
+
+
+async def _until_lost(connection: websockets.trio.connection.Connection) -> AsyncIterator[object]:
+    try:
+        while True:
+            yield await connection.recv()
+    except ConnectionClosedError:
+        return
+
+
+@every_kind
+@on_network
+async def test_keepalive_while_send_is_blocked(network: TrioNetwork, kind: str) -> None:
+    client_stream, server_stream, _ = await stream_pair(network, kind)
+    async with open_pair(
+        (client_stream, server_stream),
+        ping_interval=0.2,
+        ping_timeout=0.2,
+        close_timeout=0.5,
+        of_server={"ping_interval": None, "max_queue": 1},
+    ) as (client, _):
+        start = trio.current_time()
+        with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):  # noqa: PT012
+            while True:
+                await client.send(BIG)
+        assert trio.current_time() - start == pytest.approx(0.4, abs=0.1)
+
+
+@every_kind
+@on_network
+async def test_closing_with_a_full_queue(network: TrioNetwork, kind: str) -> None:
+    """What comes is discarded: it takes a round trip."""
+    client_stream, server_stream, _ = await stream_pair(network, kind)
+    async with open_pair((client_stream, server_stream), max_queue=(1, 0)) as (client, server):
+
+        async def flood() -> None:
+            with pytest.raises(ConnectionClosedOK):  # noqa: PT012
+                while True:
+                    await server.send(bytes(10_000))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            await trio.sleep(1)
+            start = trio.current_time()
+            await client.aclose()
+            assert trio.current_time() == start
+            assert client.close_code == 1000
+
+
+@pytest.mark.parametrize("way", ["cancelled", "exception"])
+@on_network
+async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The connection is closed at once, and the peer is told, though nobody waits for it."""
+    caplog.set_level(logging.INFO)
+    *streams, link = socket_pair(network)
+    async with open_pair((streams[0], streams[1])) as (client, server):
+        start = trio.current_time()
+        if way == "cancelled":
+            with trio.move_on_after(1):
+                async with client:
+                    await trio.sleep_forever()
+            start += 1
+            assert client.close_code == 1006
+            with pytest.raises(ConnectionClosedError, match="^sent 1001 .going away.; no close frame received$"):
+                await client.send("next")
+        else:
+            with pytest.raises(ValueError, match="^mine$"):
+                async with client:
+                    raise ValueError("mine")
+        assert client.state is State.CLOSED
+        assert trio.current_time() == start
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.close_code == (1001 if way == "cancelled" else 1011)
+        assert link.client.closed
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@every_kind
+@on_network
+async def test_cancelled_aclose_logs_nothing(network: TrioNetwork, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    client_stream, server_stream, link = await stream_pair(network, kind)
+    async with open_pair((client_stream, server_stream)) as (client, server):
+        if link is not None:
+            link.hold()
+        with trio.move_on_after(0.5) as scope:
+            # The answer doesn't come.
+            server._ws_pause_reading(True)
+            await client.aclose()
+        assert scope.cancelled_caught
+        assert (client.state, client.close_code) == (State.CLOSED, 1006)
+        if link is not None:
+            link.release()
+    assert caplog.records == []
+
+
+@every_kind
+@on_network
+async def test_cancelled_fragments(network: TrioNetwork, kind: str) -> None:
+    client_stream, server_stream, _ = await stream_pair(network, kind)
+    async with open_pair((client_stream, server_stream)) as (client, server):
+
+        async def endless() -> AsyncIterator[str]:
+            yield "first"
+            await trio.sleep_forever()
+
+        with trio.move_on_after(1):
+            await client.send(endless())
+        start = trio.current_time()
+        with pytest.raises(ConnectionClosedError, match="sent 1011 .internal error. error in fragmented message"):
+            await client.send("next")
+        with pytest.raises(ConnectionClosedError, match="received 1011"):
+            await server.recv()
+        assert trio.current_time() == start
+
+
+@on_network
+async def test_stream_that_is_left(network: TrioNetwork) -> None:
+    client_stream, server_stream, _ = await stream_pair(network, "socket")
+    async with open_pair((client_stream, server_stream)) as (client, server):
+        await server.send(["a", "b"])
+        await server.send("next")
+        async for piece in client.recv_streaming():
+            assert piece == "a"
+            break
+        assert await client.recv() == "next"
+
+
+def test_only_what_trio_offers() -> None:
+    folder = Path(websockets.trio.__file__).parent
+    for path in folder.glob("*.py"):
+        assert not re.search(r"\btrio\._|from trio\._|\._(core|run|runner)\b", path.read_text("utf-8")), path

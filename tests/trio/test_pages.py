@@ -1,0 +1,21 @@
+"""The programs of the page about trio and anyio."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "trio.md").read_text("utf-8")
+PROGRAMS = re.findall(r"^<!-- not run: tests/trio/test_pages.py runs it -->\n```python\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def test_there_are_programs() -> None:
+    assert [re.findall(r"^(\w+)\.run\(main\)$", program, re.MULTILINE) for program in PROGRAMS] == [["trio"], ["anyio"]]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(program, "trio.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == "Hello!\n"
