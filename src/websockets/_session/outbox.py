@@ -242,6 +242,21 @@ class Outbox:
         while self._pieces and self._offset >= len(self._pieces[0]):
             self._offset -= len(self._pieces.popleft())
 
+    def put_back(self, frame: bytes, count: int) -> None:
+        """Keep the rest of a frame that a writer sent past this object, to be written next.
+
+        A writer may do so while nothing waits: it adds the size of the frame to :attr:`accepted` before, and to
+        :attr:`sent` when all of it was taken, or calls this. What others add meanwhile comes later.
+
+        Parameters:
+            frame: the frame.
+            count: number of bytes that the network took of it.
+        """
+        self.sent += count
+        if count < len(frame):
+            self._pieces.appendleft(frame)
+            self._offset = count
+
     def end_sent(self) -> None:
         """Note that the end of the stream was sent."""
         self._end = _End.SENT
