@@ -39,18 +39,31 @@ ROUTE: Final = "route"
 RUN: Final = "a server that runs the handler"
 BASIC_AUTH: Final = "basic_auth"
 LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
-# ...and, behind them, methods of event loops.
+SYNC_CONNECT: Final = "sync connect"
+SYNC_LEGACY: Final = "sync connect without reconnection"
+SYNC_SERVE: Final = "sync serve"
+SYNC_ROUTE: Final = "sync route"
+SYNC_RUN: Final = "a server that runs the handler in a thread"
+SYNC_BASIC_AUTH: Final = "sync basic_auth"
+# ...and, behind them, methods of event loops, and functions that make sockets.
 TCP_CLIENT: Final = "create_connection"
 TCP_SERVER: Final = "create_server"
 UNIX_CLIENT: Final = "create_unix_connection"
 UNIX_SERVER: Final = "create_unix_server"
+SYNC_TCP_CLIENT: Final = "socket.create_connection"
+SYNC_UNIX_CLIENT: Final = "a connected Unix socket"
+SYNC_TCP_SERVER: Final = "socket.create_server"
+SYNC_UNIX_SERVER: Final = "a listening Unix socket"
 
-CLIENTS: Final = (CONNECT, LEGACY_CONNECT)
-SERVERS: Final = (SERVE, LEGACY_SERVE)
+CLIENTS: Final = (CONNECT, LEGACY_CONNECT, SYNC_CONNECT)
+LOOP_SERVERS: Final = (SERVE, LEGACY_SERVE)
+SERVERS: Final = (*LOOP_SERVERS, SYNC_SERVE)
 ALL: Final = (*CLIENTS, *SERVERS)
 CONNECTIONS: Final = (CONNECTION, LEGACY_CONNECTION)
 CLIENT_LOOPS: Final = (TCP_CLIENT, UNIX_CLIENT)
 SERVER_LOOPS: Final = (TCP_SERVER, UNIX_SERVER)
+SYNC_CLIENTS: Final = (SYNC_TCP_CLIENT, SYNC_UNIX_CLIENT)
+SYNC_LISTENERS: Final = (SYNC_TCP_SERVER, SYNC_UNIX_SERVER)
 
 # In place of a default: the option is required, or the event loop has its own default.
 REQUIRED: Final = object()
@@ -60,6 +73,8 @@ UNSET: Final = object()
 SECONDS = "a number of seconds, 0 or more"
 LIMIT = f"{SECONDS}, or None for no limit"
 FUNCTION = "a function, or None"
+PLAIN_FUNCTION = "a function that isn't async, or None"
+PLAIN_HANDLER = "a function that isn't async and takes a connection"
 HEADER = "a str that can stand in a header, or None to leave it out"
 FLAG = "True or False"
 FLAG_OR_NONE = "True, False or None"
@@ -111,28 +126,34 @@ OPTIONS: Final = (
     # The handler may be None if process_request answers all requests.
     Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
     Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
+    Option("handler", (SYNC_SERVE,), REQUIRED, optional(c.blocking_function), PLAIN_HANDLER),
+    Option("handler", (SYNC_RUN,), REQUIRED, c.blocking_handler, PLAIN_HANDLER),
     Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
     Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
-    Option("host", SERVERS, None, optional(c.hosts_to_listen_on),
+    Option("host", LOOP_SERVERS, None, optional(c.hosts_to_listen_on),
            "a host, several of them, or None for all interfaces"),
+    Option("host", (SYNC_SERVE,), None, optional(c.host), "a host: a str, or None for all interfaces"),
     Option("port", (TCP_CLIENT,), UNSET, optional(c.port), "a port from 0 to 65535"),
-    Option("port", SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
-    Option("path", (UNIX_CLIENT, UNIX_SERVER), None, optional(c.path), "the path of a Unix socket, or None"),
-    Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.sock), "a socket, or None"),
-    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, c.flag, FLAG),
-    Option("proxy", (CONNECT,), True, c.anything,
+    Option("port", LOOP_SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
+    Option("port", (SYNC_SERVE,), None, optional(c.port_number), "a port from 0 to 65535, or None"),
+    Option("path", (UNIX_CLIENT, UNIX_SERVER, SYNC_UNIX_CLIENT, SYNC_UNIX_SERVER), None, optional(c.path),
+           "the path of a Unix socket, or None"),
+    Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS, *SYNC_LISTENERS), UNSET, optional(c.sock), "a socket, or None"),
+    Option("sock", (SYNC_CONNECT,), None, optional(c.sock), "a socket, or None"),
+    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS, *SYNC_CLIENTS), UNSET, c.flag, FLAG),
+    Option("proxy", (CONNECT, SYNC_CONNECT), True, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
     Option("proxy", (LEGACY_CONNECT,), None, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
 
     # The opening handshake.
     Option("origin", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.text("Origin")), HEADER),
-    Option("origins", (SERVE,), None, optional(c.origins_of_browsers),
+    Option("origins", (SERVE, SYNC_SERVE), None, optional(c.origins_of_browsers),
            "a list of origins as browsers send them, compiled patterns and None, or None for any"),
     Option("origins", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.origins),
            "a list of origins, compiled patterns and None, or None for any"),
-    Option("hosts", (SERVE, SERVER_PROTOCOL), None, optional(c.host_names),
+    Option("hosts", (SERVE, SYNC_SERVE, SERVER_PROTOCOL), None, optional(c.host_names),
            "a list of names and compiled patterns, or None for any"),
     Option("extensions", (*CLIENTS, CLIENT_PROTOCOL), None, optional(c.factories(c.OFFERS)),
            "a list of factories of extensions for clients, or None"),
@@ -143,9 +164,9 @@ OPTIONS: Final = (
     Option("subprotocols", (CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols_of_protocol),
            "a list of names, or None"),
     Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
-    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),
-           "a function that isn't async, or None"),
-    Option("additional_headers", (CONNECT,), None, optional(c.headers),
+    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function), PLAIN_FUNCTION),
+    Option("select_subprotocol", (SYNC_SERVE,), None, optional(c.blocking_function), PLAIN_FUNCTION),
+    Option("additional_headers", (CONNECT, SYNC_CONNECT), None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
     Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
@@ -153,8 +174,10 @@ OPTIONS: Final = (
            "headers that can be sent, as a mapping or as pairs, a function that makes them, or None", secret=True),
     Option("user_agent_header", CLIENTS, USER_AGENT, optional(c.user_agent), HEADER),
     Option("server_header", SERVERS, SERVER, optional(c.text("Server")), HEADER),
-    Option("process_request", SERVERS, None, optional(c.function), FUNCTION),
+    Option("process_request", LOOP_SERVERS, None, optional(c.function), FUNCTION),
+    Option("process_request", (SYNC_SERVE, SYNC_ROUTE), None, optional(c.blocking_function), PLAIN_FUNCTION),
     Option("process_response", (SERVE,), None, optional(c.function), FUNCTION),
+    Option("process_response", (SYNC_SERVE,), None, optional(c.blocking_function), PLAIN_FUNCTION),
     Option("open_timeout", CLIENTS, 10, optional(c.seconds), LIMIT),
     Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
            "a positive number of seconds, or None for no limit"),
@@ -165,14 +188,15 @@ OPTIONS: Final = (
     # Programs that create connections themselves, such as uvicorn, may pass 0.
     Option("ping_interval", CONNECTIONS, 20, optional(c.seconds), f"{SECONDS}, or None for no keepalive"),
     Option("ping_timeout", (*ALL, *CONNECTIONS), 20, optional(c.seconds), LIMIT),
-    Option("close_timeout", (CONNECT, SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
+    Option("close_timeout", (CONNECT, SYNC_CONNECT, SERVE, SYNC_SERVE, CONNECTION), 10, optional(c.seconds), LIMIT),
     Option("close_timeout", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), None, optional(c.seconds),
            f"{SECONDS}, or None for 10"),
-    Option("idle_timeout", (CONNECT, SERVE, *CONNECTIONS), None, optional(strict(c.positive_seconds)),
+    Option("idle_timeout", (CONNECT, SYNC_CONNECT, SERVE, SYNC_SERVE, *CONNECTIONS), None,
+           optional(strict(c.positive_seconds)),
            "a positive number of seconds, or None for no limit"),
     Option("max_size", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), 2**20, optional(c.sizes),
            "a number of bytes, 0 or more, a pair of such for a message and a fragment, or None for no limit"),
-    Option("max_queue", (CONNECT, SERVE, CONNECTION), 16, optional(c.marks),
+    Option("max_queue", (CONNECT, SYNC_CONNECT, SERVE, SYNC_SERVE, CONNECTION), 16, optional(c.marks),
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
     Option("max_queue", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**5, optional(c.marks),
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
@@ -184,39 +208,47 @@ OPTIONS: Final = (
            "a number of bytes, 0 or more"),
     Option("logger", (*ALL, LEGACY_CONNECTION, CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.logger),
            "a logger, or None"),
-    Option("create_connection", (CONNECT, SERVE), None, optional(c.plain_function),
+    Option("create_connection", (CONNECT, SYNC_CONNECT, SERVE, SYNC_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
+    Option("executor", (SYNC_SERVE,), None, optional(c.executor), "a concurrent.futures.Executor, or None for threads"),
+    Option("daemon_threads", (SYNC_SERVE,), False, c.flag, FLAG),
     Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
 
     # Reconnection, limits of a server, shutdown, broadcasts.
-    Option("process_exception", (CONNECT,), UNSET, optional(c.plain_function),
+    Option("process_exception", (CONNECT, SYNC_CONNECT), UNSET, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
-    Option("reconnect_delays", (CONNECT,), UNSET, optional(c.plain_function),
+    Option("reconnect_delays", (CONNECT, SYNC_CONNECT), UNSET, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
-    Option("max_connections", (SERVE,), None, optional(strict(c.at_least_one)),
+    Option("legacy", (SYNC_LEGACY,), None, optional(c.flag), FLAG_OR_NONE),
+    Option("max_connections", (SERVE, SYNC_SERVE), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
-    Option("max_connections_per_host", (SERVE,), None, optional(strict(c.at_least_one)),
+    Option("max_connections_per_host", (SERVE, SYNC_SERVE), None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
-    Option("proxy_protocol", (SERVE,), None, optional(c.proxies),
+    Option("proxy_protocol", (SERVE, SYNC_SERVE), None, optional(c.proxies),
            'a list of addresses and networks of proxies, and "unix:", or None'),
     Option("timeout", (CLOSE,), None, optional(strict(c.seconds)), LIMIT),
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
 
     # Routing and authentication.
-    Option("url_map", (ROUTE,), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
-    Option("server_name", (ROUTE,), None, optional(c.string), "a host and perhaps a port: a str, or None"),
-    Option("ssl", (ROUTE,), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
-    Option("create_router", (ROUTE,), None, optional(c.plain_function), "a class of routers, or None"),
+    Option("url_map", (ROUTE, SYNC_ROUTE), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
+    Option("server_name", (ROUTE, SYNC_ROUTE), None, optional(c.string), "a host and perhaps a port: a str, or None"),
+    Option("ssl", (ROUTE, SYNC_ROUTE), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
+    Option("create_router", (ROUTE, SYNC_ROUTE), None, optional(c.plain_function), "a class of routers, or None"),
     Option("process_request", (ROUTE,), None, optional(c.function), FUNCTION),
-    Option("realm", (BASIC_AUTH,), "", c.string, "a str"),
+    Option("realm", (BASIC_AUTH, SYNC_BASIC_AUTH), "", c.string, "a str"),
     Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
     Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
+    Option("check_credentials", (SYNC_BASIC_AUTH,), None, optional(c.blocking_function), PLAIN_FUNCTION),
 
     # Arguments for the event loop.
     Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
-    Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("ssl", (*SERVER_LOOPS, *SYNC_LISTENERS), UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("ssl", (SYNC_CONNECT,), None, optional(c.tls_of_client),
+           "an ssl.SSLContext, True for the usual one, or None"),
+    Option("server_hostname", (SYNC_CONNECT,), None, optional(c.name_for_tls),
+           "the name in the certificate of the server: a str"),
     Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the server: a str"),
     Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
@@ -225,23 +257,31 @@ OPTIONS: Final = (
            "a positive number of seconds, or None"),
     Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
+    Option("proxy_ssl", (SYNC_CONNECT,), None, optional(c.tls_of_client),
+           "an ssl.SSLContext, True for the usual one, or None"),
+    Option("proxy_server_hostname", (SYNC_CONNECT,), None, optional(c.name_for_tls),
+           "the name in the certificate of the proxy: a str"),
     Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the proxy: a str"),
     Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("proxy_ssl_shutdown_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
+    Option("address", (SYNC_TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("source_address", (SYNC_TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("timeout", SYNC_CLIENTS, UNSET, optional(c.positive_seconds), "a positive number of seconds, or None"),
     Option("local_addr", (TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
-    Option("family", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
+    Option("family", (TCP_CLIENT, TCP_SERVER, SYNC_TCP_SERVER), UNSET, c.whole, "a whole number"),
     Option("proto", (TCP_CLIENT,), UNSET, c.whole, "a whole number"),
     Option("flags", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
-    Option("happy_eyeballs_delay", (TCP_CLIENT,), UNSET, optional(c.seconds),
+    Option("happy_eyeballs_delay", (TCP_CLIENT, SYNC_TCP_CLIENT), UNSET, optional(c.seconds),
            "a number of seconds, 0 or more, or None"),
-    Option("interleave", (TCP_CLIENT,), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
-    Option("all_errors", (TCP_CLIENT,), UNSET, c.flag, FLAG),
-    Option("backlog", SERVER_LOOPS, UNSET, c.whole, "a whole number"),
+    Option("interleave", (TCP_CLIENT, SYNC_TCP_CLIENT), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
+    Option("all_errors", (TCP_CLIENT, SYNC_TCP_CLIENT), UNSET, c.flag, FLAG),
+    Option("backlog", (*SERVER_LOOPS, *SYNC_LISTENERS), UNSET, c.whole, "a whole number"),
     Option("reuse_address", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
-    Option("reuse_port", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("reuse_port", (TCP_SERVER, SYNC_TCP_SERVER), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("dualstack_ipv6", (SYNC_TCP_SERVER,), UNSET, c.flag, FLAG),
     Option("keep_alive", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
     Option("start_serving", SERVER_LOOPS, UNSET, c.flag, FLAG),
     Option("cleanup_socket", (UNIX_SERVER,), UNSET, c.flag, FLAG),
@@ -254,6 +294,7 @@ KNOWN_AS: Final = {
     "headers": "additional_headers",
     "ssl_context": "ssl",
     "sslopt": "ssl",
+    "extra_headers": "additional_headers",
     "timeout": "open_timeout",
 }
 
@@ -345,9 +386,9 @@ def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: 
 
 def _hint(name: str, known: Mapping[str, Option]) -> str:
     """Return a suggestion for an unknown name."""
-    if name in GONE:
-        return f": {GONE[name]}"
     meant = KNOWN_AS.get(name)
     if meant not in known:
+        if name in GONE:
+            return f": {GONE[name]}"
         meant = next(iter(difflib.get_close_matches(name, known, n=1)), None)
     return "" if meant is None else f"; did you mean {meant}?"

@@ -12,7 +12,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from .._codec.proxy_protocol import TrustedProxies
 from .._rules import option_table as allowed
@@ -29,8 +29,16 @@ from ..uri import WebSocketURI, lookup_name, parse_uri, tls_name
 from .session import Timing
 
 __all__ = [
+    "ASYNCIO_CLIENT",
+    "ASYNCIO_SERVER",
+    "LEGACY_CLIENT",
+    "LEGACY_SERVER",
+    "SYNC_CLIENT",
+    "SYNC_SERVER",
     "ClientOptions",
+    "ClientTakers",
     "ServerOptions",
+    "ServerTakers",
     "check_client",
     "check_keepalive",
     "check_tls",
@@ -57,6 +65,31 @@ NO_ARGUMENTS: Arguments = {}  # never changed
 OF_CONNECTIONS = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
 OF_CLIENT_PROTOCOLS = ("origin", "extensions", "subprotocols", "max_size", "logger")
 OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_size", "logger")
+
+
+class ClientTakers(NamedTuple):
+    """The functions of a front-end that take a client's options, by their names in the table; asyncio's by default.
+
+    Attributes:
+        connect: ``connect()``.
+        tcp, unix: the functions that make connections.
+        named: parameters of ``connect()`` that are for these functions; None means that they aren't given.
+    """
+
+    connect: str = allowed.CONNECT
+    tcp: str = allowed.TCP_CLIENT
+    unix: str = allowed.UNIX_CLIENT
+    named: tuple[str, ...] = ()
+
+
+ASYNCIO_CLIENT: Final = ClientTakers()
+LEGACY_CLIENT: Final = ClientTakers(connect=allowed.LEGACY_CONNECT)
+SYNC_CLIENT: Final = ClientTakers(
+    allowed.SYNC_CONNECT,
+    allowed.SYNC_TCP_CLIENT,
+    allowed.SYNC_UNIX_CLIENT,
+    ("sock", "ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname"),
+)
 
 
 class ClientOptions(NamedTuple):
@@ -87,12 +120,13 @@ class ClientOptions(NamedTuple):
     of_protocol: Arguments
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO_CLIENT) -> Self:
         """Check the parameters of ``connect()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
+            takers: the functions of the front-end.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
@@ -102,8 +136,11 @@ class ClientOptions(NamedTuple):
         """
         given = dict(given)  # copied, because up to Python 3.12 a debugger may undo changes to locals()
         uri = parse_uri(given["uri"])
+        for name in takers.named:
+            if given[name] is not None:
+                given["kwargs"][name] = given[name]
         check_tls(uri, given["kwargs"])
-        arguments = check_client("connect", given, allowed.CONNECT)
+        arguments = check_client("connect", given, takers)
         unused = arguments.get("unix") or arguments.get("sock") is not None
         if given["proxy"] is not None and given["proxy"] is not True and not unused:
             parse_proxy(given["proxy"])
@@ -139,25 +176,56 @@ class ClientOptions(NamedTuple):
         return ClientProtocol._of(uri, self.of_protocol)
 
 
-def check_client(who: str, given: Arguments, taker: str) -> Arguments:
-    """Check the parameters of a client, and return those for the event loop.
+def check_client(who: str, given: Arguments, takers: ClientTakers) -> Arguments:
+    """Check the parameters of a client, and return those for making the TCP connection.
 
     Parameters:
         who: name of the function that was called.
         given: its parameters; other keyword arguments are in "kwargs".
-        taker: name of the same function in the table of options.
+        takers: the functions of the front-end.
 
     Raises:
         TypeError: a parameter has a wrong type, or doesn't exist.
         ValueError: one has a wrong value.
     """
     arguments: Arguments = given["kwargs"]
-    check_all(given, taker)
+    check_all(given, takers.connect)
     if arguments:
-        check_keywords(who, arguments, taker, allowed.UNIX_CLIENT if arguments.get("unix") else allowed.TCP_CLIENT)
+        check_keywords(who, arguments, takers.connect, takers.unix if arguments.get("unix") else takers.tcp)
         check_place(arguments, arguments.get("sock"))
     check_keepalive(given)
     return arguments
+
+
+class ServerTakers(NamedTuple):
+    """The functions of a front-end that take a server's options, by their names in the table; asyncio's by default.
+
+    Attributes:
+        serve: ``serve()``.
+        run: a server that runs the handler.
+        tcp, unix: the functions that make listening sockets.
+        handler: what a handler must be, as text.
+        on_loop: whether it runs on an event loop, which does TLS with timeouts of its own, and checks the path.
+    """
+
+    serve: str = allowed.SERVE
+    run: str = allowed.RUN
+    tcp: str = allowed.TCP_SERVER
+    unix: str = allowed.UNIX_SERVER
+    handler: str = "an async function"
+    on_loop: bool = True
+
+
+ASYNCIO_SERVER: Final = ServerTakers()
+LEGACY_SERVER: Final = ServerTakers(serve=allowed.LEGACY_SERVE)
+SYNC_SERVER: Final = ServerTakers(
+    allowed.SYNC_SERVE,
+    allowed.SYNC_RUN,
+    allowed.SYNC_TCP_SERVER,
+    allowed.SYNC_UNIX_SERVER,
+    "a function that isn't async",
+    on_loop=False,
+)
 
 
 class ServerOptions(NamedTuple):
@@ -196,25 +264,26 @@ class ServerOptions(NamedTuple):
     of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, takers: ServerTakers = ASYNCIO_SERVER) -> Self:
         """Check the parameters of ``serve()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
+            takers: the functions of the front-end.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
             ValueError: an option has a wrong value, or options contradict each other.
         """
         given = dict(given)  # copied, as in ClientOptions.of()
-        check_all(given, allowed.SERVE)
+        check_all(given, takers.serve)
         if given["process_request"] is None:
             # With process_request, the handler may be None, because process_request may answer all requests.
             if given["handler"] is None:
-                raise TypeError("handler must be an async function, not None: process_request answers no request")
-            given["handler"] = check("handler", given["handler"], allowed.RUN)
-        arguments = listening_arguments("serve", given, allowed.SERVE)
+                raise TypeError(f"handler must be {takers.handler}, not None: process_request answers no request")
+            given["handler"] = check("handler", given["handler"], takers.run)
+        arguments = listening_arguments("serve", given, takers)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
         if given["logger"] is None:
@@ -234,7 +303,7 @@ class ServerOptions(NamedTuple):
             server_header=given["server_header"],
             capacity=None if limits == (None, None) else Capacity(*limits),
             proxies=given["proxy_protocol"],
-            tls=None if given["proxy_protocol"] is None else tls_after_header(arguments),
+            tls=tls_after_header(arguments) if given["proxy_protocol"] is not None and takers.on_loop else None,
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
@@ -252,13 +321,13 @@ class ServerOptions(NamedTuple):
         return ServerProtocol._of(self.of_protocol)
 
 
-def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
-    """Check the parameters of a server that are for the event loop, and return them.
+def listening_arguments(who: str, given: Arguments, takers: ServerTakers) -> Arguments:
+    """Check the parameters of a server that are for listening, and return them.
 
     Parameters:
         who: name of the function that was called.
         given: its parameters; other keyword arguments are in "kwargs".
-        taker: name of the same function in the table of options.
+        takers: the functions of the front-end.
 
     Raises:
         TypeError: a parameter has a wrong type, or doesn't exist.
@@ -266,11 +335,14 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
     """
     arguments: Arguments = given["kwargs"]
     unix = arguments.pop("unix", "path" in arguments)
-    loop = allowed.UNIX_SERVER if unix else allowed.TCP_SERVER
-    check_keywords(who, arguments, taker, loop)
+    check_keywords(who, arguments, takers.serve, takers.unix if unix else takers.tcp)
     place = {"path": arguments.pop("path", None)} if unix else {"host": given["host"], "port": given["port"]}
     check_place(place, arguments.get("sock"))
-    return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}
+    if takers.on_loop:
+        arguments = tls_times(arguments, given["open_timeout"], given["close_timeout"])
+    elif unix and place["path"] is None and arguments.get("sock") is None:
+        raise ValueError("missing path argument")
+    return {**place, **arguments}
 
 
 def check_place(place: Mapping[str, Any], sock: Any) -> None:
@@ -298,7 +370,8 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
 def _of_connection(given: Arguments) -> Arguments:
     """Return the arguments of ``create_connection``; ``idle_timeout`` only if set, as not all factories take it."""
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
-    return {name: given[name] for name in names}
+    # Threads have no write_limit: there, send() waits for the socket.
+    return {name: given[name] for name in names if name in given}
 
 
 class Settings(NamedTuple):

@@ -555,7 +555,7 @@ class TLSChannel:
         self._waiting[:0] = rest
 
 
-def relay(inner: TLSChannel, outer: TLSChannel) -> None:
+def relay(inner: TLSChannel, outer: TLSChannel) -> bool:
     """Carry the ciphertext of one channel through another, in both directions, for TLS in TLS.
 
     Call it after each event or request for either channel, and after reading from ``inner``. Then send the ciphertext
@@ -565,8 +565,11 @@ def relay(inner: TLSChannel, outer: TLSChannel) -> None:
     Parameters:
         inner: the channel whose ciphertext is the plaintext of the other.
         outer: the channel that is nearer to the network.
+
+    Returns:
+        Whether ``inner`` received anything.
     """
-    moving = True
+    received, moving = False, True
     while moving:
         moving = False
         while pieces := inner.data_to_send(outer.room):
@@ -575,6 +578,7 @@ def relay(inner: TLSChannel, outer: TLSChannel) -> None:
             moving = True
         if inner.wants_data and (data := outer.read()):
             inner.receive_data(data)
-            moving = True
+            received = moving = True
     if outer.ended and not inner.ended:
         inner.receive_eof()
+    return received
