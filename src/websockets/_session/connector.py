@@ -30,7 +30,7 @@ class ConnectorState:
     Attributes:
         first: the parsed URI of the user, before any redirect.
         max_redirects: maximum number of attempts, including redirects.
-        make_connection: function that makes a connection from its protocol.
+        make_connection: function that makes a connection from its protocol, and from a socket in some front-ends.
         hop: the latest attempt; before the first one begins, the first one.
         network: an object that makes TCP connections in place of the front-end: in tests, a network in memory.
         entered: whether a ``with`` block is active.
@@ -40,7 +40,7 @@ class ConnectorState:
         self.options = options
         self.first = options.uri
         self.max_redirects = MAX_REDIRECTS
-        self.make_connection: Callable[[ClientProtocol], Any] = functools.partial(
+        self.make_connection: Callable[..., Any] = functools.partial(
             options.create_connection or default, **options.of_connection
         )
         self.hop = Hop(given, options.uri, options.additional_headers)

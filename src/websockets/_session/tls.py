@@ -361,6 +361,10 @@ class TLSChannel:
             self._settle()
         return b"".join(pieces)  # a single one isn't copied
 
+    def unread(self, data: bytes) -> None:
+        """Give back plaintext that was read too early: the next reads return it first."""
+        self._held = data + self._held
+
     def read_into(self, buffer: bytearray | memoryview) -> int:
         """Decrypt plaintext into a buffer, without a copy.
 

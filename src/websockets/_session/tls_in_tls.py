@@ -134,6 +134,10 @@ class NestedChannel:
             data = self._inner.read(size)
         return data
 
+    def unread(self, data: bytes) -> None:
+        """Give back plaintext that was read too early: the next reads return it first."""
+        self._inner.unread(data)
+
     def read_into(self, buffer: bytearray | memoryview) -> int:
         """Decrypt plaintext into a buffer; return the number of bytes written."""
         filled = self._inner.read_into(buffer)

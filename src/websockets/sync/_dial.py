@@ -20,7 +20,7 @@ from .._rules.happy_eyeballs import Pace, Race, naming
 from ._line import seconds_until, step
 from ._system import LONGEST_WAIT, WRITE, System, current
 
-__all__ = ["open_connection", "open_unix_connection", "without_delay"]
+__all__ = ["open_connection", "open_unix_connection"]
 
 # The text of the error when the deadline passes.
 CONNECTING: Final = "timed out while connecting"
@@ -59,15 +59,7 @@ def open_connection(
     if not found:
         raise OSError(f"{host} has no address")
     with contextlib.closing(_Attempts(system, **arguments)) as attempts:
-        return without_delay(_race(Race(found, pace), attempts, deadline, text))
-
-
-def without_delay(sock: socket.socket) -> socket.socket:
-    """Return a TCP socket with which a message doesn't wait for the acknowledgement of the previous one."""
-    # Some systems refuse this after the peer is gone; a later call will report that.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+        return _race(Race(found, pace), attempts, deadline, text)
 
 
 def open_unix_connection(path: str | bytes, deadline: float | None, timeout: float | None = None) -> socket.socket:
@@ -151,6 +143,8 @@ class _Attempts:
 
     def _start(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         sock.setblocking(False)
+        # So that a message doesn't wait for the acknowledgement of the previous one.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._source_address is not None:
             sock.bind(self._source_address)
         code = sock.connect_ex(address)

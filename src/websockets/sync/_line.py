@@ -73,7 +73,7 @@ class Line:
 
     Attributes:
         channel: TLS; None without it.
-        received: data for the connection, from a read that began with the response of a proxy.
+        received: data that was read too early, without TLS; the channel has it otherwise.
     """
 
     def __init__(self, sock: socket.socket, deadline: float | None) -> None:
@@ -118,6 +118,13 @@ class Line:
         # Reading may have failed, and then there is an alert to send.
         self._flush(channel, text)
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Leave data to the connection."""
+        if self.channel is None:
+            self.received = data
+        else:
+            self.channel.unread(data)
 
     def start_tls(self, text: str, *, ssl: SSLContext | Literal[True], server_hostname: str | None = None) -> None:
         """Start TLS as a client; inside of TLS, if there is TLS already. Return when the handshake is complete.

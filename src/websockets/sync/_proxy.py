@@ -9,6 +9,7 @@ With HTTP, the request is sent to the proxy here. With SOCKS, python-socks does 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -17,7 +18,7 @@ from .._session.tunnel import Arguments, Socks, TunnelPlan, check_silence, choos
 from ..exceptions import ProxyError
 from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
 from ..uri import WebSocketURI
-from ._dial import open_connection, without_delay
+from ._dial import open_connection
 from ._line import Line, is_late, seconds_until
 
 __all__ = ["SECURING_SERVER", "choose_route", "connect_through"]
@@ -74,13 +75,16 @@ def connect_through(plan: TunnelPlan, deadline: float | None) -> Line:
     try:
         if plan.proxy_tls is not None:
             line.start_tls(WAITING_FOR_HTTP, **plan.proxy_tls)
+        rest = b""
         if plan.request is not None:
             route.stage = ASKING
-            line.received = _ask(line, plan.request)
+            rest = _ask(line, plan.request)
         if plan.tls is not None:
             route.stage = SECURING
-            check_silence(line.received)
+            check_silence(rest)
             line.start_tls(SECURING_SERVER, **plan.tls)
+        elif rest:
+            line.unread(rest)
     except BaseException:
         line.close()
         raise
@@ -126,4 +130,7 @@ def _connect_socks(socks: Socks, end: WebSocketURI, arguments: Arguments, deadli
         raise
     except Exception as exc:
         raise ProxyError("failed to connect to SOCKS proxy") from exc
-    return without_delay(sock)
+    # Some systems refuse this after the peer is gone; a later call will report that.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock

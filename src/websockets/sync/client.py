@@ -267,11 +267,11 @@ def _connect_once(connecting: reconnect, hop: Hop, deadline: float | None) -> Cl
         line = _open_line(connecting, hop, deadline)
         try:
             connection: ClientConnection = state.make_connection(line.release(), state.options.protocol(hop.uri))
+            connection._ws_opened = line.channel, line.received
         except BaseException:
             line.close()
             raise
         try:
-            connection._ws_opened = line.channel, line.received
             left = None if deadline is None else seconds_until(deadline, WAITING_FOR_RESPONSE)
             connection.handshake(hop.headers, connecting.user_agent_header, left)
         except BaseException:
