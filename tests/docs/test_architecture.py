@@ -47,22 +47,23 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._addresses testing._conditions testing._scheduler",
     ),
     "front-ends": (
-        "asyncio.router",
-        "asyncio.server",
+        "asyncio.router sync.router",
+        "asyncio.server sync.server",
         "asyncio._proxy_protocol",
-        "asyncio._serving",
-        "asyncio._broadcast asyncio._shutdown asyncio.client",
+        "asyncio._serving sync._serving",
+        "asyncio._broadcast asyncio._shutdown asyncio.client sync._shutdown sync.client",
         "asyncio.connection",
         "asyncio._session_transport",
-        "asyncio._fastpath asyncio._proxy",
-        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
-        "asyncio asyncio._hooks asyncio._internals",
+        "asyncio._fastpath asyncio._proxy sync._proxy",
+        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
+        "sync._dial sync._listening",
+        "asyncio asyncio._hooks asyncio._internals sync._hooks sync._line",
     ),
     "session": (
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.routing _session.session",
+        "_session.basic_auth _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
         "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
         "_session.tls _session.tunnel",
@@ -136,7 +137,11 @@ CORE_IMPORTS = {"socket"}
 IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy"}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
-OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}}
+OPTIONAL = {
+    "_session.routing": {"werkzeug"},
+    "asyncio._proxy": {"python_socks"},
+    "sync._proxy": {"python_socks"},
+}
 
 # Private names that belong to another folder: the module that uses them, the name, and why it may. There is no public
 # way, as it would be a promise to everybody, or would cost something for every message.

@@ -74,12 +74,14 @@ class ClientTakers(NamedTuple):
         connect: ``connect()``.
         tcp, unix: the functions that make connections.
         named: parameters of ``connect()`` that are for these functions; None means that they aren't given.
+        on_loop: whether an event loop has these functions.
     """
 
     connect: str = allowed.CONNECT
     tcp: str = allowed.TCP_CLIENT
     unix: str = allowed.UNIX_CLIENT
     named: tuple[str, ...] = ()
+    on_loop: bool = True
 
 
 ASYNCIO_CLIENT: Final = ClientTakers()
@@ -89,6 +91,7 @@ SYNC_CLIENT: Final = ClientTakers(
     allowed.SYNC_TCP_CLIENT,
     allowed.SYNC_UNIX_CLIENT,
     ("sock", "ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname"),
+    on_loop=False,
 )
 
 
@@ -193,6 +196,8 @@ def check_client(who: str, given: Arguments, takers: ClientTakers) -> Arguments:
     if arguments:
         check_keywords(who, arguments, takers.connect, takers.unix if arguments.get("unix") else takers.tcp)
         check_place(arguments, arguments.get("sock"))
+    if arguments.get("unix") and not takers.on_loop:
+        check_path(arguments.get("path"), arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
@@ -340,9 +345,19 @@ def listening_arguments(who: str, given: Arguments, takers: ServerTakers) -> Arg
     check_place(place, arguments.get("sock"))
     if takers.on_loop:
         arguments = tls_times(arguments, given["open_timeout"], given["close_timeout"])
-    elif unix and place["path"] is None and arguments.get("sock") is None:
-        raise ValueError("missing path argument")
+    elif unix:
+        check_path(place["path"], arguments.get("sock"))
     return {**place, **arguments}
+
+
+def check_path(path: Any, sock: Any) -> None:
+    """Check that there is a Unix socket to connect to or to listen on; event loops check it later.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path is None and sock is None:
+        raise ValueError("missing path argument")
 
 
 def check_place(place: Mapping[str, Any], sock: Any) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from .._rules import option_table as allowed
 from .._session.client_session import ClientSession
-from .._session.connector import Connector, unix_uri
+from .._session.connector import Connector, ConnectorState, unix_uri
 from .._session.options import SYNC_CLIENT, ClientOptions, connection_arguments, renamed_argument
 from .._session.reconnection import Reconnection
 from .._session.redirects import Hop, Redirects
@@ -213,7 +213,7 @@ class reconnect(Connector):
         while True:
             hop = redirects.next_hop()
             try:
-                return _connect_once(self, hop, deadline)
+                return _connect_once(self, self._ws_connector_state, hop, deadline)
             except Exception as exc:
                 if is_late(exc) or not redirects.follow(exc):
                     raise
@@ -260,11 +260,11 @@ class reconnect(Connector):
                 system.sleep(delay)
 
 
-def _connect_once(connecting: reconnect, hop: Hop, deadline: float | None) -> ClientConnection:
+def _connect_once(connecting: reconnect, state: ConnectorState, hop: Hop, deadline: float | None) -> ClientConnection:
     """Connect to one URI, without following redirects."""
-    state = connecting._ws_connector_state
     with hop:
-        line = _open_line(connecting, hop, deadline)
+        arguments = connection_arguments(hop.uri, connecting.create_connection_kwargs, state.first)
+        line = _open_line(connecting, hop, arguments, deadline)
         try:
             connection: ClientConnection = state.make_connection(line.release(), state.options.protocol(hop.uri))
             connection._ws_opened = line.channel, line.received
@@ -280,9 +280,8 @@ def _connect_once(connecting: reconnect, hop: Hop, deadline: float | None) -> Cl
     return connection
 
 
-def _open_line(connecting: reconnect, hop: Hop, deadline: float | None) -> Line:
+def _open_line(connecting: reconnect, hop: Hop, arguments: dict[str, Any], deadline: float | None) -> Line:
     """Open a TCP connection to the server, through a proxy if there is one, and start TLS if the URI asks for it."""
-    arguments = connection_arguments(hop.uri, connecting.create_connection_kwargs, connecting._ws_connector_state.first)
     if (address := arguments.pop("address", None)) is not None:
         arguments["host"], arguments["port"] = address[:2]
     hop.route = choose_route(connecting.proxy, hop.uri, arguments)
@@ -489,7 +488,7 @@ def unix_connect(
     Raises:
         Exception: as for :func:`connect`.
     """
-    return connect(_uri_on_unix(path, uri, kwargs), unix=True, path=path, legacy=legacy, **kwargs)
+    return connect(unix_uri(uri, kwargs), unix=True, path=path, legacy=legacy, **kwargs)
 
 
 def unix_reconnect(
@@ -508,15 +507,4 @@ def unix_reconnect(
     Raises:
         Exception: as for :class:`reconnect`.
     """
-    return reconnect(_uri_on_unix(path, uri, kwargs), unix=True, path=path, **kwargs)
-
-
-def _uri_on_unix(path: object, uri: str | None, arguments: dict[str, Any]) -> str:
-    """Return the URI for the request to a server on a Unix socket.
-
-    Raises:
-        ValueError: there is no socket.
-    """
-    if path is None and arguments.get("sock") is None:
-        raise ValueError("missing path argument")
-    return unix_uri(uri, arguments)
+    return reconnect(unix_uri(uri, kwargs), unix=True, path=path, **kwargs)
