@@ -51,13 +51,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio.server sync.server",
         "asyncio._proxy_protocol",
         "asyncio._serving sync._serving",
-        "asyncio._broadcast asyncio._shutdown asyncio.client sync._shutdown sync.client",
-        "asyncio.connection",
-        "asyncio._session_transport",
-        "asyncio._fastpath asyncio._proxy sync._proxy",
+        "asyncio._broadcast asyncio._shutdown asyncio.client sync._broadcast sync._shutdown sync.client",
+        "asyncio.connection sync.connection",
+        "asyncio._session_transport sync._session_socket",
+        "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
-        "sync._dial sync._listening",
+        "sync._dial sync._listening sync._steward sync._wire",
         "asyncio asyncio._hooks asyncio._internals sync._hooks sync._line",
+        "sync sync._roles sync._system",
     ),
     "session": (
         "_session.client_session _session.connector",
@@ -75,6 +76,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.option_table",
+        "_rules.thread_checks",
         "_rules.decompressed _rules.option_checks _rules.refusals",
         "_rules _rules.addresses _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
@@ -108,7 +110,7 @@ FLOOR_OF = {module: list(FLOORS)[floor] for module, (floor, _) in PLACE_OF.items
 PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
-FRONT_ENDS = {"asyncio"}
+FRONT_ENDS = {"asyncio", "sync"}
 ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
@@ -134,7 +136,9 @@ CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
-IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy"}
+IMPORT_BY_NAME = {
+    *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "sync"),
+}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {

@@ -55,6 +55,8 @@ class Capability(enum.Enum):
     ORDER = "order"
     #: The network is made up: what listens may have any name and any port, and bytes come in pieces of any size.
     ADDRESSES = "addresses"
+    #: ``send()`` returns while up to ``write_limit`` bytes wait to be sent.
+    WRITE_BUFFER = "write buffer"
     #: There are servers, clients, and scripted sites, and not only ends of connections.
     NETWORK = "network"
 

@@ -527,7 +527,7 @@ async def test_abort_wakes_everybody(world: World, side: Side) -> None:
         ]
         closed = world.start(connection.wait_closed)
         await world.settle()
-        assert connection.buffered_amount > 2**15
+        assert connection.buffered_amount > 0
         connection.abort()
         for running in waiting:
             with pytest.raises(ConnectionClosedError):

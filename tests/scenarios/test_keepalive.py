@@ -352,7 +352,7 @@ async def pause_both(world: World, connection: End, peer: Peer) -> Running[None]
     peer.stop_reading()
     sending = world.start(send_for_ever, world, connection)
     await world.sleep(0.1)
-    assert connection.buffered_amount > 2**15
+    assert connection.buffered_amount > 0
     return sending
 
 
@@ -368,7 +368,7 @@ async def test_a_peer_that_reads_slowly_lives(world: World, side: Side) -> None:
             await world.settle()
             peer.stop_reading()
             await world.sleep(0.05)
-            assert connection.buffered_amount > 2**15
+            assert connection.buffered_amount > 0
         assert connection.state is State.OPEN
         # Now it reads nothing any more.
         with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):

@@ -89,6 +89,8 @@ WRONG: list[tuple[Any, str]] = [
 @in_every_world()
 async def test_wrong_message(world: World, message: Any, error: str) -> None:
     async with world.one_end(Side.SERVER) as (connection, peer):
+        if world.caller == "thread":
+            error = error.replace("iterable, or async iterable", "or iterable")
         with pytest.raises(TypeError, match=error):
             await connection.send(message)
         await connection.send("intact")
@@ -348,7 +350,7 @@ async def full(world: World, connection: End) -> AsyncIterator[int]:
 
 @both_sides
 @pytest.mark.parametrize(("write_limit", "most"), [(2**15, 32), (2**18, 261), ((2**15, 0), 32)])
-@in_every_world()
+@in_every_world(Capability.WRITE_BUFFER)
 async def test_send_waits_for_a_slow_peer(world: World, side: Side, write_limit: Any, most: int) -> None:
     async with world.one_end(side, write_limit=write_limit) as (connection, peer):
         peer.stop_reading()
@@ -589,7 +591,7 @@ async def test_both_ways_at_once(world: World) -> None:
 
 
 @both_sides
-@in_every_world()
+@in_every_world(Capability.WRITE_BUFFER)
 async def test_buffered_amount(world: World, side: Side) -> None:
     async with world.one_end(side, write_limit=2**20) as (connection, peer):
         assert connection.buffered_amount == 0

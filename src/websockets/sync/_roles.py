@@ -7,8 +7,8 @@ Each direction of a connection has a role. At most one party has it, and only th
 - A thread takes the role to receive or to send, in that call alone. When the call returns, the role is free, and nobody
   is told: a message costs no hand-over.
 - The steward, one thread for all connections, watches the socket for reading if nobody has received for a while, so
-  that pings are answered. It watches the socket for writing if somebody left bytes that the socket didn't take. When the
-  socket is ready, the steward takes the role like any other thread, for a call that doesn't wait.
+  that pings are answered. It watches the socket for writing if somebody left bytes that the socket didn't take. When
+  the socket is ready, the steward takes the role like any other thread, for a call that doesn't wait.
 - A thread takes over what the steward watches at any time. While another thread has the role, it waits for a change.
 
 All steps are made under the lock of the connection; calls of the socket are not.

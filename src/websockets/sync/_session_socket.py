@@ -1,6 +1,6 @@
 """A session on a socket: who calls the socket when, and what follows from it.
 
-May know: the socket, the lock, the roles, the steward; the session, the outbox, TLS. Must not know: messages of users,
+May know: the socket, the lock, the role of the reader, the steward; the session, TLS. Must not know: messages of users,
 frames, timeouts: the session knows them.
 
 The lock of a connection guards its session, its outbox and its roles. It is held for moments only: nobody waits, calls
@@ -24,28 +24,23 @@ from .._rules.lifecycle import Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
-from .._session.outbox import Outbox, take_end
-from .._session.properties import ConnectionProperties
+from .._session.outbox import Outbox
 from .._session.session import Session
 from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import LoggerLike
 from ._roles import Role, Step, after
+from ._sending import FREE, TAKEN, WATCHED, SendingSocket
 from ._steward import Steward, steward_of
-from ._system import READ, WRITE, Condition, Lock, current
+from ._system import READ, WRITE, Lock, current
 from ._wire import Wire, wire_for
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
     from .._session.tls_in_tls import NestedChannel
 
-__all__ = ["FREE", "TAKEN", "WATCHED", "SessionSocket", "Waiter"]
-
-# As constants of this module, because access to them is faster.
-FREE: Final = Role.FREE
-TAKEN: Final = Role.TAKEN
-WATCHED: Final = Role.WATCHED
+__all__ = ["DIRECT", "SessionSocket", "Waiter"]
 
 # In bytes. A larger read is taken in by slices, as it may have tens of thousands of tiny frames.
 DIRECT: Final = 2**12
@@ -87,7 +82,7 @@ def _ask(sock: Any, name: str) -> Any:
         return None
 
 
-class SessionSocket(ConnectionProperties):
+class SessionSocket(SendingSocket):
     """A session on a socket; :class:`~.connection.Connection` adds methods for users, and documents the parameters."""
 
     recv_bufsize = 65536
@@ -96,23 +91,12 @@ class SessionSocket(ConnectionProperties):
     # Set on the instance only when they are needed, so that an idle connection stays small.
     _ws_make_session: type[Session] = Session
     _ws_logger: LoggerLike | None = None
-    _ws_channel: TLSChannel | NestedChannel | None = None
     _ws_entry: Entry[Any] | None = None
-    _ws_changed: Condition | None = None
-    _ws_waiting: int = 0  # threads that wait for a change
-    _ws_claimants: int = 0  # those of them that wait for the role of the reader
-    _ws_senders: int = 0  # those of them that wait until their bytes are sent
-    _ws_doom: Exception | None = None  # why the connection ends after a last attempt to write
-    _ws_write_error: Exception | None = None
     _ws_addresses: tuple[Any, Any] | None = None
-    _ws_lost: bool = False
     _ws_ending: bool = False  # whether the end of the stream has arrived
-    _ws_cutting: bool = False  # whether the socket was cut, so that only what arrived before can be read
     _ws_foreign: bool = False
     _ws_reader: Role = FREE
-    _ws_writer: Role = FREE
     _ws_reading_thread: int = 0
-    _ws_writing_thread: int = 0
     _ws_receiver: int = 0  # the thread that is in recv() or recv_streaming()
     _ws_mask: int = 0  # what the selector of the steward watches for
     _ws_closed_socket: bool = False
@@ -120,12 +104,9 @@ class SessionSocket(ConnectionProperties):
     _ws_epoch: int = 0
     _ws_seen: int = -1
     _ws_listed: bool = False
-    _ws_owing: bool = False  # whether the outbox has anything to write
-    _ws_full: bool = False  # whether the session knows that the write buffer is full
     _ws_plain: bool = False  # whether a message is just a frame to write
     _ws_decoder: Any = None  # the decoder of frames, if it may be fed directly
     _ws_bytes_received: int = 0
-    _ws_bytes_sent: int = 0
     _ws_messages_sent: int = 0
     _ws_payload_sent: int = 0
     _ws_saved_sent: int = 0
@@ -195,41 +176,6 @@ class SessionSocket(ConnectionProperties):
             self._ws_session.set_time(name, seconds, self._ws_system.now())
             self._ws_schedule()
 
-    @property
-    def buffered_amount(self) -> int:
-        """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
-        return self._ws_outbox.buffered_amount
-
-    # ---------------------------------------------------------------------------------------- who waits for a change
-
-    def _ws_notify(self) -> None:
-        """Have the threads that wait look whether it happened what they wait for; called under the lock."""
-        if self._ws_waiting and self._ws_changed is not None:
-            self._ws_changed.notify_all()
-
-    def _ws_wait_change(self, deadline: float | None, claims: bool = False) -> bool:
-        """Wait for a change, under the lock, which is free meanwhile.
-
-        Parameters:
-            deadline: the time when to give up; None for never.
-            claims: whether the thread waits for the role of the reader.
-
-        Returns:
-            False if the deadline passed before.
-        """
-        if self._ws_changed is None:
-            self._ws_changed = self._ws_system.condition(self._ws_lock)
-        timeout = None if deadline is None else deadline - self._ws_system.now()
-        if timeout is not None and timeout <= 0:
-            return False
-        self._ws_waiting += 1
-        self._ws_claimants += claims
-        try:
-            return self._ws_changed.wait(timeout)
-        finally:
-            self._ws_waiting -= 1
-            self._ws_claimants -= claims
-
     def _ws_wait_until(self, goal: Callable[[], bool], deadline: float | None = None) -> bool:
         """Wait until a goal is reached or the connection is over; read from the socket if nobody else does.
 
@@ -257,6 +203,9 @@ class SessionSocket(ConnectionProperties):
 
     def _ws_claim_reading(self) -> bool:
         """Take the role of the reader, if possible; called under the lock."""
+        if self._ws_ending:
+            # There is nothing more to read; the end comes when everything is sent.
+            return False
         me = self._ws_ident()
         if self._ws_reader is TAKEN:
             # A signal handler may read while the thread that it interrupts waits to do so.
@@ -373,9 +322,13 @@ class SessionSocket(ConnectionProperties):
             self._ws_take_in_rest()
         self._ws_choose_path()
         if self._ws_reader is WATCHED:
-            self._ws_steward.ask(self)
+            self._ws_ask_steward()
         elif self._ws_reader is FREE and not self._ws_listed:
             self._ws_list()
+
+    def _ws_ask_steward(self) -> None:
+        """Have the steward update what it watches for, soon."""
+        self._ws_steward.ask(self)
 
     def _ws_take_in_rest(self) -> None:
         rest = self._ws_session.intake.take_rest()
@@ -405,6 +358,10 @@ class SessionSocket(ConnectionProperties):
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
         self._ws_decoder = session.intake.direct_decoder() if quick else None
 
+    def _ws_check_reading(self) -> None:
+        """Read on for the end of the stream, if nothing else matters and the peer reads; called under the lock."""
+        self._ws_steer(self._ws_session.intake.check_end())
+
     def _ws_pause_reading(self, pause: bool) -> None:
         """Pause or resume reading; called under the lock."""
         intake = self._ws_session.intake
@@ -413,192 +370,10 @@ class SessionSocket(ConnectionProperties):
     def _ws_entrust_reading(self) -> None:
         """Have the steward watch the socket at once, unless a thread is reading; called under the lock."""
         if self._ws_reader is not TAKEN and not self._ws_lost:
+            if self._ws_queue:
+                self._ws_steer(self._ws_session.intake.check_full(False))
             self._ws_reader = after(self._ws_reader, Step.ENTRUST)
-            self._ws_steward.ask(self)
-
-    # ---------------------------------------------------------------------------------------------------------- writing
-
-    def _ws_put(self, writes: list[bytes]) -> None:
-        """Put bytes into the outbox; nothing is the end of the stream. Called under the lock."""
-        if self._ws_lost:
-            return
-        self._ws_bytes_sent += sum(map(len, writes))
-        channel, outbox = self._ws_channel, self._ws_outbox
-        self._ws_owing = True
-        if channel is None:
-            outbox.add(writes)
-        else:
-            ends = take_end(writes)
-            for write in writes:
-                view = memoryview(write)
-                while view and channel.failure is None:
-                    view = view[channel.send(view) :]
-                    outbox.add(channel.data_to_send())
-            if ends:
-                channel.close()
-                outbox.add([*channel.data_to_send(), b""])
-        self._ws_note_level()
-
-    def _ws_note_level(self) -> None:
-        """Tell the session when the write buffer is full, and when it has room again; called under the lock."""
-        outbox = self._ws_outbox
-        if outbox.drained if self._ws_full else outbox.full:
-            self._ws_full = not self._ws_full
-            self._ws_session.writing(possible=not self._ws_full)
-            if self.protocol.writes:
-                # The pong that was held back.
-                self._ws_process_events()
-            self._ws_steer(self._ws_session.intake.check_end())
-
-    def _ws_flush(self) -> None:
-        """Write what the socket takes at once, and leave the rest to the steward; called without the lock."""
-        if self._ws_owing:
-            with self._ws_lock:
-                mine = self._ws_claim_writing()
-            if mine:
-                self._ws_write(None, None)
-        if self._ws_doom is not None:
-            with self._ws_lock:
-                self._ws_lose(self._ws_doom)
-
-    def _ws_claim_writing(self) -> bool:
-        """Take the role of the writer, if nobody has it; called under the lock."""
-        if self._ws_writer is not FREE:
-            return False
-        self._ws_writer = after(self._ws_writer, Step.CLAIM)
-        self._ws_writing_thread = self._ws_ident()
-        return True
-
-    def _ws_leave_writing(self, entrusts: bool = True) -> None:
-        """Leave the role of the writer, called under the lock.
-
-        Parameters:
-            entrusts: whether the steward goes on, if there are bytes left and no thread waits to write them.
-        """
-        entrusts = entrusts and bool(self._ws_outbox) and not self._ws_senders and not self._ws_lost
-        self._ws_writer, self._ws_writing_thread = after(self._ws_writer, Step.ENTRUST if entrusts else Step.LEAVE), 0
-        if entrusts:
-            self._ws_steward.ask(self)
-        if self._ws_lost:
-            self._ws_close_unused()
-        self._ws_notify()
-
-    def _ws_write(self, mark: int | None, deadline: float | None) -> bool:
-        """Write what is in the outbox; then leave the role of the writer, which the caller took.
-
-        Parameters:
-            mark: number of bytes that must be sent before this returns; None to write only what the socket takes now.
-            deadline: the time when to give up; None for never.
-
-        Returns:
-            False if the deadline passed before.
-        """
-        in_time, blocked = True, False
-        try:
-            while in_time:
-                with self._ws_lock:
-                    pieces = self._ws_next_pieces(mark, blocked)
-                if not pieces:
-                    break
-                if blocked:
-                    left = None if deadline is None else deadline - self._ws_system.now()
-                    in_time = self._ws_wire.wait(WRITE, left)
-                if in_time:
-                    blocked = self._ws_write_some(pieces)
-        finally:
-            with self._ws_lock:
-                self._ws_leave_writing()
-        return in_time
-
-    def _ws_next_pieces(self, mark: int | None, blocked: bool) -> list[memoryview]:
-        """Return what the writer writes next; nothing if it is to leave. Called under the lock."""
-        outbox = self._ws_outbox
-        if outbox.at_end and not self._ws_lost:
-            self._ws_end_sending()
-        done = mark is None or outbox.sent >= mark
-        # If the socket has no room, only those wait who must. Those who wait for other bytes write them themselves.
-        if done and (blocked or self._ws_senders):
-            return []
-        pieces = outbox.next_pieces()
-        self._ws_owing = bool(pieces) or self._ws_lost
-        return pieces
-
-    def _ws_write_some(self, pieces: list[memoryview]) -> bool:
-        """Call the socket once; return whether it has no room for more."""
-        taken: list[int] = []
-        error: OSError | None = None
-        try:
-            self._ws_wire.send_now(taken, pieces)
-        except OSError as exc:
-            error = exc
-        finally:
-            count = taken[0] if taken else 0
-            blocked = error is None and count < sum(map(len, pieces))
-            with self._ws_lock:
-                if error is not None:
-                    self._ws_write_failed(error)
-                elif count:
-                    self._ws_outbox.taken(count)
-                    self._ws_note_level()
-        return blocked
-
-    def _ws_write_failed(self, error: OSError) -> None:
-        """Note that nothing more can be sent. What has arrived can still be read, and then the connection is over."""
-        self._ws_outbox.tear()
-        self._ws_write_error = self._ws_write_error or error
-        self._ws_cutting = True
-        self._ws_wire.cut()
-        self._ws_entrust_reading()
-
-    def _ws_end_sending(self) -> None:
-        if self.protocol.debug:
-            self.logger.debug("x half-closing TCP connection")
-        self._ws_wire.end_sending()
-        self._ws_outbox.end_sent()
-        self._ws_check_end()
-
-    def _ws_write_until(self, mark: int, deadline: float | None) -> bool:
-        """Wait until a number of bytes are sent; write them if nobody else does.
-
-        Returns:
-            False if the deadline passed before; the steward goes on writing.
-
-        Raises:
-            ConnectionClosed: they can't be sent any more.
-        """
-        in_time, mine = True, False
-        while in_time:
-            with self._ws_lock:
-                outbox = self._ws_outbox
-                if outbox.sent >= mark:
-                    return True
-                if outbox.torn:
-                    break
-                if self._ws_writer is WATCHED:
-                    self._ws_writer = after(self._ws_writer, Step.DISMISS)
-                mine = self._ws_claim_writing()
-                if not mine:
-                    if self._ws_writing_thread == self._ws_ident():
-                        # A signal handler has interrupted the writer, which goes on later.
-                        return True
-                    in_time = self._ws_wait_as_sender(deadline)
-            if mine:
-                in_time = self._ws_write(mark, deadline)
-        if in_time:
-            self._ws_raise_closed()
-        return self._ws_outbox.sent >= mark
-
-    def _ws_wait_as_sender(self, deadline: float | None) -> bool:
-        """Wait until another thread has written; called under the lock."""
-        self._ws_senders += 1
-        try:
-            return self._ws_wait_change(deadline)
-        finally:
-            self._ws_senders -= 1
-            if self._ws_writer is FREE and self._ws_outbox and not self._ws_senders and not self._ws_lost:
-                # The writer left its role to this thread, which may have no time left for it.
-                self._ws_writer = after(self._ws_writer, Step.ENTRUST)
-                self._ws_steward.ask(self)
+            self._ws_ask_steward()
 
     # -------------------------------------------------------------------------------------------------- what follows
 
@@ -731,7 +506,7 @@ class SessionSocket(ConnectionProperties):
     def _ws_close_unused(self) -> None:
         """Close the socket of a connection that is over, unless somebody still uses its descriptor."""
         if self._ws_mask:
-            self._ws_steward.ask(self)
+            self._ws_ask_steward()
         elif self._ws_reader is not TAKEN and self._ws_writer is not TAKEN and not self._ws_closed_socket:
             self._ws_closed_socket = True
             self._ws_wire.close()
@@ -804,7 +579,11 @@ class SessionSocket(ConnectionProperties):
         """Return what the steward is to watch for."""
         if self._ws_lost:
             return 0
-        reads = self._ws_reader is WATCHED and (self._ws_cutting or self._ws_session.intake.flow in _READING)
+        reads = (
+            self._ws_reader is WATCHED
+            and not self._ws_ending
+            and (self._ws_cutting or self._ws_session.intake.flow in _READING)
+        )
         return (READ if reads else 0) | (WRITE if self._ws_writer is WATCHED else 0)
 
     def _ws_be_ready(self, mask: int) -> None:

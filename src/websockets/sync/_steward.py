@@ -8,7 +8,7 @@ answered, and a Close frame seen, while no thread receives; bytes must go out th
 time-outs must be noticed. That is the work of the steward. It is a daemon thread, started with the first connection.
 
 A connection that may have been left by its readers is on the list of those to look at. If nobody has received between
-two looks, the steward watches its socket. A connection that is on no list, and isn't watched, costs the steward nothing.
+two looks, the steward watches its socket. A connection that is on no list and isn't watched costs the steward nothing.
 
 Connections call the steward with their own lock held. So the steward never calls a connection with its lock held.
 """

@@ -99,29 +99,36 @@ class Wire:
 class KernelWire(Wire):
     """A socket whose calls are those of the kernel: they wait, or a flag tells them not to; parameters as for Wire."""
 
-    __slots__ = ()
+    __slots__ = ("_receive", "_send")
 
     gathers = True
+
+    def __init__(self, sock: Any, system: System) -> None:
+        super().__init__(sock, system)
+        self._receive, self._send = sock.recv, sock.send
 
     # map() calls the kernel and list.extend() stores its answer without a step of Python in between, in which a signal
     # handler could run.
 
     def receive(self, got: list[bytes], size: int) -> None:
         """Wait for data; see :meth:`Wire.receive`."""
-        got.extend(map(self.sock.recv, (size,)))
+        got.extend(map(self._receive, (size,)))
 
     def receive_now(self, got: list[bytes], size: int) -> None:
         """Receive the data that is there; see :meth:`Wire.receive_now`."""
         with contextlib.suppress(BlockingIOError):
-            got.extend(map(self.sock.recv, (size,), NOW))
+            got.extend(map(self._receive, (size,), NOW))
 
     def send_now(self, taken: list[int], pieces: Sequence[BytesLike]) -> None:
         """Send as much as there is room for; see :meth:`Wire.send_now`."""
-        with contextlib.suppress(BlockingIOError):
+        # suppress() would cost more than all else here.
+        try:
             if len(pieces) == 1:
-                taken.extend(map(self.sock.send, pieces, NOW))
+                taken.extend(map(self._send, pieces, NOW))
             else:
                 taken.extend(map(self.sock.sendmsg, (pieces,), ((),), NOW))
+        except BlockingIOError:
+            return
 
 
 def wire_for(sock: Any, system: System) -> Wire:

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast, overload
 
 from .._codec import build_frame, new_mask
-from .._codec.header import FIN, WHOLE, payload_length
+from .._codec.header import WHOLE, WHOLE_BINARY, WHOLE_TEXT, payload_length
 from .._compat.deprecated import deprecated_names
 from .._rules.lifecycle import Sending
-from .._rules.messages import MISSING, Missing, converter, encode_message
+from .._rules.messages import MISSING, Missing, converter
 from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
 from .._session.reading import Progress, Reading, second_receiver, undecodable
@@ -23,7 +23,8 @@ from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
-from ._session_socket import DIRECT, FREE, TAKEN, SessionSocket, Waiter
+from ._sending import FREE, TAKEN
+from ._session_socket import DIRECT, SessionSocket, Waiter
 
 if TYPE_CHECKING:
     import threading
@@ -32,6 +33,7 @@ __all__ = ["Connection"]
 
 # As constants of this module, because access to them is faster.
 _OPEN: Final = Sending.OPEN
+_WHOLE: Final = frozenset(WHOLE)
 _IN_ONE_PIECE: Final = (str, bytes)
 
 # Whether Python collects an object as soon as the last reference to it is gone.
@@ -176,8 +178,11 @@ class Connection(SessionSocket):
         if got and self._ws_decoder is decoder and 0 < len(got[0]) <= DIRECT and not interrupted:
             self._ws_bytes_received += len(got[0])
             frames = decoder.feed(got[0])
-            if len(frames) == 2 and frames[0] in WHOLE and decoder.failure is None:
+            if frames and decoder.failure is None and _WHOLE.issuperset(frames[::2]):
+                # Nothing but messages in one frame: the first is the next one, as the queue is empty.
                 message = frames[1]
+                if len(frames) > 2:
+                    self._ws_keep(frames[3::2])
             else:
                 self._ws_receive_frames(frames)
                 message = self._ws_get()
@@ -190,6 +195,11 @@ class Connection(SessionSocket):
         if not self._ws_listed or self._ws_waiting or self._ws_lost:
             self._ws_left_reading()
         return message
+
+    def _ws_keep(self, messages: list[Data]) -> None:
+        """Keep messages for later calls."""
+        for message in messages:
+            self._ws_queue.append(message)
 
     def _ws_receive_frames(self, frames: list[Any]) -> None:
         """Process the frames of a read."""
@@ -382,16 +392,19 @@ class Connection(SessionSocket):
                 iterable isn't complete then, so the connection fails.
             TypeError: the message, or one of its items, has a type that can't be sent.
         """
-        frame = None
-        if compress is None and timeout is None and self._ws_plain:
-            encoded = encode_message(message, text)
-            if encoded is not None:
-                head, payload = encoded
-                frame = build_frame(head | FIN, payload, new_mask() if self._ws_client else None)
-        if frame is None or not self._ws_send_directly(frame, payload):
-            self._ws_send_slowly(message, text, timeout, compress)
+        if compress is None and timeout is None and text is None and self._ws_plain:
+            payload: Any = None
+            if type(message) is str:
+                head, payload = WHOLE_TEXT, message.encode()
+            elif type(message) is bytes:
+                head, payload = WHOLE_BINARY, message
+            if payload is not None:
+                frame = build_frame(head, payload, new_mask() if self._ws_client else None)
+                if self._ws_send_directly(frame, len(payload)):
+                    return
+        self._ws_send_slowly(message, text, timeout, compress)
 
-    def _ws_send_directly(self, frame: bytes, payload: Any) -> bool:
+    def _ws_send_directly(self, frame: bytes, payload_size: int) -> bool:
         """Send a frame past the outbox; return False, and do nothing, if that isn't possible."""
         taken: list[int] = []
         error: OSError | None = None
@@ -404,7 +417,7 @@ class Connection(SessionSocket):
                     return False
                 mine, self._ws_writer, self._ws_writing_thread = True, TAKEN, self._ws_ident()
                 self._ws_messages_sent += 1
-                self._ws_payload_sent += len(payload)
+                self._ws_payload_sent += payload_size
                 self._ws_bytes_sent += size
                 outbox.accepted += size
                 mark = outbox.accepted
@@ -435,7 +448,7 @@ class Connection(SessionSocket):
             self._ws_owing = True
             if error is not None:
                 self._ws_write_failed(error)
-            self._ws_note_level()
+            self._ws_note_level(error is None and count < len(frame))
         # Unless an exception is on its way, this thread is about to go on.
         self._ws_leave_writing(entrusts=interrupted)
         return count == len(frame)
