@@ -34,7 +34,6 @@ __all__ = [
     "Unfit",
     "UnfitHeader",
     "awaited",
-    "not_awaitable",
     "optional",
     "required_parameters",
     "shown",
@@ -189,14 +188,6 @@ def port(value: Any) -> Any:
     return value
 
 
-def port_number(value: Any) -> int:
-    """Accept a TCP port as a number, for functions that don't look up names of services."""
-    number = whole(value)
-    if not 0 <= number <= LAST_PORT:
-        raise Unfit(ValueError)
-    return number
-
-
 # ------------------------------------------------------------------------------------------------------ pairs of limits
 
 
@@ -327,21 +318,6 @@ def plain_function(value: Any) -> Any:
     if type(value) is FunctionType and not value.__code__.co_flags & CO_COROUTINE:
         return value  # the usual case, tested first
     if inspect.iscoroutinefunction(function(value)):
-        raise Unfit(TypeError)
-    return value
-
-
-def blocking_function(value: Any) -> Any:
-    """Accept a callable that isn't async, also as an object with ``__call__()``: it is called in a thread."""
-    called = _called(function(value))
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise Unfit(TypeError)
-    return value
-
-
-def executor(value: Any) -> Any:
-    """Accept an executor, by its method, because there are executors beside those of the standard library."""
-    if isinstance(value, type) or not callable(getattr(value, "submit", None)):
         raise Unfit(TypeError)
     return value
 
@@ -544,15 +520,6 @@ def handler(value: Any) -> Any:
     return value
 
 
-def blocking_handler(value: Any) -> Any:
-    """Accept a connection handler that isn't async: a callable that takes a connection."""
-    if _yields(_called(blocking_function(value))):
-        raise Unfit(TypeError, "a function with yield does nothing when it is called")
-    if not _takes(value, 1):
-        raise Unfit(TypeError, "it can't be called with a connection alone")
-    return value
-
-
 def _called(value: Any) -> Any:
     """Return the Python function that runs when a handler is called, if there is one."""
     while isinstance(value, functools.partial | types.MethodType):
@@ -638,18 +605,6 @@ def awaited(handler: object, given: Any) -> Awaitable[Any]:
     """
     if not inspect.isawaitable(given):
         raise TypeError(f"a connection handler must be an async function: {shown(handler)} returned {shown(given)}")
-    return given
-
-
-def not_awaitable(hook: object, given: Any) -> Any:
-    """Return the result of a handler or hook, which nobody would await.
-
-    Raises:
-        TypeError: it is awaitable.
-    """
-    if inspect.isawaitable(given):
-        name = _closed(given) if inspect.iscoroutine(given) else type(given).__name__
-        raise TypeError(f"{shown(hook)} returned something to await, of {name}, and threads don't await")
     return given
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ..http11 import SERVER, USER_AGENT
 from . import option_checks as c
+from . import thread_checks as t
 from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
 __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
@@ -126,8 +127,8 @@ OPTIONS: Final = (
     # The handler may be None if process_request answers all requests.
     Option("handler", (SERVE,), REQUIRED, optional(c.function), "an async function that takes a connection"),
     Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
-    Option("handler", (SYNC_SERVE,), REQUIRED, optional(c.blocking_function), PLAIN_HANDLER),
-    Option("handler", (SYNC_RUN,), REQUIRED, c.blocking_handler, PLAIN_HANDLER),
+    Option("handler", (SYNC_SERVE,), REQUIRED, optional(t.blocking_function), PLAIN_HANDLER),
+    Option("handler", (SYNC_RUN,), REQUIRED, t.blocking_handler, PLAIN_HANDLER),
     Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
     Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
@@ -136,7 +137,7 @@ OPTIONS: Final = (
     Option("host", (SYNC_SERVE,), None, optional(c.host), "a host: a str, or None for all interfaces"),
     Option("port", (TCP_CLIENT,), UNSET, optional(c.port), "a port from 0 to 65535"),
     Option("port", LOOP_SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
-    Option("port", (SYNC_SERVE,), None, optional(c.port_number), "a port from 0 to 65535, or None"),
+    Option("port", (SYNC_SERVE,), None, optional(t.port_number), "a port from 0 to 65535, or None"),
     Option("path", (UNIX_CLIENT, UNIX_SERVER, SYNC_UNIX_CLIENT, SYNC_UNIX_SERVER), None, optional(c.path),
            "the path of a Unix socket, or None"),
     Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS, *SYNC_LISTENERS), UNSET, optional(c.sock), "a socket, or None"),
@@ -165,7 +166,7 @@ OPTIONS: Final = (
            "a list of names, or None"),
     Option("select_subprotocol", (SERVE,), None, optional(c.function), FUNCTION),
     Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function), PLAIN_FUNCTION),
-    Option("select_subprotocol", (SYNC_SERVE,), None, optional(c.blocking_function), PLAIN_FUNCTION),
+    Option("select_subprotocol", (SYNC_SERVE,), None, optional(t.blocking_function), PLAIN_FUNCTION),
     Option("additional_headers", (CONNECT, SYNC_CONNECT), None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
     Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
@@ -175,9 +176,9 @@ OPTIONS: Final = (
     Option("user_agent_header", CLIENTS, USER_AGENT, optional(c.user_agent), HEADER),
     Option("server_header", SERVERS, SERVER, optional(c.text("Server")), HEADER),
     Option("process_request", LOOP_SERVERS, None, optional(c.function), FUNCTION),
-    Option("process_request", (SYNC_SERVE, SYNC_ROUTE), None, optional(c.blocking_function), PLAIN_FUNCTION),
+    Option("process_request", (SYNC_SERVE, SYNC_ROUTE), None, optional(t.blocking_function), PLAIN_FUNCTION),
     Option("process_response", (SERVE,), None, optional(c.function), FUNCTION),
-    Option("process_response", (SYNC_SERVE,), None, optional(c.blocking_function), PLAIN_FUNCTION),
+    Option("process_response", (SYNC_SERVE,), None, optional(t.blocking_function), PLAIN_FUNCTION),
     Option("open_timeout", CLIENTS, 10, optional(c.seconds), LIMIT),
     Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
            "a positive number of seconds, or None for no limit"),
@@ -210,7 +211,7 @@ OPTIONS: Final = (
            "a logger, or None"),
     Option("create_connection", (CONNECT, SYNC_CONNECT, SERVE, SYNC_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
-    Option("executor", (SYNC_SERVE,), None, optional(c.executor), "a concurrent.futures.Executor, or None for threads"),
+    Option("executor", (SYNC_SERVE,), None, optional(t.executor), "a concurrent.futures.Executor, or None for threads"),
     Option("daemon_threads", (SYNC_SERVE,), False, c.flag, FLAG),
     Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
@@ -240,7 +241,7 @@ OPTIONS: Final = (
     Option("realm", (BASIC_AUTH, SYNC_BASIC_AUTH), "", c.string, "a str"),
     Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
     Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
-    Option("check_credentials", (SYNC_BASIC_AUTH,), None, optional(c.blocking_function), PLAIN_FUNCTION),
+    Option("check_credentials", (SYNC_BASIC_AUTH,), None, optional(t.blocking_function), PLAIN_FUNCTION),
 
     # Arguments for the event loop.
     Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),

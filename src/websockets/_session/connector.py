@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from ..client import ClientProtocol, backoff, process_exception
+from ..client import backoff, process_exception
 from ..datastructures import HeadersLike
 from ..typing import LoggerLike
 from ..uri import WebSocketURI

@@ -182,6 +182,7 @@ def routes_of(
     ssl: object,
     create_router: type[R] | None,
     process_request: Any,
+    taker: str = ROUTE,
 ) -> R:
     """Make the router of a server from the arguments of ``route()``.
 
@@ -192,12 +193,13 @@ def routes_of(
         ssl: TLS context; True if a proxy in front of the server does TLS.
         create_router: class to use instead of the default one.
         process_request: hook of the user; it is only checked.
+        taker: name of ``route()`` of the front-end in the table of options.
 
     Raises:
         TypeError: an argument has a wrong type.
         ValueError: an argument has a wrong value.
     """
-    check_all(locals(), ROUTE)
+    check_all(locals(), taker)
     return (create_router or usual)(url_map, server_name, url_scheme(ssl))
 
 
