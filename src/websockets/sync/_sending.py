@@ -167,7 +167,7 @@ class SendingSocket(ConnectionProperties):
         Parameters:
             entrusts: whether the steward goes on, if there are bytes left and no thread waits to write them.
         """
-        entrusts = entrusts and bool(self._ws_outbox) and not self._ws_senders and not self._ws_lost
+        entrusts = entrusts and self._ws_owing and not self._ws_senders and not self._ws_lost
         self._ws_writer, self._ws_writing_thread = after(self._ws_writer, Step.ENTRUST if entrusts else Step.LEAVE), 0
         if entrusts:
             self._ws_ask_steward()
@@ -241,6 +241,8 @@ class SendingSocket(ConnectionProperties):
         self._ws_cutting = True
         self._ws_wire.cut()
         self._ws_entrust_reading()
+        # The end of the stream may have arrived already, and was waiting for ours to be sent.
+        self._ws_check_end()
 
     def _ws_end_sending(self) -> None:
         if self.protocol.debug:
@@ -287,7 +289,7 @@ class SendingSocket(ConnectionProperties):
             return self._ws_wait_change(deadline)
         finally:
             self._ws_senders -= 1
-            if self._ws_writer is FREE and self._ws_outbox and not self._ws_senders and not self._ws_lost:
+            if self._ws_writer is FREE and self._ws_owing and not self._ws_senders and not self._ws_lost:
                 # The writer left its role to this thread, which may have no time left for it.
                 self._ws_writer = after(self._ws_writer, Step.ENTRUST)
                 self._ws_ask_steward()
