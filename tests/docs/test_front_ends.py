@@ -37,6 +37,11 @@ REASONS: dict[str, str] = {
     "asyncio.client._Connections.__init__": "an iterator that waits",
     "asyncio.client.connect.__init__": "the signature that programs call",
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",
+    "sync._listening.Listener._log_failure": "the log of a loop that waits",
+    "sync._listening.Listener.wake": "ends the wait of a thread",
+    "sync._listening._identity": "looks at the file of a socket",
+    "sync._shutdown.Shutdown._check": "ends the wait of threads",
+    "sync._shutdown.Shutdown._limit": "ends the wait of threads",
 }
 
 MAX_LINES = 60

@@ -10,14 +10,25 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .._rules.option_table import ROUTE, check_all
+from .._rules.option_table import ROUTE, check, check_all
 from ..http11 import Request, Response
 from .hooks import CallHook, Steps
 
 if TYPE_CHECKING:
     from werkzeug.routing import Map
 
-__all__ = ["Found", "Moved", "Refused", "Routes", "after", "find", "require_werkzeug", "routes_of", "url_scheme"]
+__all__ = [
+    "Found",
+    "Moved",
+    "Refused",
+    "Routes",
+    "after",
+    "check_endpoints",
+    "find",
+    "require_werkzeug",
+    "routes_of",
+    "url_scheme",
+]
 
 R = TypeVar("R", bound="Routes")
 
@@ -201,6 +212,21 @@ def routes_of(
     """
     check_all(locals(), taker)
     return (create_router or usual)(url_map, server_name, url_scheme(ssl))
+
+
+def check_endpoints(url_map: Map, taker: str) -> None:
+    """Check that the endpoints of a URL map can be handlers, as far as they are functions.
+
+    Parameters:
+        url_map: rules.
+        taker: name of ``serve()`` of the front-end in the table of options.
+
+    Raises:
+        TypeError: one can't be a handler.
+    """
+    for rule in url_map.iter_rules():
+        if callable(rule.endpoint):
+            check("handler", rule.endpoint, taker)
 
 
 def _refuse(connection: Any, status: HTTPStatus, methods: str) -> Response:

@@ -268,19 +268,15 @@ class Shutdown:
     def _cut_off(self) -> None:
         """Abort all connections."""
         with self._lock:
-            connections, arriving = list(self._registry.all), list(self._registry.arriving)
+            connections = list(self._registry.all)
         for connection in connections:
             cut_off(connection, self._registry.code, self._registry.reason)
-        for connection in arriving:
-            connection._ws_refuse_arrival(CLOSING)
 
     def _abandon(self) -> None:
         """Don't wait any longer for handlers that still run, nor for a serving thread that is busy."""
         with self._lock:
             for connection in self._registry.give_up(_still_runs):
                 self._registry.leave(connection, connection._ws_session)
-            for connection in list(self._registry.arriving):
-                self._registry.arrived(connection)
             self._end_listening()
             self._check()
 

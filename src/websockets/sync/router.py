@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._compat.deprecated import deprecated_names
-from .._rules.option_table import SYNC_ROUTE
+from .._rules.option_table import SYNC_ROUTE, SYNC_SERVE
 from .._rules.thread_checks import not_awaitable
-from .._session.routing import Routes, after, require_werkzeug, routes_of
+from .._session.routing import Routes, after, check_endpoints, require_werkzeug, routes_of
 from ..http11 import Request, Response
 from ._hooks import carry_out
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
@@ -120,6 +120,8 @@ def _route(
         process_request=process_request,
         taker=SYNC_ROUTE,
     )
+    if type(router).handler is Router.handler:
+        check_endpoints(url_map, SYNC_SERVE)
     if ssl is not None and ssl is not True:
         kwargs["ssl"] = ssl
     return serve(router.handler, *args, process_request=_after(process_request, router), **kwargs)

@@ -20,7 +20,7 @@ from .._compat.deprecated import deprecated_names
 from .._rules.addresses import shown_address
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
-from .._session.arriving import Arriving, Refusal
+from .._session.arriving import CLOSING, Arriving, Refusal
 from .._session.options import SYNC_SERVER, ServerOptions, renamed_argument
 from .._session.server_session import HandlerState, ServerSession
 from ..datastructures import HeadersLike
@@ -186,8 +186,12 @@ class ServerConnection(Connection):
             forget(self.server, self)
 
     def _ws_abort(self) -> None:
-        if self._ws_arriving is None and self._ws_session.answerable:
+        arriving, timeout = self._ws_arriving, self._ws_answering.options.open_timeout
+        if arriving is None and self._ws_session.answerable:
             self.logger.info("opening handshake failed: %s", self._ws_session.cause)
+        elif arriving is not None and timeout is not None and isinstance(self._ws_session.cause, TimeoutError):
+            with self.server._ws_lock:
+                arriving.refuse(arriving.time_out(timeout), self.remote_address)
         super()._ws_abort()
 
     # The PROXY protocol.
@@ -221,11 +225,16 @@ class ServerConnection(Connection):
 
     def _ws_arrive(self, arriving: Arriving) -> None:
         """Become a connection like others, after the header has arrived."""
-        self._ws_session.proxied = arriving.addresses
         with self.server._ws_lock:
+            registry = self.server._ws_registry
+            if registry.closing:
+                # The shutdown has listed the connections, and will refuse this one.
+                self._ws_refuse_arrival(CLOSING)
+                return
+            self._ws_session.proxied = arriving.addresses
             arriving.leave()
             self._ws_arriving = None
-            if not self.server._ws_registry.enter(self, self._ws_session):
+            if not registry.enter(self, self._ws_session):
                 super()._ws_abort()
 
     def _ws_refuse_arrival(self, refusal: Refusal) -> None:
