@@ -31,6 +31,7 @@ def test_there_are_programs() -> None:
         "typing_protocol",
         "typing_server",
         "typing_threads_client",
+        "typing_threads_server",
     ]
 
 

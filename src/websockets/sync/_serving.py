@@ -36,7 +36,7 @@ from .connection import Connection
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from .server import Handler, ServerConnection
+    from .server import ServerConnection
 
 __all__ = ["Server", "answering_of", "connected", "forget", "serve_with", "start_handler"]
 
@@ -60,7 +60,7 @@ class Server:
     SHUTDOWN_POLLING_INTERVAL: float = 0.1
     """Without effect: the server doesn't poll. Programs written for 17.4 may set it."""
 
-    def __init__(self, sock: socket.socket, handler: Handler, logger: LoggerLike | None = None) -> None:
+    def __init__(self, sock: socket.socket, handler: Callable[..., None], logger: LoggerLike | None = None) -> None:
         self.socket = sock
         self.handler = handler
         self.logger = logging.getLogger("websockets.server") if logger is None else logger

@@ -41,7 +41,7 @@ class Router(Routes):
         Parameters:
             connection: connection that was routed.
         """
-        handler = connection.handler
+        handler: Callable[..., object] = connection.handler
         not_awaitable(handler, handler(connection, **connection.handler_kwargs))
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
 
-Handler = Callable[..., object]
+Handler = Callable[["ServerConnection"], None]
 ProcessRequest = Callable[["ServerConnection", Request], Response | None]
 ProcessResponse = Callable[["ServerConnection", Request, Response], Response | None]
 SelectSubprotocol = Callable[["ServerConnection", Sequence[Subprotocol]], Subprotocol | None]
@@ -60,7 +60,7 @@ class ServerConnection(Connection):
     protocol: ServerProtocol
     username: str
     """The user name of the client, after :func:`basic_auth` has accepted it."""
-    handler: Callable[..., object]
+    handler: Callable[..., None]
     """The handler that :func:`~websockets.sync.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
     """Variables that :func:`~websockets.sync.router.route` found in the path: keyword arguments of the handler."""
