@@ -196,6 +196,9 @@ class VirtualSelector:
     def modify(self, sock: Any, mask: int, data: Any = None) -> None:
         self.keys[sock.fileno()] = selectors.SelectorKey(sock, sock.fileno(), mask, data)
 
+    def get_map(self) -> dict[int, selectors.SelectorKey]:
+        return self.keys
+
     def unregister(self, sock: Any) -> selectors.SelectorKey:
         return self.keys.pop(sock.fileno())
 

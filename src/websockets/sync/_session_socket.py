@@ -30,17 +30,21 @@ from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import LoggerLike
+from ._bridge import bridge, needs_bridge
 from ._roles import Role, Step, after
 from ._sending import FREE, TAKEN, WATCHED, SendingSocket
-from ._steward import Steward, steward_of
+from ._steward import ForeignLock, Steward, steward_of
 from ._system import READ, WRITE, Lock, current
-from ._wire import Wire, wire_for
+from ._wire import Wire, address_of, wire_for
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
     from .._session.tls_in_tls import NestedChannel
 
 __all__ = ["DIRECT", "SessionSocket", "Waiter"]
+
+# Seconds that close() waits for other threads to leave the descriptor alone; they need no time.
+PATIENCE: Final = 1.0
 
 # In bytes. A larger read is taken in by slices, as it may have tens of thousands of tiny frames.
 DIRECT: Final = 2**12
@@ -64,24 +68,6 @@ class Waiter(NamedTuple):
     ack_on_close: bool
 
 
-class _Foreign:
-    """The lock of connections that another process has opened."""
-
-    def __enter__(self) -> None:
-        raise RuntimeError("connection was opened in another process")
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Nothing was locked."""
-
-
-def _ask(sock: Any, name: str) -> Any:
-    """Return an address of a socket; None if it knows none any more."""
-    try:
-        return getattr(sock, name)()
-    except (OSError, AttributeError):
-        return None
-
-
 class SessionSocket(SendingSocket):
     """A session on a socket; :class:`~.connection.Connection` adds methods for users, and documents the parameters."""
 
@@ -97,6 +83,7 @@ class SessionSocket(SendingSocket):
     _ws_foreign: bool = False
     _ws_reader: Role = FREE
     _ws_reading_thread: int = 0
+    _ws_nested: int = 0  # signal handlers that read while they interrupt the reader
     _ws_receiver: int = 0  # the thread that is in recv() or recv_streaming()
     _ws_mask: int = 0  # what the selector of the steward watches for
     _ws_closed_socket: bool = False
@@ -130,7 +117,7 @@ class SessionSocket(SendingSocket):
         self._ws_system = system = current()
         self._ws_lock: Lock = system.lock()
         self._ws_ident: Callable[[], int] = system.get_ident
-        self._ws_wire: Wire = wire_for(sock, system)
+        self._ws_wire: Wire = wire_for(bridge(sock, system) if needs_bridge(sock, system) else sock, system)
         make = ClientSession if protocol.side is Side.CLIENT else self._ws_make_session
         self._ws_session: Session = make(protocol, timing, queue)
         self._ws_queue = self._ws_session.inbox.items
@@ -168,7 +155,7 @@ class SessionSocket(SendingSocket):
 
     def _ws_address(self, name: str) -> Any:
         if self._ws_addresses is None:
-            self._ws_addresses = _ask(self.socket, "getsockname"), _ask(self.socket, "getpeername")
+            self._ws_addresses = address_of(self.socket, "getsockname"), address_of(self.socket, "getpeername")
         return self._ws_addresses[name == "peername"]
 
     def _ws_set_time(self, name: str, seconds: float | None) -> None:
@@ -209,12 +196,17 @@ class SessionSocket(SendingSocket):
         me = self._ws_ident()
         if self._ws_reader is TAKEN:
             # A signal handler may read while the thread that it interrupts waits to do so.
-            return self._ws_reading_thread == me
+            nested = self._ws_reading_thread == me
+            self._ws_nested += nested
+            return nested
         self._ws_reader, self._ws_reading_thread = after(self._ws_reader, Step.CLAIM), me
         return True
 
     def _ws_leave_reading(self, watching: bool = False) -> None:
         """Leave the role of the reader, unless the steward goes on watching; called under the lock."""
+        if self._ws_nested:
+            self._ws_nested -= 1
+            return
         step = Step.ENTRUST if watching and not self._ws_claimants and not self._ws_lost else Step.LEAVE
         self._ws_reader, self._ws_reading_thread = after(self._ws_reader, step), 0
         self._ws_left_reading()
@@ -510,6 +502,16 @@ class SessionSocket(SendingSocket):
         elif self._ws_reader is not TAKEN and self._ws_writer is not TAKEN and not self._ws_closed_socket:
             self._ws_closed_socket = True
             self._ws_wire.close()
+            self._ws_notify()
+
+    def _ws_wait_for_descriptor(self) -> None:
+        """Wait until the descriptor of a connection that is over is closed: others may be about to see the end."""
+        deadline = self._ws_system.now() + PATIENCE
+        with self._ws_lock:
+            # A signal handler may have interrupted a call of the socket, which goes on later.
+            mine = self._ws_ident() in (self._ws_reading_thread, self._ws_writing_thread)
+            while not (self._ws_closed_socket or mine) and self._ws_wait_change(deadline):
+                pass
 
     def _ws_abandon(self) -> None:
         """Close the descriptor of a connection that another process has opened, which goes on using it."""
@@ -560,18 +562,46 @@ class SessionSocket(SendingSocket):
                 self._ws_entrust_reading()
             return self._ws_listed
 
-    def _ws_attend(self, selector: Any) -> None:
-        """Update what the steward watches for; called by the steward."""
+    def _ws_attend(self, selector: Any) -> Any:
+        """Update what the steward watches for; called by the steward.
+
+        Returns:
+            A connection whose socket was closed by the program, so that this one has its number; None if there is none.
+        """
+        stale = None
         with self._ws_lock:
             mask = self._ws_interest()
-            if mask != self._ws_mask:
-                if not self._ws_mask:
-                    selector.register(self.socket, mask, self)
-                elif mask:
-                    selector.modify(self.socket, mask, self)
-                else:
-                    selector.unregister(self.socket)
-                self._ws_mask = mask
+            try:
+                if mask != self._ws_mask:
+                    stale = self._ws_watch(selector, mask)
+            except (OSError, ValueError, KeyError) as exc:
+                # The program has closed the socket.
+                self._ws_mask = 0
+                self._ws_lose(exc)
+            if self._ws_lost:
+                self._ws_close_unused()
+        return stale
+
+    def _ws_watch(self, selector: Any, mask: int) -> Any:
+        before, sock, stale = self._ws_mask, self._ws_wire.sock, None
+        if not mask:
+            selector.unregister(sock)
+        elif before:
+            selector.modify(sock, mask, self)
+        else:
+            key = selector.get_map().get(sock.fileno())
+            if key is not None:
+                stale = key.data
+                stale._ws_mask = 0
+                selector.unregister(key.fd)
+            selector.register(sock, mask, self)
+        self._ws_mask = mask
+        return stale
+
+    def _ws_unwatch(self) -> None:
+        """Note that the steward watches nothing any more; called by the steward when it ends."""
+        with self._ws_lock:
+            self._ws_mask = 0
             if self._ws_lost:
                 self._ws_close_unused()
 
@@ -607,4 +637,4 @@ class SessionSocket(SendingSocket):
 
     def _ws_disown(self) -> None:
         """Refuse to be used, in a child process."""
-        self._ws_foreign, self._ws_lock = True, _Foreign()
+        self._ws_foreign, self._ws_lock = True, ForeignLock()

@@ -16,6 +16,7 @@ Connections call the steward with their own lock held. So the steward never call
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ from typing import Any, Final, Protocol
 from .._rules.deadlines import Deadlines, Entry
 from ._system import READ, Lock, System, Thread
 
-__all__ = ["LOOK_EVERY", "Charge", "Steward", "steward_of"]
+__all__ = ["LOOK_EVERY", "Charge", "ForeignLock", "Steward", "steward_of", "stop_steward"]
 
 # Seconds between two looks at the connections that nobody may be reading. The second look decides, so that a ping is
 # answered after twice this time at most.
@@ -46,8 +47,12 @@ class Charge(Protocol):
         """Note whether somebody has received since the last look; return whether another look is needed."""
         ...
 
-    def _ws_attend(self, selector: Any) -> None:
-        """Update what the steward watches for, in its selector."""
+    def _ws_attend(self, selector: Any) -> Charge | None:
+        """Update what the steward watches for, in its selector; return a connection that turned out to be broken."""
+        ...
+
+    def _ws_unwatch(self) -> None:
+        """Note that nothing is watched any more, because the steward ends."""
 
     def _ws_be_ready(self, mask: int) -> None:
         """Call the socket, which is ready, without waiting."""
@@ -138,8 +143,11 @@ class Steward:
                 self._asleep_until = -math.inf
                 self._work(selector, ready)
         finally:
+            watched = [key.data for key in selector.get_map().values() if key.data is not None]
             selector.close()
             waker.close()
+            for charge in watched:
+                self._guard(charge, charge._ws_unwatch)
 
     def _fall_asleep(self) -> float | None:
         """Return how long to sleep; None to sleep until woken."""
@@ -163,7 +171,9 @@ class Steward:
         self._look()
         while self._asked:
             charge = self._asked.popleft()
-            self._guard(charge, charge._ws_attend, selector)
+            stale = self._guard(charge, charge._ws_attend, selector)
+            if stale is not None:
+                self._guard(stale, stale._ws_break_off, OSError(errno.EBADF, os.strerror(errno.EBADF)))
 
     def _handle_timeouts(self) -> None:
         now = self._system.now()
@@ -216,6 +226,16 @@ class Steward:
                 resource.close()
         for charge in known:
             charge._ws_disown()
+
+
+class ForeignLock:
+    """The lock of connections that another process has opened."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError("connection was opened in another process")
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing was locked."""
 
 
 # The systems that have a steward.

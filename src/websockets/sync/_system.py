@@ -227,6 +227,10 @@ class System:
         """Return a new socket; see :class:`socket.socket`."""
         return socket.socket(family, kind, proto)
 
+    def socketpair(self) -> tuple[Any, Any]:
+        """Return two sockets that are connected; see :func:`socket.socketpair`."""
+        return socket.socketpair()
+
     def create_server(self, address: Any, **options: Any) -> Any:
         """Return a socket that listens; see :func:`socket.create_server`."""
         return socket.create_server(address, **options)

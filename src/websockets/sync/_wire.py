@@ -20,7 +20,7 @@ from typing import Any, Final
 from ..typing import BytesLike
 from ._system import DONTWAIT, READ, WRITE, System
 
-__all__ = ["NOW", "KernelWire", "Wire", "wire_for"]
+__all__ = ["NOW", "KernelWire", "Wire", "address_of", "wire_for"]
 
 # The flags of a call that must not wait.
 NOW: Final = (DONTWAIT,)
@@ -129,6 +129,14 @@ class KernelWire(Wire):
                 taken.extend(map(self.sock.sendmsg, (pieces,), ((),), NOW))
         except BlockingIOError:
             return
+
+
+def address_of(sock: Any, name: str) -> Any:
+    """Return an address of a socket; None if it knows none any more."""
+    try:
+        return getattr(sock, name)()
+    except (OSError, AttributeError):
+        return None
 
 
 def wire_for(sock: Any, system: System) -> Wire:

@@ -607,6 +607,7 @@ class Connection(SessionSocket):
             timeout = check("timeout", timeout, CLOSE)
         self._ws_start_closing(code, reason, timeout, waits=True)
         self._ws_wait_until(self._ws_is_lost)
+        self._ws_wait_for_descriptor()
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the closing handshake and the TCP connection are over.
