@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import logging
 import math
+import signal
 import socket
 import ssl
 import sys
@@ -23,7 +24,7 @@ import pytest
 
 from _kit import wire
 from _kit.certificates import Certificate, client_context, server_context
-from _kit.platforms import needs_unix_sockets
+from _kit.platforms import needs_signals, needs_unix_sockets
 from _kit.scripted import PATIENCE, Script, Visitor, echo, let_in, read_until, refuse, scripted, secured
 from websockets._rules import option_table as allowed
 from websockets.exceptions import (
@@ -698,6 +699,57 @@ def test_interrupted(step: str, monkeypatch: pytest.MonkeyPatch, sockets: list[s
     with scripted(quietly(secured(server_context(), silent))) as port:
         with pytest.raises(KeyboardInterrupt):
             connect(f"wss://localhost:{port}/", ssl=client_context(), **options)
+    assert sockets
+
+
+@contextlib.contextmanager
+def control_c() -> Iterator[Callable[[], None]]:
+    """Interrupt the main thread when the function is called first, as Ctrl-C does.
+
+    A signal that comes just before a call of the kernel doesn't end it, and Python doesn't know before it ends: so the
+    function must be called again.
+    """
+    pressed = False
+
+    def interrupt(*_: Any) -> None:
+        nonlocal pressed
+        if not pressed:
+            pressed = True
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@needs_signals
+@pytest.mark.parametrize("stage", ["TLS", "proxy", "response"])
+def test_interrupted_by_a_signal(stage: str, sockets: list[socket.socket]) -> None:
+    """While it waits for a server that has got something, and says nothing."""
+    with control_c() as press:
+
+        def play(sock: socket.socket) -> None:
+            sock.recv(2**16)
+            sock.settimeout(0.01)
+            ended = False
+            while not ended:
+                press()
+                with contextlib.suppress(TimeoutError):
+                    ended = not sock.recv(2**16)
+
+        with scripted(play) as port:
+            options: dict[str, Any] = {"open_timeout": None}
+            match stage:
+                case "TLS":
+                    options |= {"uri": f"wss://localhost:{port}/", "ssl": client_context()}
+                case "proxy":
+                    options |= {"uri": "ws://example.com/", "proxy": f"http://127.0.0.1:{port}"}
+                case _:
+                    options |= {"uri": at(port)}
+            with pytest.raises(KeyboardInterrupt):
+                connect(**options)
     assert sockets
 
 
