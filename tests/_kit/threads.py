@@ -415,9 +415,10 @@ class VirtualNetwork(BaseNetwork):
     def socket(self, family: int) -> UnconnectedSocket:
         return UnconnectedSocket(self._system, family)
 
-    def listen(self, host: str, port: int) -> VirtualListener:
+    def listen(self, host: str | list[str], port: int) -> VirtualListener:
         listener = VirtualListener(self._system)
-        listener.name = self._bind(listener, [host], port)[0].getsockname()
+        hosts = [host] if isinstance(host, str) else host
+        listener.name = self._bind(listener, hosts, port)[0].getsockname()
         return listener
 
     def reach(self, host: str, port: int, local_addr: Any = None) -> MemorySocket:
@@ -639,7 +640,7 @@ class VirtualSystem(System):
 
     def create_server(self, address: Any, **options: Any) -> Any:
         host, port = address
-        return self.network.listen(host or "0.0.0.0", port)
+        return self.network.listen([host] if host else ["0.0.0.0", "::"], port)
 
     def link(self, **conditions: Any) -> tuple[VirtualSocket, VirtualSocket]:
         """Return the two ends of a new connection: the client's, the server's."""

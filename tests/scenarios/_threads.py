@@ -169,6 +169,10 @@ class _End:
     def __hash__(self) -> int:
         return hash(self.target)
 
+    @property
+    def server(self) -> _Server:
+        return _Server(self.target._ws_system, self.target.server)
+
     async def recv(self, decode: bool | None = None) -> Any:
         system = self.target._ws_system
         limit = system.running.limit
@@ -244,7 +248,8 @@ class _Server:
 
     def __init__(self, system: VirtualSystem, target: Any) -> None:
         self._system, self.target = system, target
-        self._closing: list[Strand] = []
+        # The threads that close the server; each connection makes an object of this class anew.
+        self._closing: list[Strand] = vars(target).setdefault("closing_threads", [])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.target, name)
@@ -262,9 +267,20 @@ class _Server:
         return {_End(connection) for connection in self.target.all_connections}
 
     def close(self, *arguments: Any, **options: Any) -> None:
-        self._closing.append(
-            self._system.start_thread(lambda: self.target.shutdown(*arguments, **options), name="shutdown")
-        )
+        """Begin to close the server: what follows is waited for elsewhere, as on asyncio."""
+        failures: list[Exception] = []
+
+        def close() -> None:
+            try:
+                self.target.shutdown(*arguments, **options)
+            except Exception as exc:
+                failures.append(exc)
+
+        strand = self._system.start_thread(close, name="shutdown")
+        self._system.idle()
+        if failures:
+            raise failures[0]
+        self._closing.append(strand)
 
     async def wait_closed(self) -> None:
         wait(self._system, lambda: bool(self._closing) and all(strand.over for strand in self._closing))

@@ -42,7 +42,7 @@ THREAD_TOPICS = frozenset(
     f"test_{topic}"
     for topic in (
         *("basic_auth", "broadcast", "closing", "idle", "keepalive", "prepared", "receiving", "sending"),
-        *("statistics", "subprotocol"),
+        *("capacity", "server", "shutdown", "shutdown_limit", "statistics", "subprotocol"),
     )
 )
 

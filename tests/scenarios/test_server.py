@@ -14,7 +14,7 @@ import pytest
 from _kit import CHUNKERS, Chunker, request, wire
 from _kit.asking import answered
 from scenarios._serving import ask, both_kinds, echo, enter, leave, nothing, uri
-from scenarios._world import Peer, Server, World
+from scenarios._world import Capability, Peer, Server, World
 from scenarios._worlds import in_every_world
 from websockets.datastructures import Headers
 from websockets.exceptions import (
@@ -437,7 +437,7 @@ async def test_select_subprotocol_fails(
     assert lines == ["opening handshake failed"] * expected[2]
 
 
-@in_every_world()
+@in_every_world(Capability.CANCELLATION)
 async def test_select_subprotocol_takes_too_long(world: World) -> None:
     async def select(connection: Any, offered: Any) -> Any:
         await world.gate().wait()
