@@ -263,11 +263,12 @@ class VirtualSocket:
     def recv(self, size: int, flags: int = 0) -> bytes:
         def call() -> bytes:
             try:
-                return self.end.recv(size)
+                data: bytes = self.end.recv(size)
             except BlockingIOError:
                 if self._cut:
                     return b""
                 raise
+            return data
 
         return self._call(READ, flags, call)
 
@@ -275,7 +276,8 @@ class VirtualSocket:
         return self.sendmsg([data], (), flags)
 
     def sendmsg(self, pieces: Any, ancillary: Any = (), flags: int = 0) -> int:
-        return self._call(WRITE, flags, lambda: self.end.sendmsg(pieces))
+        taken: int = self._call(WRITE, flags, lambda: self.end.sendmsg(pieces))
+        return taken
 
     def shutdown(self, how: int) -> None:
         if how == socket.SHUT_RDWR:

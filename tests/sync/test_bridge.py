@@ -10,7 +10,7 @@ import pytest
 
 from _kit.certificates import client_context, server_context
 from websockets.exceptions import ConnectionClosedError
-from websockets.protocol import CLIENT, SERVER, Protocol
+from websockets.protocol import Protocol, Side
 from websockets.sync.connection import Connection
 
 BIG = "x" * 900_000
@@ -65,7 +65,7 @@ each_kind = pytest.mark.parametrize("sockets", [tls_pair, tunnels])
 
 def connections(sockets: Any, **options: Any) -> tuple[Connection, Connection]:
     one, other = sockets()
-    return Connection(one, Protocol(CLIENT), **options), Connection(other, Protocol(SERVER), **options)
+    return Connection(one, Protocol(Side.CLIENT), **options), Connection(other, Protocol(Side.SERVER), **options)
 
 
 def echo(connection: Connection) -> None:
@@ -112,7 +112,7 @@ def test_the_peer_is_gone(sockets: Any) -> None:
 @each_kind
 def test_the_socket_is_the_one_that_was_given(sockets: Any) -> None:
     one, other = sockets()
-    connection = Connection(one, Protocol(CLIENT))
+    connection = Connection(one, Protocol(Side.CLIENT))
     assert connection.socket is one
     connection.abort()
     other.close()

@@ -15,7 +15,7 @@ import pytest
 from _kit import wire
 from _kit.threads import VirtualSystem, every_order, run_threads
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
-from websockets.protocol import CLIENT, SERVER, Protocol, State
+from websockets.protocol import Protocol, Side, State
 from websockets.sync.connection import Connection
 
 SWITCHES = int(os.environ.get("WEBSOCKETS_EVERY_ORDER", "1"))
@@ -24,13 +24,13 @@ SWITCHES = int(os.environ.get("WEBSOCKETS_EVERY_ORDER", "1"))
 def pair(system: VirtualSystem, **conditions: Any) -> tuple[Connection, Connection]:
     """Two connections that are open: a client, a server."""
     client, server = system.link(**conditions)
-    return Connection(client, Protocol(CLIENT)), Connection(server, Protocol(SERVER))
+    return Connection(client, Protocol(Side.CLIENT)), Connection(server, Protocol(Side.SERVER))
 
 
 def one_end(system: VirtualSystem, **conditions: Any) -> tuple[Connection, Any]:
     """A client's connection, and the socket of its peer."""
     client, server = system.link(**conditions)
-    return Connection(client, Protocol(CLIENT)), server
+    return Connection(client, Protocol(Side.CLIENT)), server
 
 
 def part(system: VirtualSystem, connection: Connection, peer: Any) -> None:
@@ -75,7 +75,7 @@ def test_receiving_while_the_steward_takes_over(system: VirtualSystem) -> None:
 def test_polling_while_the_steward_reads(system: VirtualSystem) -> None:
     connection, peer = one_end(system)
     thread = system.start_thread(lambda: peer.send(wire.text("one") + wire.text("two")), name="peer")
-    got = []
+    got: list[Any] = []
     while len(got) < 2:
         try:
             got.append(connection.recv(timeout=0))
@@ -90,7 +90,12 @@ def test_polling_while_the_steward_reads(system: VirtualSystem) -> None:
 def test_two_senders_and_a_ping(system: VirtualSystem) -> None:
     """All frames are whole, and those of one thread are in order."""
     connection, peer = one_end(system)
-    thread = system.start_thread(lambda: [connection.send(text) for text in ("a", "b")], name="sender")
+
+    def send() -> None:
+        connection.send("a")
+        connection.send("b")
+
+    thread = system.start_thread(send, name="sender")
     peer.send(wire.ping(b"p"))
     connection.send("1")
     thread.join()
@@ -224,7 +229,7 @@ def test_the_peer_leaves_while_threads_receive_and_send(system: VirtualSystem) -
 @in_every_order
 def test_the_keepalive_of_a_connection_that_a_thread_uses(system: VirtualSystem) -> None:
     client, server = system.link()
-    connection = Connection(client, Protocol(CLIENT), ping_interval=1, ping_timeout=1)
+    connection = Connection(client, Protocol(Side.CLIENT), ping_interval=1, ping_timeout=1)
 
     def answer() -> None:
         (row,), _ = wire.parse(server.recv(100))

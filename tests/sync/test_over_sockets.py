@@ -17,7 +17,7 @@ import pytest
 
 from _kit import wire
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
-from websockets.protocol import CLIENT, SERVER, Protocol, State
+from websockets.protocol import Protocol, Side, State
 from websockets.sync import _steward
 from websockets.sync._system import current
 from websockets.sync.connection import Connection
@@ -31,7 +31,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks ar
 @pytest.fixture
 def pair() -> Iterator[tuple[Connection, Connection]]:
     one, other = socket.socketpair()
-    client, server = Connection(one, Protocol(CLIENT)), Connection(other, Protocol(SERVER))
+    client, server = Connection(one, Protocol(Side.CLIENT)), Connection(other, Protocol(Side.SERVER))
     yield client, server
     client.abort()
     server.abort()
@@ -41,7 +41,7 @@ def pair() -> Iterator[tuple[Connection, Connection]]:
 def end() -> Iterator[tuple[Connection, socket.socket]]:
     """A client, and the socket of its peer."""
     one, other = socket.socketpair()
-    connection = Connection(one, Protocol(CLIENT))
+    connection = Connection(one, Protocol(Side.CLIENT))
     yield connection, other
     connection.abort()
     other.close()
@@ -84,7 +84,7 @@ def test_one_descriptor_and_no_thread_each(end: tuple[Connection, socket.socket]
     threads = threading.active_count()
     sockets = [socket.socketpair() for _ in range(10)]
     before = len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else 0
-    connections = [Connection(one, Protocol(CLIENT)) for one, _ in sockets]
+    connections = [Connection(one, Protocol(Side.CLIENT)) for one, _ in sockets]
     for connection, (_, other) in zip(connections, sockets, strict=True):
         other.sendall(wire.ping(b"p"))
         assert other.recv(100)
@@ -154,7 +154,7 @@ def test_abort_ends_everything(end: tuple[Connection, socket.socket]) -> None:
 def test_a_socket_that_does_not_block(end: tuple[Connection, socket.socket]) -> None:
     one, other = socket.socketpair()
     one.setblocking(False)
-    connection = Connection(one, Protocol(CLIENT))
+    connection = Connection(one, Protocol(Side.CLIENT))
     thread = start(other.sendall, wire.text("one"))
     assert connection.recv() == "one"
     thread.join()
@@ -170,7 +170,7 @@ def test_a_socket_that_the_program_closes(end: tuple[Connection, socket.socket])
     # Now the steward watches it.
     connection.socket.close()
     one, other = socket.socketpair()
-    later = Connection(one, Protocol(CLIENT))
+    later = Connection(one, Protocol(Side.CLIENT))
     other.sendall(wire.ping(b"q"))
     assert other.recv(100)
     assert later.state is State.OPEN
@@ -322,7 +322,7 @@ def test_a_forked_process_leaves_the_connections_of_its_parent_alone(pair: tuple
             client.close_socket()
             # Its own connections have their own steward.
             one, other = socket.socketpair()
-            own = Connection(one, Protocol(CLIENT))
+            own = Connection(one, Protocol(Side.CLIENT))
             other.sendall(wire.ping(b"p"))
             said.append(f"{len(other.recv(100))} bytes, {own._ws_steward is not client._ws_steward}")
             os.write(writing, "\n".join(said).encode())
@@ -360,7 +360,7 @@ def test_a_steward_that_was_stopped_has_a_successor(end: tuple[Connection, socke
     connection, _ = end
     _steward.stop_steward(current())
     one, other = socket.socketpair()
-    later = Connection(one, Protocol(CLIENT))
+    later = Connection(one, Protocol(Side.CLIENT))
     assert later._ws_steward is not connection._ws_steward
     other.sendall(wire.ping(b"p"))
     assert other.recv(100)
@@ -371,16 +371,18 @@ def test_a_steward_that_was_stopped_has_a_successor(end: tuple[Connection, socke
 # --------------------------------------------------------------------------------------------------------------- stress
 
 
+def send_numbered(connection: Connection, sender: int) -> None:
+    for count in range(MESSAGES // 2):
+        connection.send(f"{sender}:{count}")
+
+
 def converse(number: int, failures: list[BaseException]) -> None:
     """Two threads send numbered messages, which come back in the order of each."""
     one, other = socket.socketpair()
-    client, server = Connection(one, Protocol(CLIENT)), Connection(other, Protocol(SERVER))
+    client, server = Connection(one, Protocol(Side.CLIENT)), Connection(other, Protocol(Side.SERVER))
     chance = random.Random(number)
     echoing = start(echo, server)
-    sending = [
-        start(lambda sender=sender: [client.send(f"{sender}:{count}") for count in range(MESSAGES // 2)])
-        for sender in range(2)
-    ]
+    sending = [start(send_numbered, client, sender) for sender in range(2)]
     following = [0, 0]
     try:
         for count in range(MESSAGES // 2 * 2):

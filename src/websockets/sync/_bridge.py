@@ -3,9 +3,9 @@
 May know: sockets, threads. Must not know: WebSocket, connections.
 
 A connection reads in one thread while it writes in another one, doesn't wait when it says so, and watches many sockets
-at once. ``ssl.SSLSocket`` can't be used by two threads, and other objects may have nothing but ``recv`` and ``sendall``.
-So a connection gets one end of a pair of sockets of the system, and a thread or two carry all bytes between the
-other end and the object. It costs threads and copies: ``ssl=`` of ``connect()`` and ``serve()`` needs neither.
+at once. ``ssl.SSLSocket`` can't be used by two threads, and other objects may only have ``recv`` and ``sendall``.
+So a connection gets one end of a pair of sockets of the system. A thread or two carry all bytes between the other end
+and the object. It costs threads and copies: ``ssl=`` of ``connect()`` and ``serve()`` needs neither.
 """
 
 from __future__ import annotations
@@ -133,8 +133,6 @@ class _TLSCarrier:
 
     def _wait(self, wanted: int) -> None:
         """Wait until something can be carried."""
-        if self._tls.pending() and not self._inward:
-            return
         near = (WRITE if self._inward else 0) | (READ if self._writing and not self._outward else 0)
         for sock, mask in ((self._tls, wanted if self._reading else wanted & WRITE), (self._far, near)):
             if mask:

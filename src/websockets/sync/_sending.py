@@ -124,6 +124,7 @@ class SendingSocket(ConnectionProperties):
                 while view and channel.failure is None:
                     view = view[channel.send(view) :]
                     outbox.add(channel.data_to_send())
+            self._ws_doom = self._ws_doom or channel.failure
             if ends:
                 channel.close()
                 outbox.add([*channel.data_to_send(), b""])
@@ -171,8 +172,7 @@ class SendingSocket(ConnectionProperties):
         self._ws_writer, self._ws_writing_thread = after(self._ws_writer, Step.ENTRUST if entrusts else Step.LEAVE), 0
         if entrusts:
             self._ws_ask_steward()
-        if self._ws_lost:
-            self._ws_close_unused()
+        self._ws_close_unused()
         self._ws_notify()
 
     def _ws_write(self, mark: int | None, deadline: float | None) -> bool:
@@ -261,6 +261,9 @@ class SendingSocket(ConnectionProperties):
             ConnectionClosed: they can't be sent any more.
         """
         in_time, mine = True, False
+        if self._ws_doom is not None:
+            self._ws_flush()
+            self._ws_raise_closed()
         while in_time:
             with self._ws_lock:
                 outbox = self._ws_outbox

@@ -144,12 +144,14 @@ class SessionSocket(SendingSocket):
         """
         with self._ws_lock:
             self._ws_channel = channel
+            self._ws_choose_path()
             if channel is not None:
                 self._ws_outbox.gathers = False
                 channel.start()
                 self._ws_receive_channel(channel)
             if received:
                 self._ws_receive_bytes(received)
+        self._ws_flush()
 
     # ---------------------------------------------------------------------------------------------------- what is known
 
@@ -213,9 +215,8 @@ class SessionSocket(SendingSocket):
 
     def _ws_left_reading(self) -> None:
         """Do what follows when the reader has left; called under the lock."""
-        if self._ws_lost:
-            self._ws_close_unused()
-        elif self._ws_reader is FREE and not self._ws_claimants and not self._ws_listed:
+        self._ws_close_unused()
+        if self._ws_reader is FREE and not (self._ws_claimants or self._ws_listed or self._ws_lost):
             self._ws_list()
         self._ws_notify()
 
@@ -496,10 +497,12 @@ class SessionSocket(SendingSocket):
         """Do what follows from the end of the connection; called once, under the lock, and made for subclasses."""
 
     def _ws_close_unused(self) -> None:
-        """Close the socket of a connection that is over, unless somebody still uses its descriptor."""
+        """Close the socket if the connection is over and nobody uses its descriptor any more; called under the lock."""
+        if not self._ws_lost or self._ws_closed_socket:
+            return
         if self._ws_mask:
             self._ws_ask_steward()
-        elif self._ws_reader is not TAKEN and self._ws_writer is not TAKEN and not self._ws_closed_socket:
+        elif self._ws_reader is not TAKEN and self._ws_writer is not TAKEN:
             self._ws_closed_socket = True
             self._ws_wire.close()
             self._ws_notify()
@@ -578,8 +581,7 @@ class SessionSocket(SendingSocket):
                 # The program has closed the socket.
                 self._ws_mask = 0
                 self._ws_lose(exc)
-            if self._ws_lost:
-                self._ws_close_unused()
+            self._ws_close_unused()
         return stale
 
     def _ws_watch(self, selector: Any, mask: int) -> Any:
@@ -602,8 +604,7 @@ class SessionSocket(SendingSocket):
         """Note that the steward watches nothing any more; called by the steward when it ends."""
         with self._ws_lock:
             self._ws_mask = 0
-            if self._ws_lost:
-                self._ws_close_unused()
+            self._ws_close_unused()
 
     def _ws_interest(self) -> int:
         """Return what the steward is to watch for."""

@@ -148,7 +148,8 @@ class Connection(SessionSocket):
                     return cast(Data, message)
                 me = self._ws_ident()
                 mine, self._ws_receiver = True, me
-                if timeout is not None or self._ws_reader is TAKEN:
+                if queue or timeout is not None or self._ws_reader is TAKEN:
+                    # In the queue is a message in fragments, which may be complete.
                     decoder = None
                 elif decoder is not None:
                     self._ws_reader, self._ws_reading_thread = TAKEN, me
@@ -408,7 +409,7 @@ class Connection(SessionSocket):
         """Send a frame past the outbox; return False, and do nothing, if that isn't possible."""
         taken: list[int] = []
         error: OSError | None = None
-        outbox, life, size, mine, interrupted, done = self._ws_outbox, self._ws_life, len(frame), False, True, True
+        outbox, life, size, mine = self._ws_outbox, self._ws_life, len(frame), False
         try:
             with self._ws_lock:
                 if self._ws_owing or self._ws_writer is not FREE or not self._ws_plain:
@@ -421,22 +422,25 @@ class Connection(SessionSocket):
                 self._ws_bytes_sent += size
                 outbox.accepted += size
                 mark = outbox.accepted
-            self._ws_wire.send_now(taken, (frame,))
-            interrupted = False
-        except OSError as exc:
-            error, interrupted = exc, False
-        finally:
+            try:
+                self._ws_wire.send_now(taken, (frame,))
+            except OSError as exc:
+                error = exc
+            with self._ws_lock:
+                if not self._ws_owing and taken and taken[0] == size:
+                    outbox.sent += size
+                    self._ws_writer, self._ws_writing_thread = FREE, 0
+                    return True
+                mine, done = False, self._ws_put_back(frame, taken, error, interrupted=False)
+        except BaseException:
             if mine:
                 with self._ws_lock:
-                    if not self._ws_owing and taken and taken[0] == size:
-                        outbox.sent += size
-                        self._ws_writer, self._ws_writing_thread = FREE, 0
-                    else:
-                        done = self._ws_put_back(frame, taken, error, interrupted)
-        if not done:
-            self._ws_write_until(mark, None)
-        elif self._ws_owing:
+                    self._ws_put_back(frame, taken, error, interrupted=True)
+            raise
+        if done:
             self._ws_flush()
+        else:
+            self._ws_write_until(mark, None)
         return True
 
     def _ws_put_back(self, frame: bytes, taken: list[int], error: OSError | None, interrupted: bool) -> bool:
