@@ -45,7 +45,22 @@ from websockets.sync.client import ClientConnection, connect, reconnect, unix_co
 from websockets.sync.connection import Connection
 from websockets.typing import Origin, Subprotocol
 
+# Seconds that a silent peer has, of real time; one that answers may need some of them on a busy machine.
 LATE = 0.05
+SOON = 1.0
+
+
+class Clock:
+    """A clock that stands still: only a wait for a peer takes too long, and each may take all the time that is left."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 1000.0
+        monkeypatch.setattr(System, "now", lambda system: self.time)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -626,11 +641,13 @@ def silent(sock: socket.socket) -> None:
     read_until_end(sock)
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_silent_server() -> None:
     with scripted(silent) as port:
         fails(TimeoutError, port, "^timed out while waiting for handshake response$", open_timeout=LATE)
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_server_that_is_silent_about_tls() -> None:
     with scripted(silent) as port:
         with pytest.raises(TimeoutError, match="^timed out during the TLS handshake$"):
@@ -664,6 +681,7 @@ def test_all_the_time_in_the_world(timeout: float | None) -> None:
         pass
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_refusal_that_never_ends() -> None:
     def play(sock: socket.socket) -> None:
         visitor = Visitor(sock)
@@ -671,7 +689,7 @@ def test_a_refusal_that_never_ends() -> None:
         visitor.wait_for_end()
 
     with scripted(play) as port:
-        exc = fails(InvalidStatus, port, open_timeout=0.5)
+        exc = fails(InvalidStatus, port, open_timeout=SOON)
     assert exc.response.status_code == 403
 
 
@@ -809,9 +827,20 @@ def test_redirects_without_end() -> None:
         fails(SecurityError, port, "^more than 10 redirects$")
 
 
-def test_redirects_share_the_deadline() -> None:
+def test_redirects_share_the_deadline(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = client._connect_once
+
+    def slowly(*arguments: Any) -> ClientConnection:
+        try:
+            return once(*arguments)
+        finally:
+            clock.time += 60
+
+    monkeypatch.setattr(client, "_connect_once", slowly)
     with scripted(to("/there"), silent) as port:
-        fails(TimeoutError, port, "^timed out while waiting for handshake response$", open_timeout=0.5)
+        fails(TimeoutError, port, "^timed out while waiting for handshake response$", open_timeout=60 + LATE)
+    with scripted(to("/there")) as port:
+        fails(TimeoutError, port, "^timed out while connecting$", open_timeout=60)
 
 
 class Failover(reconnect):
@@ -834,6 +863,7 @@ def test_hook_for_redirects() -> None:
     assert [type(exc) for exc in connecting.asked] == [InvalidStatus, InvalidStatus]
 
 
+@pytest.mark.usefixtures("clock")
 def test_hook_for_redirects_is_not_asked_about_the_deadline() -> None:
     with scripted(silent) as port:
         connecting = Failover(at(port), open_timeout=LATE)

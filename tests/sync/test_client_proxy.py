@@ -31,10 +31,14 @@ from websockets.http11 import USER_AGENT
 from websockets.proxy import ASKING, OPENING, REACHING, REACHING_SOCKS, SECURING
 from websockets.sync import _proxy
 from websockets.sync._line import Line
+from websockets.sync._system import System
 from websockets.sync.client import connect, reconnect
 
 OPEN = b"HTTP/1.1 200 OK\r\nVia: proxy\r\n\r\n"
+
+# Seconds that a silent peer has, of real time; one that answers may need some of them on a busy machine.
 LATE = 0.05
+SOON = 1.0
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +47,12 @@ def no_proxy_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ws_proxy", "http_proxy", "https_proxy", "socks_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still: only a wait for a peer takes too long, and each may take all the time that is left."""
+    monkeypatch.setattr(System, "now", lambda system: 1000.0)
 
 
 def fails(kind: type[BaseException], port: int, stage: str, scheme: str = "http", **options: Any) -> Any:
@@ -210,6 +220,7 @@ def test_nobody_listens() -> None:
     fails(ConnectionRefusedError, port, REACHING)
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_silent_proxy() -> None:
     with scripted(silent) as port:
         exc = fails(TimeoutError, port, ASKING, open_timeout=LATE)
@@ -218,21 +229,24 @@ def test_a_silent_proxy() -> None:
     assert str(exc) == "timed out while connecting to HTTP proxy"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_proxy_that_is_silent_about_tls() -> None:
     with scripted(silent) as port:
         exc = fails(TimeoutError, port, REACHING, "https", open_timeout=LATE)
     assert str(exc) == "timed out while connecting to HTTP proxy"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_server_that_is_silent_about_tls() -> None:
     with scripted(answering(OPEN)) as port:
-        exc = fails(TimeoutError, port, SECURING, uri="wss://example.com/", ssl=client_context(), open_timeout=LATE)
+        exc = fails(TimeoutError, port, SECURING, uri="wss://example.com/", ssl=client_context(), open_timeout=SOON)
     assert str(exc) == "timed out during the TLS handshake"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_silent_server() -> None:
     with scripted(answering(OPEN)) as port:
-        exc = fails(TimeoutError, port, OPENING, open_timeout=LATE)
+        exc = fails(TimeoutError, port, OPENING, open_timeout=SOON)
     assert str(exc) == "timed out while waiting for handshake response"
 
 
@@ -401,6 +415,7 @@ def test_no_socks_proxy_listens() -> None:
     assert not isinstance(exc, TimeoutError)
 
 
+@pytest.mark.usefixtures("clock")
 def test_socks_is_silent() -> None:
     with scripted(silent) as port:
         exc = fails(TimeoutError, port, REACHING_SOCKS, "socks5", open_timeout=LATE)
