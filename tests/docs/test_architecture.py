@@ -53,7 +53,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._serving sync._serving",
         "asyncio._broadcast asyncio._shutdown asyncio.client sync._broadcast sync._shutdown sync.client",
         "asyncio.connection sync.connection",
-        "asyncio._session_transport sync._session_socket",
+        "asyncio._session_transport sync._receiving",
+        "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
         "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
         "sync._bridge sync._dial sync._listening sync._steward sync._wire",

@@ -16,7 +16,7 @@ from _kit import wire
 from _kit.threads import VirtualSystem, run_threads
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
 from websockets.protocol import Protocol, Side, State
-from websockets.sync import _steward
+from websockets.sync import _receiving, _steward
 from websockets.sync import connection as module
 from websockets.sync.connection import Connection
 from websockets.sync.server import broadcast
@@ -170,7 +170,7 @@ def test_an_interruption_just_after_a_read(got: bool, timeout: float | None) -> 
                 getattr(calls, name)(into, size)
             raise Interrupted
 
-        connection._ws_wire = _Replaced(calls, {name: interrupted})
+        connection._ws_wire = _Replaced(calls, {name: interrupted, "kernel_receive": None})
         with pytest.raises(Interrupted):
             connection.recv(timeout)
         connection._ws_wire = calls
@@ -207,7 +207,7 @@ def test_an_interruption_of_a_send(taken: Any) -> None:
                 into.append(0)
             raise Interrupted
 
-        connection._ws_wire = _Replaced(calls, {"send_now": interrupted})
+        connection._ws_wire = _Replaced(calls, {"send_now": interrupted, "kernel_send": None})
         with pytest.raises(Interrupted):
             connection.send("one")
         connection._ws_wire = calls
@@ -234,7 +234,7 @@ def test_a_stream_on_an_interpreter_that_does_not_count_references(system: Virtu
 
 
 def test_garbage_is_collected_where_references_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "COUNTS_REFERENCES", False)
+    monkeypatch.setattr(_receiving, "COUNTS_REFERENCES", False)
     collected: list[bool] = []
     monkeypatch.setattr(gc, "collect", lambda: collected.append(True))
     test_a_stream_on_an_interpreter_that_does_not_count_references(True)

@@ -36,14 +36,19 @@ class Wire:
     Attributes:
         sock: the same.
         gathers: whether a call gives several pieces to the kernel at once.
+        kernel_receive, kernel_send: the calls of the kernel, for whom nothing more of this class is needed; None if one
+            has to wait first.
     """
 
-    __slots__ = ("_system", "sock")
+    __slots__ = ("_system", "kernel_receive", "kernel_send", "sock")
 
     gathers = False
+    kernel_receive: Any
+    kernel_send: Any
 
     def __init__(self, sock: Any, system: System) -> None:
         self.sock = sock
+        self.kernel_receive = self.kernel_send = None
         self._system = system
         # Without the flag, only a socket that never waits has calls that don't wait.
         sock.settimeout(None if DONTWAIT else 0.0)
@@ -99,32 +104,32 @@ class Wire:
 class KernelWire(Wire):
     """A socket whose calls are those of the kernel: they wait, or a flag tells them not to; parameters as for Wire."""
 
-    __slots__ = ("_receive", "_send")
+    __slots__ = ()
 
     gathers = True
 
     def __init__(self, sock: Any, system: System) -> None:
         super().__init__(sock, system)
-        self._receive, self._send = sock.recv, sock.send
+        self.kernel_receive, self.kernel_send = sock.recv, sock.send
 
     # map() calls the kernel and list.extend() stores its answer without a step of Python in between, in which a signal
     # handler could run.
 
     def receive(self, got: list[bytes], size: int) -> None:
         """Wait for data; see :meth:`Wire.receive`."""
-        got.extend(map(self._receive, (size,)))
+        got.extend(map(self.kernel_receive, (size,)))
 
     def receive_now(self, got: list[bytes], size: int) -> None:
         """Receive the data that is there; see :meth:`Wire.receive_now`."""
         with contextlib.suppress(BlockingIOError):
-            got.extend(map(self._receive, (size,), NOW))
+            got.extend(map(self.kernel_receive, (size,), NOW))
 
     def send_now(self, taken: list[int], pieces: Sequence[BytesLike]) -> None:
         """Send as much as there is room for; see :meth:`Wire.send_now`."""
         # suppress() would cost more than all else here.
         try:
             if len(pieces) == 1:
-                taken.extend(map(self._send, pieces, NOW))
+                taken.extend(map(self.kernel_send, pieces, NOW))
             else:
                 taken.extend(map(self.sock.sendmsg, (pieces,), ((),), NOW))
         except BlockingIOError:
