@@ -312,7 +312,9 @@ class SessionSocket(SendingSocket):
             # Each connection has a thread of its own, and so all have their turn.
             flow = intake.turn_over()
         if flow is Flow.READ and intake.rest:
-            self._ws_take_in_rest()
+            rest = intake.take_rest()
+            self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
+            self._ws_receive_data(rest)
         self._ws_choose_path()
         if self._ws_reader is WATCHED:
             self._ws_ask_steward()
@@ -322,11 +324,6 @@ class SessionSocket(SendingSocket):
     def _ws_ask_steward(self) -> None:
         """Have the steward update what it watches for, soon."""
         self._ws_steward.ask(self)
-
-    def _ws_take_in_rest(self) -> None:
-        rest = self._ws_session.intake.take_rest()
-        self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
-        self._ws_receive_data(rest)
 
     def _ws_receive_eof(self) -> None:
         """Process the end of the stream."""
@@ -340,8 +337,7 @@ class SessionSocket(SendingSocket):
 
     def _ws_take_last(self) -> None:
         """Process the rest of what was read, because no more data will come."""
-        rest = self._ws_session.intake.take_rest()
-        if rest:
+        if rest := self._ws_session.intake.take_rest():
             self._ws_session.receive_data(rest)
 
     def _ws_choose_path(self) -> None:
