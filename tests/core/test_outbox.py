@@ -434,3 +434,22 @@ def test_frames_are_held_back_for_as_long_as_writing_takes(seconds: float, hold_
             pace.begin()
             pace.turn()
             assert pace.is_due(now) is due
+
+
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_a_frame_that_was_sent_past_it(count: int) -> None:
+    """Its rest is sent before what others have added meanwhile, and marks of others stay true."""
+    outbox = Outbox()
+    outbox.accepted += 5
+    outbox.add([b"later"])
+    mark = outbox.accepted
+    assert outbox.buffered_amount == 10
+    outbox.put_back(b"frame", count)
+    assert outbox.buffered_amount == 10 - count
+    data = b""
+    while outbox:
+        piece = bytes(outbox.next_piece())
+        data += piece
+        outbox.taken(len(piece))
+    assert data == b"frame"[count:] + b"later"
+    assert outbox.sent == mark == 10

@@ -23,8 +23,8 @@ WAITING = {
     "asyncio", "condition", "future", "handle", "lock", "loop", "nursery", "scope", "select", "server", "sock",
     "socket", "ssl", "stream", "task", "thread", "threading", "timer", "transport", "trio", "waiter",
     # In threads: what one waits with, the roles of those who call the socket, and until when one waits.
-    "claimant", "deadline", "free", "line", "role", "selector", "steward", "step", "system", "taken", "waker", "watched",
-    "wire",
+    "claimant", "deadline", "free", "line", "role", "selector", "steward", "step", "system", "taken", "waker",
+    "watched", "wire",
 }  # fmt: skip
 
 # The twins of the path of a message decide nothing: they are a shortcut past what is below.
