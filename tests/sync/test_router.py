@@ -140,6 +140,12 @@ def test_async_endpoints_are_refused() -> None:
         route(Map([Rule("/", endpoint=later)]), "127.0.0.1", 0)
 
 
+def test_rules_that_only_build_urls_need_no_handler() -> None:
+    with routing(Map([Rule("/", endpoint=root), Rule("/page", endpoint="page", build_only=True)])) as server:
+        assert answer(server, "/") == "root"
+        assert answer(server, "/page") == 404
+
+
 def test_endpoints_of_a_router_of_ones_own_are_its_business() -> None:
     class Mine(Router):
         def handler(self, connection: ServerConnection) -> None:

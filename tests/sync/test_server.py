@@ -152,6 +152,53 @@ def test_executor() -> None:
             assert enter(server).answer_close() == (1011, "")
 
 
+@pytest.mark.parametrize("hook", [None, lambda *_: None], ids=["open", "opening"])
+def test_executor_that_drops_handlers(hook: Any, logged: Logged) -> None:
+    """It is shut down before they run; one of their connections is over by then."""
+    submitted: queue.Queue[concurrent.futures.Future[None]] = queue.Queue()
+
+    class Idle:
+        def submit(self, function: Any) -> concurrent.futures.Future[None]:
+            future: concurrent.futures.Future[None] = concurrent.futures.Future()
+            submitted.put(future)
+            return future
+
+    made = Made()
+    with serving(executor=Idle(), process_request=hook, create_connection=made) as server:
+        with knock(server) as stays:
+            stays.send(request())
+            dropped = submitted.get(timeout=PATIENCE)
+            made.next()
+            with knock(server) as gone:
+                gone.send(request())
+                also_dropped = submitted.get(timeout=PATIENCE)
+                made.next().abort()
+            dropped.cancel()
+            also_dropped.cancel()
+            if hook is None:
+                assert stays.read_until().startswith(b"HTTP/1.1 101 ")
+                assert stays.answer_close() == (1011, "")
+            else:
+                assert stays.read_until_eof().startswith(b"HTTP/1.1 500 ")
+    assert logged.find("starting the connection handler failed").levelname == "ERROR"
+    assert server.statistics.handler_failures == 2
+    assert server.statistics.counted == 0
+
+
+def test_executor_that_cannot_run_handlers(logged: Logged) -> None:
+    class Broken:
+        def submit(self, function: Any) -> concurrent.futures.Future[None]:
+            future: concurrent.futures.Future[None] = concurrent.futures.Future()
+            future.set_exception(LookupError("can't be sent to another process"))
+            return future
+
+    with serving(executor=Broken()) as server:
+        assert enter(server).answer_close() == (1011, "")
+    exc_info = logged.find("starting the connection handler failed").exc_info
+    assert exc_info is not None
+    assert isinstance(exc_info[1], LookupError)
+
+
 # ------------------------------------------------------------------------------------------------------------- handlers
 
 

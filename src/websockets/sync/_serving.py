@@ -34,7 +34,7 @@ from ._system import current
 from .connection import Connection
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from .server import ServerConnection
 
@@ -258,13 +258,34 @@ def start_handler(server: Server, connection: ServerConnection) -> None:
 
     try:
         if server._ws_executor is not None:
-            server._ws_executor.submit(run)
+            future = server._ws_executor.submit(run)
+            future.add_done_callback(functools.partial(_executor_done, server, connection))
         else:
             server._ws_system.start_thread(run, name=name, daemon=server._ws_daemon_threads)
     except Exception as exc:  # the system has no room for a thread, or the executor was shut down
-        session.handler = HandlerState.OVER
-        server._ws_answering.break_off(connection, session, exc, "starting the connection handler failed")
-        connection._ws_pause_reading(False)
+        _handler_not_started(server, connection, exc)
+
+
+def _handler_not_started(server: Server, connection: ServerConnection, exc: Exception) -> None:
+    """Process that a handler will never run; called under both locks."""
+    session = connection._ws_session
+    session.handler = HandlerState.OVER
+    server._ws_answering.break_off(connection, session, exc, "starting the connection handler failed")
+    connection._ws_pause_reading(False)
+
+
+def _executor_done(server: Server, connection: ServerConnection, future: Future[None]) -> None:
+    """Look whether an executor has run a handler: it may have been shut down before."""
+    with connection._ws_lock, server._ws_lock:
+        if connection._ws_session.handler is HandlerState.RUNNING:
+            exc = None if future.cancelled() else future.exception()
+            if not isinstance(exc, Exception):
+                exc = RuntimeError("the executor was shut down")
+            _handler_not_started(server, connection, exc)
+            connection._ws_process_events()
+            if connection._ws_session.finished:
+                forget(server, connection)
+    connection._ws_flush()
 
 
 def _run_handler(server: Server, connection: ServerConnection) -> None:

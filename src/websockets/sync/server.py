@@ -13,7 +13,6 @@ import re
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from .._compat.deprecated import deprecated_names
@@ -37,6 +36,7 @@ from .connection import Connection
 
 if TYPE_CHECKING:
     import ssl as ssl_module
+    from concurrent.futures import Executor
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
 
