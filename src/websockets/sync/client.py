@@ -155,7 +155,7 @@ class reconnect(Connector):
     """Connect to a WebSocket server, and again when the connection ends.
 
     Use it as a context manager to get a connection that is closed on exit. Iterate over it with ``for`` to reconnect:
-    each iteration gives a new connection after the previous one is closed.
+    each iteration gives a new connection after the previous one is closed. Each thread needs an object of its own.
 
     Parameters:
         uri: where to connect: ``ws://`` or ``wss://``.
