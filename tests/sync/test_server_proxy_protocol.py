@@ -12,6 +12,7 @@ from _kit.blocking import BlockingPeer, Logged, Made, ask, echo, knock, serving
 from _kit.proxy_header import line, version_2
 from _kit.sockets import anonymous_tls
 from _kit.wire import bytewise, halves, whole
+from scenarios._threads import ThreadWorld, run_in_threads
 from websockets._session.arriving import CLOSING
 from websockets.sync.server import Server, ServerConnection
 
@@ -75,29 +76,34 @@ def test_no_header(data: bytes) -> None:
     assert server.statistics.refused == {"invalid PROXY header": 1}
 
 
-def test_header_that_comes_too_late() -> None:
-    with Logged() as logged, serving_behind(open_timeout=0.05) as server:
-        client = knock(server)
-        client.send(LINE[:9])
-        cut_off(client)
-        assert "no complete PROXY protocol header within 0.05 s" in logged.find("connection from").getMessage()
-    assert server.statistics.refused == {"timeout": 1}
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (LINE[:9], "connection from 127.0.0.1:50000 closed: no complete PROXY protocol header within 5 s"),
+        (LINE, "opening handshake failed: timed out during opening handshake"),
+    ],
+    ids=["header", "request"],
+)
+def test_what_comes_too_late(data: bytes, line: str) -> None:
+    async def scenario(world: ThreadWorld) -> None:
+        async with world.serve(echo, proxy_protocol=["127.0.0.1"], open_timeout=5) as server:
+            peer = await world.reach(server)
+            await peer.write(data)
+            await world.advance(4.9)
+            assert not peer.let_go
+            await world.advance(0.2)
+            assert peer.let_go
+            assert server.statistics.refused == {"timeout": 1}
 
-
-def test_request_that_comes_too_late() -> None:
-    with Logged() as logged, serving_behind(open_timeout=0.05) as server:
-        client = knock(server)
-        client.send(LINE)
-        cut_off(client)
-        logged.find("opening handshake failed: timed out during opening handshake")
-    assert server.statistics.refused == {"timeout": 1}
+    with Logged() as logged:
+        run_in_threads(scenario)
+        assert line in logged.lines
 
 
 def test_proxy_that_leaves() -> None:
-    made = Made()
-    with serving_behind(create_connection=made) as server:
+    with Logged() as logged, serving_behind() as server:
         knock(server).close()
-        made.next().wait_closed(30)
+        logged.find("connection closed")
     assert server.statistics.refused == {"client gone": 1}
 
 

@@ -230,7 +230,8 @@ def _created(
 def connected(server: Server, connection: ServerConnection) -> None:
     """Register a connection that was accepted, and begin its opening handshake."""
     with connection._ws_lock, server._ws_lock:
-        if not connection._ws_enter():
+        # A function of the user that makes connections may have used this one already, and may have ended it.
+        if connection._ws_lost or not connection._ws_enter():
             Connection._ws_abort(connection)
             return
         connection._ws_hand_to_steward(server._ws_answering.options.open_timeout)
