@@ -38,10 +38,24 @@ CALLED = {
     allowed.UNIX_CLIENT: "`unix_connect`",
     allowed.TCP_SERVER: "`serve`",
     allowed.UNIX_SERVER: "`unix_serve`",
+    allowed.SYNC_CONNECT: "`connect` for threads",
+    allowed.SYNC_LEGACY: "`connect` for threads",
+    allowed.SYNC_TCP_CLIENT: "`connect` for threads",
+    allowed.SYNC_UNIX_CLIENT: "`unix_connect` for threads",
+    allowed.SYNC_SERVE: "`serve` for threads",
+    allowed.SYNC_RUN: "`serve` for threads without `process_request`",
+    allowed.SYNC_ROUTE: "`route` for threads",
+    allowed.SYNC_BASIC_AUTH: "`basic_auth` for threads",
+    allowed.SYNC_TCP_SERVER: "`serve` for threads",
+    allowed.SYNC_UNIX_SERVER: "`unix_serve` for threads",
     allowed.TRIO_TCP_CLIENT: "trio `connect`",
     allowed.TRIO_UNIX_CLIENT: "trio `unix_connect`",
 }
-LOOPS = {*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS, *allowed.TRIO_CLIENTS}
+LOOPS = {
+    *(*allowed.CLIENT_LOOPS, *allowed.SERVER_LOOPS),
+    *(*allowed.SYNC_CLIENTS, *allowed.SYNC_LISTENERS),
+    *allowed.TRIO_CLIENTS,
+}
 
 # Texts for defaults that depend on the machine, and for values that mean "no value".
 SHOWN = {USER_AGENT: "versions", SERVER: "versions"}

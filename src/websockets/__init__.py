@@ -1,4 +1,4 @@
-"""WebSocket clients and servers for Python: RFC 6455, with compression by RFC 7692, on asyncio.
+"""WebSocket clients and servers for Python: RFC 6455, with compression by RFC 7692, on asyncio and in threads.
 
 Public names load at their first use, so that ``import websockets`` is fast.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import protocol as protocol
     from . import proxy as proxy
     from . import server as server
+    from . import sync as sync
     from . import testing as testing
     from . import trio as trio
     from . import typing as typing
@@ -146,6 +147,7 @@ _MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
     "headers",
     "legacy",
     "proxy",
+    "sync",
     "testing",
     "trio",
     "uri",

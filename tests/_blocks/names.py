@@ -25,6 +25,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.sync import client as threads_client
+from websockets.sync import server as threads_server
 from websockets.testing import InMemoryServer
 
 __all__ = ["members", "problems"]
@@ -38,6 +40,14 @@ CONVENTIONS: dict[str, tuple[type, ...]] = {
     "server": (Server, InMemoryServer),
     "request": (Request,),
     "response": (Response,),
+}
+
+# The same in programs that import something from ``websockets.sync``.
+_IN_THREADS = (threads_server.ServerConnection, threads_client.ClientConnection)
+CONVENTIONS_IN_THREADS = {
+    **CONVENTIONS,
+    **dict.fromkeys(("websocket", "ws", "connection"), _IN_THREADS),
+    "server": (threads_server.Server,),
 }
 
 # Where arguments go that aren't named in a signature.
@@ -100,9 +110,13 @@ class _Checker:
         self.known = self.bound | set(self.imported) | set(supposed) | set(dir(builtins)) | {"__name__", "__file__"}
         self.conventions = {
             name: Instance(classes)
-            for name, classes in CONVENTIONS.items()
+            for name, classes in (CONVENTIONS_IN_THREADS if self._uses_threads() else CONVENTIONS).items()
             if name not in self.assigned and name not in self.imported
         }
+
+    def _uses_threads(self) -> bool:
+        modules = (node.module for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))
+        return any(module is not None and module.startswith("websockets.sync.") for module in modules)
 
     def check(self) -> Iterator[str]:
         """Look at every name, attribute and call."""
@@ -198,12 +212,17 @@ def members(cls: type) -> frozenset[str]:
     found = set(dir(cls))
     for base in cls.__mro__:
         found |= set(vars(base).get("__annotations__", ()))
-        try:
-            source = textwrap.dedent(inspect.getsource(base))
-        except (OSError, TypeError):
-            continue
+        source = _source(base)
         found |= set(re.findall(r"\bself\.(\w+)\b[^=\n]*=", source))
     return frozenset(found)
+
+
+def _source(cls: type) -> str:
+    """The source of a class; only of its methods, if it says that it is from another module."""
+    try:
+        return textwrap.dedent(inspect.getsource(cls))
+    except (OSError, TypeError):
+        return "".join(inspect.getsource(each) for each in vars(cls).values() if inspect.isfunction(each))
 
 
 @functools.cache

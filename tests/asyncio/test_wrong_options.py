@@ -352,7 +352,6 @@ SIGNATURES: dict[str, list[Any]] = {
 NOT_IN_THE_TABLE = {
     allowed.ROUTE: {"serve", "args"},
     allowed.CONNECTION: {"protocol", "server"},
-    allowed.TRIO_CONNECT: {"stream", "ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname"},
     allowed.TRIO_SERVE: {"task_status"},
     allowed.TRIO_CONNECTION: {"nursery", "stream", "protocol", "server"},
     allowed.CLIENT_PROTOCOL: {"uri"},

@@ -49,6 +49,9 @@ SECTIONS = {
 }
 DEFAULT_CASES = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*")
 
+# The API for threads, which has programs of its own.
+THREADS = "sync"
+
 # What wstest says of a case, worst last. Other words than these (UNCLEAN, WRONG CODE, ...) are kinds of failure.
 # UNIMPLEMENTED: we declined the extension parameters that the case is about, as RFC 7692 allows.
 VERDICTS = ("OK", "INFORMATIONAL", "UNIMPLEMENTED", "NON-STRICT", "FAILED")
@@ -157,9 +160,16 @@ async def wstest(options: Options, mode: str, folder: Path, **specification: Any
         yield process
 
 
+def ours(options: Options, program: str) -> tuple[str | Path, ...]:
+    """Return the command that runs a program of ours; those in threads have no event loop."""
+    if options.api == THREADS:
+        return options.python, HERE / f"threads_{program}"
+    return options.python, HERE / program, "--loop", options.loop, "--api", options.api
+
+
 async def fuzz_server(options: Options, folder: Path) -> None:
     """Let the fuzzing client of the testsuite loose on our echo server."""
-    command = (options.python, HERE / "echo_server.py", "--loop", options.loop, "--api", options.api)
+    command = ours(options, "echo_server.py")
     log = folder / "echo_server.log"
     async with running(log, *command, stdout=asyncio.subprocess.PIPE) as server:
         assert server.stdout is not None
@@ -179,8 +189,7 @@ async def fuzz_client(options: Options, folder: Path) -> None:
         async with wstest(options, "fuzzingserver", folder, url=url) as fuzzer:
             await listening(port, fuzzer, folder / "wstest.log")
             log = folder / "client.log"
-            command = (options.python, HERE / "client.py", "--loop", options.loop, "--api", options.api, url)
-            async with running(log, *command) as client:
+            async with running(log, *ours(options, "client.py"), url) as client:
                 await finish(client, log)
 
 
@@ -279,7 +288,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--strict", action="store_true", help="fail on NON-STRICT too")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="our event loop")
-    parser.add_argument("--api", choices=APIS, default="asyncio", help="our API (default: asyncio)")
+    parser.add_argument("--api", choices=(*APIS, THREADS), default="asyncio", help="our API (default: asyncio)")
     parser.add_argument("--python", default=sys.executable, help="interpreter for our side (default: this one)")
     parser.add_argument("--wstest", type=Path, help="an installed wstest (default: install one in the cache)")
     parser.add_argument("--cache", type=Path, default=cache, help="where wstest is installed (default: %(default)s)")

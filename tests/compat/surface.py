@@ -50,7 +50,7 @@ UNEXPORTED = {
 
 # Methods with underscores that programs call, by operators and statements.
 SPECIAL = [
-    *("__await__", "__aenter__", "__aexit__", "__aiter__", "__iter__", "__str__"),
+    *("__await__", "__aenter__", "__aexit__", "__aiter__", "__enter__", "__exit__", "__iter__", "__str__"),
     *("__len__", "__contains__", "__getitem__", "__setitem__", "__delitem__"),
 ]
 

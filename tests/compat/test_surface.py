@@ -90,11 +90,11 @@ def test_names_are_complete() -> None:
     assert {*PACKAGE.__all__} == {*PACKAGE._HOMES, "__version__"}
     assert {*PACKAGE.__all__, *PACKAGE._MODULES, *NAMES_OF_OLD["websockets"].split()} <= {*dir(websockets)}
     modules = {name.removeprefix("websockets.") for name in OLD} - {"websockets", "connection"}
-    assert {name for name in modules if "." not in name} <= PACKAGE._MODULES | {"asyncio", "extensions"}
+    assert {name for name in modules if "." not in name} <= PACKAGE._MODULES | {"asyncio", "extensions", "sync"}
 
 
 def test_unknown_names() -> None:
-    for submodule in ("", ".asyncio", ".client", ".exceptions", ".extensions", ".legacy", ".server"):
+    for submodule in ("", ".asyncio", ".client", ".exceptions", ".extensions", ".legacy", ".server", ".sync"):
         module = f"websockets{submodule}"
         with pytest.raises(AttributeError, match=rf"^module '{module}' has no attribute 'nothing'$"):
             _ = import_module(module).nothing
@@ -123,6 +123,7 @@ def test_every_module_resolves_after_importing_the_package() -> None:
         ("websockets", "frames"),
         ("websockets.asyncio", "router"),
         ("websockets.legacy", "auth"),
+        ("websockets.sync", "client"),
         ("websockets.extensions", "permessage_deflate"),
     ],
 )

@@ -26,7 +26,13 @@ def test_package_says_that_it_is_typed() -> None:
 
 
 def test_there_are_programs() -> None:
-    assert [path.stem for path in PROGRAMS] == ["typing_client", "typing_protocol", "typing_server"]
+    assert [path.stem for path in PROGRAMS] == [
+        "typing_client",
+        "typing_protocol",
+        "typing_server",
+        "typing_threads_client",
+        "typing_threads_server",
+    ]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is a tool of development")

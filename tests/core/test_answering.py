@@ -123,6 +123,53 @@ def test_at_once() -> None:
     assert connection.answering.registry.statistics().opened == 1
 
 
+def answered(connection: Connection) -> bool:
+    """Make and send a response; no hook is asked for."""
+    steps = connection.answering.answer(connection, connection.session)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    opened: bool = end.value.value
+    return opened
+
+
+def test_made_and_sent_in_one_step() -> None:
+    connection = Connection(answering())
+    connection.protocol.receive_data(wire.request())
+    connection.answering.take_request(connection, connection.session)
+    assert answered(connection)
+    assert head(b"".join(connection.protocol.data_to_send()))[0] == 101
+
+
+def test_not_sent_to_who_has_gone() -> None:
+    connection = Connection(answering())
+    connection.protocol.receive_data(wire.request())
+    connection.answering.take_request(connection, connection.session)
+    connection.session.connection_lost(None)
+    assert not answered(connection)
+    assert connection.session.response is None
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_handler_that_cannot_be_started(at_once: bool, caplog: pytest.LogCaptureFixture) -> None:
+    connection = Connection(answering())
+    if at_once:
+        connection.ask()
+    else:
+        connection.protocol.receive_data(wire.request())
+        connection.answering.take_request(connection, connection.session)
+    error = RuntimeError("no thread")
+    connection.answering.break_off(connection, connection.session, error, "starting the connection handler failed")
+    written = b"".join(connection.protocol.data_to_send())
+    if at_once:
+        assert written == wire.close(1011)
+    else:
+        assert head(written)[0] == 500
+    assert connection.answering.registry.statistics().handler_failures == 1
+    (record,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert record.getMessage() == "starting the connection handler failed"
+    assert record.exc_info is not None
+
+
 def test_nothing_is_answered_before_there_is_a_request() -> None:
     connection = Connection(answering())
     assert connection.ask(b"GET / HTTP/1.1\r\n") == b""

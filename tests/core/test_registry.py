@@ -115,7 +115,11 @@ def test_giving_up(caplog: pytest.LogCaptureFixture) -> None:
     registry: Registry[Connection, str] = Registry()
     (connection,) = entered(registry, State.OPEN)
     assert registry.give_up() == [connection]
-    assert caplog.messages == ["connection handler still runs after it was cancelled; the server closes without it"]
+    assert registry.give_up(lambda connection: "it runs") == [connection]
+    assert caplog.messages == [
+        "connection handler still runs after it was cancelled; the server closes without it",
+        "it runs; the server closes without it",
+    ]
 
 
 def test_a_connection_counts_until_it_and_its_handler_are_over() -> None:

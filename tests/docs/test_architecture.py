@@ -48,16 +48,19 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "facade": ("anyio",),
     "front-ends": (
-        "asyncio.router",
-        "asyncio.server",
+        "asyncio.router sync.router",
+        "asyncio.server sync.server",
         "asyncio._proxy_protocol",
-        "asyncio._serving",
-        "asyncio._broadcast asyncio._shutdown asyncio.client",
-        "asyncio.connection",
-        "asyncio._session_transport",
-        "asyncio._fastpath asyncio._proxy",
-        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops",
-        "asyncio asyncio._hooks asyncio._internals",
+        "asyncio._serving sync._serving",
+        "asyncio._broadcast asyncio._shutdown asyncio.client sync._broadcast sync._shutdown sync.client",
+        "asyncio.connection sync.connection",
+        "asyncio._session_transport sync._receiving",
+        "sync._session_socket",
+        "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
+        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
+        "sync._bridge sync._dial sync._listening sync._steward sync._wire",
+        "asyncio asyncio._hooks asyncio._internals sync._hooks sync._line",
+        "sync sync._roles sync._system",
         "trio.router",
         "trio.server",
         "trio._serving",
@@ -84,8 +87,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.carrier_http11 _rules.option_table",
-        "_rules.carrier _rules.option_checks",
-        "_rules.decompressed _rules.refusals _rules.rejection",
+        "_rules.carrier _rules.thread_checks",
+        "_rules.decompressed _rules.option_checks _rules.refusals _rules.rejection",
         "_rules _rules.addresses _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
@@ -118,7 +121,7 @@ FLOOR_OF = {module: list(FLOORS)[floor] for module, (floor, _) in PLACE_OF.items
 PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
-FRONT_ENDS = {"asyncio", "trio"}
+FRONT_ENDS = {"asyncio", "sync", "trio"}
 ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
@@ -144,10 +147,17 @@ CORE_IMPORTS = {"socket"}
 
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
-IMPORT_BY_NAME = {"__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "trio"}
+IMPORT_BY_NAME = {
+    *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "sync", "trio"),
+}
 
 # Other packages that may be there: each is asked for by one module, inside functions.
-OPTIONAL = {"_session.routing": {"werkzeug"}, "asyncio._proxy": {"python_socks"}, "trio._proxy": {"python_socks"}}
+OPTIONAL = {
+    "_session.routing": {"werkzeug"},
+    "asyncio._proxy": {"python_socks"},
+    "sync._proxy": {"python_socks"},
+    "trio._proxy": {"python_socks"},
+}
 
 # Private names that belong to another folder: the module that uses them, the name, and why it may. There is no public
 # way, as it would be a promise to everybody, or would cost something for every message.

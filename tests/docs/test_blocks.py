@@ -58,7 +58,7 @@ class Runner:
             "parts": [dataclasses.asdict(part) for part in page.parts(block)],
             "beside": [[dataclasses.asdict(part) for part in page.parts(other)] for other in companions],
             "addresses": addresses(block.text) if "echo" in block.companions else [],
-            "goes_on": "goes on" in block.says or "serve_forever" in block.text,
+            "goes_on": "goes on" in block.says or "serve_forever()" in block.text,
         }
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())

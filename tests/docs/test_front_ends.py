@@ -16,12 +16,15 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "websockets"
-FRONT_ENDS = ["asyncio", "trio"]
+FRONT_ENDS = ["asyncio", "sync", "trio"]
 
 # Names of what a front-end waits for, or waits with. ``self._closing_task`` and ``reader_threads`` count, too.
 WAITING = {
     "asyncio", "condition", "future", "handle", "lock", "loop", "nursery", "scope", "select", "server", "sock",
     "socket", "ssl", "stream", "task", "thread", "threading", "timer", "transport", "trio", "waiter",
+    # In threads: what one waits with, the roles of those who call the socket, and until when one waits.
+    "claimant", "deadline", "free", "line", "role", "selector", "steward", "step", "system", "taken", "waker",
+    "watched", "wire",
 }  # fmt: skip
 
 # The twins of the path of a message decide nothing: they are a shortcut past what is below.
@@ -37,12 +40,21 @@ REASONS: dict[str, str] = {
     "asyncio.client._Connections.__init__": "an iterator that waits",
     "asyncio.client.connect.__init__": "the signature that programs call",
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",
+    "sync._line.Line.unread": "what was read too early is read again",
+    "sync._session_socket.SessionSocket._ws_choose_path": "sets what the short path of a message reads",
+    "sync._session_socket.SessionSocket._ws_receive_bytes": "the way from the socket to the session, also with TLS",
+    "sync._session_socket.SessionSocket._ws_receive_channel": "TLS over memory, which asyncio does itself",
+    "sync.client.ClientConnection._ws_expect_no_block": "the warning that a block is expected",
+    "sync.client._used_first": "the warning that a block is expected",
+    "sync.client.reconnect.__exit__": "leaves the block of a connection, which waits",
+    "sync.connection.Connection._ws_put_message": "counts a message that the short path didn't send",
+    "sync._listening.Listener._log_failure": "the log of a loop that waits",
+    "sync._listening._identity": "looks at the file of a socket",
+    "sync._shutdown.Shutdown._check": "ends the wait of threads",
     "trio._server_connection.ServerConnection._ws_abort": "a line in the log before the connection is aborted",
-    "trio._session_stream.SessionStream._ws_put": "the write buffer is the front-end's",
     "trio._session_stream.SessionStream._ws_receive_data": "saves a generator for each small read",
     "trio._session_stream.SessionStream.abort": "what users call",
     "trio._wire.TLSStream.__getattr__": "methods that streams with TLS have",
-    "trio.client.unix_connect": "the signature that programs call",
     "trio.connection.Connection._ws_count": "messages in one frame don't go through the protocol",
     "trio.connection.Connection._ws_get": "takes a message, and resumes reading",
     "trio.connection._Each.__anext__": "an iterator that waits",

@@ -148,8 +148,6 @@ def test_a_scenario_that_awaits_what_is_not_of_its_world() -> None:
 def test_a_world_says_why_it_lacks_something() -> None:
     assert AsyncioWorld.lacks == {}
     assert all(len(reason) > 20 for reason in ThreadWorld.lacks.values())
-    with pytest.raises(NotImplementedError, match="websockets.sync brings"):
-        _ = ThreadWorld.__getattr__(ThreadWorld.__new__(ThreadWorld), "serve")
 
 
 def test_scenarios_run_where_their_needs_are_met() -> None:
@@ -161,10 +159,10 @@ def test_scenarios_run_where_their_needs_are_met() -> None:
         (mark,) = in_every_world(*needs)(scenario).pytestmark
         return list(mark.kwargs["ids"])
 
-    assert worlds() == ["asyncio", "threads"]
-    assert worlds(Capability.CANCELLATION) == ["asyncio"]
-    scenario.__module__ = "scenarios.test_idle"
-    assert worlds() == ["asyncio"]
+    assert worlds() == ["asyncio", "threads", "trio"]
+    assert worlds(Capability.CANCELLATION) == ["asyncio", "trio"]
+    scenario.__module__ = "scenarios.test_reconnect"
+    assert worlds() == ["asyncio", "trio"]
     with pytest.raises(TypeError, match="not a coroutine function"):
         in_every_world()(lambda world: None)  # type: ignore[arg-type, return-value]
 

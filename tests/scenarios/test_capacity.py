@@ -10,7 +10,7 @@ import pytest
 
 from _kit import request, wire
 from scenarios._serving import ask, enter, knock
-from scenarios._world import Peer, Server, World
+from scenarios._world import Capability, Peer, Server, World
 from scenarios._worlds import in_every_world
 from websockets import ServerStatistics
 from websockets.exceptions import InvalidStatus
@@ -183,6 +183,7 @@ async def test_client_waits_as_long_as_the_server_asks(world: World) -> None:
         leaving = world.start(go_away)
         async for connection in world.connect(world.uri(server), proxy=None, reconnect_delays=lambda: iter([0.1] * 9)):
             await connection.ping()
+            await world.settle()
             break
         assert await leaving.result() < times[1]
         assert times[1] - times[0] == pytest.approx(5, abs=0.1)
@@ -250,7 +251,7 @@ async def test_refused_by_reason(
         assert server.statistics == ServerStatistics(0, 0, 0, {reason: 2}, 0)
 
 
-@in_every_world()
+@in_every_world(Capability.CANCELLATION)
 async def test_clients_that_never_had_an_answer(world: World) -> None:
     async def stay(connection: Any, request: Request) -> None:
         await world.sleep(60)

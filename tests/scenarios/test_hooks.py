@@ -22,7 +22,7 @@ from scenarios._serving import (
     serving,
     uri,
 )
-from scenarios._world import World
+from scenarios._world import Capability, World
 from scenarios._worlds import in_every_world
 from websockets.datastructures import Headers
 from websockets.exceptions import NegotiationError
@@ -232,7 +232,7 @@ async def test_select_subprotocol_fails(
     assert lines == ["opening handshake failed"] * expected[2]
 
 
-@in_every_world()
+@in_every_world(Capability.CANCELLATION)
 async def test_select_subprotocol_takes_too_long(world: World) -> None:
     async def select(connection: Any, offered: Any) -> Any:
         await world.gate().wait()

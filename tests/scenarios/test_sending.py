@@ -89,6 +89,8 @@ WRONG: list[tuple[Any, str]] = [
 @in_every_world()
 async def test_wrong_message(world: World, message: Any, error: str) -> None:
     async with world.one_end(Side.SERVER) as (connection, peer):
+        if world.caller == "thread":
+            error = error.replace("iterable, or async iterable", "or iterable")
         with pytest.raises(TypeError, match=error):
             await connection.send(message)
         await connection.send("intact")

@@ -235,6 +235,7 @@ async def test_connections_that_close_already(world: World) -> None:
 
     async with serving(world, handler) as server:
         peer = await enter(world, server)
+        await world.settle()
         assert server.connections == set()
         server.close()
         assert await leave(peer) == (4000).to_bytes(2, "big")

@@ -209,7 +209,7 @@ async def test_client_that_says_nothing_and_stays(world: World) -> None:
         peer.hang_up()
 
 
-@in_every_world()
+@in_every_world(Capability.CANCELLATION)
 async def test_handler_that_waits_for_the_server(world: World) -> None:
     async def handler(connection: Any) -> None:
         connection.server.close(timeout=1)

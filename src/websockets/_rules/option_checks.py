@@ -192,7 +192,7 @@ def port(value: Any) -> Any:
 
 
 def port_number(value: Any) -> int:
-    """Accept a TCP port: a whole number."""
+    """Accept a TCP port as a number, for functions that don't look up names of services."""
     number = whole(value)
     if not 0 <= number <= LAST_PORT:
         raise Unfit(ValueError)

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ..http11 import SERVER, USER_AGENT
 from . import option_checks as c
+from . import thread_checks as t
 from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
 __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
@@ -42,24 +43,37 @@ ROUTE: Final = "route"
 RUN: Final = "a server that runs the handler"
 BASIC_AUTH: Final = "basic_auth"
 LEGACY_BASIC_AUTH: Final = "legacy basic_auth"
-# ...and, behind them, methods of event loops, or functions of trio.
+SYNC_CONNECT: Final = "sync connect"
+SYNC_LEGACY: Final = "sync connect without reconnection"
+SYNC_SERVE: Final = "sync serve"
+SYNC_ROUTE: Final = "sync route"
+SYNC_RUN: Final = "a server that runs the handler in a thread"
+SYNC_BASIC_AUTH: Final = "sync basic_auth"
+# ...and, behind them, methods of event loops, functions that make sockets, and functions of trio.
 TCP_CLIENT: Final = "create_connection"
 TCP_SERVER: Final = "create_server"
 UNIX_CLIENT: Final = "create_unix_connection"
 UNIX_SERVER: Final = "create_unix_server"
+SYNC_TCP_CLIENT: Final = "socket.create_connection"
+SYNC_UNIX_CLIENT: Final = "a connected Unix socket"
+SYNC_TCP_SERVER: Final = "socket.create_server"
+SYNC_UNIX_SERVER: Final = "a listening Unix socket"
 TRIO_TCP_CLIENT: Final = "open_tcp_stream"
 TRIO_UNIX_CLIENT: Final = "open_unix_socket"
 
 # Those of today's front-ends, and with those of the legacy API.
-CONNECTS: Final = (CONNECT, TRIO_CONNECT)
-SERVES: Final = (SERVE, TRIO_SERVE)
+CONNECTS: Final = (CONNECT, SYNC_CONNECT, TRIO_CONNECT)
+SERVES: Final = (SERVE, SYNC_SERVE, TRIO_SERVE)
 MODERN: Final = (*CONNECTS, *SERVES, CONNECTION, TRIO_CONNECTION)
 CLIENTS: Final = (*CONNECTS, LEGACY_CONNECT)
+LOOP_SERVERS: Final = (SERVE, LEGACY_SERVE)
 SERVERS: Final = (*SERVES, LEGACY_SERVE)
 ALL: Final = (*CLIENTS, *SERVERS)
 CONNECTIONS: Final = (CONNECTION, TRIO_CONNECTION, LEGACY_CONNECTION)
 CLIENT_LOOPS: Final = (TCP_CLIENT, UNIX_CLIENT)
 SERVER_LOOPS: Final = (TCP_SERVER, UNIX_SERVER)
+SYNC_CLIENTS: Final = (SYNC_TCP_CLIENT, SYNC_UNIX_CLIENT)
+SYNC_LISTENERS: Final = (SYNC_TCP_SERVER, SYNC_UNIX_SERVER)
 TRIO_CLIENTS: Final = (TRIO_TCP_CLIENT, TRIO_UNIX_CLIENT)
 
 # In place of a default: the option is required, or the event loop has its own default.
@@ -70,6 +84,8 @@ UNSET: Final = object()
 SECONDS = "a number of seconds, 0 or more"
 LIMIT = f"{SECONDS}, or None for no limit"
 FUNCTION = "a function, or None"
+PLAIN_FUNCTION = "a function that isn't async, or None"
+PLAIN_HANDLER = "a function that isn't async and takes a connection"
 HEADER = "a str that can stand in a header, or None to leave it out"
 FLAG = "True or False"
 FLAG_OR_NONE = "True, False or None"
@@ -121,24 +137,27 @@ OPTIONS: Final = (
     # The handler may be None if process_request answers all requests.
     Option("handler", SERVES, REQUIRED, optional(c.function), "an async function that takes a connection"),
     Option("handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
+    Option("handler", (SYNC_SERVE,), REQUIRED, optional(t.blocking_function), PLAIN_HANDLER),
+    Option("handler", (SYNC_RUN,), REQUIRED, t.blocking_handler, PLAIN_HANDLER),
     Option("ws_handler", (LEGACY_SERVE,), REQUIRED, c.function, "an async function that takes a connection"),
     Option("ws_handler", (RUN,), REQUIRED, c.handler, "an async function that takes a connection"),
     Option("host", (TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
     Option("host", (TRIO_TCP_CLIENT,), UNSET, optional(c.host), "a host: a str"),
-    Option("host", (TRIO_SERVE,), None, optional(c.host), "a host, or None for all interfaces"),
-    Option("host", (SERVE, LEGACY_SERVE), None, optional(c.hosts_to_listen_on),
+    Option("host", LOOP_SERVERS, None, optional(c.hosts_to_listen_on),
            "a host, several of them, or None for all interfaces"),
+    Option("host", (SYNC_SERVE, TRIO_SERVE), None, optional(c.host), "a host: a str, or None for all interfaces"),
     Option("port", (TCP_CLIENT,), UNSET, optional(c.port), "a port from 0 to 65535"),
     Option("port", (TRIO_TCP_CLIENT,), UNSET, optional(c.port_number), "a port from 0 to 65535"),
-    Option("port", (SERVE, LEGACY_SERVE), None, optional(c.port), "a port from 0 to 65535, or None"),
-    Option("port", (TRIO_SERVE,), None, optional(c.port_number), "a port from 0 to 65535, or None"),
-    Option("path", (UNIX_CLIENT, UNIX_SERVER, TRIO_UNIX_CLIENT), None, optional(c.path),
-           "the path of a Unix socket, or None"),
-    Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.sock), "a socket, or None"),
-    Option("stream", TRIO_CLIENTS, UNSET, optional(c.stream), "a stream of trio, or None"),
+    Option("port", LOOP_SERVERS, None, optional(c.port), "a port from 0 to 65535, or None"),
+    Option("port", (SYNC_SERVE, TRIO_SERVE), None, optional(c.port_number), "a port from 0 to 65535, or None"),
+    Option("path", (UNIX_CLIENT, UNIX_SERVER, SYNC_UNIX_CLIENT, SYNC_UNIX_SERVER, TRIO_UNIX_CLIENT), None,
+           optional(c.path), "the path of a Unix socket, or None"),
+    Option("sock", (*CLIENT_LOOPS, *SERVER_LOOPS, *SYNC_LISTENERS), UNSET, optional(c.sock), "a socket, or None"),
+    Option("sock", (SYNC_CONNECT,), None, optional(c.sock), "a socket, or None"),
+    Option("stream", (TRIO_CONNECT,), None, optional(c.stream), "a stream of trio, or None"),
     Option("backlog", (TRIO_SERVE,), None, optional(c.size), "a whole number, 0 or more, or None"),
     Option("listeners", (TRIO_SERVE,), None, optional(c.listeners), "a list of listeners of trio, or None"),
-    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS, *TRIO_CLIENTS), UNSET, c.flag, FLAG),
+    Option("unix", (*CLIENT_LOOPS, *SERVER_LOOPS, *SYNC_CLIENTS, *TRIO_CLIENTS), UNSET, c.flag, FLAG),
     Option("proxy", CONNECTS, True, c.anything,
            "True for the proxy of the system, the URI of a proxy, or None for none", secret=True),
     Option("proxy", (LEGACY_CONNECT,), None, c.anything,
@@ -160,9 +179,9 @@ OPTIONS: Final = (
     Option("subprotocols", ALL, None, optional(c.subprotocols), "a list of names, or None"),
     Option("subprotocols", (CLIENT_PROTOCOL, SERVER_PROTOCOL), None, optional(c.subprotocols_of_protocol),
            "a list of names, or None"),
-    Option("select_subprotocol", SERVES, None, optional(c.function), FUNCTION),
-    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function),
-           "a function that isn't async, or None"),
+    Option("select_subprotocol", (SERVE, TRIO_SERVE), None, optional(c.function), FUNCTION),
+    Option("select_subprotocol", (LEGACY_SERVE, SERVER_PROTOCOL), None, optional(c.plain_function), PLAIN_FUNCTION),
+    Option("select_subprotocol", (SYNC_SERVE,), None, optional(t.blocking_function), PLAIN_FUNCTION),
     Option("additional_headers", CONNECTS, None, optional(c.headers),
            "headers that can be sent, as a mapping or as pairs, or None", secret=True),
     Option("extra_headers", (LEGACY_CONNECT,), None, optional(c.headers),
@@ -171,8 +190,10 @@ OPTIONS: Final = (
            "headers that can be sent, as a mapping or as pairs, a function that makes them, or None", secret=True),
     Option("user_agent_header", CLIENTS, USER_AGENT, optional(c.user_agent), HEADER),
     Option("server_header", SERVERS, SERVER, optional(c.text("Server")), HEADER),
-    Option("process_request", SERVERS, None, optional(c.function), FUNCTION),
-    Option("process_response", SERVES, None, optional(c.function), FUNCTION),
+    Option("process_request", (*LOOP_SERVERS, TRIO_SERVE), None, optional(c.function), FUNCTION),
+    Option("process_request", (SYNC_SERVE, SYNC_ROUTE), None, optional(t.blocking_function), PLAIN_FUNCTION),
+    Option("process_response", (SERVE, TRIO_SERVE), None, optional(c.function), FUNCTION),
+    Option("process_response", (SYNC_SERVE,), None, optional(t.blocking_function), PLAIN_FUNCTION),
     Option("open_timeout", CLIENTS, 10, optional(c.seconds), LIMIT),
     Option("open_timeout", SERVERS, 10, optional(c.positive_seconds),
            "a positive number of seconds, or None for no limit"),
@@ -204,6 +225,8 @@ OPTIONS: Final = (
            "a logger, or None"),
     Option("create_connection", (*CONNECTS, *SERVES), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
+    Option("executor", (SYNC_SERVE,), None, optional(t.executor), "a concurrent.futures.Executor, or None for threads"),
+    Option("daemon_threads", (SYNC_SERVE,), False, c.flag, FLAG),
     Option("create_protocol", (LEGACY_CONNECT, LEGACY_SERVE), None, optional(c.plain_function),
            "a class or a function that makes connections, or None"),
     Option("state", (CLIENT_PROTOCOL, SERVER_PROTOCOL), UNSET, c.state, "a State"),
@@ -213,6 +236,7 @@ OPTIONS: Final = (
            "a function that isn't async, or None for the usual one"),
     Option("reconnect_delays", CONNECTS, None, optional(c.plain_function),
            "a function that isn't async, or None for the usual one"),
+    Option("legacy", (SYNC_LEGACY,), None, optional(c.flag), FLAG_OR_NONE),
     Option("max_connections", SERVES, None, optional(strict(c.at_least_one)),
            "a whole number, 1 or more, or None for no limit"),
     Option("max_connections_per_host", SERVES, None, optional(strict(c.at_least_one)),
@@ -223,46 +247,58 @@ OPTIONS: Final = (
     Option("max_buffered", (BROADCAST,), None, optional(strict(c.size)), "a number of bytes, 0 or more, or None"),
 
     # Routing and authentication.
-    Option("url_map", (ROUTE,), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
-    Option("server_name", (ROUTE,), None, optional(c.string), "a host and perhaps a port: a str, or None"),
-    Option("ssl", (ROUTE,), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
-    Option("create_router", (ROUTE,), None, optional(c.plain_function), "a class of routers, or None"),
+    Option("url_map", (ROUTE, SYNC_ROUTE), REQUIRED, c.url_map, "a werkzeug.routing.Map"),
+    Option("server_name", (ROUTE, SYNC_ROUTE), None, optional(c.string), "a host and perhaps a port: a str, or None"),
+    Option("ssl", (ROUTE, SYNC_ROUTE), None, optional(c.tls_of_server_behind), "an ssl.SSLContext, True, or None"),
+    Option("create_router", (ROUTE, SYNC_ROUTE), None, optional(c.plain_function), "a class of routers, or None"),
     Option("process_request", (ROUTE,), None, optional(c.function), FUNCTION),
-    Option("realm", (BASIC_AUTH,), "", c.string, "a str"),
+    Option("realm", (BASIC_AUTH, SYNC_BASIC_AUTH), "", c.string, "a str"),
     Option("realm", (LEGACY_BASIC_AUTH,), None, optional(c.string), "a str, or None"),
     Option("check_credentials", (BASIC_AUTH, LEGACY_BASIC_AUTH), None, optional(c.function), FUNCTION),
+    Option("check_credentials", (SYNC_BASIC_AUTH,), None, optional(t.blocking_function), PLAIN_FUNCTION),
 
     # Arguments for the event loop.
-    Option("ssl", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.tls_of_client),
+    Option("ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client), "an ssl.SSLContext, True for the usual one, or None"),
+    Option("ssl", (*SERVER_LOOPS, *SYNC_LISTENERS), UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("ssl", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
-    Option("ssl", SERVER_LOOPS, UNSET, optional(c.tls), "an ssl.SSLContext, or None"),
     Option("ssl", (TRIO_SERVE,), None, optional(c.tls), "an ssl.SSLContext, or None"),
-    Option("server_hostname", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.name_for_tls),
+    Option("server_hostname", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.name_for_tls),
+           "the name in the certificate of the server: a str"),
+    Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the server: a str"),
     Option("ssl_handshake_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("ssl_shutdown_timeout", (*CLIENT_LOOPS, *SERVER_LOOPS), UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
-    Option("proxy_ssl", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.tls_of_client),
+    Option("proxy_ssl", CLIENT_LOOPS, UNSET, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
-    Option("proxy_server_hostname", (*CLIENT_LOOPS, *TRIO_CLIENTS), UNSET, optional(c.name_for_tls),
+    Option("proxy_ssl", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.tls_of_client),
+           "an ssl.SSLContext, True for the usual one, or None"),
+    Option("proxy_server_hostname", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.name_for_tls),
+           "the name in the certificate of the proxy: a str"),
+    Option("proxy_server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),
            "the name in the certificate of the proxy: a str"),
     Option("proxy_ssl_handshake_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
     Option("proxy_ssl_shutdown_timeout", CLIENT_LOOPS, UNSET, optional(c.positive_seconds),
            "a positive number of seconds, or None"),
+    Option("address", (SYNC_TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("source_address", (SYNC_TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
+    Option("timeout", SYNC_CLIENTS, UNSET, optional(c.positive_seconds), "a positive number of seconds, or None"),
     Option("local_addr", (TCP_CLIENT,), UNSET, optional(c.address), "a pair of a host and a port, or None"),
     Option("local_address", (TRIO_TCP_CLIENT,), UNSET, optional(c.host), "a host: a str, or None"),
-    Option("family", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
+    Option("family", (TCP_CLIENT, TCP_SERVER, SYNC_TCP_SERVER), UNSET, c.whole, "a whole number"),
     Option("proto", (TCP_CLIENT,), UNSET, c.whole, "a whole number"),
     Option("flags", (TCP_CLIENT, TCP_SERVER), UNSET, c.whole, "a whole number"),
-    Option("happy_eyeballs_delay", (TCP_CLIENT, TRIO_TCP_CLIENT), UNSET, optional(c.seconds),
+    Option("happy_eyeballs_delay", (TCP_CLIENT, SYNC_TCP_CLIENT, TRIO_TCP_CLIENT), UNSET, optional(c.seconds),
            "a number of seconds, 0 or more, or None"),
-    Option("interleave", (TCP_CLIENT,), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
-    Option("all_errors", (TCP_CLIENT,), UNSET, c.flag, FLAG),
-    Option("backlog", SERVER_LOOPS, UNSET, c.whole, "a whole number"),
+    Option("interleave", (TCP_CLIENT, SYNC_TCP_CLIENT), UNSET, optional(c.size), "a whole number, 0 or more, or None"),
+    Option("all_errors", (TCP_CLIENT, SYNC_TCP_CLIENT), UNSET, c.flag, FLAG),
+    Option("backlog", (*SERVER_LOOPS, *SYNC_LISTENERS), UNSET, c.whole, "a whole number"),
     Option("reuse_address", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
-    Option("reuse_port", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("reuse_port", (TCP_SERVER, SYNC_TCP_SERVER), UNSET, optional(c.flag), FLAG_OR_NONE),
+    Option("dualstack_ipv6", (SYNC_TCP_SERVER,), UNSET, c.flag, FLAG),
     Option("keep_alive", (TCP_SERVER,), UNSET, optional(c.flag), FLAG_OR_NONE),
     Option("start_serving", SERVER_LOOPS, UNSET, c.flag, FLAG),
     Option("cleanup_socket", (UNIX_SERVER,), UNSET, c.flag, FLAG),
@@ -275,6 +311,7 @@ KNOWN_AS: Final = {
     "headers": "additional_headers",
     "ssl_context": "ssl",
     "sslopt": "ssl",
+    "extra_headers": "additional_headers",
     "timeout": "open_timeout",
 }
 
@@ -366,9 +403,9 @@ def check_keywords(who: str, given: MutableMapping[str, Any], taker: str, loop: 
 
 def _hint(name: str, known: Mapping[str, Option]) -> str:
     """Return a suggestion for an unknown name."""
-    if name in GONE:
-        return f": {GONE[name]}"
     meant = KNOWN_AS.get(name)
     if meant not in known:
+        if name in GONE:
+            return f": {GONE[name]}"
         meant = next(iter(difflib.get_close_matches(name, known, n=1)), None)
     return "" if meant is None else f"; did you mean {meant}?"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._rules.capacity import RETRY_AFTER
+from ..frames import CloseCode
 from ..http11 import Request, Response
 from ..server import (
     HANDSHAKE_FAILED,
@@ -146,6 +147,19 @@ class Answering:
             response = self.unavailable(session)
         return response if session.answerable else None
 
+    def answer(self, connection: Logging, session: ServerSession) -> Steps[bool]:
+        """Make the response to a request, as :meth:`steps` does, and send it at once.
+
+        Parameters:
+            connection: connection of the front-end, the first argument of hooks.
+            session: its session, which has the request.
+
+        Returns:
+            Whether the connection is open.
+        """
+        response = yield from self.steps(connection, session)
+        return response is not None and self.respond(connection, session, response)
+
     def ask(
         self,
         name: str,
@@ -253,6 +267,22 @@ class Answering:
             return ()
         assert session.request is not None
         return (session.request.path,)
+
+    def break_off(self, connection: Logging, session: ServerSession, exc: Exception, text: str) -> None:
+        """Refuse the request with 500, or close the open connection with 1011, after an error before the handler.
+
+        Parameters:
+            connection: connection of the front-end.
+            session: its session.
+            exc: the error.
+            text: text for the log.
+        """
+        self.registry.tally.handler_failures += 1
+        if session.answerable:
+            self.respond(connection, session, fail(session.protocol, exc, text, connection.logger))
+        else:
+            connection.logger.error(text, exc_info=exc)
+            session.close(CloseCode.INTERNAL_ERROR, "")
 
     def handler_failed(self, connection: Logging, session: ServerSession, exc: Exception) -> bool:
         """Log and count an exception that ended a handler.

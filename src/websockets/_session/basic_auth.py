@@ -60,15 +60,22 @@ class BasicAuth:
         realm: name of the protected area.
         credentials: the user name and the password, or an iterable of such pairs.
         check_credentials: instead of ``credentials``, ``f(user, password)``, which returns whether they are valid.
+        taker: name of ``basic_auth()`` of the front-end in the table of options.
 
     Raises:
         ValueError: neither ``credentials`` nor ``check_credentials`` is given, or both are; or the realm can't be sent.
         TypeError: ``credentials`` is neither a pair of strings nor made of such pairs.
     """
 
-    def __init__(self, realm: str, credentials: Credentials | None, check_credentials: CheckCredentials | None) -> None:
+    def __init__(
+        self,
+        realm: str,
+        credentials: Credentials | None,
+        check_credentials: CheckCredentials | None,
+        taker: str = BASIC_AUTH,
+    ) -> None:
         given = {"realm": realm, "credentials": credentials, "check_credentials": check_credentials}
-        check_all(given, BASIC_AUTH)
+        check_all(given, taker)
         self._authenticate = build_www_authenticate_basic(realm)
         self._check = credentials_checker(credentials, check_credentials)
 

@@ -30,7 +30,7 @@ class ConnectorState:
     Attributes:
         first: the parsed URI of the user, before any redirect.
         max_redirects: maximum number of attempts, including redirects.
-        make_connection: function that makes a connection from its protocol, and on trio from what it runs on.
+        make_connection: function that makes a connection from its protocol and, except on asyncio, what it runs on.
         hop: the latest attempt; before the first one begins, the first one.
         network: an object that makes TCP connections in place of the front-end: in tests, a network in memory.
         entered: whether a ``with`` block is active.

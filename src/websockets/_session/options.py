@@ -12,7 +12,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from .._codec.proxy_protocol import TrustedProxies
 from .._rules import option_table as allowed
@@ -29,12 +29,18 @@ from ..uri import WebSocketURI, lookup_name, parse_uri, tls_name
 from .session import Timing
 
 __all__ = [
-    "LEGACY",
-    "TRIO",
+    "ASYNCIO_CLIENT",
+    "ASYNCIO_SERVER",
+    "LEGACY_CLIENT",
+    "LEGACY_SERVER",
+    "SYNC_CLIENT",
+    "SYNC_SERVER",
+    "TRIO_CLIENT",
+    "TRIO_SERVER",
     "ClientOptions",
     "ClientTakers",
     "ServerOptions",
-    "as_keywords",
+    "ServerTakers",
     "check_client",
     "check_keepalive",
     "check_tls",
@@ -65,23 +71,44 @@ OF_SERVER_PROTOCOLS = ("origins", "hosts", "extensions", "subprotocols", "max_si
 
 
 class ClientTakers(NamedTuple):
-    """The functions of a front-end that take options of a client, as the table of options names them.
+    """The functions of a front-end that take a client's options, by their names in the table; asyncio's by default.
 
     Attributes:
         connect: ``connect()``.
-        tcp, unix: the functions that open a TCP connection, or a connection to a Unix socket.
+        tcp, unix: the functions that make connections.
+        named: parameters of ``connect()`` that are for these functions; None means that they aren't given.
         sock: name of the argument for a connection that is open already.
+        on_loop: whether an event loop has these functions.
     """
 
-    connect: str
+    connect: str = allowed.CONNECT
     tcp: str = allowed.TCP_CLIENT
     unix: str = allowed.UNIX_CLIENT
+    named: tuple[str, ...] = ()
     sock: str = "sock"
+    on_loop: bool = True
 
 
-ASYNCIO = ClientTakers(allowed.CONNECT)
-TRIO = ClientTakers(allowed.TRIO_CONNECT, allowed.TRIO_TCP_CLIENT, allowed.TRIO_UNIX_CLIENT, "stream")
-LEGACY = ClientTakers(allowed.LEGACY_CONNECT)
+# Parameters for TLS.
+NAMED_TLS = ("ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname")
+
+ASYNCIO_CLIENT: Final = ClientTakers()
+LEGACY_CLIENT: Final = ClientTakers(connect=allowed.LEGACY_CONNECT)
+SYNC_CLIENT: Final = ClientTakers(
+    allowed.SYNC_CONNECT,
+    allowed.SYNC_TCP_CLIENT,
+    allowed.SYNC_UNIX_CLIENT,
+    ("sock", *NAMED_TLS),
+    on_loop=False,
+)
+TRIO_CLIENT: Final = ClientTakers(
+    allowed.TRIO_CONNECT,
+    allowed.TRIO_TCP_CLIENT,
+    allowed.TRIO_UNIX_CLIENT,
+    ("stream", *NAMED_TLS),
+    "stream",
+    on_loop=False,
+)
 
 
 class ClientOptions(NamedTuple):
@@ -112,13 +139,13 @@ class ClientOptions(NamedTuple):
     of_protocol: Arguments
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO_CLIENT) -> Self:
         """Check the parameters of ``connect()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
-            takers: the functions of the front-end in the table of options.
+            takers: the functions of the front-end.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
@@ -128,6 +155,9 @@ class ClientOptions(NamedTuple):
         """
         given = dict(given)  # copied, because up to Python 3.12 a debugger may undo changes to locals()
         uri = parse_uri(given["uri"])
+        for name in takers.named:
+            if given[name] is not None:
+                given["kwargs"][name] = given[name]
         check_tls(uri, given["kwargs"])
         # The usual functions need no check.
         if given["process_exception"] is process_exception:
@@ -171,12 +201,12 @@ class ClientOptions(NamedTuple):
 
 
 def check_client(who: str, given: Arguments, takers: ClientTakers) -> Arguments:
-    """Check the parameters of a client, and return those for the event loop.
+    """Check the parameters of a client, and return those for making the TCP connection.
 
     Parameters:
         who: name of the function that was called.
         given: its parameters; other keyword arguments are in "kwargs".
-        takers: the functions of the front-end in the table of options.
+        takers: the functions of the front-end.
 
     Raises:
         TypeError: a parameter has a wrong type, or doesn't exist.
@@ -189,20 +219,46 @@ def check_client(who: str, given: Arguments, takers: ClientTakers) -> Arguments:
         if takers.sock in arguments:
             check_place(arguments, arguments[takers.sock], takers.sock)
             arguments["sock"] = arguments.pop(takers.sock)
+    if arguments.get("unix") and not takers.on_loop:
+        check_path(arguments.get("path"), arguments.get("sock"))
     check_keepalive(given)
     return arguments
 
 
-def as_keywords(given: Arguments, names: Sequence[str]) -> Arguments:
-    """Return the parameters of a client with some of them moved to its other keyword arguments, unless they are None.
+class ServerTakers(NamedTuple):
+    """The functions of a front-end that take a server's options, by their names in the table; asyncio's by default.
 
-    Parameters:
-        given: the parameters; other keyword arguments are in "kwargs".
-        names: names of parameters that belong to the TCP connection or to TLS.
+    Attributes:
+        serve: ``serve()``.
+        run: a server that runs the handler.
+        tcp, unix: the functions that make listening sockets, and take its other keyword arguments.
+        handler: what a handler must be, as text.
+        on_loop: whether it runs on an event loop, which does TLS with timeouts of its own, and checks the path.
+        named: parameters of ``serve()`` that say where to listen, if there are no other keyword arguments.
     """
-    rest = {name: value for name, value in given.items() if name not in names}
-    moved = {name: given[name] for name in names if given[name] is not None}
-    return {**rest, "kwargs": {**given["kwargs"], **moved}}
+
+    serve: str = allowed.SERVE
+    run: str = allowed.RUN
+    tcp: str = allowed.TCP_SERVER
+    unix: str = allowed.UNIX_SERVER
+    handler: str = "an async function"
+    on_loop: bool = True
+    named: tuple[str, ...] = ()
+
+
+ASYNCIO_SERVER: Final = ServerTakers()
+LEGACY_SERVER: Final = ServerTakers(serve=allowed.LEGACY_SERVE)
+SYNC_SERVER: Final = ServerTakers(
+    allowed.SYNC_SERVE,
+    allowed.SYNC_RUN,
+    allowed.SYNC_TCP_SERVER,
+    allowed.SYNC_UNIX_SERVER,
+    "a function that isn't async",
+    on_loop=False,
+)
+TRIO_SERVER: Final = ServerTakers(
+    allowed.TRIO_SERVE, on_loop=False, named=("port", "host", "backlog", "listeners", "ssl")
+)
 
 
 class ServerOptions(NamedTuple):
@@ -241,29 +297,26 @@ class ServerOptions(NamedTuple):
     of_protocol: Arguments = NO_ARGUMENTS
 
     @classmethod
-    def of(cls, given: Arguments, logger: LoggerLike, taker: str = allowed.SERVE) -> Self:
+    def of(cls, given: Arguments, logger: LoggerLike, takers: ServerTakers = ASYNCIO_SERVER) -> Self:
         """Check the parameters of ``serve()``.
 
         Parameters:
             given: the parameters; other keyword arguments are in "kwargs".
             logger: where to log, if "logger" is None.
-            taker: ``serve()`` of the front-end in the table of options.
+            takers: the functions of the front-end.
 
         Raises:
             TypeError: an option has a wrong type, or doesn't exist.
             ValueError: an option has a wrong value, or options contradict each other.
         """
         given = dict(given)  # copied, as in ClientOptions.of()
-        check_all(given, taker)
+        check_all(given, takers.serve)
         if given["process_request"] is None:
             # With process_request, the handler may be None, because process_request may answer all requests.
             if given["handler"] is None:
-                raise TypeError("handler must be an async function, not None: process_request answers no request")
-            given["handler"] = check("handler", given["handler"], allowed.RUN)
-        if taker == allowed.TRIO_SERVE:
-            arguments = listener_arguments(given)
-        else:
-            arguments = listening_arguments("serve", given, taker)
+                raise TypeError(f"handler must be {takers.handler}, not None: process_request answers no request")
+            given["handler"] = check("handler", given["handler"], takers.run)
+        arguments = listener_arguments(given, takers) if takers.named else listening_arguments("serve", given, takers)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], given["compression"])
         if given["logger"] is None:
@@ -283,7 +336,7 @@ class ServerOptions(NamedTuple):
             server_header=given["server_header"],
             capacity=None if limits == (None, None) else Capacity(*limits),
             proxies=given["proxy_protocol"],
-            tls=None if given["proxy_protocol"] is None else tls_after_header(arguments),
+            tls=tls_after_header(arguments) if given["proxy_protocol"] is not None and takers.on_loop else None,
             create_connection=given["create_connection"],
             arguments=arguments,
             of_connection=_of_connection(given),
@@ -306,13 +359,13 @@ class ServerOptions(NamedTuple):
         return ServerProtocol._of(self.of_protocol)
 
 
-def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
-    """Check the parameters of a server that are for the event loop, and return them.
+def listening_arguments(who: str, given: Arguments, takers: ServerTakers) -> Arguments:
+    """Check the parameters of a server that are for listening, and return them.
 
     Parameters:
         who: name of the function that was called.
         given: its parameters; other keyword arguments are in "kwargs".
-        taker: name of the same function in the table of options.
+        takers: the functions of the front-end.
 
     Raises:
         TypeError: a parameter has a wrong type, or doesn't exist.
@@ -320,27 +373,41 @@ def listening_arguments(who: str, given: Arguments, taker: str) -> Arguments:
     """
     arguments: Arguments = given["kwargs"]
     unix = arguments.pop("unix", "path" in arguments)
-    loop = allowed.UNIX_SERVER if unix else allowed.TCP_SERVER
-    check_keywords(who, arguments, taker, loop)
+    check_keywords(who, arguments, takers.serve, takers.unix if unix else takers.tcp)
     place = {"path": arguments.pop("path", None)} if unix else {"host": given["host"], "port": given["port"]}
     check_place(place, arguments.get("sock"))
-    return {**place, **tls_times(arguments, given["open_timeout"], given["close_timeout"])}
+    if takers.on_loop:
+        arguments = tls_times(arguments, given["open_timeout"], given["close_timeout"])
+    elif unix:
+        check_path(place["path"], arguments.get("sock"))
+    return {**place, **arguments}
 
 
-def listener_arguments(given: Arguments) -> Arguments:
-    """Return the parameters of a server on trio that say where it listens.
+def check_path(path: Any, sock: Any) -> None:
+    """Check that there is a Unix socket to connect to or to listen on; event loops check it later.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path is None and sock is None:
+        raise ValueError("missing path argument")
+
+
+def listener_arguments(given: Arguments, takers: ServerTakers) -> Arguments:
+    """Check the parameters of a server on trio that are for listening, and return them.
 
     Parameters:
         given: parameters of ``serve()``.
+        takers: the functions of the front-end, which name these parameters.
 
     Raises:
         ValueError: there is no address to listen on, or there are two.
     """
-    place = {name: given[name] for name in ("port", "host", "backlog")}
-    check_place(place, given["listeners"], "listeners")
+    arguments = {name: given[name] for name in takers.named}
+    check_place(arguments, given["listeners"], "listeners")
     if given["listeners"] is None and given["port"] is None:
         raise ValueError("port is required when listeners is not provided")
-    return {**place, "listeners": given["listeners"], "ssl": given["ssl"]}
+    return arguments
 
 
 def check_place(place: Mapping[str, Any], sock: Any, name_of_sock: str = "sock") -> None:
@@ -368,6 +435,7 @@ def check_keepalive(given: Mapping[str, Any]) -> None:
 def _of_connection(given: Arguments) -> Arguments:
     """Return the arguments of ``create_connection``; ``idle_timeout`` only if set, as not all factories take it."""
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
+    # Threads and trio have no write_limit: there, send() waits until its bytes are written.
     return {name: given[name] for name in names if name in given}
 
 

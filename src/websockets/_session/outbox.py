@@ -245,7 +245,8 @@ class Outbox:
     def bypass(self, frame: bytes) -> int:
         """Count a frame that the front-end gives to the network by itself, because nothing waits to be written.
 
-        Call :meth:`bypassed` after that; the front-end doesn't write anything else before.
+        Call :meth:`bypassed` after that; the front-end doesn't write anything else before. What others add meanwhile
+        comes later.
 
         Returns:
             The value of :attr:`accepted`.
@@ -258,7 +259,8 @@ class Outbox:
         if not self.torn:
             self.sent += count
             if count < len(frame):
-                self._pieces.appendleft(frame[count:])
+                self._pieces.appendleft(frame)
+                self._offset = count
 
     def end_sent(self) -> None:
         """Note that the end of the stream was sent."""

@@ -47,7 +47,7 @@ SCHEMES: Final = {"http": "ws", "https": "wss"}
 CREDENTIALS: Final = ("Authorization", "Cookie", "Proxy-Authorization")
 
 # Arguments of connect() that set an address; a redirect to another host can't use them.
-PLACES: Final = ("host", "port", "unix")
+PLACES: Final = ("host", "port", "address", "unix")
 
 
 # --------------------------------------------------------------------------------------------------------- the attempts

@@ -15,7 +15,7 @@ that are abandoned.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from .._rules.capacity import CROWDED, Capacity
@@ -33,6 +33,9 @@ __all__ = ["CANCELLATIONS", "GRACE", "PATIENCE", "TLS_HANDSHAKE", "Farewell", "G
 # need a moment to clean up, or may mistake the first cancellation for another one, such as a timeout of its own.
 CANCELLATIONS: Final = 2
 PATIENCE: Final = 1.0
+
+# What the log says of a handler that is abandoned.
+CANCELLED: Final = "connection handler still runs after it was cancelled"
 
 # Seconds to wait for a listening server after its last connection has ended.
 GRACE: Final = 1.0
@@ -228,17 +231,19 @@ class Registry(Generic[C, A]):
             list(self.arriving),
         )
 
-    def give_up(self) -> list[C]:
+    def give_up(self, still_runs: Callable[[C], str] | None = None) -> list[C]:
         """Abandon the connections that are left, and log this.
+
+        Parameters:
+            still_runs: what to log about a connection; None to log that its handler was cancelled.
 
         Returns:
             These connections; the front-end removes them.
         """
         left = list(self.all)
         for connection in left:
-            connection.logger.error(
-                "connection handler still runs after it was cancelled; the server closes without it"
-            )
+            why = CANCELLED if still_runs is None else still_runs(connection)
+            connection.logger.error("%s; the server closes without it", why)
         return left
 
 

@@ -10,14 +10,25 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .._rules.option_table import ROUTE, check_all
+from .._rules.option_table import ROUTE, check, check_all
 from ..http11 import Request, Response
 from .hooks import CallHook, Steps
 
 if TYPE_CHECKING:
     from werkzeug.routing import Map
 
-__all__ = ["Found", "Moved", "Refused", "Routes", "after", "find", "require_werkzeug", "routes_of", "url_scheme"]
+__all__ = [
+    "Found",
+    "Moved",
+    "Refused",
+    "Routes",
+    "after",
+    "check_endpoints",
+    "find",
+    "require_werkzeug",
+    "routes_of",
+    "url_scheme",
+]
 
 R = TypeVar("R", bound="Routes")
 
@@ -182,6 +193,7 @@ def routes_of(
     ssl: object,
     create_router: type[R] | None,
     process_request: Any,
+    taker: str = ROUTE,
 ) -> R:
     """Make the router of a server from the arguments of ``route()``.
 
@@ -192,13 +204,29 @@ def routes_of(
         ssl: TLS context; True if a proxy in front of the server does TLS.
         create_router: class to use instead of the default one.
         process_request: hook of the user; it is only checked.
+        taker: name of ``route()`` of the front-end in the table of options.
 
     Raises:
         TypeError: an argument has a wrong type.
         ValueError: an argument has a wrong value.
     """
-    check_all(locals(), ROUTE)
+    check_all(locals(), taker)
     return (create_router or usual)(url_map, server_name, url_scheme(ssl))
+
+
+def check_endpoints(url_map: Map, taker: str) -> None:
+    """Check that the endpoints of a URL map can be handlers, as far as they are functions.
+
+    Parameters:
+        url_map: rules.
+        taker: name of ``serve()`` of the front-end in the table of options.
+
+    Raises:
+        TypeError: one can't be a handler.
+    """
+    for rule in url_map.iter_rules():
+        if callable(rule.endpoint):
+            check("handler", rule.endpoint, taker)
 
 
 def _refuse(connection: Any, status: HTTPStatus, methods: str) -> Response:

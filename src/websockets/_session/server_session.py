@@ -10,7 +10,7 @@ import enum
 from typing import Final
 
 from .._rules.lifecycle import State
-from .._rules.statistics import GONE, TIMEOUT
+from .._rules.statistics import GONE, TIMEOUT, TLS
 from ..exceptions import ConnectionClosed
 from ..server import ServerProtocol, unanswered_request, unopened_reason
 from .session import Session
@@ -38,12 +38,14 @@ class ServerSession(Session):
         handler: state of the handler. It begins with the request, and first calls the hooks that choose the response.
         asking: whether a hook that chooses the response is running.
         over_capacity: whether there was no room for the connection when it was accepted.
+        tls_failed: whether the TLS handshake failed, if the front-end does it for a connection that is registered.
     """
 
     protocol: ServerProtocol
     handler: HandlerState = ABSENT
     asking: bool = False
     over_capacity: bool = False
+    tls_failed: bool = False
 
     @property
     def answerable(self) -> bool:
@@ -64,6 +66,8 @@ class ServerSession(Session):
     def unopened_reason(self) -> str:
         """Return the reason why the connection ended without a response, in a word for the statistics."""
         exc = self.protocol.handshake_exc
+        if self.tls_failed:
+            return TLS
         if isinstance(self.cause, TimeoutError):
             return TIMEOUT
         if exc is None or isinstance(exc.__cause__, EOFError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .. import client as _client
 from .._compat.deprecated import deprecated_names
-from .._session.options import LEGACY, check_client
+from .._session.options import LEGACY_CLIENT, check_client
 from .._session.redirects import MAX_REDIRECTS, redirect_location, resolve_location
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as _connect
@@ -326,7 +326,7 @@ class Connect(_connect):
         create_protocol = chosen_class(create_protocol, kwargs) or WebSocketClientProtocol
         legacy_recv = legacy_options(kwargs)
         given = dict(locals())
-        check_client("connect", given, LEGACY)
+        check_client("connect", given, LEGACY_CLIENT)
         # The legacy API doesn't use the proxy of the system.
         kwargs.setdefault("proxy", None)
         super().__init__(

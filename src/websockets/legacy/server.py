@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .._compat.deprecated import deprecated_names
 from .._rules.option_table import LEGACY_SERVE, RUN, SERVE, check, check_all
-from .._session.options import check_keepalive, listening_arguments, server_extensions, shows_path
+from .._session.options import LEGACY_SERVER, check_keepalive, listening_arguments, server_extensions, shows_path
 from ..asyncio._broadcast import broadcast as _broadcast
 from ..asyncio._serving import connected, forget, prepare
 from ..asyncio.server import Server
@@ -210,7 +210,7 @@ class Serve:
             check("origins", given["origins"], SERVE)
             if process_request is None:
                 check("ws_handler", ws_handler, RUN)
-        listening = listening_arguments("serve", given, LEGACY_SERVE)
+        listening = listening_arguments("serve", given, LEGACY_SERVER)
         check_keepalive(given)
         given["extensions"] = server_extensions(given["extensions"], compression)
         self.ws_server = server = WebSocketServer(logging.getLogger("websockets.server") if logger is None else logger)

@@ -23,7 +23,7 @@ from .._rules.option_table import CLOSE, TRIO_SERVE, check, table
 from .._rules.statistics import FAILURE, ServerStatistics
 from .._session.answering import Answering
 from .._session.arriving import CLOSING
-from .._session.options import ServerOptions
+from .._session.options import TRIO_SERVER, ServerOptions
 from .._session.registry import Registry
 from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
@@ -62,7 +62,8 @@ class Server(trio.abc.AsyncResource):
     ) -> None:
         given = {name: option.default for name, option in table(TRIO_SERVE).items()}
         given |= {"handler": handler, "listeners": listeners, "logger": logger, "kwargs": {}}
-        self._ws_set_up(listeners, handler, ServerOptions.of(given, logging.getLogger("websockets.server"), TRIO_SERVE))
+        options = ServerOptions.of(given, logging.getLogger("websockets.server"), TRIO_SERVER)
+        self._ws_set_up(listeners, handler, options)
 
     def _ws_set_up(self, listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, options: ServerOptions) -> None:
         self.listeners = listeners

@@ -22,7 +22,7 @@ import trio
 
 from .._session.client_session import ClientSession
 from .._session.connector import Connector, unix_uri
-from .._session.options import TRIO, ClientOptions, as_keywords, connection_arguments
+from .._session.options import TRIO_CLIENT, ClientOptions, connection_arguments
 from .._session.reconnection import Reconnection
 from .._session.redirects import Hop, Redirects
 from .._session.tunnel import plan_tunnel, without_proxy
@@ -45,9 +45,6 @@ __all__ = ["ClientConnection", "connect", "unix_connect"]
 
 # The text of the error when two tasks advance the same iteration.
 BUSY: Final = "this iteration over connect() is waiting in another task"
-
-# Parameters of connect() that belong to the TCP connection or to TLS.
-OF_STREAMS: Final = ("stream", "ssl", "server_hostname", "proxy_ssl", "proxy_server_hostname")
 
 
 class ClientConnection(Connection):
@@ -180,8 +177,7 @@ class connect(Connector):
         idle_timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        given = as_keywords(locals(), OF_STREAMS)
-        options = ClientOptions.of(given, logging.getLogger("websockets.client"), TRIO)
+        options = ClientOptions.of(locals(), logging.getLogger("websockets.client"), TRIO_CLIENT)
         super().__init__(uri, options, ClientConnection)
 
     connection: ClientConnection | None = None
@@ -434,6 +430,4 @@ def unix_connect(path: str | bytes | os.PathLike[str] | None = None, uri: str | 
         ValueError: there is neither a path nor a stream.
         Exception: otherwise as for :class:`connect`.
     """
-    if path is None and kwargs.get("stream") is None:
-        raise ValueError("missing path argument")
     return connect(unix_uri(uri, kwargs), unix=True, path=path, **kwargs)

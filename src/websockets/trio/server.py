@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .._rules.option_table import TRIO_SERVE
 from .._rules.statistics import ServerStatistics
-from .._session.options import ServerOptions
+from .._session.options import TRIO_SERVER, ServerOptions
 from ..extensions.base import ServerExtensionFactory
 from ..http11 import SERVER, Request, Response
 from ..typing import HostsLike, LoggerLike, Origin, Subprotocol
@@ -127,7 +126,7 @@ async def serve(
         TypeError: an option has a wrong type.
         ValueError: an option has a wrong value, or options contradict each other.
     """
-    options = ServerOptions.of({**locals(), "kwargs": {}}, logging.getLogger("websockets.server"), TRIO_SERVE)
+    options = ServerOptions.of({**locals(), "kwargs": {}}, logging.getLogger("websockets.server"), TRIO_SERVER)
     place = options.arguments
     if place["listeners"] is None:
         listening: Sequence[trio.abc.Listener[Any]] = await trio.open_tcp_listeners(

@@ -1,0 +1,142 @@
+"""Sockets that a program brings, which aren't those of the system: TLS of ``ssl.SSLSocket``, tunnels, other objects.
+
+May know: sockets, threads. Must not know: WebSocket, connections.
+
+A connection reads in one thread while it writes in another one, doesn't wait when it says so, and watches many sockets
+at once. ``ssl.SSLSocket`` can't be used by two threads, and other objects may only have ``recv`` and ``sendall``.
+So a connection gets one end of a pair of sockets of the system. A thread or two carry all bytes between the other end
+and the object. It costs threads and copies: ``ssl=`` of ``connect()`` and ``serve()`` needs neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any, Final
+
+from ._system import READ, WRITE, System
+
+__all__ = ["bridge", "needs_bridge"]
+
+# Bytes that are carried at once.
+PIECE: Final = 2**16
+
+
+def needs_bridge(sock: Any, system: System) -> bool:
+    """Return whether a connection can't use a socket itself."""
+    if system.heeds_flags(sock):
+        return False
+    try:
+        number = sock.fileno()
+    except (AttributeError, OSError, ValueError):
+        return True
+    # Sockets with TLS keep data that they have decrypted, and so their descriptor doesn't tell whether there is any.
+    return number < 0 or hasattr(sock, "pending")
+
+
+def bridge(sock: Any, system: System) -> Any:
+    """Return a socket of the system that leads to another object.
+
+    Parameters:
+        sock: an ``ssl.SSLSocket``, or an object with ``recv``, ``sendall`` and ``close``; it is closed in the end.
+        system: the system.
+    """
+    near, far = system.socketpair()
+    if hasattr(sock, "pending") and hasattr(sock, "setblocking"):
+        carrier = _TLSCarrier(sock, far, system)
+        system.start_thread(carrier.run, name="websockets TLS of a socket")
+    else:
+        system.start_thread(lambda: _carry(sock, far), name="websockets bridge, receiving")
+        system.start_thread(lambda: _carry_back(far, sock), name="websockets bridge, sending")
+    return near
+
+
+def _carry(sock: Any, far: socket.socket) -> None:
+    """Carry what arrives to the connection, until the end."""
+    with contextlib.suppress(OSError):
+        while data := sock.recv(PIECE):
+            far.sendall(data)
+    with contextlib.suppress(OSError):
+        far.shutdown(socket.SHUT_WR)
+
+
+def _carry_back(far: socket.socket, sock: Any) -> None:
+    """Carry what the connection sends, until the end; then the connection is over, or about to be."""
+    with contextlib.suppress(OSError):
+        while data := far.recv(PIECE):
+            sock.sendall(data)
+    for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close, far.close):
+        with contextlib.suppress(OSError, AttributeError):
+            end()
+
+
+class _TLSCarrier:
+    """Carries all bytes between a socket with TLS and a connection, in one thread, as two can't use that socket.
+
+    Parameters:
+        tls: the ``ssl.SSLSocket``.
+        far: the socket that leads to the connection.
+        system: the system.
+    """
+
+    def __init__(self, tls: Any, far: socket.socket, system: System) -> None:
+        self._tls, self._far = tls, far
+        self._selector = system.selector()
+        tls.setblocking(False)
+        far.setblocking(False)
+        self._inward = self._outward = b""
+        self._reading = self._writing = True  # whether more may come from the peer, and from the connection
+
+    def run(self) -> None:
+        """Carry until both directions have ended, or one can't go on."""
+        # Import ssl only here, because some interpreters don't have it; whoever gets here has it.
+        import ssl
+
+        self._again = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+        with contextlib.suppress(OSError, ValueError):
+            while self._reading or self._inward:
+                wanted = self._carry_inward() | self._carry_outward()
+                self._wait(wanted)
+        for sock in (self._selector, self._tls, self._far):
+            with contextlib.suppress(OSError):
+                sock.close()
+
+    def _carry_inward(self) -> int:
+        """Carry from the peer to the connection; return what to wait for on the side of the peer."""
+        try:
+            if not self._inward and self._reading:
+                self._inward = self._tls.recv(PIECE)
+                self._reading = bool(self._inward)
+                if not self._reading:
+                    self._far.shutdown(socket.SHUT_WR)
+        except self._again:
+            return READ
+        with contextlib.suppress(BlockingIOError):
+            if self._inward:
+                self._inward = self._inward[self._far.send(self._inward) :]
+        return 0 if self._inward else READ
+
+    def _carry_outward(self) -> int:
+        """Carry from the connection to the peer; return what to wait for on the side of the peer."""
+        with contextlib.suppress(BlockingIOError):
+            if not self._outward and self._writing:
+                self._outward = self._far.recv(PIECE)
+                self._writing = bool(self._outward)
+                if not self._writing:
+                    self._tls.shutdown(socket.SHUT_WR)
+        try:
+            if self._outward:
+                self._outward = self._outward[self._tls.send(self._outward) :]
+        except self._again:
+            pass
+        return WRITE if self._outward else 0
+
+    def _wait(self, wanted: int) -> None:
+        """Wait until something can be carried."""
+        near = (WRITE if self._inward else 0) | (READ if self._writing and not self._outward else 0)
+        for sock, mask in ((self._tls, wanted if self._reading else wanted & WRITE), (self._far, near)):
+            if mask:
+                self._selector.register(sock, mask)
+        self._selector.select()
+        for sock in [key.fileobj for key in self._selector.get_map().values()]:
+            self._selector.unregister(sock)

@@ -1,0 +1,145 @@
+"""Servers with a handler for each path, for threads.
+
+May know: the arguments of :func:`route`. Must not know: the choice of a handler, and the text of a refusal:
+``_session`` decides that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from .._compat.deprecated import deprecated_names
+from .._rules.option_table import SYNC_ROUTE, SYNC_SERVE
+from .._rules.thread_checks import not_awaitable
+from .._session.routing import Routes, after, check_endpoints, require_werkzeug, routes_of
+from ..http11 import Request, Response
+from ._hooks import carry_out
+from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
+
+if TYPE_CHECKING:
+    import ssl as ssl_module
+
+    from werkzeug.routing import Map
+
+__all__ = ["Router", "route", "unix_route"]
+
+
+class Router(Routes):
+    """A router that chooses the handler of each connection by a URL map; :func:`route` creates it.
+
+    Parameters:
+        url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
+        server_name: host and port that clients use for the server; None to use the ``Host`` of each request.
+        url_scheme: "ws" or "wss".
+    """
+
+    def handler(self, connection: ServerConnection) -> None:
+        """Run the handler of a connection, with the variables from its path.
+
+        Parameters:
+            connection: connection that was routed.
+        """
+        handler: Callable[..., object] = connection.handler
+        not_awaitable(handler, handler(connection, **connection.handler_kwargs))
+
+
+def route(
+    url_map: Map,
+    *args: Any,
+    server_name: str | None = None,
+    ssl: ssl_module.SSLContext | Literal[True] | None = None,
+    create_router: type[Router] | None = None,
+    **kwargs: Any,
+) -> Server:
+    """Create a WebSocket server with a handler for each path; otherwise like :func:`~websockets.sync.server.serve`.
+
+    Variables in the path are passed to the handler as keyword arguments. A request that matches no rule is refused with
+    404. If the map has a canonical URL for a request, it is redirected with 302. Other errors of the map have their own
+    status, such as 405.
+
+    Parameters:
+        url_map: :class:`werkzeug.routing.Map` whose endpoints are handlers; its rules become rules for WebSocket.
+        *args: host and port, as for :func:`~websockets.sync.server.serve`.
+        server_name: host and port that clients use for the server, for redirects; None to use each request's ``Host``.
+        ssl: TLS context; True if a proxy in front of the server does TLS.
+        create_router: subclass of :class:`Router` to use.
+        **kwargs: as for :func:`~websockets.sync.server.serve`; ``process_request`` is called before the routing.
+
+    Returns:
+        The server.
+
+    Raises:
+        ImportError: Werkzeug isn't installed.
+        OSError: the server can't listen on the address.
+        TypeError: an option has a wrong type, or doesn't exist.
+        ValueError: an option has a wrong value, or options contradict each other.
+    """
+    require_werkzeug("route")
+    return _route(serve, url_map, args, server_name=server_name, ssl=ssl, create_router=create_router, **kwargs)
+
+
+def unix_route(url_map: Map, path: str | bytes | os.PathLike[str] | None = None, **kwargs: Any) -> Server:
+    """Create a WebSocket server on a Unix socket, with a handler for each path; otherwise like :func:`route`.
+
+    Parameters:
+        url_map: as for :func:`route`.
+        path: path of the socket; None if ``sock`` is given.
+        **kwargs: as for :func:`route`.
+
+    Returns:
+        The server.
+
+    Raises:
+        ImportError: Werkzeug isn't installed.
+        Exception: otherwise as for :func:`route`.
+    """
+    require_werkzeug("unix_route")
+    return _route(unix_serve, url_map, (path,), **kwargs)
+
+
+def _route(
+    serve: Callable[..., Server],
+    url_map: Map,
+    args: tuple[Any, ...],
+    /,
+    *,
+    server_name: str | None = None,
+    ssl: ssl_module.SSLContext | Literal[True] | None = None,
+    create_router: type[Router] | None = None,
+    process_request: ProcessRequest | None = None,
+    **kwargs: Any,
+) -> Server:
+    router = routes_of(
+        Router,
+        url_map,
+        server_name=server_name,
+        ssl=ssl,
+        create_router=create_router,
+        process_request=process_request,
+        taker=SYNC_ROUTE,
+    )
+    if type(router).handler is Router.handler:
+        check_endpoints(url_map, SYNC_SERVE)
+    if ssl is not None and ssl is not True:
+        kwargs["ssl"] = ssl
+    return serve(router.handler, *args, process_request=_after(process_request, router), **kwargs)
+
+
+def _after(process_request: ProcessRequest | None, router: Router) -> ProcessRequest:
+    """Route the requests for which the user's ``process_request`` returns None."""
+    if process_request is None:
+        return router.route_request
+    steps = after(process_request, router)
+
+    def process_and_route(connection: ServerConnection, request: Request) -> Response | None:
+        response: Response | None = carry_out(steps(connection, request))
+        return response
+
+    return process_and_route
+
+
+# Names from earlier releases.
+if not TYPE_CHECKING:
+    __getattr__ = deprecated_names(__name__)

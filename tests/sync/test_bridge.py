@@ -1,0 +1,118 @@
+"""Sockets that a program brings: TLS of ``ssl.SSLSocket``, and objects that have only the usual methods."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+import pytest
+
+from _kit.certificates import client_context, server_context
+from websockets.exceptions import ConnectionClosedError
+from websockets.protocol import Protocol, Side
+from websockets.sync.connection import Connection
+
+BIG = "x" * 900_000
+
+
+class Tunnel:
+    """An object with the methods of a socket that a tunnel in Python would have."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def recv(self, size: int) -> bytes:
+        return self.sock.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def shutdown(self, how: int) -> None:
+        self.sock.shutdown(how)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Numbered(Tunnel):
+    """Such an object that says it has no descriptor."""
+
+    def fileno(self) -> int:
+        return -1
+
+
+def tls_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets with TLS between them."""
+    one, other = socket.socketpair()
+    secured: list[socket.socket] = []
+    shaking = threading.Thread(
+        target=lambda: secured.append(server_context().wrap_socket(other, server_side=True)), daemon=True
+    )
+    shaking.start()
+    client = client_context().wrap_socket(one, server_hostname="localhost")
+    shaking.join()
+    return client, secured[0]
+
+
+def tunnels() -> tuple[Any, Any]:
+    one, other = socket.socketpair()
+    return Tunnel(one), Numbered(other)
+
+
+each_kind = pytest.mark.parametrize("sockets", [tls_pair, tunnels])
+
+
+def connections(sockets: Any, **options: Any) -> tuple[Connection, Connection]:
+    one, other = sockets()
+    return Connection(one, Protocol(Side.CLIENT), **options), Connection(other, Protocol(Side.SERVER), **options)
+
+
+def echo(connection: Connection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+@each_kind
+def test_messages_both_ways(sockets: Any) -> None:
+    client, server = connections(sockets)
+    echoing = threading.Thread(target=echo, args=(server,), daemon=True)
+    echoing.start()
+    for message in ("one", BIG, "two"):
+        client.send(message)
+        assert client.recv(timeout=10) == message
+    assert client.ping().wait(10)
+    client.close()
+    echoing.join(10)
+    assert client.close_code == server.close_code == 1000
+
+
+@each_kind
+def test_both_send_at_once(sockets: Any) -> None:
+    client, server = connections(sockets)
+    sending = [threading.Thread(target=end.send, args=(BIG,), daemon=True) for end in (client, server)]
+    for thread in sending:
+        thread.start()
+    assert client.recv(timeout=10) == server.recv(timeout=10) == BIG
+    for thread in sending:
+        thread.join(10)
+    client.abort()
+    assert server.wait_closed(10)
+
+
+@each_kind
+def test_the_peer_is_gone(sockets: Any) -> None:
+    client, server = connections(sockets)
+    server.abort()
+    with pytest.raises(ConnectionClosedError):
+        client.recv(timeout=10)
+    assert client.wait_closed(10)
+
+
+@each_kind
+def test_the_socket_is_the_one_that_was_given(sockets: Any) -> None:
+    one, other = sockets()
+    connection = Connection(one, Protocol(Side.CLIENT))
+    assert connection.socket is one
+    connection.abort()
+    other.close()

@@ -1,0 +1,562 @@
+"""Connections for threads, in a system in memory: what scenarios of all front-ends don't show."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import websockets.sync
+from _kit import wire
+from _kit.threads import VirtualSystem, run_threads
+from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
+from websockets.protocol import Protocol, Side, State
+from websockets.sync import _receiving, _steward
+from websockets.sync import connection as module
+from websockets.sync.connection import Connection
+from websockets.sync.server import broadcast
+
+
+def in_memory(test: Callable[[VirtualSystem], None]) -> Callable[..., None]:
+    """Run a test with sockets of both kinds."""
+
+    @pytest.mark.parametrize("kernel", [True, False])
+    def run(kernel: bool) -> None:
+        run_threads(test, kernel=kernel, look_every=0)
+
+    run.__doc__ = test.__doc__
+    return run
+
+
+def one_end(system: VirtualSystem, side: Any = Side.CLIENT, kind: Any = Connection, **options: Any) -> tuple[Any, Any]:
+    """A connection, and the socket of its peer."""
+    conditions = {"capacity": options.pop("capacity")} if "capacity" in options else {}
+    client, server = system.link(**conditions)
+    mine, theirs = (client, server) if side is Side.CLIENT else (server, client)
+    return kind(mine, Protocol(side), **options), theirs
+
+
+def frames(peer: Any) -> list[Any]:
+    return wire.parse(peer.recv(100_000))[0]
+
+
+# ------------------------------------------------------------------------------------------------------------ receiving
+
+
+@in_memory
+def test_recv_in_time(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    system.call_at(system.now() + 3, lambda: peer.end.send(wire.text("late")))
+    with pytest.raises(TimeoutError, match=r"^timed out in 2\.5s$"):
+        connection.recv(2.5)
+    assert system.now() == 1002.5
+    assert connection.recv(2.5, False) == b"late"
+    assert system.now() == 1003
+    connection.abort()
+
+
+@in_memory
+def test_polling_reads_once(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    for timeout in (0, -1):
+        with pytest.raises(TimeoutError):
+            connection.recv(timeout)
+    peer.send(wire.text("there"))
+    assert connection.recv(timeout=-5) == "there"
+    assert system.now() == 1000
+    connection.abort()
+
+
+@in_memory
+def test_a_timeout_while_a_message_arrives(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    for number in range(10):
+        system.call_at(system.now() + number, lambda: peer.end.send(wire.cont("x", fin=False)))
+    peer.send(wire.text("", fin=False))
+    with pytest.raises(TimeoutError):
+        connection.recv(5.5)
+    assert system.now() == 1005.5
+    peer.send(wire.cont("end"))
+    system.sleep(5)
+    connection.abort()
+
+
+@in_memory
+def test_a_burst_of_messages(system: VirtualSystem) -> None:
+    """More than the queue takes, while a thread receives and while none does."""
+    connection, peer = one_end(system)
+    thread = system.start_thread(lambda: got.extend(connection.recv() for _ in range(100)), name="receiver")
+    got: list[Any] = []
+    system.idle()
+    peer.send(b"".join(wire.text(str(number)) for number in range(200)))
+    thread.join()
+    system.idle()
+    got += [connection.recv(timeout=0) for _ in range(100)]
+    assert got == [str(number) for number in range(200)]
+    connection.abort()
+
+
+@in_memory
+def test_a_read_with_messages_and_more(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    thread = system.start_thread(lambda: got.append(connection.recv()), name="receiver")
+    got: list[Any] = []
+    system.idle()
+    peer.send(wire.ping(b"p") + wire.text("one", fin=False) + wire.cont("two") + wire.text("three"))
+    thread.join()
+    assert got == ["onetwo"]
+    assert connection.recv() == "three"
+    assert [row.payload for row in frames(peer)] == [b"p"]
+    connection.abort()
+
+
+def send_for_ever(connection: Connection) -> None:
+    while True:
+        connection.send("x")
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+@in_memory
+def test_an_interruption_just_before_a_read(system: VirtualSystem) -> None:
+    """Others may receive then."""
+
+    class Interrupting(Connection):
+        interrupts = 1
+
+        @property
+        def recv_bufsize(self) -> int:  # type: ignore[override]
+            if self.interrupts:
+                self.interrupts -= 1
+                raise Interrupted
+            return 65536
+
+    connection, peer = one_end(system, kind=Interrupting)
+    peer.send(wire.text("one") + wire.text("two"))
+    for timeout in (5, None):
+        type(connection).interrupts = 0
+        connection.interrupts = 1
+        with pytest.raises(Interrupted):
+            connection.recv(timeout)
+    connection.interrupts = 0
+    assert [connection.recv(5), connection.recv(5)] == ["one", "two"]
+    with pytest.raises(TimeoutError):
+        connection.recv(5)
+    connection.abort()
+
+
+@pytest.mark.parametrize("got", [True, False])
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_an_interruption_just_after_a_read(got: bool, timeout: float | None) -> None:
+    """What the kernel has given isn't lost."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        peer.send(wire.text("first"))
+        assert connection.recv() == "first"
+        peer.send(wire.text("one"))
+        calls = connection._ws_wire
+        name = "receive" if timeout is None else "receive_now"
+
+        def interrupted(into: list[bytes], size: int) -> None:
+            if got:
+                getattr(calls, name)(into, size)
+            raise Interrupted
+
+        connection._ws_wire = _Replaced(calls, {name: interrupted, "kernel_receive": None})
+        with pytest.raises(Interrupted):
+            connection.recv(timeout)
+        connection._ws_wire = calls
+        assert connection.recv(timeout=0) == "one"
+        connection.abort()
+
+    run_threads(test, look_every=1)
+
+
+class _Replaced:
+    """A wire with other methods."""
+
+    def __init__(self, calls: Any, others: dict[str, Any]) -> None:
+        self._calls, self._others = calls, others
+
+    def __getattr__(self, name: str) -> Any:
+        return self._others[name] if name in self._others else getattr(self._calls, name)
+
+
+@pytest.mark.parametrize("taken", [None, 0, 3, "all"])
+def test_an_interruption_of_a_send(taken: Any) -> None:
+    """The frame is sent, once, and others come later."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        calls = connection._ws_wire
+
+        def interrupted(into: list[int], pieces: Any) -> None:
+            if taken == "all":
+                calls.send_now(into, pieces)
+            elif taken:
+                calls.send_now(into, [pieces[0][:taken]])
+            elif taken == 0:
+                into.append(0)
+            raise Interrupted
+
+        connection._ws_wire = _Replaced(calls, {"send_now": interrupted, "kernel_send": None})
+        with pytest.raises(Interrupted):
+            connection.send("one")
+        connection._ws_wire = calls
+        connection.send("two")
+        assert [row.payload for row in frames(peer)] == [b"one", b"two"]
+        connection.abort()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_a_stream_on_an_interpreter_that_does_not_count_references(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    peer.send(wire.text("one", fin=False))
+    fragments = connection.recv_streaming()
+    assert next(fragments) == "one"
+    thread = system.start_thread(lambda: failures.append(_failure(connection.recv)), name="other")
+    failures: list[Any] = []
+    thread.join()
+    assert isinstance(failures[0], ConcurrencyError)
+    connection.abort()
+    with pytest.raises(ConnectionClosedError):
+        next(fragments)
+
+
+def test_garbage_is_collected_where_references_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_receiving, "COUNTS_REFERENCES", False)
+    collected: list[bool] = []
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(True))
+    test_a_stream_on_an_interpreter_that_does_not_count_references(True)
+    assert collected
+
+
+def _failure(function: Callable[[], Any]) -> BaseException | None:
+    try:
+        function()
+    except Exception as exc:
+        return exc
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------- sending
+
+
+@in_memory
+def test_only_one_message_in_fragments(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    text = "^cannot call send while another thread is already running send$"
+
+    def items() -> Any:
+        yield "one"
+        for other in ("whole", b"bytes", ["another"]):
+            with pytest.raises(ConcurrencyError, match=text):
+                connection.send(other)
+        connection.ping(b"p")
+        yield "two"
+
+    connection.send(items())
+    assert [row.payload for row in frames(peer)] == [b"one", b"p", b"two", b""]
+    connection.abort()
+
+
+@in_memory
+def test_fragments_without_time(system: VirtualSystem) -> None:
+    """A message that can't be completed ends the connection."""
+    connection, peer = one_end(system, capacity=100)
+    with pytest.raises(TimeoutError, match="^timed out while sending a fragmented message$"):
+        connection.send((bytes(60) for _ in range(3)), timeout=1)
+    assert system.now() == 1001
+    assert connection.state is State.CLOSING
+    data = b""
+    while wire.CLOSE not in [row.opcode for row in wire.parse(data)[0]]:
+        data += peer.recv(50)
+    assert wire.parse(data)[0][-1].payload[2:] == b"error in fragmented message"
+    connection.abort()
+
+
+@in_memory
+def test_the_last_fragment_without_time(system: VirtualSystem) -> None:
+    """Nothing is missing then, and the message is sent later."""
+    connection, peer = one_end(system, capacity=70)
+    with pytest.raises(TimeoutError, match=r"^timed out in 1\.0s$"):
+        connection.send([bytes(60)], timeout=1)
+    data = b""
+    while len(wire.parse(data)[0]) < 2:
+        data += peer.recv(50)
+    assert connection.state is State.OPEN
+    connection.abort()
+
+
+@in_memory
+def test_a_socket_that_fails(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    peer.send(wire.text("last"))
+    peer.end.close()
+    with pytest.raises(ConnectionClosedError):
+        send_for_ever(connection)
+    assert connection.close_code == 1006
+    assert isinstance(connection.close_exc.__cause__, OSError | EOFError)
+
+
+@in_memory
+def test_a_ping_that_a_close_acknowledges(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    never, closed = connection.ping(), connection.ping(ack_on_close=True)
+    connection.abort()
+    assert closed.is_set()
+    assert not never.is_set()
+    peer.end.close()
+
+
+@in_memory
+def test_a_message_to_a_peer_that_stopped_reading_ends_in_time(system: VirtualSystem) -> None:
+    connection, peer = one_end(system, capacity=100, ping_interval=2, ping_timeout=3, close_timeout=4)
+    with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
+        connection.send(bytes(1000))
+    assert system.now() <= 1009.1
+    peer.end.close()
+
+
+# -------------------------------------------------------------------------------------------------------------- closing
+
+
+@in_memory
+def test_wait_closed_in_time(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    assert not connection.wait_closed(0)
+    assert not connection.wait_closed(2)
+    assert system.now() == 1002
+    peer.send(wire.close(1000))
+    thread = system.start_thread(lambda: peer.recv(100) and peer.end.close(), name="peer")
+    assert connection.wait_closed(2)
+    assert connection.wait_closed()
+    thread.join()
+
+
+@in_memory
+def test_close_socket(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    connection.close_socket()
+    assert connection.state is State.CLOSED
+    connection.close_socket()
+    connection.abort()
+    system.idle()
+    assert connection.socket.closed
+    with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
+        connection.recv()
+    peer.end.close()
+
+
+@in_memory
+def test_a_block_and_an_iteration(system: VirtualSystem) -> None:
+    client, server = system.link()
+    one, other = Connection(client, Protocol(Side.CLIENT)), Connection(server, Protocol(Side.SERVER))
+    thread = system.start_thread(lambda: got.extend(other), name="server")
+    got: list[Any] = []
+    with one as entered:
+        assert entered is one
+        one.send("message")
+    thread.join()
+    assert got == ["message"]
+    assert one.close_code == 1000
+    with pytest.raises(ConnectionClosedOK):
+        one.send("late")
+
+
+@in_memory
+def test_an_exception_closes_with_1011(system: VirtualSystem) -> None:
+    connection, peer = one_end(system, close_timeout=1)
+    with pytest.raises(ZeroDivisionError), connection:
+        raise ZeroDivisionError
+    assert frames(peer)[0].payload == (1011).to_bytes(2, "big")
+    assert system.now() == pytest.approx(1001, abs=0.02)
+    peer.end.close()
+
+
+def test_a_connection_that_is_not_open() -> None:
+    def test(system: VirtualSystem) -> None:
+        client, server = system.link()
+        connection = Connection(client, Protocol(Side.CLIENT, state=State.CONNECTING))
+        with pytest.raises(InvalidState, match="^connection is connecting$"):
+            connection.send("x")
+        assert not connection._ws_wait_until(lambda: False, system.now() + 2)
+        assert system.now() == 1002
+        connection.abort()
+        assert not connection._ws_wait_until(lambda: False)
+        server.end.close()
+
+    run_threads(test, look_every=0)
+
+
+def test_who_waits_while_another_thread_reads() -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        thread = system.start_thread(connection.recv, name="receiver")
+        system.idle()
+        assert not connection._ws_wait_until(lambda: False, system.now() + 2)
+        assert system.now() == 1002
+        peer.send(wire.text("x"))
+        thread.join()
+        connection.abort()
+
+    run_threads(test, look_every=0)
+
+
+# ------------------------------------------------------------------------------------------------------------- the rest
+
+
+@in_memory
+def test_attributes(system: VirtualSystem) -> None:
+    connection, peer = one_end(system, side=Side.SERVER)
+    assert connection.socket.end.getsockname() == connection.local_address
+    assert connection.remote_address == peer.getsockname()
+    assert (connection.debug, connection.recv_bufsize, connection.close_timeout) == (False, 65536, 10)
+    connection.close_timeout = 3
+    connection.ping_interval = None
+    assert (connection.close_timeout, connection.ping_interval) == (3, None)
+    addresses = connection.local_address, connection.remote_address
+    connection.abort()
+    connection.close_timeout = 4
+    assert (connection.local_address, connection.remote_address) == addresses
+    peer.end.close()
+
+
+def test_addresses_of_something_that_has_none() -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        connection.socket = object()
+        assert (connection.local_address, connection.remote_address) == (None, None)
+        connection.abort()
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
+def test_log_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets")
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        connection.send("x")
+        assert connection.debug
+        peer.end.reset()
+        assert connection.wait_closed(1)
+        other, far = one_end(system)
+        other.abort()
+        far.end.close()
+        closing, last = one_end(system, side=Side.SERVER)
+        last.send(wire.close(1000, mask=True))
+        last.end.shutdown()
+        assert closing.wait_closed(1)
+        last.end.close()
+
+    run_threads(test, look_every=0)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "> TEXT 'x' [1 byte]" in lines
+    assert "! error while receiving data" in lines
+    assert "x closing TCP connection" in lines
+    assert "x half-closing TCP connection" in lines
+
+
+@in_memory
+def test_a_broadcast_needs_no_threads(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    with pytest.warns(DeprecationWarning, match=r"^broadcast\(\) needs no threads any more; ignored: max_workers$"):
+        broadcast([connection], "message", max_workers=3)
+    assert [row.payload for row in frames(peer)] == [b"message"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        broadcast([connection], "message")
+    connection.abort()
+    peer.end.close()
+
+
+@in_memory
+def test_a_child_process_disowns_connections(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    system.idle()
+    waker = system.steward._waker
+    waker.close = lambda: None  # the thread uses it, as this is no other process
+    system.steward._selector.close = lambda: None
+    _steward._systems.append(system)
+    try:
+        lock = connection._ws_lock
+        _steward._after_fork()
+        for call in (connection.recv, connection.ping, connection.wait_closed, lambda: connection.send("x")):
+            with pytest.raises(RuntimeError, match="^connection was opened in another process$"):
+                call()
+        connection.socket.close = lambda: closed.append(True)
+        closed: list[bool] = []
+        connection.close()
+        connection.abort()
+        connection.close_socket()
+        assert len(closed) == 3
+    finally:
+        _steward._systems.remove(system)
+        connection._ws_lock, connection._ws_foreign = lock, False
+        del connection.socket.close
+        assert _steward.steward_of(system) is not waker
+    system.steward.stop()
+    peer.end.close()
+
+
+def test_a_socket_that_cannot_be_watched() -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+
+        def fail(*arguments: Any) -> None:
+            raise OSError("bad descriptor")
+
+        connection._ws_watch = fail
+        system.idle()
+        assert connection.state is State.CLOSED
+        assert str(connection.close_exc.__cause__) == "bad descriptor"
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_the_rest_of_a_read_when_the_connection_ends(system: VirtualSystem) -> None:
+    """A large read is taken in by portions; what is kept back isn't lost."""
+    connection, peer = one_end(system, max_queue=1)
+    peer.send(b"".join(wire.binary(bytes([number]) * 3000) for number in range(20)))
+    system.idle()
+    assert connection._ws_session.intake.rest
+    peer.end.shutdown()
+    connection.ping()
+    peer.end.reset()
+    with pytest.raises(ConnectionClosedError):
+        send_for_ever(connection)
+    assert [connection.recv()[0] for _ in range(20)] == [*range(20)]
+
+
+def test_submodules_are_attributes() -> None:
+    assert websockets.sync.connection is module
+    assert websockets.sync.__getattr__("connection") is module  # as before anybody has imported it
+    with pytest.raises(AttributeError, match="^module 'websockets.sync' has no attribute 'nothing'$"):
+        websockets.sync.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no forks")
+def test_what_a_fork_calls() -> None:
+    """Without a steward there is nothing to do."""
+    system = VirtualSystem()
+    del system.steward
+    _steward._systems.append(system)
+    try:
+        _steward._after_fork()
+        _steward.stop_steward(system)
+    finally:
+        _steward._systems.remove(system)

@@ -1,0 +1,419 @@
+"""Connections on real sockets and real threads: what a system in memory can't show."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from _kit import wire
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import Protocol, Side, State
+from websockets.sync import _steward
+from websockets.sync._system import current
+from websockets.sync.connection import Connection
+
+#: Messages of each connection in the stress test; 100,000 is the real test.
+MESSAGES = int(os.environ.get("WEBSOCKETS_STRESS", "300"))
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks are those of POSIX")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection, Connection]]:
+    one, other = socket.socketpair()
+    client, server = Connection(one, Protocol(Side.CLIENT)), Connection(other, Protocol(Side.SERVER))
+    yield client, server
+    client.abort()
+    server.abort()
+
+
+@pytest.fixture
+def end() -> Iterator[tuple[Connection, socket.socket]]:
+    """A client, and the socket of its peer."""
+    one, other = socket.socketpair()
+    connection = Connection(one, Protocol(Side.CLIENT))
+    yield connection, other
+    connection.abort()
+    other.close()
+
+
+def start(function: Any, *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def until_it_waits(connection: Connection) -> None:
+    """Wait until a thread receives."""
+    while not connection._ws_reading_thread:
+        time.sleep(0.001)
+
+
+def echo(connection: Connection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+def test_messages_and_a_clean_close(pair: tuple[Connection, Connection]) -> None:
+    client, server = pair
+    echoing = start(echo, server)
+    for size in (0, 1, 5000, 70_000, 900_000):
+        client.send("x" * size)
+        assert client.recv(timeout=10) == "x" * size
+    sockets = client.socket, server.socket
+    client.close()
+    echoing.join(10)
+    assert (client.close_code, server.close_code) == (1000, 1000)
+    assert sockets[0].fileno() == -1
+    server.close()
+    assert sockets[1].fileno() == -1
+
+
+def test_one_descriptor_and_no_thread_each(end: tuple[Connection, socket.socket]) -> None:
+    # The steward is there already.
+    threads = threading.active_count()
+    sockets = [socket.socketpair() for _ in range(10)]
+    before = len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else 0
+    connections = [Connection(one, Protocol(Side.CLIENT)) for one, _ in sockets]
+    for connection, (_, other) in zip(connections, sockets, strict=True):
+        other.sendall(wire.ping(b"p"))
+        assert other.recv(100)
+        assert connection.state is State.OPEN
+    assert threading.active_count() == threads
+    assert (len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else 0) == before
+    for connection, (_, other) in zip(connections, sockets, strict=True):
+        connection.abort()
+        other.close()
+
+
+def test_recv_with_a_timeout(end: tuple[Connection, socket.socket]) -> None:
+    connection, peer = end
+    with pytest.raises(TimeoutError, match=r"^timed out in 0\.0s$"):
+        connection.recv(timeout=0)
+    with pytest.raises(TimeoutError, match=r"^timed out in 0\.1s$"):
+        connection.recv(timeout=0.1)
+    peer.sendall(wire.text("one") + wire.text("two", fin=False))
+    assert connection.recv(timeout=5) == "one"
+    with pytest.raises(TimeoutError):
+        connection.recv(timeout=0.01)
+    peer.sendall(wire.cont("three"))
+    assert connection.recv(timeout=5) == "twothree"
+
+
+def test_close_ends_recv_at_once(pair: tuple[Connection, Connection]) -> None:
+    client, server = pair
+    ended: list[Any] = []
+
+    def receive() -> None:
+        with pytest.raises(ConnectionClosedOK) as caught:
+            client.recv()
+        ended.append(caught.value)
+
+    thread = start(receive)
+    until_it_waits(client)
+    with pytest.raises(ConcurrencyError, match="^cannot call recv while another thread is already running recv"):
+        client.recv()
+    closing = start(client.close)
+    with pytest.raises(ConnectionClosedOK):
+        server.recv()
+    thread.join(5)
+    closing.join(5)
+    assert len(ended) == 1
+
+
+def test_abort_ends_everything(end: tuple[Connection, socket.socket]) -> None:
+    connection, _ = end
+    failed: list[BaseException] = []
+
+    def run(function: Any) -> None:
+        with pytest.raises(ConnectionClosedError) as caught:
+            function()
+        failed.append(caught.value)
+
+    threads = [start(run, connection.recv), start(run, lambda: connection.send(bytes(10_000_000)))]
+    until_it_waits(connection)
+    while not connection.buffered_amount:
+        time.sleep(0.001)
+    connection.abort()
+    for thread in threads:
+        thread.join(5)
+    assert len(failed) == 2
+    assert connection.wait_closed(5)
+
+
+def test_a_socket_that_does_not_block(end: tuple[Connection, socket.socket]) -> None:
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    connection = Connection(one, Protocol(Side.CLIENT))
+    thread = start(other.sendall, wire.text("one"))
+    assert connection.recv() == "one"
+    thread.join()
+    connection.abort()
+    other.close()
+
+
+def test_a_socket_that_the_program_closes(end: tuple[Connection, socket.socket]) -> None:
+    """Its number may belong to another connection soon."""
+    connection, peer = end
+    peer.sendall(wire.ping(b"p"))
+    assert peer.recv(100)
+    # Now the steward watches it.
+    connection.socket.close()
+    one, other = socket.socketpair()
+    later = Connection(one, Protocol(Side.CLIENT))
+    other.sendall(wire.ping(b"q"))
+    assert other.recv(100)
+    assert later.state is State.OPEN
+    with pytest.raises(ConnectionClosed):
+        connection.recv(timeout=5)
+    later.abort()
+    other.close()
+
+
+# ----------------------------------------------------------------------------------------------------------- interrupts
+
+
+class Interrupted(BaseException):
+    """What the signal handler raises."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Any]:
+    """A function that has the main thread interrupted, a moment later."""
+
+    def handler(*args: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@posix
+@pytest.mark.parametrize("timeout", [None, 10])
+def test_an_interrupted_recv_loses_nothing(
+    end: tuple[Connection, socket.socket], interrupt: Any, timeout: float | None
+) -> None:
+    connection, peer = end
+    interrupt()
+    with pytest.raises(Interrupted):
+        connection.recv(timeout)
+    peer.sendall(wire.text("message"))
+    assert connection.recv(timeout=5) == "message"
+
+
+@posix
+def test_an_interrupted_send_tears_no_frame(end: tuple[Connection, socket.socket], interrupt: Any) -> None:
+    connection, peer = end
+    interrupt()
+    with pytest.raises(Interrupted):
+        connection.send(bytes(2_000_000))
+    reading = start(lambda: read_frames(peer, 2))
+    connection.send("next")
+    reading.join(10)
+    assert not reading.is_alive()
+
+
+def read_frames(peer: socket.socket, count: int) -> list[wire.Row]:
+    data = b""
+    while len(wire.parse(data)[0]) < count:
+        data += peer.recv(1_000_000)
+    return wire.parse(data)[0]
+
+
+@posix
+def test_signal_handlers_may_use_the_connection_that_they_interrupt(end: tuple[Connection, socket.socket]) -> None:
+    connection, peer = end
+    done: list[str] = []
+
+    def handler(*args: Any) -> None:
+        connection.send("from the handler")
+        with pytest.raises(ConcurrencyError):
+            connection.recv()
+        done.append("sent")
+        connection.close(timeout=0.1)
+        done.append("closed")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(ConnectionClosed):
+            connection.recv()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert done == ["sent", "closed"]
+    assert wire.parse(peer.recv(1000))[0][0].payload == b"from the handler"
+    assert connection.socket.fileno() == -1
+
+
+@posix
+def test_a_signal_handler_sends_while_it_interrupts_a_send(end: tuple[Connection, socket.socket]) -> None:
+    connection, peer = end
+
+    def handler(*args: Any) -> None:
+        connection.send("from the handler")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    rows: list[wire.Row] = []
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(TimeoutError):
+            connection.send(bytes(2_000_000), timeout=0.2)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    rows += read_frames(peer, 2)
+    assert [len(row.payload) for row in rows] == [2_000_000, 16]
+
+
+@posix
+def test_leaving_a_block_by_two_interrupts(end: tuple[Connection, socket.socket]) -> None:
+    """The first one closes with 1011; whoever interrupts that doesn't wait for the peer."""
+    connection, peer = end
+
+    def handler(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+
+    def leave() -> None:
+        with connection:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            leave()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert wire.parse(peer.recv(100))[0][0].payload == (1011).to_bytes(2, "big")
+    assert connection.state is State.CLOSED
+
+
+# ------------------------------------------------------------------------------------------------------- forks, the end
+
+
+@posix
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_leaves_the_connections_of_its_parent_alone(pair: tuple[Connection, Connection]) -> None:
+    client, server = pair
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        said = []
+        try:
+            for call in (client.recv, lambda: client.send("x"), client.ping):
+                try:
+                    call()
+                except RuntimeError as exc:
+                    said.append(str(exc))
+            client.close()
+            client.abort()
+            client.close_socket()
+            # Its own connections have their own steward.
+            one, other = socket.socketpair()
+            own = Connection(one, Protocol(Side.CLIENT))
+            other.sendall(wire.ping(b"p"))
+            said.append(f"{len(other.recv(100))} bytes, {own._ws_steward is not client._ws_steward}")
+            os.write(writing, "\n".join(said).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    said = os.read(reading, 1000).decode().split("\n")
+    assert said == ["connection was opened in another process"] * 3 + ["7 bytes, True"]
+    for descriptor in (reading, writing):
+        os.close(descriptor)
+    echoing = start(echo, server)
+    client.send("still here")
+    assert client.recv(timeout=5) == "still here"
+    client.close()
+    echoing.join(5)
+
+
+PROGRAM = """
+import socket, threading
+from websockets.protocol import CLIENT, Protocol
+from websockets.sync.connection import Connection
+one, other = socket.socketpair()
+connection = Connection(one, Protocol(CLIENT))
+threading.Thread(target=connection.recv, daemon=True).start()
+print("end")
+"""
+
+
+def test_a_program_ends_with_open_connections() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
+
+
+def test_a_steward_that_was_stopped_has_a_successor(end: tuple[Connection, socket.socket]) -> None:
+    connection, _ = end
+    _steward.stop_steward(current())
+    one, other = socket.socketpair()
+    later = Connection(one, Protocol(Side.CLIENT))
+    assert later._ws_steward is not connection._ws_steward
+    other.sendall(wire.ping(b"p"))
+    assert other.recv(100)
+    later.abort()
+    other.close()
+
+
+# --------------------------------------------------------------------------------------------------------------- stress
+
+
+def send_numbered(connection: Connection, sender: int) -> None:
+    for count in range(MESSAGES // 2):
+        connection.send(f"{sender}:{count}")
+
+
+def converse(number: int, failures: list[BaseException]) -> None:
+    """Two threads send numbered messages, which come back in the order of each."""
+    one, other = socket.socketpair()
+    client, server = Connection(one, Protocol(Side.CLIENT)), Connection(other, Protocol(Side.SERVER))
+    chance = random.Random(number)
+    echoing = start(echo, server)
+    sending = [start(send_numbered, client, sender) for sender in range(2)]
+    following = [0, 0]
+    try:
+        for count in range(MESSAGES // 2 * 2):
+            message = client.recv(timeout=60)
+            sender, received = map(int, str(message).split(":"))
+            assert received == following[sender]
+            following[sender] += 1
+            if count % 97 == 0:
+                time.sleep(chance.random() * 0.1)
+        client.close()
+        for thread in (*sending, echoing):
+            thread.join(10)
+        assert (client.close_code, server.close_code) == (1000, 1000)
+        assert client.statistics.messages_received == server.statistics.messages_received == MESSAGES // 2 * 2
+    except BaseException as exc:
+        failures.append(exc)
+        raise
+    finally:
+        client.abort()
+        server.abort()
+
+
+def test_nothing_is_lost_doubled_or_reordered() -> None:
+    """Threads are switched as often as possible."""
+    failures: list[BaseException] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        conversations = [start(converse, number, failures) for number in range(8)]
+        for thread in conversations:
+            thread.join(600)
+    finally:
+        sys.setswitchinterval(before)
+    assert not failures

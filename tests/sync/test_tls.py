@@ -1,0 +1,129 @@
+"""Connections with TLS, in a system in memory."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from _kit.certificates import client_context, server_context
+from _kit.threads import VirtualSystem, run_threads
+from websockets._session.tls import TLSChannel
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.protocol import Protocol, Side, State
+from websockets.sync.connection import Connection
+
+
+def in_memory(test: Callable[[VirtualSystem], None]) -> Callable[..., None]:
+    @pytest.mark.parametrize("kernel", [True, False])
+    def run(kernel: bool) -> None:
+        run_threads(test, kernel=kernel, look_every=0)
+
+    return run
+
+
+def secured(system: VirtualSystem, **conditions: Any) -> tuple[Connection, Connection]:
+    """A client and a server that have shaken hands."""
+    client, server = system.link(**conditions)
+    ends = Connection(client, Protocol(Side.CLIENT)), Connection(server, Protocol(Side.SERVER))
+    ends[1]._ws_adopt(TLSChannel(server_context(), server_side=True))
+    channel = TLSChannel(client_context(), server_side=False, server_hostname="localhost")
+    ends[0]._ws_adopt(channel)
+    assert ends[0]._ws_wait_until(lambda: channel.handshake_complete, system.now() + 5)
+    return ends
+
+
+def send_all(connection: Connection, messages: Iterable[Any]) -> None:
+    for message in messages:
+        connection.send(message)
+
+
+@in_memory
+def test_messages_both_ways(system: VirtualSystem) -> None:
+    client, server = secured(system)
+    thread = system.start_thread(lambda: send_all(server, server), name="echo")
+    for size in (1, 1000, 200_000):
+        client.send("x" * size)
+        assert client.recv(timeout=5) == "x" * size
+    assert client.ping().wait(5)
+    client.close()
+    thread.join()
+    assert (client.close_code, server.close_code) == (1000, 1000)
+    assert client.statistics.payload_sent == 201_001
+    with pytest.raises(ConnectionClosedOK):
+        client.recv()
+
+
+@in_memory
+def test_a_timeout_and_a_slow_peer(system: VirtualSystem) -> None:
+    client, server = secured(system, capacity=20_000)
+    with pytest.raises(TimeoutError):
+        server.recv(timeout=1)
+    sizes = (30_000, 100_000)
+    thread = system.start_thread(lambda: send_all(client, map(bytes, sizes)), name="sender")
+    assert [len(server.recv(timeout=5)) for _ in sizes] == [*sizes]
+    thread.join()
+    client.abort()
+    server.abort()
+
+
+def test_data_that_came_before_the_connection() -> None:
+    def test(system: VirtualSystem) -> None:
+        client, server = system.link()
+        connection = Connection(client, Protocol(Side.CLIENT))
+        connection._ws_adopt(received=b"\x81\x05early")
+        assert connection.recv(timeout=0) == "early"
+        connection.abort()
+        server.end.close()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_no_tls_at_all(system: VirtualSystem) -> None:
+    client, server = system.link()
+    connection = Connection(server, Protocol(Side.SERVER))
+    connection._ws_adopt(TLSChannel(server_context(), server_side=True))
+    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert connection.wait_closed(5)
+    assert isinstance(connection.close_exc.__cause__, ssl.SSLError)
+    client.end.close()
+
+
+@in_memory
+def test_an_alert_is_the_last_thing_that_is_sent(system: VirtualSystem) -> None:
+    client, server = system.link()
+    connection, peer = Connection(client, Protocol(Side.CLIENT)), TLSChannel(server_context(), server_side=True)
+    # The usual authorities don't know ours.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    connection._ws_adopt(TLSChannel(context, server_side=False, server_hostname="localhost"))
+    peer.receive_data(server.recv(10_000))
+    server.send(b"".join(peer.data_to_send()))
+    assert connection.wait_closed(5)
+    assert isinstance(connection.close_exc.__cause__, ssl.SSLCertVerificationError)
+    peer.receive_data(server.recv(10_000))
+    assert "unknown ca" in str(peer.failure)
+    server.end.close()
+
+
+@in_memory
+def test_the_peer_ends_without_close_notify(system: VirtualSystem) -> None:
+    client, server = secured(system)
+    server._ws_wire.cut()
+    assert client.wait_closed(5)
+    assert client.close_code == 1006
+    server.abort()
+
+
+@in_memory
+def test_nothing_can_be_said_before_tls(system: VirtualSystem) -> None:
+    client, server = system.link()
+    connection = Connection(server, Protocol(Side.SERVER))
+    connection._ws_adopt(TLSChannel(server_context(), server_side=True))
+    with pytest.raises(ConnectionClosedError) as caught:
+        connection.send("too early")
+    assert str(caught.value.__cause__) == "TLS handshake isn't complete"
+    assert connection.state is State.CLOSED
+    client.end.close()
