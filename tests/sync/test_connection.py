@@ -218,6 +218,81 @@ def test_an_interruption_of_a_send(taken: Any) -> None:
     run_threads(test, look_every=0)
 
 
+def while_it_sends(system: VirtualSystem, connection: Any, function: Callable[[], Any], sends: bool = True) -> None:
+    """Have a function called while the connection sends its next message, as by another thread."""
+    calls = connection._ws_wire
+
+    def send_now(taken: list[int], pieces: Any) -> None:
+        connection._ws_wire = calls
+        thread = system.start_thread(function, name="other")
+        thread.join()
+        if sends:
+            calls.send_now(taken, pieces)
+
+    connection._ws_wire = _Replaced(calls, {"send_now": send_now, "kernel_send": None})
+
+
+@in_memory
+def test_a_pong_that_is_due_while_a_thread_sends(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    while_it_sends(system, connection, lambda: connection.pong(b"p"))
+    connection.send("message")
+    assert [row.payload for row in frames(peer)] == [b"message", b"p"]
+    connection.abort()
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_end_while_a_thread_sends(sent: bool) -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+
+        def end() -> None:
+            with connection._ws_lock:
+                connection._ws_outbox.tear()
+            if not sent:
+                system.start_thread(connection.abort, name="aborting")
+
+        while_it_sends(system, connection, end, sent)
+        if sent:
+            connection.send("message")
+            connection.abort()
+        else:
+            with pytest.raises(ConnectionClosedError):
+                connection.send("message")
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_a_peer_that_ends_the_stream_and_does_not_read(system: VirtualSystem) -> None:
+    """Nobody reads the end again and again while it can't be answered."""
+    connection, peer = one_end(system, capacity=100, close_timeout=3, ping_interval=None)
+    thread = system.start_thread(lambda: failures.append(_failure(lambda: connection.send(bytes(1000)))), name="sender")
+    failures: list[Any] = []
+    system.idle()
+    peer.end.shutdown()
+    system.idle()
+    assert connection.state is State.CLOSED
+    connection.close()
+    assert system.now() == pytest.approx(1003, abs=0.02)
+    thread.join()
+    assert isinstance(failures[0], ConnectionClosedError)
+    peer.end.close()
+
+
+def test_the_end_of_the_stream_counts_once() -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        with connection._ws_lock:
+            connection._ws_receive_eof()
+            connection._ws_receive_eof()
+        connection.abort()
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
 @in_memory
 def test_a_stream_on_an_interpreter_that_does_not_count_references(system: VirtualSystem) -> None:
     connection, peer = one_end(system)
