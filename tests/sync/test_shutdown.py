@@ -19,6 +19,8 @@ from _kit import request
 from _kit.blocking import PATIENCE, BlockingPeer, Logged, Made, ask, echo, enter, knock, serving, waiting
 from _kit.proxy_header import line
 from _kit.sockets import anonymous_tls
+from scenarios._serving import enter as enter_scenario
+from scenarios._threads import run_in_threads
 from websockets.exceptions import ProtocolError
 from websockets.http11 import Request
 from websockets.sync import _shutdown
@@ -497,17 +499,32 @@ def test_handlers_that_still_run_are_named_and_left(logged: Logged, monkeypatch:
     assert server.statistics.counted == 0
 
 
-def test_an_earlier_end_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later call may shorten the time, and not prolong it."""
-    with serving(waiting, close_timeout=None) as server, enter(server) as client, Logged() as logged:
-        patient = Background(server.shutdown)
-        logged.find("server closing")
-        quick = Background(lambda: server.shutdown(timeout=0.05))
-        server.shutdown(timeout=3600)
-        patient.result()
-        quick.result()
-        client.read_close()
-        server.shutdown(timeout=1)
+@pytest.mark.parametrize(
+    ("timeouts", "seconds"), [((None, 3), 3), ((5, 3), 3), ((3, 5), 3), ((5, None), 5), ((3, 3, 0), 0)], ids=str
+)
+def test_the_earliest_timeout_counts(timeouts: tuple[float | None, ...], seconds: float) -> None:
+    """A later call may shorten the time, and not prolong it; a second after it, the server stops waiting."""
+
+    async def scenario(world: Any) -> None:
+        go_on = world.gate()
+
+        async def handler(connection: Any) -> None:
+            await go_on.wait()
+
+        async with world.serve(handler, close_timeout=None, ping_interval=None) as server:
+            await enter_scenario(world, server)
+            start = world.now()
+            for timeout in timeouts:
+                server.close(timeout=timeout)
+            await server.wait_closed()
+            assert world.now() - start == pytest.approx(seconds + 1, abs=0.02)
+            assert server.statistics.counted == 0
+            server.close(timeout=1)
+            await server.wait_closed()
+            assert world.now() - start == pytest.approx(seconds + 1, abs=0.02)
+            go_on.open()
+
+    run_in_threads(scenario)
 
 
 def test_a_serving_thread_that_is_busy(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
