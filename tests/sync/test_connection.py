@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -557,16 +556,16 @@ def test_a_broadcast_needs_no_threads(system: VirtualSystem) -> None:
     peer.end.close()
 
 
-@in_memory
-def test_a_child_process_disowns_connections(system: VirtualSystem) -> None:
-    connection, peer = one_end(system)
-    system.idle()
-    waker = system.steward._waker
-    waker.close = lambda: None  # the thread uses it, as this is no other process
-    system.steward._selector.close = lambda: None
-    _steward._systems.append(system)
-    try:
-        lock = connection._ws_lock
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        system.idle()
+        steward, lock = system.steward, connection._ws_lock
+        # The thread uses these, as this is no other process.
+        steward._waker.close = steward._selector.close = lambda: None
+        # No other connection of this process may be disowned.
+        monkeypatch.setattr(_steward, "_systems", [system])
         _steward._after_fork()
         for call in (connection.recv, connection.ping, connection.wait_closed, lambda: connection.send("x")):
             with pytest.raises(RuntimeError, match="^connection was opened in another process$"):
@@ -577,13 +576,15 @@ def test_a_child_process_disowns_connections(system: VirtualSystem) -> None:
         connection.abort()
         connection.close_socket()
         assert len(closed) == 3
-    finally:
-        _steward._systems.remove(system)
         connection._ws_lock, connection._ws_foreign = lock, False
         del connection.socket.close
-        assert _steward.steward_of(system) is not waker
-    system.steward.stop()
-    peer.end.close()
+        assert _steward.steward_of(system) is not steward
+        _steward.stop_steward(system)
+        system.steward = steward
+        steward._waker.wake()
+        peer.end.close()
+
+    run_threads(test, kernel=kernel, look_every=0)
 
 
 def test_a_socket_that_cannot_be_watched() -> None:
@@ -624,14 +625,10 @@ def test_submodules_are_attributes() -> None:
         websockets.sync.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no forks")
-def test_what_a_fork_calls() -> None:
+def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a steward there is nothing to do."""
     system = VirtualSystem()
     del system.steward
-    _steward._systems.append(system)
-    try:
-        _steward._after_fork()
-        _steward.stop_steward(system)
-    finally:
-        _steward._systems.remove(system)
+    monkeypatch.setattr(_steward, "_systems", [system])
+    _steward._after_fork()
+    _steward.stop_steward(system)
