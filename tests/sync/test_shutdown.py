@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
 import socket
@@ -448,6 +449,61 @@ def test_one_press_of_ctrl_c_ends_a_program(tmp_path: Path) -> None:
             raise
     assert errors.endswith(b"KeyboardInterrupt\n"), errors
     assert process.returncode == -signal.SIGINT
+
+
+FORKING = """
+import os, signal
+from websockets.sync.server import serve
+
+def handler(connection):
+    connection.send(str(os.getpid()))
+
+with serve(handler, "127.0.0.1", 0, compression=None) as server:
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+            server.serve_forever()
+            os._exit(0)
+        children.append(child)
+    print(server.socket.getsockname()[1], *children, flush=True)
+    input()
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    print(*[os.waitpid(child, 0)[1] for child in children])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="takes fork()")
+def test_several_processes_accept_at_one_socket() -> None:
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        children: list[str] = []
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            port, *children = process.stdout.readline().split()
+            seen = []
+            for _ in children:
+                with BlockingPeer(socket.create_connection(("127.0.0.1", int(port)))) as client:
+                    client.send(request())
+                    client.read_until()
+                    seen.append(client.read_frame().payload.decode())
+                    client.answer_close()
+                # Leave the next client to the other process.
+                os.kill(int(seen[-1]), signal.SIGSTOP)
+            for child in children:
+                os.kill(int(child), signal.SIGCONT)
+            assert sorted(seen) == sorted(children)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.read() == "0 0\n"
+        except BaseException:
+            process.kill()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            raise
 
 
 # ------------------------------------------------------------------------------------------------------------- time-out
