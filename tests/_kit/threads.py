@@ -131,7 +131,8 @@ class _Condition:
         try:
             self._system.block(lambda: notified[0], timeout)
         finally:
-            self._waiting.remove(notified)
+            # Two of them may be equal.
+            self._waiting = [each for each in self._waiting if each is not notified]
             self._system.block(lambda: lock.owner is None)
             lock.owner, lock.count = me, count
         return notified[0]
@@ -639,6 +640,9 @@ class VirtualSystem(System):
 
     def socket(self, family: int, kind: int, proto: int = 0) -> Any:
         return self.network.socket(family)
+
+    def runs_signal_handlers(self) -> bool:
+        return False
 
     def create_server(self, address: Any, **options: Any) -> Any:
         host, port = address

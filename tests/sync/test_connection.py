@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -214,6 +213,81 @@ def test_an_interruption_of_a_send(taken: Any) -> None:
         connection.send("two")
         assert [row.payload for row in frames(peer)] == [b"one", b"two"]
         connection.abort()
+
+    run_threads(test, look_every=0)
+
+
+def while_it_sends(system: VirtualSystem, connection: Any, function: Callable[[], Any], sends: bool = True) -> None:
+    """Have a function called while the connection sends its next message, as by another thread."""
+    calls = connection._ws_wire
+
+    def send_now(taken: list[int], pieces: Any) -> None:
+        connection._ws_wire = calls
+        thread = system.start_thread(function, name="other")
+        thread.join()
+        if sends:
+            calls.send_now(taken, pieces)
+
+    connection._ws_wire = _Replaced(calls, {"send_now": send_now, "kernel_send": None})
+
+
+@in_memory
+def test_a_pong_that_is_due_while_a_thread_sends(system: VirtualSystem) -> None:
+    connection, peer = one_end(system)
+    while_it_sends(system, connection, lambda: connection.pong(b"p"))
+    connection.send("message")
+    assert [row.payload for row in frames(peer)] == [b"message", b"p"]
+    connection.abort()
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_an_end_while_a_thread_sends(sent: bool) -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+
+        def end() -> None:
+            with connection._ws_lock:
+                connection._ws_outbox.tear()
+            if not sent:
+                system.start_thread(connection.abort, name="aborting")
+
+        while_it_sends(system, connection, end, sent)
+        if sent:
+            connection.send("message")
+            connection.abort()
+        else:
+            with pytest.raises(ConnectionClosedError):
+                connection.send("message")
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_a_peer_that_ends_the_stream_and_does_not_read(system: VirtualSystem) -> None:
+    """Nobody reads the end again and again while it can't be answered."""
+    connection, peer = one_end(system, capacity=100, close_timeout=3, ping_interval=None)
+    thread = system.start_thread(lambda: failures.append(_failure(lambda: connection.send(bytes(1000)))), name="sender")
+    failures: list[Any] = []
+    system.idle()
+    peer.end.shutdown()
+    system.idle()
+    assert connection.state is State.CLOSED
+    connection.close()
+    assert system.now() == pytest.approx(1003, abs=0.02)
+    thread.join()
+    assert isinstance(failures[0], ConnectionClosedError)
+    peer.end.close()
+
+
+def test_the_end_of_the_stream_counts_once() -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        with connection._ws_lock:
+            connection._ws_receive_eof()
+            connection._ws_receive_eof()
+        connection.abort()
+        peer.end.close()
 
     run_threads(test, look_every=0)
 
@@ -482,16 +556,16 @@ def test_a_broadcast_needs_no_threads(system: VirtualSystem) -> None:
     peer.end.close()
 
 
-@in_memory
-def test_a_child_process_disowns_connections(system: VirtualSystem) -> None:
-    connection, peer = one_end(system)
-    system.idle()
-    waker = system.steward._waker
-    waker.close = lambda: None  # the thread uses it, as this is no other process
-    system.steward._selector.close = lambda: None
-    _steward._systems.append(system)
-    try:
-        lock = connection._ws_lock
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        system.idle()
+        steward, lock = system.steward, connection._ws_lock
+        # The thread uses these, as this is no other process.
+        steward._waker.close = steward._selector.close = lambda: None
+        # No other connection of this process may be disowned.
+        monkeypatch.setattr(_steward, "_systems", [system])
         _steward._after_fork()
         for call in (connection.recv, connection.ping, connection.wait_closed, lambda: connection.send("x")):
             with pytest.raises(RuntimeError, match="^connection was opened in another process$"):
@@ -502,13 +576,15 @@ def test_a_child_process_disowns_connections(system: VirtualSystem) -> None:
         connection.abort()
         connection.close_socket()
         assert len(closed) == 3
-    finally:
-        _steward._systems.remove(system)
         connection._ws_lock, connection._ws_foreign = lock, False
         del connection.socket.close
-        assert _steward.steward_of(system) is not waker
-    system.steward.stop()
-    peer.end.close()
+        assert _steward.steward_of(system) is not steward
+        _steward.stop_steward(system)
+        system.steward = steward
+        steward._waker.wake()
+        peer.end.close()
+
+    run_threads(test, kernel=kernel, look_every=0)
 
 
 def test_a_socket_that_cannot_be_watched() -> None:
@@ -549,14 +625,10 @@ def test_submodules_are_attributes() -> None:
         websockets.sync.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
-@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="there are no forks")
-def test_what_a_fork_calls() -> None:
+def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a steward there is nothing to do."""
     system = VirtualSystem()
     del system.steward
-    _steward._systems.append(system)
-    try:
-        _steward._after_fork()
-        _steward.stop_steward(system)
-    finally:
-        _steward._systems.remove(system)
+    monkeypatch.setattr(_steward, "_systems", [system])
+    _steward._after_fork()
+    _steward.stop_steward(system)

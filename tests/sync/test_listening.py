@@ -279,6 +279,14 @@ def test_out_of_resources(number: int, clock: Clock, caplog: pytest.LogCaptureFi
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", line)] * 2
 
 
+@pytest.mark.parametrize("look_every", [None, 0.25])
+def test_signals_that_arrive_at_a_bad_moment_are_looked_for(look_every: float | None, clock: Clock) -> None:
+    with contextlib.closing(socket.socket()) as sock, scripted(sock) as (listener, _):
+        accepting = Accepting(1)
+        listener.accept_until(accepting.stopped, accepting.take, LOGGER, look_every)
+    assert clock.waits == [look_every]
+
+
 def test_stopped_while_there_are_no_resources(clock: Clock) -> None:
     stopped: list[bool] = []
     clock.during_wait = lambda: stopped.append(clock.time > 0)

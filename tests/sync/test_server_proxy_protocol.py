@@ -12,7 +12,7 @@ from _kit.blocking import BlockingPeer, Logged, Made, ask, echo, knock, serving
 from _kit.proxy_header import line, version_2
 from _kit.sockets import anonymous_tls
 from _kit.wire import bytewise, halves, whole
-from scenarios._threads import ThreadWorld, run_in_threads
+from scenarios._threads import run_in_threads
 from websockets._session.arriving import CLOSING
 from websockets.sync.server import Server, ServerConnection
 
@@ -85,7 +85,7 @@ def test_no_header(data: bytes) -> None:
     ids=["header", "request"],
 )
 def test_what_comes_too_late(data: bytes, line: str) -> None:
-    async def scenario(world: ThreadWorld) -> None:
+    async def scenario(world: Any) -> None:
         async with world.serve(echo, proxy_protocol=["127.0.0.1"], open_timeout=5) as server:
             peer = await world.reach(server)
             await peer.write(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
 import socket
@@ -19,6 +20,8 @@ from _kit import request
 from _kit.blocking import PATIENCE, BlockingPeer, Logged, Made, ask, echo, enter, knock, serving, waiting
 from _kit.proxy_header import line
 from _kit.sockets import anonymous_tls
+from scenarios._serving import enter as enter_scenario
+from scenarios._threads import run_in_threads
 from websockets.exceptions import ProtocolError
 from websockets.http11 import Request
 from websockets.sync import _shutdown
@@ -448,6 +451,61 @@ def test_one_press_of_ctrl_c_ends_a_program(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGINT
 
 
+FORKING = """
+import os, signal
+from websockets.sync.server import serve
+
+def handler(connection):
+    connection.send(str(os.getpid()))
+
+with serve(handler, "127.0.0.1", 0, compression=None) as server:
+    children = []
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+            server.serve_forever()
+            os._exit(0)
+        children.append(child)
+    print(server.socket.getsockname()[1], *children, flush=True)
+    input()
+    for child in children:
+        os.kill(child, signal.SIGTERM)
+    print(*[os.waitpid(child, 0)[1] for child in children])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="takes fork()")
+def test_several_processes_accept_at_one_socket() -> None:
+    command = [sys.executable, "-c", FORKING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        children: list[str] = []
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            port, *children = process.stdout.readline().split()
+            seen = []
+            for _ in children:
+                with BlockingPeer(socket.create_connection(("127.0.0.1", int(port)))) as client:
+                    client.send(request())
+                    client.read_until()
+                    seen.append(client.read_frame().payload.decode())
+                    client.answer_close()
+                # Leave the next client to the other process.
+                os.kill(int(seen[-1]), signal.SIGSTOP)
+            for child in children:
+                os.kill(int(child), signal.SIGCONT)
+            assert sorted(seen) == sorted(children)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.read() == "0 0\n"
+        except BaseException:
+            process.kill()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            raise
+
+
 # ------------------------------------------------------------------------------------------------------------- time-out
 
 
@@ -497,17 +555,32 @@ def test_handlers_that_still_run_are_named_and_left(logged: Logged, monkeypatch:
     assert server.statistics.counted == 0
 
 
-def test_an_earlier_end_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A later call may shorten the time, and not prolong it."""
-    with serving(waiting, close_timeout=None) as server, enter(server) as client, Logged() as logged:
-        patient = Background(server.shutdown)
-        logged.find("server closing")
-        quick = Background(lambda: server.shutdown(timeout=0.05))
-        server.shutdown(timeout=3600)
-        patient.result()
-        quick.result()
-        client.read_close()
-        server.shutdown(timeout=1)
+@pytest.mark.parametrize(
+    ("timeouts", "seconds"), [((None, 3), 3), ((5, 3), 3), ((3, 5), 3), ((5, None), 5), ((3, 3, 0), 0)], ids=str
+)
+def test_the_earliest_timeout_counts(timeouts: tuple[float | None, ...], seconds: float) -> None:
+    """A later call may shorten the time, and not prolong it; a second after it, the server stops waiting."""
+
+    async def scenario(world: Any) -> None:
+        go_on = world.gate()
+
+        async def handler(connection: Any) -> None:
+            await go_on.wait()
+
+        async with world.serve(handler, close_timeout=None, ping_interval=None) as server:
+            await enter_scenario(world, server)
+            start = world.now()
+            for timeout in timeouts:
+                server.close(timeout=timeout)
+            await server.wait_closed()
+            assert world.now() - start == pytest.approx(seconds + 1, abs=0.02)
+            assert server.statistics.counted == 0
+            server.close(timeout=1)
+            await server.wait_closed()
+            assert world.now() - start == pytest.approx(seconds + 1, abs=0.02)
+            go_on.open()
+
+    run_in_threads(scenario)
 
 
 def test_a_serving_thread_that_is_busy(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from _kit import wire
 from _kit.threads import VirtualSystem, run_threads
 from websockets.protocol import Protocol, Side, State
+from websockets.sync import _steward
 from websockets.sync._steward import LOOK_EVERY, Steward, steward_of, stop_steward
 from websockets.sync.connection import Connection
 
@@ -162,7 +163,8 @@ def test_its_end() -> None:
     run_threads(test, look_every=0)
 
 
-def test_it_stops_when_the_program_ends() -> None:
+def test_it_stops_when_the_program_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_steward, "_systems", [])
     system = VirtualSystem()
     del system.steward
     ends: list[Any] = []

@@ -159,6 +159,15 @@ def test_calls(kind: Any, blocking: bool, sockets: Any, monkeypatch: pytest.Monk
     call.close()
 
 
+def test_messages_do_not_wait_for_acknowledgements(sockets: Any) -> None:
+    system = System()
+    wire_for(sockets[0], system)
+    with system.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as sock:
+        assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        wire_for(sock, system)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_socket_that_says_it_is_ready_and_is_not(sockets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wire, "DONTWAIT", 0)
     system = System()

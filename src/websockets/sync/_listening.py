@@ -59,7 +59,11 @@ class Listener:
         self._failing = False
 
     def accept_until(
-        self, stopped: Callable[[], bool], accepted: Callable[[socket.socket, Any], None], logger: LoggerLike
+        self,
+        stopped: Callable[[], bool],
+        accepted: Callable[[socket.socket, Any], None],
+        logger: LoggerLike,
+        look_every: float | None = None,
     ) -> None:
         """Accept connections in this thread.
 
@@ -67,6 +71,7 @@ class Listener:
             stopped: returns whether to stop; it is asked again after :meth:`wake`.
             accepted: takes the socket of a new connection, and the address of its client.
             logger: where the server logs.
+            look_every: seconds after which to look for signals that arrived at a bad moment; None for never.
 
         Raises:
             OSError: the socket is closed, or isn't a listening socket.
@@ -81,7 +86,7 @@ class Listener:
             selector.register(waker.socket, READ)
             selector.register(self.socket, READ)
             while not stopped():
-                selector.select()
+                selector.select(look_every)
                 waker.clear()
                 if not self._accept_some(stopped, accepted, logger):
                     self._pause(system, selector, waker, stopped)

@@ -58,7 +58,10 @@ class Server:
     __module__ = "websockets.sync.server"
 
     SHUTDOWN_POLLING_INTERVAL: float = 0.1
-    """Without effect: the server doesn't poll. Programs written for 17.4 may set it."""
+    """Seconds after which :meth:`serve_forever` and :meth:`shutdown` look for a signal, if they run in the main thread.
+
+    Most signals end their wait at once. One that arrives just before they begin to wait doesn't.
+    """
 
     def __init__(self, sock: socket.socket, handler: Callable[..., None], logger: LoggerLike | None = None) -> None:
         self.socket = sock
@@ -106,7 +109,8 @@ class Server:
                 self._ws_system.start_thread(handle, name=f"handler of {address}", daemon=False)
 
         def accept() -> None:
-            self._ws_listener.accept_until(self._ws_shutdown.must_stop, accepted, self.logger)
+            every = self.SHUTDOWN_POLLING_INTERVAL if self._ws_system.runs_signal_handlers() else None
+            self._ws_listener.accept_until(self._ws_shutdown.must_stop, accepted, self.logger, every)
 
         self._ws_shutdown.serve(accept)
 
@@ -182,7 +186,13 @@ def serve_with(
     server._ws_registry = registry
     server._ws_answering = Answering(options, registry)
     server._ws_shutdown = Shutdown(
-        registry, server._ws_lock, server._ws_system, server.logger, listener.close, listener.wake
+        registry,
+        server._ws_lock,
+        server._ws_system,
+        server.logger,
+        listener.close,
+        listener.wake,
+        server.SHUTDOWN_POLLING_INTERVAL,
     )
     server._ws_make = make
 

@@ -59,6 +59,7 @@ class Shutdown:
         logger: where the server logs.
         stop_listening: closes the listening socket.
         wake: wakes the serving thread.
+        look_every: seconds after which the main thread looks for signals that arrived at a bad moment.
     """
 
     def __init__(
@@ -69,9 +70,10 @@ class Shutdown:
         logger: LoggerLike,
         stop_listening: Callable[[], None],
         wake: Callable[[], None],
+        look_every: float,
     ) -> None:
         self._registry, self._lock, self._system, self._logger = registry, lock, system, logger
-        self._stop_listening, self._wake = stop_listening, wake
+        self._stop_listening, self._wake, self._look_every = stop_listening, wake, look_every
         self._changed = system.condition(lock)
         self._wishes: deque[Wish] = deque()
         # Threads, by their ids: the one in serve_forever(), and whether it accepts connections; those that have asked
@@ -246,6 +248,8 @@ class Shutdown:
                 self._abandon_at = now + PATIENCE
                 return self._cut_off
             next_at = self._cut_off_at if self._abandon_at == NEVER else self._abandon_at
+            if self._system.runs_signal_handlers():
+                next_at = min(next_at, now + self._look_every)
             self._changed.wait(None if next_at == NEVER else next_at - now)
             return _look_again
 

@@ -270,5 +270,5 @@ def _after_fork() -> None:
             steward.disown()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+# Windows has no forks.
+getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)

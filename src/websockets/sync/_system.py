@@ -144,6 +144,14 @@ class System:
         """The function that returns a number which identifies the running thread."""
         return threading.get_ident
 
+    def runs_signal_handlers(self) -> bool:
+        """Return whether signal handlers run in this thread, as they do in the main thread alone.
+
+        A signal that arrives just before this thread begins to wait doesn't end the wait: the interpreter has noted it,
+        and the system doesn't know. So whoever waits for long should look now and then.
+        """
+        return threading.current_thread() is threading.main_thread()
+
     def start_thread(self, function: Callable[[], object], *, name: str, daemon: bool = True) -> Thread:
         """Start a thread.
 

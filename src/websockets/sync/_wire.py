@@ -52,6 +52,11 @@ class Wire:
         self._system = system
         # Without the flag, only a socket that never waits has calls that don't wait.
         sock.settimeout(None if DONTWAIT else 0.0)
+        if getattr(sock, "family", None) in (socket.AF_INET, socket.AF_INET6):
+            # A message doesn't wait for the acknowledgement of the one before it. Some systems refuse this after the
+            # peer is gone; a later call will report that.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(self, mask: int, timeout: float | None) -> bool:
         """Wait until the socket may be ready; see :meth:`~._system.System.wait`."""

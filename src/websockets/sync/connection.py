@@ -201,7 +201,7 @@ class Connection(ReceivingSocket):
             TypeError: the message, or one of its items, has a type that can't be sent.
         """
         if compress is None and timeout is None and text is None and self._ws_plain:
-            payload: Any = None
+            head, payload = 0, None
             if type(message) is str:
                 head, payload = WHOLE_TEXT, message.encode()
             elif type(message) is bytes:
