@@ -47,6 +47,37 @@ async def test_cancelled_send_tears_no_frame(network: TrioNetwork, kind: str) ->
         assert await server.recv() == "next"
 
 
+@pytest.mark.parametrize("way", ["cancelled", "lost"])
+@on_network
+async def test_small_frame_that_finds_no_room(network: TrioNetwork, way: str) -> None:
+    """It went past the write buffer; what the socket doesn't take is the beginning of it."""
+    client_stream, server_stream, link = socket_pair(network)
+    async with open_pair((client_stream, server_stream), max_queue=None) as (client, server):
+        link.hold()
+        count = 0
+        if way == "cancelled":
+            with trio.move_on_after(1):
+                while True:
+                    count += 1
+                    await client.send(bytes(1000))
+            assert client.state is State.OPEN
+            link.release()
+            await client.send("next")
+            assert [len(await server.recv()) for _ in range(count)] == [1000] * count
+            assert await server.recv() == "next"
+        else:
+            async with trio.open_nursery() as nursery:
+
+                async def send() -> None:
+                    with pytest.raises(ConnectionClosedError):  # noqa: PT012
+                        while True:
+                            await client.send(bytes(1000))
+
+                nursery.start_soon(send)
+                await trio.testing.wait_all_tasks_blocked()
+                link.reset()
+
+
 @on_network
 async def test_cancelled_send_on_a_stream_that_tells_nothing(network: TrioNetwork) -> None:
     client_stream, server_stream, _ = await stream_pair(network, "other")
