@@ -49,7 +49,8 @@ def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_modules_are_attributes() -> None:
     for name in ("client", "connection", "router", "server"):
-        assert websockets.trio.__getattr__(name) is getattr(websockets.trio, name)
+        module: Any = websockets.trio
+        assert module.__getattr__(name) is getattr(module, name)
     with pytest.raises(AttributeError, match="^module 'websockets.trio' has no attribute 'nothing'$"):
         _ = websockets.trio.nothing  # type: ignore[attr-defined]
 

@@ -145,7 +145,7 @@ async def test_closing_with_a_full_queue(network: TrioNetwork, kind: str) -> Non
             assert client.close_code == 1000
 
 
-@pytest.mark.parametrize("way", ["cancelled", "exception"])
+@pytest.mark.parametrize("way", ["cancelled", "cancelled in a nursery", "exception"])
 @on_network
 async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.LogCaptureFixture) -> None:
     """The connection is closed at once, and the peer is told, though nobody waits for it."""
@@ -153,10 +153,14 @@ async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.Lo
     *streams, link = socket_pair(network)
     async with open_pair((streams[0], streams[1])) as (client, server):
         start = trio.current_time()
-        if way == "cancelled":
+        if way != "exception":
             with trio.move_on_after(1):
                 async with client:
-                    await trio.sleep_forever()
+                    if way == "cancelled":
+                        await trio.sleep_forever()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(trio.sleep_forever)
+                        nursery.start_soon(trio.sleep_forever)
             start += 1
             assert client.close_code == 1006
             with pytest.raises(ConnectionClosedError, match="^sent 1001 .going away.; no close frame received$"):
@@ -168,7 +172,7 @@ async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.Lo
         assert client.state is State.CLOSED
         assert trio.current_time() == start
         await trio.testing.wait_all_tasks_blocked()
-        assert server.close_code == (1001 if way == "cancelled" else 1011)
+        assert server.close_code == (1011 if way == "exception" else 1001)
         assert link.client.closed
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

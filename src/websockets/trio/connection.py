@@ -83,7 +83,9 @@ class Connection(SessionStream, trio.abc.AsyncResource):
         if exc_type is None:
             await self.aclose()
         else:
-            cancelled = issubclass(exc_type, trio.Cancelled)
+            # A nursery in the block may raise a group of cancellations.
+            failures = exc.split(trio.Cancelled)[1] if isinstance(exc, BaseExceptionGroup) else exc
+            cancelled = failures is None or isinstance(failures, trio.Cancelled)
             await self.aclose(CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL_ERROR)
 
     def __aiter__(self) -> AsyncIterator[Data]:
