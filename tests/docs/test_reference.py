@@ -25,7 +25,14 @@ DIRECTIVES = re.findall(
 )
 
 # Modules that only have names of other modules, for those who look for them there.
-OF_OTHERS = {"websockets", "websockets.asyncio", "websockets.trio", "websockets.auth", "websockets.connection", "websockets.legacy"}
+OF_OTHERS = {
+    "websockets",
+    "websockets.asyncio",
+    "websockets.trio",
+    "websockets.auth",
+    "websockets.connection",
+    "websockets.legacy",
+}
 
 
 def described() -> Iterator[tuple[str, str]]:

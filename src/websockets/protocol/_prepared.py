@@ -115,9 +115,7 @@ def frame_for(protocol: Protocol, message: PreparedMessage, compress: bool | Non
     return message._plain
 
 
-def frame_of(
-    protocol: Protocol, message: object, text: bool | None, compress: bool | None
-) -> tuple[bytes, int] | None:
+def frame_of(protocol: Protocol, message: object, text: bool | None, compress: bool | None) -> tuple[bytes, int] | None:
     """Return the frame of a message in one piece for one connection, which must be sent, and the size of the message.
 
     Parameters:
