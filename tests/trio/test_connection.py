@@ -155,6 +155,20 @@ async def test_nursery_is_cancelled_with_a_block_in_it(network: TrioNetwork, blo
 
 
 @on_network
+async def test_two_tasks_that_are_cancelled_close(network: TrioNetwork) -> None:
+    """The second one waits until the first one has told the peer."""
+    async with open_pair(sockets(network)) as (client, server):
+        await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.aclose, 4000)
+            nursery.start_soon(client.aclose, 4000)
+            nursery.cancel_scope.cancel()
+        assert client.state is State.CLOSED
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.close_code == 4000
+
+
+@on_network
 async def test_never_started(network: TrioNetwork) -> None:
     client_stream, _ = sockets(network)
     async with trio.open_nursery() as nursery:
