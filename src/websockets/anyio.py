@@ -152,7 +152,13 @@ class connect:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        done: bool | None = await self._connecting.__aexit__(exc_type, exc, traceback)
+        connection = self._connecting.connection
+        try:
+            done: bool | None = await self._connecting.__aexit__(exc_type, exc, traceback)
+        except asyncio.CancelledError:
+            # As on trio, a block that is cancelled leaves nothing in the background.
+            connection.abort()
+            raise
         return done
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -263,9 +269,9 @@ class _Status:
     def __init__(self, task_status: Any) -> None:
         self._task_status = task_status
 
-    def started(self, server: Any = None) -> None:
+    def started(self, value: Any = None) -> None:
         if self._task_status is not None:
-            self._task_status.started(Server(server))
+            self._task_status.started(Server(value))
 
 
 async def serve(

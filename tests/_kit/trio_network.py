@@ -92,7 +92,6 @@ class TrioSocket(trio.socket.SocketType):
         end: its end of a link; None before it is connected.
     """
 
-    did_shutdown_SHUT_WR = False
     _descriptors: tuple[int, int] | None = None
 
     def __init__(self, network: TrioNetwork, family: int, end: MemorySocket | None = None) -> None:
@@ -102,6 +101,7 @@ class TrioSocket(trio.socket.SocketType):
         self.end = end
         self._bound: Any = None
         self._closed = False
+        self._shut = False
         self._listens = False
         self._accepted: deque[MemorySocket] = deque()
         self._waiting: set[trio.Event] = set()
@@ -125,7 +125,7 @@ class TrioSocket(trio.socket.SocketType):
         cls._descriptors = cls._descriptors or _descriptors()
         return cls._descriptors[0 if self.end is not None and self.end.writable else 1]
 
-    def setsockopt(self, *args: Any) -> None:
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None) -> None:
         pass
 
     def getsockopt(self, level: int, optname: int, buflen: int | None = None) -> Any:
@@ -240,9 +240,13 @@ class TrioSocket(trio.socket.SocketType):
         for event in self._waiting:
             event.set()
 
-    def shutdown(self, how: int) -> None:
+    @property
+    def did_shutdown_SHUT_WR(self) -> bool:
+        return self._shut
+
+    def shutdown(self, flag: int) -> None:
         assert self.end is not None
-        self.did_shutdown_SHUT_WR = True
+        self._shut = True
         self.end.shutdown()
 
     def close(self) -> None:

@@ -57,20 +57,21 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._session_transport sync._receiving",
         "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
-        "asyncio._auth asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
+        "asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
         "sync._bridge sync._dial sync._listening sync._steward sync._wire",
-        "asyncio asyncio._hooks asyncio._internals sync._hooks sync._line",
+        "asyncio asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",
         "trio.router",
         "trio.server",
         "trio._serving",
         "trio._server_connection trio.client",
-        "trio._arrival trio._auth trio._broadcast trio._proxy trio._supervisor",
+        "trio._arrival trio._broadcast trio._proxy trio._supervisor",
         "trio.connection trio._dial",
         "trio._session_stream",
         "trio._wire",
-        "trio trio._hooks",
+        "trio",
     ),
+    "awaiting": ("_awaiting.basic_auth", "_awaiting _awaiting.hooks"),
     "session": (
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
@@ -124,7 +125,7 @@ FLOOR_OF[COMPILED] = "codec"
 FRONT_ENDS = {"asyncio", "sync", "trio"}
 ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
 # The floors on which something may wait.
-WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends"}
+WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends", "awaiting"}
 
 # Modules of the standard library that wait, open sockets, start threads or read a clock: not below the front-ends...
 WAITING = {
@@ -360,6 +361,11 @@ def awaiting(tree: ast.AST) -> list[int]:
 def test_nothing_waits_below_the_front_ends(module: Module) -> None:
     assert not awaiting(module.tree)
     assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if FLOOR_OF.get(each.name) == "awaiting"])
+def test_what_awaits_on_any_library_knows_none(module: Module) -> None:
+    assert not other_imports(module) & (WAITING | {"trio"})
 
 
 @pytest.mark.parametrize("name", sorted(CORE_OF_TESTING))

@@ -107,12 +107,14 @@ async def test_reconnection() -> None:
             await websocket.send("hello")
             assert await websocket.recv() == "hello"
             break
+        made: list[Any] = []
         async with connect(uri).attempts() as attempts:
             async for websocket in attempts:
+                made.append(websocket)
                 await websocket.send("hello")
                 assert await websocket.recv() == "hello"
                 break
-        assert websocket.close_code == 1000
+        assert made[0].close_code == 1000
         assert server.statistics.opened == 2
 
 
@@ -127,16 +129,21 @@ async def test_errors_leave_as_they_are() -> None:
 @on_both
 async def test_cancelled_body() -> None:
     async with serving() as (server, uri):
+        made: list[Any] = []
         with anyio.CancelScope() as scope:
             async with connect(uri) as websocket:
+                made.append(websocket)
                 scope.cancel()
                 await websocket.recv()
         assert scope.cancelled_caught
         with anyio.CancelScope() as scope:
             async with connect(uri) as websocket:
+                made.append(websocket)
                 scope.cancel()
                 await websocket.aclose()
-        assert websocket.state.name == "CLOSED"
+        for websocket in made:
+            await websocket.wait_closed()
+            assert websocket.state.name == "CLOSED"
         assert server.statistics.opened == 2
 
 

@@ -125,6 +125,7 @@ async def cancelled_at(network: TrioNetwork, kind: str, name: str, step: int, pe
 
 def at_each_step(play: Callable[[TrioNetwork, int], Awaitable[bool]]) -> None:
     """Run something that is cancelled at a step, for each step, until there are no more."""
+    step = 0
     for step in range(1, MANY):
         reached: list[bool] = []
 

@@ -47,6 +47,38 @@ async def test_cancelled_send_tears_no_frame(network: TrioNetwork, kind: str) ->
         assert await server.recv() == "next"
 
 
+@pytest.mark.parametrize("way", ["cancelled", "lost"])
+@on_network
+async def test_small_frame_that_finds_no_room(network: TrioNetwork, way: str) -> None:
+    """It went past the write buffer; what the socket doesn't take is the beginning of it."""
+    client_stream, server_stream, link = socket_pair(network)
+    async with open_pair((client_stream, server_stream), max_queue=None) as (client, server):
+        link.hold()
+        # With its header of 8 bytes, such a frame fills the buffers of the network to the last byte.
+        count = 0
+        if way == "cancelled":
+            with trio.move_on_after(1):
+                while True:
+                    count += 1
+                    await client.send(bytes(1016))
+            assert client.state is State.OPEN
+            link.release()
+            await client.send("next")
+            assert [len(await server.recv()) for _ in range(count)] == [1016] * count
+            assert await server.recv() == "next"
+        else:
+            async with trio.open_nursery() as nursery:
+
+                async def send() -> None:
+                    with pytest.raises(ConnectionClosedError):  # noqa: PT012
+                        while True:
+                            await client.send(bytes(1016))
+
+                nursery.start_soon(send)
+                await trio.testing.wait_all_tasks_blocked()
+                link.reset()
+
+
 @on_network
 async def test_cancelled_send_on_a_stream_that_tells_nothing(network: TrioNetwork) -> None:
     client_stream, server_stream, _ = await stream_pair(network, "other")
@@ -114,7 +146,7 @@ async def test_closing_with_a_full_queue(network: TrioNetwork, kind: str) -> Non
             assert client.close_code == 1000
 
 
-@pytest.mark.parametrize("way", ["cancelled", "exception"])
+@pytest.mark.parametrize("way", ["cancelled", "cancelled in a nursery", "exception"])
 @on_network
 async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.LogCaptureFixture) -> None:
     """The connection is closed at once, and the peer is told, though nobody waits for it."""
@@ -122,10 +154,14 @@ async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.Lo
     *streams, link = socket_pair(network)
     async with open_pair((streams[0], streams[1])) as (client, server):
         start = trio.current_time()
-        if way == "cancelled":
+        if way != "exception":
             with trio.move_on_after(1):
                 async with client:
-                    await trio.sleep_forever()
+                    if way == "cancelled":
+                        await trio.sleep_forever()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(trio.sleep_forever)
+                        nursery.start_soon(trio.sleep_forever)
             start += 1
             assert client.close_code == 1006
             with pytest.raises(ConnectionClosedError, match="^sent 1001 .going away.; no close frame received$"):
@@ -137,7 +173,7 @@ async def test_leaving_a_block(network: TrioNetwork, way: str, caplog: pytest.Lo
         assert client.state is State.CLOSED
         assert trio.current_time() == start
         await trio.testing.wait_all_tasks_blocked()
-        assert server.close_code == (1001 if way == "cancelled" else 1011)
+        assert server.close_code == (1011 if way == "exception" else 1001)
         assert link.client.closed
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

@@ -76,7 +76,7 @@ async def test_handshake_fails(network: TrioNetwork, version: Any) -> None:
         nursery.start_soon(as_client)
         await trio.testing.wait_all_tasks_blocked()
         link.server.close()
-    assert isinstance(failures[0], ssl.SSLCertVerificationError)
+    assert any(isinstance(failure, ssl.SSLCertVerificationError) for failure in failures)
     assert link.client.closed
 
 

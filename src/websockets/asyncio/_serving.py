@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from .._awaiting.hooks import carry_out
 from .._rules.addresses import shown_address
 from .._rules.option_checks import awaited
 from .._rules.option_table import CLOSE, check
@@ -25,7 +26,6 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..http11 import Response
 from ..typing import LoggerLike
-from ._hooks import carry_out
 from ._shutdown import Shutdown, refuse_unless_asked
 
 if TYPE_CHECKING:

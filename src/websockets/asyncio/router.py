@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._awaiting.hooks import carry_out
 from .._compat.deprecated import deprecated_names
 from .._rules.option_checks import awaited
 from .._session.routing import Routes, after, require_werkzeug, routes_of
 from ..http11 import Request, Response
-from ._hooks import carry_out
 from .server import ProcessRequest, Server, ServerConnection, serve, unix_serve
 
 if TYPE_CHECKING:

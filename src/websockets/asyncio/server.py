@@ -14,6 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._awaiting.basic_auth import basic_auth
 from .._compat.deprecated import deprecated_names
 from .._compat.layout import share_names
 from .._rules.statistics import ServerStatistics
@@ -25,7 +26,6 @@ from ..extensions.base import ServerExtensionFactory
 from ..http11 import SERVER, Request, Response
 from ..server import ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
-from ._auth import basic_auth
 from ._broadcast import broadcast
 from ._proxy_protocol import Arrival
 from ._serving import Server, answering_of, connected, forget, prepare, run_handler, serve_with, start_handler

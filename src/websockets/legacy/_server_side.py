@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
+from .._awaiting.hooks import carry_out
 from .._rules.option_checks import awaited
 from .._session.answering import SHUTTING_DOWN, Answering
 from .._session.options import ServerOptions, shows_path
 from .._session.registry import Registry
-from ..asyncio._hooks import carry_out
 from ..asyncio._serving import answering_of, connected, forget, send_response, start_handler
 from ..asyncio.connection import Connection
 from ..asyncio.server import Server, ServerConnection

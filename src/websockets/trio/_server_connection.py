@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._awaiting.hooks import carry_out
 from .._session.answering import Answering
 from .._session.server_session import HandlerState, ServerSession
 from ..datastructures import HeadersLike
 from ..http11 import Response
 from ..server import ServerProtocol
 from ..typing import BytesLike, StatusLike
-from ._hooks import carry_out
 from .connection import Connection
 
 if TYPE_CHECKING:

@@ -83,7 +83,9 @@ class Connection(SessionStream, trio.abc.AsyncResource):
         if exc_type is None:
             await self.aclose()
         else:
-            cancelled = issubclass(exc_type, trio.Cancelled)
+            # A nursery in the block may raise a group of cancellations.
+            failures = exc.split(trio.Cancelled)[1] if isinstance(exc, BaseExceptionGroup) else exc
+            cancelled = failures is None or isinstance(failures, trio.Cancelled)
             await self.aclose(CloseCode.GOING_AWAY if cancelled else CloseCode.INTERNAL_ERROR)
 
     def __aiter__(self) -> AsyncIterator[Data]:
@@ -177,11 +179,11 @@ class Connection(SessionStream, trio.abc.AsyncResource):
         """Take over from an iteration over fragments that was left early; refuse a second receiver."""
         reading = self._ws_stream
         if self._ws_receiver is None and reading is not None:
+            if not COUNTS_REFERENCES:
+                # If the iteration was left, nothing refers to it, and collecting it tells.
+                gc.collect()
             if reading.is_left(trio.lowlevel.current_task(), _is_over):
                 self._ws_leave_stream(reading)
-            elif not COUNTS_REFERENCES:
-                # If the iteration was left, nothing refers to it, and collecting it ends it.
-                gc.collect()
         if self._ws_receiver is not None or self._ws_streams:
             raise second_receiver(name, "coroutine")
 
@@ -294,7 +296,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
                 self._ws_send_lock = None
 
     async def _ws_send_fragments(self, message: Any, text: bool | None, compress: bool | None) -> None:
-        items = aiter(message if is_async(message) else _Each(message))
+        items: Any = aiter(message if is_async(message) else _Each(message))
         if self._ws_session.port.life.sending is not Sending.OPEN:
             # Don't ask the iterable for items: it may wait forever.
             await self._ws_raise_closed()

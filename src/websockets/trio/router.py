@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
+from .._awaiting.hooks import carry_out
 from .._rules.option_checks import awaited
 from .._session.routing import Routes, after, require_werkzeug, routes_of
 from ..http11 import Request, Response
-from ._hooks import carry_out
 from .server import ProcessRequest, Server, ServerConnection, serve
 
 if TYPE_CHECKING:

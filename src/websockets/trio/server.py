@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from .._awaiting.basic_auth import basic_auth
 from .._rules.statistics import ServerStatistics
 from .._session.options import TRIO_SERVER, ServerOptions
 from ..extensions.base import ServerExtensionFactory
 from ..http11 import SERVER, Request, Response
 from ..typing import HostsLike, LoggerLike, Origin, Subprotocol
-from ._auth import basic_auth
 from ._broadcast import broadcast
 from ._server_connection import ServerConnection
 from ._serving import Server, server_with

@@ -7,14 +7,11 @@ May know: that a user's check of credentials may be a coroutine function. Must n
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .._session.basic_auth import BasicAuth, CheckCredentials, Credentials
 from ..http11 import Request, Response
-from ._hooks import carry_out
-
-if TYPE_CHECKING:
-    from .server import ServerConnection
+from .hooks import carry_out
 
 __all__ = ["basic_auth"]
 
@@ -23,11 +20,11 @@ def basic_auth(
     realm: str = "",
     credentials: Credentials | None = None,
     check_credentials: CheckCredentials | None = None,
-) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
+) -> Callable[[Any, Request], Awaitable[Response | None]]:
     """Return a ``process_request`` that requires authentication with a user name and a password (RFC 7617).
 
-    Handlers find the name in :attr:`~websockets.asyncio.server.ServerConnection.username`. Requests without valid
-    credentials are refused with 401. Use TLS: without it, passwords can be read on the network.
+    It is for servers on asyncio and on trio. Handlers find the name in the attribute ``username`` of the connection.
+    Requests without valid credentials are refused with 401. Use TLS: without it, passwords can be read on the network.
 
     Parameters:
         realm: name of the protected area, in ISO-8859-1; browsers show it.
@@ -44,7 +41,7 @@ def basic_auth(
     """
     authenticate = BasicAuth(realm, credentials, check_credentials).steps
 
-    async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+    async def process_request(connection: Any, request: Request) -> Response | None:
         return await carry_out(authenticate(connection, request))
 
     return process_request
