@@ -41,9 +41,11 @@ KILL = 9
 
 
 def has_no_such_thing(module: ModuleType, *names: str) -> None:
-    """Take names out of a module."""
+    """Take names out of a module, and out of what ``import *`` finds there."""
     for name in names:
         vars(module).pop(name, None)
+    if hasattr(module, "__all__"):
+        module.__all__ = [name for name in module.__all__ if name not in names]
 
 
 # ------------------------------------------------------------------------------------------------- time, processes
