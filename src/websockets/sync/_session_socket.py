@@ -345,7 +345,8 @@ class SessionSocket(SendingSocket):
         protocol, session = self.protocol, self._ws_session
         quick = not self._ws_lost and self._ws_channel is None
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
-        self._ws_decoder = session.intake.direct_decoder() if quick else None
+        # While reading is paused, each message that is taken must have it checked whether there is room again.
+        self._ws_decoder = session.intake.direct_decoder() if quick and not session.intake.paused else None
 
     def _ws_check_reading(self) -> None:
         """Read on for the end of the stream, if nothing else matters and the peer reads; called under the lock."""
