@@ -12,7 +12,7 @@ import pytest
 
 import websockets.sync
 from _kit import wire
-from _kit.threads import VirtualSystem, run_threads
+from _kit.threads import VirtualSystem, run_threads, stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _receiving, _steward
@@ -597,7 +597,7 @@ def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.M
         connection._ws_lock, connection._ws_foreign = lock, False
         del connection.socket.close
         assert _steward.steward_of(system) is not steward
-        _steward.stop_steward(system)
+        stop_steward(system)
         system.steward = steward
         steward._waker.wake()
         peer.end.close()
@@ -649,4 +649,4 @@ def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     del system.steward
     monkeypatch.setattr(_steward, "_systems", [system])
     _steward._after_fork()
-    _steward.stop_steward(system)
+    stop_steward(system)
