@@ -31,7 +31,7 @@ from websockets.testing._link import Link, MemorySocket
 from websockets.testing._loop import START, Deadlock
 from websockets.testing._network import BaseNetwork, Place
 
-__all__ = ["Deadlock", "VirtualSocket", "VirtualSystem", "every_order", "run_threads"]
+__all__ = ["Deadlock", "VirtualSocket", "VirtualSystem", "every_order", "run_threads", "stop_steward"]
 
 _T = TypeVar("_T")
 
@@ -609,9 +609,6 @@ class VirtualSystem(System):
         threading.Thread(target=run, name=name, daemon=True).start()
         return strand
 
-    def at_exit(self, function: Callable[[], object]) -> None:
-        """Nothing; :func:`run_threads` stops the steward."""
-
     def heeds_flags(self, sock: Any) -> bool:
         return self._kernel
 
@@ -663,6 +660,13 @@ class VirtualSystem(System):
         if failures:
             raise failures[0]
         assert not left, f"threads are left: {left}"
+
+
+def stop_steward(system: System) -> None:
+    """End the steward of a system, if there is one; a connection that is opened later gets a new one."""
+    steward = vars(system).pop("steward", None)
+    if steward is not None:
+        steward.stop()
 
 
 @contextlib.contextmanager

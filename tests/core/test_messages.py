@@ -129,12 +129,15 @@ class InboxMachine(RuleBasedStateMachine):
         self.under_way = False  # whether the peer is in the middle of a message
         self.current: Row | None = None  # that message, unless nobody wants it any more
         self.reading: tuple[Row, Assembly] | None = None
+        self.high, self.thrown = high, False
 
     # What arrives.
 
     def put(self, head: int, payload: str | bytes) -> bool:
         """Put a frame in; return whether it was not thrown away."""
-        thrown = self.inbox.discarding and self.inbox.high is not None and self.expected_count() > self.inbox.high
+        full = self.inbox.discarding and self.high is not None and self.expected_count() > self.high
+        # Whoever reads sees no gap: once a frame was thrown away, all later ones are.
+        thrown = self.thrown = self.thrown or full
         self.inbox.put(head, payload)
         if thrown and self.current is not None:
             self.rows.remove(self.current)
@@ -225,9 +228,9 @@ class InboxMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts(self) -> None:
-        count, high = self.expected_count(), self.inbox.high
+        count, high = self.expected_count(), self.high
         assert self.inbox.count == count
-        assert self.inbox.full is (high is not None and count > high)
+        assert self.inbox.full is (self.thrown or (high is not None and count > high))
         assert self.inbox.drained is (count <= self.inbox.low)
         assert self.inbox.holds() is any(row.complete for row in self.rows)
         assert len(self.inbox.items) == len(self.rows)
@@ -280,8 +283,18 @@ def test_discard_whole_messages() -> None:
     fill(inbox, (FIN | TEXT, "a"), (TEXT, b"b"), (CONT, b"c"), (CONT, b"d"))
     # With "d" there are too many, so nothing of that message stays, nor comes again when there is room.
     assert inbox.count == 1
-    fill(inbox, (CONT, b"e"), (FIN | CONT, b"f"), (FIN | BINARY, b"g"))
-    assert [inbox.get(), inbox.get(), inbox.get()] == ["a", b"g", MISSING]
+    fill(inbox, (CONT, b"e"), (FIN | CONT, b"f"))
+    assert [inbox.get(), inbox.get()] == ["a", MISSING]
+
+
+def test_discard_all_that_comes_later() -> None:
+    """Whoever still receives sees no gap: nothing is missing before the last message."""
+    inbox = fill(Inbox(1, 0), (FIN | TEXT, "a"), (FIN | TEXT, "b"))
+    inbox.discarding = True
+    fill(inbox, (FIN | TEXT, "c"))
+    assert [inbox.get(), inbox.get(), inbox.get()] == ["a", "b", MISSING]
+    fill(inbox, (FIN | TEXT, "d"), (TEXT, b"e"), (FIN | CONT, b"f"))
+    assert (inbox.get(), inbox.count) == (MISSING, 0)
 
 
 def test_no_limit_no_discarding() -> None:
@@ -300,12 +313,11 @@ def test_discard_while_somebody_reads_fragments() -> None:
     fill(inbox, (CONT, b"c"), (CONT, b"d"))
     # Thrown away, but what the reader holds stays good, and it lets go of nothing that isn't its own.
     assert inbox.count == 0
-    fill(inbox, (FIN | CONT, b"e"), (FIN | TEXT, "next"))
+    fill(inbox, (FIN | CONT, b"e"))
     assert [inbox.take(assembly) for _ in range(3)] == [b"b", b"c", None]
     assert not assembly.complete
     inbox.release(assembly)
-    assert inbox.count == 1
-    assert inbox.get() == "next"
+    assert inbox.count == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ streaming

@@ -156,6 +156,25 @@ async def test_closing_with_a_full_queue_takes_a_round_trip(world: World, side: 
         assert got == ["0", "1", "2", "3", "4"]
 
 
+@both_sides
+@in_every_world()
+async def test_who_receives_while_another_closes_sees_no_gap(world: World, side: Side) -> None:
+    """After a message that was discarded, there is room again; but later ones are discarded, too."""
+    async with world.one_end(side, max_queue=4) as (connection, peer):
+        task = world.start(connection.close)
+        await peer.expect_close(1000)
+        for index in range(10):
+            await peer.text(str(index))
+        await world.settle()
+        got = [await connection.recv() for _ in range(5)]
+        await peer.text("later")
+        await world.settle()
+        await peer.finish()
+        await task.result()
+        got += [message async for message in connection]
+        assert got == ["0", "1", "2", "3", "4"]
+
+
 @pytest.mark.scenario(80)
 @both_sides
 @in_every_world()

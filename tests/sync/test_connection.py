@@ -12,11 +12,12 @@ import pytest
 
 import websockets.sync
 from _kit import wire
-from _kit.threads import VirtualSystem, run_threads
+from _kit.threads import VirtualSystem, run_threads, stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _receiving, _steward
 from websockets.sync import connection as module
+from websockets.sync._steward import LOOK_EVERY
 from websockets.sync.connection import Connection
 from websockets.sync.server import broadcast
 
@@ -98,6 +99,23 @@ def test_a_burst_of_messages(system: VirtualSystem) -> None:
     got += [connection.recv(timeout=0) for _ in range(100)]
     assert got == [str(number) for number in range(200)]
     connection.abort()
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_burst_that_was_received(kernel: bool) -> None:
+    """Reading goes on when all that filled the queue is taken, even if nobody receives any more."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        messages = [f"{number} {'x' * 100}" for number in range(100)]
+        peer.send(b"".join(map(wire.text, messages)))
+        assert [connection.recv() for _ in messages] == messages
+        peer.send(wire.ping(b"p"))
+        system.sleep(0.1)
+        assert [row.payload for row in frames(peer)] == [b"p"]
+        connection.abort()
+
+    run_threads(test, kernel=kernel, look_every=LOOK_EVERY)
 
 
 @in_memory
@@ -579,7 +597,7 @@ def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.M
         connection._ws_lock, connection._ws_foreign = lock, False
         del connection.socket.close
         assert _steward.steward_of(system) is not steward
-        _steward.stop_steward(system)
+        stop_steward(system)
         system.steward = steward
         steward._waker.wake()
         peer.end.close()
@@ -631,4 +649,4 @@ def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     del system.steward
     monkeypatch.setattr(_steward, "_systems", [system])
     _steward._after_fork()
-    _steward.stop_steward(system)
+    stop_steward(system)

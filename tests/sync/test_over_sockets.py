@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from _kit import wire
+from _kit.threads import stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Protocol, Side, State
-from websockets.sync import _steward
 from websockets.sync._system import current
 from websockets.sync.connection import Connection
 
@@ -358,7 +358,7 @@ def test_a_program_ends_with_open_connections() -> None:
 
 def test_a_steward_that_was_stopped_has_a_successor(end: tuple[Connection, socket.socket]) -> None:
     connection, _ = end
-    _steward.stop_steward(current())
+    stop_steward(current())
     one, other = socket.socketpair()
     later = Connection(one, Protocol(Side.CLIENT))
     assert later._ws_steward is not connection._ws_steward

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from _kit import wire
-from _kit.threads import VirtualSystem, run_threads
+from _kit.threads import VirtualSystem, run_threads, stop_steward
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _steward
-from websockets.sync._steward import LOOK_EVERY, Steward, steward_of, stop_steward
+from websockets.sync._steward import LOOK_EVERY, Steward, steward_of
+from websockets.sync._system import READ
 from websockets.sync.connection import Connection
 
 
@@ -163,14 +166,129 @@ def test_its_end() -> None:
     run_threads(test, look_every=0)
 
 
-def test_it_stops_when_the_program_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_steward_for_each_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_steward, "_systems", [])
     system = VirtualSystem()
     del system.steward
-    ends: list[Any] = []
-    system.at_exit = ends.append  # type: ignore[method-assign, assignment]
     steward = steward_of(system)
     assert steward_of(system) is steward
-    (end,) = ends
-    end()
+    stop_steward(system)
     assert steward_of(system) is not steward
+    assert _steward._systems == [system]
+
+
+def fails_once(system: VirtualSystem, name: str, exc: Exception) -> None:
+    """Have a method of the system fail once."""
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        delattr(system, name)
+        raise exc
+
+    setattr(system, name, fail)
+
+
+NO_ROOM = [("waker", OSError), ("selector", OSError), ("start_thread", RuntimeError)]
+
+
+@pytest.mark.parametrize(("name", "kind"), NO_ROOM)
+def test_no_room_for_the_thread(name: str, kind: type[Exception]) -> None:
+    """The first connection can't be opened; a later one can."""
+
+    def test(system: VirtualSystem) -> None:
+        wakers: list[Any] = []
+
+        def waker() -> Any:
+            wakers.append(VirtualSystem.waker(system))
+            return wakers[-1]
+
+        system.waker = waker  # type: ignore[method-assign]
+        client, server = system.link()
+        fails_once(system, name, kind("no room"))
+        with pytest.raises(kind, match="^no room$"):
+            Connection(client, Protocol(Side.CLIENT))
+        assert [waker.closed for waker in wakers] == [True] * len(wakers)
+        connection = Connection(client, Protocol(Side.CLIENT))
+        server.send(wire.ping(b"p"))
+        system.sleep(0.1)
+        assert wire.parse(server.recv(100))[0][0].payload == b"p"
+        connection.abort()
+        server.end.close()
+
+    run_threads(test)
+
+
+class Fatal(BaseException):
+    """An error that ends a thread, such as SystemExit."""
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_thread_that_ended_is_replaced(room: bool) -> None:
+    def test(system: VirtualSystem) -> None:
+        client, server = system.link()
+        connection = Connection(client, Protocol(Side.CLIENT))
+        charge = Charge(system)
+        system.steward.know(charge)
+        system.idle()
+
+        def fail(now: float) -> None:
+            raise Fatal
+
+        charge._ws_handle_timeout = fail  # type: ignore[method-assign]
+        if not room:
+            fails_once(system, "selector", OSError("no room"))
+        system.steward.move(charge, 1001)
+        system.sleep(2)
+        thread = system.strands[1]
+        assert isinstance(thread.failure, Fatal)
+        thread.failure = None
+        server.send(wire.ping(b"p"))
+        system.sleep(0.1)
+        if not room:
+            assert not server.readiness() & READ
+            system.steward.know(charge)
+            system.sleep(0.1)
+        assert wire.parse(server.recv(100))[0][0].payload == b"p"
+        connection.abort()
+        server.end.close()
+
+    run_threads(test)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_closing_without_a_steward(kernel: bool) -> None:
+    """While the interpreter ends, no other thread runs; those who close keep the time limit themselves."""
+
+    def test(system: VirtualSystem) -> None:
+        client, server = system.link()
+        connection = Connection(client, Protocol(Side.CLIENT), close_timeout=3)
+        stop_steward(system)
+        connection.close()
+        assert system.now() == 1003
+        assert connection.state is State.CLOSED
+        assert connection.socket.closed
+        system.steward = Steward(system)
+        server.end.close()
+
+    run_threads(test, kernel=kernel)
+
+
+PROGRAM = """
+import atexit, socket, time
+from websockets.protocol import CLIENT, Protocol
+from websockets.sync.connection import Connection
+one, other = socket.socketpair()
+def close():
+    connection.close()
+    print(connection.state.name)
+atexit.register(close)
+connection = Connection(one, Protocol(CLIENT), close_timeout=0.2)
+"""
+
+
+def test_a_connection_is_closed_when_the_program_ends() -> None:
+    """The function of atexit was registered before the first connection."""
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "CLOSED\n")
+    assert "steward" not in ended.stderr

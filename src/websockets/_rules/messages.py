@@ -150,7 +150,8 @@ class Inbox:
             self._current = None
 
     def _drop(self) -> None:
-        """Discard a frame, and the whole message that it belongs to."""
+        """Discard a frame, the whole message that it belongs to, and all that comes later: a receiver sees no gap."""
+        self.high = -1
         if self._current is not None:
             self.items.pop()
             self._extra -= max(self._current.waiting - 1, 0)

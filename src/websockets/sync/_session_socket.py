@@ -181,12 +181,20 @@ class SessionSocket(SendingSocket):
                     return True
                 if self._ws_lost:
                     return False
+                # The end of the opening or closing handshake; usually the steward handles it at the same moment. But
+                # while the interpreter ends, there is no steward any more.
+                limit = self._ws_session.next_timeout
+                until = limit if deadline is None else min(limit, deadline)
+                until_or_never = None if until == math.inf else until
                 mine = self._ws_claim_reading()
-                if not mine and not self._ws_wait_change(deadline, claims=True):
-                    return goal()
-            if mine and not self._ws_read(deadline):
+                in_time = mine or self._ws_wait_change(until_or_never, claims=True)
+            if mine:
+                in_time = self._ws_read(until_or_never)
+            if not in_time and until == deadline:
                 with self._ws_lock:
                     return goal()
+            if not in_time:
+                self._ws_handle_timeout(max(until, self._ws_system.now()))
 
     # ---------------------------------------------------------------------------------------------------------- reading
 
@@ -345,7 +353,8 @@ class SessionSocket(SendingSocket):
         protocol, session = self.protocol, self._ws_session
         quick = not self._ws_lost and self._ws_channel is None
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
-        self._ws_decoder = session.intake.direct_decoder() if quick else None
+        # While reading is paused, each message that is taken must have it checked whether there is room again.
+        self._ws_decoder = session.intake.direct_decoder() if quick and not session.intake.paused else None
 
     def _ws_check_reading(self) -> None:
         """Read on for the end of the stream, if nothing else matters and the peer reads; called under the lock."""

@@ -5,7 +5,8 @@ connection does then; TLS, WebSocket.
 
 A thread that receives reads from the socket itself, and so a message costs no switch between threads. But pings must be
 answered, and a Close frame seen, while no thread receives; bytes must go out that a socket didn't take at once; and
-time-outs must be noticed. That is the work of the steward. It is a daemon thread, started with the first connection.
+time-outs must be noticed. That is the work of the steward. It is a daemon thread, started with the first connection. It
+goes on while functions of ``atexit`` run, as these may close connections.
 
 A connection that may have been left by its readers is on the list of those to look at. If nobody has received between
 two looks, the steward watches its socket. A connection that is on no list and isn't watched costs the steward nothing.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import math
 import os
@@ -28,7 +30,7 @@ from typing import Any, Final, Protocol
 from .._rules.deadlines import Deadlines, Entry
 from ._system import READ, Lock, System, Thread
 
-__all__ = ["LOOK_EVERY", "Charge", "ForeignLock", "Steward", "steward_of", "stop_steward"]
+__all__ = ["LOOK_EVERY", "Charge", "ForeignLock", "Steward", "steward_of"]
 
 # Seconds between two looks at the connections that nobody may be reading. The second look decides, so that a ping is
 # answered after twice this time at most.
@@ -81,7 +83,6 @@ class Steward:
         self._looked_at: list[Charge] = []
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self._thread: Thread | None = None
-        self._thread_id: int | None = None
         self._waker: Any = None
         self._selector: Any = None
         self._asleep_until = -math.inf  # while the thread is awake, nobody has to wake it
@@ -91,12 +92,29 @@ class Steward:
     # ---------------------------------------------------------------------------------------- what connections call
 
     def know(self, charge: Charge) -> None:
-        """Take note of a new connection, and start the thread if it is the first one."""
+        """Take note of a new connection, and start the thread if there is none.
+
+        Raises:
+            OSError: there is no room for the descriptors that the thread needs.
+            RuntimeError: there is no room for another thread.
+        """
         with self._lock:
-            self._known.add(charge)
             if self._thread is None and not self._stopped:
-                self._waker = self._system.waker()
-                self._thread = self._system.start_thread(self._run, name="websockets steward")
+                self._start()
+            self._known.add(charge)
+
+    def _start(self) -> None:
+        """Start the thread. If it can't have all that it needs, nothing has changed; called under the lock."""
+        with contextlib.ExitStack() as undoing:
+            waker = self._system.waker()
+            undoing.callback(waker.close)
+            selector = self._system.selector()
+            undoing.callback(selector.close)
+            selector.register(waker.socket, READ, None)
+            run = functools.partial(self._run, waker, selector)
+            self._thread = self._system.start_thread(run, name="websockets steward")
+            self._waker, self._selector = waker, selector
+            undoing.pop_all()
 
     def look_at(self, charge: Charge) -> None:
         """Look at a connection from now on, until it says that this isn't needed any more."""
@@ -127,15 +145,13 @@ class Steward:
 
     def _wake_before(self, when: float) -> None:
         if when < self._asleep_until:
-            self._asleep_until = -math.inf  # one wake-up is enough
+            # In this order, as a signal handler may interrupt this.
             self._waker.wake()
+            self._asleep_until = -math.inf  # one wake-up is enough
 
     # ----------------------------------------------------------------------------------------------------- the thread
 
-    def _run(self) -> None:
-        selector, waker = self._system.selector(), self._waker
-        self._selector = selector
-        selector.register(waker.socket, READ, None)
+    def _run(self, waker: Any, selector: Any) -> None:
         try:
             while not self._stopped:
                 timeout = self._fall_asleep()
@@ -144,10 +160,23 @@ class Steward:
                 self._work(selector, ready)
         finally:
             watched = [key.data for key in selector.get_map().values() if key.data is not None]
-            selector.close()
-            waker.close()
+            with self._lock:
+                self._asleep_until = -math.inf
+                selector.close()
+                waker.close()
             for charge in watched:
                 self._guard(charge, charge._ws_unwatch)
+            if not self._stopped:
+                self._replace(watched)
+
+    def _replace(self, watched: list[Charge]) -> None:
+        """Start another thread, because this one ends by an error; if that fails, the next connection does it."""
+        with self._lock:
+            self._thread = None
+            self._asked += watched
+            self._looked_at, self._look_at = list(self._known), self._system.now()
+            with contextlib.suppress(OSError, RuntimeError):
+                self._start()
 
     def _fall_asleep(self) -> float | None:
         """Return how long to sleep; None to sleep until woken."""
@@ -250,16 +279,8 @@ def steward_of(system: System) -> Steward:
         found = vars(system).setdefault("steward", Steward(system))
         if system not in _systems:
             _systems.append(system)
-            system.at_exit(lambda: stop_steward(system))
     steward: Steward = found
     return steward
-
-
-def stop_steward(system: System) -> None:
-    """End the steward of a system; a connection that is opened later gets a new one."""
-    steward = vars(system).pop("steward", None)
-    if steward is not None:
-        steward.stop()
 
 
 def _after_fork() -> None:

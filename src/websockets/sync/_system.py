@@ -12,7 +12,6 @@ Locks and sockets are objects of the system, which are used directly: so a messa
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import math
 import select
@@ -170,10 +169,6 @@ class System:
     def current_thread(self) -> Any:
         """Return an object for the running thread, with ``is_alive()``."""
         return threading.current_thread()
-
-    def at_exit(self, function: Callable[[], object]) -> None:
-        """Have a function called when the interpreter ends."""
-        atexit.register(function)
 
     # --------------------------------------------------------------------------------------------------------- sockets
 
