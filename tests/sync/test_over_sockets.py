@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from _kit import wire
+from _kit.platforms import needs_fork, needs_signals
 from _kit.threads import stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Protocol, Side, State
@@ -24,8 +25,6 @@ from websockets.sync.connection import Connection
 
 #: Messages of each connection in the stress test; 100,000 is the real test.
 MESSAGES = int(os.environ.get("WEBSOCKETS_STRESS", "300"))
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks are those of POSIX")
 
 
 @pytest.fixture
@@ -200,7 +199,7 @@ def interrupt() -> Iterator[Any]:
     signal.signal(signal.SIGALRM, before)
 
 
-@posix
+@needs_signals
 @pytest.mark.parametrize("timeout", [None, 10])
 def test_an_interrupted_recv_loses_nothing(
     end: tuple[Connection, socket.socket], interrupt: Any, timeout: float | None
@@ -213,7 +212,7 @@ def test_an_interrupted_recv_loses_nothing(
     assert connection.recv(timeout=5) == "message"
 
 
-@posix
+@needs_signals
 def test_an_interrupted_send_tears_no_frame(end: tuple[Connection, socket.socket], interrupt: Any) -> None:
     connection, peer = end
     interrupt()
@@ -232,7 +231,7 @@ def read_frames(peer: socket.socket, count: int) -> list[wire.Row]:
     return wire.parse(data)[0]
 
 
-@posix
+@needs_signals
 def test_signal_handlers_may_use_the_connection_that_they_interrupt(end: tuple[Connection, socket.socket]) -> None:
     connection, peer = end
     done: list[str] = []
@@ -257,7 +256,7 @@ def test_signal_handlers_may_use_the_connection_that_they_interrupt(end: tuple[C
     assert connection.socket.fileno() == -1
 
 
-@posix
+@needs_signals
 def test_a_signal_handler_sends_while_it_interrupts_a_send(end: tuple[Connection, socket.socket]) -> None:
     connection, peer = end
 
@@ -276,7 +275,7 @@ def test_a_signal_handler_sends_while_it_interrupts_a_send(end: tuple[Connection
     assert [len(row.payload) for row in rows] == [2_000_000, 16]
 
 
-@posix
+@needs_signals
 def test_leaving_a_block_by_two_interrupts(end: tuple[Connection, socket.socket]) -> None:
     """The first one closes with 1011; whoever interrupts that doesn't wait for the peer."""
     connection, peer = end
@@ -303,7 +302,7 @@ def test_leaving_a_block_by_two_interrupts(end: tuple[Connection, socket.socket]
 # ------------------------------------------------------------------------------------------------------- forks, the end
 
 
-@posix
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_leaves_the_connections_of_its_parent_alone(pair: tuple[Connection, Connection]) -> None:
     client, server = pair

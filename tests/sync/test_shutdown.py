@@ -18,6 +18,7 @@ import pytest
 
 from _kit import request
 from _kit.blocking import PATIENCE, BlockingPeer, Logged, Made, ask, echo, enter, knock, serving, waiting
+from _kit.platforms import needs_signals
 from _kit.proxy_header import line
 from _kit.sockets import anonymous_tls
 from scenarios._serving import enter as enter_scenario
@@ -26,8 +27,6 @@ from websockets.exceptions import ProtocolError
 from websockets.http11 import Request
 from websockets.sync import _shutdown
 from websockets.sync.server import ServerConnection, serve
-
-needs_signals = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="takes signals of POSIX")
 
 
 @pytest.fixture
