@@ -11,6 +11,8 @@ import pytest
 from _kit.certificates import client_context, server_context
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Protocol, Side
+from websockets.sync._bridge import bridge
+from websockets.sync._system import System
 from websockets.sync.connection import Connection
 
 BIG = "x" * 900_000
@@ -115,4 +117,46 @@ def test_the_socket_is_the_one_that_was_given(sockets: Any) -> None:
     connection = Connection(one, Protocol(Side.CLIENT))
     assert connection.socket is one
     connection.abort()
+    other.close()
+
+
+class Limited(Tunnel):
+    """Such an object that has a timeout."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.late = 2
+
+    def recv(self, size: int) -> bytes:
+        self.late -= 1
+        if self.late >= 0:
+            raise TimeoutError
+        return super().recv(size)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self.sock.settimeout(seconds)
+
+
+def test_silence_is_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever timeout the sockets of the program have by default."""
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def socketpair() -> tuple[socket.socket, socket.socket]:
+        pairs.append(socket.socketpair())
+        return pairs[-1]
+
+    system = System()
+    monkeypatch.setattr(system, "socketpair", socketpair)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        one, other = socket.socketpair()
+        near = bridge(Limited(one), system)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert [one.gettimeout(), pairs[0][1].gettimeout()] == [None, None]
+    other.sendall(b"late")
+    assert near.recv(4) == b"late"
+    near.close()
+    assert other.recv(4) == b""
     other.close()

@@ -341,6 +341,27 @@ def _failure(function: Callable[[], Any]) -> BaseException | None:
     return None
 
 
+@in_memory
+def test_attributes_of_a_subclass(system: VirtualSystem) -> None:
+    """Programs have attributes whose names became those of properties."""
+
+    class Mine(Connection):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self.debug = self.buffered_amount = "mine"  # type: ignore[assignment]
+            self.ping_interval = self.ping_timeout = self.close_timeout = 7
+            super().__init__(*arguments, **options)
+
+    connection, peer = one_end(system, kind=Mine, idle_timeout=5, ping_interval=3)
+    assert (connection.debug, connection.buffered_amount) == ("mine", "mine")
+    assert (connection.ping_interval, connection.ping_timeout, connection.close_timeout) == (3, 20, 10)
+    system.sleep(6)
+    assert wire.CLOSE in [row.opcode for row in frames(peer)]
+    connection.abort()
+    plain, _ = one_end(system)
+    assert (plain.debug, plain.buffered_amount) == (False, 0)
+    plain.abort()
+
+
 # -------------------------------------------------------------------------------------------------------------- sending
 
 

@@ -46,6 +46,10 @@ def bridge(sock: Any, system: System) -> Any:
         carrier = _TLSCarrier(sock, far, system)
         system.start_thread(carrier.run, name="websockets TLS of a socket")
     else:
+        # A thread of its own waits for each, however long nothing comes.
+        for end in (far, sock):
+            if hasattr(end, "settimeout"):
+                end.settimeout(None)
         system.start_thread(lambda: _carry(sock, far), name="websockets bridge, receiving")
         system.start_thread(lambda: _carry_back(far, sock), name="websockets bridge, sending")
     return near
@@ -54,10 +58,19 @@ def bridge(sock: Any, system: System) -> Any:
 def _carry(sock: Any, far: socket.socket) -> None:
     """Carry what arrives to the connection, until the end."""
     with contextlib.suppress(OSError):
-        while data := sock.recv(PIECE):
+        while data := _received(sock):
             far.sendall(data)
     with contextlib.suppress(OSError):
         far.shutdown(socket.SHUT_WR)
+
+
+def _received(sock: Any) -> bytes:
+    """Wait for data, and return it, or nothing at the end."""
+    while True:
+        # The object may have a timeout of its own.
+        with contextlib.suppress(TimeoutError):
+            data: bytes = sock.recv(PIECE)
+            return data
 
 
 def _carry_back(far: socket.socket, sock: Any) -> None:

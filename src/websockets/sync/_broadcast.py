@@ -57,6 +57,7 @@ def broadcast(
         names = ", ".join(sorted(kwargs))
         warnings.warn(f"broadcast() needs no threads any more; ignored: {names}", DeprecationWarning, stacklevel=2)
     plan = Broadcast(message, text, raise_exceptions, on_slow, max_buffered)
+    connection: Any  # a program may assign to buffered_amount, so this isn't a Recipient for strict checkers
     for connection in connections:
         try:
             closes = _give(connection, plan)
@@ -69,7 +70,7 @@ def broadcast(
     plan.finish()
 
 
-def _give(connection: Connection, plan: Broadcast) -> bool:
+def _give(connection: Any, plan: Broadcast) -> bool:
     """Put the message into the outbox of a connection; return whether to close the connection, because it is slow."""
     with connection._ws_lock:
         if plan.watches and plan.is_slow(connection, connection._ws_life, connection._ws_outbox.full):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._session.outbox import Outbox, take_end
-from .._session.properties import ConnectionProperties
+from .._session.properties import ConnectionProperties, assignable
 from ._roles import Role, Step, after
 from ._system import WRITE, Condition, Lock, System
 from ._wire import Wire
@@ -67,7 +67,7 @@ class SendingSocket(ConnectionProperties):
         def _ws_close_unused(self) -> None: ...
         def _ws_raise_closed(self) -> NoReturn: ...
 
-    @property
+    @assignable
     def buffered_amount(self) -> int:
         """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
         return self._ws_outbox.buffered_amount

@@ -161,6 +161,9 @@ class SessionSocket(SendingSocket):
         return self._ws_addresses[name == "peername"]
 
     def _ws_set_time(self, name: str, seconds: float | None) -> None:
+        if not hasattr(self, "_ws_lock"):
+            # A subclass sets it before __init__(), which sets it again.
+            return
         with self._ws_lock:
             self._ws_session.set_time(name, seconds, self._ws_system.now())
             self._ws_schedule()
@@ -549,7 +552,7 @@ class SessionSocket(SendingSocket):
                 return
             session.taken = self._ws_outbox.sent
             idle_check = now >= session.idle_at
-            traffic = session.traffic(self._ws_counted(), self.buffered_amount) if idle_check else ()
+            traffic = session.traffic(self._ws_counted(), self._ws_outbox.buffered_amount) if idle_check else ()
             ended = session.handle_timeout(now, traffic)
             if not ended or session.has_work:
                 self._ws_process_events()

@@ -16,6 +16,7 @@ from .._rules.lifecycle import Sending
 from .._rules.messages import converter
 from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
+from .._session.properties import assignable
 from .._session.reading import Progress, Reading, undecodable
 from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
@@ -452,7 +453,7 @@ class Connection(ReceivingSocket):
         with self._ws_lock:
             self._ws_abort()
 
-    @property
+    @assignable
     def debug(self) -> bool:
         """Whether frames are logged."""
         return self.protocol.debug
