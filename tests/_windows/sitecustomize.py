@@ -45,7 +45,7 @@ def has_no_such_thing(module: ModuleType, *names: str) -> None:
     for name in names:
         vars(module).pop(name, None)
     if hasattr(module, "__all__"):
-        module.__all__ = [name for name in module.__all__ if name not in names]
+        vars(module)["__all__"] = [name for name in module.__all__ if name not in names]
 
 
 # ------------------------------------------------------------------------------------------------- time, processes
