@@ -292,8 +292,10 @@ def test_a_server_that_nobody_serves(logged: Logged) -> None:
 
 
 def test_serving_after_the_shutdown() -> None:
+    """The thread that serves may be late, and that is no error; to serve again is one."""
     with serve(echo, "127.0.0.1", 0) as server:
         pass
+    server.serve_forever()
     with pytest.raises(RuntimeError, match=r"^serve_forever\(\) after shutdown\(\): the server is closed$"):
         server.serve_forever()
 

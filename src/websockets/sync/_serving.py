@@ -97,8 +97,10 @@ class Server:
         connections, and those that are open stay open until :meth:`shutdown` is called. So use the server as a context
         manager.
 
+        If :meth:`shutdown` was called before this is called for the first time, this only waits.
+
         Raises:
-            RuntimeError: the server is closed, or another thread runs this.
+            RuntimeError: this ran before, and the server is closed; or another thread runs this.
         """
 
         def accepted(sock: socket.socket, address: Any) -> None:

@@ -79,6 +79,7 @@ class Shutdown:
         # Threads, by their ids: the one in serve_forever(), and whether it accepts connections; those that have asked
         # for the shutdown and wait for it; those that run handlers.
         self._serving: int | None = None
+        self._served = False  # whether a thread has been in serve_forever()
         self._accepting = False
         self._asking: set[int] = set()
         self._handling: dict[int, ServerConnection] = {}
@@ -93,22 +94,27 @@ class Shutdown:
     def serve(self, accept: Callable[[], None]) -> None:
         """Accept connections in this thread, and wait until the server is closed.
 
+        A program may start a thread for this, and ask for the shutdown before the thread gets here. Then nothing is
+        accepted.
+
         Parameters:
             accept: accepts connections until :meth:`must_stop` returns True.
 
         Raises:
-            RuntimeError: the server is closed, or another thread accepts connections.
+            RuntimeError: the server was served before and is closed, or another thread accepts connections.
         """
         with self._lock:
-            if self._registry.closing:
-                raise RuntimeError("serve_forever() after shutdown(): the server is closed")
             if self._serving is not None:
                 raise RuntimeError("serve_forever() is already running")
+            accepts = not self._registry.closing
+            if self._served and not accepts:
+                raise RuntimeError("serve_forever() after shutdown(): the server is closed")
             thread = self._serving = self._system.thread_id()
-            self._accepting = True
+            self._served, self._accepting = True, accepts
         try:
             try:
-                accept()
+                if accepts:
+                    accept()
             finally:
                 self._stop_serving()
             self._wait(thread)
