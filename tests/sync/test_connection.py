@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import warnings
@@ -12,7 +13,7 @@ import pytest
 
 import websockets.sync
 from _kit import wire
-from _kit.threads import VirtualSystem, run_threads, stop_steward
+from _kit.threads import VirtualSystem, _Lock, run_threads, stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _receiving, _steward
@@ -231,6 +232,56 @@ def test_an_interruption_of_a_send(taken: Any) -> None:
         connection.send("two")
         assert [row.payload for row in frames(peer)] == [b"one", b"two"]
         connection.abort()
+
+    run_threads(test, look_every=0)
+
+
+class InterruptingLock(_Lock):
+    """A lock of a connection. When the main thread has released it some times, a signal handler raises an exception."""
+
+    def __init__(self, system: VirtualSystem, times: int) -> None:
+        super().__init__(system)
+        self.times, self.thread = times, system.running
+
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
+        if self._system.running is self.thread and not self.count:
+            self.times -= 1
+            if self.times == 0:
+                raise Interrupted
+
+
+@pytest.mark.parametrize("times", range(1, 12))
+@pytest.mark.parametrize("path", ["send", "slowly", "ping", "full"])
+def test_an_interruption_between_two_steps_of_sending(path: str, times: int) -> None:
+    """Nobody keeps the role of the writer: whatever is sent later goes out."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system, capacity=30)
+        system.idle()
+        connection._ws_lock = lock = InterruptingLock(system, times)
+        if path == "full":
+            system.call_at(system.now() + 1, lambda: got.append(peer.end.recv(10)))
+        got: list[bytes] = []
+        with contextlib.suppress(Interrupted):
+            if path == "send":
+                connection.send("x")
+            elif path == "slowly":
+                connection.send("x", timeout=1)
+            elif path == "ping":
+                connection.ping(b"x")
+            else:
+                connection.send("x" * 30, timeout=2)
+        lock.times = 0
+        thread = system.start_thread(lambda: connection.send("other", timeout=5), name="other")
+        while b"later" not in [row.payload for row in wire.parse(b"".join(got))[0]]:
+            if not thread.is_alive():
+                thread = system.start_thread(lambda: connection.send("later", timeout=5), name="later")
+            got.append(peer.recv(100))
+        rows = [row.payload for row in wire.parse(b"".join(got))[0]]
+        assert rows[-2:] == [b"other", b"later"]
+        connection.abort()
+        thread.join()
 
     run_threads(test, look_every=0)
 

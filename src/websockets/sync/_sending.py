@@ -146,21 +146,37 @@ class SendingSocket(ConnectionProperties):
     def _ws_flush(self) -> None:
         """Write what the socket takes at once, and leave the rest to the steward; called without the lock."""
         if self._ws_owing:
-            with self._ws_lock:
-                mine = self._ws_claim_writing()
-            if mine:
-                self._ws_write(None, None)
+            mine = False
+            try:
+                with self._ws_lock:
+                    mine = self._ws_writer is FREE
+                    if mine:
+                        self._ws_claim_writing()
+                if mine:
+                    self._ws_write(None, None)
+            except BaseException:
+                self._ws_give_up_writing(mine)
+                raise
         if self._ws_doom is not None:
             with self._ws_lock:
                 self._ws_lose(self._ws_doom)
 
-    def _ws_claim_writing(self) -> bool:
-        """Take the role of the writer, if nobody has it; called under the lock."""
-        if self._ws_writer is not FREE:
-            return False
-        self._ws_writer = after(self._ws_writer, Step.CLAIM)
+    def _ws_claim_writing(self) -> None:
+        """Take the role of the writer, which is free; called under the lock."""
         self._ws_writing_thread = self._ws_ident()
-        return True
+        self._ws_writer = after(self._ws_writer, Step.CLAIM)
+
+    def _ws_give_up_writing(self, mine: bool) -> None:
+        """Leave the role of the writer after an exception, if that wasn't done.
+
+        Parameters:
+            mine: whether this call took the role. A signal handler may have raised the exception at any moment, but a
+                call in such a handler must not leave the role that the call which it interrupted has taken.
+        """
+        if mine:
+            with self._ws_lock:
+                if self._ws_writer is TAKEN and self._ws_writing_thread == self._ws_ident():
+                    self._ws_leave_writing()
 
     def _ws_leave_writing(self, entrusts: bool = True) -> None:
         """Leave the role of the writer, called under the lock.
@@ -260,27 +276,34 @@ class SendingSocket(ConnectionProperties):
         Raises:
             ConnectionClosed: they can't be sent any more.
         """
-        in_time, mine = True, False
+        in_time = True
         if self._ws_doom is not None:
             self._ws_flush()
             self._ws_raise_closed()
         while in_time:
-            with self._ws_lock:
-                outbox = self._ws_outbox
-                if outbox.sent >= mark:
-                    return True
-                if outbox.torn:
-                    break
-                if self._ws_writer is WATCHED:
-                    self._ws_writer = after(self._ws_writer, Step.DISMISS)
-                mine = self._ws_claim_writing()
-                if not mine:
-                    if self._ws_writing_thread == self._ws_ident():
+            mine = False
+            try:
+                with self._ws_lock:
+                    outbox = self._ws_outbox
+                    if outbox.sent >= mark:
+                        return True
+                    if outbox.torn:
+                        break
+                    if self._ws_writer is WATCHED:
+                        self._ws_writer = after(self._ws_writer, Step.DISMISS)
+                    mine = self._ws_writer is FREE
+                    if mine:
+                        self._ws_claim_writing()
+                    elif self._ws_writing_thread == self._ws_ident():
                         # A signal handler has interrupted the writer, which goes on later.
                         return True
-                    in_time = self._ws_wait_as_sender(deadline)
-            if mine:
-                in_time = self._ws_write(mark, deadline)
+                    else:
+                        in_time = self._ws_wait_as_sender(deadline)
+                if mine:
+                    in_time = self._ws_write(mark, deadline)
+            except BaseException:
+                self._ws_give_up_writing(mine)
+                raise
         if in_time:
             self._ws_raise_closed()
         return self._ws_outbox.sent >= mark
