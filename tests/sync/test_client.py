@@ -717,7 +717,7 @@ def test_interrupted(step: str, monkeypatch: pytest.MonkeyPatch, sockets: list[s
             options["create_connection"] = interrupt
     with scripted(quietly(secured(server_context(), silent))) as port:
         with pytest.raises(KeyboardInterrupt):
-            connect(f"wss://localhost:{port}/", ssl=client_context(), **options)
+            connect("wss://localhost/", address=("127.0.0.1", port), ssl=client_context(), **options)
     assert sockets
 
 
