@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from _kit.threads import stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Protocol, Side, State
 from websockets.sync._system import current
+from websockets.sync.client import connect
 from websockets.sync.connection import Connection
+from websockets.sync.server import serve
 
 #: Messages of each connection in the stress test; 100,000 is the real test.
 MESSAGES = int(os.environ.get("WEBSOCKETS_STRESS", "300"))
@@ -366,6 +369,46 @@ def test_a_steward_that_was_stopped_has_a_successor(end: tuple[Connection, socke
     assert other.recv(100)
     later.abort()
     other.close()
+
+
+@pytest.mark.parametrize("timeout", [1e12, math.inf])
+def test_times_that_no_call_of_the_system_can_wait(timeout: float) -> None:
+    stop_steward(current())  # a new one has no other deadline
+    one, other = socket.socketpair()
+    connection = Connection(one, Protocol(Side.CLIENT), ping_interval=timeout)
+    other.sendall(wire.ping(b"p"))
+    assert other.recv(100)
+    results: list[bool] = []
+    waiting = threading.Thread(target=lambda: results.append(connection.wait_closed(timeout)))
+    waiting.start()
+    receiving = threading.Thread(target=lambda: results.append(_ends(lambda: connection.recv(timeout))))
+    receiving.start()
+    other.sendall(wire.ping(b"q"))
+    assert other.recv(100)
+    other.close()
+    for thread in (waiting, receiving):
+        thread.join(10)
+    assert results == [True, True]
+
+
+def _ends(call: Callable[[], object]) -> bool:
+    with pytest.raises(ConnectionClosed):
+        call()
+    return True
+
+
+def test_a_shutdown_with_such_a_time() -> None:
+    def handler(connection: Connection) -> None:
+        connection.wait_closed()
+
+    server = serve(handler, "127.0.0.1", 0)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    with connect(f"ws://127.0.0.1:{server.socket.getsockname()[1]}") as connection:
+        threading.Thread(target=lambda: server.shutdown(timeout=1e12)).start()
+        assert connection.wait_closed(10)
+    serving.join(10)
+    assert not serving.is_alive()
 
 
 # --------------------------------------------------------------------------------------------------------------- stress

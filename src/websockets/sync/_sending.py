@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from .._session.outbox import Outbox, take_end
 from .._session.properties import ConnectionProperties, assignable
 from ._roles import Role, Step, after
-from ._system import WRITE, Condition, Lock, System
+from ._system import LONGEST_WAIT, WRITE, Condition, Lock, System
 from ._wire import Wire
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class SendingSocket(ConnectionProperties):
         self._ws_waiting += 1
         self._ws_claimants += claims
         try:
+            if timeout is not None and timeout > LONGEST_WAIT:
+                return self._ws_changed.wait(LONGEST_WAIT) or True
             return self._ws_changed.wait(timeout)
         finally:
             self._ws_waiting -= 1

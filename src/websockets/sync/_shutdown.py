@@ -29,7 +29,7 @@ from .._session.arriving import CLOSING
 from .._session.registry import PATIENCE, Farewell, Registry
 from ..protocol import State
 from ..typing import LoggerLike
-from ._system import Lock, System
+from ._system import LONGEST_WAIT, Lock, System
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class Shutdown:
             next_at = self._cut_off_at if self._abandon_at == NEVER else self._abandon_at
             if self._system.runs_signal_handlers():
                 next_at = min(next_at, now + self._look_every)
-            self._changed.wait(None if next_at == NEVER else next_at - now)
+            self._changed.wait(None if next_at == NEVER else min(next_at - now, LONGEST_WAIT))
             return _look_again
 
     def _left(self) -> int:

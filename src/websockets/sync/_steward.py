@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from .._rules.deadlines import Deadlines, Entry
-from ._system import READ, Lock, System, Thread
+from ._system import LONGEST_WAIT, READ, Lock, System, Thread
 
 __all__ = ["LOOK_EVERY", "Charge", "ForeignLock", "Steward", "steward_of"]
 
@@ -187,7 +187,7 @@ class Steward:
             first = self._deadlines.wake_at()
             until = min(self._look_at, math.inf if first is None else first)
             self._asleep_until = until
-            return None if until == math.inf else max(until - now, 0.0)
+            return None if until == math.inf else min(max(until - now, 0.0), LONGEST_WAIT)
 
     def _work(self, selector: Any, ready: list[Any]) -> None:
         for key, mask in ready:

@@ -23,7 +23,19 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
-__all__ = ["DONTWAIT", "READ", "WRITE", "Condition", "Lock", "System", "Thread", "Waker", "current", "using"]
+__all__ = [
+    "DONTWAIT",
+    "LONGEST_WAIT",
+    "READ",
+    "WRITE",
+    "Condition",
+    "Lock",
+    "System",
+    "Thread",
+    "Waker",
+    "current",
+    "using",
+]
 
 # What to wait for; both may be combined.
 READ: Final = selectors.EVENT_READ
@@ -32,7 +44,8 @@ WRITE: Final = selectors.EVENT_WRITE
 # The flag for a call that must not wait; Windows has none.
 DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 
-# In seconds. poll() can't wait longer than about 24 days.
+# In seconds. poll(), selectors and conditions can't wait longer than about 24 days. Whoever waits longer looks now and
+# then.
 LONGEST_WAIT: Final = 1e6
 
 # In seconds. On systems without poll(), closing a socket may not end the wait of another thread.
