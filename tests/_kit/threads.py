@@ -337,10 +337,10 @@ class VirtualListener:
     def readiness(self) -> int:
         return READ if self.waiting else 0
 
-    def accept(self, end: MemorySocket | None = None) -> Any:
+    def accept(self, sock: MemorySocket | None = None) -> Any:
         """Take note of a new connection, which the network gives; or return one, to whoever accepts."""
-        if end is not None:
-            self.waiting.append(end)
+        if sock is not None:
+            self.waiting.append(sock)
             return None
         if not self.waiting:
             raise BlockingIOError

@@ -710,7 +710,7 @@ def test_the_rest_of_a_read_when_the_connection_ends(system: VirtualSystem) -> N
 
 def test_submodules_are_attributes() -> None:
     assert websockets.sync.connection is module
-    assert websockets.sync.__getattr__("connection") is module  # as before anybody has imported it
+    assert vars(websockets.sync)["__getattr__"]("connection") is module  # as before anybody has imported it
     with pytest.raises(AttributeError, match="^module 'websockets.sync' has no attribute 'nothing'$"):
         websockets.sync.nothing  # type: ignore[attr-defined]  # noqa: B018
 
