@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 import websockets.trio
-from _kit.on_trio import on_network
+from _kit.on_trio import on_network, serving
 from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
@@ -232,3 +232,54 @@ def test_only_what_trio_offers() -> None:
     folder = Path(websockets.trio.__file__).parent
     for path in folder.glob("*.py"):
         assert not re.search(r"\btrio\._|from trio\._|\._(core|run|runner)\b", path.read_text("utf-8")), path
+
+
+class _FailsToClose(trio.abc.Stream):
+    """A stream that raises an error when it is closed, whatever happened before."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            raise OSError("closing failed")
+
+
+@on_network
+async def test_streams_that_fail_to_close(network: TrioNetwork) -> None:
+    """Such an error ends no server, and doesn't replace the exception of a block."""
+    give, accepted = trio.open_memory_channel[trio.abc.Stream](2)
+
+    class Listener(trio.abc.Listener[trio.abc.Stream]):
+        async def accept(self) -> trio.abc.Stream:
+            return await accepted.receive()
+
+        async def aclose(self) -> None:
+            await accepted.aclose()
+
+    async def talk(exc: Exception) -> None:
+        ours, theirs = trio.testing.memory_stream_pair()
+        await give.send(_FailsToClose(theirs))
+        async with websockets.trio.client.connect("ws://localhost/", stream=_FailsToClose(ours)) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            raise exc
+
+    async with serving(listeners=[Listener()]) as server:
+        for _ in range(2):
+            error = KeyError("body")
+            with pytest.raises(KeyError) as caught:
+                await talk(error)
+            assert caught.value is error
+        assert server.statistics.opened == 2

@@ -33,9 +33,10 @@ from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
 from ..http11 import USER_AGENT
 from ..typing import LoggerLike, Origin, Subprotocol
-from ._dial import close_now, open_stream
+from ._dial import open_stream
 from ._proxy import choose_route, connect_through
 from ._supervisor import Block, nursery_of_run
+from ._wire import close_now
 from .connection import Connection
 
 if TYPE_CHECKING:
