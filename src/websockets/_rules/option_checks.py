@@ -49,6 +49,9 @@ LOGGING: Final = ("isEnabledFor", "log")
 # The methods that a stream of trio must have.
 STREAM: Final = ("receive_some", "send_all", "aclose")
 
+# The methods that a listener of trio must have.
+LISTENER: Final = ("accept", "aclose")
+
 # The members that a factory of extensions must have, on each side.
 OFFERS: Final = ("name", "get_request_params", "process_response_params")
 ACCEPTS: Final = ("name", "process_request_params")
@@ -386,12 +389,16 @@ def stream(value: Any) -> Any:
 
 
 def listeners(value: Any) -> Any:
-    """Accept listeners of trio, by their method; the list that was given is returned."""
-    if not isinstance(value, Sequence) or not all(callable(getattr(each, "accept", None)) for each in value):
+    """Accept listeners of trio, by their methods, which sockets don't have; the list that was given is returned."""
+    if not isinstance(value, Sequence) or not all(map(_is_listener, value)):
         raise Unfit(TypeError)
     if not value:
         raise Unfit(ValueError, "no client could connect")
     return value
+
+
+def _is_listener(value: Any) -> bool:
+    return all(callable(getattr(value, name, None)) for name in LISTENER)
 
 
 def path(value: Any) -> Any:
