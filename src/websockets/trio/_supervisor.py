@@ -94,7 +94,7 @@ class Home:
 
     async def open(self) -> trio.Nursery:
         """Open the nursery; then call :meth:`settle`, whatever happens."""
-        trio.lowlevel.spawn_system_task(self._run, name="websockets supervisor")
+        trio.lowlevel.spawn_system_task(self._keep_open, name="websockets supervisor")
         await self._opened.wait()
         assert self.nursery is not None
         return self.nursery
@@ -103,7 +103,7 @@ class Home:
         """Let the nursery end with its tasks: the connection is open, or the attempt has failed."""
         self._settled.set()
 
-    async def _run(self) -> None:
+    async def _keep_open(self) -> None:
         try:
             async with trio.open_nursery(strict_exception_groups=True) as self.nursery:
                 self._opened.set()
