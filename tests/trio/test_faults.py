@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import trio
 import trio.testing
 
 import websockets.trio
-from _kit.on_trio import on_network, serving
+from _kit.on_trio import on_network, serving, uri_of
 from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
@@ -283,3 +284,69 @@ async def test_streams_that_fail_to_close(network: TrioNetwork) -> None:
                 await talk(error)
             assert caught.value is error
         assert server.statistics.opened == 2
+
+
+@pytest.mark.parametrize("data", [b"\x81\x05hello", b""])
+@on_network
+async def test_aborted_while_a_read_ends(network: TrioNetwork, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
+    """A socket lets other tasks run after it has read."""
+
+    class Aborting(_FailsToClose):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            await aborted.wait()
+            return data
+
+    aborted = trio.Event()
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_pair((Aborting(ours), theirs)) as (client, _):
+        await trio.testing.wait_all_tasks_blocked()
+        aborted.set()
+        client.abort()
+        await client.wait_closed()
+    assert not caplog.records
+
+
+@on_network
+async def test_body_of_a_cancelled_connection(network: TrioNetwork) -> None:
+    """The task of the connection may end before the body notices the cancellation; that doesn't change exceptions."""
+    error = KeyError("body")
+
+    async def fail(websocket: websockets.trio.client.ClientConnection) -> None:
+        raise error
+
+    async def receive(websocket: websockets.trio.client.ClientConnection) -> None:
+        await websocket.recv()
+
+    async def send(websocket: websockets.trio.client.ClientConnection) -> None:
+        await websocket.send("hello")
+
+    async with serving() as server:
+        for act in (fail, receive, send):
+            with trio.CancelScope() as scope, contextlib.suppress(KeyError):
+                async with websockets.trio.client.connect(uri_of(server)) as websocket:
+                    scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        await websocket.wait_closed()
+                    try:
+                        await act(websocket)
+                    finally:
+                        assert websocket.state is State.CLOSED
+            assert scope.cancelled_caught is (act is not fail)
+
+
+@on_network
+async def test_errors_of_body_and_nursery(network: TrioNetwork) -> None:
+    """Neither is lost."""
+
+    async def fail() -> None:
+        raise ValueError("task")
+
+    async with serving() as server:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with websockets.trio.client.connect(uri_of(server)) as websocket:
+                websocket.nursery.start_soon(fail)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise KeyError("body")
+        assert sorted(map(repr, caught.value.exceptions)) == ["KeyError('body')", "ValueError('task')"]

@@ -61,7 +61,7 @@ class Block:
                     raise
         if exc is None:
             return bool(await self._manager.__aexit__(None, None, None))
-        if self.nursery.cancel_scope.cancel_called:
+        if self.nursery.cancel_scope.cancel_called and _has_cancellation(exc):
             return bool(await self._manager.__aexit__(type(exc), exc, exc.__traceback__))
         # The nursery would put the exception into a group, and copy it if it is a group itself.
         self.nursery.cancel_scope.cancel()
@@ -69,8 +69,15 @@ class Block:
             await self._manager.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             if not _is_cancelled(group):
-                raise
+                raise BaseExceptionGroup(group.message, [*group.exceptions, exc]) from None
         return False
+
+
+def _has_cancellation(exc: BaseException) -> bool:
+    """Return whether an exception is a cancellation, or a group with one in it."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(trio.Cancelled) is not None
+    return isinstance(exc, trio.Cancelled)
 
 
 def _is_cancelled(exc: BaseException) -> bool:
