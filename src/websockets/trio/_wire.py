@@ -27,8 +27,11 @@ __all__ = ["TLSStream", "Wire", "close_now", "socket_of", "start_tls", "wire_for
 # In bytes.
 READ_SIZE: Final = 2**16
 
-# Methods of an SSLObject that a stream with TLS has, too.
-OF_SSL_OBJECTS: Final = ("cipher", "getpeercert", "selected_alpn_protocol", "version")
+# Members of an SSLObject that a stream with TLS has, too: those of trio.SSLStream.
+OF_SSL_OBJECTS: Final = (
+    *("cipher", "compression", "context", "get_channel_binding", "getpeercert", "pending", "selected_alpn_protocol"),
+    *("server_hostname", "server_side", "session", "session_reused", "shared_ciphers", "version"),
+)
 
 # Seconds for a write that should not wait. A socket that said that it takes data may refuse it after all.
 GRACE: Final = 0.001
