@@ -16,7 +16,7 @@ import websockets.trio
 from _kit.on_trio import on_network, serving, uri_of
 from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidMessage
 from websockets.protocol import State
 
 BIG = bytes(10**6)
@@ -350,3 +350,55 @@ async def test_errors_of_body_and_nursery(network: TrioNetwork) -> None:
                 finally:
                     raise KeyError("body")
         assert sorted(map(repr, caught.value.exceptions)) == ["KeyError('body')", "ValueError('task')"]
+
+
+@on_network
+async def test_nursery_in_a_block_that_the_program_cancels(network: TrioNetwork) -> None:
+    """The cancellation ends with the block; an error of a task leaves."""
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("task")
+
+    async with serving() as server:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with websockets.trio.client.connect(uri_of(server)) as websocket, trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                await trio.testing.wait_all_tasks_blocked()
+                websocket.nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+        assert caught.value.split(KeyError)[1] is None
+
+
+@on_network
+async def test_hook_that_fails_while_it_is_cancelled(network: TrioNetwork, caplog: pytest.LogCaptureFixture) -> None:
+    """That mustn't end the server with an error."""
+    asked = trio.Event()
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("task")
+
+    async def ask(connection: object, request: object) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            asked.set()
+            await trio.sleep_forever()
+
+    async def visit(uri: str) -> None:
+        with contextlib.suppress(InvalidMessage):
+            async with websockets.trio.client.connect(uri):
+                raise AssertionError
+
+    async with serving(process_request=ask) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(visit, uri_of(server))
+        await asked.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await server.aclose(timeout=1)
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "opening handshake failed"
+    ]

@@ -29,7 +29,7 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..typing import LoggerLike
 from ._arrival import Arrival
-from ._server_connection import ServerConnection
+from ._server_connection import ServerConnection, apart
 from ._wire import close_now
 
 if TYPE_CHECKING:
@@ -265,10 +265,7 @@ class Server(trio.abc.AsyncResource):
             if answering.handler_failed(connection, session, exc):
                 code = CloseCode.INTERNAL_ERROR
         except BaseExceptionGroup as group:
-            # Tasks of the handler may fail while it is cancelled. That mustn't end the server.
-            cancelled, failures = group.split(trio.Cancelled)
-            if cancelled is None or not isinstance(failures, Exception):
-                raise
+            cancelled, failures = apart(group)
             answering.handler_failed(connection, session, failures)
             raise cancelled from None
         await connection.aclose(code)
