@@ -22,6 +22,7 @@ from .asyncio import client as asyncio_client
 from .asyncio import router as asyncio_router
 from .asyncio import server as asyncio_server
 from .asyncio.server import basic_auth
+from .exceptions import ConnectionClosed
 from .frames import CloseCode
 from .typing import DataLike
 
@@ -70,23 +71,29 @@ class Pong:
 
     Parameters:
         latency: what ``ping()`` of the front-end for asyncio returned.
+        ack_on_close: True if the end of the connection counts as an answer, too.
     """
 
-    def __init__(self, latency: Awaitable[float]) -> None:
+    def __init__(self, latency: Awaitable[float], ack_on_close: bool = False) -> None:
         self._answered = asyncio.ensure_future(latency)
+        self._ack_on_close = ack_on_close
 
     def is_set(self) -> bool:
         """Return whether the pong has arrived."""
         done = self._answered.done() and not self._answered.cancelled()
-        return done and self._answered.exception() is None
+        return done and (self._ack_on_close or self._answered.exception() is None)
 
     async def wait(self) -> None:
         """Wait for the pong.
 
         Raises:
-            ConnectionClosed: the connection was closed before that.
+            ConnectionClosed: the connection was closed before that, and ``ack_on_close`` is False.
         """
-        await asyncio.shield(self._answered)
+        try:
+            await asyncio.shield(self._answered)
+        except ConnectionClosed:
+            if not self._ack_on_close:
+                raise
 
 
 class _Closing:
@@ -112,17 +119,21 @@ class _Closing:
 class ClientConnection(_Closing, asyncio_client.ClientConnection):
     """The client's end of a connection on asyncio; on trio it is :class:`websockets.trio.client.ClientConnection`."""
 
-    async def ping(self, data: DataLike | None = None) -> Pong:  # type: ignore[override]
+    async def ping(  # type: ignore[override]
+        self, data: DataLike | None = None, *, ack_on_close: bool = False
+    ) -> Pong:
         """Send a ping; see :meth:`websockets.trio.connection.Connection.ping`."""
-        return Pong(await super().ping(data))
+        return Pong(await super().ping(data), ack_on_close)
 
 
 class ServerConnection(_Closing, asyncio_server.ServerConnection):
     """The server's end of a connection on asyncio; on trio it is :class:`websockets.trio.server.ServerConnection`."""
 
-    async def ping(self, data: DataLike | None = None) -> Pong:  # type: ignore[override]
+    async def ping(  # type: ignore[override]
+        self, data: DataLike | None = None, *, ack_on_close: bool = False
+    ) -> Pong:
         """Send a ping; see :meth:`websockets.trio.connection.Connection.ping`."""
-        return Pong(await super().ping(data))
+        return Pong(await super().ping(data), ack_on_close)
 
 
 # -------------------------------------------------------------------------------------------------------------- clients
@@ -336,9 +347,19 @@ async def _serve_on_asyncio(
     try:
         _Status(task_status).started(server)
         await server.wait_closed()
-    finally:
-        # If this was cancelled, handlers are cancelled, too; otherwise this has no effect.
+    except BaseException:
+        # If this was cancelled, handlers are cancelled, too; as on trio, none of them runs any more after this.
         server.close(timeout=0)
+        await _until_closed(server)
+        raise
+
+
+async def _until_closed(server: asyncio_server.Server) -> None:
+    """Wait although this is cancelled; the server limits the time. anyio cancels again and again."""
+    closing = asyncio.ensure_future(server.wait_closed())
+    while not closing.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([closing])
 
 
 async def broadcast(connections: Iterable[Any], message: Any, **options: Any) -> None:

@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from websockets.trio._dial import close_now, open_stream
+from websockets.trio._dial import open_stream
+from websockets.trio._wire import close_now
 
 
 class Streams:

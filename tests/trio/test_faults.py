@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -12,10 +13,10 @@ import trio
 import trio.testing
 
 import websockets.trio
-from _kit.on_trio import on_network
+from _kit.on_trio import on_network, serving, uri_of
 from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
-from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidMessage
 from websockets.protocol import State
 
 BIG = bytes(10**6)
@@ -232,3 +233,172 @@ def test_only_what_trio_offers() -> None:
     folder = Path(websockets.trio.__file__).parent
     for path in folder.glob("*.py"):
         assert not re.search(r"\btrio\._|from trio\._|\._(core|run|runner)\b", path.read_text("utf-8")), path
+
+
+class _FailsToClose(trio.abc.Stream):
+    """A stream that raises an error when it is closed, whatever happened before."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            raise OSError("closing failed")
+
+
+@on_network
+async def test_streams_that_fail_to_close(network: TrioNetwork) -> None:
+    """Such an error ends no server, and doesn't replace the exception of a block."""
+    give, accepted = trio.open_memory_channel[trio.abc.Stream](2)
+
+    class Listener(trio.abc.Listener[trio.abc.Stream]):
+        async def accept(self) -> trio.abc.Stream:
+            return await accepted.receive()
+
+        async def aclose(self) -> None:
+            await accepted.aclose()
+
+    async def talk(exc: Exception) -> None:
+        ours, theirs = trio.testing.memory_stream_pair()
+        await give.send(_FailsToClose(theirs))
+        async with websockets.trio.client.connect("ws://localhost/", stream=_FailsToClose(ours)) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            raise exc
+
+    async with serving(listeners=[Listener()]) as server:
+        for _ in range(2):
+            error = KeyError("body")
+            with pytest.raises(KeyError) as caught:
+                await talk(error)
+            assert caught.value is error
+        assert server.statistics.opened == 2
+
+
+@pytest.mark.parametrize("data", [b"\x81\x05hello", b""])
+@on_network
+async def test_aborted_while_a_read_ends(network: TrioNetwork, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
+    """A socket lets other tasks run after it has read."""
+
+    class Aborting(_FailsToClose):
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            await aborted.wait()
+            return data
+
+    aborted = trio.Event()
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with open_pair((Aborting(ours), theirs)) as (client, _):
+        await trio.testing.wait_all_tasks_blocked()
+        aborted.set()
+        client.abort()
+        await client.wait_closed()
+    assert not caplog.records
+
+
+@on_network
+async def test_body_of_a_cancelled_connection(network: TrioNetwork) -> None:
+    """The task of the connection may end before the body notices the cancellation; that doesn't change exceptions."""
+    error = KeyError("body")
+
+    async def fail(websocket: websockets.trio.client.ClientConnection) -> None:
+        raise error
+
+    async def receive(websocket: websockets.trio.client.ClientConnection) -> None:
+        await websocket.recv()
+
+    async def send(websocket: websockets.trio.client.ClientConnection) -> None:
+        await websocket.send("hello")
+
+    async with serving() as server:
+        for act in (fail, receive, send):
+            with trio.CancelScope() as scope, contextlib.suppress(KeyError):
+                async with websockets.trio.client.connect(uri_of(server)) as websocket:
+                    scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        await websocket.wait_closed()
+                    try:
+                        await act(websocket)
+                    finally:
+                        assert websocket.state is State.CLOSED
+            assert scope.cancelled_caught is (act is not fail)
+
+
+@on_network
+async def test_errors_of_body_and_nursery(network: TrioNetwork) -> None:
+    """Neither is lost."""
+
+    async def fail() -> None:
+        raise ValueError("task")
+
+    async with serving() as server:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with websockets.trio.client.connect(uri_of(server)) as websocket:
+                websocket.nursery.start_soon(fail)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise KeyError("body")
+        assert sorted(map(repr, caught.value.exceptions)) == ["KeyError('body')", "ValueError('task')"]
+
+
+@on_network
+async def test_nursery_in_a_block_that_the_program_cancels(network: TrioNetwork) -> None:
+    """The cancellation ends with the block; an error of a task leaves."""
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("task")
+
+    async with serving() as server:
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+            async with websockets.trio.client.connect(uri_of(server)) as websocket, trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                await trio.testing.wait_all_tasks_blocked()
+                websocket.nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+        assert caught.value.split(KeyError)[1] is None
+
+
+@on_network
+async def test_hook_that_fails_while_it_is_cancelled(network: TrioNetwork, caplog: pytest.LogCaptureFixture) -> None:
+    """That mustn't end the server with an error."""
+    asked = trio.Event()
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("task")
+
+    async def ask(connection: object, request: object) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            asked.set()
+            await trio.sleep_forever()
+
+    async def visit(uri: str) -> None:
+        with contextlib.suppress(InvalidMessage):
+            async with websockets.trio.client.connect(uri):
+                raise AssertionError
+
+    async with serving(process_request=ask) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(visit, uri_of(server))
+        await asked.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        await server.aclose(timeout=1)
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "opening handshake failed"
+    ]

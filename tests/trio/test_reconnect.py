@@ -124,21 +124,40 @@ def test_left_when_the_run_is_over(caplog: pytest.LogCaptureFixture) -> None:
     gc.collect()
 
 
-def test_runs_have_their_own_supervisors() -> None:
+def test_nothing_is_left_of_an_iteration() -> None:
     async def main(network: TrioNetwork) -> None:
         async with serving() as server:
             for _ in range(2):
                 async for websocket in connect(uri_of(server)):
                     await say_hello(websocket)
                     break
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await anext(aiter(connect(uri_of(server))))
         await trio.testing.wait_all_tasks_blocked()
         root = trio.lowlevel.current_root_task()
         assert root is not None
         names = [task.name for nursery in root.child_nurseries for task in nursery.child_tasks]
-        assert names.count("websockets supervisor") == 1
+        assert not [name for name in names if "websockets" in name]
 
     run_on_network(main)
     run_on_network(main)
+
+
+@on_network
+async def test_cancelling_the_nursery_of_a_connection(network: TrioNetwork) -> None:
+    """Other connections of iterations have their own."""
+    async with serving() as server:
+        others = aiter(connect(uri_of(server)))
+        other = await anext(others)
+        stepping = aiter(connect(uri_of(server)))
+        websocket = await anext(stepping)
+        websocket.nursery.cancel_scope.cancel()
+        # At once, while the nursery ends.
+        websocket = await anext(stepping)
+        await say_hello(websocket)
+        await say_hello(other)
 
 
 @on_network
@@ -151,9 +170,12 @@ async def test_errors_in_the_supervisor(network: TrioNetwork, caplog: pytest.Log
     async with serving() as server:
         stepping = aiter(connect(uri_of(server)))
         websocket = await anext(stepping)
+        others = aiter(connect(uri_of(server)))
+        other = await anext(others)
         websocket.nursery.start_soon(fail)
         with pytest.raises(ConnectionClosed):
             await websocket.recv()
+        await say_hello(other)
         await trio.sleep(10)
         await say_hello(await anext(stepping))
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]

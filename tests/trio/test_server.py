@@ -83,6 +83,12 @@ async def test_a_listener_that_breaks(network: TrioNetwork) -> None:
 
 
 @on_network
+async def test_sockets_are_no_listeners(network: TrioNetwork) -> None:
+    with socket.socket() as sock, pytest.raises(TypeError, match="listeners must be a list of listeners of trio"):
+        await serve(echo, listeners=[sock])  # type: ignore[list-item]
+
+
+@on_network
 async def test_listener_without_an_address(network: TrioNetwork, caplog: pytest.LogCaptureFixture) -> None:
     class Silent(trio.abc.Listener[Any]):
         async def accept(self) -> Any:

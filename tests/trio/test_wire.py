@@ -46,6 +46,7 @@ async def test_stream(network: TrioNetwork, kind: str) -> None:
     assert client.getpeercert()["subjectAltName"][0] == ("DNS", "localhost")
     assert client.cipher() is not None
     assert client.selected_alpn_protocol() is None
+    assert (client.server_hostname, client.server_side, server.server_side) == ("localhost", False, True)
     assert isinstance(client.socket, trio.socket.SocketType)
     with pytest.raises(AttributeError, match="^'TLSStream' object has no attribute 'nothing'$"):
         _ = client.nothing

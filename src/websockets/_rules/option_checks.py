@@ -46,8 +46,9 @@ Check = Callable[[Any], Any]
 # The methods that a logger must have; there are loggers beside those of the standard library.
 LOGGING: Final = ("isEnabledFor", "log")
 
-# The methods that a stream of trio must have.
+# The methods that a stream of trio must have, and those of a listener.
 STREAM: Final = ("receive_some", "send_all", "aclose")
+LISTENER: Final = ("accept", "aclose")
 
 # The members that a factory of extensions must have, on each side.
 OFFERS: Final = ("name", "get_request_params", "process_response_params")
@@ -386,8 +387,10 @@ def stream(value: Any) -> Any:
 
 
 def listeners(value: Any) -> Any:
-    """Accept listeners of trio, by their method; the list that was given is returned."""
-    if not isinstance(value, Sequence) or not all(callable(getattr(each, "accept", None)) for each in value):
+    """Accept listeners of trio, by their methods, which sockets don't have; the list that was given is returned."""
+    if not isinstance(value, Sequence) or not all(
+        callable(getattr(each, name, None)) for each in value for name in LISTENER
+    ):
         raise Unfit(TypeError)
     if not value:
         raise Unfit(ValueError, "no client could connect")

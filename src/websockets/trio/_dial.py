@@ -19,7 +19,7 @@ from ._wire import start_tls
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["close_now", "open_stream", "secure"]
+__all__ = ["open_stream", "secure"]
 
 # Arguments of trio.open_tcp_stream() beside the host and the port.
 OPTIONS = ("happy_eyeballs_delay", "local_address")
@@ -57,17 +57,6 @@ async def _connect(arguments: Mapping[str, Any], streams: Any) -> trio.abc.Strea
             options["happy_eyeballs_delay"] = math.inf
         stream = await streams.open_tcp_stream(arguments["host"], arguments["port"], **options)
     return stream
-
-
-async def close_now(resource: trio.abc.AsyncResource) -> None:
-    """Close a stream or a listener without ceremony, even if this is cancelled.
-
-    Parameters:
-        resource: the stream or the listener.
-    """
-    # Without the shield, the cancellation would replace the exception that the caller handles.
-    with trio.CancelScope(shield=True):
-        await trio.aclose_forcefully(resource)
 
 
 async def secure(

@@ -17,7 +17,8 @@ from .._session.tunnel import Arguments, Socks, TunnelPlan, check_silence, choos
 from ..exceptions import ProxyError
 from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
 from ..uri import WebSocketURI
-from ._dial import close_now, open_stream, secure
+from ._dial import open_stream, secure
+from ._wire import close_now
 
 __all__ = ["choose_route", "connect_through"]
 

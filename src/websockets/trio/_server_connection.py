@@ -23,7 +23,7 @@ from .connection import Connection
 if TYPE_CHECKING:
     from ._serving import Server
 
-__all__ = ["ServerConnection"]
+__all__ = ["ServerConnection", "apart"]
 
 
 class ServerConnection(Connection):
@@ -127,7 +127,12 @@ class ServerConnection(Connection):
         answering, session = self._ws_answering, self._ws_session
         response: Response | None = None
         with trio.CancelScope() as self._ws_asking:
-            response = await carry_out(answering.steps(self, session))
+            try:
+                response = await carry_out(answering.steps(self, session))
+            except BaseExceptionGroup as group:
+                cancelled, failures = apart(group)
+                self.logger.error("opening handshake failed", exc_info=failures)
+                raise cancelled from None
         self._ws_asking = None
         if response is not None:
             answering.respond(self, session, response)
@@ -151,3 +156,17 @@ class ServerConnection(Connection):
         if self._ws_session.answerable:
             self.logger.info("opening handshake failed: %s", self._ws_session.cause)
         super()._ws_abort()
+
+
+def apart(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException, Exception]:
+    """Return the cancellations and the failures in a group that a function of the user raised while it was cancelled.
+
+    Its tasks may fail then. That mustn't end the server.
+
+    Parameters:
+        group: the group; it is raised if there is nothing of one kind, or more than these.
+    """
+    cancelled, failures = group.split(trio.Cancelled)
+    if cancelled is None or not isinstance(failures, Exception):
+        raise group
+    return cancelled, failures

@@ -29,8 +29,8 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..typing import LoggerLike
 from ._arrival import Arrival
-from ._dial import close_now
-from ._server_connection import ServerConnection
+from ._server_connection import ServerConnection, apart
+from ._wire import close_now
 
 if TYPE_CHECKING:
     from .server import Handler
@@ -120,9 +120,8 @@ class Server(trio.abc.AsyncResource):
 
     async def _ws_serve_listeners(self, nursery: trio.Nursery, task_status: trio.TaskStatus[Any]) -> None:
         """Accept connections; trio waits if there are too many open files."""
-        await trio.serve_listeners(
-            self._ws_serve_stream, list(self.listeners), handler_nursery=nursery, task_status=task_status
-        )
+        listeners = [_Accepting(listener) for listener in self.listeners]
+        await trio.serve_listeners(self._ws_serve_accepted, listeners, handler_nursery=nursery, task_status=task_status)
 
     async def aclose(
         self,
@@ -193,8 +192,11 @@ class Server(trio.abc.AsyncResource):
 
     # -------------------------------------------------------------------------------------------------- one connection
 
+    async def _ws_serve_accepted(self, accepted: _Accepted) -> None:
+        await self._ws_serve_stream(accepted.stream)
+
     async def _ws_serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Handle a stream that was accepted, to its end; trio closes it after that."""
+        """Handle a stream that was accepted, to its end, and close it."""
         options = self._ws_answering.options
         arrival = Arrival(stream, self._ws_registry, options.proxies, self.logger)
         self._ws_arrivals.add(arrival)
@@ -264,13 +266,43 @@ class Server(trio.abc.AsyncResource):
             if answering.handler_failed(connection, session, exc):
                 code = CloseCode.INTERNAL_ERROR
         except BaseExceptionGroup as group:
-            # Tasks of the handler may fail while it is cancelled. That mustn't end the server.
-            cancelled, failures = group.split(trio.Cancelled)
-            if cancelled is None or not isinstance(failures, Exception):
-                raise
+            cancelled, failures = apart(group)
             answering.handler_failed(connection, session, failures)
             raise cancelled from None
         await connection.aclose(code)
+
+
+class _Accepted(trio.abc.AsyncResource):
+    """A stream that was accepted, for trio, which must not close it: an error of that would end the server.
+
+    Parameters:
+        stream: the stream.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+
+    async def aclose(self) -> None:
+        """Do nothing; the server has closed the stream."""
+
+
+class _Accepting(trio.abc.Listener[_Accepted]):
+    """A listener whose streams trio doesn't close.
+
+    Parameters:
+        listener: the listener.
+    """
+
+    def __init__(self, listener: trio.abc.Listener[Any]) -> None:
+        self._listener = listener
+
+    async def accept(self) -> _Accepted:
+        """Wait for a stream."""
+        return _Accepted(await self._listener.accept())
+
+    async def aclose(self) -> None:
+        """Close the listener."""
+        await self._listener.aclose()
 
 
 def server_with(listeners: Sequence[trio.abc.Listener[Any]], handler: Handler, options: ServerOptions) -> Server:

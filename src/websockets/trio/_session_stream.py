@@ -186,7 +186,11 @@ class SessionStream(ConnectionProperties):
                     await self._ws_write_now()
             if (intake.paused or intake.rest or not wire.wants_data) and await self._ws_detour():
                 continue
-            if data := await wire.receive():
+            data = await wire.receive()
+            if self._ws_lost:
+                # Another task aborted the connection after the network had given data, before this task continued.
+                return
+            if data:
                 self._ws_bytes_received += len(data)
                 if self._ws_writing:
                     self._ws_check_blocked()

@@ -1,10 +1,11 @@
-"""Nurseries that aren't ``async with`` blocks of the user: how one is left, and one for a whole run.
+"""Nurseries that aren't ``async with`` blocks of the user: how one is left, and one that nobody's block holds.
 
 May know: nurseries, system tasks. Must not know: connections, WebSocket.
 
-The tasks of connections that an iteration opens can't be in a nursery of the task that iterates: when the loop is left
-by ``break``, that nursery would stay open, and trio's stack of scopes would break. So there is one nursery for each
-run of trio, in a system task, which trio cancels at the end of the run.
+The task of a connection that an iteration opens can't be in a nursery of the task that iterates: when the loop is left
+by ``break``, that nursery would stay open, and trio's stack of scopes would break. So each of these connections has a
+nursery in a system task, which trio cancels at the end of the run. They don't share one: a program may cancel
+``connection.nursery``, and that mustn't end other connections.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import trio
 
-__all__ = ["Block", "nursery_of_run"]
+__all__ = ["Block", "Home"]
 
 
 class Block:
@@ -60,7 +61,7 @@ class Block:
                     raise
         if exc is None:
             return bool(await self._manager.__aexit__(None, None, None))
-        if self.nursery.cancel_scope.cancel_called:
+        if self.nursery.cancel_scope.cancel_called and _has_cancellation(exc):
             return bool(await self._manager.__aexit__(type(exc), exc, exc.__traceback__))
         # The nursery would put the exception into a group, and copy it if it is a group itself.
         self.nursery.cancel_scope.cancel()
@@ -68,8 +69,15 @@ class Block:
             await self._manager.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             if not _is_cancelled(group):
-                raise
+                raise BaseExceptionGroup(group.message, [*group.exceptions, exc]) from None
         return False
+
+
+def _has_cancellation(exc: BaseException) -> bool:
+    """Return whether an exception is a cancellation, or a group with one in it."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(trio.Cancelled) is not None
+    return isinstance(exc, trio.Cancelled)
 
 
 def _is_cancelled(exc: BaseException) -> bool:
@@ -79,36 +87,34 @@ def _is_cancelled(exc: BaseException) -> bool:
     return isinstance(exc, trio.Cancelled)
 
 
-class _Supervisor:
-    """The nursery of a run, and whether it is open yet."""
+class Home:
+    """A nursery of its own for the task of one connection, in a system task.
+
+    Attributes:
+        nursery: the nursery; None before :meth:`open`.
+    """
 
     def __init__(self) -> None:
-        self.open = trio.Event()
         self.nursery: trio.Nursery | None = None
+        self._opened = trio.Event()
+        self._settled = trio.Event()
 
-    async def run(self) -> None:
-        """Keep the nursery open until the end of the run, whatever happens in its tasks."""
-        while True:
-            try:
-                async with trio.open_nursery(strict_exception_groups=True) as self.nursery:
-                    self.open.set()
-                    await trio.sleep_forever()
-            except Exception as exc:
-                # Only a method of a connection that was overridden can raise. trio would end the program.
-                self.open = trio.Event()
-                logging.getLogger("websockets.client").error("unexpected internal error", exc_info=exc)
+    async def open(self) -> trio.Nursery:
+        """Open the nursery; then call :meth:`settle`, whatever happens."""
+        trio.lowlevel.spawn_system_task(self._keep_open, name="websockets supervisor")
+        await self._opened.wait()
+        assert self.nursery is not None
+        return self.nursery
 
+    def settle(self) -> None:
+        """Let the nursery end with its tasks: the connection is open, or the attempt has failed."""
+        self._settled.set()
 
-_supervisor: trio.lowlevel.RunVar[_Supervisor | None] = trio.lowlevel.RunVar("websockets supervisor")
-
-
-async def nursery_of_run() -> trio.Nursery:
-    """Return the nursery for tasks that outlive a block, which ends with the run."""
-    supervisor = _supervisor.get(None)
-    if supervisor is None:
-        supervisor = _Supervisor()
-        _supervisor.set(supervisor)
-        trio.lowlevel.spawn_system_task(supervisor.run, name="websockets supervisor")
-    await supervisor.open.wait()
-    assert supervisor.nursery is not None
-    return supervisor.nursery
+    async def _keep_open(self) -> None:
+        try:
+            async with trio.open_nursery(strict_exception_groups=True) as self.nursery:
+                self._opened.set()
+                await self._settled.wait()
+        except Exception as exc:
+            # Only a method of a connection that was overridden can raise. trio would end the program.
+            logging.getLogger("websockets.client").error("unexpected internal error", exc_info=exc)

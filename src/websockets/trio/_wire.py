@@ -22,13 +22,16 @@ from .._session.tls import OUTGOING_LIMIT, TLSChannel
 from .._session.tls_in_tls import Channel, NestedChannel
 from ..typing import BytesLike
 
-__all__ = ["TLSStream", "Wire", "socket_of", "start_tls", "wire_for"]
+__all__ = ["TLSStream", "Wire", "close_now", "socket_of", "start_tls", "wire_for"]
 
 # In bytes.
 READ_SIZE: Final = 2**16
 
-# Methods of an SSLObject that a stream with TLS has, too.
-OF_SSL_OBJECTS: Final = ("cipher", "getpeercert", "selected_alpn_protocol", "version")
+# Members of an SSLObject that a stream with TLS has, too: those of trio.SSLStream.
+OF_SSL_OBJECTS: Final = (
+    *("cipher", "compression", "context", "get_channel_binding", "getpeercert", "pending", "selected_alpn_protocol"),
+    *("server_hostname", "server_side", "session", "session_reused", "shared_ciphers", "version"),
+)
 
 # Seconds for a write that should not wait. A socket that said that it takes data may refuse it after all.
 GRACE: Final = 0.001
@@ -127,7 +130,7 @@ class Wire:
 
     async def aclose(self) -> None:
         """Close the stream, without ceremony."""
-        await trio.aclose_forcefully(self.stream)
+        await close_now(self.stream)
 
 
 class SocketWire(Wire):
@@ -373,6 +376,20 @@ class TLSWire(Wire):
         self.stream.abort()
 
 
+async def close_now(resource: trio.abc.AsyncResource) -> None:
+    """Close a stream or a listener without ceremony, even if this is cancelled.
+
+    An error is ignored: nothing can be done about it, and it must not replace the exception that the caller handles,
+    or end the other connections of a server.
+
+    Parameters:
+        resource: the stream or the listener.
+    """
+    # Without the shield, the cancellation would replace the exception that the caller handles.
+    with trio.CancelScope(shield=True), contextlib.suppress(Exception):
+        await trio.aclose_forcefully(resource)
+
+
 def wire_for(stream: Any) -> Wire:
     """Return the wire that suits a stream best."""
     if isinstance(stream, trio.SocketStream):
@@ -410,7 +427,7 @@ async def start_tls(
             )
         await secured.do_handshake()
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        await close_now(stream)
         raise
     return secured
 

@@ -3,7 +3,7 @@
 May know: nurseries, cancel scopes, the arguments of :class:`connect`. Must not know: which responses are valid, whether
 to follow a redirect, how long to wait, which options belong to which hop: ``_session`` decides that.
 
-The connections of an iteration have their tasks in a nursery of the run, see :mod:`._supervisor`: a nursery or a cancel
+The connections of an iteration have their tasks in system tasks, see :mod:`._supervisor`: a nursery or a cancel
 scope of the task that iterates would stay open when the loop is left (PEP 789).
 """
 
@@ -33,9 +33,10 @@ from ..extensions.base import ClientExtensionFactory
 from ..frames import CloseCode
 from ..http11 import USER_AGENT
 from ..typing import LoggerLike, Origin, Subprotocol
-from ._dial import close_now, open_stream
+from ._dial import open_stream
 from ._proxy import choose_route, connect_through
-from ._supervisor import Block, nursery_of_run
+from ._supervisor import Block, Home
+from ._wire import close_now
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -315,7 +316,7 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
 
     Parameters:
         connecting: the object that opens the connections.
-        nursery: where the tasks of the connections run; None for a nursery of the run.
+        nursery: where the tasks of the connections run; None for system tasks.
     """
 
     def __init__(self, connecting: connect, nursery: trio.Nursery | None = None) -> None:
@@ -372,15 +373,24 @@ class _Connections(AsyncGenerator[ClientConnection, None]):
     async def _connect(self) -> ClientConnection:
         self._token = trio.lowlevel.current_trio_token()
         while True:
-            nursery = await nursery_of_run() if self._nursery is None else self._nursery
             try:
-                self._connection = await _connect(self._connecting, nursery)
+                self._connection = await self._try()
             except Exception as exc:
                 delay = self._reconnection.after_failure(exc, time.time())
             else:
                 self._reconnection.connected(trio.current_time())
                 return self._connection
             await trio.sleep(delay)
+
+    async def _try(self) -> ClientConnection:
+        """Connect once."""
+        if self._nursery is not None:
+            return await _connect(self._connecting, self._nursery)
+        home = Home()
+        try:
+            return await _connect(self._connecting, await home.open())
+        finally:
+            home.settle()
 
     async def _leave(self, code: int = CloseCode.NORMAL_CLOSURE) -> ClientConnection | None:
         """Close the last connection, if there is one, and return it."""

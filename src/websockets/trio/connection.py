@@ -210,6 +210,8 @@ class Connection(SessionStream, trio.abc.AsyncResource):
         """
         session = self._ws_session
         if self._ws_lost:
+            # If a scope around the block was cancelled, that is the news; the connection is lost because of it.
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise session.close_exc()
         if session.port.failure_held:
             session.drained()
