@@ -50,10 +50,10 @@ toc_object_entries_show_parents = "hide"
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(asyncio|collections|contextlib|http|logging|os|re|socket|ssl|ssl_module|time|tls|types|unittest|uuid|werkzeug|"
-        r"zlib)\.[\w.]+|"
+        r"(asyncio|collections|concurrent|contextlib|http|logging|os|re|socket|ssl|ssl_module|time|tls|types|unittest|"
+        r"uuid|werkzeug|zlib)\.[\w.]+|"
         r"(Abstract|Async|Await|Callable|Contextmanager|Generator|HTTPStatus|Iter|Literal|Map|Mutable|Self|Seq)\w*|"
-        r"(Any|ModuleType|_[PT]|Pattern|Protocol|TracebackType)",
+        r"(Any|Executor|ModuleType|_[PT]|Pattern|Protocol|SSLContext|TracebackType)",
     ),
 ]
 

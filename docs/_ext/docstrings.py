@@ -12,6 +12,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 import re
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
-from sphinx.domains.python import PyObject
+from sphinx.domains.python import ObjectEntry, PyObject, PythonDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
@@ -86,6 +87,8 @@ def candidates(node: pending_xref) -> Iterator[str]:
     if module and cls:
         for base in getattr(follow(sys.modules[module], cls), "__mro__", ()):
             yield from (f"{name}.{target}" for name in public_objects().get(id(base), ()))
+    if "." in target and not target.startswith("websockets.") and imported(target) is not None:
+        return  # It is of another package: asyncio.Server isn't our Server.
     # A name that is imported only for type checkers, or under another name, isn't found at run time.
     for end in (target, target.rpartition(".")[2]):
         for names in public_objects().values():
@@ -122,6 +125,34 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, child: nodes
         if name in domain.objects:
             return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, child)
     return child if is_internal(node) else None
+
+
+class Names(PythonDomain):
+    """Names of Python as Sphinx knows them, where each front-end has names that the others have, too."""
+
+    def note_object(self, name: str, objtype: str, node_id: str, aliased: bool = False, location: Any = None) -> None:
+        """Note a described object, but not under its name in a private module: several modules may describe it."""
+        if not (aliased and "._" in name):
+            super().note_object(name, objtype, node_id, aliased, location)
+
+    def find_obj(self, *args: Any) -> list[tuple[str, ObjectEntry]]:
+        """Find the objects that a name may mean: those next to the module of the reference; Sphinx warns of several."""
+        found = super().find_obj(*args)
+        _, module, _, name = args[:4]
+        distances = [distance(full, module or "", name) for full, _ in found]
+        return [entry for entry, each in zip(found, distances, strict=True) if each == min(distances)]
+
+
+def distance(full: str, module: str, name: str) -> tuple[bool, int, bool]:
+    """Return how far an object is from a module that mentions it by a short name; compare the results.
+
+    Next is what the module has by this name. A name that is imported only for type checkers is one of the front-end
+    that the module belongs to. Other modules mean the front-end for asyncio.
+    """
+    here = follow(sys.modules.get(module), name)
+    common = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(full.split("."), module.split("."), strict=False))
+    asyncio = full.startswith("websockets.asyncio.")
+    return full not in public_objects().get(id(here), ()), -len([*common]), not asyncio
 
 
 # ---------------------------------------------------------------------------------------------------------------- types
@@ -298,4 +329,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", process)
     app.connect("autodoc-process-signature", shorten)
     app.connect("missing-reference", resolve)
+    app.add_domain(Names, override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -192,7 +192,7 @@ class ConnectionProperties:
 
     @changeable
     def close_timeout(self) -> float | None:
-        """Seconds that closing may take, None for no limit. A change applies to the next :meth:`close`.
+        """Seconds that closing may take, None for no limit. It may change until closing begins.
 
         Raises:
             TypeError: the new value isn't a number or None.

@@ -162,10 +162,11 @@ class reconnect(Connector):
         process_exception: ``f(exc)``, called when an attempt fails in an iteration: return None to try again, or the
             exception to raise. Any exception except ``exc`` itself, returned or raised, has ``exc`` as its cause.
         reconnect_delays: function that returns an iterator over the delays in seconds between attempts in an iteration.
-        sock, ssl, server_hostname, origin, extensions, subprotocols, compression, additional_headers,
-            user_agent_header, proxy, proxy_ssl, proxy_server_hostname, open_timeout, ping_interval, ping_timeout,
-            close_timeout, max_size, max_queue, logger, create_connection, idle_timeout, **kwargs: as for
-            :func:`connect`.
+        sock, ssl, server_hostname, origin, extensions, subprotocols, compression: as for :func:`connect`.
+        additional_headers, user_agent_header, proxy, proxy_ssl, proxy_server_hostname: as for :func:`connect`.
+        open_timeout, ping_interval, ping_timeout, close_timeout, idle_timeout: as for :func:`connect`.
+        max_size, max_queue, logger, create_connection: as for :func:`connect`.
+        **kwargs: as for :func:`connect`.
 
     Raises:
         Exception: as for :func:`connect`; those about options are raised at once.
