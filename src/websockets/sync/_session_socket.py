@@ -195,6 +195,8 @@ class SessionSocket(SendingSocket):
                 in_time = self._ws_read(until_or_never)
             if not in_time and until == deadline:
                 with self._ws_lock:
+                    # Who has left the role of the reader may have left it to this thread.
+                    self._ws_list()
                     return goal()
             if not in_time:
                 self._ws_handle_timeout(max(until, self._ws_system.now()))
@@ -227,14 +229,14 @@ class SessionSocket(SendingSocket):
     def _ws_left_reading(self) -> None:
         """Do what follows when the reader has left; called under the lock."""
         self._ws_close_unused()
-        if self._ws_reader is FREE and not (self._ws_claimants or self._ws_listed or self._ws_lost):
-            self._ws_list()
+        self._ws_list()
         self._ws_notify()
 
     def _ws_list(self) -> None:
-        """Have the steward look whether somebody goes on reading."""
-        self._ws_listed, self._ws_seen = True, -1
-        self._ws_steward.look_at(self)
+        """Have the steward look whether somebody goes on reading, if nobody does now; called under the lock."""
+        if self._ws_reader is FREE and not (self._ws_claimants or self._ws_listed or self._ws_lost):
+            self._ws_listed, self._ws_seen = True, -1
+            self._ws_steward.look_at(self)
 
     def _ws_read(self, deadline: float | None, watching: bool = False) -> bool:
         """Wait for data and process it; then leave the role of the reader, which the caller took.
@@ -329,7 +331,7 @@ class SessionSocket(SendingSocket):
         self._ws_choose_path()
         if self._ws_reader is WATCHED:
             self._ws_ask_steward()
-        elif self._ws_reader is FREE and not self._ws_listed:
+        else:
             self._ws_list()
 
     def _ws_ask_steward(self) -> None:
