@@ -32,6 +32,7 @@ from ..protocol import Protocol
 from ..typing import LoggerLike
 from ._bridge import bridge, needs_bridge
 from ._roles import Role, Step, after
+from ._secured import SecuredSocket
 from ._sending import FREE, TAKEN, WATCHED, SendingSocket
 from ._steward import ForeignLock, Steward, steward_of
 from ._system import READ, WRITE, Lock, current
@@ -146,6 +147,7 @@ class SessionSocket(SendingSocket):
             self._ws_channel = channel
             self._ws_choose_path()
             if channel is not None:
+                self.socket = SecuredSocket(self.socket, channel.ssl_object, self._ws_lock)
                 self._ws_outbox.gathers = False
                 channel.start()
                 self._ws_receive_channel(channel)
@@ -162,8 +164,7 @@ class SessionSocket(SendingSocket):
 
     def _ws_set_time(self, name: str, seconds: float | None) -> None:
         if not hasattr(self, "_ws_lock"):
-            # A subclass sets it before __init__(), which sets it again.
-            return
+            return  # a subclass sets it before __init__(), which sets it again
         with self._ws_lock:
             self._ws_session.set_time(name, seconds, self._ws_system.now())
             self._ws_schedule()
@@ -184,15 +185,13 @@ class SessionSocket(SendingSocket):
                     return True
                 if self._ws_lost:
                     return False
-                # The end of the opening or closing handshake; usually the steward handles it at the same moment. But
-                # while the interpreter ends, there is no steward any more.
-                limit = self._ws_session.next_timeout
-                until = limit if deadline is None else min(limit, deadline)
-                until_or_never = None if until == math.inf else until
+                # Usually the steward handles timeouts. But while the interpreter ends, it doesn't run any more.
+                until = min(self._ws_session.next_timeout, math.inf if deadline is None else deadline)
+                limit = None if until == math.inf else until
                 mine = self._ws_claim_reading()
-                in_time = mine or self._ws_wait_change(until_or_never, claims=True)
+                in_time = mine or self._ws_wait_change(limit, claims=True)
             if mine:
-                in_time = self._ws_read(until_or_never)
+                in_time = self._ws_read(limit)
             if not in_time and until == deadline:
                 with self._ws_lock:
                     # Who has left the role of the reader may have left it to this thread.

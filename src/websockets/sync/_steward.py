@@ -167,9 +167,9 @@ class Steward:
             for charge in watched:
                 self._guard(charge, charge._ws_unwatch)
             if not self._stopped:
-                self._replace(watched)
+                self._start_successor(watched)
 
-    def _replace(self, watched: list[Charge]) -> None:
+    def _start_successor(self, watched: list[Charge]) -> None:
         """Start another thread, because this one ends by an error; if that fails, the next connection does it."""
         with self._lock:
             self._thread = None
