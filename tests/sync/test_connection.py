@@ -689,6 +689,20 @@ def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.M
     run_threads(test, kernel=kernel, look_every=0)
 
 
+def test_a_deadline_after_the_end() -> None:
+    """The connection may end just before the steward handles it."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        connection.abort()
+        end = str(connection.close_exc)
+        connection._ws_handle_timeout(system.now() + 100)
+        assert str(connection.close_exc) == end
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
 def test_a_socket_that_cannot_be_watched() -> None:
     def test(system: VirtualSystem) -> None:
         connection, peer = one_end(system)
