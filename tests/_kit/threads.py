@@ -129,13 +129,15 @@ class _Condition:
         assert lock.owner is me
         count, lock.count, lock.owner = lock.count, 0, None
         try:
-            self._system.block(lambda: notified[0], timeout)
+            in_time = self._system.block(lambda: notified[0], timeout)
         finally:
+            # Others may have a turn before this thread has the lock again, and notify it in vain.
+            self._system.point()
             # Two of them may be equal.
             self._waiting = [each for each in self._waiting if each is not notified]
             self._system.block(lambda: lock.owner is None)
             lock.owner, lock.count = me, count
-        return notified[0]
+        return in_time
 
     def notify_all(self) -> None:
         assert self._lock.owner is self._system.running

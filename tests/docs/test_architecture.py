@@ -58,7 +58,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
         "asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
-        "sync._bridge sync._dial sync._listening sync._steward sync._wire",
+        "sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
         "asyncio asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",
         "trio.router",

@@ -88,6 +88,18 @@ def test_a_timeout_while_a_message_arrives(system: VirtualSystem) -> None:
 
 
 @in_memory
+def test_a_socket_without_any_room(system: VirtualSystem) -> None:
+    connection, peer = one_end(system, capacity=10)
+    connection.send("abcd")
+    system.call_at(1001, lambda: got.append(peer.end.recv(10)))
+    got: list[bytes] = []
+    connection.send("efgh")
+    assert system.now() == 1001
+    assert [row.payload for row in wire.parse(got[0] + peer.recv(10))[0]] == [b"abcd", b"efgh"]
+    connection.abort()
+
+
+@in_memory
 def test_a_burst_of_messages(system: VirtualSystem) -> None:
     """More than the queue takes, while a thread receives and while none does."""
     connection, peer = one_end(system)
@@ -677,6 +689,20 @@ def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.M
     run_threads(test, kernel=kernel, look_every=0)
 
 
+def test_a_deadline_after_the_end() -> None:
+    """The connection may end just before the steward handles it."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        connection.abort()
+        end = str(connection.close_exc)
+        connection._ws_handle_timeout(system.now() + 100)
+        assert str(connection.close_exc) == end
+        peer.end.close()
+
+    run_threads(test, look_every=0)
+
+
 def test_a_socket_that_cannot_be_watched() -> None:
     def test(system: VirtualSystem) -> None:
         connection, peer = one_end(system)
@@ -720,5 +746,8 @@ def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     system = VirtualSystem()
     del system.steward
     monkeypatch.setattr(_steward, "_systems", [system])
+    _steward._after_fork()
+    # Nor is there if it hasn't begun.
+    system.steward = _steward.Steward(system)
     _steward._after_fork()
     stop_steward(system)

@@ -16,6 +16,7 @@ from _kit import wire
 from _kit.threads import VirtualSystem, every_order, run_threads
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Protocol, Side, State
+from websockets.sync._system import DONTWAIT
 from websockets.sync.connection import Connection
 
 SWITCHES = int(os.environ.get("WEBSOCKETS_EVERY_ORDER", "1"))
@@ -83,6 +84,25 @@ def test_polling_while_the_steward_reads(system: VirtualSystem) -> None:
             system.sleep(0.1)
     assert got == ["one", "two"]
     thread.join()
+    part(system, connection, peer)
+
+
+@in_every_order
+def test_two_times_are_up_at_once(system: VirtualSystem) -> None:
+    """The thread that reads leaves that to the one that waits for it, which has no time left, either."""
+    connection, peer = one_end(system)
+
+    def wait() -> None:
+        assert not connection._ws_wait_until(lambda: False, 1003)
+
+    thread = system.start_thread(wait, name="reader")
+    system.idle()
+    with pytest.raises(TimeoutError):
+        connection.recv(3)
+    thread.join()
+    peer.send(wire.ping(b"p"))
+    system.sleep(0.1)
+    assert wire.parse(peer.recv(100, DONTWAIT))[0][0].payload == b"p"
     part(system, connection, peer)
 
 

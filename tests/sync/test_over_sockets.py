@@ -256,7 +256,7 @@ def test_signal_handlers_may_use_the_connection_that_they_interrupt(end: tuple[C
         signal.signal(signal.SIGALRM, before)
     assert done == ["sent", "closed"]
     assert wire.parse(peer.recv(1000))[0][0].payload == b"from the handler"
-    connection.close()  # waits for the steward, which may still have the descriptor
+    connection.close()  # the steward may be about to close the descriptor
     assert connection.socket.fileno() == -1
 
 

@@ -57,6 +57,42 @@ def test_messages_both_ways(system: VirtualSystem) -> None:
 
 
 @in_memory
+def test_questions_about_tls(system: VirtualSystem) -> None:
+    """The socket answers like an ``ssl.SSLSocket``."""
+    client, server = secured(system)
+    assert client.ssl_object is not None
+    assert client.socket.version() == client.ssl_object.version() == "TLSv1.3"
+    assert ("DNS", "localhost") in client.socket.getpeercert()["subjectAltName"]
+    assert client.socket.getpeercert(binary_form=True) == client.ssl_object.getpeercert(True)
+    assert (client.socket.server_hostname, client.socket.server_side, server.socket.server_side) == (
+        *("localhost", False),
+        True,
+    )
+    assert isinstance(client.socket.context, ssl.SSLContext)
+    # What isn't about TLS is asked of the socket.
+    assert client.socket.fileno() > 0
+    assert client.socket.getpeername() == client.remote_address
+    assert repr(client.socket).startswith("<SecuredSocket of <")
+    with pytest.raises(AttributeError):
+        client.socket.pending()
+    client.abort()
+    server.abort()
+    assert client.socket.fileno() == -1
+
+
+def test_no_questions_without_tls() -> None:
+    def test(system: VirtualSystem) -> None:
+        client, server = system.link()
+        connection = Connection(client, Protocol(Side.CLIENT))
+        assert connection.ssl_object is None
+        assert connection.socket is client
+        connection.abort()
+        server.end.close()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
 def test_a_timeout_and_a_slow_peer(system: VirtualSystem) -> None:
     client, server = secured(system, capacity=20_000)
     with pytest.raises(TimeoutError):

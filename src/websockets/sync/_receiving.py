@@ -142,7 +142,7 @@ class ReceivingSocket(SessionSocket):
         """Go on reading, if the receive queue has room again; called under the lock."""
         if self._ws_session.intake.paused:
             self._ws_steer(self._ws_session.intake.check_drained())
-        if self._ws_reader is FREE and not self._ws_listed and not self._ws_lost:
+        if self._ws_reader is FREE and not self._ws_listed:
             self._ws_list()
 
     def _ws_give_up_turn(self) -> None:
@@ -151,6 +151,8 @@ class ReceivingSocket(SessionSocket):
             self._ws_receiver = 0
             if self._ws_reader is TAKEN and self._ws_reading_thread == self._ws_ident():
                 self._ws_leave_reading()
+            # Who has left that role may have left it to this thread, whose time is up.
+            self._ws_list()
 
     def _ws_wait_for_frames(self, deadline: float | None) -> bool:
         """Wait until something has arrived, or may have.

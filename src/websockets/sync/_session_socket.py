@@ -32,6 +32,7 @@ from ..protocol import Protocol
 from ..typing import LoggerLike
 from ._bridge import bridge, needs_bridge
 from ._roles import Role, Step, after
+from ._secured import SecuredSocket
 from ._sending import FREE, TAKEN, WATCHED, SendingSocket
 from ._steward import ForeignLock, Steward, steward_of
 from ._system import READ, WRITE, Lock, current
@@ -146,6 +147,7 @@ class SessionSocket(SendingSocket):
             self._ws_channel = channel
             self._ws_choose_path()
             if channel is not None:
+                self.socket = SecuredSocket(self.socket, channel.ssl_object, self._ws_lock)
                 self._ws_outbox.gathers = False
                 channel.start()
                 self._ws_receive_channel(channel)
@@ -162,8 +164,7 @@ class SessionSocket(SendingSocket):
 
     def _ws_set_time(self, name: str, seconds: float | None) -> None:
         if not hasattr(self, "_ws_lock"):
-            # A subclass sets it before __init__(), which sets it again.
-            return
+            return  # a subclass sets it before __init__(), which sets it again
         with self._ws_lock:
             self._ws_session.set_time(name, seconds, self._ws_system.now())
             self._ws_schedule()
@@ -184,17 +185,17 @@ class SessionSocket(SendingSocket):
                     return True
                 if self._ws_lost:
                     return False
-                # The end of the opening or closing handshake; usually the steward handles it at the same moment. But
-                # while the interpreter ends, there is no steward any more.
-                limit = self._ws_session.next_timeout
-                until = limit if deadline is None else min(limit, deadline)
-                until_or_never = None if until == math.inf else until
+                # Usually the steward handles timeouts. But while the interpreter ends, it doesn't run any more.
+                until = min(self._ws_session.next_timeout, math.inf if deadline is None else deadline)
+                limit = None if until == math.inf else until
                 mine = self._ws_claim_reading()
-                in_time = mine or self._ws_wait_change(until_or_never, claims=True)
+                in_time = mine or self._ws_wait_change(limit, claims=True)
             if mine:
-                in_time = self._ws_read(until_or_never)
+                in_time = self._ws_read(limit)
             if not in_time and until == deadline:
                 with self._ws_lock:
+                    # Who has left the role of the reader may have left it to this thread.
+                    self._ws_list()
                     return goal()
             if not in_time:
                 self._ws_handle_timeout(max(until, self._ws_system.now()))
@@ -227,14 +228,14 @@ class SessionSocket(SendingSocket):
     def _ws_left_reading(self) -> None:
         """Do what follows when the reader has left; called under the lock."""
         self._ws_close_unused()
-        if self._ws_reader is FREE and not (self._ws_claimants or self._ws_listed or self._ws_lost):
-            self._ws_list()
+        self._ws_list()
         self._ws_notify()
 
     def _ws_list(self) -> None:
-        """Have the steward look whether somebody goes on reading."""
-        self._ws_listed, self._ws_seen = True, -1
-        self._ws_steward.look_at(self)
+        """Have the steward look whether somebody goes on reading, if nobody does now; called under the lock."""
+        if self._ws_reader is FREE and not (self._ws_claimants or self._ws_listed or self._ws_lost):
+            self._ws_listed, self._ws_seen = True, -1
+            self._ws_steward.look_at(self)
 
     def _ws_read(self, deadline: float | None, watching: bool = False) -> bool:
         """Wait for data and process it; then leave the role of the reader, which the caller took.
@@ -329,7 +330,7 @@ class SessionSocket(SendingSocket):
         self._ws_choose_path()
         if self._ws_reader is WATCHED:
             self._ws_ask_steward()
-        elif self._ws_reader is FREE and not self._ws_listed:
+        else:
             self._ws_list()
 
     def _ws_ask_steward(self) -> None:

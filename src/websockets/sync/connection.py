@@ -28,6 +28,7 @@ from ._session_socket import Waiter
 from ._wire import NOW
 
 if TYPE_CHECKING:
+    import ssl
     import threading
 
 __all__ = ["Connection"]
@@ -452,6 +453,15 @@ class Connection(ReceivingSocket):
             return
         with self._ws_lock:
             self._ws_abort()
+
+    @assignable
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """TLS, to ask it for the version or for the certificate of the peer; None without TLS.
+
+        :attr:`socket` answers the same questions, such as ``getpeercert()``.
+        """
+        channel = self._ws_channel
+        return None if channel is None else channel.ssl_object
 
     @assignable
     def debug(self) -> bool:
