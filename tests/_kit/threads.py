@@ -663,6 +663,14 @@ class VirtualSystem(System):
             raise failures[0]
         assert not left, f"threads are left: {left}"
 
+    def abandon(self) -> None:
+        """End the threads of a test that has failed; otherwise they would complain during another test."""
+        self._choose, self.steward._stopped = None, True
+        for strand in self.strands[1:]:
+            strand.stopping = True
+        with contextlib.suppress(Deadlock):
+            self.idle()
+
 
 def stop_steward(system: System) -> None:
     """End the steward of a system, if there is one; a connection that is opened later gets a new one."""
@@ -674,7 +682,11 @@ def stop_steward(system: System) -> None:
 @contextlib.contextmanager
 def _on(system: VirtualSystem) -> Iterator[VirtualSystem]:
     with using(system):
-        yield system
+        try:
+            yield system
+        except BaseException:
+            system.abandon()
+            raise
         system.finish()
 
 

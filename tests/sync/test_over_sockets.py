@@ -170,8 +170,13 @@ def test_a_socket_that_the_program_closes(end: tuple[Connection, socket.socket])
     peer.sendall(wire.ping(b"p"))
     assert peer.recv(100)
     # Now the steward watches it.
+    number = connection.socket.fileno()
     connection.socket.close()
     one, other = socket.socketpair()
+    if one.fileno() != number:
+        os.dup2(one.fileno(), number)
+        one.close()
+        one = socket.socket(fileno=number)
     later = Connection(one, Protocol(Side.CLIENT))
     other.sendall(wire.ping(b"q"))
     assert other.recv(100)
