@@ -11,7 +11,7 @@ import pytest
 from _kit.certificates import client_context, server_context
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import Protocol, Side
-from websockets.sync._bridge import bridge
+from websockets.sync._bridge import _TLSCarrier, bridge
 from websockets.sync._system import System
 from websockets.sync.connection import Connection
 
@@ -118,6 +118,24 @@ def test_the_socket_is_the_one_that_was_given(sockets: Any) -> None:
     assert connection.socket is one
     connection.abort()
     other.close()
+
+
+def test_both_directions_end() -> None:
+    """What came before the end of each direction is carried, and then the thread ends."""
+    tls, peer = tls_pair()
+    connection, far = socket.socketpair()
+    carrying = threading.Thread(target=_TLSCarrier(tls, far, System()).run, daemon=True)
+    carrying.start()
+    with peer, connection:
+        connection.sendall(b"last words")
+        connection.shutdown(socket.SHUT_WR)
+        assert peer.recv(100) == b"last words"
+        peer.sendall(b"and mine")
+        peer.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b"and mine"
+        assert connection.recv(100) == peer.recv(100) == b""
+        carrying.join(10)
+        assert not carrying.is_alive()
 
 
 class Limited(Tunnel):

@@ -107,9 +107,10 @@ class _TLSCarrier:
 
         self._again = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
         with contextlib.suppress(OSError, ValueError):
-            while self._reading or self._inward:
-                wanted = self._carry_inward() | self._carry_outward()
+            wanted = self._carry_inward() | self._carry_outward()
+            while self._reading or self._inward or self._writing or self._outward:
                 self._wait(wanted)
+                wanted = self._carry_inward() | self._carry_outward()
         for sock in (self._selector, self._tls, self._far):
             with contextlib.suppress(OSError):
                 sock.close()
@@ -136,7 +137,8 @@ class _TLSCarrier:
                 self._outward = self._far.recv(PIECE)
                 self._writing = bool(self._outward)
                 if not self._writing:
-                    self._tls.shutdown(socket.SHUT_WR)
+                    # Not that of ssl.SSLSocket, after which it would return ciphertext.
+                    socket.socket.shutdown(self._tls, socket.SHUT_WR)
         try:
             if self._outward:
                 self._outward = self._outward[self._tls.send(self._outward) :]
