@@ -458,7 +458,7 @@ class Connection(ReceivingSocket):
     def ssl_object(self) -> ssl.SSLObject | None:
         """TLS, to ask it for the version or for the certificate of the peer; None without TLS.
 
-        :attr:`socket` answers the same questions, such as ``getpeercert()``.
+        ``socket`` answers the same questions, such as ``getpeercert()``.
         """
         channel = self._ws_channel
         return None if channel is None else channel.ssl_object
