@@ -138,6 +138,30 @@ def test_both_directions_end() -> None:
         assert not carrying.is_alive()
 
 
+class Foreign(Tunnel):
+    """TLS of another package, which has methods of ``ssl.SSLSocket`` and isn't one."""
+
+    def pending(self) -> int:
+        return 0
+
+    def setblocking(self, blocking: bool) -> None:
+        self.sock.setblocking(blocking)
+
+    def shutdown(self, how: int) -> None:
+        raise TypeError("shutdown() takes no argument")
+
+
+def test_tls_of_another_package() -> None:
+    one, other = socket.socketpair()
+    client, server = connections(lambda: (Foreign(one), other))
+    server.send("hello")
+    assert client.recv(timeout=10) == "hello"
+    client.send("hi")
+    assert server.recv(timeout=10) == "hi"
+    client.close()
+    server.close()
+
+
 class Limited(Tunnel):
     """Such an object that has a timeout."""
 

@@ -42,7 +42,7 @@ def bridge(sock: Any, system: System) -> Any:
         system: the system.
     """
     near, far = system.socketpair()
-    if hasattr(sock, "pending") and hasattr(sock, "setblocking"):
+    if hasattr(sock, "pending") and isinstance(sock, socket.socket):
         carrier = _TLSCarrier(sock, far, system)
         system.start_thread(carrier.run, name="websockets TLS of a socket")
     else:
@@ -79,7 +79,8 @@ def _carry_back(far: socket.socket, sock: Any) -> None:
         while data := far.recv(PIECE):
             sock.sendall(data)
     for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close, far.close):
-        with contextlib.suppress(OSError, AttributeError):
+        # That of TLS in other packages takes no argument.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
             end()
 
 
