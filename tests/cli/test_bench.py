@@ -265,7 +265,8 @@ async def test_status_of_failures() -> None:
         there = target(server)
         assert await bench(there, Load(1, 1, "x", 1), Tally(None), display(lines), None) == 3
     assert await bench(there, Load(1, 1, "x", 1), Tally(None), display(lines), None) == 1
-    assert lines[-1].startswith("Failed to connect to ws://localhost:")
+    assert lines[-2].startswith("Failed to connect to ws://localhost:")
+    assert lines[-1] == "Hint: is a server running there?"
 
 
 @virtual

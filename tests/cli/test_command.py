@@ -58,6 +58,43 @@ def test_version() -> None:
     assert run("--version", WEBSOCKETS_ACCELERATOR="python")[1].endswith(" (python accelerator)\n")
 
 
+def test_wrong_environment() -> None:
+    text = "websockets: error: WEBSOCKETS_ACCELERATOR must be native or python, not 'bogus'\n"
+    for arguments in (["--version"], ["ws://host"], ["serve"], ["bench", "ws://host"]):
+        assert run(*arguments, WEBSOCKETS_ACCELERATOR="bogus") == (2, "", text)
+
+
+def test_place_without_a_scheme(uri: str) -> None:
+    place = uri.removeprefix("ws://")
+    assert call("--expect", "1", "--format", "text", place, stdin="hello\n") == (
+        0,
+        f"Connected to {uri}.\n< hello\nConnection closed: 1000 (OK).\n",
+        "",
+    )
+
+
+def test_the_end_says_why(uri: str) -> None:
+    status, out, err = call("--max-size", "10", "--send", "x" * 11, "--expect", "1", uri)
+    assert (status, out) == (3, "")
+    # Whether the reason tells the size depends on how much has arrived.
+    assert re.fullmatch(
+        r"Connection closed: sent 1009 \(message too big\) frame (with 11 bytes )?exceeds limit of 10 bytes; "
+        "no close frame received\\.\nHint: accept larger messages with --max-size\n",
+        err,
+    )
+    status, out, _ = call("--max-size", "10", "--send", "x" * 11, "--expect", "1", "--format", "jsonl", uri)
+    closed = json.loads(out.splitlines()[-1])
+    assert (status, closed["code"], closed["hint"]) == (3, 1006, "accept larger messages with --max-size")
+
+
+@needs_unix_sockets
+def test_unix_socket_that_is_not_there(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    status, out, _ = call("--unix", missing, "ws://localhost/")
+    assert status == 1
+    assert f": '{missing}'.\n" in out
+
+
 def test_help() -> None:
     status, out, err = call("--help")
     assert (status, err) == (0, "")
@@ -81,6 +118,14 @@ def test_no_uri() -> None:
         (["-H", "x", "ws://host"], "websockets: error: a header must look like NAME: VALUE\n"),
         (["--send-file", "/does/not/exist", "ws://host"], "websockets: error: can't read /does/not/exist: "),
         (["--save", "/does/not/exist", "ws://host"], "websockets: error: can't write /does/not/exist: "),
+        (["--ping", "--send", "x", "ws://host"], "websockets: error: --send has no effect with --ping\n"),
+        (["--ping", "--send-hex", "00", "ws://host"], "websockets: error: --send-hex has no effect with --ping\n"),
+        (["--count", "1", "ws://host"], "websockets: error: --count has no effect without --ping\n"),
+        (["--hex", "--send", "x", "ws://host"], "websockets: error: --hex has no effect with --send, which replaces"),
+        (["--expect", "1", "--wait", "2", "ws://host"], "websockets: error: --wait has no effect with --expect\n"),
+        (["-k", "--ca", "x", "ws://host"], "websockets: error: --ca has no effect with --insecure\n"),
+        (["--json", "--format", "jsonl", "ws://host"], "websockets: error: --json has no effect with --format jsonl\n"),
+        (["serve", "--handler", "os:getcwd"], "websockets: error: handler must be an async function"),
         (["serve", "--handler", "x"], "websockets: error: no handler is called x"),
         (["serve", "x"], "websockets serve: error: argument [HOST:]PORT: no port from 0 to 65535: x\n"),
         (["bench"], "websockets bench: error: the following arguments are required: URI\n"),
@@ -100,6 +145,7 @@ def test_as_a_function(capsys: pytest.CaptureFixture[str]) -> None:
         main(["http://host"])
     assert capsys.readouterr().out == (
         "Failed to connect to http://host: http://host isn't a valid URI: scheme isn't ws or wss.\n"
+        "Hint: did you mean ws://host?\n"
     )
 
 
@@ -239,7 +285,7 @@ def test_input_that_is_not_text(uri: str) -> None:
     ("message", "text"),
     [
         ("close", r"4001 (private use) bye \x1b[2J"),
-        ("drop", "1006 (abnormal closure [internal])"),
+        ("drop", "no close frame received or sent: unexpected end of stream"),
         ("fail", "1011 (internal error)"),
     ],
 )
@@ -272,7 +318,8 @@ def test_proxy_that_is_not_there() -> None:
     assert (status, err) == (1, "")
     assert out.startswith("Failed to connect to ws://example.com/: ")
     way = "The connection to example.com port 80 goes through the proxy http://127.0.0.1:1"
-    assert out.endswith(f" ({way}; it failed while reaching the proxy).\n")
+    hint = "Hint: is the proxy right? --no-proxy goes without one"
+    assert out.endswith(f".\n  {way}; it failed while reaching the proxy\n{hint}\n")
 
 
 def test_what_was_expected_does_not_come(uri: str) -> None:
@@ -429,7 +476,10 @@ def test_server_that_wants_credentials() -> None:
         status, _, err = call("--auth", "me:wrong", "--send", "hello", server.uri)
         assert (status, err) == (
             1,
-            f"Failed to connect to {server.uri}: server rejected WebSocket connection: HTTP 401.\n",
+            f"Failed to connect to {server.uri}: server rejected WebSocket connection: HTTP 401 Unauthorized.\n"
+            '  WWW-Authenticate: Basic realm="websockets", charset="UTF-8"\n'
+            "  Invalid credentials\n"
+            "Hint: give a user and a password with --auth, or a token with --header\n",
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from websockets.cli._advice import End, of_end
 from websockets.cli._format import (
     FORMATS,
     Display,
@@ -17,12 +18,13 @@ from websockets.cli._format import (
     Raw,
     Session,
     Style,
-    closing,
     colour_allowed,
     error_text,
     escape,
     pretty,
 )
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
 NOW = datetime.datetime(2026, 3, 4, 5, 6, 7, 89012, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
 
@@ -43,6 +45,12 @@ class Told:
         self.display: Display = FORMATS[kind](style(**options), self.out.append, self.err.append)
 
 
+def received(code: int, reason: str = "") -> End:
+    """The end by a Close from the other side."""
+    close = Close(code, reason)
+    return of_end(ConnectionClosedError(close, close, True))
+
+
 def tell_all(display: Display) -> None:
     """One of each."""
     display.opened("ws://host/", "chat")
@@ -53,7 +61,7 @@ def tell_all(display: Display) -> None:
     display.pong(1, 0.00123)
     display.note("by the way")
     display.results("ping", {"sent": 1}, ["1 ping", "round trip"])
-    display.closed(1000, "", 0)
+    display.closed(received(1000), 0)
     display.failed("ws://host/", TimeoutError("too late"))
 
 
@@ -85,14 +93,19 @@ def test_nothing_dangerous_is_left(parts: list[str]) -> None:
 def test_errors_that_say_nothing_have_a_name() -> None:
     assert error_text(TimeoutError()) == "TimeoutError"
     assert error_text(ValueError("bad \x1b")) == r"bad \x1b"
-    noted = OSError("down")
-    noted.add_note("through\x1b")
-    assert error_text(noted) == r"down (through\x1b)"
 
 
-def test_closing() -> None:
-    assert closing(1000, "") == "1000 (OK)"
-    assert closing(4001, "\x1b[2J") == r"4001 (private use) \x1b[2J"
+def test_failures_are_told_with_notes_and_a_hint() -> None:
+    for kind in ("text", "raw"):
+        told = Told(kind)
+        error = ConnectionRefusedError("down")
+        error.add_note("by way of \x1b")
+        told.display.failed("ws://host/", error)
+        assert told.out + told.err == [
+            "Failed to connect to ws://host/: down.",
+            r"  by way of \x1b",
+            "Hint: is a server running there?",
+        ]
 
 
 # --------------------------------------------------------------------------------------------------------------- colour
@@ -200,7 +213,7 @@ def test_raw_is_raw_but_on_a_terminal() -> None:
 
 def test_raw_tells_of_a_connection_that_ended_badly() -> None:
     told = Told("raw")
-    told.display.closed(1011, "oops\x07", 3)
+    told.display.closed(received(1011, "oops\x07"), 3)
     assert (told.out, told.err) == ([], [r"Connection closed: 1011 (internal error) oops\x07."])
 
 
@@ -219,8 +232,15 @@ def test_json_lines() -> None:
         {"event": "pong", "number": 1, "seconds": 0.00123},
         {"event": "note", "text": "by the way"},
         {"event": "ping", "sent": 1},
-        {"event": "closed", "code": 1000, "reason": "", "status": 0},
-        {"event": "failed", "uri": "ws://host/", "error": "TimeoutError", "text": "too late"},
+        {"event": "closed", "code": 1000, "reason": "", "status": 0, "text": "1000 (OK)", "hint": ""},
+        {
+            "event": "failed",
+            "uri": "ws://host/",
+            "error": "TimeoutError",
+            "text": "too late",
+            "details": [],
+            "hint": "",
+        },
     ]
 
 

@@ -99,6 +99,8 @@ def test_names_of_peers() -> None:
 
 def test_names_of_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_handler_of_a_test.py").write_text("class Space:\n    async def f(connection): pass\nnumber = 1\n")
+    (tmp_path / "no_syntax_of_a_test.py").write_text("\ndef (\n")
+    (tmp_path / "raises_of_a_test.py").write_text("1 / 0\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     where, out = screen()
@@ -114,7 +116,9 @@ def test_names_of_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "nothing": "no handler is called nothing",
         "no_such_module_at_all:f": "can't find no_such_module_at_all:f: No module named",
         "own_handler_of_a_test:g": "can't find own_handler_of_a_test:g: ",
-        ":f": "can't find :f: ",
+        ":f": "no handler is called :f",
+        "no_syntax_of_a_test:f": "can't import no_syntax_of_a_test: .*no_syntax_of_a_test.py, line 2: SyntaxError: ",
+        "raises_of_a_test:f": "can't import raises_of_a_test: .*raises_of_a_test.py, line 1: ZeroDivisionError: ",
         "own_handler_of_a_test:number": "own_handler_of_a_test:number isn't a function",
     }.items():
         with pytest.raises(UsageError, match=f"^{text}"):

@@ -186,7 +186,10 @@ async def test_the_server_goes_away_while_we_send() -> None:
             await idle()
 
     status, told = await talk(close, Plan(lines=on_and_on))
-    assert (status, told[-2:]) == (3, ["< x", "Connection closed: 1006 (abnormal closure [internal])."])
+    assert (status, told[-2:]) == (
+        3,
+        ["< x", "Connection closed: no close frame received or sent: unexpected end of stream."],
+    )
 
 
 @virtual
@@ -225,8 +228,9 @@ async def test_no_connection() -> None:
     async with served(echo) as server:
         nowhere = target(server)
     assert await on_connection(nowhere, log, Talk(Plan(), log)) == 1
-    (line,) = log.lines
-    assert line.startswith(f"Failed to connect to {nowhere.uri}: ")
+    failed, hint = log.lines
+    assert failed.startswith(f"Failed to connect to {nowhere.uri}: ")
+    assert hint == "Hint: is a server running there?"
 
 
 @virtual

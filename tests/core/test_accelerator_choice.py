@@ -56,13 +56,21 @@ def test_compiled_twin_that_is_there_is_of_these_sources() -> None:
         _codec.load_native()
 
 
-@pytest.mark.parametrize(("value", "expected"), [("python", "python"), ("", "native"), (None, "native")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("python", "python"), ("native", "native"), ("", "native"), (None, "native")]
+)
 def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str | None, expected: str) -> None:
     monkeypatch.setitem(sys.modules, NATIVE, native_with(FINGERPRINT=_codec.FINGERPRINT))
     monkeypatch.delenv("WEBSOCKETS_ACCELERATOR", raising=False)
     if value is not None:
         monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", value)
     assert _codec._select() == expected
+
+
+def test_there_is_no_other_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", "rust")
+    with pytest.raises(ImportError, match="^WEBSOCKETS_ACCELERATOR must be native or python, not 'rust'$"):
+        _codec._select()
 
 
 def test_select_python_without_native(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,9 +335,24 @@ def test_attempts_are_counted() -> None:
     for number in range(3):
         redirects.next_hop()
         assert follow(redirects, moved(f"/{number}"))
-    with pytest.raises(SecurityError, match="^more than 3 redirects$") as caught:
+    with pytest.raises(SecurityError, match="^more than 3 redirects\n") as caught:
         redirects.next_hop()
+    assert caught.value.__notes__ == [
+        "Redirected: ws://example.com/ -> ws://example.com/0 -> ws://example.com/1 -> ws://example.com/2"
+    ]
     assert caught.value.__context__ is None
+
+
+def test_errors_name_the_way_without_credentials() -> None:
+    redirects = Redirects(connector("ws://me:secret@example.com/@a"))
+    with pytest.raises(OSError, match="^down$"), redirects.next_hop():
+        raise OSError("down")
+    assert follow(redirects, moved("/@b"))
+    assert follow(redirects, moved("ws://example.org/@c"))
+    with pytest.raises(OSError, match="^down\n") as caught, redirects.next_hop():
+        raise OSError("down")
+    way = ["ws://***@a", "ws://***@b", "ws://example.org/@c"]
+    assert caught.value.__notes__ == [f"Redirected: {' -> '.join(way)}"]
 
 
 @pytest.mark.parametrize("exc", [OSError("x"), refusal(404), refusal(302)], ids=repr)

@@ -28,7 +28,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cli._client",
         "cli._ping cli._talk",
         "cli._format cli._target cli._workers",
-        "cli._arguments cli._latency cli._screen cli._signals cli._status",
+        "cli._advice cli._arguments cli._latency cli._screen cli._signals cli._status",
     ),
     "legacy": (
         "legacy.auth legacy.server",

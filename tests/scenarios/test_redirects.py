@@ -119,7 +119,7 @@ async def test_redirect_to_nowhere_or_to_several_places(world: World, location: 
 @in_every_world()
 async def test_redirects_are_counted(world: World) -> None:
     async with world.site([redirect("/next")]) as web:
-        with pytest.raises(SecurityError, match="^more than 10 redirects$"):
+        with pytest.raises(SecurityError, match="^more than 10 redirects\n"):
             await world.connect(web.uri())
         assert len(web.asked) == 10
 
@@ -212,7 +212,7 @@ async def test_one_deadline_for_all_redirects(world: World) -> None:
 
     async with world.site([slow]) as web:
         start = world.now()
-        with pytest.raises(TimeoutError, match="^timed out during opening handshake$"):
+        with pytest.raises(TimeoutError, match="^timed out during opening handshake\n"):
             await world.connect(web.uri(), open_timeout=5)
         assert world.now() - start == 5
         assert len(web.asked) == 3

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 # What tests/docs/test_c_sources.py computes from the C sources. The compiled twin has the same, from _native.h.
 FINGERPRINT = "c95e88fc07dc91f4"
 
+# What the environment may ask for: either twin, or nothing, which is the compiled one if it is there.
+CHOICES = frozenset(("", "native", "python"))
+
 # What to log about the choice, if anything: the level and the text of a line.
 _news: list[tuple[int, str]] = []
 
@@ -71,8 +74,15 @@ def load_native() -> Any:
 
 
 def _select() -> str:
-    """Return the name of the twin to use."""
-    if os.environ.get("WEBSOCKETS_ACCELERATOR") == "python" or sys.implementation.name != "cpython":
+    """Return the name of the twin to use.
+
+    Raises:
+        ImportError: the environment asks for one that doesn't exist, or for the compiled one that can't be had.
+    """
+    choice = os.environ.get("WEBSOCKETS_ACCELERATOR", "")
+    if choice not in CHOICES:
+        raise ImportError(f"WEBSOCKETS_ACCELERATOR must be native or python, not {choice!r}", name=__name__)
+    if choice == "python" or sys.implementation.name != "cpython":
         return "python"
     try:
         load_native()

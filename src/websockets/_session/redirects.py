@@ -54,21 +54,25 @@ PLACES: Final = ("host", "port", "address", "unix")
 
 
 class Hop:
-    """One attempt to connect to one URI; as a context manager, it names the proxy in every error.
+    """One attempt to connect to one URI; as a context manager, it names the proxy and the redirects in every error.
 
     Parameters:
         location: the URI as the user, the server or a hook wrote it.
         uri: the parsed URI.
         headers: additional headers that may be sent there.
+        trail: the URIs that led there, without credentials; none for the first attempt.
 
     Attributes:
         route: the route through a proxy, after one is chosen.
     """
 
-    def __init__(self, location: str, uri: WebSocketURI, headers: HeadersLike | None) -> None:
+    def __init__(
+        self, location: str, uri: WebSocketURI, headers: HeadersLike | None, trail: tuple[str, ...] = ()
+    ) -> None:
         self.location = location
         self.uri = uri
         self.headers = headers
+        self.trail = trail
         self.route: Route | None = None
 
     def __enter__(self) -> Hop:
@@ -79,6 +83,18 @@ class Hop:
     ) -> None:
         if self.route is not None:
             self.route.__exit__(exc_type, exc, traceback)
+        if exc is not None:
+            self.name_redirects(exc)
+
+    def name_redirects(self, exc: BaseException) -> None:
+        """Add the way to this URI to an error, unless it is the first one."""
+        if self.trail:
+            exc.add_note(f"Redirected: {' -> '.join((*self.trail, self.shown))}")
+
+    @property
+    def shown(self) -> str:
+        """The URI without credentials."""
+        return self.location if self.uri.user_info is None else hide_credentials(self.location)
 
 
 class Redirects:
@@ -106,7 +122,9 @@ class Redirects:
             SecurityError: there were too many redirects.
         """
         if self._count >= self._limit:
-            raise SecurityError(f"more than {self._limit} redirects")
+            error = SecurityError(f"more than {self._limit} redirects")
+            self._next.name_redirects(error)
+            raise error
         self._count += 1
         hop = self._next
         self._connector.ws_uri, self._state.hop = hop.uri, hop
@@ -135,7 +153,7 @@ class Redirects:
         before, arguments = self._next, self._connector.create_connection_kwargs
         uri, headers = redirected(target, before.uri, arguments, before.headers)
         check_tls(uri, arguments)
-        self._next = Hop(target, uri, headers)
+        self._next = Hop(target, uri, headers, (*before.trail, before.shown))
         return True
 
     def _ask(self, exc: Exception) -> Exception | str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from .._compat.deprecated import deprecated_names
 from .._compat.layout import share_names
+from .._rules.addresses import naming_path
 from .._session.client_session import ClientSession
 from .._session.connector import Connector, unix_uri
 from .._session.options import ClientOptions, connection_arguments, renamed_argument
@@ -236,7 +237,8 @@ class connect(Connector):
             return await connect_through(plan_tunnel(route, kwargs, self.user_agent_header), factory)
         kwargs = without_proxy(kwargs)
         if kwargs.pop("unix", False):
-            _, connection = await streams.create_unix_connection(factory, **kwargs)
+            with naming_path(kwargs.get("path")):
+                _, connection = await streams.create_unix_connection(factory, **kwargs)
         else:
             _, connection = await open_connection(streams, factory, **kwargs)
         return connection

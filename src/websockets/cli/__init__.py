@@ -52,6 +52,11 @@ def _status(arguments: Sequence[str]) -> int:
     except UsageError as exc:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
+    except ImportError as exc:
+        if exc.name != "websockets._codec":
+            raise
+        print(f"websockets: error: {exc}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as exc:

@@ -165,7 +165,7 @@ def client_parser(everything: bool = False, width: int | None = None) -> argpars
     options.titled("latency")
     options.often("--ping", action="store_true", help="ping the server and show the latency")
     options.rarely("--count", type=counted, metavar="N", help="number of pings; without it, ping until Ctrl-C")
-    options.rarely("--interval", type=not_negative, metavar="SEC", default=1.0, help="time between pings (1)")
+    options.rarely("--interval", type=not_negative, metavar="SEC", help="time between pings (1)")
     return result
 
 
@@ -226,7 +226,6 @@ def add_messages(options: Options) -> None:
         "--wait",
         type=not_negative,
         metavar="SEC",
-        default=1.0,
         help="finally receive until SEC pass without a message (1)",
     )
     options.rarely("--hex", action="store_true", help="read lines as hexadecimal, for binary messages")

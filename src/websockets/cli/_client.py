@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Final, TextIO
 
 from ..exceptions import InvalidURI
 from ..typing import Data
@@ -26,6 +26,18 @@ from ._talk import Plan, Talk, contents, on_connection
 from ._target import Target, asker, target_of, visible_uri
 
 __all__ = ["display_for", "is_conversation", "is_terminal", "run", "run_client", "set_up_logs", "standard_screen"]
+
+# Seconds between pings, and seconds to wait for more messages, unless options say otherwise.
+DEFAULT_SECONDS: Final = 1.0
+
+# An option, whether it must be given or must not be, and the options that have no effect otherwise.
+EFFECTS: Final = (
+    *(("ping", False, name, "with --ping") for name in ("messages", "expect", "wait", "save", "hex", "slash", "json")),
+    *(("ping", True, name, "without --ping") for name in ("count", "interval")),
+    *(("messages", False, name, "with --send, which replaces lines") for name in ("hex", "slash")),
+    ("expect", False, "wait", "with --expect"),
+    ("insecure", False, "ca", "with --insecure"),
+)
 
 LinesFactory = Callable[[], AsyncGenerator[str, None]]
 
@@ -120,6 +132,25 @@ def is_conversation(options: argparse.Namespace) -> bool:
     return not batch and is_terminal(sys.stdin) and is_terminal(sys.stdout)
 
 
+def check_effects(options: argparse.Namespace) -> None:
+    """Check that no option stays without effect because of another one.
+
+    Raises:
+        UsageError: one does.
+    """
+    given = {name for name, value in vars(options).items() if value not in (None, False, [], ())}
+    for present, wanted, name, rest in EFFECTS:
+        if name in given and (present in given) is not wanted:
+            raise UsageError(f"{_spelled(name, options)} has no effect {rest}")
+    if options.json and options.format == "jsonl":
+        raise UsageError("--json has no effect with --format jsonl")
+
+
+def _spelled(name: str, options: argparse.Namespace) -> str:
+    """Return an option as the user wrote it."""
+    return f"--{options.messages[0][0]}" if name == "messages" else f"--{name.replace('_', '-')}"
+
+
 def default_format(options: argparse.Namespace) -> str:
     """Return the default format: for programs if options say what to send or expect, else the session for humans."""
     return "raw" if options.messages or options.expect else "text"
@@ -182,6 +213,7 @@ def run_client(options: argparse.Namespace) -> int:
     Raises:
         UsageError: the options are invalid.
     """
+    check_effects(options)
     screen = standard_screen()
     set_up_logs(logging.DEBUG if options.verbose else 0, screen)
     display = display_for(options, options.format or default_format(options), screen)
@@ -191,7 +223,8 @@ def run_client(options: argparse.Namespace) -> int:
         display.failed(visible_uri(options.uri), exc)
         return HANDSHAKE
     if options.ping:
-        return run(on_connection(target, display, Ping(options.count, options.interval, display)))
+        interval = DEFAULT_SECONDS if options.interval is None else options.interval
+        return run(on_connection(target, display, Ping(options.count, interval, display)))
     return converse(options, target, display, screen)
 
 
@@ -209,7 +242,7 @@ def converse(options: argparse.Namespace, target: Target, display: Display, scre
             hexadecimal=options.hex,
             slash=options.slash,
             expect=options.expect,
-            wait=options.wait,
+            wait=DEFAULT_SECONDS if options.wait is None else options.wait,
             save=save,
         )
         return run(on_connection(target, display, Talk(plan, display)))

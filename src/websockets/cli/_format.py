@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..frames import Close
 from ..typing import Data
+from ._advice import Advice, End, error_line, of_failure
 from ._latency import milliseconds, number_of
 
-__all__ = ["JsonLines", "Raw", "Session", "Style", "closing", "colour_allowed", "error_text", "escape", "pretty"]
+__all__ = ["JsonLines", "Raw", "Session", "Style", "colour_allowed", "error_text", "escape", "pretty"]
 
 Write = Callable[[str], None]
 
@@ -48,14 +48,8 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def error_text(exc: BaseException) -> str:
-    """Return the text of an exception, or its name if there is no text; and its notes, which may name the proxy."""
-    notes = [f"({note})" for note in getattr(exc, "__notes__", ())]
-    return escape(" ".join([str(exc) or type(exc).__name__, *notes]))
-
-
-def closing(code: int, reason: str) -> str:
-    """Return a close code and a reason as text for humans."""
-    return escape(str(Close(code, reason)))
+    """Return the text of an exception, with its notes, safe for a terminal."""
+    return escape(error_line(exc))
 
 
 def colour_allowed(terminal: bool, environ: dict[str, str]) -> bool:
@@ -125,6 +119,15 @@ class Style:
         return indented or [escape(message) if safe else message]
 
 
+def _tell(write: Write, begin: str, advice: Advice) -> None:
+    """Write what happened, on a line that begins so; then more lines, and what to do."""
+    write(f"{begin}{escape(advice.text)}.")
+    for line in advice.details:
+        write(f"  {escape(line)}")
+    if advice.hint:
+        write(f"Hint: {escape(advice.hint)}")
+
+
 class Session:
     """Format for humans: the messages of both sides, the beginning and the end of the connection.
 
@@ -145,8 +148,8 @@ class Session:
             self.out(f"Subprotocol: {escape(subprotocol)}.")
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """Report that the connection couldn't be opened."""
-        self.out(f"Failed to connect to {uri}: {error_text(exc)}.")
+        """Report that the connection couldn't be opened, why, and what to do."""
+        _tell(self.out, f"Failed to connect to {uri}: ", of_failure(uri, exc))
 
     def received(self, message: Data) -> None:
         """Report a message from the peer."""
@@ -170,9 +173,9 @@ class Session:
         """Report a note for the user."""
         self.out(text)
 
-    def closed(self, code: int, reason: str, status: int) -> None:
+    def closed(self, end: End, status: int) -> None:
         """Report that the connection is closed; ``status`` is the future status of the command."""
-        self.out(f"Connection closed: {closing(code, reason)}.")
+        _tell(self.out, "Connection closed: ", end.advice)
 
     def results(self, name: str, values: dict[str, Any], lines: list[str]) -> None:
         """Report the results of a measurement; on a terminal, they overwrite the ``^C`` that may be shown."""
@@ -198,8 +201,8 @@ class Raw(Session):
         """Write nothing, because only messages are written."""
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """Report that the connection couldn't be opened."""
-        self.err(f"Failed to connect to {uri}: {error_text(exc)}.")
+        """Report that the connection couldn't be opened, why, and what to do."""
+        _tell(self.err, f"Failed to connect to {uri}: ", of_failure(uri, exc))
 
     def received(self, message: Data) -> None:
         """Report a message from the peer."""
@@ -212,10 +215,10 @@ class Raw(Session):
         """Report a note for the user."""
         self.err(text)
 
-    def closed(self, code: int, reason: str, status: int) -> None:
+    def closed(self, end: End, status: int) -> None:
         """Report that the connection is closed."""
         if status:
-            self.err(f"Connection closed: {closing(code, reason)}.")
+            _tell(self.err, "Connection closed: ", end.advice)
 
 
 class JsonLines:
@@ -244,8 +247,16 @@ class JsonLines:
         self.event("open", uri=uri, subprotocol=subprotocol)
 
     def failed(self, uri: str, exc: BaseException) -> None:
-        """Report that the connection couldn't be opened."""
-        self.event("failed", uri=uri, error=type(exc).__name__, text=str(exc))
+        """Report that the connection couldn't be opened, why, and what to do."""
+        advice = of_failure(uri, exc)
+        self.event(
+            "failed",
+            uri=uri,
+            error=type(exc).__name__,
+            text=advice.text,
+            details=list(advice.details),
+            hint=advice.hint,
+        )
 
     def received(self, message: Data) -> None:
         """Report a message from the peer."""
@@ -273,9 +284,16 @@ class JsonLines:
         """Report a note for the user."""
         self.event("note", text=text)
 
-    def closed(self, code: int, reason: str, status: int) -> None:
+    def closed(self, end: End, status: int) -> None:
         """Report that the connection is closed."""
-        self.event("closed", code=code, reason=reason, status=status)
+        self.event(
+            "closed",
+            code=end.code,
+            reason=end.reason,
+            status=status,
+            text=end.advice.text,
+            hint=end.advice.hint,
+        )
 
     def results(self, name: str, values: dict[str, Any], lines: list[str]) -> None:
         """Report the results of a measurement."""

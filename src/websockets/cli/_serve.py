@@ -19,6 +19,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -129,18 +130,30 @@ def handler_named(name: str, screen: Screen) -> Handler:
     if name == "print":
         return Printer(screen.line)
     module, colon, function = name.partition(":")
-    if not colon:
+    if not colon or not module:
         raise UsageError(f"no handler is called {name}: there are echo, broadcast, print, and module:function")
     sys.path.insert(0, os.getcwd())
     try:
         handler: Any = importlib.import_module(module)
         for part in function.split("."):
             handler = getattr(handler, part)
-    except (ImportError, AttributeError, ValueError) as exc:
+    except (ModuleNotFoundError, AttributeError) as exc:
         raise UsageError(f"can't find {name}: {exc}") from exc
+    except Exception as exc:
+        # The program of the user doesn't parse, or raises; the end of the traceback says where.
+        raise UsageError(f"can't import {module}: {import_error(exc)}") from exc
     if not callable(handler):
         raise UsageError(f"{name} isn't a function")
     return handler  # type: ignore[no-any-return]
+
+
+def import_error(exc: Exception) -> str:
+    """Return an exception as Python shows it at the end of a traceback, and where it was raised."""
+    if isinstance(exc, SyntaxError):
+        return f"{exc.filename}, line {exc.lineno}: {type(exc).__name__}: {exc.msg}"
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    text = traceback.format_exception_only(exc)[-1].strip()
+    return f"{last.filename}, line {last.lineno}: {text}"
 
 
 # -------------------------------------------------------------------------------------------------------------- service
@@ -186,9 +199,12 @@ class Service:
         if self.credentials is not None:
             arguments["process_request"] = basic_auth("websockets", self.credentials)
         handler = handler_named(self.handler, screen)
-        if self.unix is not None:
-            return unix_serve(handler, self.unix, **arguments)
-        return serve(handler, self.host, self.port, **arguments)
+        try:
+            if self.unix is not None:
+                return unix_serve(handler, self.unix, **arguments)
+            return serve(handler, self.host, self.port, **arguments)
+        except TypeError as exc:
+            raise UsageError(str(exc)) from exc
 
     def _chosen(self, connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         return next((name for name in self.subprotocols or () if name in offered), None)

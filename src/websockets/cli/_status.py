@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import socket
 
-from ..frames import OK_CLOSE_CODES
-
 __all__ = ["ABNORMAL", "HANDSHAKE", "INTERRUPTED", "OK", "USAGE", "UsageError", "check_unix", "of_close"]
 
 OK = 0
@@ -34,4 +32,7 @@ def check_unix(path: object) -> None:
 
 def of_close(code: int | None) -> int:
     """Return the status for a close code: 1000, 1001 and no code are normal (RFC 6455 section 7.4.1)."""
+    # Imported here, so that the command can tell of a wrong environment, which makes this import fail.
+    from ..frames import OK_CLOSE_CODES
+
     return OK if code in OK_CLOSE_CODES else ABNORMAL

@@ -19,6 +19,7 @@ from ..asyncio.client import ClientConnection
 from ..exceptions import ConcurrencyError, ConnectionClosed, ProtocolError, WebSocketException
 from ..frames import Close, CloseCode
 from ..typing import Data
+from ._advice import of_end
 from ._format import Display, error_text
 from ._latency import milliseconds
 from ._status import ABNORMAL, HANDSHAKE, OK, UsageError, of_close
@@ -99,10 +100,20 @@ async def on_connection(target: Target, display: Display, work: Work) -> int:
             display.note(f"Timed out after {target.timeout:g} seconds.")
     finally:
         await connection.close()
-    assert connection.close_code is not None
-    status = max(work.status() if in_time else ABNORMAL, of_close(connection.close_code))
-    display.closed(connection.close_code, connection.close_reason or "", status)
+    # Waiting for the end gives its cause, which is no part of the protocol.
+    end = of_end(await _how_it_ended(connection))
+    status = max(work.status() if in_time else ABNORMAL, of_close(end.code))
+    display.closed(end, status)
     return status
+
+
+async def _how_it_ended(connection: ClientConnection) -> ConnectionClosed:
+    """Return the exception that calls raise after the end; messages that nobody read are dropped."""
+    while True:
+        try:
+            await connection.recv(decode=False)
+        except ConnectionClosed as exc:
+            return exc
 
 
 async def _until(deadline: float | None, work: Awaitable[None]) -> bool:

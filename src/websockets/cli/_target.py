@@ -20,6 +20,7 @@ from typing import Any
 from ..asyncio.client import connect, unix_connect
 from ..headers import build_authorization_basic
 from ..uri import hide_credentials, parse_uri
+from ._advice import completed_uri
 from ._status import UsageError, check_unix
 
 __all__ = ["Target", "credentials", "headers_of", "lines_of", "target_of", "tls_of", "visible_uri"]
@@ -211,6 +212,7 @@ def target_of(options: argparse.Namespace, environ: dict[str, str], ask: Callabl
         UsageError: options contradict each other, or a file can't be used.
         InvalidURI: the URI isn't a WebSocket URI.
     """
+    options.uri = completed_uri(options.uri)
     uri = parse_uri(options.uri)
     authorization = []
     if options.auth:

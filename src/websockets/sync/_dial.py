@@ -16,6 +16,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any, Final
 
+from .._rules.addresses import naming_path
 from .._rules.happy_eyeballs import Pace, Race, naming
 from ._line import seconds_until, step
 from ._system import LONGEST_WAIT, WRITE, System, current
@@ -78,7 +79,7 @@ def open_unix_connection(path: str | bytes, deadline: float | None, timeout: flo
     sock: socket.socket = current().socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(None if wait > LONGEST_WAIT else wait)
-        with step(CONNECTING):
+        with step(CONNECTING), naming_path(path):
             sock.connect(path)
     except BaseException:
         sock.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
+from .._rules.addresses import naming_path
 from ._wire import start_tls
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ async def open_stream(arguments: Mapping[str, Any], streams: Any = None) -> trio
 async def _connect(arguments: Mapping[str, Any], streams: Any) -> trio.abc.Stream:
     stream: trio.abc.Stream
     if arguments.get("unix"):
-        stream = await streams.open_unix_socket(arguments["path"])
+        with naming_path(arguments["path"]):
+            stream = await streams.open_unix_socket(arguments["path"])
     else:
         options = {name: arguments[name] for name in OPTIONS if name in arguments}
         if options.get("happy_eyeballs_delay", 0) is None:
