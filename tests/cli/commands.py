@@ -29,6 +29,8 @@ PROGRAM = [sys.executable, "-W", "error", "-m", "websockets"]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
     "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+    # No test writes to the history of whoever runs it.
+    "WEBSOCKETS_HISTORY": "",
     "PYTHONUTF8": "1",
     "PYTHONUNBUFFERED": "1",
 }

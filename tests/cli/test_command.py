@@ -384,7 +384,7 @@ def test_credentials_from_the_environment(uri: str) -> None:
 
 
 def test_ping(uri: str) -> None:
-    status, out, err = call("--ping", "--count", "3", "--interval", "0", uri)
+    status, out, err = call("ping", "--count", "3", "--interval", "0", uri)
     assert (status, err) == (0, "")
     assert re.fullmatch(
         r"Connected to ws://127\.0\.0\.1:\d+/\.\n(pong \d: [\d.]+ ms\n){3}3 pings, 3 pongs\n"
@@ -397,9 +397,65 @@ def test_ping(uri: str) -> None:
 def test_logs(uri: str) -> None:
     status, out, err = run("-v", "--auth", "me:secret", "--send", "hello", "--expect", "1", uri)
     assert (status, out) == (0, "hello\n")
-    assert " websockets.client DEBUG > GET / HTTP/1.1\n" in err
-    assert " websockets.client DEBUG > TEXT 'hello' [5 bytes]\n" in err
+    assert err.startswith("= connection is CONNECTING\n> GET / HTTP/1.1\n")
+    assert f"\n* Connected to {uri.removeprefix('ws://').removesuffix('/')}\n" in err
+    assert "\n> TEXT 'hello' [5 bytes]\n" in err
     assert base64.b64encode(b"me:secret").decode() not in err
+
+
+def test_head_of_the_response(uri: str) -> None:
+    status, out, err = call("-i", "--send", "hello", "--expect", "1", uri)
+    head, _, rest = out.partition("\n\n")
+    assert (status, rest, err) == (0, "hello\n", "")
+    first, *headers = head.splitlines()
+    assert first == "HTTP/1.1 101 Switching Protocols"
+    assert "Upgrade: websocket" in headers
+    status, out, err = call("-i", "--format", "jsonl", "--send", "hello", "--expect", "1", uri)
+    event = json.loads(out.splitlines()[1])
+    assert event["event"] == "response"
+    assert ["Upgrade", "websocket"] in event["headers"]
+
+
+def test_pings_are_shown(uri: str) -> None:
+    status, out, err = call(
+        "--show-pings", "--slash", "--format", "text", "--wait", "0.1", uri, stdin="/ping x\n/pong y\n"
+    )
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"Connected to {uri}."
+    # The pong may come before the next line is read.
+    assert sorted(line for line in lines if line[0] in "<>") == [
+        "< PONG 'x' [text, 1 byte]",
+        "> PING 'x' [text, 1 byte]",
+        "> PONG 'y' [text, 1 byte]",
+    ]
+
+
+def test_record_and_replay(uri: str, tmp_path: Path) -> None:
+    status, record, _ = call("--send", "hello", "--send-hex", "00ff", "--expect", "2", "--format", "jsonl", uri)
+    assert status == 0
+    file = tmp_path / "record.jsonl"
+    file.write_text(record)
+    assert call("--replay", str(file), "--expect", "2", uri) == (0, "hello\n00ff\n", "")
+    file.write_text(record + "{}\n")
+    text = f"websockets: error: line {len(record.splitlines()) + 1} of {file} isn't a line from --format jsonl\n"
+    assert call("--replay", str(file), uri) == (2, "", text)
+    status, out, err = call("--replay", str(tmp_path / "none"), uri)
+    assert (status, out) == (2, "")
+    assert err.startswith("websockets: error: can't read ")
+
+
+def test_another_address(uri: str) -> None:
+    port = uri.rpartition(":")[2].strip("/")
+    for option in (f"nowhere.example:{port}:127.0.0.1", f"nowhere.example:{port}:127.0.0.1:"):
+        name = "--resolve" if option.endswith("1") else "--connect-to"
+        there = f"ws://nowhere.example:{port}/"
+        assert call(name, option, "--send", "hello", "--expect", "1", there) == (0, "hello\n", "")
+
+
+def test_no_need_to_connect_again(uri: str) -> None:
+    assert call("--reconnect", "--send", "hello", "--expect", "1", uri) == (0, "hello\n", "")
+    assert call("--reconnect", "--expect", "1", uri, stdin="hello\n") == (0, "hello\n", "")
 
 
 def test_logs_of_the_server() -> None:
@@ -443,6 +499,16 @@ def test_server_that_is_asked_twice_does_not_wait_for_its_clients(number: int) -
         # The server's Close, which isn't answered.
         assert client.recv(4096) == wire.close(1001)
         assert server.stop(number) == (130, "", "")
+
+
+def test_logs_tell_of_tls() -> None:
+    with serving("127.0.0.1:0", "--tls", PEM, PEM) as server:
+        uri = server.uri.replace("127.0.0.1", "localhost")
+        status, out, err = run("-v", "--ca", PEM, "--send", "hello", "--expect", "1", uri)
+    assert (status, out) == (0, "hello\n")
+    assert re.search(
+        r"^\* TLSv1\.[23], \w+\n\* Certificate: .*DNS:localhost.*\n\*   issued by .*, valid until ", err, re.M
+    )
 
 
 def test_server_with_tls() -> None:

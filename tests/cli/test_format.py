@@ -175,6 +175,27 @@ def test_session() -> None:
     assert told.err == []
 
 
+def test_long_binary_messages_are_cut_on_a_terminal() -> None:
+    for size, terminal, shown in (
+        (256, True, "00" * 256),
+        (257, True, f"{'00' * 256}... (257 bytes)"),
+        (257, False, "00" * 257),
+    ):
+        told = Told("text", terminal=terminal)
+        told.display.received(bytes(size))
+        assert told.out == [f"< (binary) {shown}"]
+
+
+def test_head_of_the_response() -> None:
+    for kind in ("text", "raw"):
+        told = Told(kind)
+        told.display.included(["HTTP/1.1 101 \x1b", ""], [])
+        assert (told.out, told.err) == ([r"HTTP/1.1 101 \x1b", ""], [])
+    told = Told("jsonl")
+    told.display.included([], [("Name", "value")])
+    assert json.loads(told.out[0]).items() >= {"event": "response", "headers": [["Name", "value"]]}.items()
+
+
 def test_session_with_times_and_json() -> None:
     told = Told("text", times=True, json=True, colour=True)
     told.display.received("hello")

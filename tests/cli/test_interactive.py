@@ -186,10 +186,11 @@ def test_no_connection() -> None:
 
 def test_logs_appear_above_the_prompt(uri: str) -> None:
     with session("-v", uri) as terminal:
+        terminal.read(f"Connected to {uri}.\r\n")
         terminal.read("> ")
         terminal.type("hello\n")
         shown = terminal.read(above("< hello"))
-        assert re.search(r"\x1b\[L[-0-9]+ [0-9:,]+ websockets\.client DEBUG > TEXT 'hello' \[5 bytes\]\r\n\x1b8", shown)
+        assert re.search(r"\x1b\[L> TEXT 'hello' \[5 bytes\]\r\n\x1b8", shown)
 
 
 def test_commands(uri: str) -> None:
@@ -200,6 +201,30 @@ def test_commands(uri: str) -> None:
         terminal.type("/close\n")
         assert terminal.read("OK).\r\n").endswith(CLOSED)
         assert terminal.end() == 0
+
+
+def test_tab_completes_commands(uri: str) -> None:
+    with session("--slash", uri) as terminal:
+        terminal.read("> ")
+        terminal.type("/pi\tx\n")
+        assert terminal.read("\r\n").endswith("/ping x\r\n")
+        terminal.read(" ms\r\n")
+
+
+def test_history_lasts(uri: str, tmp_path: Path) -> None:
+    history = tmp_path / "state" / "history"
+    for line in ("one", "two"):
+        with session(uri, WEBSOCKETS_HISTORY=str(history)) as terminal:
+            terminal.read("> ")
+            terminal.type(f"{line}\n")
+            terminal.read(above(f"< {line}"))
+            terminal.type("\x04")
+            assert terminal.end() == 0
+    assert history.stat().st_mode & 0o777 == 0o600
+    with session(uri, WEBSOCKETS_HISTORY=str(history)) as terminal:
+        terminal.read("> ")
+        terminal.type("\x1b[A\x1b[A!\n")
+        terminal.read(above("< one!"))
 
 
 @pytest.mark.parametrize(("environ", "key"), [({}, '\x1b[34m"a"\x1b[0m'), ({"NO_COLOR": "1"}, '"a"')])

@@ -7,7 +7,9 @@ import io
 import itertools
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,6 +229,43 @@ def test_a_terminal_that_is_none(platform: str, commands: list[str], monkeypatch
     with Terminal() as terminal:
         assert terminal._saved is None
     assert called == commands
+
+
+def test_completion() -> None:
+    terminal = Terminal(["ping", "pong", "close"])
+    assert [terminal._completion("/p", number) for number in range(3)] == ["/ping ", "/pong ", None]
+    assert terminal._completion("/close", 0) == "/close "
+    assert terminal._completion("", 0) is None
+    assert terminal._completion("ping", 0) is None
+
+
+class Readline:
+    """What the command asks of readline, and what it was told."""
+
+    def __init__(self, doc: str) -> None:
+        self.__doc__ = doc
+        self.told: list[Any] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: self.told.append((name, *args))
+
+
+@pytest.mark.parametrize(
+    ("doc", "key"), [("GNU readline", "tab: complete"), ("libedit readline", "bind ^I rl_complete")]
+)
+def test_readlines_of_two_kinds(doc: str, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    readline: Any = Readline(doc)
+    monkeypatch.setitem(sys.modules, "readline", readline)
+    history = tmp_path / "a" / "history"
+    with Terminal(["ping"], history):
+        assert ("parse_and_bind", key) in readline.told
+        assert ("read_history_file", history) in readline.told
+    assert readline.told[-1] == ("write_history_file", history)
+    # A folder that can't be made.
+    history.parent.joinpath("file").touch()
+    with Terminal((), history.parent / "file" / "history"):
+        pass
+    assert not [told for told in readline.told if "file/history" in str(told) and told[0] == "write_history_file"]
 
 
 async def test_typed_lines_have_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

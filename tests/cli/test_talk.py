@@ -201,6 +201,33 @@ async def test_going_away_is_normal() -> None:
 
 
 @virtual
+async def test_who_waits_for_the_end_is_told() -> None:
+    async def busy(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await asyncio.sleep(5)
+        connection.transport.resume_reading()
+        await connection.wait_closed()
+
+    told = "Waiting for the server to close the connection; Ctrl-C ends it at once."
+    assert await talk(busy, Plan(lines=lines(), typed=True)) == (0, [told, OK])
+
+
+@virtual
+async def test_replay_keeps_the_pauses() -> None:
+    times: list[tuple[str | bytes, float]] = []
+
+    async def note(connection: ServerConnection) -> None:
+        async for message in connection:
+            times.append((message, now() - begun))
+
+    begun = now()
+    status, told = await talk(note, Plan(replay=[(1.0, "a"), (3.5, b"b")], wait=1))
+    assert (status, told) == (0, ["> 'a'", "> b'b'", OK])
+    assert [message for message, _ in times] == ["a", b"b"]
+    assert [time for _, time in times] == pytest.approx([1.0, 3.5])
+
+
+@virtual
 async def test_interrupt() -> None:
     log = Log()
     async with served(echo) as server:

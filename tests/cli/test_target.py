@@ -12,11 +12,15 @@ import pytest
 from websockets.cli._arguments import client_parser
 from websockets.cli._status import UsageError, of_close
 from websockets.cli._target import Target, credentials, headers_of, lines_of, target_of, tls_of, visible_uri
-from websockets.exceptions import InvalidURI
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.headers import build_authorization_basic
+from websockets.http11 import Response
 
 # A certificate for localhost, and its key.
 PEM = str(Path(__file__).with_name("localhost.pem"))
+# The same key, behind a passphrase.
+LOCKED = str(Path(__file__).with_name("locked.pem"))
 
 # What connect() is called with when nothing is asked for.
 DEFAULT: dict[str, Any] = {"max_size": 2**20}
@@ -82,6 +86,51 @@ def test_uri_that_is_none() -> None:
 def test_certificates_need_tls(option: str) -> None:
     with pytest.raises(UsageError, match="^--ca, --cert and --key need a wss:// URI$"):
         target(option, PEM, "ws://host/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--resolve", "host:80:192.0.2.1"], {"host": "192.0.2.1", "port": 80}),
+        (["--resolve", "other:80:::1", "--resolve", "host:80:::2"], {"host": "::2", "port": 80}),
+        (["--connect-to", "host:80:other:81"], {"host": "other", "port": 81}),
+        (["--connect-to", "host::other:"], {"host": "other", "port": 80}),
+        (["--connect-to", ":80::81"], {"host": "host", "port": 81}),
+        (["--connect-to", "::other:"], {"host": "other", "port": 80}),
+    ],
+)
+def test_another_place(arguments: list[str], expected: dict[str, Any]) -> None:
+    assert target(*arguments, "ws://host").arguments == DEFAULT | expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--resolve", "host:81:::1"], "--resolve has no effect: it isn't for host:80"),
+        (["--connect-to", "other:80::1"], "--connect-to has no effect: it isn't for host:80"),
+        (["--resolve", "host:80:::1", "--connect-to", "::x:"], "--resolve and --connect-to contradict each other"),
+        (["--unix", "x", "--connect-to", "::x:"], "--connect-to and --unix contradict each other"),
+        (["--passphrase", "x"], "--passphrase needs --cert"),
+    ],
+)
+def test_another_place_that_makes_no_sense(arguments: list[str], text: str) -> None:
+    with pytest.raises(UsageError, match=f"^{text}$"):
+        target(*arguments, "ws://host")
+
+
+def test_redirects_are_limited() -> None:
+    moved = InvalidStatus(Response(302, "Found", Headers(Location="/next"), b""))
+    connecting = target("--max-redirects", "1", "ws://host").connect()
+    assert connecting.process_redirect(OSError("down")).args == ("down",)  # type: ignore[union-attr]
+    assert connecting.process_redirect(moved) == "ws://host/next"
+    assert str(connecting.process_redirect(moved)) == "more than 1 redirects"
+    assert target("ws://host").connect().process_redirect(moved) == "ws://host/next"
+    for arguments, text in {
+        ("--max-redirects", "10"): "--max-redirects: more than 9 takes the variable WEBSOCKETS_MAX_REDIRECTS",
+        ("--max-redirects", "1", "--unix", "x"): "--max-redirects and --unix contradict each other",
+    }.items():
+        with pytest.raises(UsageError, match=f"^{text}$"):
+            target(*arguments, "ws://host")
 
 
 def test_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +265,18 @@ def test_tls_with_a_certificate_of_the_client() -> None:
     assert target("--cert", PEM, "--key", PEM, "wss://host/").arguments["ssl"].verify_mode == ssl.CERT_REQUIRED
     with pytest.raises(UsageError, match=f"^can't use {PEM}, {__file__}: "):
         target("--cert", PEM, "--key", __file__, "wss://host/")
+
+
+def test_key_with_a_passphrase(tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    words.write_text("secret words\n")
+    for given in ("secret words", f"@{words}"):
+        assert context("--cert", PEM, "--key", LOCKED, "--passphrase", given) is not None
+    with pytest.raises(UsageError, match="^can't use "):
+        context("--cert", PEM, "--key", LOCKED, "--passphrase", "wrong")
+    words.write_text("two\nlines\n")
+    with pytest.raises(UsageError, match="must have one line, the passphrase$"):
+        context("--cert", PEM, "--key", LOCKED, "--passphrase", f"@{words}")
 
 
 def test_tls_without_verification() -> None:

@@ -26,8 +26,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cli",
         "cli._bench cli._serve",
         "cli._client",
+        "cli._again",
         "cli._ping cli._talk",
-        "cli._format cli._target cli._workers",
+        "cli._facts cli._format cli._target cli._workers",
         "cli._advice cli._arguments cli._latency cli._screen cli._signals cli._status",
     ),
     "legacy": (

@@ -82,6 +82,8 @@ def _run(arguments: Sequence[str]) -> int:
             return _as_server(rest)
         case ["bench", *rest]:
             return _as_benchmark(rest)
+        case ["ping", *rest]:
+            return _as_client(["--ping", *rest])
         case _:
             return _as_client(arguments)
 

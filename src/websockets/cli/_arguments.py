@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import re
 import shutil
 from typing import Any
 
@@ -18,6 +19,7 @@ MAX_WIDTH = 100
 FORMATS = ["text", "raw", "jsonl"]
 
 USAGE = """websockets [option ...] URI
+       websockets ping [option ...] URI
        websockets serve [option ...] [[HOST:]PORT]
        websockets bench [option ...] URI"""
 
@@ -80,8 +82,50 @@ def place(text: str) -> tuple[str | None, int]:
     return (host or None) if colon else "localhost", int(port)
 
 
+def number(text: str) -> int:
+    """Return an integer, also 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative: {text}")
+    return value
+
+
+# A host, which may be in brackets, and a port, or nothing for any.
+Place = tuple[str, int | None]
+
+split_place = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*):([0-9]{0,5})").match
+
+
+def resolved(text: str) -> tuple[Place, Place]:
+    """Return a host and a port, and an address and no port, from ``HOST:PORT:ADDRESS``."""
+    match = split_place(text)
+    address = text[match.end() + 1 :].strip("[]") if match else ""
+    if not (match and match[1] and match[2] and text[match.end() :].startswith(":") and address):
+        raise argparse.ArgumentTypeError(f"must look like HOST:PORT:ADDRESS: {text}")
+    return _place(match), (address, None)
+
+
+def diverted(text: str) -> tuple[Place, Place]:
+    """Return two hosts, each with a port, from ``HOST1:PORT1:HOST2:PORT2``; any of the four may be empty."""
+    first = split_place(text)
+    second = split_place(text, first.end() + 1) if first and text[first.end() :].startswith(":") else None
+    if not (first and second and second.end() == len(text)):
+        raise argparse.ArgumentTypeError(f"must look like HOST1:PORT1:HOST2:PORT2: {text}")
+    return _place(first), _place(second)
+
+
+def _place(match: re.Match[str]) -> Place:
+    return match[1].strip("[]"), int(match[2]) if match[2] else None
+
+
 # The names of these types in errors of argparse.
-for _function, _name in ((positive, "number"), (not_negative, "number"), (counted, "number"), (size, "size")):
+for _function, _name in (
+    (number, "number"),
+    (positive, "number"),
+    (not_negative, "number"),
+    (counted, "number"),
+    (size, "size"),
+):
     _function.__name__ = _name
 
 
@@ -163,7 +207,7 @@ def client_parser(everything: bool = False, width: int | None = None) -> argpars
     add_messages(options)
     add_showing(options)
     options.titled("latency")
-    options.often("--ping", action="store_true", help="ping the server and show the latency")
+    options.rarely("--ping", action="store_true", help="ping the server and show the latency")
     options.rarely("--count", type=counted, metavar="N", help="number of pings; without it, ping until Ctrl-C")
     options.rarely("--interval", type=not_negative, metavar="SEC", help="time between pings (1)")
     return result
@@ -194,6 +238,22 @@ def add_reaching(options: Options) -> None:
     options.rarely("--ca", metavar="FILE", help="trust the certificates in this file, and no others")
     options.rarely("--cert", metavar="FILE", help="identify with this certificate")
     options.rarely("--key", metavar="FILE", help="private key of --cert, if it isn't in the same file")
+    options.rarely("--passphrase", metavar="TEXT", help="passphrase of the private key; @FILE reads it from a file")
+    options.rarely(
+        "--resolve",
+        type=resolved,
+        action="append",
+        metavar="HOST:PORT:ADDRESS",
+        help="use this address for HOST:PORT instead of looking up the name",
+    )
+    options.rarely(
+        "--connect-to",
+        type=diverted,
+        action="append",
+        metavar="HOST1:PORT1:HOST2:PORT2",
+        help="connect to HOST2:PORT2 instead of HOST1:PORT1; each may be empty",
+    )
+    options.rarely("--max-redirects", type=number, metavar="N", help="follow N redirects at most (9)")
     options.rarely("--proxy", metavar="URI", help="use this proxy instead of the system's")
     options.rarely("--no-proxy", action="store_true", help="use no proxy")
     options.rarely("--unix", metavar="PATH", help="connect to this Unix socket")
@@ -228,6 +288,10 @@ def add_messages(options: Options) -> None:
         metavar="SEC",
         help="finally receive until SEC pass without a message (1)",
     )
+    options.rarely(
+        "--replay", metavar="FILE", help="send what --format jsonl recorded in this file, with the same pauses"
+    )
+    options.rarely("--reconnect", action="store_true", help="connect again when the connection ends")
     options.rarely("--hex", action="store_true", help="read lines as hexadecimal, for binary messages")
     options.rarely("--slash", action="store_true", help="lines may be commands; /help lists them")
 
@@ -237,6 +301,8 @@ def add_showing(options: Options) -> None:
     options.titled("output")
     options.often("--format", choices=FORMATS, metavar="NAME", help="text, raw (bare messages) or jsonl (JSON Lines)")
     options.often("--json", action="store_true", help="indent JSON in messages")
+    options.rarely("-i", "--include", action="store_true", help="show the head of the server's response")
+    options.rarely("--show-pings", action="store_true", help="show pings and pongs of both sides")
     options.rarely("-t", "--timestamps", action="store_true", help="put the time before each message")
     options.rarely("--save", metavar="FILE", help="append binary messages to this file, unchanged")
 

@@ -13,7 +13,7 @@ import datetime
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ..typing import Data
 from ._advice import Advice, End, error_line, of_failure
@@ -81,6 +81,17 @@ def _coloured(match: re.Match[str]) -> str:
     return f"{TOKEN_COLOURS[match.lastgroup]}{match[0]}{RESET}"
 
 
+# Bytes of a binary message that a terminal shows.
+SHOWN: Final = 256
+
+
+def _cut(message: bytes) -> str:
+    """Return a binary message for a terminal: if it is long, its beginning and its size."""
+    if len(message) <= SHOWN:
+        return message.hex()
+    return f"{message[:SHOWN].hex()}... ({number_of(len(message), 'byte')})"
+
+
 @dataclasses.dataclass(frozen=True)
 class Style:
     """Style of the output: the user's options, and the abilities of the output.
@@ -114,7 +125,7 @@ class Style:
     def lines(self, message: Data, safe: bool) -> list[str]:
         """Return a message as lines, several only for indented JSON; with ``safe``, escape text for a terminal."""
         if isinstance(message, bytes):
-            return [message.hex()]
+            return [_cut(message) if safe and self.terminal else message.hex()]
         indented = pretty(message, self.colour) if self.json else None
         return indented or [escape(message) if safe else message]
 
@@ -146,6 +157,11 @@ class Session:
         self.out(f"Connected to {uri}.")
         if subprotocol is not None:
             self.out(f"Subprotocol: {escape(subprotocol)}.")
+
+    def included(self, head: list[str], headers: list[tuple[str, str]]) -> None:
+        """Show the head of the response that opened the connection."""
+        for line in head:
+            self.out(escape(line))
 
     def failed(self, uri: str, exc: BaseException) -> None:
         """Report that the connection couldn't be opened, why, and what to do."""
@@ -224,8 +240,8 @@ class Raw(Session):
 class JsonLines:
     """Format for programs: one JSON object on a line for each event.
 
-    Every object has ``time``, in UTC, and ``event``: ``open``, ``received``, ``sent``, ``pong``, ``note``, ``closed``,
-    ``failed``, ``ping`` or ``bench``.
+    Every object has ``time``, in UTC, and ``event``: ``open``, ``response``, ``received``, ``sent``, ``pong``,
+    ``note``, ``closed``, ``failed``, ``ping`` or ``bench``.
 
     Parameters:
         style: gives the time; nothing else of it is used.
@@ -245,6 +261,10 @@ class JsonLines:
     def opened(self, uri: str, subprotocol: str | None) -> None:
         """Report that the connection is open."""
         self.event("open", uri=uri, subprotocol=subprotocol)
+
+    def included(self, head: list[str], headers: list[tuple[str, str]]) -> None:
+        """Show the headers of the response that opened the connection."""
+        self.event("response", headers=headers)
 
     def failed(self, uri: str, exc: BaseException) -> None:
         """Report that the connection couldn't be opened, why, and what to do."""

@@ -17,7 +17,8 @@ import shutil
 import sys
 import threading
 import unicodedata
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -38,6 +39,9 @@ PROMPT = "> "
 AHEAD = 64
 
 READ_SIZE = 2**16
+
+# Lines that the history keeps.
+HISTORY_LENGTH = 1000
 
 # Seconds within which the thread normally shows the next prompt.
 MOMENT = 0.5
@@ -129,9 +133,15 @@ class Screen:
 class Terminal:
     """A terminal at which a user types. The end of the ``with`` block restores its settings, even while the thread
     still edits a line.
+
+    Parameters:
+        commands: names that Tab completes after a slash; none by default.
+        history: file that keeps the lines for the next time; None (the default) for none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, commands: Sequence[str] = (), history: Path | None = None) -> None:
+        self._commands = [f"/{name}" for name in commands]
+        self._history = history
         self._saved: Any = None
         # Set when the prompt has been shown. readline shows it in the thread, some time after the line before.
         self._shown = threading.Event()
@@ -147,6 +157,8 @@ class Terminal:
             readline.parse_and_bind("set enable-bracketed-paste off")
             readline.set_pre_input_hook(self._shown.set)
             self._buffer = readline.get_line_buffer
+            self._complete(readline)
+            self._remember(readline)
         with contextlib.suppress(ImportError, OSError, ValueError):
             import termios
 
@@ -158,10 +170,42 @@ class Terminal:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._keep()
         if self._saved is not None:
             import termios
 
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._saved)
+
+    def _complete(self, readline: Any) -> None:
+        """Let Tab complete commands; without commands, it is a character like others."""
+        if not self._commands:
+            return
+        readline.set_completer_delims("")
+        readline.set_completer(self._completion)
+        editline = "libedit" in (readline.__doc__ or "")
+        readline.parse_and_bind("bind ^I rl_complete" if editline else "tab: complete")
+
+    def _completion(self, text: str, number: int) -> str | None:
+        """Return a completion of the line; readline calls this with 0, 1, 2, ... until there are no more."""
+        found = [f"{name} " for name in self._commands if text and name.startswith(text)]
+        return found[number] if number < len(found) else None
+
+    def _remember(self, readline: Any) -> None:
+        if self._history is not None:
+            readline.set_history_length(HISTORY_LENGTH)
+            with contextlib.suppress(OSError):  # there is none yet, or it can't be read
+                readline.read_history_file(self._history)
+
+    def _keep(self) -> None:
+        """Write the history to its file, which nobody else may read: messages may be secret."""
+        if self._history is None or self._buffer is None:
+            return
+        import readline
+
+        with contextlib.suppress(OSError):  # the command works without
+            self._history.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._history, os.O_CREAT | os.O_WRONLY, 0o600))
+            readline.write_history_file(self._history)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that a user types, with editing and history if there is readline; Ctrl-D ends them."""

@@ -10,9 +10,9 @@ import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from .._codec.header import MAX_CONTROL_PAYLOAD
 from ..asyncio.client import ClientConnection
@@ -25,7 +25,7 @@ from ._latency import milliseconds
 from ._status import ABNORMAL, HANDSHAKE, OK, UsageError, of_close
 from ._target import Target
 
-__all__ = ["FAILURES", "HELP", "Plan", "Talk", "Work", "command", "contents", "on_connection"]
+__all__ = ["COMMANDS", "FAILURES", "HELP", "Lines", "Plan", "Talk", "Work", "command", "contents", "on_connection"]
 
 HELP = """\
 /ping [TEXT]           send a ping, and show the round trip
@@ -34,6 +34,21 @@ HELP = """\
 /file PATH             send a file as a binary message
 /close [CODE [REASON]] close the connection
 //TEXT                 send /TEXT"""
+
+
+COMMANDS: Final = ("help", "ping", "pong", "hex", "file", "close")
+
+
+class Lines(Protocol):
+    """Lines to send, from a generator for one connection, or from something that outlives it."""
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        """Return the iterator over the lines."""
+        ...
+
+    def aclose(self) -> Awaitable[None]:
+        """End the lines, as far as they belong to the connection."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +65,18 @@ class Plan:
         expect: number of messages after which to end; None (the default) to continue until the connection is closed.
         wait: seconds without a message after which to end, when everything is sent; 1.0 by default.
         save: file for the binary messages received; None (the default) to show them.
+        replay: messages to send, each with the seconds after the beginning; none by default.
     """
 
     messages: Sequence[Data] = ()
-    lines: Callable[[], AsyncGenerator[str, None]] | None = None
+    lines: Callable[[], Lines] | None = None
     typed: bool = False
     hexadecimal: bool = False
     slash: bool = False
     expect: int | None = None
     wait: float = 1.0
     save: BinaryIO | None = None
+    replay: Sequence[tuple[float, Data]] = ()
 
 
 class Work(Protocol):
@@ -73,12 +90,34 @@ class Work(Protocol):
         ...
 
 
+# Seconds after which the command says that closing takes its time.
+PATIENCE: Final = 1.0
+
+
+def nothing_more(connection: ClientConnection) -> None:
+    """Report nothing about a connection that is open."""
+
+
 # Exceptions of connecting that are caused by the server, the network, a proxy or the URI.
 FAILURES = (OSError, WebSocketException, ValueError, ImportError)
 
 
-async def on_connection(target: Target, display: Display, work: Work) -> int:
+async def on_connection(
+    target: Target,
+    display: Display,
+    work: Work,
+    *,
+    opened: Callable[[ClientConnection], None] = nothing_more,
+    failures: list[BaseException] | None = None,
+) -> int:
     """Connect, do some work, close the connection, and report the result. Cancelling ends the work in good order.
+
+    Parameters:
+        target: the server.
+        display: where to report.
+        work: what to do on the connection.
+        opened: reports more about the connection when it is open; nothing by default.
+        failures: list to which the exception is added if there is no connection; none by default.
 
     Returns:
         The status of the command: the worse of the status of the work and the status for the close code.
@@ -92,19 +131,34 @@ async def on_connection(target: Target, display: Display, work: Work) -> int:
         connection = await target.connect()
     except FAILURES as exc:
         display.failed(target.name, exc)
+        if failures is not None:
+            failures.append(exc)
         return HANDSHAKE
     try:
         display.opened(target.name, connection.subprotocol)
+        opened(connection)
         in_time = await _until(deadline, work(connection))
         if not in_time:
             display.note(f"Timed out after {target.timeout:g} seconds.")
     finally:
-        await connection.close()
+        await _close(connection, display)
     # Waiting for the end gives its cause, which is no part of the protocol.
     end = of_end(await _how_it_ended(connection))
     status = max(work.status() if in_time else ABNORMAL, of_close(end.code))
     display.closed(end, status)
     return status
+
+
+async def _close(connection: ClientConnection, display: Display) -> None:
+    """Close the connection; tell a user who waits why."""
+    closing = asyncio.ensure_future(connection.close())
+    try:
+        await asyncio.wait({closing}, timeout=PATIENCE)
+        if not closing.done():
+            display.note("Waiting for the server to close the connection; Ctrl-C ends it at once.")
+        await closing
+    finally:
+        closing.cancel()
 
 
 async def _how_it_ended(connection: ClientConnection) -> ConnectionClosed:
@@ -137,12 +191,18 @@ class Talk:
     Parameters:
         plan: the plan for the connection.
         display: where to report.
+
+    Attributes:
+        count: the number of messages received, on all connections.
+        lost: whether the last connection ended before the plan was complete.
     """
 
     def __init__(self, plan: Plan, display: Display) -> None:
         self.plan = plan
         self.display = display
         self.count = 0
+        self.lost = False
+        self._closing = False  # by a command that the user typed
         self._arrived = 0.0
 
     async def __call__(self, connection: ClientConnection) -> None:
@@ -152,6 +212,7 @@ class Talk:
             UsageError: a message of the plan can't be sent.
             OSError: the output can't be written.
         """
+        self.lost = False
         receiver = asyncio.create_task(self._receive(connection))
         sender = asyncio.create_task(self._send(connection))
         try:
@@ -183,7 +244,7 @@ class Talk:
 
     async def _receive(self, connection: ClientConnection) -> None:
         """Receive and report messages, until all expected ones arrived or the connection is closed."""
-        with contextlib.suppress(ConnectionClosed):
+        try:
             while self.plan.expect is None or self.count < self.plan.expect:
                 message = await connection.recv()
                 self.count += 1
@@ -194,6 +255,8 @@ class Talk:
                     self.display.saved(len(message))
                 else:
                     self.display.received(message)
+        except ConnectionClosed:
+            self.lost = not self._closing
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
@@ -202,6 +265,7 @@ class Talk:
         try:
             for message in self.plan.messages:
                 await self._send_message(connection, message)
+            await self._replay(connection)
             if self.plan.lines is not None:
                 await self._send_lines(connection, self.plan.lines())
         except ConnectionClosed:
@@ -212,7 +276,13 @@ class Talk:
         await connection.send(message)
         self.display.sent(message)
 
-    async def _send_lines(self, connection: ClientConnection, lines: AsyncGenerator[str, None]) -> None:
+    async def _replay(self, connection: ClientConnection) -> None:
+        begun = asyncio.get_running_loop().time()
+        for offset, message in self.plan.replay:
+            await asyncio.sleep(begun + offset - asyncio.get_running_loop().time())
+            await self._send_message(connection, message)
+
+    async def _send_lines(self, connection: ClientConnection, lines: Lines) -> None:
         number = 0
         try:
             async with contextlib.aclosing(lines):
@@ -251,6 +321,7 @@ class Talk:
         elif name in ("hex", "file"):
             await self._send_message(connection, hexadecimal(argument) if name == "hex" else contents(argument))
         elif name == "close":
+            self._closing = True
             await connection.close(*close_arguments(argument))
         elif name == "pong":
             await connection.pong(control_payload(argument))
@@ -290,7 +361,7 @@ def command(line: str) -> tuple[str, str]:
         ValueError: there is no such command.
     """
     name, _, argument = line[1:].partition(" ")
-    if name not in ("help", "ping", "pong", "hex", "file", "close"):
+    if name not in COMMANDS:
         raise ValueError(f"there is no command /{name}; see /help")
     return name, argument
 

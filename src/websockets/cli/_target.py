@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._session.redirects import MAX_REDIRECTS
 from ..asyncio.client import connect, unix_connect
+from ..exceptions import SecurityError
 from ..headers import build_authorization_basic
 from ..uri import hide_credentials, parse_uri
 from ._advice import completed_uri
@@ -42,12 +44,14 @@ class Target:
         arguments: keyword arguments of :func:`~websockets.asyncio.client.connect`.
         unix: path of a Unix socket; None for TCP.
         timeout: seconds that the whole command may take; None for no limit.
+        max_redirects: maximum number of redirects; None (the default) for that of ``connect``.
     """
 
     uri: str
     arguments: dict[str, Any]
     unix: str | None = None
     timeout: float | None = None
+    max_redirects: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,7 +63,32 @@ class Target:
         arguments = {**self.arguments, **arguments}
         if self.unix is not None:
             return unix_connect(self.unix, self.uri, **arguments)
+        if self.max_redirects is not None:
+            return Limited(self.max_redirects, self.uri, **arguments)
         return connect(self.uri, **arguments)
+
+
+class Limited(connect):
+    """Follows only so many redirects.
+
+    Parameters:
+        limit: number of redirects.
+        uri: URI of the server.
+        **arguments: as for :func:`~websockets.asyncio.client.connect`.
+    """
+
+    def __init__(self, limit: int, uri: str, **arguments: Any) -> None:
+        super().__init__(uri, **arguments)
+        self._limit = self._left = limit
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Return the target of a redirect, or the exception to raise; ``connect`` calls this method."""
+        target = super().process_redirect(exc)
+        if isinstance(target, str):
+            if not self._left:
+                return SecurityError(f"more than {self._limit} redirects")
+            self._left -= 1
+        return target
 
 
 def visible_uri(uri: str) -> str:
@@ -150,12 +179,14 @@ def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
     """
     if options.key and not options.cert:
         raise UsageError("--key needs --cert")
+    if options.passphrase and not options.cert:
+        raise UsageError("--passphrase needs --cert")
     if not (options.insecure or options.ca or options.cert):
         return None
     try:
         context = ssl.create_default_context(cafile=options.ca)
         if options.cert:
-            context.load_cert_chain(options.cert, options.key)
+            context.load_cert_chain(options.cert, options.key, passphrase_of(options))
     except OSError as exc:  # SSLError is one
         files = ", ".join(filter(None, (options.ca, options.cert, options.key)))
         raise UsageError(f"can't use {files}: {exc}") from exc
@@ -163,6 +194,59 @@ def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def passphrase_of(options: argparse.Namespace) -> str | None:
+    """Return the passphrase of the private key; None if no option gives one.
+
+    Raises:
+        UsageError: the file can't be read, or has more than one line.
+    """
+    if options.passphrase is None:
+        return None
+    lines = lines_of(options.passphrase)
+    if len(lines) != 1:
+        raise UsageError(f"{options.passphrase[1:]} must have one line, the passphrase")
+    return lines[0]
+
+
+def place_of(options: argparse.Namespace, host: str, port: int) -> dict[str, Any]:
+    """Return the arguments of ``connect`` for another address than the one of the URI, if an option gives it.
+
+    Parameters:
+        options: the options; ``--resolve`` gives an address, ``--connect-to`` a host and a port.
+        host: the host of the URI.
+        port: the port of the URI.
+
+    Raises:
+        UsageError: no such option is for this host and this port, or options contradict each other.
+    """
+    if options.resolve and options.connect_to:
+        raise UsageError("--resolve and --connect-to contradict each other")
+    for name, given in (("--resolve", options.resolve), ("--connect-to", options.connect_to)):
+        if given:
+            if options.unix:
+                raise UsageError(f"{name} and --unix contradict each other")
+            for theirs, place in given:
+                if theirs in ((host, port), ("", port), (host, None), ("", None)):
+                    return {"host": place[0] or host, "port": place[1] or port}
+            raise UsageError(f"{name} has no effect: it isn't for {host}:{port}")
+    return {}
+
+
+def check_redirects(options: argparse.Namespace) -> None:
+    """Check that the number of redirects has an effect.
+
+    Raises:
+        UsageError: it hasn't.
+    """
+    if options.max_redirects is None:
+        return
+    if options.unix:
+        raise UsageError("--max-redirects and --unix contradict each other")
+    # The limit of connect() counts attempts.
+    if options.max_redirects >= MAX_REDIRECTS:
+        raise UsageError(f"--max-redirects: more than {MAX_REDIRECTS - 1} takes the variable WEBSOCKETS_MAX_REDIRECTS")
 
 
 def proxy_of(options: argparse.Namespace) -> dict[str, Any]:
@@ -223,4 +307,6 @@ def target_of(options: argparse.Namespace, environ: dict[str, str], ask: Callabl
     arguments = arguments_of(options, uri.secure, authorization)
     check_unix(options.unix)
     unix = None if options.unix is None else os.fspath(options.unix)
-    return Target(options.uri, arguments, unix, options.timeout)
+    arguments.update(place_of(options, uri.host, uri.port))
+    check_redirects(options)
+    return Target(options.uri, arguments, unix, options.timeout, options.max_redirects)
