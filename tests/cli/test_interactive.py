@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -209,6 +210,18 @@ def test_tab_completes_commands(uri: str) -> None:
         terminal.type("/pi\tx\n")
         assert terminal.read("\r\n").endswith("/ping x\r\n")
         terminal.read(" ms\r\n")
+
+
+def test_prompt_comes_back_after_a_stop(uri: str) -> None:
+    with session(uri) as terminal:
+        terminal.read("> ")
+        terminal.type("half a line")
+        terminal.read("half a line")
+        terminal.process.send_signal(signal.SIGSTOP)
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.read("\r\x1b[K> half a line")
+        terminal.type("!\n")
+        terminal.read("< half a line!")
 
 
 def test_history_lasts(uri: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import sys
 import threading
 import unicodedata
@@ -121,6 +122,12 @@ class Screen:
         """Show a line on standard error in place of the one before; an empty text removes it."""
         self._err.write(f"\r\x1b[K{text}")
         self._err.flush()
+
+    def show_again(self) -> None:
+        """Show the prompt and the text typed so far again, after other programs have written to the terminal."""
+        if self.prompt:
+            self._out.write(f"\r\x1b[K{PROMPT}{self.typed()}")
+            self._out.flush()
 
     def leave(self) -> None:
         """Remove the prompt."""
@@ -315,9 +322,15 @@ async def read_lines(lines: Iterator[str]) -> AsyncGenerator[str, None]:
 async def typed_lines(screen: Screen, terminal: Terminal) -> AsyncGenerator[str, None]:
     """Yield lines that a user types at the prompt of a screen, and remove the prompt at the end."""
     screen.prompt, screen.typed = True, terminal.typed
+    loop = asyncio.get_running_loop()
+    # After Ctrl-Z and fg, readline doesn't show the prompt by itself. There is no such signal on Windows.
+    with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGCONT, screen.show_again)
     try:
         async for line in read_lines(terminal.lines()):
             yield line
     finally:
+        with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGCONT)
         terminal.settle()
         screen.leave()
