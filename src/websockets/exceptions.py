@@ -45,7 +45,7 @@ A deadline that passes raises the built-in :exc:`TimeoutError`, a failing networ
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ._compat.deprecated import deprecated_names
 
@@ -90,6 +90,8 @@ __all__ = [
 ]
 
 
+E = TypeVar("E", bound=Exception)
+
 # Texts appear in logs, terminals and responses, and often quote values from the network. Therefore characters that
 # could move a cursor or start a new line are shown as escapes. The attributes keep the original value.
 
@@ -99,6 +101,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def advised(error: E, advice: str) -> E:
+    """Return an exception with a note for the programmer (:pep:`678`); its text stays what programs may compare."""
+    error.add_note(advice)
+    return error
 
 
 def _lacking(value: str | None) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from ._codec import build_frame, forget_masks, new_mask
 from ._codec.header import FIN, MAX_CONTROL_PAYLOAD, OPCODE_MASK, RSV1, RSV2, RSV3
 from ._compat.deprecated import deprecated_names
-from .exceptions import ProtocolError
+from .exceptions import ProtocolError, advised
 from .typing import BytesLike
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ CLOSE_CODE_EXPLANATIONS: dict[int, str] = {
 INTERNAL_CLOSE_CODES = {CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
 EXTERNAL_CLOSE_CODES = frozenset(set(CloseCode) - INTERNAL_CLOSE_CODES)
 OK_CLOSE_CODES = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
+
+# What to do about a code that can't be sent.
+SENDABLE = "send one from 1000 to 1003 or 1007 to 1014, or from 3000 to 4999 for codes of your own"
 
 MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
 
@@ -149,7 +152,7 @@ class Close:
             ProtocolError: the code is neither a registered one nor in 3000-4999.
         """
         if not (self.code in EXTERNAL_CLOSE_CODES or 3000 <= self.code < 5000):
-            raise ProtocolError("invalid status code")
+            raise advised(ProtocolError("invalid status code"), f"close code {self.code} can't be sent; {SENDABLE}")
 
 
 def check_close(code: object, reason: object) -> str:
@@ -189,7 +192,9 @@ def serialize_close(code: int | None, reason: str | None) -> tuple[Close, bytes]
         return close, b""
     payload = close.serialize()
     if len(payload) > MAX_CONTROL_PAYLOAD:
-        raise ProtocolError("control frame too long")
+        limit = MAX_CONTROL_PAYLOAD - 2
+        advice = f"the reason has {len(payload) - 2} bytes in UTF-8; at most {limit} can be sent"
+        raise advised(ProtocolError("control frame too long"), advice)
     return close, payload
 
 

@@ -343,6 +343,11 @@ def test_attempts_are_counted() -> None:
     assert caught.value.__context__ is None
 
 
+def test_what_debuggers_show() -> None:
+    assert repr(connector("ws://me:secret@example.com/x")) == "<Connector to ws://***@example.com/x>"
+    assert repr(connector("ws://example.com/@x")) == "<Connector to ws://example.com/@x>"
+
+
 def test_errors_name_the_way_without_credentials() -> None:
     redirects = Redirects(connector("ws://me:secret@example.com/@a"))
     with pytest.raises(OSError, match="^down$"), redirects.next_hop():

@@ -216,9 +216,12 @@ async def test_both_close_at_once(world: World, side: Side) -> None:
 
 
 BAD_CLOSES: list[tuple[tuple[Any, ...], str]] = [
-    ((999,), "^invalid status code$"),
-    ((1006,), "^invalid status code$"),
-    ((1000, "x" * 124), "^control frame too long$"),
+    (
+        (999,),
+        "^invalid status code\\nclose code 999 can't be sent; send one from 1000 to 1003 or 1007 to 1014, or from 3000",
+    ),
+    ((1006,), "^invalid status code\\nclose code 1006 can't be sent; "),
+    ((1000, "x" * 124), "^control frame too long\\nthe reason has 124 bytes in UTF-8; at most 123 can be sent$"),
     ((None, "x"), "^cannot send a reason without a code$"),
 ]
 

@@ -41,7 +41,13 @@ def test_echo() -> None:
         assert connection.server is server
         assert connection.remote_address == client.sock.getsockname()
         assert server.all_connections == {connection}
+        port, other = server.socket.getsockname()[1], client.sock.getsockname()[1]
+        assert repr(server) == f"<Server at 127.0.0.1:{port}, 1 connection>"
+        ends = f"local 127.0.0.1:{port}, remote 127.0.0.1:{other}"
+        assert repr(connection) == f"<ServerConnection OPEN, {ends}, path '/', id {connection.id}>"
         client.leave()
+    assert repr(server) == "<Server, 0 connections, closing>"
+    assert f"{connection!r}".startswith(f"<ServerConnection CLOSED, {ends}, ")
 
 
 def test_a_handler_has_a_thread_with_a_name() -> None:

@@ -49,7 +49,10 @@ async def test_start(network: TrioNetwork, caplog: pytest.LogCaptureFixture) -> 
             assert connection.server is server
             assert server.connections is not server.connections
             assert (server.statistics.open, server.statistics.counted) == (1, 1)
+            assert repr(server) == f"<Server at 127.0.0.1:{port_of(server)}, 1 connection>"
+            assert f"{connection!r}".startswith(f"<ServerConnection OPEN, local 127.0.0.1:{port_of(server)}, remote ")
         await server.aclose()
+        assert repr(server) == "<Server, 0 connections, closing>"
         assert messages(caplog)[-2:] == ["server closing", "server closed"]
         assert server.connections == set()
 

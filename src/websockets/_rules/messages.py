@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._codec import Queue
 from .._codec.header import FIN, MAX_PAYLOAD, OPCODE_BINARY, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT
-from ..exceptions import TooManyFragments
+from ..exceptions import TooManyFragments, advised
 from ..typing import BytesLike, Data
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def refuse_mapping(message: object) -> None:
         TypeError: ``message`` is a mapping.
     """
     if isinstance(message, Mapping):
-        raise TypeError("data is a dict-like object")
+        raise advised(TypeError("data is a dict-like object"), "to send it as JSON, use json.dumps(data)")
 
 
 def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
@@ -298,7 +298,8 @@ def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
     """
     encoded = encode_message(item, None)
     if encoded is None:
-        raise TypeError("iterable must contain bytes or str")
+        advice = f"one of its items is of type {type(item).__name__}"
+        raise advised(TypeError("iterable must contain bytes or str"), advice)
     is_text = isinstance(item, str)
     if first is not None and is_text is not first:
         raise TypeError("iterable must contain uniform types")

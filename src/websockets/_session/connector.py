@@ -89,6 +89,9 @@ class Connector:
         self.logger: LoggerLike = options.logger
         self.create_connection_kwargs = options.arguments
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._ws_connector_state.hop.shown}>"
+
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Decide whether a failed attempt is a redirect to follow. May be overridden.
 

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterable, Iterable
 from typing import NamedTuple
 
 from .._rules.messages import encode_item, refuse_mapping
+from ..exceptions import advised
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..protocol._port import check_sending, in_fragments
@@ -52,7 +53,8 @@ def is_async(message: object, *, allowed: bool = True) -> bool:
         return True
     if isinstance(message, Iterable):
         return False
-    raise TypeError(f"data must be str, bytes, {'iterable, or async iterable' if allowed else 'or iterable'}")
+    error = TypeError(f"data must be str, bytes, {'iterable, or async iterable' if allowed else 'or iterable'}")
+    raise advised(error, f"it is of type {type(message).__name__}")
 
 
 class Fragmenter:

@@ -6,12 +6,14 @@ for them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Self, TypeVar, overload
 
+from .._rules.addresses import shown_address
 from .._rules.lifecycle import State
 from .._rules.option_table import check
 from .._rules.statistics import Statistics
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from ..protocol import Protocol
     from .session import Session
 
-__all__ = ["ConnectionProperties", "assignable"]
+__all__ = ["ConnectionProperties", "assignable", "later"]
+
+# The ends of a connection, and what transports and sockets call them.
+ENDS: Final = {"local": "sockname", "remote": "peername"}
 
 
 T = TypeVar("T")
@@ -49,6 +54,23 @@ class assignable(Generic[T]):
         return self if instance is None else self.fget(instance)
 
 
+class later:
+    """An attribute that something sets later on an object; whoever reads it before that is told what.
+
+    Parameters:
+        advice: what sets the attribute.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self._advice = advice
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}: {self._advice}")
+
+
 class changeable(assignable[float | None]):
     """A time limit, with the name of the option that sets it at first; a new value is checked as that option is."""
 
@@ -72,6 +94,24 @@ class ConnectionProperties:
 
         def _ws_address(self, name: str) -> Any: ...
         def _ws_set_time(self, name: str, seconds: float | None) -> None: ...
+
+    def __repr__(self) -> str:
+        """Return the state, the addresses, the path and the id, as far as they are known; never credentials."""
+        facts = [f"{type(self).__name__}"]
+        # An object that isn't complete yet must have a text, too: debuggers show it.
+        with contextlib.suppress(Exception):
+            facts[0] += f" {self.state.name}"
+            facts += [f"{name} {self._ws_shown_end(end)}" for name, end in ENDS.items()]
+            if self.request is not None:
+                facts.append(f"path {self.request.path!r}")
+            facts.append(f"id {self.id}")
+        return f"<{', '.join(facts)}>"
+
+    def _ws_shown_end(self, name: str) -> str:
+        try:
+            return shown_address(self._ws_end(name)) or "unnamed"
+        except Exception:
+            return "unknown"
 
     @assignable
     def id(self) -> uuid.UUID:

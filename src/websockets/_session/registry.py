@@ -15,9 +15,10 @@ that are abandoned.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
+from .._rules.addresses import shown_address
 from .._rules.capacity import CROWDED, Capacity
 from .._rules.lifecycle import State
 from .._rules.statistics import ServerStatistics, ServerTally
@@ -109,6 +110,19 @@ class Registry(Generic[C, A]):
     def empty(self) -> bool:
         """Whether no connection and no handler is left."""
         return not self.all
+
+    def shown(self, name: str, addresses: Iterable[Any]) -> str:
+        """Return the text of a server for debuggers.
+
+        Parameters:
+            name: name of its class.
+            addresses: addresses of its listening sockets; an empty one has no name.
+        """
+        places = " and ".join(shown_address(address) or "an unnamed socket" for address in addresses)
+        where = f" at {places}" if places else ""
+        number = len(self.all)
+        state = ", closing" if self.closing else ""
+        return f"<{name}{where}, {number} connection{'' if number == 1 else 's'}{state}>"
 
     def open_connections(self) -> set[C]:
         """Return the connections that are open now."""

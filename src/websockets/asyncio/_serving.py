@@ -200,6 +200,11 @@ class Server:
         """The statistics of the server; a new snapshot each time."""
         return self._ws_registry.statistics()
 
+    def __repr__(self) -> str:
+        if self.server is None:
+            return f"<{type(self).__name__}, not listening yet>"
+        return self._ws_registry.shown(type(self).__name__, [each.getsockname() for each in self.server.sockets])
+
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         """The listening sockets; empty after the server is closed."""

@@ -20,6 +20,7 @@ from .._compat.layout import share_names
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
 from .._session.options import ServerOptions, renamed_argument
+from .._session.properties import later
 from .._session.server_session import ServerSession
 from ..datastructures import HeadersLike
 from ..extensions.base import ServerExtensionFactory
@@ -58,6 +59,10 @@ class ServerConnection(Connection):
     """The handler that :func:`~websockets.asyncio.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
     """Variables that :func:`~websockets.asyncio.router.route` found in the path: keyword arguments of the handler."""
+    if not TYPE_CHECKING:
+        username = later("basic_auth sets it when it has accepted the client")
+        handler = later("route sets it")
+        handler_kwargs = later("route sets it")
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from .._rules.lifecycle import Lifecycle, Reaction, Receive, Receiving, Send, Se
 from .._rules.messages import Limits, as_limit
 from .._rules.option_table import CLIENT_PROTOCOL, check_all
 from .._rules.statistics import Tally
-from ..exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments
+from ..exceptions import ConnectionClosed, InvalidState, PayloadTooBig, ProtocolError, TooManyFragments, advised
 from ..extensions.base import Extension, decode_through, encode_through
 from ..extensions.permessage_deflate import PerMessageDeflate
 from ..frames import Close, CloseCode, Frame, Opcode, check_close, serialize_close
@@ -545,7 +545,8 @@ class Protocol(Limits):
 
     def _send_control(self, opcode: Opcode, data: BytesLike) -> None:
         if len(data) > MAX_CONTROL_PAYLOAD:
-            raise ProtocolError("control frame too long")
+            advice = f"the payload of a ping or pong has {len(data)} bytes; at most {MAX_CONTROL_PAYLOAD} can be sent"
+            raise advised(ProtocolError("control frame too long"), advice)
         self._life.sent(Send.CONTROL)
         if opcode is Opcode.PING:
             self._count().pings_sent += 1

@@ -150,6 +150,10 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------------------- ask
 
+    def __repr__(self) -> str:
+        addresses = [self.socket.getsockname()] if self.socket.fileno() >= 0 else []
+        return self._ws_registry.shown(type(self).__name__, addresses)
+
     def fileno(self) -> int:
         """Return the file descriptor of the listening socket; -1 after the server is closed."""
         return self.socket.fileno()

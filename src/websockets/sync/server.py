@@ -21,6 +21,7 @@ from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
 from .._session.arriving import CLOSING, Arriving, Refusal
 from .._session.options import SYNC_SERVER, ServerOptions, renamed_argument
+from .._session.properties import later
 from .._session.server_session import HandlerState, ServerSession
 from ..datastructures import HeadersLike
 from ..extensions.base import ServerExtensionFactory
@@ -64,6 +65,10 @@ class ServerConnection(Connection):
     """The handler that :func:`~websockets.sync.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
     """Variables that :func:`~websockets.sync.router.route` found in the path: keyword arguments of the handler."""
+    if not TYPE_CHECKING:
+        username = later("basic_auth sets it when it has accepted the client")
+        handler = later("route sets it")
+        handler_kwargs = later("route sets it")
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import trio
 
 from .._awaiting.hooks import carry_out
 from .._session.answering import Answering
+from .._session.properties import later
 from .._session.server_session import HandlerState, ServerSession
 from ..datastructures import HeadersLike
 from ..http11 import Response
@@ -48,6 +49,10 @@ class ServerConnection(Connection):
     """The handler that :func:`~websockets.trio.router.route` chose."""
     handler_kwargs: Mapping[str, Any]
     """Variables that :func:`~websockets.trio.router.route` found in the path: keyword arguments of the handler."""
+    if not TYPE_CHECKING:
+        username = later("basic_auth sets it when it has accepted the client")
+        handler = later("route sets it")
+        handler_kwargs = later("route sets it")
 
     def __init__(
         self,

@@ -84,6 +84,12 @@ class Server(trio.abc.AsyncResource):
     _ws_answering: Answering
     _ws_make_connection: Callable[..., ServerConnection]
 
+    def __repr__(self) -> str:
+        # Listeners of other kinds, such as those with TLS, say nothing about their sockets.
+        sockets = [listener.socket for listener in self.listeners if isinstance(listener, trio.SocketListener)]
+        addresses = [each.getsockname() for each in sockets if each.fileno() >= 0]
+        return self._ws_registry.shown(type(self).__name__, addresses)
+
     # ------------------------------------------------------------------------------------------------- opening, closing
 
     async def serve_forever(self, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
