@@ -123,6 +123,7 @@ class ServerProtocol(Protocol):
     _unanswered: Request | None = None
     _method: str = "GET"
     _early: bytearray | None = None
+    _logged_open: bool = False  # whether the log has the line about its beginning, which its end needs
     _failure: Exception | None = None  # an exception that isn't the client's fault, whatever its class
     _offered: Sequence[Subprotocol] | None = None  # the client's offer, if the choice of a subprotocol was deferred
 
@@ -391,6 +392,7 @@ class ServerProtocol(Protocol):
         if self.debug:
             self._log_state()
         if self.logger.isEnabledFor(logging.INFO):
+            self._logged_open = True
             self.logger.info("connection open")
         if self._early is not None:
             early, self._early = self._early, None
@@ -406,7 +408,8 @@ class ServerProtocol(Protocol):
 
     def _closed(self) -> None:
         super()._closed()
-        if self.logger.isEnabledFor(logging.INFO):
+        # A client that never opened a connection has its own line, or has said nothing.
+        if self._logged_open:
             self.logger.info("connection closed")
 
 
@@ -417,7 +420,7 @@ share_names(
     "logger", "debug", "side", "_max_message_size", "_max_fragment_size", "extensions", "events", "writes", "_life",
     "origins", "hosts", "available_extensions", "available_subprotocols", "_select", "_receiver", "_keeps",
     # Set while the connection is open.
-    "_requested", "_unanswered", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
+    "_requested", "_unanswered", "_logged_open", "origin", "subprotocol", "_decoder", "_deflate", "_account", "_frames",
     # Set when the connection closes.
     "close_rcvd", "close_sent", "close_rcvd_then_sent", "_tally", "_received",
 )

@@ -19,6 +19,7 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from . import wire
 from .asking import Answered, answered
+from .logs import lines
 from .wire import Row
 
 __all__ = [
@@ -150,10 +151,12 @@ class Logged(logging.Handler):
 
     Parameters:
         name: its name.
+        level: the lowest level that counts.
     """
 
-    def __init__(self, name: str = "websockets.server") -> None:
+    def __init__(self, name: str = "websockets.server", level: int = logging.INFO) -> None:
         super().__init__()
+        self._lowest = level
         self.records: list[logging.LogRecord] = []
         self._logger = logging.getLogger(name)
         self._changed = threading.Condition()
@@ -161,7 +164,7 @@ class Logged(logging.Handler):
     def __enter__(self) -> Self:
         self._level = self._logger.level
         self._logger.addHandler(self)
-        self._logger.setLevel(logging.INFO)
+        self._logger.setLevel(self._lowest)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -177,7 +180,7 @@ class Logged(logging.Handler):
     @property
     def lines(self) -> list[str]:
         """The texts so far."""
-        return [record.getMessage() for record in self.records]
+        return lines(self.records)
 
     def find(self, text: str) -> logging.LogRecord:
         """Wait for a line that begins with a text, and return it."""

@@ -11,6 +11,7 @@ import pytest
 
 from _kit import idle, steps, virtual, wire
 from _kit.ends import open_end
+from _kit.logs import told
 from websockets.asyncio.connection import Connection
 from websockets.protocol import Protocol, Side
 from websockets.testing import connected_pair
@@ -208,7 +209,7 @@ async def test_log_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
         assert await server.recv() == "hi"
         await client.close(1001, "bye")
     assert "s3cret" not in caplog.text
-    lines = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    lines = [(record.name, record.levelname, told(record)) for record in caplog.records]
     for name, line in (
         ("client", "> GET / HTTP/1.1"),
         ("client", "> Cookie: [redacted]"),
@@ -237,7 +238,7 @@ async def test_log_of_a_session(caplog: pytest.LogCaptureFixture) -> None:
 async def test_info_records_lead_to_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "websockets")
     async with connected_pair() as (_, server):
-        opened = [record for record in caplog.records if record.getMessage() == "connection open"]
+        opened = [record for record in caplog.records if told(record) == "connection open"]
         assert opened[0].websocket.id == server.id  # type: ignore[attr-defined]
 
 

@@ -77,9 +77,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.client_session _session.connector",
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
-        "_session.basic_auth _session.routing _session.session _session.tls_in_tls",
+        "_session.basic_auth _session.properties _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
-        "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
+        "_session.log_lines _session.outbox _session.reading _session.reconnection _session.registry "
         "_session.tls _session.tunnel",
     ),
     "protocol": (
@@ -140,6 +140,7 @@ ALLOWED = {
     ("_session.tls", "ssl"): "encrypts between buffers in memory, which never wait",
     ("_codec._python", "threading"): "keeps a buffer of masks for each thread",
     ("_rules.date", "time"): "dates a response, which users make too",
+    ("_session.log_lines", "time"): "tells how long a connection was open, as logging itself tells the time",
 }
 
 # Link and network in memory, for every front-end: these modules import nothing of ours but one another, and of what is

@@ -14,6 +14,7 @@ import pytest
 
 from _kit import request, wire
 from _kit.asking import Answered, answered
+from _kit.logs import lines
 
 from ._world import Peer, Server, World
 
@@ -66,7 +67,7 @@ REFUSED = [
 
 def messages(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:
     """The lines of a log, or those of some levels."""
-    return [record.getMessage() for record in caplog.records if not levels or record.levelname in levels]
+    return lines(caplog.records, *levels)
 
 
 def messages_of_connections(caplog: pytest.LogCaptureFixture, *levels: str) -> list[str]:

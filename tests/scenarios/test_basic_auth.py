@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from _kit import request
+from _kit.logs import lines
 from scenarios._serving import ask, both_kinds
 from scenarios._world import Server, World
 from scenarios._worlds import in_every_world
@@ -75,7 +76,7 @@ async def test_refusal(world: World, authorization: str | None, body: bytes, cap
     assert (answer.status, answer.body) == ("401 Unauthorized", body)
     assert answer.headers["WWW-Authenticate"] == [BASIC]
     assert answer.headers["Connection"] == ["close"]
-    assert "HTTP response sent (401 Unauthorized)" in caplog.messages
+    assert "HTTP response sent (401 Unauthorized)" in lines(caplog.records)
 
 
 @in_every_world()

@@ -45,7 +45,7 @@ async def test_process_request_answers(world: World, hook: Any, caplog: pytest.L
         assert headers["Connection"] == ["close"]
         assert headers["Content-Type"] == ["text/plain; charset=utf-8"]
         assert headers["Server"] == [SERVER]
-    assert messages_of_connections(caplog) == ["HTTP response sent (403 Forbidden)", "connection closed"]
+    assert messages_of_connections(caplog) == ["HTTP response sent (403 Forbidden)"]
 
 
 @pytest.mark.parametrize("hook", both_kinds(lambda connection, request: None))

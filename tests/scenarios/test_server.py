@@ -11,6 +11,7 @@ import pytest
 
 from _kit import CHUNKERS, Chunker, request, wire
 from _kit.asking import answered
+from _kit.logs import told
 from scenarios._serving import (
     LOGGER,
     REFUSED,
@@ -114,7 +115,7 @@ async def test_refused_connection_closes(
         assert peer.let_go
         assert server.connections == set()
     assert world.now() == start
-    assert messages_of_connections(caplog) == [f"connection rejected ({status})", "connection closed"]
+    assert messages_of_connections(caplog) == [f"connection rejected ({status})"]
 
 
 @pytest.mark.scenario(26)
@@ -131,7 +132,7 @@ async def test_refused_client_that_stays_is_dropped(world: World, caplog: pytest
         await world.advance(3.02)
         assert peer.let_go
         assert world.now() - start == pytest.approx(3.02)
-    assert messages_of_connections(caplog) == ["connection rejected (405 Method Not Allowed)", "connection closed"]
+    assert messages_of_connections(caplog) == ["connection rejected (405 Method Not Allowed)"]
 
 
 @in_every_world()
@@ -224,7 +225,6 @@ async def test_silent_client(world: World, caplog: pytest.LogCaptureFixture) -> 
         peer.hang_up()
     assert messages_of_connections(caplog) == [
         "opening handshake failed: timed out during opening handshake",
-        "connection closed",
     ]
 
 
@@ -438,7 +438,7 @@ async def test_records_carry_the_connection(world: World, level: int, caplog: py
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             connection = getattr(record, "websocket", None)
-            ids.append((record.getMessage(), None if connection is None else connection.id))
+            ids.append((told(record), None if connection is None else connection.id))
 
     async def handler(connection: Any) -> None:
         ids.append(("handler", connection.id))
@@ -452,9 +452,9 @@ async def test_records_carry_the_connection(world: World, level: int, caplog: py
     finally:
         logging.getLogger(LOGGER).removeHandler(collector)
     (own,) = [identity for line, identity in ids if line == "handler"]
-    told = dict(ids)
-    assert told["connection open"] == told["connection closed"] == own
-    assert told["server closing"] is None
+    seen = dict(ids)
+    assert seen["connection open"] == seen["connection closed"] == own
+    assert seen["server closing"] is None
 
 
 @in_every_world()
@@ -478,3 +478,34 @@ async def test_nothing_is_logged_below_the_level(world: World, caplog: pytest.Lo
         await peer.read_until_eof()
         peer.hang_up()
     assert caplog.records == []
+
+
+# ------------------------------------------------------------------------------------------------------- a normal day
+
+
+@in_every_world()
+async def test_the_log_tells_of_each_connection_and_each_refusal(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, LOGGER)
+
+    async def echo(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with serving(world, echo) as server:
+        async with world.connect(uri(world, server, "/chat?a%20b")) as client:
+            await client.send("hello")
+            await client.recv()
+            await client.close(4000, "100%")
+        await world.settle()
+    start, opened, closed = (record.getMessage() for record in caplog.records[:3])
+    assert start.startswith("server listening on ")
+    who = r"(127\.0\.0\.1:\d+)"
+    first = re.fullmatch(rf"connection open: {who} /chat\?a%20b, id ([0-9a-f-]{{36}})", opened)
+    assert first is not None, opened
+    story = r"received 4000 \(private use\) 100%; then sent 4000 \(private use\) 100%"
+    pattern = rf"connection closed: {who}, {story}, \d+\.\d s, messages: 1 received, 1 sent, id ([0-9a-f-]{{36}})"
+    last = re.fullmatch(pattern, closed)
+    assert last is not None, closed
+    assert last.groups() == first.groups()

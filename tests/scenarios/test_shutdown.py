@@ -59,7 +59,6 @@ async def test_close_before_the_request(world: World, data: bytes, caplog: pytes
         assert messages(caplog) == [
             "server closing",
             "connection rejected (503 Service Unavailable)",
-            "connection closed",
             "server closed",
         ]
 

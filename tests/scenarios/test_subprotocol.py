@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from _kit import request
+from _kit.logs import lines
 from scenarios._serving import ask, both_kinds
 from scenarios._world import Server, World
 from scenarios._worlds import in_every_world
@@ -74,7 +75,7 @@ async def test_nothing_to_choose(world: World, choose: Any, caplog: pytest.LogCa
         answer = await ask(world, server, request())
     assert answer.status == "400 Bad Request"
     assert answer.body == b"Failed to open a WebSocket connection: offer two.\n"
-    assert "connection rejected (400 Bad Request)" in caplog.messages
+    assert "connection rejected (400 Bad Request)" in lines(caplog.records)
 
 
 @pytest.mark.parametrize("choose", [*both_kinds(fail), *both_kinds(unspeakable)])

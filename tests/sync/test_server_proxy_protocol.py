@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 import pytest
@@ -101,9 +102,9 @@ def test_what_comes_too_late(data: bytes, line: str) -> None:
 
 
 def test_proxy_that_leaves() -> None:
-    with Logged() as logged, serving_behind() as server:
+    with Logged(level=logging.DEBUG) as logged, serving_behind() as server:
         knock(server).close()
-        logged.find("connection closed")
+        logged.find("= connection is CLOSED")
     assert server.statistics.refused == {"client gone": 1}
 
 

@@ -14,6 +14,7 @@ import trio.testing
 
 from _kit import proxy_header, wire
 from _kit.certificates import client_context, server_context
+from _kit.logs import told
 from _kit.on_trio import Codes, ask, echo, on_network, opened, port_of, reach, serving, uri_of
 from _kit.trio_network import TrioNetwork
 from websockets._codec.proxy_protocol import TrustedProxies
@@ -27,7 +28,7 @@ from websockets.trio.server import Server, ServerConnection, basic_auth, serve
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int = logging.INFO) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == level]
+    return [told(record) for record in caplog.records if record.levelno == level]
 
 
 # ------------------------------------------------------------------------------------------------------------- starting

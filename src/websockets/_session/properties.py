@@ -7,7 +7,6 @@ for them.
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
 import weakref
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from .._rules.option_table import check
 from .._rules.statistics import Statistics
 from ..http11 import Request, Response
 from ..typing import LoggerLike, Subprotocol
+from .log_lines import ConnectionLogger
 
 if TYPE_CHECKING:
     from ..exceptions import ConnectionClosed
@@ -123,7 +123,7 @@ class ConnectionProperties:
         """Where the connection logs; its records carry the connection as ``record.websocket``."""
         if self._ws_logger is None:
             # The reference is weak, because the adapter and the connection would otherwise form a cycle.
-            self._ws_logger = logging.LoggerAdapter(self.protocol.logger, {"websocket": weakref.proxy(self)})
+            self._ws_logger = ConnectionLogger(self.protocol.logger, weakref.proxy(self))
         return self._ws_logger
 
     @logger.setter
