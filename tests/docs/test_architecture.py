@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from _kit.each import for_each
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "websockets"
 
@@ -269,7 +271,7 @@ def other_imports(module: Module) -> set[str]:
 
 EDGES = [(module.name, target) for module in MODULES for target in sorted(own_imports(module))]
 
-every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+every_module = for_each([(module,) for module in MODULES], lambda module: module.name)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def awaiting(tree: ast.AST) -> list[int]:
     return [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)]
 
 
-@pytest.mark.parametrize("module", BELOW, ids=lambda module: module.name)
+@for_each([(module,) for module in BELOW], lambda module: module.name)
 def test_nothing_waits_below_the_front_ends(module: Module) -> None:
     assert not awaiting(module.tree)
     assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]

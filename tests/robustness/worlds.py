@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import websockets._codec as accelerator
-from _kit import RawPeer, VirtualLoop, own_garbage, wire
+from _kit import USUAL, RawPeer, VirtualLoop, own_garbage, wire
 from _kit.asking import Answered, ask, uri_of
 from _kit.ends import FramePeer
 from core._twins import TWINS
@@ -307,6 +308,8 @@ PATIENCE = 5
 async def longest_greeting(port: int, start: bytes, data: bytes, count: int = 3, **options: Any) -> float:
     """The seconds that another client is kept waiting by connections that flood a server, and read what it answers.
 
+    It tries once, and in the longer profiles of hypothesis more often.
+
     Parameters:
         port: where the server listens.
         start: what a noisy connection sends first.
@@ -331,7 +334,7 @@ async def longest_greeting(port: int, start: bytes, data: bytes, count: int = 3,
 
     noise = [asyncio.create_task(make_noise()) for _ in range(count)]
     longest = 0.0
-    for _ in range(3):
+    for _ in range(max(1, 3 * settings().max_examples // USUAL)):
         begin = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
