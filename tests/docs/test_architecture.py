@@ -256,15 +256,18 @@ def ours(name: str) -> str | None:
     return (rest or "__init__") if first == "websockets" else None
 
 
+@functools.cache
 def imports(module: str, tree: ast.AST) -> set[str]:
     """Everything that a module imports at run time, also inside functions."""
     return {name for node in runtime_nodes(tree) for name in imported(module, node)}
 
 
+@functools.cache
 def own_imports(module: Module) -> set[str]:
     return {name for name in map(ours, imports(module.name, module.tree)) if name is not None}
 
 
+@functools.cache
 def other_imports(module: Module) -> set[str]:
     return {name.partition(".")[0] for name in imports(module.name, module.tree) if ours(name) is None}
 
