@@ -54,7 +54,10 @@ __all__ = [
 ]
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["server", "client"])
-each_twin = pytest.mark.parametrize("twin", TWINS, indirect=True)
+
+#: Both in CI's profile. Otherwise the twin that is in use: tests/core compares the two with each other, and an oracle.
+EACH_TWIN = list(TWINS) if settings().max_examples >= USUAL else [accelerator.TWIN]
+each_twin = pytest.mark.parametrize("twin", EACH_TWIN, indirect=True)
 
 #: Event loops to run over real sockets, by name; uvloop where it is installed.
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
