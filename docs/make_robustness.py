@@ -10,6 +10,7 @@ know: the contents of the tests. They are read, not imported.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,8 +49,13 @@ def sections() -> dict[str, dict[int, Any]]:
     return found
 
 
-def tests() -> Iterator[Test]:
-    """Yield all tests in the order of the files, those of the folder about robustness first."""
+@functools.cache
+def tests() -> tuple[Test, ...]:
+    """Return all tests in the order of the files, those of the folder about robustness first."""
+    return tuple(_tests())
+
+
+def _tests() -> Iterator[Test]:
     for path in sorted(TESTS.rglob("test_*.py"), key=lambda path: (path.parent.name != "robustness", path)):
         source = path.read_text("utf-8")
         if "scenario(" in source:
@@ -70,7 +76,7 @@ def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, 
 
 def table() -> list[str]:
     """Return a table for each section."""
-    shown = list(tests())
+    shown = tests()
     parts = []
     for title, scenarios in sections().items():
         lines = [f"### {title}", "", "| | scenario | defence | tests |", "| --- | --- | --- | --- |"]

@@ -27,6 +27,7 @@ import pytest
 from hypothesis import settings
 
 from _kit import USUAL, settle
+from _kit.alarm import Alarm
 
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=USUAL, database=None)
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=2 * USUAL)
@@ -72,10 +73,12 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the processes that tests start share bytecode, also where none may be written beside the sources.
+    """Set the alarm, and let the processes that tests start share bytecode.
 
-    There are hundreds of them, and compiling the library takes each longer than everything else that it does.
+    They do so also where none may be written beside the sources. There are hundreds of these processes, and compiling
+    the library takes each longer than everything else that it does.
     """
+    config.pluginmanager.register(Alarm())
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", "") and "PYTHONPYCACHEPREFIX" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="bytecode-", ignore_cleanup_errors=True)
         os.environ["PYTHONPYCACHEPREFIX"] = folder.name

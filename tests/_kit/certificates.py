@@ -105,11 +105,10 @@ class Certificate:
     authority: bool = False
     padding: int = 0
 
-    @functools.cached_property
+    @property
     def text(self) -> str:
         """The certificate in PEM."""
-        signed = self._to_be_signed()
-        return pem("CERTIFICATE", der(SEQUENCE, signed, ALGORITHM, bits(sign(signed))))
+        return _signed(self)
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Make a context show this certificate."""
@@ -152,6 +151,13 @@ class Certificate:
             extension(SUBJECT_KEY, der(OCTETS, key)),
             extension(AUTHORITY_KEY, der(SEQUENCE, der(0x80, key))),
         ]
+
+
+@functools.cache
+def _signed(certificate: Certificate) -> str:
+    """The text of a certificate. Equal ones have the same, as a signature takes Python 20 ms."""
+    signed = certificate._to_be_signed()
+    return pem("CERTIFICATE", der(SEQUENCE, signed, ALGORITHM, bits(sign(signed))))
 
 
 def distinguished(name: str) -> bytes:

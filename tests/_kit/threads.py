@@ -16,13 +16,14 @@ import contextlib
 import errno
 import heapq
 import itertools
+import os
 import selectors
 import socket
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from websockets.sync import _steward
 from websockets.sync._system import DONTWAIT, READ, WRITE, System, using
@@ -49,6 +50,49 @@ class Stopped(BaseException):
     """Ends a thread that a test stops while it waits."""
 
 
+class _Worker:
+    """A real thread that strands run on, one after the other: starting one costs more than most strands do.
+
+    It knows no system. A strand that never ends keeps its worker, which no other strand then gets.
+    """
+
+    _free: ClassVar[list[_Worker]] = []
+
+    def __init__(self) -> None:
+        self._task: Callable[[], None] | None = None
+        self._given = _closed_gate()
+        threading.Thread(target=self._run, name="strand", daemon=True).start()
+
+    @classmethod
+    def give(cls, task: Callable[[], None]) -> None:
+        """Have a free worker, or a new one, call a function."""
+        worker = cls._free.pop() if cls._free else cls()
+        worker._task = task
+        worker._given.release()
+
+    def _run(self) -> None:
+        while True:
+            self._given.acquire()
+            task, self._task = self._task, None
+            assert task is not None
+            task()
+            # What it held must not wait for the next one.
+            del task
+            self._free.append(self)
+
+
+# A child has no thread but one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Worker._free.clear)
+
+
+def _closed_gate() -> threading.Lock:
+    """A lock that one thread waits for, and another one releases. It is cheaper than a semaphore."""
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
 class Strand:
     """A thread that takes turns.
 
@@ -62,7 +106,7 @@ class Strand:
 
     def __init__(self, name: str, system: VirtualSystem) -> None:
         self.name = name
-        self.turn = threading.Semaphore(0)
+        self.turn = _closed_gate()
         self.ready: Callable[[], bool] | None = None
         self.deadline: float | None = None
         self.idling = self.over = self.stopping = False
@@ -608,7 +652,7 @@ class VirtualSystem(System):
             self._switch()
 
         self.strands.append(strand)
-        threading.Thread(target=run, name=name, daemon=True).start()
+        _Worker.give(run)
         return strand
 
     def heeds_flags(self, sock: Any) -> bool:

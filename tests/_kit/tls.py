@@ -12,7 +12,7 @@ from websockets._session.tls import Incoming, Outgoing, TLSChannel
 
 from .certificates import Version, client_context, server_context
 
-__all__ = ["BIG", "Pair", "both_ends", "every_version", "move", "opened", "transfer"]
+__all__ = ["BIG", "Pair", "both_ends", "every_version", "move", "opened", "transfer", "usual"]
 
 BIG = bytes(range(256)) * 1024  # 256 KiB
 
@@ -21,7 +21,7 @@ both_ends = pytest.mark.parametrize("end", ["client", "server"])
 
 
 @functools.cache
-def usual(end: str, version: Version | None) -> ssl.SSLContext:
+def usual(end: str, version: Version | None = None) -> ssl.SSLContext:
     """A context that no test changes."""
     return client_context(version=version) if end == "client" else server_context(version=version)
 

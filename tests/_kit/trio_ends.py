@@ -21,7 +21,7 @@ from websockets.trio._wire import start_tls
 from websockets.trio.connection import Connection
 from websockets.uri import parse_uri
 
-from .certificates import client_context, server_context
+from .tls import usual
 from .trio_network import TrioNetwork, TrioSocket
 
 __all__ = ["KINDS", "CancelAtStep", "every_kind", "open_pair", "socket_pair", "stream_pair"]
@@ -55,7 +55,7 @@ async def _secured(client: Any, server: Any) -> tuple[Any, Any]:
     streams: dict[bool, Any] = {}
 
     async def secure(stream: Any, server_side: bool) -> None:
-        context, name = (server_context(), None) if server_side else (client_context(), "localhost")
+        context, name = (usual("server"), None) if server_side else (usual("client"), "localhost")
         streams[server_side] = await start_tls(stream, context, server_side=server_side, server_hostname=name)
 
     async with trio.open_nursery() as nursery:

@@ -195,16 +195,16 @@ def test_a_server_that_shuts_down(hooks: dict[str, Any]) -> None:
 
 def test_who_has_not_asked_is_refused_when_the_server_shuts_down() -> None:
     connection = Connection(answering())
-    assert connection.answering.refuse_unless_asked(connection.session)
+    assert connection.answering.unavailable_unless_asked(connection.session)
     assert head(b"".join(connection.protocol.data_to_send()))[0] == 503
     # Once is enough.
-    assert not connection.answering.refuse_unless_asked(connection.session)
+    assert not connection.answering.unavailable_unless_asked(connection.session)
 
 
 def test_who_has_asked_gets_the_answer_of_the_handler() -> None:
     connection = Connection(answering())
     connection.session.handler = HandlerState.RUNNING
-    assert not connection.answering.refuse_unless_asked(connection.session)
+    assert not connection.answering.unavailable_unless_asked(connection.session)
     assert connection.protocol.data_to_send() == []
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from _kit.each import for_each
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "websockets"
 
@@ -256,22 +258,25 @@ def ours(name: str) -> str | None:
     return (rest or "__init__") if first == "websockets" else None
 
 
+@functools.cache
 def imports(module: str, tree: ast.AST) -> set[str]:
     """Everything that a module imports at run time, also inside functions."""
     return {name for node in runtime_nodes(tree) for name in imported(module, node)}
 
 
+@functools.cache
 def own_imports(module: Module) -> set[str]:
     return {name for name in map(ours, imports(module.name, module.tree)) if name is not None}
 
 
+@functools.cache
 def other_imports(module: Module) -> set[str]:
     return {name.partition(".")[0] for name in imports(module.name, module.tree) if ours(name) is None}
 
 
 EDGES = [(module.name, target) for module in MODULES for target in sorted(own_imports(module))]
 
-every_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+every_module = for_each([(module,) for module in MODULES], lambda module: module.name)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +364,7 @@ def awaiting(tree: ast.AST) -> list[int]:
     return [node.lineno for node in ast.walk(tree) if isinstance(node, waiting)]
 
 
-@pytest.mark.parametrize("module", BELOW, ids=lambda module: module.name)
+@for_each([(module,) for module in BELOW], lambda module: module.name)
 def test_nothing_waits_below_the_front_ends(module: Module) -> None:
     assert not awaiting(module.tree)
     assert not [name for name in other_imports(module) & WAITING if (module.name, name) not in ALLOWED]

@@ -16,6 +16,7 @@ import pytest
 from _blocks import run
 from _blocks.names import problems
 from _blocks.pages import ROOT, Block, Page, PageError, pages
+from _kit.each import for_each
 
 LANGUAGES = {
     *("python", "sh", "text", "json", "html", "css", "javascript", "mermaid"),
@@ -30,7 +31,7 @@ DIRECTIVES_OF_REFERENCE = {"{eval-rst}"}
 README = "README.md"
 
 BLOCKS = [(page, block) for page in pages() for block in page.blocks]
-every_block = pytest.mark.parametrize(("page", "block"), BLOCKS, ids=[str(block) for _, block in BLOCKS])
+every_block = for_each(BLOCKS, lambda page, block: str(block))
 
 
 def select(*blocks: tuple[Page, Block]) -> pytest.MarkDecorator:
@@ -92,7 +93,10 @@ def test_language(page: Page, block: Block) -> None:
     assert block.language in allowed
 
 
-@select(*((page, block) for page, block in BLOCKS if block.language == "python" and "file" not in block.says))
+@for_each(
+    [(page, block) for page, block in BLOCKS if block.language == "python" and "file" not in block.says],
+    lambda page, block: str(block),
+)
 def test_names(page: Page, block: Block) -> None:
     text = "\n".join(part.text for part in page.parts(block))
     assert problems(text, page.supposed(block)) == []
@@ -127,7 +131,7 @@ def same(excerpt: list[str], lines: list[str]) -> bool:
     )
 
 
-@select(*((page, block) for page, block in BLOCKS if block.says))
+@for_each([(page, block) for page, block in BLOCKS if block.says], lambda page, block: str(block))
 def test_comment_fits_the_block(page: Page, block: Block) -> None:
     words = set(block.says)
     kinds = words & {"output", "file", "fragment", "not run"}

@@ -16,13 +16,14 @@ import pytest
 import websockets
 from _blocks.names import members
 from _blocks.pages import pages
+from _kit.each import for_each
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / page.name for page in pages()), *sorted((ROOT / "examples").glob("**/README.md"))]
 REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+every_page = for_each([(page,) for page in PAGES], lambda page: str(page.relative_to(ROOT)))
 
 
 def prose(page: Path) -> str:
@@ -115,7 +116,7 @@ def resolve(path: str) -> Any:
 EXPORTED: list[str] = vars(websockets)["__all__"]
 
 
-@pytest.mark.parametrize(("home", "name", "star"), [*listed()])
+@for_each([*listed()])
 def test_listed_names_exist(home: str, name: str, star: bool) -> None:
     owner = resolve(home)
     if isinstance(owner, type) and not hasattr(owner, name):

@@ -12,8 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from _kit.each import for_each
 from compat import surface
 from websockets._session.properties import assignable
 
@@ -51,10 +50,6 @@ CLASSES = [(module, name) for module, name in DESCRIBED if inspect.isclass(getat
 
 # What ClientProtocol and ServerProtocol were called once, and warns.
 OLD = ["websockets.client.ClientConnection", "websockets.server.ServerConnection"]
-
-
-def ids(pairs: list[tuple[str, str]]) -> list[str]:
-    return [".".join(pair) for pair in pairs]
 
 
 def attributes_described(source: str) -> set[str]:
@@ -102,7 +97,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert missing == OLD
 
 
-@pytest.mark.parametrize(("module", "name"), DESCRIBED, ids=ids(DESCRIBED))
+@for_each(DESCRIBED)
 def test_every_name_has_a_description(module: str, name: str) -> None:
     value: Any = getattr(import_module(module), name)
     if inspect.isclass(value) or inspect.isfunction(value):
@@ -111,7 +106,7 @@ def test_every_name_has_a_description(module: str, name: str) -> None:
         assert name in attributes_described(inspect.getsource(import_module(module)))
 
 
-@pytest.mark.parametrize(("module", "name"), CLASSES, ids=ids(CLASSES))
+@for_each(CLASSES)
 def test_every_member_has_a_description(module: str, name: str) -> None:
     cls = getattr(import_module(module), name)
     bare = [

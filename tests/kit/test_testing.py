@@ -104,8 +104,8 @@ async def test_a_hundred_connections(sockets: list[str]) -> None:
     began = time.process_time()
     async with serve_in_memory(echo) as server:
         await asyncio.gather(*(use(server, number) for number in range(100)))
-    # Who counts the lines that are passed through takes much longer.
-    assert time.process_time() - began < (1 if sys.gettrace() is None else 10)
+    # Nothing waits for the clock: that takes a tenth of a second, or a few if lines are counted on a busy machine.
+    assert time.process_time() - began < 10
     assert len(server.links) == 100
     assert all(link.closed for link in server.links)
     assert sockets == []
@@ -272,20 +272,20 @@ async def test_a_pair_of_which_one_end_is_closed() -> None:
 @pytest.mark.parametrize("fault", ["hold", "drop", "reset"])
 async def test_leaving_does_not_wait_for_what_cannot_come(fault: str) -> None:
     began = time.perf_counter()
-    async with serve_in_memory(echo) as server, connected_pair() as (client, _):
-        websocket = await server.connect()
+    async with serve_in_memory(echo, close_timeout=300) as server, connected_pair(close_timeout=300) as (client, _):
+        websocket = await server.connect(close_timeout=300)
         for link in (link_of(client), link_of(websocket)):
             getattr(link, fault)()
-    assert time.perf_counter() - began < 5  # a closing handshake would take 10
+    assert time.perf_counter() - began < 60
 
 
 async def test_leaving_while_nobody_reads() -> None:
     began = time.perf_counter()
-    async with connected_pair(compression=None, max_queue=1, client={"close_timeout": 60}) as (client, server):
+    async with connected_pair(compression=None, max_queue=1, client={"close_timeout": 300}) as (client, server):
         for end in (client, server):
             for _ in range(10):
                 await end.send("x" * 5000)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 60
     assert (client.close_code, server.close_code) == (1000, 1000)
 
 
@@ -315,7 +315,7 @@ def test_hours_of_keepalive() -> None:
 
     began = time.perf_counter()
     run(main())
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 60
 
 
 def test_a_program_as_it_is() -> None:
@@ -350,7 +350,7 @@ async def test_the_loop_of_a_test_can_be_virtual() -> None:
         assert len(loop.network.links) == 1
         await websocket.send("still there")
         assert await websocket.recv() == "still there"
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 60
 
 
 def test_what_only_goes_on_is_an_error_too() -> None:

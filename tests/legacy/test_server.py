@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidHandshake, InvalidOrigin
 from websockets.http11 import SERVER
 from websockets.legacy.client import connect, unix_connect
-from websockets.legacy.exceptions import AbortHandshake
+from websockets.legacy.exceptions import AbortHandshake, InvalidStatusCode
 from websockets.legacy.server import (
     HTTPResponse,
     WebSocketServer,
@@ -597,6 +598,21 @@ async def test_select_subprotocol() -> None:
     async with serving(subprotocols=[A, B, C], select_subprotocol=last) as server:
         async with connect(uri_of(server), subprotocols=[A, B]) as client:
             assert client.subprotocol == B
+
+
+@pytest.mark.parametrize("value", ["\u20ac", "a\r\nX: y"])
+@pytest.mark.parametrize("source", ["select_subprotocol", "extra_headers"])
+@virtual
+async def test_a_choice_that_cannot_be_sent_is_no_fault_of_the_client(source: str, value: str) -> None:
+    options: dict[str, Any] = {}
+    if source == "select_subprotocol":
+        options |= {"subprotocols": [A], "select_subprotocol": lambda client, server: value}
+    else:
+        options["extra_headers"] = lambda path, request_headers: {"X-Header": value}
+    async with serving(logger=logging.getLogger("unsent"), **options) as server:
+        with pytest.raises(InvalidStatusCode) as raised:
+            await connect(uri_of(server), subprotocols=[A])
+    assert raised.value.status_code == 500
 
 
 @virtual

@@ -28,12 +28,13 @@ scenario = pytest.mark.scenario
 @scenario(1)
 @each_loop
 async def test_s01_silence() -> None:
+    # The server counts from when it accepts, which may be long before anything here goes on.
+    begin = time.monotonic()
     async with serve(echo, "127.0.0.1", 0, open_timeout=0.1) as server, real_client(port_of(server), b"") as peer:
-        begin = time.monotonic()
         # A reset or an end, but no answer: there was no question.
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await peer.reader.readexactly(1)
-        assert 0.05 < time.monotonic() - begin < 5
+        assert 0.05 < time.monotonic() - begin < 9  # the default is 10
         await greet(f"ws://127.0.0.1:{port_of(server)}/")
 
 
@@ -50,7 +51,7 @@ async def test_s03_many_slow_clients() -> None:
         assert len(server._ws_registry.all) == 200
         begin = time.monotonic()
         await greet(f"ws://127.0.0.1:{port_of(server)}/")
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 8  # the slow clients have 10
         for writer in writers:
             writer.transport.abort()
 

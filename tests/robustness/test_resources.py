@@ -182,7 +182,7 @@ def hardy(request: pytest.FixtureRequest) -> Iterator[Victim]:
 @pytest.mark.parametrize("noise", NOISE)
 def test_s58_noisy_connections_starve_nobody(hardy: Victim, noise: str) -> None:
     options: dict[str, Any] = {"headers": DEFLATE} if "compressed" in noise else {}
-    assert asyncio.run(longest_greeting(hardy.port, *NOISE[noise], **options)) < 4
+    assert asyncio.run(longest_greeting(hardy, *NOISE[noise], **options)) < 4
 
 
 @scenario(59)

@@ -250,7 +250,7 @@ async def test_dripping_client(world: World, data: bytes, caplog: pytest.LogCapt
 @in_every_world()
 async def test_many_dripping_clients_delay_nobody(world: World) -> None:
     async with serving(world) as server:
-        peers = [await world.reach(server) for _ in range(200)]
+        peers = [await world.reach(server) for _ in range(50)]
 
         async def drip(peer: Peer) -> None:
             with contextlib.suppress(OSError):

@@ -619,6 +619,27 @@ def test_addresses_of_something_that_has_none() -> None:
     run_threads(test, look_every=0)
 
 
+def test_log_of_a_late_check(caplog: pytest.LogCaptureFixture) -> None:
+    """There is no event loop that could have stalled."""
+    caplog.set_level(logging.INFO, "websockets")
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system)
+        (ping,) = frames(peer)
+        # The process stops, and goes on a minute later.
+        system.time_now += 60
+        system.sleep(0.1)
+        assert connection.state is State.OPEN
+        peer.send(wire.pong(ping.payload))
+        system.sleep(15)
+        assert connection.state is State.OPEN
+        connection.abort()
+
+    run_threads(test, look_every=0)
+    (line,) = [line for line in caplog.messages if "stalled" in line]
+    assert line == "threads stalled for 40.0 seconds; waiting longer for keepalive pong"
+
+
 def test_log_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
 

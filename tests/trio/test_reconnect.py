@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import settings
 
+from _kit import USUAL
 from _kit.on_trio import Codes, on_network, serving, uri_of
 from _kit.trio_network import TrioNetwork, run_on_network
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
@@ -91,16 +93,17 @@ async def test_left_by_a_cancellation(network: TrioNetwork) -> None:
 
 
 @on_network
-async def test_1000_breaks(network: TrioNetwork) -> None:
+async def test_many_breaks(network: TrioNetwork) -> None:
     """Not one warns, and nothing is left: warnings are errors here."""
+    count = 1000 * settings().max_examples // USUAL
     async with serving(codes := Codes()) as server:
-        for _ in range(1000):
+        for _ in range(count):
             async for websocket in connect(uri_of(server), compression=None):
                 assert websocket.state is State.OPEN
                 break
         gc.collect()
         await trio.sleep(1)
-        assert codes.seen == [1000] * 1000
+        assert codes.seen == [1000] * count
         tasks = trio.lowlevel.current_statistics().tasks_living
         async for _ in connect(uri_of(server)):
             break

@@ -243,8 +243,8 @@ class Answering:
         """
         return unavailable(session.protocol, "server is shutting down", SHUTTING_DOWN)
 
-    def refuse_unless_asked(self, session: ServerSession) -> bool:
-        """Refuse a client that hasn't sent a request, because the server shuts down; other clients are refused later.
+    def unavailable_unless_asked(self, session: ServerSession) -> bool:
+        """Tell a client that hasn't sent a request that the server shuts down; other clients are told later.
 
         Parameters:
             session: session of the connection.

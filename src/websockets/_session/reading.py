@@ -9,15 +9,19 @@ middle without a notice. Then the next receiver takes over, and gets the next me
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from .._rules.messages import Assembly, Inbox, fragment_converter
 from ..exceptions import ConcurrencyError
 from ..frames import CloseCode
 from ..typing import Data
 
-__all__ = ["Progress", "Reading", "second_receiver", "undecodable"]
+__all__ = ["COUNTS_REFERENCES", "Progress", "Reading", "second_receiver", "undecodable"]
+
+#: Whether Python collects an object as soon as the last reference to it is gone, such as an iteration that was left.
+COUNTS_REFERENCES: Final = sys.implementation.name == "cpython"
 
 
 class Progress(enum.Enum):

@@ -37,7 +37,7 @@ __all__ = ["Answered", "Session", "Timing"]
 # Number of checks during an idle timeout. So an idle connection may be closed a quarter of the timeout too late.
 IDLE_CHECKS: Final = 4
 
-# A check this late, in seconds, or late by the time between two checks, means that the event loop stalled.
+# A check this late, in seconds, or late by the time between two checks, means that the front-end stalled.
 STALLED_AFTER: Final = 0.1
 
 # The least latency that is reported, in seconds.
@@ -99,6 +99,7 @@ class Session:
     _traffic: tuple[int, ...] | None = None
     _active_at: float = 0.0
     _lost: bool = False  # whether the TCP connection is over
+    runner: str = "event loop"  # what stalled if a check comes late, for the log; a front-end may have no event loop
     proxied: Addresses | None = None  # both addresses from the header of the PROXY protocol
 
     # ------------------------------------------------------------------------------------------------------------ ask
@@ -409,7 +410,7 @@ class Session:
         end = self._active_at + timeout
         stalled = now - self.idle_at > max(timeout / IDLE_CHECKS, STALLED_AFTER)
         if now < end or stalled:
-            # Data that arrived while the event loop was stalled hasn't been read yet.
+            # Data that arrived while the front-end was stalled hasn't been read yet.
             self.idle_at = now + timeout / IDLE_CHECKS if stalled else min(now + timeout / IDLE_CHECKS, end)
         else:
             self.idle_at = math.inf
@@ -457,7 +458,8 @@ class Session:
             # While our reading is paused, missing data proves nothing, unless the peer doesn't read either.
             self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)
         elif late > timeout:
-            self.protocol.logger.info("event loop stalled for %.1f seconds; waiting longer for keepalive pong", late)
+            line = "%s stalled for %.1f seconds; waiting longer for keepalive pong"
+            self.protocol.logger.info(line, self.runner, late)
             self._wait(Alarm.PONG, timeout, now)
         else:
             self._log("- timed out waiting for keepalive pong")

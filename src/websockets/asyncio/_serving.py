@@ -26,7 +26,7 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..http11 import Response
 from ..typing import LoggerLike
-from ._shutdown import Shutdown, refuse_unless_asked
+from ._shutdown import Shutdown, unavailable_unless_asked
 
 if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
@@ -295,7 +295,7 @@ def connected(server: Server, connection: ServerConnection) -> None:
     connection._ws_schedule()
     if server._ws_registry.closing:
         # The connection was accepted just before the server stopped listening.
-        refuse_unless_asked(connection)
+        unavailable_unless_asked(connection)
 
 
 def forget(server: Server, connection: ServerConnection) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
     from .server import ServerConnection
 
-__all__ = ["Shutdown", "refuse_unless_asked"]
+__all__ = ["Shutdown", "unavailable_unless_asked"]
 
 
 class Shutdown:
@@ -67,7 +67,7 @@ class Shutdown:
         if listening is not None:
             listening.close()
         for connection in farewell.refused:
-            refuse_unless_asked(connection)
+            unavailable_unless_asked(connection)
         for connection in farewell.closed:
             self._close(connection)
         for arrival in farewell.arriving:
@@ -183,9 +183,9 @@ class Shutdown:
             abort_clients()
 
 
-def refuse_unless_asked(connection: ServerConnection) -> None:
-    """Refuse a client that hasn't sent a request, because the server closes; other clients are refused later."""
-    if connection._ws_answering.refuse_unless_asked(connection._ws_session):
+def unavailable_unless_asked(connection: ServerConnection) -> None:
+    """Tell a client that hasn't sent a request that the server closes; other clients are told later."""
+    if connection._ws_answering.unavailable_unless_asked(connection._ws_session):
         connection._ws_process_events()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
@@ -21,7 +20,7 @@ from .._rules.messages import (
 )
 from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
-from .._session.reading import Progress, Reading, second_receiver, undecodable
+from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver, undecodable
 from ..exceptions import ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
@@ -31,9 +30,6 @@ from ._fastpath._readable import BURST
 from ._session_transport import SessionTransport
 
 __all__ = ["Connection"]
-
-# Whether Python collects an object as soon as the last reference to it is gone.
-COUNTS_REFERENCES = sys.implementation.name == "cpython"
 
 # Turns of the event loop: when a program leaves a loop over an async generator, asyncio closes the generator in a task
 # of its own, after the generator is collected.

@@ -23,7 +23,7 @@ from ..asyncio._serving import answering_of, connected, forget, send_response, s
 from ..asyncio.connection import Connection
 from ..asyncio.server import Server, ServerConnection
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidHandshake
+from ..exceptions import InvalidHandshake, InvalidHeaderValue
 from ..extensions.base import Extension, ServerExtensionFactory
 from ..frames import CloseCode
 from ..http11 import SERVER, Request, Response
@@ -293,8 +293,13 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         protocol.origins = origins
         protocol.available_extensions = available_extensions
         protocol.available_subprotocols = available_subprotocols
-        response = await self._ws_negotiate(protocol)
-        add_headers(response.headers, extra_headers, path, request_headers)
+        accept, extensions, subprotocol = await self._ws_negotiate(protocol)
+        try:
+            response = opening_response(protocol, accept, extensions, subprotocol)
+            add_headers(response.headers, extra_headers, path, request_headers)
+        except InvalidHeaderValue as exc:
+            # The program chose it, so the client isn't to blame.
+            raise ValueError("the response can't be sent") from exc
         self._ws_check_server()
         await self._ws_respond(response)
         if self.protocol.state is State.CONNECTING:
@@ -315,14 +320,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         if response is not None:
             raise AbortHandshake(response.status_code, response.headers, response.body)
 
-    async def _ws_negotiate(self, protocol: ServerProtocol) -> Response:
+    async def _ws_negotiate(self, protocol: ServerProtocol) -> tuple[str, str | None, Subprotocol | None]:
         assert self._ws_session.request is not None
         accept, extensions, subprotocol = protocol.process_request(self._ws_session.request)
         offered = deferred_offer(protocol)
         if offered is not None:
             choice: Any = self._ws_answering.options.select_subprotocol(self, offered)
             subprotocol = protocol.subprotocol = await choice if inspect.isawaitable(choice) else choice
-        return opening_response(protocol, accept, extensions, subprotocol)
+        return accept, extensions, cast("Subprotocol | None", subprotocol)
 
     async def _ws_respond(self, response: Response) -> None:
         if self.server_header is not None and "Server" not in response.headers:

@@ -11,12 +11,11 @@ read meanwhile, such as the steward or one that closes; then the receiver waits 
 from __future__ import annotations
 
 import gc
-import sys
 from typing import Any, Final, cast
 
 from .._codec.header import WHOLE
 from .._rules.messages import MISSING, Missing
-from .._session.reading import Progress, Reading, second_receiver
+from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver
 from ..typing import Data
 from ._sending import FREE, TAKEN
 from ._session_socket import DIRECT, SessionSocket
@@ -26,9 +25,6 @@ __all__ = ["ReceivingSocket"]
 # As constants of this module, because access to them is faster.
 _WHOLE: Final = frozenset(WHOLE)
 _IN_ONE_PIECE: Final = (str, bytes)
-
-# Whether Python collects an object as soon as the last reference to it is gone.
-COUNTS_REFERENCES = sys.implementation.name == "cpython"
 
 
 class ReceivingSocket(SessionSocket):

@@ -29,7 +29,7 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..typing import LoggerLike
 from ._listening import Listener
-from ._shutdown import Shutdown, Wish, close_in_its_way, closes_as_usual, refuse_unless_asked
+from ._shutdown import Shutdown, Wish, close_in_its_way, closes_as_usual, unavailable_unless_asked
 from ._system import current
 from .connection import Connection
 
@@ -254,7 +254,7 @@ def connected(server: Server, connection: ServerConnection) -> None:
         closing = server._ws_registry.closing
     if closing:
         # The connection was accepted just before the server stopped listening.
-        refuse_unless_asked(connection)
+        unavailable_unless_asked(connection)
 
 
 def forget(server: Server, connection: ServerConnection) -> None:

@@ -120,9 +120,9 @@ class SessionSocket(SendingSocket):
         self._ws_ident: Callable[[], int] = system.get_ident
         self._ws_wire: Wire = wire_for(bridge(sock, system) if needs_bridge(sock, system) else sock, system)
         make = ClientSession if protocol.side is Side.CLIENT else self._ws_make_session
-        self._ws_session = make(protocol, timing, queue)
-        self._ws_queue = self._ws_session.inbox.items
-        self._ws_life = self._ws_session.port.life
+        self._ws_session = session = make(protocol, timing, queue)
+        session.runner = "threads"
+        self._ws_queue, self._ws_life = session.inbox.items, session.port.life
         self._ws_client = protocol.side is Side.CLIENT
         self._ws_outbox = Outbox(WRITE_LIMIT, gathers=self._ws_wire.gathers)
         if protocol.logger.isEnabledFor(logging.INFO):

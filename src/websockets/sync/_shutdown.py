@@ -35,7 +35,7 @@ from .connection import Connection
 if TYPE_CHECKING:
     from .server import ServerConnection
 
-__all__ = ["Shutdown", "Wish", "close_in_its_way", "closes_as_usual", "cut_off", "refuse_unless_asked"]
+__all__ = ["Shutdown", "Wish", "close_in_its_way", "closes_as_usual", "cut_off", "unavailable_unless_asked"]
 
 NEVER: Final = math.inf
 
@@ -205,7 +205,7 @@ class Shutdown:
     def _say_farewell(self, farewell: Farewell[ServerConnection, ServerConnection], wish: Wish) -> None:
         """Refuse or close the connections that were there at the beginning."""
         for connection in farewell.refused:
-            refuse_unless_asked(connection)
+            unavailable_unless_asked(connection)
         for connection in farewell.closed:
             self._close(connection, wish.code, wish.reason)
         for connection in farewell.arriving:
@@ -299,14 +299,14 @@ def _still_runs(connection: Any) -> str:
     return f"connection handler still runs in thread {connection._ws_thread_name!r}"
 
 
-def refuse_unless_asked(connection: ServerConnection) -> None:
-    """Refuse a client that hasn't sent a request, because the server closes; other clients are refused later."""
+def unavailable_unless_asked(connection: ServerConnection) -> None:
+    """Tell a client that hasn't sent a request that the server closes; other clients are told later."""
     with connection._ws_lock, connection.server._ws_lock:
         channel = connection._ws_channel
         if channel is not None and not channel.handshake_complete:
             # A response can't be sent before TLS is ready.
             Connection._ws_abort(connection)
-        elif connection._ws_answering.refuse_unless_asked(connection._ws_session):
+        elif connection._ws_answering.unavailable_unless_asked(connection._ws_session):
             connection._ws_process_events()
     connection._ws_flush()
 

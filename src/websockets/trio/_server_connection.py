@@ -145,9 +145,9 @@ class ServerConnection(Connection):
         self._ws_process_events()
         self._ws_write_soon()
 
-    def _ws_refuse_unless_asked(self) -> None:
-        """Refuse a client that hasn't sent a request, because the server closes; other clients are refused later."""
-        if self._ws_answering.refuse_unless_asked(self._ws_session):
+    def _ws_unavailable_unless_asked(self) -> None:
+        """Tell a client that hasn't sent a request that the server closes; other clients are told later."""
+        if self._ws_answering.unavailable_unless_asked(self._ws_session):
             self._ws_process_events()
             self._ws_write_soon()
 

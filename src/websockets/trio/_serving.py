@@ -178,7 +178,7 @@ class Server(trio.abc.AsyncResource):
         self._ws_accepting.cancel()
         farewell = self._ws_registry.say_farewell(code, reason, close_connections=close_connections)
         for connection in farewell.refused:
-            connection._ws_refuse_unless_asked()
+            connection._ws_unavailable_unless_asked()
         for connection in farewell.closed:
             connection._ws_start_closing(code, reason)
         for arrival in list(self._ws_arrivals):
@@ -254,7 +254,7 @@ class Server(trio.abc.AsyncResource):
         connection._ws_start(self._ws_answering.options.open_timeout)
         if self._ws_registry.closing:
             # The connection was accepted just before the server stopped listening.
-            connection._ws_refuse_unless_asked()
+            connection._ws_unavailable_unless_asked()
         await connection._ws_until(lambda: session.handler is HandlerState.RUNNING or not session.answerable)
         if session.handler is HandlerState.RUNNING and not session.answered:
             await connection._ws_answer()

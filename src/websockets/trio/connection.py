@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, overload
@@ -20,7 +19,7 @@ from .._rules.lifecycle import Sending
 from .._rules.messages import MISSING, Missing, converter
 from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
-from .._session.reading import Progress, Reading, second_receiver, undecodable
+from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver, undecodable
 from ..exceptions import ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_of
@@ -34,9 +33,6 @@ BURST: Final = 64
 
 # Types of messages in one piece.
 IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview, PreparedMessage)
-
-# Whether Python collects an object as soon as the last reference to it is gone.
-COUNTS_REFERENCES: Final = sys.implementation.name == "cpython"
 
 
 class Connection(SessionStream, trio.abc.AsyncResource):
