@@ -26,7 +26,7 @@ from ._rules.asgi import Event, Head, Message, Phase
 from ._rules.lifecycle import State
 from ._session.outbox import take_end
 from ._session.server_session import ServerSession
-from .asyncio._fastpath import FULL, SLOW
+from .asyncio._fastpath import FULL, SENT
 from .asyncio.connection import Connection
 from .exceptions import ConnectionClosed
 from .extensions.base import ServerExtensionFactory
@@ -343,10 +343,12 @@ class UvicornProtocol(Connection):
         if kind == asgi.SEND:
             data = asgi.payload_of(message)
             sent = self._ws_send_now(data, None)
-            if sent == SLOW:
-                await self._ws_send_slowly(data, None, None)
-            elif sent == FULL:
+            if sent == SENT:
+                return
+            if sent == FULL:
                 await self._ws_wait_for_room()
+            else:
+                await self._ws_send_slowly(data, None, None)
         elif self._ws_is_over():
             raise Disconnected(GONE)
         elif kind == asgi.ACCEPT:

@@ -64,6 +64,9 @@ RESPONSE_START: Final = "websocket.http.response.start"
 RESPONSE_BODY: Final = "websocket.http.response.body"
 
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+
+
 class Phase(enum.Enum):
     """How far an application has come, in the messages that it sent."""
 
@@ -74,6 +77,8 @@ class Phase(enum.Enum):
     BODY = "a part of the body was sent"
     OVER = "the application closed the connection, or refused the request"
 
+
+_OPEN: Final = Phase.OPEN
 
 EXPECTED: Final[Mapping[Phase, tuple[str, ...]]] = {
     Phase.ABSENT: (),
@@ -216,7 +221,10 @@ def check_type(phase: Phase, message: Message) -> str:
         RuntimeError: the message isn't expected.
         TypeError: it isn't a message.
     """
-    kind = message.get("type") if isinstance(message, Mapping) else None
+    # Asking for a dict first is faster.
+    kind = message.get("type") if type(message) is dict or isinstance(message, Mapping) else None
+    if phase is _OPEN and kind == SEND:
+        return SEND  # looking it up is slower, because enums have a hash in Python
     if not isinstance(kind, str):
         raise TypeError(f"an ASGI message is a dict with a str as its type, not {message!r}")
     expected = EXPECTED[phase]
@@ -242,7 +250,7 @@ def payload_of(message: Message) -> Data:
     data = message.get("bytes")
     if data is None:
         raise TypeError(f"{SEND} needs text or bytes")
-    if not isinstance(data, bytes | bytearray | memoryview):
+    if not isinstance(data, _BYTES):
         raise TypeError(f"bytes of {SEND} must be bytes, not {type(data).__name__}")
     return data  # type: ignore[return-value]
 
@@ -300,8 +308,7 @@ def accepted(opening: Response, message: Message, defaults: Pairs) -> Response:
             hint = "; use subprotocol" if name.lower() == "sec-websocket-protocol" else ""
             raise ValueError(f"headers of {ACCEPT} must not set {name}: {value}{hint}")
     headers = opening.headers.copy()
-    if "Date" in headers:
-        del headers["Date"]  # the server decides whether there is one
+    del headers["Date"]  # the server decides whether there is one
     headers.update(_decoded(ACCEPT, defaults))
     headers.update(given)
     subprotocol = subprotocol_of(message)
@@ -363,7 +370,7 @@ def body_of(message: Message) -> tuple[bytes, bool]:
         TypeError: the body isn't bytes.
     """
     body = message.get("body", b"")
-    if not isinstance(body, bytes | bytearray | memoryview):
+    if not isinstance(body, _BYTES):
         raise TypeError(f"body of {RESPONSE_BODY} must be bytes, not {type(body).__name__}")
     return bytes(body), bool(message.get("more_body", False))
 
