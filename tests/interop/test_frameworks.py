@@ -60,7 +60,7 @@ def test_server(name: str, client: str, subtests: pytest.Subtests) -> None:
 EXPECTED = {
     "asgi_servers": """
         library: websockets {version}
-        uvicorn: asyncio with asyncio
+        client: uvicorn on asyncio is asyncio
         client: chose a header 1
         client: extensions ['permessage-deflate']
         client: received hello 127.0.0.1
@@ -72,7 +72,7 @@ EXPECTED = {
         client: shutdown: received 1012 (service restart)
         client: FastAPI {{"item":7}}
         client: closed with 4001 sold out
-        uvicorn: uvloop with uvloop
+        client: uvicorn on uvloop is uvloop
         client: chose a header 1
         client: extensions ['permessage-deflate']
         client: received hello 127.0.0.1
@@ -84,9 +84,9 @@ EXPECTED = {
         client: shutdown: received 1012 (service restart)
         client: FastAPI {{"item":7}}
         client: closed with 4001 sold out
-        gunicorn: received hello 127.0.0.1
-        gunicorn: received text
-        gunicorn: ended with 0
+        client: gunicorn received hello 127.0.0.1
+        client: gunicorn received text
+        client: gunicorn ended with 0
     """,
     "uvicorn_legacy": """
         library: websockets {version}

@@ -122,7 +122,7 @@ async def converse(uri: str) -> None:
 
 
 async def on_uvicorn(loop: str) -> None:
-    print("uvicorn:", loop, "with", type(asyncio.get_running_loop()).__module__.partition(".")[0])
+    print("client: uvicorn on", loop, "is", type(asyncio.get_running_loop()).__module__.partition(".")[0])
     async with running(starlette) as (server, port):
         uri = f"ws://127.0.0.1:{port}"
         await converse(uri)
@@ -152,27 +152,27 @@ class Worker(UvicornWorker):
 """
 
 
+def start_gunicorn(folder: str, number: int) -> subprocess.Popen[bytes]:
+    """Start gunicorn with two workers, on a socket that listens."""
+    Path(folder, "worker.py").write_text(WORKER)
+    here = Path(__file__).resolve()
+    command = [
+        *(sys.executable, "-m", "gunicorn", f"{here.stem}:starlette", "--worker-class", "worker.Worker"),
+        *("--workers", "2", "--bind", f"fd://{number}", "--log-level", "error"),
+    ]
+    folders = os.pathsep.join([folder, str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # gunicorn writes to its home.
+    variables = {**os.environ, "PYTHONPATH": folders, "HOME": folder}
+    return subprocess.Popen(command, cwd=folder, pass_fds=[number], env=variables, stdout=subprocess.DEVNULL)
+
+
 async def on_gunicorn() -> None:
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listening:
-        Path(folder, "worker.py").write_text(WORKER)
-        port, number = listening.getsockname()[1], listening.fileno()
-        here = Path(__file__).resolve()
-        command = [
-            *(sys.executable, "-m", "gunicorn", f"{here.stem}:starlette", "--worker-class", "worker.Worker"),
-            *("--workers", "2", "--bind", f"fd://{number}", "--log-level", "error"),
-        ]
-        folders = os.pathsep.join([folder, str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            pass_fds=[number],
-            env={**os.environ, "PYTHONPATH": folders, "HOME": folder},  # gunicorn writes to its home
-            stdout=subprocess.DEVNULL,
-        )
+        process = start_gunicorn(folder, listening.fileno())
         try:
-            await ask_gunicorn(port)
+            await ask_gunicorn(listening.getsockname()[1])
             process.send_signal(signal.SIGTERM)
-            print("gunicorn: ended with", await asyncio.to_thread(process.wait, START_TIMEOUT))
+            print("client: gunicorn ended with", await asyncio.to_thread(process.wait, START_TIMEOUT))
         finally:
             process.kill()
 
@@ -180,9 +180,9 @@ async def on_gunicorn() -> None:
 async def ask_gunicorn(port: int) -> None:
     # The socket listens already, so this waits until a worker accepts.
     async with connect(f"ws://127.0.0.1:{port}/echo", open_timeout=START_TIMEOUT) as websocket:
-        print("gunicorn: received", await websocket.recv())
+        print("client: gunicorn received", await websocket.recv())
         await websocket.send("text")
-        print("gunicorn: received", await websocket.recv())
+        print("client: gunicorn received", await websocket.recv())
 
 
 async def main() -> None:
