@@ -22,11 +22,11 @@ from typing import Any, Final, NoReturn, Protocol
 
 from ._compat.layout import share_names
 from ._rules import asgi
-from ._rules.asgi import Event, Head, Message, Phase
+from ._rules.asgi import RECEIVE, SEND, Event, Head, Message, Phase
 from ._rules.lifecycle import State
 from ._session.outbox import take_end
 from ._session.server_session import ServerSession
-from .asyncio._fastpath import FULL, SENT
+from .asyncio._fastpath import FULL, SLOW
 from .asyncio.connection import Connection
 from .exceptions import ConnectionClosed
 from .extensions.base import ServerExtensionFactory
@@ -34,7 +34,7 @@ from .extensions.permessage_deflate import enable_server_permessage_deflate
 from .frames import CloseCode
 from .http11 import Request, Response
 from .server import ServerProtocol, opens, unanswered_request
-from .typing import BytesLike
+from .typing import BytesLike, Data
 
 __all__ = ["Disconnected", "UvicornProtocol"]
 
@@ -143,6 +143,8 @@ class UvicornProtocol(Connection):
     _ws_make_session = ServerSession
     # Whether messages are what ``receive`` returns next: the connection is open, and the first event was told.
     _ws_receives: bool = False
+    # Whether the application accepted the connection and hasn't closed it.
+    _ws_open: bool = False
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         self._ws_exchange = Exchange(config, server_state, app_state)
@@ -300,7 +302,8 @@ class UvicornProtocol(Connection):
             if event is not None:
                 return event
         try:
-            return asgi.received(await self._ws_next())
+            message = await self._ws_next()
+            return {"type": RECEIVE, "text": message} if type(message) is str else {"type": RECEIVE, "bytes": message}
         except Disconnected:
             return self._ws_disconnect()
 
@@ -339,16 +342,15 @@ class UvicornProtocol(Connection):
         """Send what an event says: the function ``send`` of ASGI."""
         if self._ws_write_waiters is not None:
             await self._ws_wait_for_room()
-        kind = asgi.check_type(self._ws_exchange.phase, message)
-        if kind == asgi.SEND:
-            data = asgi.payload_of(message)
-            sent = self._ws_send_now(data, None)
-            if sent == SENT:
-                return
+        # Almost all messages are texts on an open connection: they take no look at the tables.
+        text = message.get("text") if self._ws_open and type(message) is dict and message.get("type") == SEND else None
+        if type(text) is str and (sent := self._ws_send_now(text, None)) != SLOW:
             if sent == FULL:
                 await self._ws_wait_for_room()
-            else:
-                await self._ws_send_slowly(data, None, None)
+            return
+        kind = asgi.check_type(self._ws_exchange.phase, message)
+        if kind == SEND:
+            await self._ws_send_message(asgi.payload_of(message))
         elif self._ws_is_over():
             raise Disconnected(GONE)
         elif kind == asgi.ACCEPT:
@@ -360,6 +362,13 @@ class UvicornProtocol(Connection):
         else:
             await self._ws_send_body(message)
 
+    async def _ws_send_message(self, data: Data) -> None:
+        sent = self._ws_send_now(data, None)
+        if sent == SLOW:
+            await self._ws_send_slowly(data, None, None)
+        elif sent == FULL:
+            await self._ws_wait_for_room()
+
     async def _ws_wait_for_room(self) -> None:
         try:
             await self._ws_drain()
@@ -368,7 +377,7 @@ class UvicornProtocol(Connection):
 
     def _ws_set_phase(self, phase: Phase) -> None:
         self._ws_exchange.phase = phase
-        self._ws_receives = False
+        self._ws_open, self._ws_receives = phase is Phase.OPEN, False
         self._ws_exchange.wake()
 
     def _ws_accept(self, message: Message) -> None:
@@ -466,8 +475,8 @@ class UvicornProtocol(Connection):
 share_names(
     UvicornProtocol,
     "protocol", "loop", "_ws_shared", "_ws_write_limit", "_ws_session", "transport", "_ws_entry", "_ws_exchange",
-    "_ws_receives", "_ws_logger", "_ws_receiver", "_ws_burst", "_ws_corked", "_ws_closing", "_ws_lost",
+    "_ws_receives", "_ws_open", "_ws_logger", "_ws_receiver", "_ws_burst", "_ws_corked", "_ws_closing", "_ws_lost",
     "_ws_write_waiters", "_ws_queue", "_ws_buffer", "_ws_client", "_ws_life", "_ws_may_send", "_ws_high",
-    "_ws_decoder", "_ws_pack", "_ws_inflate", "_ws_plain", "_ws_quick", "_ws_reading_paused", "_ws_addresses",
+    "_ws_decoder", "_ws_pack", "_ws_inflate", "_ws_plain", "_ws_quick", "_ws_reading_paused",
 )
 # fmt: on

@@ -243,6 +243,23 @@ async def test_messages_before_the_close_frame_come_first(code: int | None) -> N
         await idle()
 
 
+@virtual
+async def test_messages_before_a_violation_come_first() -> None:
+    app = App()
+    app.go_on.clear()
+    server = Uvicorn(app)
+    async with server.running():
+        peer = await server.enter()
+        await peer.send(wire.text("a", mask=True) + wire.text("b", rsv=1, mask=True))
+        await advance(1)
+        app.go_on.set()
+        await idle()
+        assert app.events[0] == {"type": "websocket.receive", "text": "a"}
+        assert [event.get("code") for event in app.events] == [None, 1002]
+        peer.close()
+        await idle()
+
+
 @pytest.mark.parametrize("how", ["eof", "reset", "abort"])
 @virtual
 async def test_client_that_vanishes(how: str) -> None:
@@ -326,8 +343,9 @@ async def test_application_that_reads_slowly_stops_the_reading() -> None:
         await idle()
 
 
+@pytest.mark.parametrize("message", [{"type": "websocket.send", "bytes": bytes(2**16)}, text("x" * 2**16)])
 @virtual
-async def test_send_waits_while_the_client_reads_slowly() -> None:
+async def test_send_waits_while_the_client_reads_slowly(message: Event) -> None:
     sent = 0
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
@@ -336,7 +354,7 @@ async def test_send_waits_while_the_client_reads_slowly() -> None:
         await send(ACCEPT)
         await receive()
         for _ in range(100):
-            await send({"type": "websocket.send", "bytes": bytes(2**16)})
+            await send(message)
             sent += 1
         await send(CLOSE)
 

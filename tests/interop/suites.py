@@ -179,8 +179,12 @@ def compare(
         with ThreadPoolExecutor() as pool:
             runs = [
                 pool.submit(
-                    *(run_suite, suite, package, [*options, *tests], folder / f"{turn}-{name}"),
-                    plugin if package is not None else None,
+                    run_suite,
+                    suite,
+                    package,
+                    [*options, *tests],
+                    folder / f"{turn}-{name}",
+                    None if package is None else plugin,
                 )
                 for name, package in packages.items()
             ]

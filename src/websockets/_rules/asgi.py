@@ -23,8 +23,13 @@ from ..http11 import Request, Response
 from ..typing import Data, Subprotocol
 
 __all__ = [
+    "ACCEPT",
+    "CLOSE",
     "CONNECT",
     "EXPECTED",
+    "RECEIVE",
+    "RESPONSE_START",
+    "SEND",
     "Event",
     "Head",
     "Message",
@@ -42,7 +47,6 @@ __all__ = [
     "make_scope",
     "payload_of",
     "piece_of_body",
-    "received",
     "shown_client",
     "shown_path",
     "streamed_response",
@@ -77,8 +81,6 @@ class Phase(enum.Enum):
     BODY = "a part of the body was sent"
     OVER = "the application closed the connection, or refused the request"
 
-
-_OPEN: Final = Phase.OPEN
 
 EXPECTED: Final[Mapping[Phase, tuple[str, ...]]] = {
     Phase.ABSENT: (),
@@ -180,11 +182,6 @@ def shown_path(scope: Message) -> str:
 # ------------------------------------------------------------------------------------ what the application receives
 
 
-def received(message: Data) -> Event:
-    """Return the event of a message."""
-    return {"type": RECEIVE, "text" if isinstance(message, str) else "bytes": message}
-
-
 def disconnect(rcvd: Close | None, sent: Close | None, rcvd_first: bool | None) -> Event:
     """Return the event of the end of a connection.
 
@@ -221,10 +218,7 @@ def check_type(phase: Phase, message: Message) -> str:
         RuntimeError: the message isn't expected.
         TypeError: it isn't a message.
     """
-    # Asking for a dict first is faster.
-    kind = message.get("type") if type(message) is dict or isinstance(message, Mapping) else None
-    if phase is _OPEN and kind == SEND:
-        return SEND  # looking it up is slower, because enums have a hash in Python
+    kind = message.get("type") if isinstance(message, Mapping) else None
     if not isinstance(kind, str):
         raise TypeError(f"an ASGI message is a dict with a str as its type, not {message!r}")
     expected = EXPECTED[phase]

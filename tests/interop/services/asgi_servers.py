@@ -73,7 +73,7 @@ starlette = Starlette(
 api = fastapi.FastAPI(lifespan=lifespan)
 
 
-@api.websocket("/items/{item}")
+@api.websocket("/items/{item}")  # type: ignore[untyped-decorator]
 async def items(websocket: fastapi.WebSocket, item: int) -> None:
     """Send what FastAPI found in the path, then close."""
     await websocket.accept()
