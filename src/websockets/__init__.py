@@ -12,6 +12,7 @@ from .version import version as _version
 
 if TYPE_CHECKING:
     from . import anyio as anyio
+    from . import asgi as asgi
     from . import asyncio as asyncio
     from . import auth as auth
     from . import cli as cli
@@ -140,6 +141,7 @@ _HOMES = {
 # Modules that are available as attributes without an import.
 _MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
     "anyio",
+    "asgi",
     "asyncio",
     "auth",
     "cli",

@@ -49,6 +49,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._link",
         "testing._addresses testing._conditions testing._scheduler",
     ),
+    "gateway": ("asgi",),
     "facade": ("anyio",),
     "front-ends": (
         "asyncio.router sync.router",
@@ -93,7 +94,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_rules.carrier_http11 _rules.option_table",
         "_rules.carrier _rules.thread_checks",
         "_rules.decompressed _rules.option_checks _rules.refusals _rules.rejection",
-        "_rules _rules.addresses _rules.capacity _rules.date _rules.deadlines _rules.failures "
+        "_rules _rules.addresses _rules.asgi _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
     ),
     "extensions": (
@@ -126,7 +127,7 @@ PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
 FRONT_ENDS = {"asyncio", "sync", "trio"}
-ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
+ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "gateway", "facade"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends", "awaiting"}
 

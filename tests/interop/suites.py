@@ -92,10 +92,13 @@ def needed_packages(unpacked: Path) -> list[str]:
     return [each for each in requirements if not UNNEEDED.fullmatch(re.split(r"[^\w-]", each, maxsplit=1)[0])]
 
 
-def environment(package: Path | None) -> dict[str, str]:
+def environment(package: Path | None, plugin: Path | None = None) -> dict[str, str]:
     """Return the variables for a run, with what is installed in a folder instead of the published package."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return variables if package is None else variables | {"PYTHONPATH": str(package)}
+    folders = [str(package)] if package is not None else []
+    if plugin is not None:
+        folders.append(str(plugin.parent))
+    return variables | {"PYTHONPATH": os.pathsep.join(folders)} if folders else variables
 
 
 def version_of(suite: Suite, package: Path | None) -> str:
@@ -104,19 +107,22 @@ def version_of(suite: Suite, package: Path | None) -> str:
     return subprocess.check_output(command, env=environment(package), encoding="utf-8", timeout=TEST_TIMEOUT).strip()
 
 
-def run_suite(suite: Suite, package: Path | None, options: list[str], copy: Path) -> Outcome:
+def run_suite(
+    suite: Suite, package: Path | None, options: list[str], copy: Path, plugin: Path | None = None
+) -> Outcome:
     """Run a suite in a copy of its own, as tests write files."""
     shutil.copytree(suite.folder, copy)
     command: list[str | Path] = [
         *(suite.python, "-m", "pytest", "-p", "no:cacheprovider", "-n", str(WORKERS), "--timeout", str(TEST_TIMEOUT)),
         *("-q", "--tb=short", "-rpfE", *options),
+        *(() if plugin is None else ("-p", plugin.stem)),
     ]
     with (
         (copy / "output").open("w+", encoding="utf-8", errors="replace") as output,
         subprocess.Popen(
             command,
             cwd=copy,
-            env=environment(package),
+            env=environment(package, plugin),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -142,7 +148,14 @@ def read_outcome(output: str) -> Outcome:
     return Outcome(frozenset(passed - errors), closing, output)
 
 
-def compare(suite: Suite, package: Path, options: list[str], folder: Path, report: list[str]) -> dict[str, str]:
+def compare(
+    suite: Suite,
+    package: Path,
+    options: list[str],
+    folder: Path,
+    report: list[str],
+    plugin: Path | None = None,
+) -> dict[str, str]:
     """Run a suite with both packages at the same time.
 
     Tests that pass with the published package only are run once more with both, as some fail now and then.
@@ -153,6 +166,7 @@ def compare(suite: Suite, package: Path, options: list[str], folder: Path, repor
         options: options for pytest.
         folder: an empty folder, for copies of the suite.
         report: lines that tell how each run ended are added to it.
+        plugin: a plugin of pytest for the run with ours; None for none.
 
     Returns:
         The tests that pass with the published package and not with ours, and what the run with ours printed.
@@ -164,7 +178,14 @@ def compare(suite: Suite, package: Path, options: list[str], folder: Path, repor
     def run_both(turn: str, tests: list[str]) -> tuple[Outcome, Outcome]:
         with ThreadPoolExecutor() as pool:
             runs = [
-                pool.submit(run_suite, suite, package, [*options, *tests], folder / f"{turn}-{name}")
+                pool.submit(
+                    run_suite,
+                    suite,
+                    package,
+                    [*options, *tests],
+                    folder / f"{turn}-{name}",
+                    None if package is None else plugin,
+                )
                 for name, package in packages.items()
             ]
         published, ours = (each.result() for each in runs)

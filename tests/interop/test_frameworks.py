@@ -58,6 +58,36 @@ def test_server(name: str, client: str, subtests: pytest.Subtests) -> None:
 
 
 EXPECTED = {
+    "asgi_servers": """
+        library: websockets {version}
+        client: uvicorn on asyncio is asyncio
+        client: chose a header 1
+        client: extensions ['permessage-deflate']
+        client: received hello 127.0.0.1
+        server: disconnected with 3001 bye
+        client: refused with 402 not today
+        client: page page
+        client: through a proxy hello 192.0.2.1
+        server: disconnected with 1012 -
+        client: shutdown: received 1012 (service restart)
+        client: FastAPI {{"item":7}}
+        client: closed with 4001 sold out
+        client: uvicorn on uvloop is uvloop
+        client: chose a header 1
+        client: extensions ['permessage-deflate']
+        client: received hello 127.0.0.1
+        server: disconnected with 3001 bye
+        client: refused with 402 not today
+        client: page page
+        client: through a proxy hello 192.0.2.1
+        server: disconnected with 1012 -
+        client: shutdown: received 1012 (service restart)
+        client: FastAPI {{"item":7}}
+        client: closed with 4001 sold out
+        client: gunicorn received hello 127.0.0.1
+        client: gunicorn received text
+        client: gunicorn ended with 0
+    """,
     "uvicorn_legacy": """
         library: websockets {version}
         server: /echo?x=1 offers ['a', 'b']

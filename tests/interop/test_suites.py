@@ -16,9 +16,12 @@ from interop.suites import REPORT, SUITE_TIMEOUT, compare, install_suite, versio
 
 # The newest release, whichever it is; and the last one whose tests use the legacy protocol, of websockets 13: what that
 # has is deprecated in 17.4, and a warning would fail the test.
+# "asgi": with our own protocol class in the place of uvicorn's, whose tests pass with the published package.
+PLUGINS = Path(__file__).resolve().parent / "plugins"
 SUITES = {
-    "uvicorn": ("uvicorn", []),
-    "uvicorn-0.49": ("uvicorn==0.49.*", ["-W", "ignore::DeprecationWarning"]),
+    "uvicorn": ("uvicorn", [], None),
+    "uvicorn-0.49": ("uvicorn==0.49.*", ["-W", "ignore::DeprecationWarning"], None),
+    "uvicorn-asgi": ("uvicorn", [], PLUGINS / "uvicorn_asgi.py"),
 }
 
 
@@ -26,10 +29,10 @@ SUITES = {
 def test_suite(name: str, cache: Path, package: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     # A slow machine needs longer than the time after which a test counts as stuck; each suite has a limit of its own.
     faulthandler.dump_traceback_later(3 * SUITE_TIMEOUT, exit=True)
-    requirement, options = SUITES[name]
+    requirement, options, plugin = SUITES[name]
     suite = install_suite("uvicorn", requirement, cache)
     assert version_of(suite, package) == websockets.version.version
-    worse = compare(suite, package, options, tmp_path, pytestconfig.stash[REPORT])
+    worse = compare(suite, package, options, tmp_path, pytestconfig.stash[REPORT], plugin)
     if worse:
         tests = "\n".join(worse)
         (output,) = set(worse.values())
