@@ -278,12 +278,6 @@ Assembly_whole(Assembly *self, PyObject *Py_UNUSED(unused))
 
 /* --------------------------------------------------------------------------------------------------- in a queue */
 
-int
-codec_is_incomplete(State *state, PyObject *item)
-{
-    return Py_IS_TYPE(item, state->assembly_type) && !((Assembly *)item)->complete;
-}
-
 /* The number of fragments beyond the first, for which the entry in the queue stands. */
 static Py_ssize_t
 extra_of(const Assembly *self)

@@ -92,7 +92,11 @@ typedef struct {
 } Assembly;
 
 /* Return whether an item of a queue is a message whose last fragment hasn't arrived. */
-int codec_is_incomplete(State *state, PyObject *item);
+static inline int
+codec_is_incomplete(State *state, PyObject *item)
+{
+    return Py_IS_TYPE(item, state->assembly_type) && !((Assembly *)item)->complete;
+}
 
 /* Store a fragment, which is bytes, in the message that is arriving. Take over the reference to payload. The caller
    owns the queue. Return -1 for an exception, else 0. */

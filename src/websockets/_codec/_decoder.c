@@ -40,14 +40,14 @@ check_piece(Decoder *self, const uint8_t *p, Py_ssize_t n, int beyond_ascii, int
     return reason == NULL ? 0 : codec_refuse_text(self, reason, position);
 }
 
-/* Return whether a data frame is part of a message in several frames that isn't compressed. */
+/* Return whether the message of which a frame is a part isn't compressed. */
 static int
 is_plain_fragment(const Decoder *self, uint8_t head)
 {
     if (self->reserved == RSV_MASK || head & RSV_MASK) {
         return 0;
     }
-    return self->opcode ? !(self->opcode & RSV1) : !(head & FIN);
+    return !(self->opcode & RSV1);
 }
 
 static void
@@ -121,7 +121,7 @@ put(Output *output, uint8_t head, PyObject *payload, int fragment)
 static int
 give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *output)
 {
-    int fragment;
+    int fragment = 0;
 
     if (payload == NULL) {
         return -1;
@@ -130,7 +130,9 @@ give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *ou
         self->ended = (head & OPCODE_MASK) == OPCODE_CLOSE;
         return put(output, head, payload, 0);
     }
-    fragment = is_plain_fragment(self, head);
+    if (self->opcode || !(head & FIN)) {
+        fragment = is_plain_fragment(self, head);
+    }
     self->payload_bytes += (unsigned long long)size;
     if (head & FIN) {
         self->messages++;

@@ -31,7 +31,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "13ef6d5cc8466ceb"
+#define FINGERPRINT "5c45bbff88798903"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)

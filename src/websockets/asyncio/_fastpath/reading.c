@@ -209,12 +209,16 @@ fastpath_take(FastPath *self)
 {
     Queue *queue = self->queue;
     PyObject *message;
+    int in_fragments;
 
     if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
         return NULL;
     }
     Py_INCREF(queue);
-    message = codec_queue_take(self->state, queue);
+    Py_BEGIN_CRITICAL_SECTION(queue);
+    in_fragments = queue->count && Py_IS_TYPE(QUEUE_FIRST(queue), self->state->assembly_type);
+    Py_END_CRITICAL_SECTION();
+    message = in_fragments ? codec_queue_take(self->state, queue) : codec_queue_shift(queue);
     Py_DECREF(queue);
     if (message == NULL) {
         return NULL;
