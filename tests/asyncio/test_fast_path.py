@@ -328,5 +328,7 @@ async def test_what_is_unusual_is_counted(side: Side, calls: Calls) -> None:
         calls.clear()
         await _be_pinged(connection, peer)
         assert calls["_ws_process_events"] == 1
+        # The compiled twin assembles fragments itself.
+        before = calls.copy()
         await _receive_fragments(connection, peer)
-        assert calls["_ws_receive_slowly" if TWIN != "python" else "_ws_process_events"] == 1
+        assert calls == before

@@ -481,8 +481,9 @@ async def test_the_unusual_is_for_the_class(twin: Twin, name: str) -> None:
 @every_twin
 async def test_what_is_no_plain_message_is_for_the_class(twin: Twin) -> None:
     path = make(twin)
-    path._ws_queue.append(["fragments"])
-    assert await path._ws_next() == "slow ['fragments']"
+    path._ws_quick = False
+    path._ws_queue.add_fragment(0x1, b"fragment")
+    assert (await path._ws_next()).startswith("slow <")
 
 
 @virtual

@@ -35,7 +35,7 @@ async def test_the_rest_of_a_message_that_was_left_is_not_kept(side: Side) -> No
             await peer.send(wire.CONT, b"x" * 1000, fin=False)
         await idle()
         assert connection.transport.is_reading()
-        assert (connection._ws_session.inbox.count, connection._ws_session.inbox._current) == (0, None)
+        assert (connection._ws_session.inbox.count, connection._ws_session.inbox.items.current) == (0, None)
         await peer.send(wire.CONT, b"end")
         await peer.text("next")
         assert await connection.recv() == "next"

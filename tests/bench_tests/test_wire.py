@@ -141,8 +141,19 @@ def test_frame_counter_counts_at_the_last_byte() -> None:
 @pytest.mark.parametrize("piece", [1, 10, 300])
 def test_byte_counter(piece: int) -> None:
     data = frame(FIN | TEXT, bytes(256)) * 10
-    count = ByteCounter(len(data) // 10)
+    count = ByteCounter(len(data) // 10, FIN | TEXT)
     assert sum(count.feed(part) for part in pieces(data, piece)) == 10
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("piece", [1, 2, 10, 262, 300, 1 << 20])
+def test_byte_counter_does_not_count_pings(mask: bytes | None, piece: int) -> None:
+    """A library that pings after 20 s doesn't spoil a measurement on a busy machine."""
+    message = frame(FIN | TEXT, bytes(256), mask)
+    for ping in (frame(FIN | 0x9, b"", mask), frame(FIN | 0x9, b"four", mask)):
+        for data in (ping + message * 10, message * 4 + ping + message * 6 + ping, message * 9 + (ping + message) * 2):
+            count = ByteCounter(len(message), FIN | TEXT)
+            assert sum(count.feed(part) for part in pieces(data, piece)) == data.count(message)
 
 
 def test_counter_counts_bytes_unless_compression_makes_sizes_differ() -> None:

@@ -54,8 +54,10 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_version() -> None:
     status, out, err = run("--version")
     assert (status, err) == (0, "")
-    assert re.fullmatch(rf"websockets {websockets.__version__} \((native|python) accelerator\)\n", out)
-    assert run("--version", WEBSOCKETS_ACCELERATOR="python")[1].endswith(" (python accelerator)\n")
+    assert re.fullmatch(rf"websockets {websockets.__version__} \((native|python) accelerator\)\ncompression: .+\n", out)
+    assert " (python accelerator)\n" in run("--version", WEBSOCKETS_ACCELERATOR="python")[1]
+    plain = run("--version", WEBSOCKETS_DEFLATE="zlib")[1]
+    assert plain.endswith("\ncompression: zlib to compress, zlib to inflate\n")
 
 
 def test_wrong_environment() -> None:

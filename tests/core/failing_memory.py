@@ -113,6 +113,21 @@ def decoder(*fed: bytes, text: bool = True, limit: int = -1) -> Any:
     return made
 
 
+def assembly(number: int, piece: bytes = b"a", *, text: bool = True) -> Any:
+    """A message of this number of fragments."""
+    made = native.Assembly(text)
+    for _ in range(number):
+        made.add(piece)
+    return made
+
+
+def in_fragments() -> Any:
+    """A path in whose queue a message in fragments is."""
+    path = make()
+    path.data_received(b"\x01\x01a\x80\x01c")
+    return path
+
+
 def waiter(*, suspended: bool = True) -> Any:
     made = native.Waiter(Loop())
     if suspended:
@@ -140,6 +155,17 @@ REFUSED = (b"\x83\x00", b"\x82\x7f" + b"\xff" * 8, b"\x82\x7e\x00\x01", b"\x81\x
 CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "decoder": (lambda: None, lambda _: decoder()),
     "queue": (lambda: None, lambda _: native.Queue()),
+    "fragments: one": (native.Queue, lambda queue: queue.add_fragment(0x01, b"payload")),
+    "fragments: many": (
+        lambda: native.Assembly(True),
+        lambda assembly: [assembly.add(b"a") for _ in range(130)],
+    ),
+    "fragments: take": (lambda: assembly(130), lambda made: [made.take() for _ in range(5)]),
+    "fragments: text": (lambda: assembly(70), lambda made: made.whole()),
+    "fragments: beyond ASCII": (lambda: assembly(3, "\xe9".encode()), lambda made: made.whole()),
+    "fragments: bytes": (lambda: assembly(70, text=False), lambda made: made.whole()),
+    "fragments: read": (make, lambda path: path.data_received(b"\x01\x01a\x00\x01b\x80\x01c")),
+    "fragments: recv": (in_fragments, await_message),
     "queue grows": (lambda: make(messages=4)._ws_queue, lambda queue: queue.append("more")),
     "frame": (lambda: bytes(1000), lambda payload: native.build_frame(0x82, payload, MASK)),
     "header": (lambda: None, lambda _: native.build_header(0x82, 1000)),

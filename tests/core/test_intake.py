@@ -305,15 +305,12 @@ def test_what_an_extension_must_see_does_not_go_straight() -> None:
     assert end.intake.direct_decoder() is None
 
 
-def test_how_many_messages_need_no_question() -> None:
+def test_how_many_frames_need_no_question() -> None:
     assert FrontEnd(None).intake.direct_messages() is None
     end = FrontEnd(high=7)
     assert end.intake.direct_messages() == 7
     end.read(wire.frame(wire.TEXT, b"1", fin=False))
     assert end.intake.direct_messages() == 7
-    # From now on, fewer messages wait than frames.
-    end.read(wire.frame(wire.CONT, b"2", fin=False))
-    assert end.intake.direct_messages() == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- everything

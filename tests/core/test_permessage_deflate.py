@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from websockets.exceptions import (
     PayloadTooBig,
     ProtocolError,
 )
+from websockets.extensions import _libraries
 from websockets.extensions._deflate import MESSAGE_END
 from websockets.extensions.base import ClientExtensionFactory, Extension, ServerExtensionFactory
 from websockets.extensions.permessage_deflate import (
@@ -39,6 +41,21 @@ from websockets.extensions.permessage_deflate import (
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+
+# Each choice of libraries: what compresses large messages, and what inflates.
+CHOICES: dict[str, tuple[Any, Any]] = {"zlib": (None, zlib)}
+if _libraries.INFLATES is not zlib or _libraries.COMPRESSES is not None:
+    CHOICES["others"] = _libraries.COMPRESSES, _libraries.INFLATES
+
+
+@pytest.fixture(scope="module", autouse=True, params=[*CHOICES.values()], ids=[*CHOICES])
+def choice(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything holds with each choice, whichever are installed."""
+    with pytest.MonkeyPatch.context() as patching:
+        for name, library in zip(("COMPRESSES", "INFLATES"), request.param, strict=True):
+            patching.setattr(_libraries, name, library)
+        yield
+
 
 TAIL = b"\x00\x00\xff\xff"
 CUT_OFF = "compressed message is cut off in the middle of a block"
@@ -520,7 +537,7 @@ def test_corrupt_data_is_a_protocol_error(payload: str, chunking: Callable[[byte
     with pytest.raises(ProtocolError) as caught:
         inflate(extension, chunking(bytes.fromhex(payload)))
     assert str(caught.value) == "decompression failed"
-    assert isinstance(caught.value.__cause__, zlib.error)
+    assert isinstance(caught.value.__cause__, _libraries.INFLATES.error)
     assert not hasattr(caught.value, "close_code")
     assert held(extension) == []
 
@@ -736,7 +753,7 @@ class Meter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls = self.bytes = self.output = 0
-        make = zlib.decompressobj
+        make = _libraries.INFLATES.decompressobj
         meter = self
 
         class Metered:
@@ -748,18 +765,18 @@ class Meter:
                 meter.bytes += len(data)
                 output = self.stream.decompress(data, max_length)
                 meter.output += len(output)
-                return output
+                return bytes(output)
 
             @property
             def eof(self) -> bool:
-                return self.stream.eof
+                return bool(self.stream.eof)
 
             @property
             def unused_data(self) -> bytes:
                 meter.bytes += len(self.stream.unused_data)
-                return self.stream.unused_data
+                return bytes(self.stream.unused_data)
 
-        monkeypatch.setattr(zlib, "decompressobj", Metered)
+        monkeypatch.setattr(_libraries, "INFLATES", SimpleNamespace(decompressobj=Metered))
 
 
 EMPTY_BLOCKS: dict[str, bytes] = {

@@ -100,7 +100,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "extensions": (
         "extensions.permessage_deflate",
         "extensions extensions._deflate",
-        "extensions.base",
+        "extensions.base extensions._libraries",
     ),
     "values": (
         "http11",
@@ -154,7 +154,8 @@ CORE_IMPORTS = {"socket"}
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
 IMPORT_BY_NAME = {
-    *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "sync", "trio"),
+    *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "extensions._libraries"),
+    *("legacy", "sync", "trio"),
 }
 
 # Other packages that may be there: each is asked for by one module, inside functions.

@@ -74,7 +74,7 @@ DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 
 # What can't be swapped while the library is loaded: queues and buffers belong to the class of all connections. The
 # suite runs with WEBSOCKETS_ACCELERATOR=python too, where that is the readable one.
-FIXED = {"ACCELERATOR", "FINGERPRINT", "TWIN", "Queue", "load_native", "read_buffer", "tell"}
+FIXED = {"ACCELERATOR", "Assembly", "FINGERPRINT", "TWIN", "Queue", "load_native", "read_buffer", "tell"}
 
 
 def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:

@@ -58,6 +58,9 @@ typedef struct {
     PyObject_HEAD
     PyObject **items;
     Py_ssize_t first, count, capacity; /* the capacity is 0 or a power of two */
+    PyObject *current; /* the assembly of the message that is arriving in fragments; NULL if there is none */
+    Py_ssize_t extra;  /* fragments in assemblies, apart from the entry that each has */
+    char assembles;    /* whether fragments may be added without asking Python */
 } Queue;
 
 /* Append to a queue, taking over the reference to item. Return -1 for an exception, else 0. */
@@ -66,8 +69,42 @@ int codec_queue_push(Queue *queue, PyObject *item);
 /* Remove and return the first item of a queue; NULL with an exception if it is empty. */
 PyObject *codec_queue_shift(Queue *queue);
 
+/* Return a new reference to the assembly of the message that is arriving in fragments; NULL if there is none. */
+PyObject *codec_queue_get_current(Queue *queue);
+
+/* Replace it, taking over the reference to current, which may be NULL. */
+void codec_queue_set_current(Queue *queue, PyObject *current);
+
 /* The first item of a queue that isn't empty: a borrowed reference. */
 #define QUEUE_FIRST(queue) ((queue)->items[(queue)->first])
+
+/* -------------------------------------------------------------------------------------------------------- assembly */
+
+/* A fragmented message that is being received. */
+typedef struct {
+    PyObject_HEAD
+    PyObject **pieces;                 /* fragments: exact bytes */
+    Py_ssize_t first, count, capacity; /* in pieces */
+    Py_ssize_t waiting;                /* number of fragments that have arrived and have not been taken */
+    PyObject *merged;                  /* the fragments before pieces, in a bytearray; NULL if there are none */
+    char text;                         /* whether it is a text message; its bytes have been checked to be UTF-8 */
+    char complete;                     /* whether the last fragment has arrived */
+} Assembly;
+
+/* Return whether an item of a queue is a message whose last fragment hasn't arrived. */
+static inline int
+codec_is_incomplete(State *state, PyObject *item)
+{
+    return Py_IS_TYPE(item, state->assembly_type) && !((Assembly *)item)->complete;
+}
+
+/* Store a fragment, which is bytes, in the message that is arriving. Take over the reference to payload. The caller
+   owns the queue. Return -1 for an exception, else 0. */
+int codec_queue_add_fragment(State *state, Queue *queue, uint8_t head, PyObject *payload);
+
+/* Remove and return the next message, with its fragments joined. Return NULL without an exception if it isn't complete.
+   The caller owns the queue. */
+PyObject *codec_queue_take(State *state, Queue *queue);
 
 /* --------------------------------------------------------------------------------------------------------- decoder */
 
@@ -99,9 +136,10 @@ typedef struct {
 /* Where frames go.
 
    A message in one frame goes to the queue, if there is a queue. A compressed message does, too, if there is
-   something to decompress it with. Any other frame goes to the list; from then on all frames do, to keep their
-   order. */
+   something to decompress it with; and a fragment that isn't compressed, if the queue assembles. Any other frame goes
+   to the list; from then on all frames do, to keep their order. */
 typedef struct {
+    State *state;      /* may be NULL if there is no queue */
     Queue *queue;      /* may be NULL */
     PyObject *frames;  /* the list, [head, payload, head, payload, ...]; NULL while it would be empty */
     PyObject *inflate; /* called with head and payload: returns the message, or None if that failed; may be NULL */

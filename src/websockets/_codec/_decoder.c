@@ -40,6 +40,16 @@ check_piece(Decoder *self, const uint8_t *p, Py_ssize_t n, int beyond_ascii, int
     return reason == NULL ? 0 : codec_refuse_text(self, reason, position);
 }
 
+/* Return whether the message of which a frame is a part isn't compressed. */
+static int
+is_plain_fragment(const Decoder *self, uint8_t head)
+{
+    if (self->reserved == RSV_MASK || head & RSV_MASK) {
+        return 0;
+    }
+    return !(self->opcode & RSV1);
+}
+
 static void
 end_message(Decoder *self)
 {
@@ -74,9 +84,10 @@ put_inflated(Output *output, uint8_t head, PyObject *payload)
     return codec_queue_push(output->queue, message);
 }
 
-/* Put a frame where it belongs. Take over the reference to payload. */
+/* Put a frame where it belongs. `fragment` tells whether it is part of a message in several frames that isn't
+   compressed. Take over the reference to payload. */
 static int
-put(Output *output, uint8_t head, PyObject *payload)
+put(Output *output, uint8_t head, PyObject *payload, int fragment)
 {
     PyObject *number;
     int failed;
@@ -87,6 +98,10 @@ put(Output *output, uint8_t head, PyObject *payload)
         }
         if (output->inflate != NULL && (head == (RSV1 | WHOLE_TEXT) || head == (RSV1 | WHOLE_BINARY))) {
             return put_inflated(output, head, payload);
+        }
+        if (fragment && output->queue->assembles) {
+            output->frames_left--;
+            return codec_queue_add_fragment(output->state, output->queue, head, payload);
         }
     }
     if (output->frames == NULL) {
@@ -106,12 +121,17 @@ put(Output *output, uint8_t head, PyObject *payload)
 static int
 give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *output)
 {
+    int fragment = 0;
+
     if (payload == NULL) {
         return -1;
     }
     if (head & CONTROL_BIT) {
         self->ended = (head & OPCODE_MASK) == OPCODE_CLOSE;
-        return put(output, head, payload);
+        return put(output, head, payload, 0);
+    }
+    if (self->opcode || !(head & FIN)) {
+        fragment = is_plain_fragment(self, head);
     }
     self->payload_bytes += (unsigned long long)size;
     if (head & FIN) {
@@ -125,7 +145,7 @@ give(Decoder *self, uint8_t head, PyObject *payload, Py_ssize_t size, Output *ou
         }
         self->received += (uint64_t)size;
     }
-    return put(output, head, payload);
+    return put(output, head, payload, fragment);
 }
 
 /* Make a str of a text message in one frame that has arrived whole. If it is ASCII, its unmasked bytes are the str.

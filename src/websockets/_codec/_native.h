@@ -31,7 +31,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "c95e88fc07dc91f4"
+#define FINGERPRINT "5c45bbff88798903"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
@@ -110,7 +110,7 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 /* The objects that are looked up once. All members are references, which _native.c relies on. */
 typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *fast_path_type, *receive_type, *messages_type, *span_type;
-    PyTypeObject *encoded_type, *sending_half_type;
+    PyTypeObject *encoded_type, *sending_half_type, *assembly_type;
     PyObject *os;
     PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python sets them
     */
@@ -135,6 +135,7 @@ int native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place);
 int codec_add_masks(PyObject *module, State *state);
 int codec_add_frames(PyObject *module, State *state);
 int codec_add_queue(PyObject *module, State *state);
+int codec_add_assembly(PyObject *module, State *state);
 int codec_add_decoder(PyObject *module, State *state);
 int fastpath_add_buffer(PyObject *module, State *state);
 int fastpath_add_waiter(PyObject *module, State *state);

@@ -4,10 +4,11 @@ from websockets.asyncio._fastpath._readable import FastPath as FastPath
 from websockets.asyncio._fastpath._readable import Messages as Messages
 from websockets.asyncio._fastpath._readable import Waiter as Waiter
 
-from ._python import Buffer, Encoded, Queue, SendingHalf
+from ._python import Assembly, Buffer, Encoded, Queue, SendingHalf
 
 __all__ = [
     "FINGERPRINT",
+    "Assembly",
     "Encoded",
     "FastPath",
     "FrameDecoder",

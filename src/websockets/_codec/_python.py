@@ -16,7 +16,7 @@ import os
 import struct
 import threading
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from .header import (
     CONTROL_BIT,
@@ -45,6 +45,7 @@ from .header import (
 )
 
 __all__ = [
+    "Assembly",
     "Encoded",
     "FrameDecoder",
     "Queue",
@@ -144,8 +145,105 @@ _masks = _Masks()
 # would otherwise use the same keys as its parent.
 new_mask, forget_masks = _masks.draw, _masks.forget
 
-# Items in the order of their arrival; the compiled one takes less memory while it is empty.
-Queue = deque
+# Fragments are joined when this many are stored, so that many tiny fragments need little more memory than their bytes.
+MERGE_AFTER: Final = 64
+
+
+class Assembly:
+    """A fragmented message that is being received.
+
+    Parameters:
+        text: whether it is a text message; its bytes have been checked to be UTF-8.
+
+    Attributes:
+        complete: whether the last fragment has arrived.
+        waiting: number of fragments that have arrived and have not been taken.
+    """
+
+    __slots__ = ("_merged", "_pieces", "complete", "text", "waiting")
+
+    def __init__(self, text: bool) -> None:
+        self.text = text
+        self.complete = False
+        self.waiting = 0
+        self._merged = bytearray()
+        self._pieces: deque[bytes] = deque()
+
+    def add(self, piece: bytes) -> None:
+        """Add the payload of the next fragment."""
+        self.waiting += 1
+        self._pieces.append(piece)
+        if len(self._pieces) >= MERGE_AFTER:
+            self._merged += b"".join(self._pieces)
+            self._pieces.clear()
+
+    def take(self) -> bytes | None:
+        """Return the next fragment, or several joined; None if all that have arrived were taken."""
+        if self._merged:
+            piece = bytes(self._merged)
+            self._merged = bytearray()
+            self.waiting = len(self._pieces)
+            return piece
+        if self._pieces:
+            self.waiting -= 1
+            return self._pieces.popleft()
+        self.waiting = 0
+        return None
+
+    def whole(self) -> bytes | str:
+        """Return all fragments that were not taken, as one message."""
+        payload = b"".join((self._merged, *self._pieces))
+        return payload.decode() if self.text else payload
+
+
+Item = TypeVar("Item")
+
+
+class Queue(deque[Item]):
+    """Received messages in the order of their arrival; the compiled queue takes less memory while it is empty.
+
+    A message in one frame is stored as it is. A fragmented message is stored as an :class:`Assembly`, which enters the
+    queue with its first fragment.
+
+    Attributes:
+        current: the assembly of the message that is arriving in fragments; None if there is none.
+        extra: number of fragments in assemblies, not counting the entry that each assembly has in the queue.
+        assembles: whether decoders may add fragments to it themselves; only the compiled one does.
+    """
+
+    __slots__ = ("assembles", "current", "extra")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current: Assembly | None = None
+        self.extra = 0
+        self.assembles = True
+
+    def add_fragment(self, head: int, payload: bytes) -> None:
+        """Store a fragment in the message that is arriving: the first byte of its frame, and its payload."""
+        current = self.current
+        if head & OPCODE_MASK != OPCODE_CONT:
+            current = self.current = Assembly(head & OPCODE_MASK == OPCODE_TEXT)
+            self.append(cast("Item", current))
+        elif current is None:  # the rest of a message that was left by its reader, or discarded
+            return
+        elif current.waiting:
+            self.extra += 1
+        current.add(payload)
+        if head & FIN:
+            current.complete = True
+            self.current = None
+
+    def take(self) -> bytes | str | None:
+        """Remove and return the next message, with its fragments joined; None if it isn't complete."""
+        first: Any = self[0] if self else None
+        if not isinstance(first, Assembly):
+            return None if first is None else cast("bytes | str", self.popleft())
+        if not first.complete:
+            return None
+        self.popleft()
+        self.extra -= max(first.waiting - 1, 0)
+        return first.whole()
 
 
 class Encoded:

@@ -73,6 +73,29 @@ codec_queue_shift(Queue *self)
     return item;
 }
 
+PyObject *
+codec_queue_get_current(Queue *self)
+{
+    PyObject *current;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    current = Py_XNewRef(self->current);
+    Py_END_CRITICAL_SECTION();
+    return current;
+}
+
+void
+codec_queue_set_current(Queue *self, PyObject *current)
+{
+    PyObject *before;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    before = self->current;
+    self->current = current;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(before);
+}
+
 static PyObject *
 Queue_append(Queue *self, PyObject *item)
 {
@@ -130,6 +153,7 @@ static int
 Queue_traverse(Queue *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->current);
     for (Py_ssize_t i = 0; i < self->count; i++) {
         Py_VISIT(self->items[(self->first + i) & (self->capacity - 1)]);
     }
@@ -139,6 +163,7 @@ Queue_traverse(Queue *self, visitproc visit, void *arg)
 static int
 Queue_clear(Queue *self)
 {
+    Py_CLEAR(self->current);
     while (self->count) {
         Py_DECREF(codec_queue_shift(self));
     }
@@ -159,10 +184,85 @@ Queue_dealloc(Queue *self)
     Py_DECREF(type);
 }
 
+static PyObject *
+Queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    Queue *self = (Queue *)PyType_GenericNew(type, args, kwargs);
+
+    if (self != NULL) {
+        self->assembles = 1;
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *
+Queue_add_fragment(Queue *self, PyObject *const *args, Py_ssize_t count)
+{
+    long head = count == 2 ? PyLong_AsLong(args[0]) : -1;
+
+    if (head == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (head < 0 || head > 255 || !PyBytes_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "add_fragment expected the first byte of a frame, and bytes");
+        return NULL;
+    }
+    if (codec_queue_add_fragment(native_state_of((PyObject *)self), self, (uint8_t)head, Py_NewRef(args[1])) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Queue_take(Queue *self, PyObject *Py_UNUSED(unused))
+{
+    PyObject *message = codec_queue_take(native_state_of((PyObject *)self), self);
+
+    if (message == NULL && !PyErr_Occurred()) {
+        Py_RETURN_NONE;
+    }
+    return message;
+}
+
 static PyMethodDef Queue_methods[] = {
+    {"add_fragment", (PyCFunction)(void (*)(void))Queue_add_fragment, METH_FASTCALL,
+     "add_fragment($self, head, payload, /)\n--\n\nStore a fragment in the message that is arriving."},
+    {"take", (PyCFunction)Queue_take, METH_NOARGS,
+     "Remove and return the next message, with its fragments joined; None if it isn't complete."},
     {"append", (PyCFunction)Queue_append, METH_O, "Add an item at the end."},
     {"popleft", (PyCFunction)Queue_popleft, METH_NOARGS, "Remove and return the first item."},
     {"pop", (PyCFunction)Queue_pop, METH_NOARGS, "Remove and return the last item."},
+    {NULL},
+};
+
+static PyMemberDef Queue_members[] = {
+    {"assembles", T_BOOL, offsetof(Queue, assembles), 0, "Whether decoders may add fragments to it themselves."},
+    {"extra", T_PYSSIZET, offsetof(Queue, extra), 0, "Fragments in assemblies, apart from the entry that each has."},
+    {NULL},
+};
+
+static PyObject *
+Queue_get_current(Queue *self, void *Py_UNUSED(closure))
+{
+    PyObject *current = codec_queue_get_current(self);
+
+    return current == NULL ? Py_NewRef(Py_None) : current;
+}
+
+static int
+Queue_set_current(Queue *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "current can only be set to None");
+        return -1;
+    }
+    codec_queue_set_current(self, NULL);
+    return 0;
+}
+
+static PyGetSetDef Queue_getset[] = {
+    {"current", (getter)Queue_get_current, (setter)Queue_set_current,
+     "The assembly of the message that is arriving in fragments; None if there is none.", NULL},
     {NULL},
 };
 
@@ -172,11 +272,13 @@ PyDoc_STRVAR(queue_doc,
 
 static PyType_Slot Queue_slots[] = {
     {Py_tp_doc, (void *)queue_doc},
-    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_new, Queue_new},
     {Py_tp_dealloc, Queue_dealloc},
     {Py_tp_traverse, Queue_traverse},
     {Py_tp_clear, Queue_clear},
     {Py_tp_methods, Queue_methods},
+    {Py_tp_getset, Queue_getset},
+    {Py_tp_members, Queue_members},
     {Py_sq_length, Queue_length},
     {Py_sq_item, Queue_item},
     {0, NULL},

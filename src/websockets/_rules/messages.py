@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from .._codec import Queue
+from .._codec import Assembly, Queue
 from .._codec.header import FIN, MAX_PAYLOAD, OPCODE_BINARY, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT
 from ..exceptions import TooManyFragments, advised
 from ..typing import BytesLike, Data
@@ -40,62 +39,12 @@ __all__ = [
 # The limit of a message's size also limits its fragments. The environment may set a limit for their number.
 MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
 
-# Fragments are joined when this many are stored, so that many tiny fragments need little more memory than their bytes.
-MERGE_AFTER = 64
-
 
 class Missing:
     """The type of :data:`MISSING`: there is no complete message."""
 
 
 MISSING: Final = Missing()
-
-
-class Assembly:
-    """A fragmented message that is being received.
-
-    Parameters:
-        text: whether it is a text message; its bytes have been checked to be UTF-8.
-
-    Attributes:
-        complete: whether the last fragment has arrived.
-        waiting: number of fragments that have arrived and have not been taken.
-    """
-
-    __slots__ = ("_merged", "_pieces", "complete", "text", "waiting")
-
-    def __init__(self, text: bool) -> None:
-        self.text = text
-        self.complete = False
-        self.waiting = 0
-        self._merged = bytearray()
-        self._pieces: deque[bytes] = deque()
-
-    def add(self, piece: bytes) -> None:
-        """Add the payload of the next fragment."""
-        self.waiting += 1
-        self._pieces.append(piece)
-        if len(self._pieces) >= MERGE_AFTER:
-            self._merged += b"".join(self._pieces)
-            self._pieces.clear()
-
-    def take(self) -> bytes | None:
-        """Return the next fragment, or several joined; None if all that have arrived were taken."""
-        if self._merged:
-            piece = bytes(self._merged)
-            self._merged = bytearray()
-            self.waiting = len(self._pieces)
-            return piece
-        if self._pieces:
-            self.waiting -= 1
-            return self._pieces.popleft()
-        self.waiting = 0
-        return None
-
-    def whole(self) -> Data:
-        """Return all fragments that were not taken, as one message."""
-        payload = b"".join((self._merged, *self._pieces))
-        return payload.decode() if self.text else payload
 
 
 class Inbox:
@@ -106,7 +55,7 @@ class Inbox:
         low: number of frames at or below which reading should resume.
     """
 
-    __slots__ = ("_current", "_extra", "discarding", "high", "items", "low")
+    __slots__ = ("discarding", "high", "items", "low")
 
     def __init__(self, high: int | None = None, low: int = 0) -> None:
         self.high = high
@@ -114,9 +63,8 @@ class Inbox:
         self.items: Queue[Data | Assembly] = Queue()
         # Set when closing: frames above the limit are then discarded, so that the peer's Close frame can be read.
         self.discarding = False
-        self._current: Assembly | None = None
-        # Number of fragments in assemblies, not counting the entry that each assembly has in the queue.
-        self._extra = 0
+        # A limit for the number of fragments is checked here, and only here.
+        self.items.assembles = MAX_FRAGMENTS is None
 
     @property
     def keep(self) -> Callable[[Data], None]:
@@ -135,27 +83,20 @@ class Inbox:
             self._put_fragment(head, payload)
 
     def _put_fragment(self, head: int, payload: bytes) -> None:
-        if head & OPCODE_MASK != OPCODE_CONT:
-            self._current = Assembly(head & OPCODE_MASK == OPCODE_TEXT)
-            self.items.append(self._current)
-        elif self._current is None:  # the rest of a message that was left by its reader, or discarded
-            return
-        elif self._current.waiting:
-            self._extra += 1
-        self._current.add(payload)
-        if MAX_FRAGMENTS is not None and self._current.waiting > MAX_FRAGMENTS:
-            raise TooManyFragments(MAX_FRAGMENTS)
-        if head & FIN:
-            self._current.complete = True
-            self._current = None
+        if MAX_FRAGMENTS is not None:
+            current = None if head & OPCODE_MASK != OPCODE_CONT else self.items.current
+            if (0 if current is None else current.waiting) >= MAX_FRAGMENTS:
+                raise TooManyFragments(MAX_FRAGMENTS)
+        self.items.add_fragment(head, payload)
 
     def _drop(self) -> None:
         """Discard a frame, the whole message that it belongs to, and all that comes later: a receiver sees no gap."""
         self.high = -1
-        if self._current is not None:
+        current = self.items.current
+        if current is not None:
             self.items.pop()
-            self._extra -= max(self._current.waiting - 1, 0)
-            self._current = None
+            self.items.extra -= max(current.waiting - 1, 0)
+            self.items.current = None
 
     def holds(self) -> bool:
         """Return whether a complete message is in the queue."""
@@ -164,12 +105,12 @@ class Inbox:
     @property
     def count(self) -> int:
         """The number of frames in the queue."""
-        return len(self.items) + self._extra
+        return len(self.items) + self.items.extra
 
     @property
     def full(self) -> bool:
         """Whether reading should pause."""
-        return self.high is not None and len(self.items) + self._extra > self.high
+        return self.high is not None and len(self.items) + self.items.extra > self.high
 
     @property
     def ready(self) -> bool:
@@ -180,22 +121,12 @@ class Inbox:
     @property
     def drained(self) -> bool:
         """Whether reading should resume."""
-        return len(self.items) + self._extra <= self.low
+        return len(self.items) + self.items.extra <= self.low
 
     def get(self) -> Data | Missing:
         """Return the next message, or :data:`MISSING` while it isn't complete."""
-        items = self.items
-        if not items:
-            return MISSING
-        first = items[0]
-        if not isinstance(first, Assembly):
-            items.popleft()
-            return first
-        if not first.complete:
-            return MISSING
-        items.popleft()
-        self._extra -= max(first.waiting - 1, 0)
-        return first.whole()
+        message = self.items.take()
+        return MISSING if message is None else message
 
     # A reader of fragments takes them from the assembly at the head of the queue, and releases it at the end.
 
@@ -204,16 +135,16 @@ class Inbox:
         before = assembly.waiting
         piece = assembly.take()
         if self._leads(assembly):
-            self._extra -= max(before - 1, 0) - max(assembly.waiting - 1, 0)
+            self.items.extra -= max(before - 1, 0) - max(assembly.waiting - 1, 0)
         return piece
 
     def release(self, assembly: Assembly) -> None:
         """Remove the assembly at the head of the queue; its missing fragments will be discarded."""
         if self._leads(assembly):
             self.items.popleft()
-            self._extra -= max(assembly.waiting - 1, 0)
-        if self._current is assembly:
-            self._current = None
+            self.items.extra -= max(assembly.waiting - 1, 0)
+        if self.items.current is assembly:
+            self.items.current = None
 
     def _leads(self, assembly: Assembly) -> bool:
         """Return whether the assembly is still at the head of the queue; it may have been discarded during the read."""

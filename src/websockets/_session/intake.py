@@ -98,9 +98,8 @@ class Intake:
         return decoder if direct else None
 
     def direct_messages(self) -> int | None:
-        """Return the number of messages above which a front-end must ask this object; None for no limit."""
-        inbox = self._inbox
-        return inbox.high if inbox.high is None or inbox.count == len(inbox.items) else 0
+        """Return the number of frames in the queue above which a front-end must ask this object; None for no limit."""
+        return self._inbox.high
 
     # --------------------------------------------------------------------------------------------------------- a read
 

@@ -109,9 +109,11 @@ def _as_client(arguments: Sequence[str]) -> int:
 
 def _print_version() -> None:
     from .._codec import TWIN
+    from ..extensions._libraries import shown_libraries
     from ..version import version
 
     print(f"websockets {version} ({TWIN} accelerator)")
+    print(f"compression: {shown_libraries()}")
 
 
 def _as_server(arguments: Sequence[str]) -> int:

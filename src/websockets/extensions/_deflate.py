@@ -1,7 +1,7 @@
 """The codec of permessage-deflate: RFC 7692 section 7.2.
 
-May know: frames, zlib. Must not know: connections, how the parameters were negotiated, the length of a message beyond
-the limit given with each frame.
+May know: frames, zlib. Must not know: which library takes its place, connections, how the parameters were negotiated,
+the length of a message beyond the limit given with each frame.
 
 A connection has two zlib streams. Each is created with the first compressed message in its direction, so an idle
 connection has none.
@@ -32,6 +32,7 @@ from .._codec.header import CONTROL_BIT, FIN, OPCODE_CONT, OPCODE_MASK, RSV1
 from ..exceptions import PayloadTooBig, ProtocolError
 from ..frames import CONT, CTRL_OPCODES, Frame
 from ..typing import BytesLike, ExtensionName
+from ._libraries import ERRORS, LARGE_FROM, inflater, large_compressor
 from .base import Extension
 
 __all__ = ["PerMessageDeflate"]
@@ -122,6 +123,7 @@ class PerMessageDeflate(Extension):
         "_compressor",
         "_decompressor",
         "_finished",
+        "_grown",
         "_kind_known",
         "_made",
         "_packing",
@@ -175,6 +177,8 @@ class PerMessageDeflate(Extension):
     def release(self) -> None:
         """Delete both streams and free their memory. Call it when the connection closes."""
         self._compressor: zlib._Compress | None = None
+        # Whether the compressor isn't replaced for a large message: it is for large ones, or there is no better one.
+        self._grown = False
         self._made = 0  # number of compressions so far, by this compressor or another one
         self._decompressor: zlib._Decompress | None = None
         # Whether the current message has bytes, so that the removed tail must be added at its end.
@@ -247,7 +251,7 @@ class PerMessageDeflate(Extension):
 
     def _pack_alone(self, head: int, data: BytesLike) -> tuple[int, BytesLike]:
         """Compress an unfragmented message alone, so that any connection of this kind may send it."""
-        compressor = self._new_compressor()
+        compressor, _ = self._fitting(None, len(data))
         start = compressor.compress(data)
         return head | RSV1, start + compressor.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
 
@@ -300,7 +304,9 @@ class PerMessageDeflate(Extension):
         # because it knows data that the peer will never get. A signal handler may send another message during the call.
         # The peer gets that message first, so this one is compressed again with a new compressor.
         while True:
-            made, compressor, self._compressor = self._made, self._compressor or self._new_compressor(), None
+            made, compressor, self._compressor = self._made, self._compressor, None
+            if compressor is None or (len(data) >= LARGE_FROM and not self._grown):
+                compressor, self._grown = self._fitting(compressor, len(data))
             start, end = compressor.compress(data), compressor.flush(zlib.Z_SYNC_FLUSH)
             if made == self._made:
                 break
@@ -344,13 +350,13 @@ class PerMessageDeflate(Extension):
             self._pending = False
             try:
                 excess = stream.decompress(MESSAGE_END, 1)
-            except zlib.error as exc:
+            except ERRORS as exc:
                 raise TruncatedMessage from exc
             if excess or stream.eof:
                 self._end_block(stream, excess)
                 self._end_message()
             return payload
-        except zlib.error as exc:
+        except ERRORS as exc:
             self.release()
             raise ProtocolError("decompression failed") from exc
         except Exception:
@@ -396,7 +402,7 @@ class PerMessageDeflate(Extension):
         self._pending = False
         try:
             excess = stream.decompress(MESSAGE_END, 1)
-        except zlib.error as exc:
+        except ERRORS as exc:
             raise TruncatedMessage from exc
         self._end_block(stream, excess)
 
@@ -407,18 +413,25 @@ class PerMessageDeflate(Extension):
 
     # Blocks with BFINAL, see above.
 
+    def _fitting(self, compressor: zlib._Compress | None, size: int) -> tuple[zlib._Compress, bool]:
+        """Return the compressor for a message of ``size`` bytes, and whether it stays for larger ones.
+
+        A compressor that takes the place of another one, which happens once at most, doesn't know earlier messages.
+        """
+        large = large_compressor(self.local_max_window_bits, self.compress_settings) if size >= LARGE_FROM else None
+        return large or compressor or self._new_compressor(), size >= LARGE_FROM
+
     def _new_compressor(self) -> zlib._Compress:
         return zlib.compressobj(wbits=-max(self.local_max_window_bits, MIN_ZLIB_BITS), **self.compress_settings)
 
     def _new_decompressor(self) -> zlib._Decompress:
         # Some peers use 9 bits when 8 were agreed, as zlib itself once did.
         bits = max(self.remote_max_window_bits, MIN_ZLIB_BITS)
-        if self._window:
-            self._decompressor = zlib.decompressobj(-bits, self._window)
-        else:
+        stream: zlib._Decompress = inflater(bits, self._window or b"")
+        self._decompressor = stream
+        if not self._window:
             self._window = bytearray()
-            self._decompressor = zlib.decompressobj(-bits)
-        return self._decompressor
+        return stream
 
     def _remember(self, payload: bytes) -> None:
         size = 1 << max(self.remote_max_window_bits, MIN_ZLIB_BITS)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ..._codec import Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
+from ..._codec import Assembly, Encoded, FrameDecoder, Queue, build_frame, build_header, new_mask
 from ..._codec.header import FIN, payload_length
 from ..._rules.lifecycle import Lifecycle
 from ..._rules.messages import MISSING, Missing, encode_message
@@ -226,7 +226,7 @@ class FastPath(_Numbers):
         _ws_receiver: the waiter of the task that waits for a message.
         _ws_write_waiters: futures of tasks that wait because the write buffer is full; None while it has room.
         _ws_send_lock: held while a fragmented message is being sent; None if there is none.
-        _ws_high: number of messages in the receive queue above which reading pauses.
+        _ws_high: number of frames in the receive queue above which reading pauses.
         _ws_burst: number of messages received since the last wait.
         _ws_corked: bytes of frames held back, and _ws_backstop: whether the next turn of the event loop writes them.
         _ws_streaming: whether a task reads a message in fragments.
@@ -307,20 +307,25 @@ class FastPath(_Numbers):
     def _ws_deliver(self) -> None:
         """Resume the task that waits for a message, or pause reading if the receive queue is full."""
         if self._ws_queue:
-            if self._ws_receiver is not None:
+            if self._ws_receiver is not None and self._ws_has_news():
                 self._ws_receiver.resume()
             if self._ws_queue:
                 self._ws_pause_if_full()
 
+    def _ws_has_news(self) -> bool:
+        """Whether there is something for a task that waits: a message, or, if it reads fragments, a part of one."""
+        first = self._ws_queue[0]
+        return self._ws_streaming or not isinstance(first, Assembly) or first.complete
+
     def _ws_take(self) -> Data | Missing:
-        """Return the next message if it is in the receive queue, in one frame, and may be taken without a wait."""
+        """Return the next message if it is in the receive queue, complete, and may be taken without a wait."""
         queue = self._ws_queue
         if not queue or self._ws_receiver is not None or self._ws_streaming or self._ws_burst >= BURST:
             return MISSING
-        if not isinstance(queue[0], (str, bytes)):
+        message: Data | None = queue.popleft() if isinstance(queue[0], (str, bytes)) else queue.take()
+        if message is None:
             return MISSING
         self._ws_burst += 1
-        message: Data = queue.popleft()
         if self._ws_reading_paused:
             self._ws_drained()
         return message

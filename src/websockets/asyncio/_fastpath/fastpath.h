@@ -92,7 +92,7 @@ typedef struct {
     Span *buffer;      /* the buffer for reads */
     PyObject *cork;    /* bytes with room to grow: frames that are held back */
     Py_ssize_t corked; /* how many bytes of it are filled */
-    Py_ssize_t high;   /* with more messages than this in the queue, reading stops */
+    Py_ssize_t high;   /* with more frames than this in the queue, reading stops */
     /* For statistics: bytes read, bytes given to the transport, messages sent, bytes in the payloads of their
        frames, bytes that compression saved. */
     unsigned long long bytes_received, bytes_sent, messages_sent, payload_sent;

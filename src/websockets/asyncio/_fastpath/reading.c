@@ -29,14 +29,22 @@ fastpath_get_buffer(FastPath *self, PyObject *Py_UNUSED(sizehint))
 
 GUARDED_ONE(FastPath, fastpath_get_buffer)
 
-/* If there are messages, resume the task that waits for one. If there are still more than allowed, stop reading. */
+/* Return whether there is something for a task that waits: a message, or, if it reads fragments, a part of one. */
+static int
+has_news(const FastPath *self)
+{
+    return self->streaming || !codec_is_incomplete(self->state, QUEUE_FIRST(self->queue));
+}
+
+/* If there are messages, resume the task that waits for one. If there are still more frames than allowed, stop
+   reading. */
 static int
 deliver(FastPath *self, Py_ssize_t allowed)
 {
     if (self->queue == NULL || self->queue->count == 0) {
         return 0;
     }
-    if (self->receiver != NULL) {
+    if (self->receiver != NULL && has_news(self)) {
         Waiter *receiver = (Waiter *)Py_NewRef(self->receiver);
         int failed;
 
@@ -48,7 +56,7 @@ deliver(FastPath *self, Py_ssize_t allowed)
             return -1;
         }
     }
-    if (self->queue == NULL || self->queue->count <= allowed) {
+    if (self->queue == NULL || self->queue->count + self->queue->extra <= allowed) {
         return 0;
     }
     return fastpath_call((PyObject *)self, self->state->name_pause_if_full);
@@ -79,7 +87,8 @@ decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
     Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
     Queue *queue = (Queue *)Py_NewRef(self->queue);
     PyObject *inflate = IS_SET(self->inflate) ? Py_NewRef(self->inflate) : NULL;
-    Output output = {.queue = queue, .inflate = inflate, .frames_left = FRAMES_A_TURN, .bytes_left = INFLATED};
+    Output output = {.state = self->state, .queue = queue, .inflate = inflate,
+                     .frames_left = FRAMES_A_TURN, .bytes_left = INFLATED};
     int failed, refused = decoder->failure != NULL;
 
     failed = codec_feed(decoder, data, size, &output) < 0;
@@ -200,23 +209,22 @@ fastpath_take(FastPath *self)
 {
     Queue *queue = self->queue;
     PyObject *message;
-    int whole;
+    int in_fragments;
 
     if (self->receiver != NULL || self->streaming || self->burst >= BURST || queue == NULL || queue->count == 0) {
         return NULL;
     }
     Py_INCREF(queue);
     Py_BEGIN_CRITICAL_SECTION(queue);
-    message = queue->count ? QUEUE_FIRST(queue) : NULL;
-    whole = message != NULL && (PyUnicode_CheckExact(message) || PyBytes_CheckExact(message));
+    in_fragments = queue->count && Py_IS_TYPE(QUEUE_FIRST(queue), self->state->assembly_type);
     Py_END_CRITICAL_SECTION();
-    message = whole ? codec_queue_shift(queue) : NULL;
+    message = in_fragments ? codec_queue_take(self->state, queue) : codec_queue_shift(queue);
     Py_DECREF(queue);
-    if (!whole) {
+    if (message == NULL) {
         return NULL;
     }
     self->burst++;
-    if (message != NULL && self->reading_paused && fastpath_call((PyObject *)self, self->state->name_drained) < 0) {
+    if (self->reading_paused && fastpath_call((PyObject *)self, self->state->name_drained) < 0) {
         Py_CLEAR(message);
     }
     return message;

@@ -94,7 +94,8 @@ static int
 may_wait(const FastPath *path)
 {
     return path->quick && !path->reading_paused && path->receiver == NULL && !path->streaming && path->burst < BURST
-        && path->queue != NULL && path->queue->count == 0 && path->loop != NULL;
+        && path->queue != NULL && path->loop != NULL
+        && (path->queue->count == 0 || codec_is_incomplete(path->state, QUEUE_FIRST(path->queue)));
 }
 
 /* Wait for a read. Return 1 if it waits, 0 if a coroutine has to do it, -1 for an exception. *result gets the
