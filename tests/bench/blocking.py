@@ -42,8 +42,8 @@ def websockets_client(job: Job) -> Ends:
     """This library, and the published one."""
     from websockets.sync.client import connect
 
-    options = {} if job.certificate is None else {"ssl": context_of(job)}
-    connection = connect(uri(job), max_size=None, compression=None, proxy=None, legacy=True, **options)
+    options: dict[str, Any] = {} if job.certificate is None else {"ssl": context_of(job)}
+    connection: Any = connect(uri(job), max_size=None, compression=None, proxy=None, legacy=True, **options)
     return connection.send, connection.recv
 
 
@@ -137,7 +137,7 @@ def websockets_server(job: Job) -> int:
         for message in connection:
             connection.send(message)
 
-    options = {} if job.certificate is None else {"ssl": server_context(job)}
+    options: dict[str, Any] = {} if job.certificate is None else {"ssl": server_context(job)}
     server = serve(echo, HOST, 0, max_size=None, compression=None, **options)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port: int = server.socket.getsockname()[1]

@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ours", metavar="PYTHON", default=sys.executable, help="interpreter that has this library; default: this one")
     add("--case", metavar="PATTERN", nargs="+", help="cases, such as 'server-echo-*'; default: all but TLS")
     add("--contender", metavar="NAME", nargs="+", help="who takes part, such as ours picows; default: all there are")
-    add("--loop", nargs="+", choices=LOOPS, help="event loops, or threads; default: asyncio, and uvloop where ours has it")
+    add("--loop", nargs="+", choices=LOOPS, help="event loops, or threads; default: asyncio, and ours' uvloop")
     add("--tls", action="store_true", help="TLS too; needs the openssl command")
     add("--list", action="store_true", help="print the names of the cases, and measure nothing")
     add = found.add_argument_group("for how long").add_argument

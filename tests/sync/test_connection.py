@@ -302,14 +302,15 @@ def while_it_sends(system: VirtualSystem, connection: Any, function: Callable[[]
     """Have a function called while the connection sends its next message, as by another thread."""
     calls = connection._ws_wire
 
-    def send_now(taken: list[int], pieces: Any) -> None:
+    def send(frame: bytes, flags: int) -> Any:
         connection._ws_wire = calls
         thread = system.start_thread(function, name="other")
         thread.join()
-        if sends:
-            calls.send_now(taken, pieces)
+        if not sends:
+            raise BlockingIOError
+        return calls.sock.send(frame, flags)
 
-    connection._ws_wire = _Replaced(calls, {"send_now": send_now, "kernel_send": None})
+    connection._ws_wire = _Replaced(calls, {"kernel_send": send})
 
 
 @in_memory

@@ -69,6 +69,15 @@ PyObject *codec_queue_shift(Queue *queue);
 /* The first item of a queue that isn't empty: a borrowed reference. */
 #define QUEUE_FIRST(queue) ((queue)->items[(queue)->first])
 
+/* --------------------------------------------------------------------------------------------------------- sending */
+
+/* Whether messages may be sent; checked before each of them. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *sending; /* the state of the sending half of the connection */
+    char continuing;   /* whether a fragmented message has begun and not ended */
+} SendingHalf;
+
 /* --------------------------------------------------------------------------------------------------------- decoder */
 
 typedef struct {

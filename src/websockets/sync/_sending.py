@@ -11,18 +11,13 @@ another thread that sends does it. If it has no time left, the steward goes on, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._session.outbox import Outbox, take_end
 from .._session.properties import ConnectionProperties, assignable
+from ._fastpath import SocketPath
 from ._roles import Role, Step, after
-from ._system import LONGEST_WAIT, WRITE, Condition, Lock, System
-from ._wire import Wire
-
-if TYPE_CHECKING:
-    from .._session.tls import TLSChannel
-    from .._session.tls_in_tls import NestedChannel
+from ._system import LONGEST_WAIT, WRITE, Condition, System
 
 __all__ = ["FREE", "TAKEN", "WATCHED", "SendingSocket"]
 
@@ -32,30 +27,20 @@ TAKEN: Final = Role.TAKEN
 WATCHED: Final = Role.WATCHED
 
 
-class SendingSocket(ConnectionProperties):
+class SendingSocket(SocketPath, ConnectionProperties):
     """The sending half of a :class:`~._session_socket.SessionSocket`, which makes the objects that both halves need."""
 
     # Set on the instance only when they are needed, so that an idle connection stays small.
-    _ws_channel: TLSChannel | NestedChannel | None = None
     _ws_changed: Condition | None = None
-    _ws_waiting: int = 0  # threads that wait for a change
-    _ws_claimants: int = 0  # those of them that wait for the role of the reader
-    _ws_senders: int = 0  # those of them that wait until their bytes are sent
+    _ws_claimants: int = 0  # threads that wait for a change because they wait for the role of the reader
+    _ws_senders: int = 0  # threads that wait for it until their bytes are sent
     _ws_doom: Exception | None = None  # why the connection ends after a last attempt to write
     _ws_write_error: Exception | None = None
-    _ws_lost: bool = False  # whether the TCP connection is over
     _ws_cutting: bool = False  # whether the socket was cut, so that only what arrived before can be read
-    _ws_writer: Role = FREE
-    _ws_writing_thread: int = 0
-    _ws_owing: bool = False  # whether the outbox has anything to write
     _ws_full: bool = False  # whether the socket had no room for all that is to be sent
-    _ws_bytes_sent: int = 0
 
     if TYPE_CHECKING:
         _ws_system: System
-        _ws_lock: Lock
-        _ws_ident: Callable[[], int]
-        _ws_wire: Wire
         _ws_outbox: Outbox
 
         def _ws_process_events(self) -> None: ...
@@ -70,7 +55,7 @@ class SendingSocket(ConnectionProperties):
     @assignable
     def buffered_amount(self) -> int:
         """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
-        return self._ws_outbox.buffered_amount
+        return self._ws_outbox.buffered_amount + self._ws_bypassing
 
     # ---------------------------------------------------------------------------------------- who waits for a change
 
@@ -130,6 +115,11 @@ class SendingSocket(ConnectionProperties):
             if ends:
                 channel.close()
                 outbox.add([*channel.data_to_send(), b""])
+
+    @property
+    def _ws_mark(self) -> int:
+        """The number of bytes that are sent when all is sent that there is now; under the lock."""
+        return self._ws_outbox.accepted + self._ws_bypassing
 
     def _ws_note_level(self, blocked: bool) -> None:
         """Tell the session when the socket has no room, and when all is sent; called under the lock.
