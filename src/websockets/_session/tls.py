@@ -232,6 +232,17 @@ class TLSChannel:
         )
 
     @property
+    def quiet(self) -> bool:
+        """Whether plaintext may follow, and there is nothing to do until more ciphertext arrives."""
+        return (
+            self.incoming is _READABLE
+            and self.failure is None
+            and self._behind is None
+            and not (self._waiting or self._held or self._pieces)
+            and not (self._input.pending or self._output.pending)
+        )
+
+    @property
     def unsent(self) -> int:
         """Number of bytes of ciphertext that ``data_to_send()`` would return."""
         return self._pieces_size + self._output.pending

@@ -19,6 +19,10 @@ from ._fastpath import SocketPath
 from ._roles import Role, Step, after
 from ._system import LONGEST_WAIT, WRITE, Condition, System
 
+if TYPE_CHECKING:
+    from .._session.tls import TLSChannel
+    from .._session.tls_in_tls import NestedChannel
+
 __all__ = ["FREE", "TAKEN", "WATCHED", "SendingSocket"]
 
 # As constants of this module, because access to them is faster.
@@ -107,11 +111,7 @@ class SendingSocket(SocketPath, ConnectionProperties):
                 self._ws_doom = ConnectionAbortedError("TLS handshake isn't complete")
                 return
             for write in writes:
-                view = memoryview(write)
-                while view and channel.failure is None:
-                    view = view[channel.send(view) :]
-                    outbox.add(channel.data_to_send())
-            self._ws_doom = self._ws_doom or channel.failure
+                outbox.add(self._ws_seal(channel, write))
             if ends:
                 channel.close()
                 outbox.add([*channel.data_to_send(), b""])
@@ -120,6 +120,35 @@ class SendingSocket(SocketPath, ConnectionProperties):
     def _ws_mark(self) -> int:
         """The number of bytes that are sent when all is sent that there is now; under the lock."""
         return self._ws_outbox.accepted + self._ws_bypassing
+
+    def _ws_seal(self, channel: TLSChannel | NestedChannel, write: bytes) -> list[bytes]:
+        """Encrypt bytes, and return all ciphertext that is to be sent now; called under the lock."""
+        taken, size = channel.send(write), len(write)
+        pieces = channel.data_to_send()
+        while taken < size and channel.failure is None:
+            taken += channel.send(memoryview(write)[taken:])
+            pieces += channel.data_to_send()
+        if channel.failure is not None:
+            self._ws_doom = self._ws_doom or channel.failure
+            self._ws_owing = True
+        return pieces
+
+    def _ws_encrypt(self, frame: bytes) -> bytes:
+        """Encrypt a frame for the fast path; called under the lock."""
+        channel = self._ws_channel
+        assert channel is not None
+        try:
+            pieces = self._ws_seal(channel, frame)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        except BaseException:
+            self._ws_break_off_tls()
+            raise
+
+    def _ws_break_off_tls(self) -> None:
+        """End the connection soon: an exception came after something was encrypted, which won't be sent."""
+        with self._ws_lock:
+            self._ws_doom = self._ws_doom or ConnectionAbortedError("TLS was interrupted")
+            self._ws_owing = True
 
     def _ws_note_level(self, blocked: bool) -> None:
         """Tell the session when the socket has no room, and when all is sent; called under the lock.

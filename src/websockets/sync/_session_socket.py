@@ -273,6 +273,23 @@ class SessionSocket(SendingSocket):
             channel.receive_data(data)
             self._ws_receive_channel(channel)
 
+    def _ws_decrypt(self, data: bytes) -> bytes | None:
+        """Decrypt what the fast path has read; called under the lock.
+
+        Returns:
+            Plaintext; None if TLS had anything else to say. Then the plaintext is processed already.
+        """
+        channel = self._ws_channel
+        assert channel is not None
+        channel.receive_data(data)
+        plaintext = channel.read()
+        if channel.quiet:
+            return plaintext
+        if plaintext:
+            self._ws_receive_data(plaintext)
+        self._ws_receive_channel(channel)
+        return None
+
     def _ws_receive_channel(self, channel: TLSChannel | NestedChannel) -> None:
         """Process what TLS has: plaintext, ciphertext to send, its end."""
         while not self._ws_lost and (data := channel.read()):
@@ -340,8 +357,8 @@ class SessionSocket(SendingSocket):
 
     def _ws_choose_path(self) -> None:
         """Choose which messages take the fast path; called after every event except a message."""
-        protocol, session = self.protocol, self._ws_session
-        quick = not self._ws_lost and self._ws_channel is None
+        protocol, session, channel = self.protocol, self._ws_session, self._ws_channel
+        quick = not self._ws_lost and self._ws_doom is None and (channel is None or channel.handshake_complete)
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
         # While reading is paused, each message that is taken must have it checked whether there is room again.
         self._ws_decoder = session.intake.direct_decoder() if quick and not session.intake.paused else None

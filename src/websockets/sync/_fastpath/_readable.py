@@ -112,6 +112,7 @@ class SocketPath:
         def _ws_receive_others(self, frames: list[Any] | None, rest: bytes | None) -> None: ...
         def _ws_decrypt(self, data: bytes) -> bytes | None: ...
         def _ws_encrypt(self, frame: bytes) -> bytes: ...
+        def _ws_break_off_tls(self) -> None: ...
         def _ws_give_up_turn(self) -> None: ...
         def _ws_left_reading(self) -> None: ...
         def _ws_list(self) -> None: ...
@@ -233,7 +234,7 @@ class SocketPath:
         """Send a frame past the outbox, if nothing is in its way; return whether that was done."""
         taken: list[int] = []
         error: OSError | None = None
-        life, mine = self._ws_life, False
+        life, mine, sealing = self._ws_life, False, False
         try:
             with self._ws_lock:
                 if self._ws_owing or self._ws_writer is not _FREE or not self._ws_plain:
@@ -243,6 +244,7 @@ class SocketPath:
                     return False
                 size = len(frame)
                 if self._ws_channel is not None:
+                    sealing = True
                     frame = self._ws_encrypt(frame)
                 self._ws_bypassing = len(frame)
                 mine, self._ws_writer, self._ws_writing_thread = True, _TAKEN, self._ws_ident()
@@ -257,12 +259,15 @@ class SocketPath:
                 with self._ws_lock:
                     if not self._ws_owing:
                         self._ws_bypassed += self._ws_bypassing
-                        mine, self._ws_bypassing = False, 0
+                        mine = sealing = False
+                        self._ws_bypassing = 0
                         self._ws_writer, self._ws_writing_thread = _FREE, 0
                         return True
         except BaseException:
             if mine:
                 self._ws_after_send(frame, taken[0] if taken else 0, error, True)
+            elif sealing:
+                self._ws_break_off_tls()
             raise
         self._ws_after_send(frame, taken[0] if taken else 0, error, False)
         return True
