@@ -40,7 +40,6 @@ DIRECT: Final = 2**12
 _FREE: Final = Role.FREE
 _TAKEN: Final = Role.TAKEN
 _NOW: Final = (DONTWAIT,)
-_WHOLE: Final = frozenset(WHOLE)
 _IN_ONE_PIECE: Final = (str, bytes)
 
 
@@ -202,11 +201,14 @@ class SocketPath:
             return True
         self._ws_bytes_received += len(data)
         frames = decoder.feed(data)
-        if decoder.failure is not None or not _WHOLE.issuperset(frames[::2]):
-            self._ws_receive_others(frames, None)
+        count = 0
+        while count < len(frames) and frames[count] in WHOLE:
+            self._ws_queue.append(frames[count + 1])
+            count += 2
+        others = frames[count:]
+        if others or decoder.failure is not None:
+            self._ws_receive_others(others or None, None)
             return True
-        for message in frames[1::2]:
-            self._ws_queue.append(message)
         return False
 
     # ---------------------------------------------------------------------------------------------------------- sending
