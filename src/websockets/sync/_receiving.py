@@ -74,6 +74,7 @@ class ReceivingSocket(SessionSocket):
         if self._ws_session.receive_frames(frames or []):
             self._ws_process_events()
         if rest:
+            self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
             self._ws_receive_data(rest)
         elif self._ws_queue:
             self._ws_steer(self._ws_session.intake.check_full(True))

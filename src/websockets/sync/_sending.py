@@ -123,11 +123,15 @@ class SendingSocket(SocketPath, ConnectionProperties):
 
     def _ws_seal(self, channel: TLSChannel | NestedChannel, write: bytes) -> list[bytes]:
         """Encrypt bytes, and return all ciphertext that is to be sent now; called under the lock."""
-        taken, size = channel.send(write), len(write)
-        pieces = channel.data_to_send()
-        while taken < size and channel.failure is None:
-            taken += channel.send(memoryview(write)[taken:])
-            pieces += channel.data_to_send()
+        try:
+            taken, size = channel.send(write), len(write)
+            pieces = channel.data_to_send()
+            while taken < size and channel.failure is None:
+                taken += channel.send(memoryview(write)[taken:])
+                pieces += channel.data_to_send()
+        except BaseException:
+            self._ws_break_off_tls()
+            raise
         if channel.failure is not None:
             self._ws_doom = self._ws_doom or channel.failure
             self._ws_owing = True
@@ -137,18 +141,13 @@ class SendingSocket(SocketPath, ConnectionProperties):
         """Encrypt a frame for the fast path; called under the lock."""
         channel = self._ws_channel
         assert channel is not None
-        try:
-            pieces = self._ws_seal(channel, frame)
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        except BaseException:
-            self._ws_break_off_tls()
-            raise
+        pieces = self._ws_seal(channel, frame)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _ws_break_off_tls(self) -> None:
-        """End the connection soon: an exception came after something was encrypted, which won't be sent."""
+        """End the connection: an exception came after something was encrypted, which won't be sent."""
         with self._ws_lock:
-            self._ws_doom = self._ws_doom or ConnectionAbortedError("TLS was interrupted")
-            self._ws_owing = True
+            self._ws_lose(ConnectionAbortedError("TLS was interrupted"))
 
     def _ws_note_level(self, blocked: bool) -> None:
         """Tell the session when the socket has no room, and when all is sent; called under the lock.

@@ -302,6 +302,9 @@ class SessionSocket(SendingSocket):
             self._ws_doom = channel.failure
         elif channel.ended:
             self._ws_receive_eof()
+        elif not self._ws_plain:
+            # TLS may have become possible.
+            self._ws_choose_path()
 
     def _ws_receive_data(self, data: bytes) -> None:
         self._ws_bytes_received += len(data)

@@ -224,7 +224,7 @@ class Connection(ReceivingSocket):
             raise
         if interrupted:
             return
-        if done:
+        if done and self._ws_doom is None:
             self._ws_flush()
         else:
             self._ws_write_until(mark, None)
