@@ -245,10 +245,10 @@ def test_an_interruption_while_a_message_is_encrypted(system: VirtualSystem) -> 
     channel = client._ws_channel
     assert channel is not None
 
-    def interrupted(data: Any) -> int:
+    def interrupted(data: bytes) -> Any:
         raise Interrupted
 
-    channel.send = interrupted  # type: ignore[method-assign]
+    channel.encrypt = interrupted  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
         client.send("x")
     with pytest.raises(ConnectionClosedError) as caught:

@@ -57,7 +57,7 @@ add_names(State *state)
         {&state->name_writelines, "writelines"},
         {&state->name_abort, "abort"},
         {&state->name_run_until_complete, "run_until_complete"},
-        {&state->name_enter, "__enter__"}, {&state->name_exit, "__exit__"},
+        {&state->name_enter, "__enter__"}, {&state->name_exit, "__exit__"}, {&state->name_release, "release"},
         {&state->name_kernel_receive, "kernel_receive"}, {&state->name_kernel_send, "kernel_send"},
         {&state->name_recv_bufsize, "recv_bufsize"}, {&state->name_list, "_ws_list"},
         {&state->name_receive, "_ws_receive"}, {&state->name_receive_others, "_ws_receive_others"},

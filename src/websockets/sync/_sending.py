@@ -124,8 +124,9 @@ class SendingSocket(SocketPath, ConnectionProperties):
     def _ws_seal(self, channel: TLSChannel | NestedChannel, write: bytes) -> list[bytes]:
         """Encrypt bytes, and return all ciphertext that is to be sent now; called under the lock."""
         try:
-            taken, size = channel.send(write), len(write)
-            pieces = channel.data_to_send()
+            ciphertext = channel.encrypt(write)
+            taken, size = 0 if ciphertext is None else len(write), len(write)
+            pieces = [ciphertext] if ciphertext else []
             while taken < size and channel.failure is None:
                 taken += channel.send(memoryview(write)[taken:])
                 pieces += channel.data_to_send()

@@ -273,23 +273,6 @@ class SessionSocket(SendingSocket):
             channel.receive_data(data)
             self._ws_receive_channel(channel)
 
-    def _ws_decrypt(self, data: bytes) -> bytes | None:
-        """Decrypt what the fast path has read; called under the lock.
-
-        Returns:
-            Plaintext; None if TLS had anything else to say. Then the plaintext is processed already.
-        """
-        channel = self._ws_channel
-        assert channel is not None
-        channel.receive_data(data)
-        plaintext = channel.read()
-        if channel.quiet:
-            return plaintext
-        if plaintext:
-            self._ws_receive_data(plaintext)
-        self._ws_receive_channel(channel)
-        return None
-
     def _ws_receive_channel(self, channel: TLSChannel | NestedChannel) -> None:
         """Process what TLS has: plaintext, ciphertext to send, its end."""
         while not self._ws_lost and (data := channel.read()):
