@@ -126,10 +126,12 @@ class Socket(native.SocketPath):  # type: ignore[misc]
     _ws_left_reading = _ws_give_up_turn
     _ws_go_on = _ws_receive
 
-    def _ws_decrypt(self, data: bytes) -> bytes:
+    def _ws_encrypt(self, data: bytes) -> bytes:
         return data
 
-    _ws_encrypt = _ws_decrypt
+
+class Channel:
+    decrypt = Socket._ws_encrypt
 
 
 def make_socket(data: bytes = b"", *, client: bool = False, messages: int = 0, tls: bool = False) -> Any:
@@ -138,7 +140,7 @@ def make_socket(data: bytes = b"", *, client: bool = False, messages: int = 0, t
     path._ws_lock, path._ws_ident, path._ws_wire, path._ws_life = Unlocked(), lambda: 2**40, Wire(data), Life()
     path._ws_may_send = None
     path._ws_queue, path._ws_decoder = native.Queue(), decoder()
-    path._ws_client, path._ws_plain, path._ws_channel = client, True, True if tls else None
+    path._ws_client, path._ws_plain, path._ws_channel = client, True, Channel() if tls else None
     for number in range(messages):
         path._ws_queue.append(f"message {number}")
     return path

@@ -418,8 +418,7 @@ def test_what_isnt_done_in_one_step() -> None:
     assert pair.client.encrypt(b"") is None
     assert pair.client.encrypt(bytes(8193)) is None
     large = transfer_of(pair, bytes(50_000))
-    assert pair.server.decrypt(large) is None
-    assert pair.server.read() == bytes(50_000)
+    assert pair.server.decrypt(large) == bytes(50_000)
     pair.client.send(b"last")
     pair.client.close()
     assert pair.client.encrypt(b"more") is None
@@ -428,6 +427,15 @@ def test_what_isnt_done_in_one_step() -> None:
     assert pair.server.read() == b"last"
     assert pair.server.ended
     assert pair.server.decrypt(b"more") is None
+
+
+def test_the_end_behind_a_large_piece() -> None:
+    pair = opened("TLSv1_3")
+    pair.client.send(bytes(50_000))
+    pair.client.close()
+    assert pair.server.decrypt(b"".join(pair.client.data_to_send())) is None
+    assert pair.server.read() == bytes(50_000)
+    assert pair.server.ended
 
 
 def transfer_of(pair: Pair, data: bytes) -> bytes:

@@ -64,7 +64,8 @@ add_names(State *state)
         {&state->name_received, "_ws_received"}, {&state->name_left_reading, "_ws_left_reading"},
         {&state->name_give_up_turn, "_ws_give_up_turn"}, {&state->name_read_nothing, "_ws_read_nothing"},
         {&state->name_go_on, "_ws_go_on"}, {&state->name_after_send, "_ws_after_send"},
-        {&state->name_decrypt, "_ws_decrypt"}, {&state->name_encrypt, "_ws_encrypt"},
+        {&state->name_decrypt, "decrypt"},
+        {&state->name_receive_channel, "_ws_receive_channel"}, {&state->name_encrypt, "_ws_encrypt"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

@@ -391,12 +391,16 @@ class TLSChannel:
 
         Returns:
             Plaintext; empty if a record isn't complete. None if there is anything else to do: go on as after
-            ``receive_data()``.
+            ``receive_data()``, and nothing was read.
         """
         source, size = self._input, len(data)
         usual = self._records is None and size <= SLICE and not (self._waiting or self._held or self._pieces)
         if not usual or self.incoming is not _READABLE or self._behind is not None:
             self.receive_data(data)
+            plaintext = self.read()
+            if self.quiet:
+                return plaintext
+            self.unread(plaintext)
             return None
         self._silent += size
         source.write(data)

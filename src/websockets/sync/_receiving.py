@@ -64,25 +64,6 @@ class ReceivingSocket(SessionSocket):
             self._ws_give_up_turn()
             raise
 
-    def _ws_decrypt(self, data: bytes) -> bytes | None:
-        """Decrypt what the fast path has read; called under the lock.
-
-        Returns:
-            Plaintext; None if TLS had anything else to say. Then the plaintext is processed already.
-        """
-        channel = self._ws_channel
-        assert channel is not None
-        plaintext = channel.decrypt(data)
-        if plaintext is not None:
-            return plaintext
-        plaintext = channel.read()
-        if channel.quiet:
-            return plaintext
-        if plaintext:
-            self._ws_receive_data(plaintext)
-        self._ws_receive_channel(channel)
-        return None
-
     def _ws_receive_others(self, frames: list[Any] | None, rest: bytes | None) -> None:
         """Process the frames of a read that has others than whole messages; called under the lock.
 

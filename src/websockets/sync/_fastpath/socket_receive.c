@@ -126,15 +126,20 @@ decode(SocketPath *self, Decoder *decoder, PyObject *data, int *others)
 static PyObject *
 decrypt(SocketPath *self, PyObject *data)
 {
-    PyObject *plaintext;
+    PyObject *channel, *plaintext, *result;
 
     if (!IS_SET(self->channel)) {
         return Py_NewRef(data);
     }
-    plaintext = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_decrypt, data);
+    channel = Py_NewRef(self->channel);
+    plaintext = PyObject_CallMethodOneArg(channel, self->state->name_decrypt, data);
     if (plaintext != NULL && !PyBytes_CheckExact(plaintext)) {
-        Py_CLEAR(plaintext);
+        Py_DECREF(plaintext);
+        plaintext = NULL;
+        result = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_receive_channel, channel);
+        Py_XDECREF(result);
     }
+    Py_DECREF(channel);
     return plaintext;
 }
 
