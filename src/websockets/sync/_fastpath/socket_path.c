@@ -42,14 +42,18 @@ socketpath_enter_surely(SocketPath *self, PyObject **exit, Raised *raised)
     return -1;
 }
 
+/* Return whether a method is one in C that takes no arguments. */
+static int
+takes_nothing(PyObject *method)
+{
+    return PyCFunction_CheckExact(method) && PyCFunction_GET_FLAGS(method) & METH_NOARGS;
+}
+
 int
 socketpath_leave(PyObject *exit)
 {
     PyObject *arguments[] = {Py_None, Py_None, Py_None};
-    /* The locks of the system have release(), which takes no arguments; tests have others. */
-    PyObject *result = PyCFunction_Check(exit) && PyCFunction_GET_FLAGS(exit) & METH_NOARGS
-                           ? PyObject_CallNoArgs(exit)
-                           : PyObject_Vectorcall(exit, arguments, 3, NULL);
+    PyObject *result = takes_nothing(exit) ? PyObject_CallNoArgs(exit) : PyObject_Vectorcall(exit, arguments, 3, NULL);
 
     Py_DECREF(exit);
     Py_XDECREF(result);
@@ -168,20 +172,31 @@ get_lock(SocketPath *self, void *Py_UNUSED(closure))
     return Py_NewRef(self->lock);
 }
 
+/* Return what leaves a lock. Python's own locks have release(), which does the same as __exit__(), and is faster. */
+static PyObject *
+method_to_leave(State *state, PyObject *lock)
+{
+    PyObject *release = PyObject_GetAttr(lock, state->name_release);
+
+    if (release != NULL && takes_nothing(release)) {
+        return release;
+    }
+    Py_XDECREF(release);
+    PyErr_Clear();
+    return PyObject_GetAttr(lock, state->name_exit);
+}
+
 static int
 set_lock(SocketPath *self, PyObject *lock, void *Py_UNUSED(closure))
 {
-    PyObject *enter, *exit;
+    PyObject *enter = NULL, *exit = NULL;
 
     if (lock == NULL) {
         PyErr_SetString(PyExc_AttributeError, "a connection has a lock");
         return -1;
     }
     enter = PyObject_GetAttr(lock, self->state->name_enter);
-    /* That of Python's own locks does the same as release(), and takes longer. */
-    exit = enter == NULL ? NULL
-                         : PyObject_GetAttr(lock, PyCFunction_Check(enter) ? self->state->name_release
-                                                                           : self->state->name_exit);
+    exit = enter == NULL ? NULL : method_to_leave(self->state, lock);
     if (exit == NULL) {
         Py_XDECREF(enter);
         return -1;
