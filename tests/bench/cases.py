@@ -10,6 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 
+# What stands for an event loop where threads are measured.
+THREADS = "threads"
+
 KILO = 1024
 MEGA = 1024 * KILO
 
@@ -126,6 +129,15 @@ OTHERS = (
 CASES = (*echoes("server"), *echoes("client"), *OTHERS)
 TLS_CASES = (*echoes_over_tls("server"), *echoes_over_tls("client"))
 
+# What is measured in threads: one connection, as each costs the same.
+THREAD_CASES = tuple(
+    echo(role, size, depth=depth, tls=tls)
+    for role in ("server", "client")
+    for tls in (False, True)
+    for size in (256, 16 * KILO)
+    for depth in (1, 64)
+)
+
 # A few of each kind, for continuous integration.
 QUICK = (
     "server-echo-256B", "server-echo-256B-x64", "server-echo-100KB", "server-json-1KB-*",
@@ -143,6 +155,11 @@ def choose(cases: Sequence[Case], patterns: Sequence[str]) -> list[Case]:
         if not any(fnmatchcase(case.name, pattern) for case in cases):
             raise ValueError(f"no case is called {pattern}; there are {', '.join(case.name for case in cases)}")
     return [case for case in cases if any(fnmatchcase(case.name, pattern) for pattern in patterns)]
+
+
+def all_cases() -> list[Case]:
+    """The cases of event loops and of threads, each once."""
+    return list(dict.fromkeys((*CASES, *TLS_CASES, *THREAD_CASES)))
 
 
 @dataclass(frozen=True)

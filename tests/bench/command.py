@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.cases import CASES, QUICK, TLS_CASES, Case, choose
+from bench.cases import CASES, QUICK, THREAD_CASES, THREADS, TLS_CASES, Case, all_cases, choose
 from bench.certificates import NoCertificate, make_certificate
 from bench.children import ChildFailed
 from bench.contenders import (
@@ -51,6 +51,7 @@ examples:
   %(prog)s --quick
   %(prog)s --peers peers/bin/python --json figures.json --plot figures.svg
   %(prog)s --peers peers/bin/python --case 'server-echo-*' --loop asyncio uvloop aiofastnet
+  %(prog)s --peers peers/bin/python --loop threads
   %(prog)s --read figures.json --case 'server-*' --plot server.svg
 """
 
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     add("--ours", metavar="PYTHON", default=sys.executable, help="interpreter that has this library; default: this one")
     add("--case", metavar="PATTERN", nargs="+", help="cases, such as 'server-echo-*'; default: all but TLS")
     add("--contender", metavar="NAME", nargs="+", help="who takes part, such as ours picows; default: all there are")
-    add("--loop", nargs="+", choices=LOOPS, help="event loops; default: asyncio, and uvloop where ours has it")
+    add("--loop", nargs="+", choices=LOOPS, help="event loops, or threads; default: asyncio, and ours' uvloop")
     add("--tls", action="store_true", help="TLS too; needs the openssl command")
     add("--list", action="store_true", help="print the names of the cases, and measure nothing")
     add = found.add_argument_group("for how long").add_argument
@@ -108,9 +109,11 @@ def chosen_cases(options: argparse.Namespace) -> list[Case]:
     """The cases that the options name."""
     if options.case:
         try:
-            cases = choose(CASES + TLS_CASES, options.case)
+            cases = choose(all_cases(), options.case)
         except ValueError as exc:
             raise Wrong(str(exc)) from exc
+    elif options.loop == [THREADS]:
+        cases = list(THREAD_CASES)
     else:
         cases = choose(CASES, QUICK if options.quick else ["*"])
     if options.tls:
@@ -183,7 +186,7 @@ def take_turns(
     contenders: Sequence[Contender], case: Case, loop: str, options: argparse.Namespace, certificate: str | None
 ) -> Iterator[Row]:
     """Measure one case on one loop with all who can do it."""
-    able = [contender for contender in contenders if contender.can(case) and loop in contender.loops]
+    able = [contender for contender in contenders if contender.can(case, loop) and loop in contender.loops]
     taken: dict[str, list[Measurement]] = {contender.name: [] for contender in able}
     errors: dict[str, str] = {}
     for number in range(options.rounds):
@@ -282,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (0.15 if options.quick else 0.5)
     if options.list:
-        for case in CASES + TLS_CASES:
+        for case in all_cases():
             print(f"{case.name:28} {case.role}: {case.title}")
         return 0
     try:

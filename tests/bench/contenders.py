@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case
+from bench.cases import THREAD_CASES, THREADS, Case
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -21,8 +21,11 @@ OURS = "ours"
 TWIN = "ours-python"
 BARE = "bare"
 
-PEERS = ("websockets", "picows", "picows.websockets", "aiohttp")
-LOOPS = ("asyncio", "uvloop", "aiofastnet")
+PEERS = ("websockets", "picows", "picows.websockets", "aiohttp", "websocket-client")
+# The last one is no loop: it means the front-end for threads.
+LOOPS = ("asyncio", "uvloop", "aiofastnet", THREADS)
+# Who has what for threads.
+IN_THREADS = {"websockets": ("server", "client"), "websocket-client": ("client",), BARE: ("server", "client")}
 
 LIMIT = 60  # seconds for an interpreter to say what it has
 
@@ -38,6 +41,8 @@ for name in ("websockets", "picows", "aiohttp", "uvloop", "aiofastnet"):
             found["packages"][name] = metadata.version(name)
     except metadata.PackageNotFoundError:
         found["packages"][name] = ""
+if find_spec("websocket"):
+    found["packages"]["websocket-client"] = metadata.version("websocket-client")
 if find_spec("picows") and find_spec("picows.websockets"):
     found["packages"]["picows.websockets"] = found["packages"]["picows"]
 if find_spec("websockets") and find_spec("websockets._codec"):
@@ -73,8 +78,10 @@ class Contender:
     loops: tuple[str, ...] = ("asyncio",)
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def can(self, case: Case) -> bool:
+    def can(self, case: Case, loop: str = "asyncio") -> bool:
         """Whether it has what the case is about."""
+        if loop == THREADS:
+            return case in THREAD_CASES and case.role in IN_THREADS[self.library]
         if self.library == BARE:
             return not case.deflate and case.kind != "broadcast" and case.role == "server"
         # The core of picows has no compression.
@@ -120,6 +127,13 @@ def loops_of(found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(loop for loop in LOOPS if loop == "asyncio" or loop in found["packages"])
 
 
+def loops_for(library: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    """The event loops, and threads, on which an interpreter can run a library."""
+    if library == "websocket-client":
+        return (THREADS,)
+    return (*loops_of(found), THREADS) if library in IN_THREADS else loops_of(found)
+
+
 def our_contenders(python: str, found: Mapping[str, Any]) -> Iterator[Contender]:
     """The library itself, with its accelerator and without, and what the loop alone costs.
 
@@ -128,7 +142,7 @@ def our_contenders(python: str, found: Mapping[str, Any]) -> Iterator[Contender]
     """
     if "twin" not in found:
         raise Unusable(f"{python} does not have this library: install it there, with 'pip install .' for example")
-    loops = loops_of(found)
+    loops = loops_for("websockets", found)
     if found["twin"] == "native":
         yield Contender(OURS, "ours", "websockets", python, loops, {"WEBSOCKETS_ACCELERATOR": ""})
     readable = {"WEBSOCKETS_ACCELERATOR": "python"}
@@ -141,4 +155,4 @@ def peer_contenders(python: str, found: Mapping[str, Any]) -> Iterator[Contender
     for name in PEERS:
         ours = name == "websockets" and "twin" in found
         if name in found["packages"] and not ours:
-            yield Contender(name, f"{name} {found['packages'][name]}".strip(), name, python, loops_of(found))
+            yield Contender(name, f"{name} {found['packages'][name]}".strip(), name, python, loops_for(name, found))

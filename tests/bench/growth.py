@@ -21,7 +21,7 @@ from bench.cases import Job, echo
 from bench.children import processors
 from bench.contenders import BARE, OURS, Contender
 from bench.load import opened
-from bench.measure import FIRST_IDLE, measure, settled, start, used, warm_up
+from bench.measure import FIRST_IDLE, measure, settled, start, used_by, warm_up
 from bench.streams import Poll, allow_many_files
 from bench.wire import Traffic
 
@@ -71,9 +71,9 @@ def connections(count: int, seconds: float) -> tuple[float, float]:
         clients = [Client(opened(job), poll) for _ in range(count)]
         memory = (settled(server) - before) / count
         pace(clients, poll, max(warm_up(seconds), 1))
-        cpu = used(server)
+        cpu = used_by(server)
         sent = pace(clients, poll, seconds)
-        cpu = (used(server) - cpu) / sent * 1e6
+        cpu = (used_by(server) - cpu) / sent * 1e6
         for sock in (*first, *(client.sock for client in clients)):
             sock.close()
     return memory, cpu

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from bench.cases import Case, Job
+from bench.cases import THREADS, Case, Job
 from bench.children import Child, ChildFailed, processors
 from bench.contenders import Contender, child_environment
 from bench.stats import Measurement
@@ -24,6 +24,7 @@ def start(module: str, contender: Contender, job: Job) -> Child:
     """Start the process that is measured."""
     ours = contender.library == "bare" or contender.name.startswith("ours")
     environment = child_environment(contender.environment, keep_path=ours)
+    module = "blocking" if job.loop == THREADS else module
     command = [contender.python, "-m", f"bench.{module}", contender.library, job.to_json()]
     return Child(command, environment, processors()[0])
 
@@ -57,15 +58,17 @@ def measure(
         try:
             with start_other_side("load", python, Job(case, port=port)) as load:
                 load.answer()
-                return measure_server(server, load, case, seconds)
+                return measure_server(server, load, case, seconds, loop)
         except ChildFailed as exc:
             # What the other side saw is seldom the reason.
             reason = server.end()
             raise ChildFailed(f"{exc}; the server: {reason}" if reason else str(exc)) from exc
 
 
-def measure_server(server: Child, load: Child, case: Case, seconds: float) -> Measurement:
+def measure_server(server: Child, load: Child, case: Case, seconds: float, loop: str) -> Measurement:
     """A server beside a raw load."""
+    # The kernel tells of the main thread alone.
+    used = used_by_threads if loop == THREADS else used_by
     if case.kind == "idle":
         return measure_memory(server, load, case)
     if case.kind == "broadcast":
@@ -99,9 +102,9 @@ def measure_broadcast(server: Child, load: Child) -> Measurement:
         return load.answer()
 
     once()  # to warm up
-    before = used(server)
+    before = used_by(server)
     outcome = once()
-    return measurement(outcome, used(server) - before, outcome["load_cpu"])
+    return measurement(outcome, used_by(server) - before, outcome["load_cpu"])
 
 
 def measure_memory(server: Child, load: Child, case: Case) -> Measurement:
@@ -128,11 +131,15 @@ def warm_up(seconds: float) -> float:
     return min(0.2, seconds / 2)
 
 
-def used(server: Child) -> float:
+def used_by(server: Child) -> float:
     """Seconds of CPU time that a server has used: the kernel says so, or else the server itself."""
     cpu = server.cpu()
-    if cpu is None:
-        cpu = server.ask(cpu=True)["cpu"]
+    return used_by_threads(server) if cpu is None else cpu
+
+
+def used_by_threads(server: Child) -> float:
+    """The same of all its threads, from itself."""
+    cpu: float = server.ask(cpu=True)["cpu"]
     return cpu
 
 

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import command
-from bench.cases import CASES, TLS_CASES, Case, choose
+from bench.cases import CASES, TLS_CASES, Case, all_cases, choose
 from bench.children import ChildFailed
 from bench.contenders import Contender
 from bench.report import BEGIN, END
@@ -149,7 +149,8 @@ def test_nothing_is_measured_for_no_time(arguments: list[str], capsys: pytest.Ca
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert listed == [case.name for case in CASES + TLS_CASES]
+    assert listed == [case.name for case in all_cases()]
+    assert len(listed) == len({*listed}) > len(CASES + TLS_CASES)
 
 
 # ------------------------------------------------------------------------------------------------------------ measuring

@@ -184,11 +184,31 @@ def test_interpreter_without_this_library() -> None:
 def test_peers_of_an_interpreter() -> None:
     found = {"packages": {"websockets": "17.4", "picows": "2.3.1", "uvloop": "0.23.0"}}
     websockets, picows = peer_contenders("python", found)
-    assert (websockets.label, websockets.loops) == ("websockets 17.4", ("asyncio", "uvloop"))
+    assert (websockets.label, websockets.loops) == ("websockets 17.4", ("asyncio", "uvloop", "threads"))
     echo, deflate = choose(CASES, ["server-echo-256B", "server-json-1KB-*"])
     assert websockets.can(deflate)
     assert picows.can(echo)
     assert not picows.can(deflate)
+
+
+def test_peers_in_threads() -> None:
+    found = {"packages": {"websocket-client": "1.9.0", "aiohttp": "3.14.5"}}
+    aiohttp, client = peer_contenders("python", found)
+    assert (aiohttp.loops, client.loops) == (("asyncio",), ("threads",))
+    echo, sent, deflate = choose(CASES, ["server-echo-256B", "client-echo-256B", "client-json-1KB-*"])
+    assert client.can(sent, "threads")
+    assert not client.can(echo, "threads")
+    assert not client.can(deflate, "threads")
+
+
+@pytest.mark.parametrize("library", ["websockets", "bare"])
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_threads_are_measured(library: str, role: str) -> None:
+    (case,) = choose(CASES, [f"{role}-echo-256B"])
+    found = measure(
+        Contender("ours", "ours", library, sys.executable, ("threads",)), case, "threads", 0.05, sys.executable
+    )
+    assert found.cost > 0
 
 
 def test_path_of_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

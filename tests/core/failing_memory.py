@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 native: Any = importlib.import_module("websockets._codec._native")
+native.know_roles("free", "taken", 64)
 
 # More allocations than any case has.
 MOST = 200
@@ -83,6 +84,66 @@ class Path(native.FastPath):  # type: ignore[misc]
 
     def _ws_receive_slowly(self, iterating: bool) -> Any:
         return iter(())
+
+
+class Unlocked:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+class Wire:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def kernel_receive(self, size: int) -> bytes:
+        return self.data
+
+    def kernel_send(self, frame: bytes, flags: int) -> int:
+        return len(frame) if len(frame) < 1000 else 1000
+
+
+class Socket(native.SocketPath):  # type: ignore[misc]
+    recv_bufsize = 65536
+
+    def _ws_receive(self, timeout: object) -> None:
+        pass
+
+    def _ws_receive_others(self, frames: object, rest: object) -> None:
+        pass
+
+    def _ws_after_send(self, *arguments: object) -> None:
+        pass
+
+    def _ws_list(self) -> None:
+        pass
+
+    def _ws_give_up_turn(self) -> None:
+        pass
+
+    _ws_left_reading = _ws_give_up_turn
+    _ws_go_on = _ws_receive
+
+    def _ws_encrypt(self, data: bytes) -> bytes:
+        return data
+
+
+class Channel:
+    decrypt = Socket._ws_encrypt
+
+
+def make_socket(data: bytes = b"", *, client: bool = False, messages: int = 0, tls: bool = False) -> Any:
+    """A path between a socket and a thread."""
+    path = Socket()
+    path._ws_lock, path._ws_ident, path._ws_wire, path._ws_life = Unlocked(), lambda: 2**40, Wire(data), Life()
+    path._ws_may_send = None
+    path._ws_queue, path._ws_decoder = native.Queue(), decoder()
+    path._ws_client, path._ws_plain, path._ws_channel = client, True, Channel() if tls else None
+    for number in range(messages):
+        path._ws_queue.append(f"message {number}")
+    return path
 
 
 def frame(payload: bytes) -> Any:
@@ -205,6 +266,15 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "put": (lambda: make(messages=1), lambda path: path._ws_put(FRAME, 500)),
     "hold": (lambda: make(corked=b"corked"), lambda path: path._ws_hold(FRAME, 500)),
     "a cork that grows": (talkative, lambda path: path._ws_send_now(bytes(25_000), None)),
+    "socket": (lambda: None, lambda _: native.SocketPath()),
+    "socket: take": (lambda: make_socket(messages=1), lambda path: path._ws_next(None)),
+    "socket: read": (lambda: make_socket(b"\x81\x05ascii" * 9), lambda path: path._ws_next(None)),
+    "socket: read TLS": (lambda: make_socket(WIDE_TEXT, tls=True), lambda path: path._ws_next(None)),
+    "socket: read others": (lambda: make_socket(b"\x89\x00" * 600), lambda path: path._ws_next(None)),
+    "socket: send": (make_socket, lambda path: path._ws_send_now("text")),
+    "socket: send masked": (lambda: make_socket(client=True), lambda path: path._ws_send_now("é")),
+    "socket: send TLS": (lambda: make_socket(tls=True), lambda path: path._ws_send_now(b"data")),
+    "socket: send a part": (make_socket, lambda path: path._ws_send_now(bytes(2000))),
     "take corked": (lambda: make(corked=b"corked"), lambda path: path._ws_take_corked()),
 }
 CASES |= {f"refused {data.hex()}": (decoder, operator.methodcaller("feed", data)) for data in REFUSED}

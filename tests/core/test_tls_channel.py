@@ -387,3 +387,58 @@ def test_table(incoming: Incoming, outgoing: Outgoing, event: Event) -> None:
     assert Incoming.HANDSHAKE not in then
     assert (event is Event.COMPLETE) is (incoming is Incoming.HANDSHAKE and then[0] is Incoming.OPEN)
     assert event is not Event.FAILURE or not {Incoming.OPEN, Outgoing.OPEN} & set(then)
+
+
+# --------------------------------------------------------------------------------------------- both steps in one
+
+
+@every_version
+def test_encrypting_and_decrypting_in_one_step(version: Version) -> None:
+    pair = opened(version)
+    for data in (b"a", bytes(8192)):
+        ciphertext = pair.client.encrypt(data)
+        assert ciphertext
+        plaintext = pair.server.decrypt(ciphertext)
+        # TLS 1.2 has records to look for.
+        assert (pair.server.read() if plaintext is None else plaintext) == data
+    assert pair.client.quiet
+    assert pair.server.quiet
+
+
+def test_decrypting_pieces_and_several_records() -> None:
+    pair = opened("TLSv1_3")
+    ciphertext = b"".join(pair.client.encrypt(data) or b"" for data in (b"one", b"two", b"three"))
+    assert pair.server.decrypt(ciphertext[:10]) == b""
+    assert pair.server.decrypt(ciphertext[10:-10]) == b"onetwo"
+    assert pair.server.decrypt(ciphertext[-10:]) == b"three"
+
+
+def test_what_isnt_done_in_one_step() -> None:
+    pair = opened("TLSv1_3")
+    assert pair.client.encrypt(b"") is None
+    assert pair.client.encrypt(bytes(8193)) is None
+    large = transfer_of(pair, bytes(50_000))
+    assert pair.server.decrypt(large) == bytes(50_000)
+    pair.client.send(b"last")
+    pair.client.close()
+    assert pair.client.encrypt(b"more") is None
+    assert pair.server.decrypt(b"".join(pair.client.data_to_send())) is None
+    assert not pair.server.quiet
+    assert pair.server.read() == b"last"
+    assert pair.server.ended
+    assert pair.server.decrypt(b"more") is None
+
+
+def test_the_end_behind_a_large_piece() -> None:
+    pair = opened("TLSv1_3")
+    pair.client.send(bytes(50_000))
+    pair.client.close()
+    assert pair.server.decrypt(b"".join(pair.client.data_to_send())) is None
+    assert pair.server.read() == bytes(50_000)
+    assert pair.server.ended
+
+
+def transfer_of(pair: Pair, data: bytes) -> bytes:
+    """The ciphertext of data."""
+    assert pair.client.send(data) == len(data)
+    return b"".join(pair.client.data_to_send())

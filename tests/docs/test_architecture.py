@@ -61,7 +61,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._session_transport sync._receiving",
         "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
-        "asyncio._dial asyncio._fastpath._readable asyncio._loops sync._auth "
+        "sync._fastpath",
+        "asyncio._dial asyncio._fastpath._readable sync._fastpath._readable asyncio._loops sync._auth "
         "sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
         "asyncio asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",

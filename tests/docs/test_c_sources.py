@@ -22,7 +22,7 @@ LINES, COLUMNS, FUNCTION = 650, 120, 50
 DESCRIPTOR = "descriptor.c"
 
 # What a function that other files use begins with.
-PREFIXES = ("native_", "codec_", "fastpath_")
+PREFIXES = ("native_", "codec_", "fastpath_", "socketpath_")
 
 # Where the C sources are named that the code belongs to.
 FINGERPRINT = re.compile(r'#define FINGERPRINT "(\w+)"')

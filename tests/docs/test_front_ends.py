@@ -28,7 +28,7 @@ WAITING = {
 }  # fmt: skip
 
 # The twins of the path of a message decide nothing: they are a shortcut past what is below.
-FAST_PATHS = {"asyncio/_fastpath/_readable.py"}
+FAST_PATHS = {"asyncio/_fastpath/_readable.py", "sync/_fastpath/_readable.py"}
 
 # Functions that don't wait, and stand in a front-end all the same: why.
 REASONS: dict[str, str] = {
@@ -41,13 +41,13 @@ REASONS: dict[str, str] = {
     "asyncio.client.connect.__init__": "the signature that programs call",
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",
     "sync._line.Line.unread": "what was read too early is read again",
-    "sync._session_socket.SessionSocket._ws_choose_path": "sets what the short path of a message reads",
+    "sync._session_socket.SessionSocket._ws_choose_path": "sets what the fast path of a message reads",
     "sync._session_socket.SessionSocket._ws_receive_bytes": "the way from the socket to the session, also with TLS",
     "sync._session_socket.SessionSocket._ws_receive_channel": "TLS over memory, which asyncio does itself",
     "sync.client.ClientConnection._ws_expect_no_block": "the warning that a block is expected",
     "sync.client._used_first": "the warning that a block is expected",
     "sync.client.reconnect.__exit__": "leaves the block of a connection, which waits",
-    "sync.connection.Connection._ws_put_message": "counts a message that the short path didn't send",
+    "sync.connection.Connection._ws_put_message": "counts a message that the fast path didn't send",
     "sync._listening.Listener._log_failure": "the log of a loop that waits",
     "sync._listening._identity": "looks at the file of a socket",
     "sync._shutdown.Shutdown._check": "ends the wait of threads",

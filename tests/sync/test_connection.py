@@ -263,8 +263,68 @@ class InterruptingLock(_Lock):
                 raise Interrupted
 
 
+class RefusingLock(_Lock):
+    """A lock of a connection that a signal handler prevents from being taken, once."""
+
+    def __init__(self, system: VirtualSystem, times: int) -> None:
+        super().__init__(system)
+        self.times, self.thread = times, system.running
+
+    def __enter__(self) -> None:
+        if self._system.running is self.thread:
+            self.times -= 1
+            if self.times == 0:
+                raise Interrupted
+        super().__enter__()
+
+
+@pytest.mark.parametrize("times", [2, 3, 4])
+@pytest.mark.parametrize("room", [3, 1000])
+def test_an_interruption_before_a_step_of_sending(times: int, room: int) -> None:
+    """The message is sent, once."""
+
+    def test(system: VirtualSystem) -> None:
+        connection, peer = one_end(system, capacity=room)
+        system.idle()
+        connection._ws_lock = RefusingLock(system, times)
+        with contextlib.suppress(Interrupted):
+            connection.send("one")
+        connection._ws_lock.times = 0
+        thread = system.start_thread(lambda: connection.send("two"), name="sender")
+        got = b""
+        while len(wire.parse(got)[0]) < 2:
+            got += peer.recv(100)
+        thread.join()
+        assert [row.payload for row in wire.parse(got)[0]] == [b"one", b"two"]
+        connection.abort()
+
+    run_threads(test, look_every=0)
+
+
+@in_memory
+def test_a_pong_is_sent_with_the_message_behind_its_ping(system: VirtualSystem) -> None:
+    """Not with the next message, or when the thread receives again."""
+    connection, peer = one_end(system)
+    peer.send(wire.ping(b"one") + wire.text("message") + wire.ping(b"two"))
+    assert connection.recv() == "message"
+    assert [row.payload for row in frames(peer)] == [b"one", b"two"]
+    connection.abort()
+
+
+@in_memory
+def test_the_rest_of_a_read(system: VirtualSystem) -> None:
+    """As the compiled twin leaves it, when a read has many frames."""
+    connection, _ = one_end(system)
+    with connection._ws_lock:
+        connection._ws_bytes_received = 100
+        connection._ws_receive_others([0x89, b"one"], wire.text("message") + wire.ping(b"two"))
+    assert connection._ws_bytes_received == 100
+    assert connection.recv() == "message"
+    connection.abort()
+
+
 @pytest.mark.parametrize("times", range(1, 12))
-@pytest.mark.parametrize("path", ["send", "slowly", "ping", "full"])
+@pytest.mark.parametrize("path", ["send", "slowly", "ping", "full", "in part"])
 def test_an_interruption_between_two_steps_of_sending(path: str, times: int) -> None:
     """Nobody keeps the role of the writer: whatever is sent later goes out."""
 
@@ -272,7 +332,7 @@ def test_an_interruption_between_two_steps_of_sending(path: str, times: int) -> 
         connection, peer = one_end(system, capacity=30)
         system.idle()
         connection._ws_lock = lock = InterruptingLock(system, times)
-        if path == "full":
+        if path in ("full", "in part"):
             system.call_at(system.now() + 1, lambda: got.append(peer.end.recv(10)))
         got: list[bytes] = []
         with contextlib.suppress(Interrupted):
@@ -282,6 +342,8 @@ def test_an_interruption_between_two_steps_of_sending(path: str, times: int) -> 
                 connection.send("x", timeout=1)
             elif path == "ping":
                 connection.ping(b"x")
+            elif path == "in part":
+                connection.send("x" * 30)
             else:
                 connection.send("x" * 30, timeout=2)
         lock.times = 0
@@ -302,14 +364,15 @@ def while_it_sends(system: VirtualSystem, connection: Any, function: Callable[[]
     """Have a function called while the connection sends its next message, as by another thread."""
     calls = connection._ws_wire
 
-    def send_now(taken: list[int], pieces: Any) -> None:
+    def send(frame: bytes, flags: int) -> Any:
         connection._ws_wire = calls
         thread = system.start_thread(function, name="other")
         thread.join()
-        if sends:
-            calls.send_now(taken, pieces)
+        if not sends:
+            raise BlockingIOError
+        return calls.sock.send(frame, flags)
 
-    connection._ws_wire = _Replaced(calls, {"send_now": send_now, "kernel_send": None})
+    connection._ws_wire = _Replaced(calls, {"kernel_send": send})
 
 
 @in_memory

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from _kit import wire
 from _kit.certificates import client_context, server_context
 from _kit.threads import VirtualSystem, run_threads
 from websockets._session.tls import TLSChannel
@@ -163,3 +164,94 @@ def test_nothing_can_be_said_before_tls(system: VirtualSystem) -> None:
     assert str(caught.value.__cause__) == "TLS handshake isn't complete"
     assert connection.state is State.CLOSED
     client.end.close()
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+def with_the_kernel(test: Callable[[VirtualSystem], None]) -> Callable[[], None]:
+    def run() -> None:
+        run_threads(test, look_every=0)
+
+    return run
+
+
+def used(system: VirtualSystem) -> tuple[Connection, Connection]:
+    """A client and a server that have exchanged messages, so that each can take the fast path."""
+    client, server = secured(system)
+    system.idle()
+    for sender, receiver in ((client, server), (server, client)):
+        sender.send("first")
+        assert receiver.recv() == "first"
+    return client, server
+
+
+@with_the_kernel
+def test_a_message_and_the_end_in_one_read(system: VirtualSystem) -> None:
+    client, server = used(system)
+    channel = server._ws_channel
+    assert channel is not None
+    channel.send(wire.text("last"))
+    channel.close()
+    server._ws_wire.sock.send(b"".join(channel.data_to_send()))
+    assert client.recv() == "last"
+    with pytest.raises(ConnectionClosedError):
+        client.recv()
+    server.abort()
+
+
+@with_the_kernel
+def test_an_end_in_a_read_of_its_own(system: VirtualSystem) -> None:
+    client, server = used(system)
+    channel = server._ws_channel
+    assert channel is not None
+    channel.close()
+    server._ws_wire.sock.send(b"".join(channel.data_to_send()))
+    with pytest.raises(ConnectionClosedError):
+        client.recv()
+    server.abort()
+
+
+@with_the_kernel
+def test_ciphertext_that_is_none(system: VirtualSystem) -> None:
+    """The alert is sent before the connection ends."""
+    client, server = used(system)
+    server._ws_wire.sock.send(bytes(100))
+    with pytest.raises(ConnectionClosedError) as caught:
+        client.recv()
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    assert server.wait_closed(5)
+    assert isinstance(server.close_exc.__cause__, ssl.SSLError)
+
+
+@with_the_kernel
+def test_tls_that_fails_while_a_message_is_sent(system: VirtualSystem) -> None:
+    client, server = used(system)
+    channel = client._ws_channel
+    assert isinstance(channel, TLSChannel)
+    channel._fail(ssl.SSLError(1, "broken"))
+    channel.send = lambda data: 0  # type: ignore[method-assign]
+    with pytest.raises(ConnectionClosedError) as caught:
+        client.send("x")
+    assert caught.value.__cause__ is channel.failure
+    server.abort()
+
+
+@with_the_kernel
+def test_an_interruption_while_a_message_is_encrypted(system: VirtualSystem) -> None:
+    """What was encrypted would be missing, so the connection ends."""
+    client, server = used(system)
+    channel = client._ws_channel
+    assert channel is not None
+
+    def interrupted(data: bytes) -> Any:
+        raise Interrupted
+
+    channel.encrypt = interrupted  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        client.send("x")
+    with pytest.raises(ConnectionClosedError) as caught:
+        client.recv()
+    assert str(caught.value.__cause__) == "TLS was interrupted"
+    server.abort()

@@ -106,6 +106,15 @@ int codec_queue_add_fragment(State *state, Queue *queue, uint8_t head, PyObject 
    The caller owns the queue. */
 PyObject *codec_queue_take(State *state, Queue *queue);
 
+/* --------------------------------------------------------------------------------------------------------- sending */
+
+/* Whether messages may be sent; checked before each of them. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *sending; /* the state of the sending half of the connection */
+    char continuing;   /* whether a fragmented message has begun and not ended */
+} SendingHalf;
+
 /* --------------------------------------------------------------------------------------------------------- decoder */
 
 typedef struct {

@@ -57,6 +57,15 @@ add_names(State *state)
         {&state->name_writelines, "writelines"},
         {&state->name_abort, "abort"},
         {&state->name_run_until_complete, "run_until_complete"},
+        {&state->name_enter, "__enter__"}, {&state->name_exit, "__exit__"}, {&state->name_release, "release"},
+        {&state->name_kernel_receive, "kernel_receive"}, {&state->name_kernel_send, "kernel_send"},
+        {&state->name_recv_bufsize, "recv_bufsize"}, {&state->name_list, "_ws_list"},
+        {&state->name_receive, "_ws_receive"}, {&state->name_receive_others, "_ws_receive_others"},
+        {&state->name_received, "_ws_received"}, {&state->name_left_reading, "_ws_left_reading"},
+        {&state->name_give_up_turn, "_ws_give_up_turn"}, {&state->name_read_nothing, "_ws_read_nothing"},
+        {&state->name_go_on, "_ws_go_on"}, {&state->name_after_send, "_ws_after_send"},
+        {&state->name_decrypt, "decrypt"},
+        {&state->name_receive_channel, "_ws_receive_channel"}, {&state->name_encrypt, "_ws_encrypt"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
@@ -72,9 +81,9 @@ static int
 fill_module(PyObject *module)
 {
     int (*const parts[])(PyObject *, State *) = {
-        codec_add_masks,     codec_add_frames,    codec_add_queue,         codec_add_assembly,
-        codec_add_decoder,   fastpath_add_buffer, fastpath_add_waiter,     fastpath_add_receive,
-        fastpath_add_descriptor, fastpath_add_connection,
+        codec_add_masks,     codec_add_frames,        codec_add_queue,         codec_add_assembly,
+        codec_add_decoder,   fastpath_add_buffer,     fastpath_add_waiter,     fastpath_add_receive,
+        fastpath_add_descriptor, fastpath_add_connection, socketpath_add_type,
     };
     State *state = native_state(module);
 

@@ -3,16 +3,17 @@
    May know: Python's C API.
    Must not know: frames, connections, sockets.
 
-   The extension has two parts. The codec, beside this file, turns frames into bytes and back. The fast path, in
-   asyncio/_fastpath/, passes messages between a transport and a task. _native.c makes one module of them.
+   The extension has three parts. The codec, beside this file, turns frames into bytes and back. The fast path, in
+   asyncio/_fastpath/, passes messages between a transport and a task; the other one, in sync/_fastpath/, between a
+   socket and a thread. _native.c makes one module of them.
 
    Rules for every file:
    - An object that is used after a call that may run Python must be owned: the caller or the function itself has a
      reference to it. Or it is read again after the call. Such a call may run any code: a signal handler, a finaliser,
      code of the program. These calls may: calling or looking up an object, getting a buffer, dropping a reference.
    - Every allocation may fail, and every failure has its way out.
-   - A function is static unless another file needs it. Then its name begins with native_, codec_ or fastpath_, which
-     tells where it lives. Only PyInit__native() can be seen from outside of the extension.
+   - A function is static unless another file needs it. Then its name begins with native_, codec_, fastpath_ or
+     socketpath_, which tells where it lives. Only PyInit__native() can be seen from outside of the extension.
    - There is no global state except for random bytes that each thread keeps for its masks. */
 
 #ifndef WEBSOCKETS_NATIVE_H
@@ -110,16 +111,21 @@ native_unlock(PyCriticalSection *section, uintptr_t *holder, int locked)
 /* The objects that are looked up once. All members are references, which _native.c relies on. */
 typedef struct {
     PyTypeObject *decoder_type, *queue_type, *waiter_type, *fast_path_type, *receive_type, *messages_type, *span_type;
-    PyTypeObject *encoded_type, *sending_half_type, *assembly_type;
+    PyTypeObject *encoded_type, *sending_half_type, *assembly_type, *socket_path_type;
     PyObject *os;
     PyObject *plain_loops, *current_task, *running_tasks, *write, *writelines, *fileno; /* NULL until Python sets them
     */
     PyObject *raise_it;
+    PyObject *role_free, *role_taken, *dont_wait; /* NULL until Python sets them */
     PyObject *name_write, *name_is_closing, *name_call_soon, *name_context, *name_close;
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
     PyObject *name_buffer, *name_closing, *name_empty_waiter, *name_eof, *name_writelines, *name_abort;
     PyObject *name_run_until_complete;
+    PyObject *name_enter, *name_exit, *name_release, *name_kernel_receive, *name_kernel_send, *name_recv_bufsize;
+    PyObject *name_list, *name_receive_channel;
+    PyObject *name_receive, *name_receive_others, *name_received, *name_left_reading, *name_give_up_turn;
+    PyObject *name_read_nothing, *name_go_on, *name_after_send, *name_decrypt, *name_encrypt;
 } State;
 
 /* Return the state of the module. */
@@ -142,6 +148,7 @@ int fastpath_add_waiter(PyObject *module, State *state);
 int fastpath_add_receive(PyObject *module, State *state);
 int fastpath_add_descriptor(PyObject *module, State *state);
 int fastpath_add_connection(PyObject *module, State *state);
+int socketpath_add_type(PyObject *module, State *state);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

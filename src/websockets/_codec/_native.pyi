@@ -3,6 +3,7 @@ from typing import Any
 from websockets.asyncio._fastpath._readable import FastPath as FastPath
 from websockets.asyncio._fastpath._readable import Messages as Messages
 from websockets.asyncio._fastpath._readable import Waiter as Waiter
+from websockets.sync._fastpath._readable import SocketPath as SocketPath
 
 from ._python import Assembly, Buffer, Encoded, Queue, SendingHalf
 
@@ -15,6 +16,7 @@ __all__ = [
     "Messages",
     "Queue",
     "SendingHalf",
+    "SocketPath",
     "Waiter",
     "apply_mask",
     "build_frame",

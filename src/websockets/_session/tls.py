@@ -55,6 +55,9 @@ SILENT_LIMIT: Final = 2**17
 # Maximum number of bytes of plaintext in a record (RFC 8446 section 5.1).
 RECORD: Final = 2**14
 
+# Maximum number of bytes that encrypt() takes: their ciphertext is small, too.
+SMALL: Final = RECORD // 2
+
 # Bytes that OpenSSL gets at once: a whole record with its header and padding.
 SLICE: Final = RECORD + 2**11
 
@@ -232,6 +235,17 @@ class TLSChannel:
         )
 
     @property
+    def quiet(self) -> bool:
+        """Whether plaintext may follow, and there is nothing to do until more ciphertext arrives."""
+        return (
+            self.incoming is _READABLE
+            and self.failure is None
+            and self._behind is None
+            and not (self._waiting or self._held or self._pieces)
+            and not (self._input.pending or self._output.pending)
+        )
+
+    @property
     def unsent(self) -> int:
         """Number of bytes of ciphertext that ``data_to_send()`` would return."""
         return self._pieces_size + self._output.pending
@@ -326,6 +340,17 @@ class TLSChannel:
             taken += self._encrypt(view[taken : min(taken + RECORD, size)])
         return taken
 
+    def encrypt(self, data: bytes) -> bytes | None:
+        """Encrypt a small piece of plaintext: :meth:`send` and :meth:`data_to_send` in one, for the usual case.
+
+        Returns:
+            All ciphertext that is to be sent; None if nothing was done, because the case isn't usual.
+        """
+        if self.outgoing is not _WRITABLE or self._pieces or self._output.pending or not 0 < len(data) <= SMALL:
+            return None
+        self._encrypt(data)
+        return self._output.read()
+
     def close(self) -> None:
         """Close our half: send close_notify after all data that ``send()`` took. A second call has no effect.
 
@@ -360,6 +385,32 @@ class TLSChannel:
         if self._behind is not None:
             self._settle()
         return b"".join(pieces)  # a single one isn't copied
+
+    def decrypt(self, data: bytes) -> bytes | None:
+        """Take ciphertext and decrypt all of it: :meth:`receive_data` and :meth:`read` in one, for the usual case.
+
+        Returns:
+            Plaintext; empty if a record isn't complete. None if there is anything else to do: go on as after
+            ``receive_data()``, and nothing was read.
+        """
+        source, size = self._input, len(data)
+        usual = self._records is None and size <= SLICE and not (self._waiting or self._held or self._pieces)
+        if not usual or self.incoming is not _READABLE or self._behind is not None:
+            self.receive_data(data)
+            plaintext = self.read()
+            if self.quiet:
+                return plaintext
+            self.unread(plaintext)
+            return None
+        self._silent += size
+        source.write(data)
+        plaintext = self._decrypt(RECORD) or b""
+        while source.pending and self.incoming is _READABLE:
+            plaintext += self._decrypt(RECORD) or b""
+        if self.incoming is _READABLE and not self._output.pending:
+            return plaintext
+        self._held = plaintext
+        return None
 
     def unread(self, data: bytes) -> None:
         """Give back plaintext that was read too early: the next reads return it first."""

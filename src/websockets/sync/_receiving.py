@@ -1,120 +1,83 @@
-"""The receiving half of a connection in threads: who receives, the short path of a message, and waiting for one.
+"""The receiving half of a connection in threads: who receives, and waiting for a message.
 
 May know: the socket, the lock, the role of the reader; messages in the receive queue, frames as the decoder gives them.
 Must not know: what the program wants to be given; closing.
 
-A thread that receives takes the next message from the queue. If there is none, it reads from the socket itself, and
-usually the read brings one message, which never enters the queue. One thread at a time may receive. Another thread may
-read meanwhile, such as the steward or one that closes; then the receiver waits for a change.
+A thread that receives takes the next message from the queue. If there is none, it reads from the socket itself. What
+happens to nearly every message is in ``_fastpath``; what is unusual is here. One thread at a time may receive. Another
+thread may read meanwhile, such as the steward or one that closes; then the receiver waits for a change.
 """
 
 from __future__ import annotations
 
 import gc
-from typing import Any, Final, cast
+from typing import Any
 
-from .._codec.header import WHOLE
 from .._rules.messages import MISSING, Missing
 from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver
 from ..typing import Data
 from ._sending import FREE, TAKEN
-from ._session_socket import DIRECT, SessionSocket
+from ._session_socket import SessionSocket
 
 __all__ = ["ReceivingSocket"]
 
-# As constants of this module, because access to them is faster.
-_WHOLE: Final = frozenset(WHOLE)
-_IN_ONE_PIECE: Final = (str, bytes)
 
 
 class ReceivingSocket(SessionSocket):
     """The receiving half of a :class:`~.connection.Connection`."""
 
-    # Set while a message is read in fragments.
-    _ws_stream: Reading | None = None
-
-    def _ws_next(self, timeout: float | None) -> Data:
-        """Receive the next message. Nearly all calls take the short path: a message waits, or one read brings one."""
-        got: list[bytes] = []
-        error: OSError | None = None
+    def _ws_receive(self, timeout: float | None) -> Data:
+        """Receive the next message, when the fast path can't."""
         mine = False
         try:
             with self._ws_lock:
                 self._ws_epoch += 1
                 if self._ws_receiver or self._ws_stream is not None:
                     self._ws_take_turn("recv")
-                queue, decoder = self._ws_queue, self._ws_decoder
-                if queue and type(queue[0]) in _IN_ONE_PIECE:
-                    message = queue.popleft()
-                    if decoder is None or not self._ws_listed:
-                        self._ws_after_taking()
-                    return cast(Data, message)
-                me = self._ws_ident()
-                mine, self._ws_receiver = True, me
-                if queue or timeout is not None or self._ws_reader is TAKEN:
-                    # In the queue is a message in fragments, which may be complete.
-                    decoder = None
-                elif decoder is not None:
-                    self._ws_reader, self._ws_reading_thread = TAKEN, me
-            if decoder is not None:
-                interrupted = True
-                try:
-                    # As Wire.receive() does it.
-                    if (receive := self._ws_wire.kernel_receive) is not None:
-                        got += map(receive, (self.recv_bufsize,))
-                    else:
-                        self._ws_wire.receive(got, self.recv_bufsize)
-                    interrupted = False
-                except OSError as exc:
-                    error, interrupted = exc, False
-                finally:
-                    with self._ws_lock:
-                        message = self._ws_take_directly(decoder, got, error, interrupted)
-                if message is not MISSING:
-                    return cast(Data, message)
-                self._ws_flush()
+                mine, self._ws_receiver = True, self._ws_ident()
             return self._ws_next_slowly(timeout)
         except BaseException:
             if mine:
                 self._ws_give_up_turn()
             raise
 
-    def _ws_take_directly(self, decoder: Any, got: list[bytes], error: OSError | None, interrupted: bool) -> Any:
-        """Process what a read has brought, and leave the role of the reader; return the next message, or MISSING."""
-        self._ws_reader, self._ws_reading_thread = FREE, 0
-        message: Any = MISSING
-        if got and self._ws_decoder is decoder and 0 < len(got[0]) <= DIRECT and not interrupted:
-            self._ws_bytes_received += len(got[0])
-            frames = decoder.feed(got[0])
-            # The queue is empty, so the first message in one frame is the next one.
-            if len(frames) == 2 and frames[0] in WHOLE and decoder.failure is None:
-                message = frames[1]
-            elif frames and decoder.failure is None and _WHOLE.issuperset(frames[::2]):
-                message = frames[1]
-                for later in frames[3::2]:
-                    self._ws_queue.append(later)
-            else:
-                self._ws_receive_frames(frames)
-                message = self._ws_get()
-        else:
-            self._ws_received(got[0] if got else None, error)
-            if not interrupted:
-                message = self._ws_get()
-        if message is not MISSING:
-            self._ws_receiver = 0
-        if not self._ws_listed or self._ws_waiting or self._ws_lost:
-            self._ws_left_reading()
-        return message
+    def _ws_go_on(self, timeout: float | None) -> Data:
+        """Go on receiving, after the fast path has read something else than messages, or a part of one."""
+        try:
+            self._ws_flush()
+            return self._ws_next_slowly(timeout)
+        except BaseException:
+            self._ws_give_up_turn()
+            raise
 
-    def _ws_receive_frames(self, frames: list[Any]) -> None:
-        """Process the frames of a read."""
-        if self._ws_session.receive_frames(frames):
+    def _ws_read_nothing(self, data: bytes | None, error: OSError | None, timeout: float | None) -> Data:
+        """Go on receiving, after a read of the fast path has brought the end of the stream, or an error."""
+        try:
+            with self._ws_lock:
+                self._ws_received(data, error)
+                self._ws_leave_reading()
+            return self._ws_go_on(timeout)
+        except BaseException:
+            self._ws_give_up_turn()
+            raise
+
+    def _ws_receive_others(self, frames: list[Any] | None, rest: bytes | None) -> None:
+        """Process the frames of a read that has others than whole messages; called under the lock.
+
+        Parameters:
+            frames: the frames, without the messages before them; None if there are none.
+            rest: what was read after them; None if they are all.
+        """
+        if self._ws_session.receive_frames(frames or []):
             self._ws_process_events()
-        if self._ws_queue:
+        if rest:
+            self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
+            self._ws_receive_data(rest)
+        elif self._ws_queue:
             self._ws_steer(self._ws_session.intake.check_full(True))
 
     def _ws_next_slowly(self, timeout: float | None) -> Data:
-        """Receive the next message, when the short path can't."""
+        """Receive the next message; the caller is the receiver."""
         deadline = None if timeout is None else self._ws_system.now() + timeout
         in_time = True
         while True:

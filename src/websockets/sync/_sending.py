@@ -11,14 +11,13 @@ another thread that sends does it. If it has no time left, the steward goes on, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._session.outbox import Outbox, take_end
 from .._session.properties import ConnectionProperties, assignable
+from ._fastpath import SocketPath
 from ._roles import Role, Step, after
-from ._system import LONGEST_WAIT, WRITE, Condition, Lock, System
-from ._wire import Wire
+from ._system import LONGEST_WAIT, WRITE, Condition, System
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
@@ -32,30 +31,20 @@ TAKEN: Final = Role.TAKEN
 WATCHED: Final = Role.WATCHED
 
 
-class SendingSocket(ConnectionProperties):
+class SendingSocket(SocketPath, ConnectionProperties):
     """The sending half of a :class:`~._session_socket.SessionSocket`, which makes the objects that both halves need."""
 
     # Set on the instance only when they are needed, so that an idle connection stays small.
-    _ws_channel: TLSChannel | NestedChannel | None = None
     _ws_changed: Condition | None = None
-    _ws_waiting: int = 0  # threads that wait for a change
-    _ws_claimants: int = 0  # those of them that wait for the role of the reader
-    _ws_senders: int = 0  # those of them that wait until their bytes are sent
+    _ws_claimants: int = 0  # threads that wait for a change because they wait for the role of the reader
+    _ws_senders: int = 0  # threads that wait for it until their bytes are sent
     _ws_doom: Exception | None = None  # why the connection ends after a last attempt to write
     _ws_write_error: Exception | None = None
-    _ws_lost: bool = False  # whether the TCP connection is over
     _ws_cutting: bool = False  # whether the socket was cut, so that only what arrived before can be read
-    _ws_writer: Role = FREE
-    _ws_writing_thread: int = 0
-    _ws_owing: bool = False  # whether the outbox has anything to write
     _ws_full: bool = False  # whether the socket had no room for all that is to be sent
-    _ws_bytes_sent: int = 0
 
     if TYPE_CHECKING:
         _ws_system: System
-        _ws_lock: Lock
-        _ws_ident: Callable[[], int]
-        _ws_wire: Wire
         _ws_outbox: Outbox
 
         def _ws_process_events(self) -> None: ...
@@ -70,7 +59,7 @@ class SendingSocket(ConnectionProperties):
     @assignable
     def buffered_amount(self) -> int:
         """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
-        return self._ws_outbox.buffered_amount
+        return self._ws_outbox.buffered_amount + self._ws_bypassing
 
     # ---------------------------------------------------------------------------------------- who waits for a change
 
@@ -122,14 +111,44 @@ class SendingSocket(ConnectionProperties):
                 self._ws_doom = ConnectionAbortedError("TLS handshake isn't complete")
                 return
             for write in writes:
-                view = memoryview(write)
-                while view and channel.failure is None:
-                    view = view[channel.send(view) :]
-                    outbox.add(channel.data_to_send())
-            self._ws_doom = self._ws_doom or channel.failure
+                outbox.add(self._ws_seal(channel, write))
             if ends:
                 channel.close()
                 outbox.add([*channel.data_to_send(), b""])
+
+    @property
+    def _ws_mark(self) -> int:
+        """The number of bytes that are sent when all is sent that there is now; under the lock."""
+        return self._ws_outbox.accepted + self._ws_bypassing
+
+    def _ws_seal(self, channel: TLSChannel | NestedChannel, write: bytes) -> list[bytes]:
+        """Encrypt bytes, and return all ciphertext that is to be sent now; called under the lock."""
+        try:
+            ciphertext = channel.encrypt(write)
+            taken, size = 0 if ciphertext is None else len(write), len(write)
+            pieces = [ciphertext] if ciphertext else []
+            while taken < size and channel.failure is None:
+                taken += channel.send(memoryview(write)[taken:])
+                pieces += channel.data_to_send()
+        except BaseException:
+            self._ws_break_off_tls()
+            raise
+        if channel.failure is not None:
+            self._ws_doom = self._ws_doom or channel.failure
+            self._ws_owing = True
+        return pieces
+
+    def _ws_encrypt(self, frame: bytes) -> bytes:
+        """Encrypt a frame for the fast path; called under the lock."""
+        channel = self._ws_channel
+        assert channel is not None
+        pieces = self._ws_seal(channel, frame)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _ws_break_off_tls(self) -> None:
+        """End the connection: an exception came after something was encrypted, which won't be sent."""
+        with self._ws_lock:
+            self._ws_lose(ConnectionAbortedError("TLS was interrupted"))
 
     def _ws_note_level(self, blocked: bool) -> None:
         """Tell the session when the socket has no room, and when all is sent; called under the lock.

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from .._rules.deadlines import Entry
-from .._rules.lifecycle import Side, State
+from .._rules.lifecycle import Sending, Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
@@ -31,24 +31,21 @@ from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import LoggerLike
 from ._bridge import bridge, needs_bridge
-from ._roles import Role, Step, after
+from ._roles import Step, after
 from ._secured import SecuredSocket
 from ._sending import FREE, TAKEN, WATCHED, SendingSocket
 from ._steward import ForeignLock, Steward, steward_of
-from ._system import READ, WRITE, Lock, current
-from ._wire import Wire, address_of, wire_for
+from ._system import READ, WRITE, current
+from ._wire import address_of, wire_for
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
     from .._session.tls_in_tls import NestedChannel
 
-__all__ = ["DIRECT", "SessionSocket", "Waiter"]
+__all__ = ["SessionSocket", "Waiter"]
 
 # Seconds that close() waits for other threads to leave the descriptor alone; they need no time.
 PATIENCE: Final = 1.0
-
-# In bytes. A larger read is taken in by slices, as it may have tens of thousands of tiny frames.
-DIRECT: Final = 2**12
 
 # In bytes. While more than this waits to be sent, a connection is slow.
 WRITE_LIMIT: Final = 2**15
@@ -82,21 +79,10 @@ class SessionSocket(SendingSocket):
     _ws_addresses: tuple[Any, Any] | None = None
     _ws_ending: bool = False  # whether the end of the stream has arrived
     _ws_foreign: bool = False
-    _ws_reader: Role = FREE
-    _ws_reading_thread: int = 0
     _ws_nested: int = 0  # signal handlers that read while they interrupt the reader
-    _ws_receiver: int = 0  # the thread that is in recv() or recv_streaming()
     _ws_mask: int = 0  # what the selector of the steward watches for
     _ws_closed_socket: bool = False
-    # The number of calls of recv(), and what it was at the last look of the steward, if the connection is on its list.
-    _ws_epoch: int = 0
-    _ws_seen: int = -1
-    _ws_listed: bool = False
-    _ws_plain: bool = False  # whether a message is just a frame to write
-    _ws_decoder: Any = None  # the decoder of frames, if it may be fed directly
-    _ws_bytes_received: int = 0
-    _ws_messages_sent: int = 0
-    _ws_payload_sent: int = 0
+    _ws_seen: int = -1  # what _ws_epoch was at the last look of the steward
     _ws_saved_sent: int = 0
 
     def __init__(
@@ -116,13 +102,14 @@ class SessionSocket(SendingSocket):
         self.protocol = protocol
         self.socket = sock
         self._ws_system = system = current()
-        self._ws_lock: Lock = system.lock()
-        self._ws_ident: Callable[[], int] = system.get_ident
-        self._ws_wire: Wire = wire_for(bridge(sock, system) if needs_bridge(sock, system) else sock, system)
+        self._ws_lock = system.lock()
+        self._ws_ident = system.get_ident
+        self._ws_wire = wire_for(bridge(sock, system) if needs_bridge(sock, system) else sock, system)
         make = ClientSession if protocol.side is Side.CLIENT else self._ws_make_session
         self._ws_session = session = make(protocol, timing, queue)
         session.runner = "threads"
-        self._ws_queue, self._ws_life = session.inbox.items, session.port.life
+        self._ws_queue = session.inbox.items
+        self._ws_life, self._ws_may_send = session.port.life, Sending.OPEN
         self._ws_client = protocol.side is Side.CLIENT
         self._ws_outbox = Outbox(WRITE_LIMIT, gathers=self._ws_wire.gathers)
         if protocol.logger.isEnabledFor(logging.INFO):
@@ -299,6 +286,9 @@ class SessionSocket(SendingSocket):
             self._ws_doom = channel.failure
         elif channel.ended:
             self._ws_receive_eof()
+        elif not self._ws_plain:
+            # TLS may have become possible.
+            self._ws_choose_path()
 
     def _ws_receive_data(self, data: bytes) -> None:
         self._ws_bytes_received += len(data)
@@ -353,9 +343,9 @@ class SessionSocket(SendingSocket):
             self._ws_session.receive_data(rest)
 
     def _ws_choose_path(self) -> None:
-        """Choose which messages take the short path; called after every event except a message."""
-        protocol, session = self.protocol, self._ws_session
-        quick = not self._ws_lost and self._ws_channel is None
+        """Choose which messages take the fast path; called after every event except a message."""
+        protocol, session, channel = self.protocol, self._ws_session, self._ws_channel
+        quick = not self._ws_lost and self._ws_doom is None and (channel is None or channel.handshake_complete)
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
         # While reading is paused, each message that is taken must have it checked whether there is room again.
         self._ws_decoder = session.intake.direct_decoder() if quick and not session.intake.paused else None
@@ -490,7 +480,7 @@ class SessionSocket(SendingSocket):
         self._ws_lost = True
         self._ws_address("sockname")  # the socket won't know its addresses much longer
         self._ws_outbox.tear()
-        self._ws_owing = True  # so that no thread takes the short path
+        self._ws_owing = True  # so that no thread takes the fast path
         self._ws_steward.forget(self)
         self._ws_process_events()
         for waiter in waiters:
@@ -551,9 +541,10 @@ class SessionSocket(SendingSocket):
             if now < session.next_timeout:
                 self._ws_schedule()
                 return
-            session.taken = self._ws_outbox.sent
+            session.taken = self._ws_outbox.sent + self._ws_bypassed
             idle_check = now >= session.idle_at
-            traffic = session.traffic(self._ws_counted(), self._ws_outbox.buffered_amount) if idle_check else ()
+            buffered = self._ws_outbox.buffered_amount + self._ws_bypassing
+            traffic = session.traffic(self._ws_counted(), buffered) if idle_check else ()
             ended = session.handle_timeout(now, traffic)
             if not ended or session.has_work:
                 self._ws_process_events()

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
-from .._codec import build_frame, new_mask
-from .._codec.header import WHOLE_BINARY, WHOLE_TEXT, payload_length
+from .._codec.header import payload_length
 from .._compat.deprecated import deprecated_names
 from .._rules.lifecycle import Sending
 from .._rules.messages import converter
@@ -23,9 +22,7 @@ from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
 from ._receiving import ReceivingSocket
-from ._sending import FREE, TAKEN
 from ._session_socket import Waiter
-from ._wire import NOW
 
 if TYPE_CHECKING:
     import ssl
@@ -202,68 +199,41 @@ class Connection(ReceivingSocket):
                 iterable isn't complete then, so the connection fails.
             TypeError: the message, or one of its items, has a type that can't be sent.
         """
-        if compress is None and timeout is None and text is None and self._ws_plain:
-            head, payload = 0, None
-            if type(message) is str:
-                head, payload = WHOLE_TEXT, message.encode()
-            elif type(message) is bytes:
-                head, payload = WHOLE_BINARY, message
-            if payload is not None:
-                frame = build_frame(head, payload, new_mask() if self._ws_client else None)
-                if self._ws_send_directly(frame, len(payload)):
-                    return
+        if compress is None and timeout is None and text is None and self._ws_send_now(message):
+            return
         self._ws_send_slowly(message, text, timeout, compress)
 
-    def _ws_send_directly(self, frame: bytes, payload_size: int) -> bool:
-        """Send a frame past the outbox; return False, and do nothing, if that isn't possible."""
-        taken: list[int] = []
-        error: OSError | None = None
-        outbox, life, size, mine = self._ws_outbox, self._ws_life, len(frame), False
+    def _ws_after_send(self, frame: bytes, count: int, error: OSError | None, interrupted: bool) -> None:
+        """Go on after the fast path has sent a frame past the outbox; it has left the role of the writer to this call.
+
+        Parameters:
+            frame: the frame.
+            count: how many bytes of it the socket took.
+            error: why the socket took no more, if nothing more can be sent.
+            interrupted: whether an exception is on its way; then this thread won't wait until the frame is sent.
+        """
+        mine = True
         try:
             with self._ws_lock:
-                if self._ws_owing or self._ws_writer is not FREE or not self._ws_plain:
-                    return False
-                if life.sending is not _OPEN or life.continuing:
-                    return False
-                mine, self._ws_writer, self._ws_writing_thread = True, TAKEN, self._ws_ident()
-                self._ws_messages_sent += 1
-                self._ws_payload_sent += payload_size
-                self._ws_bytes_sent += size
-                # As Outbox.bypass() does it; inline, because Python may handle a signal at a call.
-                outbox.accepted += size
-                mark = outbox.accepted
-            try:
-                # As Wire.send_now() does it.
-                if (send := self._ws_wire.kernel_send) is not None:
-                    taken += map(send, (frame,), NOW)
-                else:
-                    self._ws_wire.send_now(taken, (frame,))
-            except BlockingIOError:
-                pass
-            except OSError as exc:
-                error = exc
-            with self._ws_lock:
-                if not self._ws_owing and taken and taken[0] == size:
-                    outbox.sent += size
-                    self._ws_writer, self._ws_writing_thread = FREE, 0
-                    return True
-                mine, done = False, self._ws_put_back(frame, taken, error, interrupted=False)
+                mark = self._ws_outbox.sent + len(frame)
+                mine, done = False, self._ws_put_back(frame, count, error, interrupted)
         except BaseException:
             if mine:
                 with self._ws_lock:
-                    self._ws_put_back(frame, taken, error, interrupted=True)
+                    self._ws_put_back(frame, count, error, interrupted=True)
             raise
-        if done:
+        if interrupted:
+            return
+        if done and self._ws_doom is None:
             self._ws_flush()
         else:
             self._ws_write_until(mark, None)
-        return True
 
-    def _ws_put_back(self, frame: bytes, taken: list[int], error: OSError | None, interrupted: bool) -> bool:
+    def _ws_put_back(self, frame: bytes, count: int, error: OSError | None, interrupted: bool) -> bool:
         """Note that a frame was sent past the outbox, if not wholly; return whether it was sent. Under the lock."""
-        count = taken[0] if taken else 0
-        outbox = self._ws_outbox
+        outbox, self._ws_bypassing = self._ws_outbox, 0
         if not outbox.torn:
+            outbox.bypass(frame)
             outbox.bypassed(frame, count)
             self._ws_owing = True
             if error is not None:
@@ -274,7 +244,7 @@ class Connection(ReceivingSocket):
         return count == len(frame)
 
     def _ws_send_slowly(self, message: object, text: bool | None, timeout: float | None, compress: bool | None) -> None:
-        """Send a message, when the short path can't."""
+        """Send a message, when the fast path can't."""
         deadline = None if timeout is None else self._ws_system.now() + timeout
         prepared = prepare(message, text)
         if prepared is None:
@@ -299,7 +269,7 @@ class Connection(ReceivingSocket):
         self._ws_payload_sent += payload
         self._ws_saved_sent += size - payload
         self._ws_put([frame])
-        return self._ws_outbox.accepted
+        return self._ws_mark
 
     def _ws_check_turn(self) -> None:
         """Refuse to send while a message is sent in fragments; called under the lock.
@@ -346,7 +316,7 @@ class Connection(ReceivingSocket):
             with self._ws_lock:
                 send(*item)
                 self._ws_put(self.protocol.data_to_send())
-                mark = self._ws_outbox.accepted
+                mark = self._ws_mark
         except InvalidState:
             self._ws_raise_closed()
         in_time = self._ws_write_until(mark, deadline)
@@ -394,7 +364,7 @@ class Connection(ReceivingSocket):
                 self._ws_process_events()
                 # The answer must be read even if nobody receives.
                 self._ws_entrust_reading()
-                mark = self._ws_outbox.accepted
+                mark = self._ws_mark
         except InvalidState:
             self._ws_raise_closed()
         self._ws_flush()

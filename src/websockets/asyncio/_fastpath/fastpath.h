@@ -66,12 +66,6 @@ typedef struct {
     Py_ssize_t size; /* of the message, in bytes */
 } Encoded;
 
-/* Whether messages may be sent; checked before each of them. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *sending; /* the state of the sending half of the connection */
-    char continuing;   /* whether a fragmented message has begun and not ended */
-} SendingHalf;
 
 /* The base class of connections. Python sets most of this; any of the objects may be NULL or None. */
 typedef struct {
