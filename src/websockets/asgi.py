@@ -220,7 +220,7 @@ class UvicornProtocol(Connection):
             self.protocol.send_response(response)
             return
         config, ask = exchange.config, self.transport.get_extra_info
-        secure = ask("sslcontext") is not None
+        secure = bool(ask("sslcontext"))
         place = asgi.Place(config.asgi_version, config.root_path, secure, ask("sockname"), ask("peername"))
         exchange.scope = asgi.make_scope(request, place, exchange.app_state)
         exchange.opening, exchange.phase = response, Phase.ASKED

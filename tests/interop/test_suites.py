@@ -18,10 +18,12 @@ from interop.suites import REPORT, SUITE_TIMEOUT, compare, install_suite, versio
 # has is deprecated in 17.4, and a warning would fail the test.
 # "asgi": with our own protocol class in the place of uvicorn's, whose tests pass with the published package.
 PLUGINS = Path(__file__).resolve().parent / "plugins"
+# Not with it: the benchmarks, which have no event loop that runs, and a test of nothing but the name of the class.
+NOT_ASGI = ["--ignore=tests/benchmarks", "--deselect=tests/test_auto_detection.py::test_websocket_auto"]
 SUITES = {
     "uvicorn": ("uvicorn", [], None),
     "uvicorn-0.49": ("uvicorn==0.49.*", ["-W", "ignore::DeprecationWarning"], None),
-    "uvicorn-asgi": ("uvicorn", [], PLUGINS / "uvicorn_asgi.py"),
+    "uvicorn-asgi": ("uvicorn", NOT_ASGI, PLUGINS / "uvicorn_asgi.py"),
 }
 
 
