@@ -47,6 +47,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "testing._addresses testing._conditions testing._scheduler",
     ),
     "facade": ("anyio",),
+    "rooms": ("rooms", "rooms._nats rooms._redis", "rooms._brokered", "rooms._hub"),
     "front-ends": (
         "asyncio.router sync.router",
         "asyncio.server sync.server",
@@ -78,8 +79,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.options _session.server_session",
         "_session.basic_auth _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
-        "_session.outbox _session.properties _session.reading _session.reconnection _session.registry "
-        "_session.tls _session.tunnel",
+        "_session.outbox _session.properties _session.reading _session.reconnection _session.registry _session.relay "
+        "_session.rooms _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
@@ -123,7 +124,7 @@ PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
 FRONT_ENDS = {"asyncio", "sync", "trio"}
-ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade"}
+ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "facade", "rooms"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends", "awaiting"}
 
@@ -156,6 +157,8 @@ IMPORT_BY_NAME = {
 OPTIONAL = {
     "_session.routing": {"werkzeug"},
     "asyncio._proxy": {"python_socks"},
+    "rooms._nats": {"nats"},
+    "rooms._redis": {"redis"},
     "sync._proxy": {"python_socks"},
     "trio._proxy": {"python_socks"},
 }
