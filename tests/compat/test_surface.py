@@ -44,6 +44,7 @@ def test_names_of_the_published_package() -> None:
     assert counts["websockets.headers"] == 11
     assert [module for module, count in counts.items() if count == 0 and OLD[module]] == [
         "websockets.anyio",
+        "websockets.rooms",
         "websockets.testing",
     ]
 

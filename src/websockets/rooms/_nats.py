@@ -19,13 +19,23 @@ SCHEMES = ("nats", "tls", "ws", "wss")
 class NatsHub(BrokeredHub):
     """Rooms in several processes, over subjects of NATS.
 
+    Use it in ``async with``. If the broker can't be reached at first, or is lost later, the hub connects to it in the
+    background, with delays of at most ten seconds. Members stay in the meantime, and hear what is published in their
+    own process. Messages to other processes wait, up to ``max_waiting`` bytes; beyond that, the oldest are lost, which
+    ``statistics.lost`` counts. ``statistics.missed`` counts the messages of others that never arrived.
+
     Parameters:
         url: where NATS is: ``nats://`` or ``tls://``, with user and password if needed.
-        **options: as for :class:`BrokeredHub` and :class:`Hub`.
+        **options: as for :class:`Hub`; and ``on_missed``, a function that is called with a room and the number of
+            messages of another process that never arrived there, and may return a message to the members of the room
+            in this process; ``prefix`` of the names of channels, ``"websockets"`` by default; ``interval``, seconds
+            between heartbeats, 10 by default: members of a process that was silent for three of them have left;
+            ``timeout``, seconds that the broker may take to answer, 10 by default; ``max_waiting``, bytes that may
+            wait for the broker, 16 MiB by default.
 
     Raises:
         ImportError: the package ``nats-py`` isn't installed.
-        ValueError: the URL has another scheme.
+        ValueError: the URL has another scheme, or a number is out of range.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
