@@ -89,7 +89,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.carrier_http11 _rules.option_table",
-        "_rules.carrier _rules.thread_checks",
+        "_rules.carrier _rules.rates _rules.thread_checks",
         "_rules.decompressed _rules.option_checks _rules.refusals _rules.rejection",
         "_rules _rules.addresses _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
