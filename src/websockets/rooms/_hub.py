@@ -63,7 +63,8 @@ class Hub:
             raise ValueError(f"on_slow must be 'send', 'skip' or 'close', not {on_slow!r}")
         self.logger: LoggerLike = logging.getLogger("websockets.rooms") if logger is None else logger
         self._max_buffered = None if max_buffered is None else check("max_buffered", max_buffered, BROADCAST)
-        self._history, self._presence, self._on_slow = history, presence, on_slow
+        self._history, self._presence = history, presence
+        self._on_slow: OnSlow = on_slow
         self._rooms: Rooms[Connection] = Rooms(history)
         self._origin = os.urandom(8)
         self._ids = itertools.count(1)

@@ -3,6 +3,8 @@
 May know: redis-py, when a hub is made. Must not know: connections, members.
 """
 
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import asyncio
