@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import legacy as legacy
     from . import protocol as protocol
     from . import proxy as proxy
+    from . import rooms as rooms
     from . import server as server
     from . import sync as sync
     from . import testing as testing
@@ -149,6 +150,7 @@ _MODULES = {home for home in _HOMES.values() if "._" not in f".{home}"} | {
     "headers",
     "legacy",
     "proxy",
+    "rooms",
     "sync",
     "testing",
     "trio",

@@ -45,6 +45,7 @@ def test_names_of_the_published_package() -> None:
     assert [module for module, count in counts.items() if count == 0 and OLD[module]] == [
         "websockets.anyio",
         "websockets.asgi",
+        "websockets.rooms",
         "websockets.testing",
     ]
 

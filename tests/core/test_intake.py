@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from _kit import examples, wire
 from websockets._rules.messages import Inbox
-from websockets._session.intake import FIRST_SLICE, FRAMES_A_TURN, SPARE_BYTES, SPARE_READS, Flow, Intake
+from websockets._session.intake import FIRST_SLICE, FRAMES_A_TURN, METERED_SLICE, SPARE_BYTES, SPARE_READS, Flow, Intake
 from websockets.extensions.base import Extension
 from websockets.frames import Frame
 from websockets.protocol import Protocol, Side, State
@@ -60,6 +60,22 @@ class FrontEnd:
 
 
 # ---------------------------------------------------------------------------------------------------- a read, in slices
+
+
+def test_a_limit_of_a_rate() -> None:
+    intake = FrontEnd().intake
+    intake.metered = True
+    assert intake.direct_decoder() is None
+    slices = intake.slices(bytes(3000))
+    assert [len(next(slices)), len(next(slices))] == [METERED_SLICE] * 2
+    intake.limited = True
+    assert [*slices] == []
+    assert (len(intake.rest), intake.flow) == (3000 - 2 * METERED_SLICE, Flow.PAUSE)
+    assert (intake.after_read(), intake.turn_over()) == (Flow.YIELD, Flow.STAY)
+    # With TLS, data may arrive although reading is paused.
+    assert [*intake.slices(b"more")] == []
+    assert intake.limit_over() is Flow.READ
+    assert intake.take_rest().endswith(b"more")
 
 
 def test_slices_grow() -> None:

@@ -51,6 +51,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "gateway": ("asgi",),
     "facade": ("anyio",),
+    "rooms": ("rooms", "rooms._nats rooms._redis", "rooms._brokered", "rooms._hub"),
     "front-ends": (
         "asyncio.router sync.router",
         "asyncio.server sync.server",
@@ -83,8 +84,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.options _session.server_session",
         "_session.basic_auth _session.properties _session.routing _session.session _session.tls_in_tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
-        "_session.log_lines _session.outbox _session.reading _session.reconnection _session.registry "
-        "_session.tls _session.tunnel",
+        "_session.log_lines _session.outbox _session.reading _session.reconnection _session.registry _session.relay "
+        "_session.rooms _session.tls _session.tunnel",
     ),
     "protocol": (
         "client server",
@@ -93,7 +94,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.carrier_http11 _rules.option_table",
-        "_rules.carrier _rules.thread_checks",
+        "_rules.carrier _rules.rates _rules.thread_checks",
         "_rules.decompressed _rules.option_checks _rules.refusals _rules.rejection",
         "_rules _rules.addresses _rules.asgi _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
@@ -128,7 +129,7 @@ PLACE_OF[COMPILED] = PLACE_OF["_codec._python"]
 FLOOR_OF[COMPILED] = "codec"
 
 FRONT_ENDS = {"asyncio", "sync", "trio"}
-ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "gateway", "facade"}
+ABOVE_FRONT_ENDS = {"shell", "command", "legacy", "testing", "gateway", "facade", "rooms"}
 # The floors on which something may wait.
 WAITING_FLOORS = ABOVE_FRONT_ENDS | {"front-ends", "awaiting"}
 
@@ -163,6 +164,8 @@ IMPORT_BY_NAME = {
 OPTIONAL = {
     "_session.routing": {"werkzeug"},
     "asyncio._proxy": {"python_socks"},
+    "rooms._nats": {"nats"},
+    "rooms._redis": {"redis"},
     "sync._proxy": {"python_socks"},
     "trio._proxy": {"python_socks"},
 }

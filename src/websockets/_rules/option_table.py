@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from ..http11 import SERVER, USER_AGENT
 from . import option_checks as c
+from . import rates as r
 from . import thread_checks as t
 from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
@@ -215,6 +216,11 @@ OPTIONS: Final = (
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
     Option("max_queue", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**5, optional(c.marks),
            "a number of frames, 0 or more, a pair of such, or None for no limit"),
+    Option("max_rate", (CONNECT, SERVE), None, optional(r.rate),
+           "a pair of messages a second, above 0, and messages at once, 1 or more, or None for no limit"),
+    Option("max_bytes_rate", (CONNECT, SERVE), None, optional(r.rate),
+           "a pair of bytes a second, above 0, and bytes at once, 1 or more, or None for no limit"),
+    Option("on_rate", (CONNECT, SERVE), "wait", r.action, '"wait" or "close"'),
     Option("write_limit", (CONNECT, SERVE, CONNECTION), 2**15, c.marks,
            "a number of bytes, 0 or more, or a pair of such"),
     Option("write_limit", (LEGACY_CONNECT, LEGACY_SERVE, LEGACY_CONNECTION), 2**16, c.marks,

@@ -47,6 +47,7 @@ class Statistics:
             opening handshake. The overhead of TLS isn't included.
         pings_sent, pings_received: number of pings, including those for keepalive.
         latency: round trip of the last ping that was answered, in seconds; 0.0 before the first.
+        limited: how many times ``max_rate`` or ``max_bytes_rate`` was exceeded.
         skipped: number of broadcast messages that were left out because the peer was too slow.
     """
 
@@ -62,6 +63,7 @@ class Statistics:
     pings_received: int = 0
     latency: float = 0.0
     skipped: int = 0
+    limited: int = 0
 
     @property
     def ratio_sent(self) -> float:
@@ -77,12 +79,15 @@ class Statistics:
 class Tally:
     """Counters of rare events, created with the first such event."""
 
-    __slots__ = ("expanded", "messages_sent", "payload_sent", "pings_received", "pings_sent", "saved_sent", "skipped")
+    __slots__ = (
+        *("expanded", "limited", "messages_sent", "payload_sent"),
+        *("pings_received", "pings_sent", "saved_sent", "skipped"),
+    )
 
     def __init__(self) -> None:
         self.messages_sent = self.payload_sent = self.saved_sent = 0
         self.expanded = 0  # bytes that decompression added to the payloads received
-        self.pings_sent = self.pings_received = self.skipped = 0
+        self.pings_sent = self.pings_received = self.skipped = self.limited = 0
 
     def sent(self, frame: bytes, size: int, fin: bool) -> bytes:
         """Count a frame with ``size`` bytes of a message; return the frame."""

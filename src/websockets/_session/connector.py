@@ -5,7 +5,6 @@ May know: options of a client, redirects. Must not know: how to connect and to w
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from ..client import backoff, process_exception
 from ..datastructures import HeadersLike
 from ..typing import LoggerLike
 from ..uri import WebSocketURI
-from .options import ClientOptions
+from .options import ClientOptions, connection_maker
 from .redirects import MAX_REDIRECTS, Hop, redirect_target
 
 __all__ = ["Connector", "ConnectorState", "unix_uri", "use_network"]
@@ -40,9 +39,7 @@ class ConnectorState:
         self.options = options
         self.first = options.uri
         self.max_redirects = MAX_REDIRECTS
-        self.make_connection: Callable[..., Any] = functools.partial(
-            options.create_connection or default, **options.of_connection
-        )
+        self.make_connection: Callable[..., Any] = connection_maker(options, default)
         self.hop = Hop(given, options.uri, options.additional_headers)
         self.network: Any = None
         self.entered = False

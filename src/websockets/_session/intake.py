@@ -27,6 +27,9 @@ __all__ = ["Flow", "Intake"]
 # Number of bytes in the first slice of a read. Each further slice is four times as large.
 FIRST_SLICE: Final = 2**12
 
+# The size of each slice where rates are limited: a slice with more messages than are allowed is taken in all the same.
+METERED_SLICE: Final = 2**10
+
 # After a slice with more frames than this, other connections have their turn.
 FRAMES_A_TURN: Final = 500
 
@@ -60,19 +63,21 @@ class Intake:
         rest: bytes that were read and not processed yet.
         paused: whether reading is paused, because the receive queue is full.
         yielding: whether other connections have their turn before :attr:`rest`.
+        metered: whether the rate of what is received is limited.
+        limited: whether reading has to wait because of such a limit; the session sets it.
         listening: whether to read a little although reading is paused, to check that the peer is alive.
     """
 
     __slots__ = (
         *("_crowded", "_grown", "_heard", "_inbox", "_kept", "_port", "_waiting"),
-        *("listening", "paused", "rest", "yielding"),
+        *("limited", "listening", "metered", "paused", "rest", "yielding"),
     )
 
     def __init__(self, inbox: Inbox, port: Port) -> None:
         self._inbox = inbox
         self._port = port
         self.rest = b""
-        self.paused = self.yielding = self.listening = False
+        self.paused = self.yielding = self.listening = self.limited = self.metered = False
         self._crowded = False  # whether the last read was interrupted, so that other connections have their turn
         self._heard = False  # whether data arrived while listening
         # While reading is paused: number of frames in the queue before the last read, number of reads with messages,
@@ -84,6 +89,8 @@ class Intake:
     @property
     def flow(self) -> Flow:
         """The current action for the transport: READ, LISTEN or PAUSE."""
+        if self.limited:
+            return Flow.PAUSE
         if self.paused:
             return Flow.LISTEN if self.listening else Flow.PAUSE
         return Flow.PAUSE if self.yielding else Flow.READ
@@ -92,7 +99,7 @@ class Intake:
         """Return the decoder that a front-end may feed directly; None if reads must go through this object."""
         port = self._port
         decoder = port.decoder
-        if decoder is None or self.rest or self.listening:
+        if decoder is None or self.rest or self.listening or self.metered:
             return None
         direct = port.keeps and port.life.receiving is _OPEN and not port.failure_held
         return decoder if direct else None
@@ -109,6 +116,10 @@ class Intake:
         Parameters:
             data: data from a read.
         """
+        if self.limited:
+            # With TLS, data may arrive although reading is paused.
+            self.rest += data
+            return
         if self.paused and self.listening:
             if not self._overhear(len(data)):
                 self.rest += data
@@ -117,7 +128,7 @@ class Intake:
             # With TLS, data may arrive although reading is paused.
             self.rest += data
             return
-        size, end = FIRST_SLICE, len(data)
+        size, end = METERED_SLICE if self.metered else FIRST_SLICE, len(data)
         if end <= size:
             yield data
             return
@@ -125,10 +136,11 @@ class Intake:
         while start < end:
             yield data[start : start + size]
             start += size
-            if start < end and (self.paused or self._port.frames > FRAMES_A_TURN):
+            if start < end and (self.paused or self.limited or self._port.frames > FRAMES_A_TURN):
                 self.rest, self._crowded = data[start:], True
                 return
-            size *= 4
+            if not self.metered:
+                size *= 4
 
     def _overhear(self, size: int) -> bool:
         """Note a read of ``size`` bytes while reading is paused: the peer is alive. Return whether to process it."""
@@ -160,11 +172,16 @@ class Intake:
     def turn_over(self) -> Flow:
         """Continue after other connections had their turn."""
         self.yielding = False
-        return Flow.STAY if self.paused else Flow.READ
+        return Flow.STAY if self.paused or self.limited else Flow.READ
+
+    def limit_over(self) -> Flow:
+        """Continue after the time for which a limit of a rate has paused reading."""
+        self.limited = False
+        return self.flow
 
     def end(self) -> None:
         """Process the end of the connection: discard the rest, and wait for no other connection."""
-        self.rest, self.yielding = b"", False
+        self.rest, self.yielding, self.limited = b"", False, False
 
     def take_rest(self) -> bytes:
         """Return the bytes that were kept, and remove them."""

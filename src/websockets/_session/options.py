@@ -19,6 +19,7 @@ from .._rules import option_table as allowed
 from .._rules.capacity import Capacity
 from .._rules.option_checks import required_parameters, takes_path
 from .._rules.option_table import check, check_all, check_keywords
+from .._rules.rates import Rates
 from ..client import ClientProtocol, backoff, process_exception
 from ..extensions.base import ClientExtensionFactory, ServerExtensionFactory
 from ..extensions.permessage_deflate import enable_client_permessage_deflate, enable_server_permessage_deflate
@@ -46,6 +47,7 @@ __all__ = [
     "check_tls",
     "client_extensions",
     "connection_arguments",
+    "connection_maker",
     "connection_settings",
     "listener_arguments",
     "listening_arguments",
@@ -124,6 +126,7 @@ class ClientOptions(NamedTuple):
         arguments: arguments for the method of the event loop that makes the TCP connection.
         of_connection: arguments of ``create_connection``.
         of_protocol: arguments for the protocol of each connection, except its URI.
+        rates: limits for what is received; None if there are none.
     """
 
     uri: WebSocketURI
@@ -137,6 +140,7 @@ class ClientOptions(NamedTuple):
     arguments: Arguments
     of_connection: Arguments
     of_protocol: Arguments
+    rates: Rates | None = None
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO_CLIENT) -> Self:
@@ -180,6 +184,7 @@ class ClientOptions(NamedTuple):
             process_exception=given["process_exception"],
             reconnect_delays=given["reconnect_delays"],
             create_connection=given["create_connection"],
+            rates=_rates(given),
             arguments=arguments,
             of_connection=_of_connection(given),
             of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
@@ -275,6 +280,7 @@ class ServerOptions(NamedTuple):
         proxies: proxies that send a header of the PROXY protocol; None to expect no header.
         tls: arguments for the method of the event loop that starts TLS after such a header; None without header or TLS.
         create_connection: class or factory of connections; None for the class of the front-end.
+        rates: limits for what is received on a connection; None if there are none.
         arguments: arguments for the method of the event loop that makes the listening server.
         of_connection: arguments of ``create_connection``.
         of_protocol: arguments for the protocol of each connection.
@@ -292,6 +298,7 @@ class ServerOptions(NamedTuple):
     proxies: TrustedProxies | None = None
     tls: Arguments | None = None
     create_connection: Callable[..., Any] | None = None
+    rates: Rates | None = None
     arguments: Arguments = NO_ARGUMENTS
     of_connection: Arguments = NO_ARGUMENTS
     of_protocol: Arguments = NO_ARGUMENTS
@@ -338,6 +345,7 @@ class ServerOptions(NamedTuple):
             proxies=given["proxy_protocol"],
             tls=tls_after_header(arguments) if given["proxy_protocol"] is not None and takers.on_loop else None,
             create_connection=given["create_connection"],
+            rates=_rates(given),
             arguments=arguments,
             of_connection=_of_connection(given),
             of_protocol=of_protocol,
@@ -437,6 +445,29 @@ def _of_connection(given: Arguments) -> Arguments:
     names = OF_CONNECTIONS if given["idle_timeout"] is None else (*OF_CONNECTIONS, "idle_timeout")
     # Threads and trio have no write_limit: there, send() waits until its bytes are written.
     return {name: given[name] for name in names if name in given}
+
+
+def _rates(given: Arguments) -> Rates | None:
+    """Return the limits for what is received; None if there are none, or the front-end has no such options."""
+    messages, size = given.get("max_rate"), given.get("max_bytes_rate")
+    return None if messages is None and size is None else Rates(messages, size, given["on_rate"] == "close")
+
+
+def connection_maker(options: ClientOptions | ServerOptions, default: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that makes connections.
+
+    Parameters:
+        options: the options of ``connect()`` or ``serve()``.
+        default: class of connections of the front-end.
+    """
+    make = functools.partial(options.create_connection or default, **options.of_connection)
+    return make if options.rates is None else functools.partial(_make_limited, make, options.rates)
+
+
+def _make_limited(make: Callable[..., Any], rates: Rates, *given: Any) -> Any:
+    connection = make(*given)
+    connection._ws_session.limit(rates)
+    return connection
 
 
 class Settings(NamedTuple):

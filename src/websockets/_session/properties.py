@@ -167,6 +167,7 @@ class ConnectionProperties:
             pings_received=tally.pings_received,
             latency=self._ws_session.latency,
             skipped=tally.skipped,
+            limited=tally.limited,
         )
 
     @property

@@ -15,8 +15,9 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._rules.deadlines import Alarm
-from .._rules.lifecycle import State
+from .._rules.lifecycle import Receiving, Sending, State
 from .._rules.messages import Inbox
+from .._rules.rates import Rates, RatesInUse
 from .._rules.statistics import Statistics
 from ..datastructures import Headers
 from ..datastructures._shortcuts import drop_index
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from .._codec.proxy_protocol import Addresses
     from ..protocol import Protocol
 
-__all__ = ["Answered", "Session", "Timing"]
+__all__ = ["TOO_FAST", "Answered", "Session", "Timing"]
 
+# Code and reason for closing a connection that exceeds a limit of a rate.
+TOO_FAST: Final = (CloseCode.POLICY_VIOLATION, "too fast")
 
 # Number of checks during an idle timeout. So an idle connection may be closed a quarter of the timeout too late.
 IDLE_CHECKS: Final = 4
@@ -82,6 +85,7 @@ class Session:
         self.port = Port(protocol, self.inbox)
         self.intake = Intake(self.inbox, self.port)
 
+    rates: RatesInUse | None = None  # limits for what is received
     request: Request | None = None
     response: Response | None = None
     latency: float = 0.0
@@ -101,6 +105,28 @@ class Session:
     _lost: bool = False  # whether the TCP connection is over
     runner: str = "event loop"  # what stalled if a check comes late, for the log; a front-end may have no event loop
     proxied: Addresses | None = None  # both addresses from the header of the PROXY protocol
+
+    def limit(self, rates: Rates) -> None:
+        """Limit what is received in a second."""
+        self.rates = RatesInUse(rates)
+        self.intake.metered = True
+
+    def meter(self, size: int, now: float) -> float:
+        """Count a slice of a read; return the seconds until reading may go on, 0 if it goes on at once.
+
+        Parameters:
+            size: size of the slice, in bytes.
+            now: seconds of any monotonic clock.
+        """
+        assert self.rates is not None
+        # When the connection is being closed, nothing is received but the end.
+        if self.port.life.receiving is not Receiving.OPEN or self.port.life.sending is not Sending.OPEN:
+            return 0
+        wait = self.rates.take(self.port.received[0], size, now)
+        if wait:
+            self.protocol._count().limited += 1
+            self.intake.limited = not self.rates.closes
+        return wait
 
     # ------------------------------------------------------------------------------------------------------------ ask
 

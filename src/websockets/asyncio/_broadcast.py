@@ -90,6 +90,10 @@ def broadcast(
 
 def _is_slow(connection: Connection, plan: Broadcast) -> bool:
     limit = plan.max_buffered
+    quiet = connection._ws_write_waiters is None and not connection._ws_corked
+    if quiet and (limit is None or limit >= connection._ws_write_limit[0]):
+        # The transport has less than the write limit of the connection, so it need not be asked how much.
+        return False
     if limit is not None and connection._ws_corked and connection.buffered_amount > limit:
         connection._ws_flush()
     return plan.is_slow(connection, connection._ws_life, connection._ws_write_waiters is not None)

@@ -22,7 +22,7 @@ from .._session.intake import Flow
 from .._session.options import connection_settings
 from .._session.outbox import arrange, is_torn, take_end
 from .._session.properties import ConnectionProperties
-from .._session.session import Session
+from .._session.session import TOO_FAST, Session
 from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
@@ -110,6 +110,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self._ws_decoder = None
             # The Close frame of the peer must be read even if no task receives messages any more.
             self._ws_resume_reading()
+            if self._ws_session.intake.limited:
+                self._ws_limit_over()
             self._ws_process_events()
         except MemoryError:
             # There may be no Close frame on its way and no timeout: abort, or closing may never end.
@@ -200,7 +202,22 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         intake = self._ws_session.intake
         for part in intake.slices(data):
             self._ws_take_in(part)
+            if intake.metered:
+                self._ws_meter(len(part))
         self._ws_steer(intake.after_read())
+
+    def _ws_meter(self, size: int) -> None:
+        """Count a slice of a read against the limits of rates; beyond them, close, or wait."""
+        wait = self._ws_session.meter(size, self.loop.time())
+        if wait and self._ws_session.intake.limited:
+            self._ws_steer(Flow.PAUSE)
+            self.loop.call_later(wait, self._ws_limit_over)
+        elif wait:
+            self._ws_start_closing(*TOO_FAST)
+
+    def _ws_limit_over(self) -> None:
+        if not self._ws_lost:
+            self._ws_steer(self._ws_session.intake.limit_over())
 
     def _ws_take_in(self, data: BytesLike) -> None:
         if self._ws_session.receive_data(data):

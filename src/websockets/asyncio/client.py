@@ -144,6 +144,8 @@ class connect(Connector):
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
         idle_timeout: seconds without data after which the connection is closed with code 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
+        max_rate, max_bytes_rate, on_rate: limits for what is received in a second; see
+            :func:`~websockets.asyncio.server.serve`.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
             ``port`` to connect to another address than that of the URI, ``family``, ``local_addr``... If a name has
             several addresses, they are tried according to RFC 8305 (Happy Eyeballs), on any event loop:
@@ -189,6 +191,9 @@ class connect(Connector):
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
         idle_timeout: float | None = None,
+        max_rate: tuple[float, int] | None = None,
+        max_bytes_rate: tuple[float, int] | None = None,
+        on_rate: Literal["wait", "close"] = "wait",
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)

@@ -12,14 +12,14 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._awaiting.basic_auth import basic_auth
 from .._compat.deprecated import deprecated_names
 from .._compat.layout import share_names
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
-from .._session.options import ServerOptions, renamed_argument
+from .._session.options import ServerOptions, connection_maker, renamed_argument
 from .._session.properties import later
 from .._session.server_session import ServerSession
 from ..datastructures import HeadersLike
@@ -195,6 +195,9 @@ def serve(
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
     idle_timeout: float | None = None,
+    max_rate: tuple[float, int] | None = None,
+    max_bytes_rate: tuple[float, int] | None = None,
+    on_rate: Literal["wait", "close"] = "wait",
     proxy_protocol: Iterable[str] | None = None,
     **kwargs: Any,
 ) -> Server:
@@ -239,6 +242,12 @@ def serve(
             the proxy. Connections to Unix sockets don't count.
         idle_timeout: seconds without data after which a connection is closed with code 1001; see
             :class:`~websockets.asyncio.connection.Connection`.
+        max_rate: how many messages a second are received on a connection, and how many may come at once, such as
+            ``(100, 500)``; control frames don't count. None for no limit.
+        max_bytes_rate: the same for bytes, with frame headers, before decompression.
+        on_rate: what happens beyond these limits: ``"wait"`` to read on later, so that the client has to wait
+            (back-pressure), or ``"close"`` to close the connection with code 1008. ``statistics.limited`` counts how
+            often.
         proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
             such as ``["10.0.0.0/8", "::1"]``; "unix:" for all connections to a Unix socket. Only these proxies may
             connect; they must send a header within ``open_timeout``; ``remote_address`` and ``local_address`` are the
@@ -256,9 +265,7 @@ def serve(
     """
     create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
     options = ServerOptions.of(locals(), logging.getLogger("websockets.server"))
-    make: Callable[..., ServerConnection] = functools.partial(
-        options.create_connection or ServerConnection, **options.of_connection
-    )
+    make: Callable[..., ServerConnection] = connection_maker(options, ServerConnection)
 
     async def create_server(server: Server) -> asyncio.Server:
         def factory() -> ServerConnection:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..extensions.permessage_deflate import PerMessageDeflate
     from . import Protocol
 
-__all__ = ["PreparedMessage", "frame_for", "frame_of", "prepare", "size_of"]
+__all__ = ["PreparedMessage", "content_of", "frame_for", "frame_of", "prepare", "size_of"]
 
 # Types of messages in one piece.
 _IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview)
@@ -154,3 +154,8 @@ def _compressed_frame(protocol: Protocol, message: PreparedMessage, deflate: Per
 def size_of(message: PreparedMessage) -> int:
     """Return the size of a message in bytes before compression."""
     return message._size
+
+
+def content_of(message: PreparedMessage) -> tuple[int, BytesLike]:
+    """Return the opcode and the payload of a message."""
+    return message._opcode, message._payload

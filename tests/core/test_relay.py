@@ -1,0 +1,331 @@
+"""Rooms over a broker, without one: numbers, losses, members of other processes, what waits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from websockets._codec.header import OPCODE_BINARY, OPCODE_TEXT
+from websockets._session.relay import BATCH, HEAD, NUMBERED, OBLIVION, SILENCE, News, Relay
+
+ROOM = "room"
+INTERVAL = 10.0
+
+
+def relay(name: bytes, **options: Any) -> Relay:
+    """A process that listens to the room, and has told the others."""
+    made = Relay(name.rjust(8), INTERVAL, options.get("max_waiting", 10_000))
+    made.connected(0)
+    made.open(ROOM)
+    made.subscribed(made.channels()[0])
+    return made
+
+
+def pass_on(source: Relay, *targets: Relay, now: float = 0, drop: int = 0) -> list[News]:
+    """Take what a process publishes to the others, without the first few messages."""
+    batch = source.take(now, None)
+    source.confirmed()
+    received = [target.receive(room, data, now) for room, data in batch[drop:] for target in targets]
+    return [news for news in received if news is not None]
+
+
+def settle(*relays: Relay, now: float = 0) -> None:
+    """Pass on until nobody has anything to say."""
+    while any(each.has_work for each in relays):
+        for each in relays:
+            each.unsubscribed(each.channels()[1])
+            pass_on(each, *(other for other in relays if other is not each), now=now)
+
+
+def pair(**options: Any) -> tuple[Relay, Relay]:
+    """Two processes that know each other."""
+    relays = relay(b"a", **options), relay(b"b")
+    settle(*relays)
+    return relays
+
+
+def messages(found: list[News]) -> list[bytes]:
+    return [news.message[1] for news in found if news.message is not None]
+
+
+def test_messages_arrive_once_and_in_order() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, b"one")
+    a.publish(ROOM, OPCODE_BINARY, b"two")
+    assert a.waiting == 2
+    # The broker didn't confirm: nobody knows whether it has them.
+    batch = a.take(0, None)
+    first = [b.receive(room, data, 0) for room, data in batch]
+    assert [news.message for news in first if news] == [(OPCODE_TEXT, b"one"), (OPCODE_BINARY, b"two")]
+    a.connected(1)
+    assert a.take(1, None) == batch
+    assert [b.receive(room, data, 1) for room, data in batch] == [None, None]
+    assert (b.received, b.duplicates, b.missed, a.lost) == (2, 2, 0, 0)
+
+
+def test_own_messages_and_other_rooms_are_nothing_new() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, b"one")
+    ((_, data),) = a.take(0, None)
+    assert a.receive(ROOM, data, 0) is None
+    assert b.receive("other", data, 0) is None
+
+
+def test_missing_messages_are_counted_with_the_next_one() -> None:
+    a, b = pair()
+    for number in range(5):
+        a.publish(ROOM, OPCODE_TEXT, b"%d" % number)
+    (news,) = pass_on(a, b, drop=4)
+    assert (news.missed, b.missed, messages([news])) == (4, 4, [b"4"])
+
+
+def test_missing_messages_are_counted_with_the_next_heartbeat() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, b"one")
+    pass_on(a)
+    assert b.missed == 0
+    assert a.take(INTERVAL - 1, None) == []
+    assert a.next_heartbeat == INTERVAL
+    (news,) = pass_on(a, b, now=INTERVAL)
+    assert (news.missed, b.missed) == (1, 1)
+    assert [each.missed for each in pass_on(a, b, now=2 * INTERVAL)] == [0]
+
+
+def test_what_was_published_before_is_not_missing() -> None:
+    a = relay(b"a")
+    a.publish(ROOM, OPCODE_TEXT, b"one")
+    pass_on(a)
+    b = relay(b"b")
+    a.publish(ROOM, OPCODE_TEXT, b"two")
+    assert messages(pass_on(a, b)) == [b"two"]
+    assert b.missed == 0
+
+
+def test_oldest_messages_are_lost_when_too_much_waits() -> None:
+    a, b = pair(max_waiting=100)
+    for number in range(10):
+        a.publish(ROOM, OPCODE_TEXT, b"%d" % number)
+    assert (a.lost, a.waiting) == (6, 4)
+    assert messages(pass_on(a, b)) == [b"6", b"7", b"8", b"9"]
+    assert b.missed == a.lost
+
+
+def test_messages_that_are_too_large_for_the_broker_are_lost() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, bytes(100))
+    a.publish(ROOM, OPCODE_TEXT, b"small")
+    batch = a.take(0, HEAD.size + 99)
+    assert a.lost == 1
+    news = b.receive(*batch[0], 0)
+    assert news is not None
+    assert (news.missed, len(batch)) == (1, 1)
+
+
+def test_no_more_than_a_batch_is_on_its_way() -> None:
+    a, b = pair()
+    for _ in range(BATCH + 1):
+        a.publish(ROOM, OPCODE_TEXT, b"")
+    assert len(pass_on(a, b)) == BATCH
+    assert a.has_work
+    assert len(pass_on(a, b)) == 1
+    assert not a.has_work
+
+
+def test_giving_up() -> None:
+    a, _ = pair()
+    for _ in range(BATCH + 1):
+        a.publish(ROOM, OPCODE_TEXT, b"")
+    a.take(0, None)
+    a.give_up()
+    assert (a.lost, a.waiting, a.has_work) == (BATCH + 1, 0, False)
+
+
+def test_numbers_of_many_rooms_are_forgotten_and_begin_anew() -> None:
+    a, b = pair(max_waiting=10**6)
+    for text in (b"one", b"two"):
+        a.publish(ROOM, OPCODE_TEXT, text)
+    old = a.take(0, None)[0]
+    pass_on(a, b)
+    for number in range(NUMBERED):
+        a.publish(f"{number}", OPCODE_TEXT, b"")
+    a.give_up()
+    for text in (b"three", b"four"):
+        a.publish(ROOM, OPCODE_TEXT, text)
+    found = pass_on(a, b, drop=1)
+    # The first message of the new epoch is missing; one of the old epoch comes too late.
+    assert (found[0].missed, messages(found)) == (1, [b"four"])
+    assert b.receive(*old, 0) is None
+
+
+# ------------------------------------------------------------------------------------------------------------- members
+
+
+def test_members_come_and_go() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", {"name": "Ada"})
+    a.join(ROOM, "a2", None)
+    (news,) = pass_on(a, b)
+    assert news.joined == {"a1": {"name": "Ada"}, "a2": None}
+    assert b.members(ROOM) == news.joined
+    a.leave(ROOM, "a1")
+    (news,) = pass_on(a, b)
+    assert (news.joined, news.left) == ({}, {"a1": {"name": "Ada"}})
+    a.shut(ROOM)
+    (news,) = pass_on(a, b)
+    assert news.left == {"a2": None}
+    assert (b.members(ROOM), b.members("other")) == ({}, {})
+
+
+def test_who_comes_and_goes_at_once_was_never_there() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    a.leave(ROOM, "a1")
+    assert pass_on(a, b) == []
+
+
+def test_members_that_were_there_before() -> None:
+    a = relay(b"a")
+    a.join(ROOM, "a1", None)
+    pass_on(a)
+    b = relay(b"b")
+    settle(a, b)
+    assert b.members(ROOM) == {"a1": None}
+
+
+def test_changes_that_were_missed_are_asked_for() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    pass_on(a)
+    a.join(ROOM, "a2", None)
+    pass_on(a, b)
+    assert b.members(ROOM) == {}
+    settle(a, b)
+    assert b.members(ROOM) == {"a1": None, "a2": None}
+
+
+def test_changes_that_were_missed_show_with_the_next_heartbeat() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    pass_on(a)
+    pass_on(a, b, now=INTERVAL)
+    settle(a, b, now=INTERVAL)
+    assert b.members(ROOM) == {"a1": None}
+
+
+def test_changes_that_come_twice_count_once() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    ((room, data),) = a.take(0, None)
+    for expected in ({"a1": None}, {}):
+        news = b.receive(room, data, 0)
+        assert news is not None
+        assert news.joined == expected
+    assert not b.has_work
+
+
+def test_members_of_a_silent_process_have_left() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    pass_on(a, b)
+    assert b.expire(SILENCE * INTERVAL - 1) == []
+    (news,) = b.expire(SILENCE * INTERVAL)
+    assert (news.room, news.left, b.members(ROOM)) == (ROOM, {"a1": None}, {})
+    assert b.expire(SILENCE * INTERVAL) == []
+    # It comes back, and what it published in the meantime is missing.
+    a.publish(ROOM, OPCODE_TEXT, b"")
+    pass_on(a)
+    pass_on(a, b, now=SILENCE * INTERVAL)
+    settle(a, b)
+    assert (b.members(ROOM), b.missed) == ({"a1": None}, 1)
+
+
+def test_a_process_that_is_silent_for_very_long_is_forgotten() -> None:
+    a, b = pair()
+    b.expire(OBLIVION * INTERVAL)
+    a.publish(ROOM, OPCODE_TEXT, b"")
+    pass_on(a)
+    pass_on(a, b, now=OBLIVION * INTERVAL)
+    assert b.missed == 0
+
+
+def test_nobody_is_silent_while_the_broker_is_away() -> None:
+    a, b = pair()
+    a.join(ROOM, "a1", None)
+    pass_on(a, b)
+    b.connected(100 * INTERVAL)
+    assert b.expire(100 * INTERVAL + SILENCE * INTERVAL - 1) == []
+    assert len(b.expire(100 * INTERVAL + SILENCE * INTERVAL)) == 1
+
+
+def test_a_process_without_the_room_has_no_members_to_ask_for() -> None:
+    a, b = pair()
+    a.shut(ROOM)
+    settle(a, b)
+    a.publish(ROOM, OPCODE_TEXT, b"")
+    assert len(pass_on(a, b, now=INTERVAL)) == 2
+    assert not b.has_work
+    # Only rooms in which something was said since the last heartbeat have one.
+    assert pass_on(a, b, now=2 * INTERVAL) == []
+
+
+# ------------------------------------------------------------------------------------------------------- subscriptions
+
+
+def test_subscriptions_follow_the_rooms() -> None:
+    a = Relay(bytes(8), INTERVAL, 1000)
+    a.connected(0)
+    a.open("x")
+    a.shut("x")
+    assert a.channels() == ([], [])
+    a.open("x")
+    assert a.channels() == (["x"], [])
+    a.shut("x")
+    # The broker confirms a subscription that nobody needs any more.
+    a.subscribed(["x"])
+    assert a.channels() == ([], ["x"])
+    a.open("x")
+    assert a.channels() == ([], [])
+    a.shut("x")
+    a.open("y")
+    a.subscribed(["y"])
+    a.open("x")
+    a.unsubscribed(["x"])
+    assert a.channels() == (["x"], [])
+    a.connected(0)
+    assert a.channels() == (["y", "x"], [])
+    a.unsubscribed(["z"])
+    assert a.channels() == (["y", "x"], [])
+
+
+# ------------------------------------------------------------------------------------------------------------ nonsense
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (b"x", b""),
+        (b"p", b"no JSON"),
+        (b"p", b"[]"),
+        (b"p", b"{}"),
+        (b"p", b'{"version":null}'),
+        (b"p", b'{"version":1,"all":5}'),
+        (b"p", b'{"version":1,"joined":5,"left":[]}'),
+        (b"p", b'{"version":1,"joined":{},"left":[[]]}'),
+    ],
+)
+def test_malformed_messages_leave_no_trace(kind: bytes, said: bytes) -> None:
+    a, b = pair()
+    data = HEAD.pack(kind, b"a".rjust(8), 1, 0) + said
+    with pytest.raises(ValueError, match="^malformed message: "):
+        b.receive(ROOM, data, 0)
+    assert (b.malformed, b.members(ROOM), b.missed) == (1, {}, 0)
+    a.join(ROOM, "a1", None)
+    settle(a, b)
+    assert b.members(ROOM) == {"a1": None}
+
+
+def test_message_without_a_head() -> None:
+    with pytest.raises(ValueError, match="malformed"):
+        relay(b"b").receive(ROOM, json.dumps("hello").encode(), 0)
