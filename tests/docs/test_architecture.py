@@ -149,12 +149,24 @@ CORE_IMPORTS = {"socket"}
 # A module imported by its name in a string doesn't show here, so only those may do it that must.
 # (The command imports the handler that the user names.)
 IMPORT_BY_NAME = {
-    *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "legacy", "sync", "trio"),
+    *(
+        "__init__",
+        "_codec",
+        "_compat.deprecated",
+        "asyncio",
+        "cli._serve",
+        "extensions",
+        "legacy",
+        "sync",
+        "testing",
+        "trio",
+    ),
 }
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {
     "_session.routing": {"werkzeug"},
+    "anyio": {"anyio", "trio"},
     "asyncio._proxy": {"python_socks"},
     "sync._proxy": {"python_socks"},
     "trio._proxy": {"python_socks"},
