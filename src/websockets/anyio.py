@@ -1,7 +1,7 @@
 """Clients and servers for programs on anyio, which run on asyncio or on trio: one API, in the shape of trio's.
 
-May know: the public API of both front-ends, which of the two libraries runs. Must not know: anyio, which isn't needed;
-private parts of the front-ends.
+May know: the public API of both front-ends, which of the two libraries runs; anyio, if a program passes one of its
+streams. Must not know: private parts of the front-ends.
 
 Which library runs is known when a function is called. On trio, everything is as in :mod:`websockets.trio`. On
 asyncio, connections and servers are those of :mod:`websockets.asyncio` with the methods of trio's. Options that aren't
@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .asyncio import client as asyncio_client
 from .asyncio import router as asyncio_router
@@ -44,6 +45,12 @@ __all__ = [
     "serve",
     "unix_connect",
 ]
+
+# In bytes, of one read of a stream of anyio.
+CHUNK: Final = 2**16
+
+# The methods of a byte stream of anyio.
+BYTE_STREAM: Final = ("receive", "send", "aclose")
 
 
 def current_library() -> str:
@@ -139,6 +146,83 @@ class ServerConnection(_Closing, asyncio_server.ServerConnection):
 # -------------------------------------------------------------------------------------------------------------- clients
 
 
+class _TrioStream:
+    """A byte stream of anyio as a stream of trio.
+
+    Parameters:
+        stream: the stream.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive data; nothing at the end."""
+        with _errors_of_trio():
+            data: bytes = await self._stream.receive(max_bytes or CHUNK)
+            return data
+        return b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data."""
+        with _errors_of_trio():
+            await self._stream.send(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Do nothing: it isn't known when a stream takes data."""
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
+
+
+@contextlib.contextmanager
+def _errors_of_trio() -> Iterator[None]:
+    """Raise errors of anyio's streams as trio's do; the end of a stream is none."""
+    import anyio
+    import trio
+
+    try:
+        yield
+    except anyio.EndOfStream:
+        pass
+    except anyio.BrokenResourceError as exc:
+        raise trio.BrokenResourceError(*exc.args) from exc
+    except anyio.ClosedResourceError as exc:
+        raise trio.ClosedResourceError(*exc.args) from exc
+
+
+async def _carry(stream: Any, far: socket.socket) -> None:
+    """Carry bytes on asyncio between a byte stream of anyio and a socket, until the socket is closed.
+
+    Parameters:
+        stream: the stream; it is closed at the end.
+        far: one end of a pair of sockets; a connection has the other one.
+    """
+    import anyio
+
+    loop = asyncio.get_running_loop()
+    failures = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+
+    async def receive() -> None:
+        with contextlib.suppress(*failures):
+            while True:
+                await loop.sock_sendall(far, await stream.receive(CHUNK))
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_WR)
+
+    with far:
+        receiving = asyncio.ensure_future(receive())
+        try:
+            with contextlib.suppress(*failures):
+                while data := await loop.sock_recv(far, CHUNK):
+                    await stream.send(data)
+        finally:
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            await stream.aclose()
+
+
 class connect:
     """Connect to a WebSocket server, on the library that runs.
 
@@ -147,18 +231,56 @@ class connect:
 
     Parameters:
         uri: where to connect: ``ws://`` or ``wss://``.
-        **options: as for :class:`websockets.trio.client.connect` or :class:`websockets.asyncio.client.connect`.
+        **options: as for :class:`websockets.trio.client.connect` or :class:`websockets.asyncio.client.connect`. And on
+            both, ``stream`` is a byte stream of anyio, such as :class:`anyio.abc.SocketStream`, that is open already;
+            or, on trio, a stream of trio. It is closed with the connection.
 
     Raises:
         RuntimeError: neither asyncio nor trio is running.
         Exception: otherwise as for these classes.
     """
 
+    # On asyncio: the stream, and the task that carries its bytes.
+    _stream: Any = None
+    _carrying: asyncio.Future[None] | None = None
+
     def __init__(self, uri: str, **options: Any) -> None:
+        if (stream := options.pop("stream", None)) is not None:
+            is_of_anyio = all(callable(getattr(stream, name, None)) for name in BYTE_STREAM)
+            if current_library() == "trio":
+                options["stream"] = _TrioStream(stream) if is_of_anyio else stream
+            elif not is_of_anyio:
+                raise TypeError(f"stream must be a byte stream of anyio, or None; got {type(stream).__name__}")
+            else:
+                self._stream = stream
+                for name in ("host", "port", "sock"):
+                    if options.get(name) is not None:
+                        raise ValueError(f"{name} is incompatible with stream")
         self._connecting: Any = _connector("connect", (uri,), options)
 
     async def __aenter__(self) -> Any:
-        return await self._connecting.__aenter__()
+        if self._stream is None:
+            return await self._connecting.__aenter__()
+        near, far = socket.socketpair()
+        for end in (near, far):
+            end.setblocking(False)
+        self._carrying = asyncio.ensure_future(_carry(self._stream, far))
+        self._connecting.create_connection_kwargs["sock"] = near
+        try:
+            return await self._connecting.__aenter__()
+        except BaseException:
+            near.close()
+            await self._carried()
+            raise
+
+    async def _carried(self) -> None:
+        """Wait until the stream is closed, too."""
+        carrying, self._carrying = self._carrying, None
+        if carrying is not None:
+            try:
+                await asyncio.wait([carrying])
+            finally:
+                carrying.cancel()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -170,9 +292,13 @@ class connect:
             # As on trio, a block that is cancelled leaves nothing in the background.
             connection.abort()
             raise
+        finally:
+            await self._carried()
         return done
 
     def __aiter__(self) -> AsyncIterator[Any]:
+        if self._stream is not None:
+            raise TypeError("a stream is for one connection: use async with")
         return aiter(self._connecting)
 
     def attempts(self) -> contextlib.AbstractAsyncContextManager[AsyncIterator[Any]]:

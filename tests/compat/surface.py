@@ -168,7 +168,7 @@ def describe_member(cls: type, name: str, value: Any) -> str:
         return f"property{signature(value.fget)}"
     if isinstance(value, classmethod | staticmethod):
         return f"{type(value).__name__} {function(value.__func__)}"
-    if inspect.isfunction(value):
+    if inspect.isfunction(value) or inspect.isasyncgenfunction(value):
         return function(value)
     annotation = vars(cls).get("__annotations__", {}).get(name)
     return "attribute" if annotation is None else f"attribute: {annotation}"

@@ -47,6 +47,7 @@ def test_names_of_the_published_package() -> None:
         "websockets.asgi",
         "websockets.rooms",
         "websockets.testing",
+        "websockets.testing.trio",
     ]
 
 
@@ -96,7 +97,17 @@ def test_names_are_complete() -> None:
 
 
 def test_unknown_names() -> None:
-    for submodule in ("", ".asyncio", ".client", ".exceptions", ".extensions", ".legacy", ".server", ".sync"):
+    for submodule in (
+        "",
+        ".asyncio",
+        ".client",
+        ".exceptions",
+        ".extensions",
+        ".legacy",
+        ".server",
+        ".sync",
+        ".testing",
+    ):
         module = f"websockets{submodule}"
         with pytest.raises(AttributeError, match=rf"^module '{module}' has no attribute 'nothing'$"):
             _ = import_module(module).nothing

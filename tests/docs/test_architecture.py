@@ -39,8 +39,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "legacy legacy.exceptions legacy.framing legacy.handshake legacy.http legacy.protocol",
     ),
     "testing": (
-        "testing",
-        "testing._in_memory",
+        "testing testing.trio",
+        "testing._in_memory testing._trio_network",
         "testing._loop",
         "testing._asyncio_network",
         "testing._asyncio_server",
@@ -157,12 +157,13 @@ CORE_IMPORTS = {"socket"}
 # (The command imports the handler that the user names.)
 IMPORT_BY_NAME = {
     *("__init__", "_codec", "_compat.deprecated", "asyncio", "cli._serve", "extensions", "extensions._libraries"),
-    *("legacy", "sync", "trio"),
+    *("legacy", "sync", "testing", "trio"),
 }
 
 # Other packages that may be there: each is asked for by one module, inside functions.
 OPTIONAL = {
     "_session.routing": {"werkzeug"},
+    "anyio": {"anyio", "trio"},
     "asyncio._proxy": {"python_socks"},
     "rooms._nats": {"nats"},
     "rooms._redis": {"redis"},
@@ -345,7 +346,8 @@ def test_only_chosen_modules_import_by_name(module: Module) -> None:
 def test_no_dependency_at_run_time(module: Module) -> None:
     optional = OPTIONAL.get(module.name, set())
     # A front-end is for programs that have what it waits with.
-    base = {"trio"} if module.name.partition(".")[0] == "trio" else set()
+    for_trio = module.name.partition(".")[0] == "trio" or module.name in ("testing.trio", "testing._trio_network")
+    base = {"trio"} if for_trio else set()
     assert other_imports(module) <= sys.stdlib_module_names | optional | base
     top = {name for node in module.tree.body for name in imported(module.name, node)}
     assert not {name.partition(".")[0] for name in top} & optional

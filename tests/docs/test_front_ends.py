@@ -58,7 +58,7 @@ REASONS: dict[str, str] = {
     "trio.connection.Connection._ws_count": "messages in one frame don't go through the protocol",
     "trio.connection.Connection._ws_get": "takes a message, and resumes reading",
     "trio.connection._Each.__anext__": "an iterator that waits",
-    "trio.connection._Fragments.__init__": "an iterator that waits",
+    "trio.connection._MayBeLeft.__init__": "the attributes that inspect looks at",
 }
 
 MAX_LINES = 60

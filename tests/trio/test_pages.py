@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "trio.md").read_text("utf-8")
-PROGRAMS = re.findall(r"^<!-- not run: tests/trio/test_pages.py runs it -->\n```python\n(.*?)^```$", PAGE, re.M | re.S)
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+MARKED = re.compile(
+    r"^<!-- not run: tests/trio/test_pages.py runs it -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+PROGRAMS = MARKED.findall((HOWTO / "trio.md").read_text("utf-8"))
 
 
 def test_there_are_programs() -> None:
@@ -19,3 +22,9 @@ def test_there_are_programs() -> None:
 def test_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(program, "trio.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out == "Hello!\n"
+
+
+def test_page_about_testing(capsys: pytest.CaptureFixture[str]) -> None:
+    (program,) = MARKED.findall((HOWTO / "testing.md").read_text("utf-8"))
+    exec(compile(program, "testing.md", "exec"), {"__name__": "__main__"})
+    assert "keepalive" in capsys.readouterr().out

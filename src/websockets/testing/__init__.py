@@ -60,6 +60,8 @@ May know: the public API for asyncio, and where that gets its streams. Only test
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._asyncio_network import Network
 from ._in_memory import InMemoryServer, connected_pair, link_of, serve_in_memory
 from ._link import Direction, Link
@@ -80,3 +82,14 @@ __all__ = [
     "run",
     "serve_in_memory",
 ]
+
+if TYPE_CHECKING:
+    from . import trio as trio
+else:
+
+    def __getattr__(name):
+        if name == "trio":
+            from importlib import import_module
+
+            return import_module(".trio", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,12 @@ May know: tasks, locks, messages. Must not know: streams, frames, timeouts, who 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from types import TracebackType
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from types import MethodType, TracebackType
 from typing import Any, Final, Literal, NoReturn, Self, overload
 
 import trio
@@ -33,6 +35,46 @@ BURST: Final = 64
 
 # Types of messages in one piece.
 IN_ONE_PIECE: Final = (str, bytes, bytearray, memoryview, PreparedMessage)
+
+
+class _MayBeLeft:
+    """An async generator method whose generators may be left early.
+
+    trio warns of a generator that is left, since it can't wait for its end. A generator that doesn't wait when it is
+    closed needs no help: Python closes it itself, unless the event loop has asked to do that. So the generator takes
+    its first step where nobody asks. The method must yield once before it begins; that item is dropped.
+
+    Parameters:
+        function: the async generator function.
+    """
+
+    def __init__(self, function: Callable[..., AsyncGenerator[Any]]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        # It returns async generators, and inspect shall say so.
+        self.__code__ = function.__code__
+        self.__defaults__ = function.__defaults__
+        self.__kwdefaults__ = function.__kwdefaults__
+
+    def __get__(self, instance: object | None, owner: object) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+        generator = self._function(*args, **kwargs)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            first = anext(generator)
+            with contextlib.suppress(StopIteration):
+                first.send(None)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+        return generator
+
+
+def may_be_left(function: Any) -> Any:
+    """Decorate an async generator method whose generators may be left early; see :class:`_MayBeLeft`."""
+    return _MayBeLeft(function)
 
 
 class Connection(SessionStream, trio.abc.AsyncResource):
@@ -154,7 +196,8 @@ class Connection(SessionStream, trio.abc.AsyncResource):
     @overload
     def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
 
-    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]:
+    @may_be_left
+    async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Any]:
         """Receive the next message in fragments, as they arrive (RFC 6455 section 5.4).
 
         Leaving the iteration early discards the rest of the message; the next ``recv`` returns the next message.
@@ -163,13 +206,37 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             decode: as for :meth:`recv`.
 
         Returns:
-            An async iterator over fragments; adjacent fragments may be joined.
+            An async iterator over fragments; adjacent fragments may be joined. It may be left without closing it.
 
         Raises:
             ConnectionClosed: the connection closed before the message was complete.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
-        return _Fragments(self, decode)
+        yield None
+        if self._ws_receiver is not None or self._ws_streams:
+            self._ws_take_turn("recv_streaming")
+        reading = self._ws_stream = Reading(self._ws_inbox, decode, trio.lowlevel.current_task())
+        self._ws_streams = True
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            while (piece := reading.take()) is not Progress.END:
+                if piece is Progress.WAIT:
+                    await self._ws_wait_for_frames()
+                elif reading.fragmented:
+                    yield piece
+                    reading.go_on(trio.lowlevel.current_task())
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                else:
+                    yield await self._ws_convert(piece, decode)
+        except GeneratorExit:
+            # This may come from the garbage collector, after the end of trio's run or in another thread. Then the next
+            # receiver takes over.
+            reading.reader = None
+            raise
+        except BaseException:
+            self._ws_leave_stream(reading)
+            raise
+        self._ws_leave_stream(reading)
 
     def _ws_take_turn(self, name: str) -> None:
         """Take over from an iteration over fragments that was left early; refuse a second receiver."""
@@ -422,74 +489,6 @@ class _Messages:
 
     async def aclose(self) -> None:
         """Do nothing; :func:`contextlib.aclosing` calls this."""
-
-
-class _Fragments:
-    """The fragments of one message, with the interface of an async generator.
-
-    trio warns of an async generator that is left early. This iterator may be left.
-
-    Parameters:
-        connection: the connection.
-        decode: as for ``recv_streaming()``.
-    """
-
-    __slots__ = ("_connection", "_decode", "_ended", "_reading")
-
-    def __init__(self, connection: Connection, decode: bool | None) -> None:
-        self._connection = connection
-        self._decode = decode
-        self._reading: Reading | None = None
-        self._ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Data:
-        if self._ended:
-            raise StopAsyncIteration
-        try:
-            piece = await self._next()
-        except BaseException:
-            self._leave()
-            raise
-        if piece is Progress.END:
-            self._leave()
-            raise StopAsyncIteration
-        return piece
-
-    async def _next(self) -> Data | Literal[Progress.END]:
-        connection, task = self._connection, trio.lowlevel.current_task()
-        reading = self._reading
-        if reading is None:
-            if connection._ws_receiver is not None or connection._ws_streams:
-                connection._ws_take_turn("recv_streaming")
-            reading = self._reading = connection._ws_stream = Reading(connection._ws_inbox, self._decode, task)
-            connection._ws_streams = True
-        elif reading.fragmented:
-            reading.go_on(task)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while (piece := reading.take()) is Progress.WAIT:
-            await connection._ws_wait_for_frames()
-        if piece is Progress.END or reading.fragmented:
-            return piece
-        return await connection._ws_convert(piece, self._decode)
-
-    async def aclose(self) -> None:
-        """Leave the message."""
-        self._leave()
-
-    def _leave(self) -> None:
-        self._ended = True
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            self._connection._ws_leave_stream(reading)
-
-    def __del__(self) -> None:
-        # The garbage collector may run this after the end of trio's run, or in another thread. Then the next receiver
-        # takes over.
-        if self._reading is not None:
-            self._reading.reader = None
 
 
 class _Each:
