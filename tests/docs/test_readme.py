@@ -118,7 +118,8 @@ def test_echo_server_and_client() -> None:
 
 def test_server_and_clients_in_threads() -> None:
     with server(EXAMPLES / "threads_server.py", "0") as port:
-        command = [sys.executable, *STRICT, EXAMPLES / "threads_client.py", f"ws://127.0.0.1:{port}"]
+        client = str(EXAMPLES / "threads_client.py")
+        command = [sys.executable, *STRICT, client, f"ws://127.0.0.1:{port}"]
         clients = [
             subprocess.Popen(
                 command,
