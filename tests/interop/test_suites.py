@@ -36,8 +36,7 @@ class Chosen(NamedTuple):
 
 
 # The newest release, whichever it is. Of uvicorn also the last one whose tests use the legacy protocol, of websockets
-# 13. The last two use websockets.sync; of openai's tests, which
-# take minutes, those whose names speak of WebSocket.
+# 13. The last two use websockets.sync; of openai's tests, which take minutes, those whose names speak of WebSocket.
 SUITES = {
     "uvicorn": Chosen("uvicorn", "uvicorn"),
     "uvicorn-0.49": Chosen("uvicorn", "uvicorn==0.49.*", LENIENT),
