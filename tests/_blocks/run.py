@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -31,6 +32,7 @@ import websockets.asyncio.client
 import websockets.asyncio.server
 from _kit.clock import VirtualLoop
 from _kit.garbage import settle
+from _kit.threads import Strand, VirtualSystem, run_threads
 
 # Virtual seconds after which a program that goes on is interrupted, and real seconds after which it hangs.
 PATIENCE, LIMIT = 600.0, 20
@@ -145,12 +147,49 @@ def execute(parts: list[dict[str, Any]], run: Callable[..., Any]) -> None:
         exec(compile(text, part["page"], "exec", dont_inherit=True), vars(module))
 
 
+def play_in_threads(stage: Stage, request: dict[str, Any]) -> None:
+    """Run a program of threads, which take turns on a virtual clock, and others beside."""
+    failures: list[Exception] = []
+
+    def start(system: VirtualSystem, parts: list[dict[str, Any]]) -> Strand:
+        def run() -> None:
+            try:
+                execute(parts, stage.play)
+            except Exception as exc:
+                failures.append(exc)
+
+        strand: Strand = system.start_thread(run, name="program")
+        return strand
+
+    def play(system: VirtualSystem) -> None:
+        strands = [start(system, parts) for parts in request["beside"]]
+        system.idle()
+        main = start(system, request["parts"])
+        stage.interrupted = not system.block(lambda: main.over, PATIENCE)
+        for strand in [main, *strands]:
+            strand.stopping = True
+            system.block(functools.partial(getattr, strand, "over"))
+
+    run_threads(play)
+    if failures:
+        raise failures[0]
+
+
+def takes_turns(request: dict[str, Any]) -> bool:
+    """Whether a program is one of threads that starts none itself."""
+    text = "".join(part["text"] for part in request["parts"])
+    return "websockets.sync" in text and "threading" not in text
+
+
 def perform(request: dict[str, Any]) -> str | None:
     """Run a program; say why it failed, if it did."""
     addresses = [(host, port) for host, port in request["addresses"]]
     stage = Stage(addresses)
     try:
         with watching(stage.complaints):
+            if takes_turns(request):
+                play_in_threads(stage, request)
+                request = {**request, "beside": [], "parts": []}
             for other in request["beside"]:
                 execute(other, stage.collect)
             with contextlib.suppress(Interrupted):

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ __all__ = [
     "knock",
     "running",
     "serving",
+    "wait_for",
     "waiting",
 ]
 
@@ -259,3 +261,11 @@ def ask(server: Server, data: bytes) -> Answered:
     with knock(server) as peer:
         peer.send(data)
         return answered(peer.read_until_eof())
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    """Give other threads turns until something holds that only an attribute tells, such as who waits for a socket."""
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from _kit.platforms import needs_signals
+from websockets.exceptions import ConnectionClosedOK
+from websockets.sync.client import connect
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -56,7 +61,14 @@ def run(*arguments: str | Path) -> str:
 
 @contextlib.contextmanager
 def server(*arguments: str | Path) -> Iterator[str]:
-    """Run a server; gives its port, from the first line that it prints."""
+    """Run a server; gives its port."""
+    with server_process(*arguments) as (_, port):
+        yield port
+
+
+@contextlib.contextmanager
+def server_process(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a server; gives its process and its port, from the first line that it prints."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         env=ENVIRONMENT,
@@ -72,7 +84,7 @@ def server(*arguments: str | Path) -> Iterator[str]:
         line = process.stdout.readline()
         listening = re.search(r"listening on (?:ws://)?127\.0\.0\.1:(\d+)(?:/ \(echo\)\.)?$", line, re.IGNORECASE)
         assert listening is not None, line
-        yield listening[1]
+        yield process, listening[1]
     finally:
         watchdog.cancel()
         process.kill()
@@ -102,6 +114,50 @@ def test_server_and_client_with_logs() -> None:
 def test_echo_server_and_client() -> None:
     with server(EXAMPLES / "echo_server.py", "0") as port:
         assert run(EXAMPLES / "echo_client.py", f"ws://127.0.0.1:{port}") == "Hello!\n"
+
+
+def test_server_and_clients_in_threads() -> None:
+    with server(EXAMPLES / "threads_server.py", "0") as port:
+        client = str(EXAMPLES / "threads_client.py")
+        command = [sys.executable, *STRICT, client, f"ws://127.0.0.1:{port}"]
+        clients = [
+            subprocess.Popen(
+                command,
+                env=ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+            )
+            for _ in range(2)
+        ]
+        ada, grace = clients
+        for speaker, text in (ada, "Is anybody there?"), (grace, "Hello, Ada!"):
+            assert speaker.stdin is not None
+            assert ada.stdout is not None
+            speaker.stdin.write(f"{text}\n")
+            speaker.stdin.flush()
+            assert ada.stdout.readline() == f"{text}\n"
+        assert ada.communicate(timeout=LIMIT) == ("", "")
+        output, errors = grace.communicate(timeout=LIMIT)
+        # She may have come after the question.
+        assert output.endswith("Hello, Ada!\n")
+        assert (errors, ada.returncode, grace.returncode) == ("", 0, 0)
+
+
+@needs_signals
+def test_one_signal_ends_the_server_in_threads() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with (
+            server_process(EXAMPLES / "threads_server.py", "0") as (process, port),
+            connect(f"ws://127.0.0.1:{port}") as websocket,
+        ):
+            process.send_signal(number)
+            with pytest.raises(ConnectionClosedOK):
+                websocket.recv(timeout=LIMIT)
+            assert websocket.close_code == 1001
+            assert process.wait(LIMIT) == 0
 
 
 def test_commands_of_the_library() -> None:

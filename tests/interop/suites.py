@@ -38,7 +38,11 @@ SUITE_TIMEOUT = 240
 WORKERS = 4
 
 # Of the packages that a project develops with, those that its tests don't need; and those that are chosen here.
-UNNEEDED = re.compile(r"(ruff|mypy|types-.*|twine|coverage.*|uvicorn|websockets)")
+UNNEEDED = re.compile(r"(ruff|mypy|ty|types-.*|.*-stubs|codespell|griffe|twine|coverage.*|uvicorn|websockets)")
+
+
+# The optional dependencies of projects that their tests need.
+EXTRAS = {"uvicorn": "[standard]", "openai": "[aiohttp]"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class Suite:
     name: str
     python: Path
     folder: Path
+
+    def files(self, pattern: str) -> list[str]:
+        """Return the files of tests whose names match a pattern."""
+        found = sorted(str(file.relative_to(self.folder)) for file in self.folder.glob(pattern))
+        assert found, pattern
+        return found
 
 
 @dataclass(frozen=True)
@@ -75,11 +85,12 @@ def install_suite(project: str, requirement: str, cache: Path) -> Suite:
         pip = (python, "-m", "pip", "--quiet")
         download = (*pip, "download", "--no-deps", "--no-binary", project, "--dest", folder, requirement)
         run(*download, timeout=INSTALL_TIMEOUT)
-        (archive,) = folder.glob(f"{project}-*.tar.gz")
+        (archive,) = folder.glob(f"{project.replace('-', '_')}-*.tar.gz")
         with tarfile.open(archive) as packed:
             packed.extractall(sources, filter="data")
         (unpacked,) = sources.iterdir()
-        needed = [f"{unpacked}[standard]", PUBLISHED, "pytest-timeout", *needed_packages(unpacked)]
+        plugins = ("pytest-timeout", "pytest-xdist")
+        needed = [f"{unpacked}{EXTRAS.get(project, '')}", PUBLISHED, *plugins, *needed_packages(unpacked)]
         run(*pip, "install", *needed, timeout=INSTALL_TIMEOUT)
         finished.touch()
     (unpacked,) = sources.iterdir()
@@ -88,8 +99,17 @@ def install_suite(project: str, requirement: str, cache: Path) -> Suite:
 
 def needed_packages(unpacked: Path) -> list[str]:
     """Return what a source distribution says that its tests need."""
-    requirements = tomllib.loads((unpacked / "pyproject.toml").read_text())["dependency-groups"]["dev"]
-    return [each for each in requirements if not UNNEEDED.fullmatch(re.split(r"[^\w-]", each, maxsplit=1)[0])]
+    groups = tomllib.loads((unpacked / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+
+    def requirements(group: str) -> list[str]:
+        """Return the requirements of a group; it may include others."""
+        return [
+            each
+            for entry in groups[group]
+            for each in ([entry] if isinstance(entry, str) else requirements(entry["include-group"]))
+        ]
+
+    return [each for each in requirements("dev") if not UNNEEDED.fullmatch(re.split(r"[^\w-]", each, maxsplit=1)[0])]
 
 
 def environment(package: Path | None, plugin: Path | None = None) -> dict[str, str]:
@@ -152,6 +172,7 @@ def compare(
     suite: Suite,
     package: Path,
     options: list[str],
+    files: list[str],
     folder: Path,
     report: list[str],
     plugin: Path | None = None,
@@ -164,6 +185,7 @@ def compare(
         suite: the suite.
         package: folder in which our package is installed.
         options: options for pytest.
+        files: the files of tests to run; none for all of them.
         folder: an empty folder, for copies of the suite.
         report: lines that tell how each run ended are added to it.
         plugin: a plugin of pytest for the run with ours; None for none.
@@ -194,7 +216,7 @@ def compare(
         assert published.passed, published.output
         return published, ours
 
-    published, ours = run_both("first", [])
+    published, ours = run_both("first", files)
     suspects = sorted(published.passed - ours.passed)
     if not suspects:
         return {}

@@ -143,6 +143,11 @@ EXPECTED = {
         client: received response.done
         client: refused Cross-origin WebSocket redirects are not allowed
     """,
+    "gevent_threads": """
+        library: websockets {version}
+        client: all were closed with 1000
+        server: ended
+    """,
     "gql_subscriptions": """
         library: websockets {version}
         server: subprotocol graphql-transport-ws

@@ -21,7 +21,7 @@ from websockets.protocol import Side
 from websockets.testing import connected_pair
 from websockets.uri import parse_uri
 
-from ._world import Answer, Capability, Listener, Peer, World
+from ._world import Answer, Capability, Listener, Peer, Step, World
 
 __all__ = ["AsyncioWorld", "run_on_asyncio"]
 
@@ -95,6 +95,7 @@ class AsyncioWorld:
     """The world on a running virtual loop; see :class:`~scenarios._world.World`. Our ends are as asyncio has them."""
 
     caller = "coroutine"
+    late: Mapping[Step, str] = dict.fromkeys(Step, "timed out during opening handshake")
     refused: type[Exception] = ConnectionRefusedError
     too_slow: type[Exception] = TimeoutError
     room = CAPACITY

@@ -26,7 +26,7 @@ from websockets.sync.client import connect, reconnect
 from websockets.sync.server import basic_auth, broadcast, serve
 from websockets.uri import parse_uri
 
-from ._world import Answer, Capability
+from ._world import Answer, Capability, Step
 
 __all__ = ["ThreadWorld", "run_in_threads", "trampoline"]
 
@@ -219,27 +219,30 @@ class _End:
         self.target.__exit__(*exc_info)
 
 
-class _Connecting:
+class _Client(reconnect):
     """A client that isn't connected yet."""
 
-    def __init__(self, uri: str, options: dict[str, Any], kind: Any = reconnect) -> None:
-        self._target = kind(uri, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._target, name)
-
     def __await__(self) -> Any:
-        return _End(self._target.connect())
+        return _End(self.connect())
         yield
 
     async def __aenter__(self) -> _End:
-        return _End(self._target.__enter__())
+        return _End(self.__enter__())
 
     async def __aexit__(self, *exc_info: Any) -> None:
-        self._target.__exit__(*exc_info)
+        self.__exit__(*exc_info)
 
     def __aiter__(self) -> _Iteration:
-        return _Iteration(iter(self._target), _End)
+        return _Iteration(iter(self), _End)
+
+
+def _with_address(uri: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Say in the words of threads that a connection leads elsewhere than its URI."""
+    host, port = options.pop("host", None), options.pop("port", None)
+    if host is not None or port is not None:
+        parsed = parse_uri(uri)
+        options["address"] = host or parsed.host, port or parsed.port
+    return options
 
 
 class _Server:
@@ -380,10 +383,15 @@ class ThreadWorld:
     """The world in threads; see :class:`~scenarios._world.World`."""
 
     caller = "thread"
+    late: Mapping[Step, str] = {
+        Step.RESPONSE: "timed out while waiting for handshake response",
+        Step.TLS: "timed out during the TLS handshake",
+        Step.TUNNEL: "timed out while connecting to HTTP proxy",
+    }
     refused: type[Exception] = ConnectionRefusedError
     too_slow: type[Exception] = TimeoutError
     room = CAPACITY
-    client = reconnect
+    client = _Client
     lacks: ClassVar[Mapping[Capability, str]] = {
         Capability.CANCELLATION: "a thread that waits can't be told to stop: calls have time-outs instead",
         Capability.STALL: "threads don't stand still all at once",
@@ -543,7 +551,7 @@ class ThreadWorld:
         return _Peer(_RawPeer(self._system, end), masks=True)
 
     def connect(self, uri: str, **options: Any) -> Any:
-        return _Connecting(uri, options)
+        return _Client(uri, **_with_address(uri, options))
 
     def listen(self, host: str, port: int) -> _Listener:
         return _Listener(self._system, self._system.network.listen(host, port))

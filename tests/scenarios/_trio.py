@@ -26,7 +26,7 @@ from websockets.trio.connection import Connection
 from websockets.trio.server import Server, ServerConnection, basic_auth, broadcast, serve
 from websockets.uri import parse_uri
 
-from ._world import Answer, Capability, Listener, Peer, World
+from ._world import Answer, Capability, Listener, Peer, Step, World
 
 __all__ = ["TrioWorld", "run_on_trio"]
 
@@ -208,6 +208,7 @@ class TrioWorld:
     """The world on trio; see :class:`~scenarios._world.World`. Our ends have some names of asyncio's, too."""
 
     caller = "coroutine"
+    late: Mapping[Step, str] = dict.fromkeys(Step, "timed out during opening handshake")
     refused: type[Exception] = OSError  # trio has a text and a group of its own
     too_slow: type[Exception] = trio.TooSlowError
     room = CAPACITY

@@ -36,6 +36,7 @@ __all__ = [
     "Running",
     "Server",
     "Site",
+    "Step",
     "World",
 ]
 
@@ -61,6 +62,14 @@ class Capability(enum.Enum):
     CANCELLED_CLOSE = "cancelled close"
     #: The option ``write_limit``: ``send`` returns while no more than so many bytes wait.
     WRITE_LIMIT = "write_limit"
+
+
+class Step(enum.Enum):
+    """A step of a client that may take too long."""
+
+    RESPONSE = "the response of the server"
+    TLS = "the TLS handshake with the server"
+    TUNNEL = "the response of a proxy"
 
 
 # What runs at the same time.
@@ -335,6 +344,7 @@ class World(Protocol):
     Attributes:
         caller: how errors of the front-end call whoever uses a connection at the same time: a "coroutine", a "thread".
         refused: what a client raises if nobody listens.
+        late: the text of the error of a client whose time is up, by the step that it came to.
         too_slow: what the base of the front-end raises when a time limit has passed.
         room: how many bytes the network takes of what our end sends while its peer doesn't read.
         client: the class of clients whose methods may be overridden.
@@ -343,6 +353,7 @@ class World(Protocol):
 
     caller: str
     refused: type[Exception]
+    late: Mapping[Step, str]
     too_slow: type[Exception]
     room: int
     client: Any

@@ -38,19 +38,10 @@ class Front(NamedTuple):
     topics: frozenset[str] | None = None
 
 
-#: The scenarios that threads play so far.
-THREAD_TOPICS = frozenset(
-    f"test_{topic}"
-    for topic in (
-        *("basic_auth", "broadcast", "closing", "idle", "keepalive", "prepared", "receiving", "sending"),
-        *("capacity", "hooks", "server", "shutdown", "shutdown_limit", "statistics", "subprotocol"),
-    )
-)
-
 #: A front-end that comes adds its line, for all topics.
 WORLDS = (
     Front("asyncio", AsyncioWorld, run_on_asyncio),
-    Front("threads", ThreadWorld, run_in_threads, THREAD_TOPICS),
+    Front("threads", ThreadWorld, run_in_threads),
     Front("trio", TrioWorld, run_on_trio),
 )
 

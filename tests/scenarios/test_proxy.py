@@ -13,8 +13,8 @@ import pytest
 
 from _kit import wire
 from scenarios._answers import let_in, redirect
-from scenarios._proxies import OPEN, REACHING, TIMED_OUT, chain, named, set_environment
-from scenarios._world import Capability, End, Peer, Running, Site, World
+from scenarios._proxies import OPEN, REACHING, chain, named, set_environment
+from scenarios._world import Capability, End, Peer, Running, Site, Step, World
 from scenarios._worlds import in_every_world
 from websockets.exceptions import (
     HeaderLineTooLong,
@@ -236,7 +236,7 @@ async def test_proxy_that_never_answers(world: World) -> None:
     async with reached(world, open_timeout=3) as (connecting, peer):
         with pytest.raises(TimeoutError) as raised:
             await connecting.result()
-        assert str(raised.value) == TIMED_OUT
+        assert str(raised.value) == world.late[Step.TUNNEL]
         assert world.now() == start + 3
         assert named(raised.value, ASKING)
         await world.settle()
@@ -258,15 +258,18 @@ async def test_proxy_that_is_slow_without_end(world: World) -> None:
         assert start + 10 <= world.now() <= start + 10.5
 
 
-@pytest.mark.parametrize(("uri", "stage"), [("ws://example.com/", OPENING), ("wss://example.com:80/", SECURING)])
+@pytest.mark.parametrize(
+    ("uri", "stage", "step"),
+    [("ws://example.com/", OPENING, Step.RESPONSE), ("wss://example.com:80/", SECURING, Step.TLS)],
+)
 @in_every_world(Capability.ADDRESSES)
-async def test_server_behind_the_proxy_that_never_answers(world: World, uri: str, stage: str) -> None:
+async def test_server_behind_the_proxy_that_never_answers(world: World, uri: str, stage: str, step: Step) -> None:
     async with reached(world, uri, open_timeout=3) as (connecting, peer):
         await peer.read_until()
         await peer.write(OPEN)
         with pytest.raises(TimeoutError) as raised:
             await connecting.result()
-        assert str(raised.value) == TIMED_OUT
+        assert str(raised.value) == world.late[step]
         assert named(raised.value, stage)
 
 
@@ -313,11 +316,11 @@ async def test_log_of_attempts_through_a_proxy(world: World, caplog: pytest.LogC
     way = "The connection to example.com port 80 goes through the proxy http://proxy:8080; it failed"
     invalid = "websockets.exceptions.InvalidProxy"
     assert [record.getMessage() for record in caplog.records] == [
-        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {ASKING})",
+        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {world.late[Step.TUNNEL]} ({way} {ASKING})",
         f"connect failed; reconnecting in 60.0 seconds: {invalid}Status: proxy rejected connection: HTTP 503"
         f" ({way} {ASKING})",
         f"connect failed; reconnecting in 1.0 seconds: {invalid}Message: {NO_HTTP} ({way} {ASKING})",
-        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {TIMED_OUT} ({way} {OPENING})",
+        f"connect failed; reconnecting in 1.0 seconds: TimeoutError: {world.late[Step.RESPONSE]} ({way} {OPENING})",
     ]
     assert times == [0, 11, 71, 72, 83]
 

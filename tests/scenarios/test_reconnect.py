@@ -14,7 +14,7 @@ from _kit import wire
 from _kit.site import Asked
 from scenarios._answers import hang, let_in, let_in_and_close, redirect, refuse, reset
 from scenarios._serving import messages
-from scenarios._world import Answer, Capability, End, Peer, Site, World
+from scenarios._world import Answer, Capability, End, Peer, Site, Step, World
 from scenarios._worlds import in_every_world
 from websockets.exceptions import (
     ConnectionClosed,
@@ -155,7 +155,7 @@ RETRIED: list[tuple[str, Answer, float, str]] = [
     ("end of the stream", b"", 0, "InvalidMessage: did not receive a valid HTTP response"),
     ("half a response", wire.response()[:-2], 0, "InvalidMessage: did not receive a valid HTTP response"),
     ("reset", reset, 0, "InvalidMessage: did not receive a valid HTTP response"),
-    ("silence", hang, 10, "TimeoutError: timed out during opening handshake"),
+    ("silence", hang, 10, "TimeoutError: LATE"),
 ]
 
 
@@ -170,7 +170,9 @@ async def test_tried_again(
         assert connection.response is not None
         assert web.times == [0, took + 3]
     (line,) = messages(caplog)
-    assert line.replace("websockets.exceptions.", "") == f"connect failed; reconnecting in 3.0 seconds: {text}"
+    assert line.replace("websockets.exceptions.", "") == f"connect failed; reconnecting in 3.0 seconds: {text}".replace(
+        "LATE", world.late[Step.RESPONSE]
+    )
 
 
 async def wrong_accept(peer: Peer, asked: Asked) -> None:
@@ -231,7 +233,7 @@ async def test_redirects_do_not_change_where_the_next_attempt_begins(world: Worl
 @in_every_world()
 async def test_deadline_for_each_attempt(world: World) -> None:
     async with world.site([hang]) as web:
-        with pytest.raises(TimeoutError, match="^timed out during opening handshake$"):
+        with pytest.raises(TimeoutError, match=f"^{world.late[Step.RESPONSE]}$"):
             await visit(world, web, 1, open_timeout=2, reconnect_delays=series(1, 1))
         assert web.times == [0, 3, 6]
 

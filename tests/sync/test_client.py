@@ -14,7 +14,6 @@ import socket
 import ssl
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,23 +70,33 @@ def no_proxy_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+class Watched(socket.socket):
+    """A socket that tells when it is closed."""
+
+    def __init__(self, *arguments: int) -> None:
+        super().__init__(*arguments)
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
 @pytest.fixture(autouse=True)
-def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Watched]]:
     """The sockets of clients; none of them may be open at the end of a test."""
-    made: list[socket.socket] = []
-    make = System.socket
+    made: list[Watched] = []
 
     def recording(self: System, *arguments: int) -> socket.socket:
-        made.append(make(self, *arguments))
+        made.append(Watched(*arguments))
         return made[-1]
 
     monkeypatch.setattr(System, "socket", recording)
     yield made
     # The steward may have to stop watching one before it is closed.
-    deadline = time.monotonic() + PATIENCE
-    while any(sock.fileno() >= 0 for sock in made) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert [sock.fileno() for sock in made] == [-1] * len(made)
+    for sock in made:
+        assert sock.closed.wait(PATIENCE)
+        assert sock.fileno() == -1
 
 
 def at(port: int, path: str = "/", scheme: str = "ws") -> str:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from _kit import wire
+from _kit.blocking import wait_for
 from _kit.platforms import needs_fork, needs_signals
 from _kit.threads import stop_steward
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
@@ -26,9 +25,6 @@ from websockets.sync._system import current
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 from websockets.sync.server import serve
-
-#: Messages of each connection in the stress test; 100,000 is the real test.
-MESSAGES = int(os.environ.get("WEBSOCKETS_STRESS", "300"))
 
 
 @pytest.fixture
@@ -58,8 +54,7 @@ def start(function: Any, *args: Any) -> threading.Thread:
 
 def until_it_waits(connection: Connection) -> None:
     """Wait until a thread receives."""
-    while not connection._ws_reading_thread:
-        time.sleep(0.001)
+    wait_for(lambda: connection._ws_reading_thread != 0)
 
 
 def echo(connection: Connection) -> None:
@@ -145,8 +140,7 @@ def test_abort_ends_everything(end: tuple[Connection, socket.socket]) -> None:
 
     threads = [start(run, connection.recv), start(run, lambda: connection.send(bytes(10_000_000)))]
     until_it_waits(connection)
-    while not connection.buffered_amount:
-        time.sleep(0.001)
+    wait_for(lambda: connection.buffered_amount > 0)
     connection.abort()
     for thread in threads:
         thread.join(5)
@@ -417,54 +411,3 @@ def test_a_shutdown_with_such_a_time() -> None:
         assert connection.wait_closed(10)
     serving.join(10)
     assert not serving.is_alive()
-
-
-# --------------------------------------------------------------------------------------------------------------- stress
-
-
-def send_numbered(connection: Connection, sender: int) -> None:
-    for count in range(MESSAGES // 2):
-        connection.send(f"{sender}:{count}")
-
-
-def converse(number: int, failures: list[BaseException]) -> None:
-    """Two threads send numbered messages, which come back in the order of each."""
-    one, other = socket.socketpair()
-    client, server = Connection(one, Protocol(Side.CLIENT)), Connection(other, Protocol(Side.SERVER))
-    chance = random.Random(number)
-    echoing = start(echo, server)
-    sending = [start(send_numbered, client, sender) for sender in range(2)]
-    following = [0, 0]
-    try:
-        for count in range(MESSAGES // 2 * 2):
-            message = client.recv(timeout=60)
-            sender, received = map(int, str(message).split(":"))
-            assert received == following[sender]
-            following[sender] += 1
-            if count % 97 == 0:
-                time.sleep(chance.random() * 0.1)
-        client.close()
-        for thread in (*sending, echoing):
-            thread.join(10)
-        assert (client.close_code, server.close_code) == (1000, 1000)
-        assert client.statistics.messages_received == server.statistics.messages_received == MESSAGES // 2 * 2
-    except BaseException as exc:
-        failures.append(exc)
-        raise
-    finally:
-        client.abort()
-        server.abort()
-
-
-def test_nothing_is_lost_doubled_or_reordered() -> None:
-    """Threads are switched as often as possible."""
-    failures: list[BaseException] = []
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        conversations = [start(converse, number, failures) for number in range(8)]
-        for thread in conversations:
-            thread.join(600)
-    finally:
-        sys.setswitchinterval(before)
-    assert not failures

@@ -93,6 +93,26 @@ def test_waiting_for_a_socket(system: System, sockets: tuple[socket.socket, sock
     assert system.wait(one, READ, None)
 
 
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="takes poll()")
+def test_a_long_wait_is_in_slices(
+    monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    """Nothing ends the wait of a thread for a socket that another thread has closed."""
+    monkeypatch.setattr(_system, "LONG_SLICE", 0.001)
+    one, _ = sockets
+    assert not System().wait(one, READ, 0.0035)
+    numbers = [one.fileno(), one.fileno(), -1]
+
+    class Closing(socket.socket):
+        def fileno(self) -> int:
+            return numbers.pop(0) if numbers else -1
+
+    with Closing(fileno=one.detach()) as closing:
+        assert System().wait(closing, READ, None)
+        numbers.append(closing.detach())
+    socket.close(numbers[0])
+
+
 def test_waiting_is_in_slices_without_poll(
     monkeypatch: pytest.MonkeyPatch, sockets: tuple[socket.socket, socket.socket]
 ) -> None:

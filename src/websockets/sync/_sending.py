@@ -275,6 +275,10 @@ class SendingSocket(SocketPath, ConnectionProperties):
         """Note that nothing more can be sent. What has arrived can still be read, and then the connection is over."""
         self._ws_outbox.tear()
         self._ws_write_error = self._ws_write_error or error
+        if self._ws_wire.gone:
+            # Nothing can be read any more.
+            self._ws_lose(error)
+            return
         self._ws_cutting = True
         self._ws_wire.cut()
         self._ws_entrust_reading()

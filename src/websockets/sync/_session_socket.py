@@ -258,7 +258,7 @@ class SessionSocket(SendingSocket):
         """Process what a call of the socket brought: data, nothing, the end of the stream, or an error."""
         if self._ws_lost:
             return
-        if error is not None:
+        if error is not None and not isinstance(error, BlockingIOError):
             self._ws_lose(error)
         elif data:
             self._ws_receive_bytes(data)
@@ -501,7 +501,7 @@ class SessionSocket(SendingSocket):
             return
         if self._ws_mask:
             self._ws_ask_steward()
-        elif self._ws_reader is not TAKEN and self._ws_writer is not TAKEN:
+        elif (self._ws_reader is not TAKEN and self._ws_writer is not TAKEN) or self._ws_wire.gone:
             self._ws_closed_socket = True
             self._ws_wire.close()
             self._ws_notify()

@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 __all__ = [
     "DONTWAIT",
     "LONGEST_WAIT",
+    "LONG_SLICE",
     "READ",
     "WRITE",
     "Condition",
@@ -48,8 +49,10 @@ DONTWAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)
 # then.
 LONGEST_WAIT: Final = 1e6
 
-# In seconds. On systems without poll(), closing a socket may not end the wait of another thread.
+# In seconds. Closing a socket may not end the wait of another thread, which has to look now and then. Without poll(),
+# it has to look more often.
 SLICE: Final = 0.1
+LONG_SLICE: Final = 1.0
 
 
 class Lock(Protocol):
@@ -212,11 +215,12 @@ class System:
             return self._wait_without_poll(sock, mask, timeout)
         poller = select.poll()
         poller.register(sock, (select.POLLIN if mask & READ else 0) | (select.POLLOUT if mask & WRITE else 0))
-        if timeout is None:
-            return bool(poller.poll())
-        if timeout > LONGEST_WAIT:
-            return bool(poller.poll(LONGEST_WAIT * 1000)) or True
-        return bool(poller.poll(math.ceil(timeout * 1000)))
+        left = math.inf if timeout is None else timeout
+        while left > LONG_SLICE and not poller.poll(LONG_SLICE * 1000):
+            left -= LONG_SLICE
+            if sock.fileno() < 0:
+                return True
+        return left > LONG_SLICE or bool(poller.poll(math.ceil(left * 1000)))
 
     def _wait_without_poll(self, sock: Any, mask: int, timeout: float | None) -> bool:
         whole = timeout is None or timeout > SLICE

@@ -7,23 +7,29 @@ tells it not to wait. With other sockets, such as those of gevent or those of Wi
 then. A connection reads in one thread and writes in another one, so nothing here needs a lock.
 
 A thread that waits for a socket is woken by :meth:`Wire.cut`. A descriptor is closed only when no thread uses it,
-because the system gives its number to the next socket.
+because the system gives its number to the next socket. If a program closes or detaches the socket itself, nothing can
+wake a thread that waits for it: the thread looks now and then. Each call asks the socket object for the number of its
+descriptor, and so none reaches the next socket with that number.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any, Final
 
 from ..typing import BytesLike
-from ._system import DONTWAIT, READ, WRITE, System
+from ._system import DONTWAIT, LONG_SLICE, READ, WRITE, System
 
 __all__ = ["NOW", "KernelWire", "Wire", "address_of", "wire_for"]
 
 # The flags of a call that must not wait.
 NOW: Final = (DONTWAIT,)
+
+# A time for the kernel: a ``timeval``.
+SLICE: Final = struct.pack("@ll", int(LONG_SLICE), 0)
 
 
 class Wire:
@@ -101,13 +107,22 @@ class Wire:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def gone(self) -> bool:
+        """Whether the program has closed or detached the socket."""
+        return bool(self.sock.fileno() < 0)
+
     def close(self) -> None:
         """Close the socket; no other thread may be using it."""
         self.sock.close()
 
 
 class KernelWire(Wire):
-    """A socket whose calls are those of the kernel: they wait, or a flag tells them not to; parameters as for Wire."""
+    """A socket whose calls are those of the kernel: they wait, or a flag tells them not to; parameters as for Wire.
+
+    A call that receives raises :exc:`BlockingIOError` when nothing has arrived for :data:`LONG_SLICE` seconds. This is
+    an option of the kernel's socket, so it costs no system call for a message.
+    """
 
     __slots__ = ()
 
@@ -116,12 +131,15 @@ class KernelWire(Wire):
     def __init__(self, sock: Any, system: System) -> None:
         super().__init__(sock, system)
         self.kernel_receive, self.kernel_send = sock.recv, sock.send
+        # Without this option, only closing the socket behind our back is noticed late.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, SLICE)
 
     # map() calls the kernel and list.extend() stores its answer without a step of Python in between, in which a signal
     # handler could run.
 
     def receive(self, got: list[bytes], size: int) -> None:
-        """Wait for data; see :meth:`Wire.receive`."""
+        """Wait for data, or return in vain after a while; see :meth:`Wire.receive`."""
         got.extend(map(self.kernel_receive, (size,)))
 
     def receive_now(self, got: list[bytes], size: int) -> None:

@@ -116,7 +116,10 @@ class ClientConnection(Connection):
         if not self._ws_wait_until(lambda: not session.opening, deadline):
             with self._ws_lock:
                 refusal = session.stop_opening()
-            raise refusal or TimeoutError(WAITING_FOR_RESPONSE)
+            late = TimeoutError(WAITING_FOR_RESPONSE)
+            if refusal is None:
+                raise late
+            raise refusal from late
         session.check_opened()
 
     # ------------------------------------------------------------------------------------- use outside of a with block

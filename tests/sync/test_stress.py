@@ -1,0 +1,93 @@
+"""Stress: connections whose threads are switched as often as possible; no message is lost, doubled or reordered.
+
+Charter: real sockets and real threads. ``WEBSOCKETS_STRESS`` multiplies the messages; how many there were is printed.
+334 make it 100,000 for each connection.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from websockets.protocol import Protocol, Side
+from websockets.sync.connection import Connection
+
+#: Messages of each connection.
+MESSAGES = 300 * int(os.environ.get("WEBSOCKETS_STRESS", "1"))
+
+CONNECTIONS = 8
+SENDERS = 2
+
+#: Seconds of real time that an end may take on a busy machine.
+PATIENCE = 60
+
+
+def start(function: Any, *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=function, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def echo(connection: Connection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+def send_numbered(connection: Connection, sender: int) -> None:
+    for count in range(MESSAGES // SENDERS):
+        connection.send(f"{sender}:{count}")
+
+
+def receive_numbered(connection: Connection, chance: random.Random) -> None:
+    """Receive what two threads sent, which comes back in the order of each."""
+    following = [0] * SENDERS
+    for count in range(MESSAGES // SENDERS * SENDERS):
+        message = connection.recv(timeout=PATIENCE)
+        sender, received = map(int, str(message).split(":"))
+        assert received == following[sender], f"{received} in place of {following[sender]}, of sender {sender}"
+        following[sender] += 1
+        if count % 97 == 0:
+            time.sleep(chance.random() * 0.1)
+
+
+def converse(number: int, failures: list[str]) -> None:
+    one, other = socket.socketpair()
+    # The peers are alive, but a busy machine may give one of them no turn for long.
+    patient = {"ping_timeout": 2 * PATIENCE, "close_timeout": PATIENCE}
+    client = Connection(one, Protocol(Side.CLIENT), **patient)
+    server = Connection(other, Protocol(Side.SERVER), **patient)
+    threads = [start(echo, server), *(start(send_numbered, client, sender) for sender in range(SENDERS))]
+    try:
+        receive_numbered(client, random.Random(number))
+        client.close()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        assert (client.close_code, server.close_code) == (1000, 1000)
+        received = client.statistics.messages_received, server.statistics.messages_received
+        assert received == (MESSAGES // SENDERS * SENDERS,) * 2
+    except BaseException:
+        failures.append(f"connection {number}: {client!r} {server!r}\n{traceback.format_exc()}")
+    finally:
+        client.abort()
+        server.abort()
+
+
+def test_nothing_is_lost_doubled_or_reordered() -> None:
+    failures: list[str] = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        conversations = [start(converse, number, failures) for number in range(CONNECTIONS)]
+        for thread in conversations:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    print(f"{CONNECTIONS} connections, {MESSAGES} messages each, in rounds between {SENDERS} senders and an echo")
+    assert not failures, "\n".join(failures)
