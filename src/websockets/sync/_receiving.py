@@ -22,7 +22,6 @@ from ._session_socket import SessionSocket
 __all__ = ["ReceivingSocket"]
 
 
-
 class ReceivingSocket(SessionSocket):
     """The receiving half of a :class:`~.connection.Connection`."""
 
