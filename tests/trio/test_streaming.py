@@ -37,8 +37,8 @@ async def test_it_is_an_async_generator(network: TrioNetwork) -> None:
     assert inspect.isasyncgenfunction(Connection.recv_streaming)
     assert list(inspect.signature(Connection.recv_streaming).parameters) == ["self", "decode"]
     async with open_pair(await sockets(network)) as (client, _):
-        assert inspect.isasyncgenfunction(client.recv_streaming)
         assert inspect.isasyncgen(client.recv_streaming())
+        assert inspect.isasyncgenfunction(client.recv_streaming)
 
 
 @on_network
