@@ -74,6 +74,14 @@ def test_other_lines_and_connections_that_are_gone(caplog: pytest.LogCaptureFixt
     assert caplog.messages == ["mine 1", "connection open"]
 
 
+def test_adapters_of_programs_get_the_lines_that_they_know(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "test")
+    connection = Connection(None)
+    adapter = logging.LoggerAdapter(logging.getLogger("test"), {})
+    ConnectionLogger(adapter, weakref.proxy(connection)).info("connection open")
+    assert caplog.messages == ["connection open"]
+
+
 def test_lines_that_are_no_text(caplog: pytest.LogCaptureFixture) -> None:
     """Programs may log objects through the logger of a connection."""
     caplog.set_level(logging.INFO, "test")

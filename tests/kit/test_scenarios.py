@@ -161,8 +161,6 @@ def test_scenarios_run_where_their_needs_are_met() -> None:
 
     assert worlds() == ["asyncio", "threads", "trio"]
     assert worlds(Capability.CANCELLATION) == ["asyncio", "trio"]
-    scenario.__module__ = "scenarios.test_reconnect"
-    assert worlds() == ["asyncio", "trio"]
     with pytest.raises(TypeError, match="not a coroutine function"):
         in_every_world()(lambda world: None)  # type: ignore[arg-type, return-value]
 

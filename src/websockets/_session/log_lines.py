@@ -35,7 +35,9 @@ class ConnectionLogger(logging.LoggerAdapter[Any]):
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Complete a line of the protocol about the connection; other lines stay as they are."""
-        complete = COMPLETED.get(msg) if isinstance(msg, str) else None
+        # An adapter of the program makes lines of its own from those that it knows.
+        ours = isinstance(msg, str) and isinstance(self.logger, logging.Logger)
+        complete = COMPLETED.get(msg) if ours else None
         if complete is not None:
             # Nobody may have the connection any more.
             with contextlib.suppress(ReferenceError):
