@@ -6,7 +6,7 @@ import gc
 import inspect
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -83,7 +83,7 @@ async def test_one_that_was_not_begun(network: TrioNetwork) -> None:
 async def test_the_generators_of_programs_are_as_before(network: TrioNetwork) -> None:
     """trio still takes care of those."""
 
-    async def numbers() -> Any:
+    async def numbers() -> AsyncIterator[int]:
         yield 1
         yield 2
 
