@@ -46,6 +46,8 @@ def command(peer: str) -> list[str]:
     match peer:
         case "ours":
             return [sys.executable, str(PEERS / "peer_websockets.py")]
+        case "ours in threads" | "ours on trio":
+            return [sys.executable, str(PEERS / f"peer_{peer.rpartition(' ')[2]}.py")]
         case "websockets":
             return [setting("INTEROP_PYTHON"), str(PEERS / "peer_websockets.py")]
         case "websockets 13.1":
@@ -64,7 +66,7 @@ def command(peer: str) -> list[str]:
 
 def environment(peer: str) -> dict[str, str]:
     """Return the environment for a peer program. Only our own may be told where to find our modules."""
-    if peer == "ours":
+    if peer.startswith("ours"):
         return dict(os.environ)
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return variables | ({"NODE_PATH": setting("INTEROP_NODE_PATH")} if peer == "ws" else {})

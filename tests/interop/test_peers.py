@@ -30,17 +30,23 @@ def playable(peer: str) -> list[str]:
     ]
 
 
+# Our front-ends, each in a program of its own.
+OURS = ("ours", "ours in threads", "ours on trio")
+
+
+@pytest.mark.parametrize("ours", OURS)
 @pytest.mark.parametrize("peer", CLIENTS)
-def test_server(peer: str, subtests: pytest.Subtests) -> None:
-    with conversation(server="ours", client=peer) as talk:
+def test_server(peer: str, ours: str, subtests: pytest.Subtests) -> None:
+    with conversation(server=ours, client=peer) as talk:
         for name in playable(peer):
             with subtests.test(name):
                 talk.check(name)
 
 
+@pytest.mark.parametrize("ours", OURS)
 @pytest.mark.parametrize("peer", SERVERS)
-def test_client(peer: str, subtests: pytest.Subtests) -> None:
-    with conversation(server=peer, client="ours") as talk:
+def test_client(peer: str, ours: str, subtests: pytest.Subtests) -> None:
+    with conversation(server=peer, client=ours) as talk:
         for name in playable(peer):
             with subtests.test(name):
                 talk.check(name)
