@@ -232,7 +232,7 @@ class connect:
     Parameters:
         uri: where to connect: ``ws://`` or ``wss://``.
         **options: as for :class:`websockets.trio.client.connect` or :class:`websockets.asyncio.client.connect`. And on
-            both, ``stream`` is a byte stream of anyio, such as :class:`anyio.abc.SocketStream`, that is open already;
+            both, ``stream`` is a byte stream of anyio, such as ``anyio.abc.SocketStream``, that is open already;
             or, on trio, a stream of trio. It is closed with the connection.
 
     Raises:

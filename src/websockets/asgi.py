@@ -65,7 +65,7 @@ class Disconnected(ConnectionError):
 
 
 class Config(Protocol):
-    """The settings of uvicorn that a connection uses; :class:`uvicorn.Config` has them."""
+    """The settings of uvicorn that a connection uses; ``uvicorn.Config`` has them."""
 
     loaded_app: Application
     asgi_version: str

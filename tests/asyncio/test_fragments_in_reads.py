@@ -219,3 +219,22 @@ async def test_a_crowd_of_fragments_lets_others_run(side: Side) -> None:
         receiving = asyncio.create_task(connection.recv())
         await peer.raw.send(fragments(side, *[b"x"] * 3000))
         assert await receiving == "x" * 3000
+
+
+@both_sides
+@virtual
+async def test_parts_of_a_message_that_python_counts_resume_nobody(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_messages, "MAX_FRAGMENTS", 10)
+    async with open_end(side) as (connection, peer):
+        await warm_up(connection, peer)
+        receiving = asyncio.create_task(connection.recv())
+        first, second = fragments(side, b"a"), fragments(side, b"a", b"b")
+        await peer.raw.send(first)
+        assert await receiving == "a"
+        receiving = asyncio.create_task(connection.recv())
+        half = len(second) // 2
+        await peer.raw.send(second[:half])
+        await idle()
+        assert not receiving.done()
+        await peer.raw.send(second[half:])
+        assert await receiving == "ab"

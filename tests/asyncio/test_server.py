@@ -694,3 +694,13 @@ async def test_real_sockets() -> None:
         assert await client.recv() == "hello"
         with pytest.raises(InvalidStatus, match="HTTP 400"):
             await connect(f"ws://127.0.0.1:{port(server)}/", additional_headers={"Host": "twice"})
+
+
+@virtual
+async def test_what_debuggers_show() -> None:
+    starting = serve(echo, "localhost", 0)
+    assert repr(starting) == "<Server, not listening yet>"
+    async with starting as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        assert repr(server) == f"<Server at 127.0.0.1:{port}, 0 connections>"
+    assert repr(server) == "<Server, 0 connections, closing>"

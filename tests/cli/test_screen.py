@@ -125,12 +125,14 @@ def test_screen_with_a_prompt() -> None:
     screen.prompt = True
     screen.line("second")
     screen.complain("odd")
+    screen.show_again()
     screen.leave()
     screen.leave()
+    screen.show_again()
     screen.line("third")
     screen.complain("wrong")
     screen.progress("half")
-    assert out.getvalue() == f"first\n{above_prompt('second', 80)}{above_prompt('odd', 80)}\r\x1b[Kthird\n"
+    assert out.getvalue() == f"first\n{above_prompt('second', 80)}{above_prompt('odd', 80)}\r\x1b[K> \r\x1b[Kthird\n"
     assert err.getvalue() == "wrong\n\r\x1b[Khalf"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from _kit.platforms import needs_unix_sockets
 from websockets.cli._arguments import client_parser
 from websockets.cli._status import UsageError, of_close
 from websockets.cli._target import Target, credentials, headers_of, lines_of, target_of, tls_of, visible_uri
@@ -109,7 +110,11 @@ def test_another_place(arguments: list[str], expected: dict[str, Any]) -> None:
         (["--resolve", "host:81:::1"], "--resolve has no effect: it isn't for host:80"),
         (["--connect-to", "other:80::1"], "--connect-to has no effect: it isn't for host:80"),
         (["--resolve", "host:80:::1", "--connect-to", "::x:"], "--resolve and --connect-to contradict each other"),
-        (["--unix", "x", "--connect-to", "::x:"], "--connect-to and --unix contradict each other"),
+        pytest.param(
+            ["--unix", "x", "--connect-to", "::x:"],
+            "--connect-to and --unix contradict each other",
+            marks=needs_unix_sockets,
+        ),
         (["--passphrase", "x"], "--passphrase needs --cert"),
     ],
 )
@@ -125,12 +130,15 @@ def test_redirects_are_limited() -> None:
     assert connecting.process_redirect(moved) == "ws://host/next"
     assert str(connecting.process_redirect(moved)) == "more than 1 redirects"
     assert target("ws://host").connect().process_redirect(moved) == "ws://host/next"
-    for arguments, text in {
-        ("--max-redirects", "10"): "--max-redirects: more than 9 takes the variable WEBSOCKETS_MAX_REDIRECTS",
-        ("--max-redirects", "1", "--unix", "x"): "--max-redirects and --unix contradict each other",
-    }.items():
-        with pytest.raises(UsageError, match=f"^{text}$"):
-            target(*arguments, "ws://host")
+    text = "--max-redirects: more than 9 takes the variable WEBSOCKETS_MAX_REDIRECTS"
+    with pytest.raises(UsageError, match=f"^{text}$"):
+        target("--max-redirects", "10", "ws://host")
+
+
+@needs_unix_sockets
+def test_unix_sockets_redirect_nowhere() -> None:
+    with pytest.raises(UsageError, match="^--max-redirects and --unix contradict each other$"):
+        target("--max-redirects", "1", "--unix", "x", "ws://host")
 
 
 def test_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from websockets._rules.addresses import naming_path
 from websockets._session.properties import ConnectionProperties, later
 from websockets._session.registry import Registry
 from websockets.exceptions import ProtocolError, advised
@@ -56,6 +57,19 @@ def test_servers() -> None:
     )
     registry.closing = True
     assert registry.shown("Server", []) == "<Server, 1 connection, closing>"
+
+
+def test_paths_in_errors() -> None:
+    for error, path, shown in (
+        (FileNotFoundError(2, "none"), "/run/x", "[Errno 2] none: '/run/x'"),
+        (FileNotFoundError(2, "none"), b"/run/x", "[Errno 2] none: '/run/x'"),
+        (FileNotFoundError(2, "none"), None, "[Errno 2] none"),
+        (FileNotFoundError(2, "none", "other"), "/run/x", "[Errno 2] none: 'other'"),
+        (TimeoutError("late"), "/run/x", "late"),
+    ):
+        with pytest.raises(OSError) as caught, naming_path(path):  # noqa: PT011
+            raise error
+        assert str(caught.value) == shown
 
 
 class Later:

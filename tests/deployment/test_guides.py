@@ -25,12 +25,12 @@ from deployment.programs import ROOT, free_port
 
 GUIDES = ROOT / "docs" / "howto"
 NAMES = (
-    *("apache", "caddy", "capacity", "haproxy", "lighttpd", "logging-tracing", "nginx"),
+    *("apache", "asgi", "caddy", "capacity", "haproxy", "lighttpd", "logging-tracing", "nginx"),
     *("processes", "proxies", "redis", "systemd", "tls", "unix-sockets", "varnish"),
 )
 
 # Ports that guides use, and that are replaced.
-PORTS = ("1080", "2019", "6081", "6379", "8443", "8765", "8766", "8888")
+PORTS = ("1080", "2019", "6081", "6379", "8000", "8443", "8765", "8766", "8888")
 
 # Our package is built from these.
 SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")

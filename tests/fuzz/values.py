@@ -377,7 +377,7 @@ def check_proxy(data: bytes) -> None:
     if seed & 1:
         result = alike([refusal(chunks) for chunks in chunkings(data, seed)])
         if result[0] == "open":
-            head = read_head(data)
+            head = read_head(data, unfold=True)
             require(head is not None and data[head[2] :] == result[1], "the tunnel lost bytes", result)
         return
     text = data.decode("utf-8", "surrogateescape")

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from _kit.certificates import client_context, server_context
+from _kit.platforms import needs_unix_sockets
 from websockets.anyio import _TrioStream, connect, serve
 from websockets.exceptions import ConnectionClosedError, InvalidMessage
 
@@ -124,6 +125,7 @@ async def test_end_of_a_stream() -> None:
         assert stream.closed
 
 
+@needs_unix_sockets  # anyio asks for their names
 @on_both
 async def test_opening_handshake_fails() -> None:
     ours, theirs = socket.socketpair()
@@ -176,6 +178,7 @@ def test_stream_of_trio() -> None:
     trio.run(main)
 
 
+@needs_unix_sockets  # anyio asks for their names
 def test_wrong_on_asyncio() -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="^stream must be a byte stream of anyio, or None; got int$"):
@@ -192,5 +195,6 @@ def test_wrong_on_asyncio() -> None:
     asyncio.run(main())
 
 
+@needs_unix_sockets  # anyio asks for their names
 def test_stream_never_says_when_it_takes_data() -> None:
     trio.run(_TrioStream(None).wait_send_all_might_not_block)

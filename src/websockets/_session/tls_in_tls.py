@@ -70,11 +70,6 @@ class NestedChannel:
         return not self._inner.ended and self._outer.wants_data
 
     @property
-    def quiet(self) -> bool:
-        """Whether plaintext may follow, and there is nothing to do until more ciphertext arrives."""
-        return self._inner.quiet and self._outer.quiet
-
-    @property
     def unsent(self) -> int:
         """Number of bytes of ciphertext that wait to be sent, on both floors; 0 only if there are none."""
         return self._inner.unsent + self._outer.unsent

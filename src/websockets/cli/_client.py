@@ -49,7 +49,6 @@ EFFECTS: Final = (
     *(("messages", False, name, "with --send, which replaces lines") for name in ("hex", "slash")),
     *(("replay", False, name, "with --replay, which replaces lines") for name in ("hex", "slash")),
     ("verbose", False, "show_pings", "with --verbose, which shows all frames"),
-    ("expect", False, "wait", "with --expect"),
     ("insecure", False, "ca", "with --insecure"),
 )
 

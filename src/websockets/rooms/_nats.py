@@ -54,7 +54,7 @@ class NatsHub(BrokeredHub):
 
 def _library() -> Any:
     try:
-        import nats.aio.client
+        import nats.aio.client  # type: ignore[import-not-found, unused-ignore]
     except ImportError as exc:
         raise ImportError('NatsHub needs nats-py: pip install "websockets[nats]"') from exc
     return nats

@@ -55,8 +55,8 @@ class RedisHub(BrokeredHub):
 
 def _library() -> Any:
     try:
-        import redis.asyncio
-        import redis.backoff
+        import redis.asyncio  # type: ignore[import-not-found, unused-ignore]
+        import redis.backoff  # type: ignore[import-not-found, unused-ignore]
     except ImportError as exc:
         raise ImportError('RedisHub needs redis: pip install "websockets[redis]"') from exc
     return redis

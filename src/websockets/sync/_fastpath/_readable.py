@@ -183,10 +183,11 @@ class SocketPath:
             self._ws_received(data, None)
         else:
             channel = self._ws_channel
-            plaintext = data if channel is None else channel.decrypt(data)
-            if plaintext is not None:
+            if channel is None:
+                others = self._ws_decode(decoder, data)
+            elif (plaintext := channel.decrypt(data)) is not None:
                 others = self._ws_decode(decoder, plaintext)
-            elif channel is not None:
+            else:
                 # TLS has more to say.
                 self._ws_receive_channel(channel)
         if not self._ws_listed or self._ws_waiting or self._ws_lost:
