@@ -13,6 +13,7 @@ from _kit import advance, virtual
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedError
+from websockets.protocol import State
 from websockets.testing import connected_pair
 
 
@@ -111,3 +112,34 @@ async def test_the_end_waits_for_no_limit() -> None:
         await advance(1)
         server.abort()
         assert server.statistics.messages_received >= 20
+
+
+@pytest.mark.parametrize("wait", [0.5, 4, 9.9, 60])
+@virtual
+async def test_keepalive_does_not_blame_the_peer_for_the_wait(wait: float) -> None:
+    """The pongs are behind what isn't read."""
+    options: dict[str, Any] = {"ping_interval": 5, "ping_timeout": 5, "idle_timeout": 20}
+    async with connected_pair(server={"max_bytes_rate": (100, 100), **options}, max_queue=None, ping_interval=None) as (
+        client,
+        server,
+    ):
+        for _ in range(3):
+            await client.send("x" * int(100 * wait))
+            await client.send("last")
+            await advance(3 * wait + 20)
+            assert server.statistics.messages_received % 2 == 0
+        assert server.state is State.OPEN
+        assert server.statistics.messages_received == 6
+        assert server.latency > 0
+
+
+@virtual
+async def test_keepalive_still_finds_a_peer_that_is_gone() -> None:
+    async with connected_pair(
+        server={"max_bytes_rate": (100, 100), "ping_interval": 5, "ping_timeout": 5}, ping_interval=None
+    ) as (client, server):
+        await client.send("x" * 1000)
+        client.transport.pause_reading()  # type: ignore[attr-defined]
+        await advance(60)
+        assert server.state is State.CLOSED
+        client.abort()

@@ -26,7 +26,7 @@ from ..frames import CloseCode, Frame, Opcode, check_close, serialize_close
 from ..http11 import Request, Response
 from ..protocol._port import Port
 from ..typing import BytesLike
-from .intake import Intake
+from .intake import Flow, Intake
 
 if TYPE_CHECKING:
     from .._codec.proxy_protocol import Addresses
@@ -127,6 +127,18 @@ class Session:
             self.protocol._count().limited += 1
             self.intake.limited = not self.rates.closes
         return wait
+
+    def limit_over(self, now: float) -> Flow:
+        """Go on after the time for which a limit of a rate has stopped reading.
+
+        A pong may have waited behind the data that wasn't read, so the peer gets the whole time for it once more.
+
+        Parameters:
+            now: seconds of any monotonic clock.
+        """
+        if self.intake.limited and self.alarm is Alarm.PONG:
+            self._wait(Alarm.PONG, self.timing.ping_timeout, now)
+        return self.intake.limit_over()
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -431,7 +443,7 @@ class Session:
             return
         before, self._traffic = self._traffic, traffic
         # If the receive queue has messages, the application is slow; the connection isn't idle.
-        if self.inbox.items or (any(traffic) if before is None else traffic != before):
+        if self.inbox.items or self.intake.limited or (any(traffic) if before is None else traffic != before):
             self._active_at = now
         end = self._active_at + timeout
         stalled = now - self.idle_at > max(timeout / IDLE_CHECKS, STALLED_AFTER)
@@ -483,6 +495,8 @@ class Session:
         elif paused and not self.intake.listening and not self.port.pongs_held:
             # While our reading is paused, missing data proves nothing, unless the peer doesn't read either.
             self._spare("% reading is paused; not waiting for keepalive pong", timeout, now)
+        elif self.intake.limited:
+            self._spare("% reading is paused by a limit of a rate; not waiting for keepalive pong", timeout, now)
         elif late > timeout:
             line = "%s stalled for %.1f seconds; waiting longer for keepalive pong"
             self.protocol.logger.info(line, self.runner, late)
