@@ -136,7 +136,7 @@ async def test_keepalive_still_finds_a_peer_that_is_gone() -> None:
         server={"max_bytes_rate": (100, 100), "ping_interval": 5, "ping_timeout": 5}, ping_interval=None
     ) as (client, server):
         await client.send("x" * 1000)
-        client.transport.pause_reading()  # type: ignore[attr-defined]
+        client.transport.pause_reading()
         await advance(60)
         assert server.state is State.CLOSED
         client.abort()

@@ -300,3 +300,59 @@ def test_delays_grow() -> None:
 def test_a_broker_of_another_kind() -> None:
     with pytest.raises(NotImplementedError):
         BrokeredHub()._make_broker()
+
+
+# ----------------------------------------------------------------------------------------------------- odd programs
+
+
+@virtual
+async def test_an_entry_that_is_cancelled_leaves_nothing(exchange: Exchange) -> None:
+    hub = make("redis", timeout=1000)
+
+    class Endless:
+        async def connect(self, receive: Any) -> None:
+            await asyncio.sleep(3600)
+
+        async def close(self) -> None: ...
+
+    hub._make_broker = Endless  # type: ignore[method-assign, assignment]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1), hub:
+            pytest.fail("it has no broker")
+    assert len(asyncio.all_tasks()) == 1
+
+
+@virtual
+async def test_a_hub_runs_once_at_a_time(kind: str, exchange: Exchange) -> None:
+    hub = make(kind)
+    for _ in range(2):
+        async with hub:
+            assert hub.connected
+            with pytest.raises(RuntimeError, match="^the hub is running already$"):
+                await hub.__aenter__()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@virtual
+async def test_a_broker_that_cannot_be_made(exchange: Exchange) -> None:
+    hub = make("redis")
+
+    def fail() -> Any:
+        raise ValueError("mine")
+
+    hub._make_broker = fail  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="^mine$"):
+        await hub.__aenter__()
+    assert len(asyncio.all_tasks()) == 1
+
+
+@virtual
+async def test_what_is_known_of_a_member_may_change(kind: str, exchange: Exchange) -> None:
+    info: dict[str, Any] = {"name": "Ada"}
+    async with make(kind) as first, make(kind) as second, connected_pair() as (_, a), connected_pair() as (_, b):
+        second.join("x", b)
+        first.join("x", a, info)
+        info["broken"] = object()
+        await advance(1)
+        assert {"name": "Ada"} in [member.info for member in second.members("x")]
+        assert first.connected

@@ -337,7 +337,7 @@ class Relay:
             if here is None or origin == self._origin:
                 return None
             return self._learn(room, here, (kind, origin, epoch, number), said, data, now)
-        except (struct.error, ValueError, TypeError, KeyError, AttributeError) as exc:
+        except (struct.error, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as exc:
             self.malformed += 1
             raise ValueError(f"malformed message: {exc}") from exc
 

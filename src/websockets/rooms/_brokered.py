@@ -132,9 +132,21 @@ class BrokeredHub(Hub):
     # ---------------------------------------------------------------------------------------------------- begin and end
 
     async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise RuntimeError("the hub is running already")
         self._ending = False
-        self._task = asyncio.create_task(self._run())
-        await self._tried.wait()
+        self._tried.clear()
+        self._task = task = asyncio.create_task(self._run())
+        # A task that fails never tries.
+        task.add_done_callback(lambda _: self._tried.set())
+        try:
+            await self._tried.wait()
+            if task.done():
+                task.result()
+        except BaseException:
+            # The block isn't entered, so nobody else ends the hub.
+            await self.aclose()
+            raise
         return self
 
     async def aclose(self) -> None:
@@ -215,7 +227,8 @@ class BrokeredHub(Hub):
         self._wake.set()
 
     def _came(self, room: str, member: Member) -> None:
-        self._relay.join(room, member.id, member.info)
+        # A copy: a program may change its object, and then it may be nothing that JSON can express.
+        self._relay.join(room, member.id, json.loads(json.dumps(member.info)))
         self._wake.set()
 
     def _went(self, room: str, member: Member) -> None:
