@@ -238,3 +238,14 @@ async def test_parts_of_a_message_that_python_counts_resume_nobody(side: Side, m
         assert not receiving.done()
         await peer.raw.send(second[half:])
         assert await receiving == "ab"
+
+
+@both_sides
+@virtual
+async def test_frames_after_which_nothing_is_to_be_done(side: Side) -> None:
+    """Such as the first fragment of a message, where a decoder leaves that to Python."""
+    async with open_end(side) as (connection, peer):
+        await warm_up(connection, peer)
+        connection._ws_receive_rest([wire.TEXT, b"a"])
+        connection._ws_receive_rest([0x80, b"b"])
+        assert await connection.recv() == "ab"
