@@ -140,3 +140,17 @@ async def test_keepalive_still_finds_a_peer_that_is_gone() -> None:
         await advance(60)
         assert server.state is State.CLOSED
         client.abort()
+
+
+@virtual
+async def test_a_connection_that_is_lost_leaves_no_timer() -> None:
+    async with limited(max_bytes_rate=(1, 1)) as (client, server):
+        await client.send("x" * 10_000)
+        await advance(1)
+        timer = server._ws_limit_timer
+        assert timer is not None
+        assert not timer.cancelled()
+        client.abort()
+        server.abort()
+        await server.wait_closed()
+        assert timer.cancelled()

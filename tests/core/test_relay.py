@@ -315,6 +315,8 @@ def test_subscriptions_follow_the_rooms() -> None:
         (b"p", b'{"version":1,"joined":{},"left":[[]]}'),
         (b"p", b'{"version":Infinity,"joined":{},"left":[]}'),
         (b"p", b"[" * 100_000),
+        (b"p", b'{"version":1,"all":[[1,2]]}'),
+        (b"t", b"\xff"),
     ],
 )
 def test_malformed_messages_leave_no_trace(kind: bytes, said: bytes) -> None:

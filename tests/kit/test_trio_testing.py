@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from werkzeug.routing import Map, Rule
 
 from _kit.certificates import client_context, server_context
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -103,10 +104,8 @@ def test_address_in_use() -> None:
 
 
 def test_url_map() -> None:
-    routing = pytest.importorskip("werkzeug.routing")
-
     async def main() -> None:
-        async with serve_in_memory(routing.Map([routing.Rule("/echo", endpoint=echo)])) as server:
+        async with serve_in_memory(Map([Rule("/echo", endpoint=echo)])) as server:
             async with server.connect("/echo") as websocket:
                 await websocket.send("hi")
                 assert await websocket.recv() == "hi"

@@ -215,6 +215,10 @@ RECEIVING: dict[str, Callable[[Any], object]] = {
         waiting(path, "a", listed=False),
         path.errors.update(_ws_list=Interrupted()),
     ),
+    "a message waits, and a signal handler takes it": lambda path: (
+        waiting(path, "a", listed=False),
+        set_all(path, list=path._ws_queue.popleft),
+    ),
     "fragments wait": lambda path: waiting(path, object()),
     "a second receiver": lambda path: waiting(path, "a", receiver=5),
     "fragments are read": lambda path: waiting(path, "a", stream=object()),
@@ -488,3 +492,18 @@ def test_a_socket_that_answers_nonsense(twin: Twin) -> None:
     with pytest.raises(AttributeError):
         path._ws_next(None)
     assert path.record[-1] == ("_ws_give_up_turn",)
+
+
+@compiled_twin
+def test_a_queue_that_is_taken_away(twin: Twin) -> None:
+    """The compiled twin must not use what it no longer has."""
+    path = waiting(make(twin), "a", listed=False)
+    path._ws_list = lambda: set_all(path, queue=None)
+    assert path._ws_next(None) == "slowly"
+    path = make(twin)
+    channel = Channel(TEXT)
+    path.wire.reads.append(b"???")
+    path._ws_channel = channel
+    channel.decrypt = lambda data: (set_all(path, queue=None), TEXT)[1]  # type: ignore[method-assign]
+    with pytest.raises(AttributeError, match="^_ws_queue$"):
+        path._ws_next(None)

@@ -17,6 +17,7 @@ import pytest
 import trio
 from werkzeug.routing import Map, Rule
 
+from _kit.on_both import echo, on_both
 from websockets.anyio import (
     ClientConnection,
     Pong,
@@ -31,21 +32,6 @@ from websockets.anyio import (
 )
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.trio import client as trio_client
-
-
-def on_both(test: Any) -> Any:
-    """Run a coroutine function on both libraries."""
-
-    @pytest.mark.parametrize("library", ["asyncio", "trio"])
-    def run(library: str) -> None:
-        anyio.run(test, backend=library)
-
-    return run
-
-
-async def echo(websocket: Any) -> None:
-    async for message in websocket:
-        await websocket.send(message)
 
 
 @contextlib.asynccontextmanager

@@ -15,25 +15,10 @@ import pytest
 import trio
 
 from _kit.certificates import client_context, server_context
+from _kit.on_both import echo, on_both
 from _kit.platforms import needs_unix_sockets
 from websockets.anyio import _TrioStream, connect, serve
 from websockets.exceptions import ConnectionClosedError, InvalidMessage
-
-
-def on_both(test: Any) -> Any:
-    """Run a coroutine function on both libraries."""
-
-    @pytest.mark.parametrize("library", ["asyncio", "trio"])
-    def run(library: str) -> None:
-        anyio.run(test, backend=library)
-
-    return run
-
-
-async def echo(websocket: Any) -> None:
-    """Send back all messages."""
-    async for message in websocket:
-        await websocket.send(message)
 
 
 @contextlib.asynccontextmanager

@@ -32,6 +32,7 @@ class ConnectionLogger(logging.LoggerAdapter[Any]):
 
     def __init__(self, logger: Any, connection: Any) -> None:
         super().__init__(logger, {"websocket": connection})
+        self._connection = connection
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Complete a line of the protocol about the connection; other lines stay as they are."""
@@ -41,7 +42,7 @@ class ConnectionLogger(logging.LoggerAdapter[Any]):
         if complete is not None:
             # Nobody may have the connection any more.
             with contextlib.suppress(ReferenceError):
-                msg = complete(self, msg, self.extra["websocket"])  # type: ignore[index]
+                msg = complete(self, msg, self._connection)
         return super().process(msg, kwargs)
 
     def opened(self, line: str, connection: Any) -> str:

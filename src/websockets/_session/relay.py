@@ -333,6 +333,9 @@ class Relay:
             if kind not in (TEXT, BINARY, PRESENCE, ASK):
                 raise ValueError("unknown kind")
             said = json.loads(data[HEAD.size :]) if kind == PRESENCE else {}
+            if kind == TEXT:
+                # Members of the room would close their connections.
+                data[HEAD.size :].decode()
             here = self._rooms.get(room)
             if here is None or origin == self._origin:
                 return None
@@ -386,7 +389,7 @@ class Relay:
         if said.get("end"):
             process.members, process.version = {}, -1
         elif "all" in said:
-            process.members, process.version = dict(said["all"]), version
+            process.members, process.version = {} | said["all"], version
         elif "joined" in said and version == process.version + 1 and process.version >= 0:
             gone = frozenset(said["left"])
             kept = {member: info for member, info in before.items() if member not in gone}

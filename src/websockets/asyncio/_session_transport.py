@@ -45,6 +45,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     # Set on the instance only when they are needed, so that an idle connection stays small.
     _ws_logger: LoggerLike | None = None
+    _ws_limit_timer: asyncio.TimerHandle | None = None  # ends the wait for a limit of a rate
     _ws_entry: Entry[HasTimeout] | None = None
     _ws_closing: asyncio.Future[None] | None = None
     _ws_lost_waiter: asyncio.Future[None] | None = None
@@ -211,7 +212,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         wait = self._ws_session.meter(size, self.loop.time())
         if wait and self._ws_session.intake.limited:
             self._ws_steer(Flow.PAUSE)
-            self.loop.call_later(wait, self._ws_limit_over)
+            self._ws_limit_timer = self.loop.call_later(wait, self._ws_limit_over)
         elif wait:
             self._ws_start_closing(*TOO_FAST)
 
@@ -331,6 +332,9 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         self._ws_take_rest()
         waiters = self._ws_session.connection_lost(exc)
         self._ws_lost = True
+        if self._ws_limit_timer is not None:
+            # It may be far away, and would keep this object.
+            self._ws_limit_timer.cancel()
         if self._ws_entry is not None:
             self._ws_shared.cancel(self._ws_entry)
             self._ws_entry = None

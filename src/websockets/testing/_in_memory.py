@@ -17,7 +17,7 @@ from ..asyncio.connection import Connection
 from ..asyncio.server import Handler, Server, ServerConnection, serve
 from ._asyncio_network import Network
 from ._asyncio_server import MemoryServer
-from ._link import Link, MemorySocket
+from ._link import Link, MemorySocket, break_blocked
 from ._loop import VirtualClockLoop
 
 __all__ = ["InMemoryServer", "connected_pair", "link_of", "serve_in_memory"]
@@ -76,12 +76,6 @@ class InMemoryServer:
         use_network(connecting, self.network)
         return connecting
 
-    def _break_blocked(self) -> None:
-        """Break the connections on which nothing passes: their closing handshakes would never end."""
-        for link in self.links:
-            if link.blocked and not link.closed:
-                link.reset()
-
 
 @contextlib.asynccontextmanager
 async def serve_in_memory(
@@ -121,7 +115,7 @@ async def serve_in_memory(
         try:
             yield serving
         finally:
-            serving._break_blocked()
+            break_blocked(serving.links)
 
 
 @contextlib.asynccontextmanager
@@ -164,7 +158,7 @@ async def connected_pair(
         try:
             yield ours, theirs
         finally:
-            serving._break_blocked()
+            break_blocked(serving.links)
             # Both ends close at once, because an end that has stopped reading would not see the other one close.
             await asyncio.gather(ours.close(), theirs.close())
 

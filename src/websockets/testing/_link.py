@@ -23,7 +23,7 @@ from ._addresses import Address, FakeSocket
 from ._conditions import CAPACITY, Chunk, Delay, check_conditions, draw_delay, draw_retransmissions, limit_read
 from ._scheduler import RESOLUTION, Call, Scheduler, Watcher
 
-__all__ = ["Direction", "Link", "MemorySocket"]
+__all__ = ["Direction", "Link", "MemorySocket", "break_blocked"]
 
 
 class _Signal(enum.Enum):
@@ -459,3 +459,10 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<Link {self.client.getsockname()!r} -> {self.server.getsockname()!r}>"
+
+
+def break_blocked(links: Iterable[Link]) -> None:
+    """Break the connections on which nothing passes: their closing handshakes would never end."""
+    for link in links:
+        if link.blocked and not link.closed:
+            link.reset()

@@ -38,7 +38,7 @@ from ..trio.client import ClientConnection
 from ..trio.connection import Connection
 from ..trio.router import route
 from ..trio.server import Handler, Server, ServerConnection, serve
-from ._link import Direction, Link
+from ._link import Direction, Link, break_blocked
 from ._trio_network import Network, StreamSocket
 
 import trio  # isort: skip  # after ours, whose error says how to install it
@@ -129,12 +129,6 @@ class InMemoryServer:
         use_network(connecting, self.network)
         return connecting
 
-    def _break_blocked(self) -> None:
-        """Break the connections on which nothing passes: their closing handshakes would never end."""
-        for link in self.links:
-            if link.blocked and not link.closed:
-                link.reset()
-
 
 @contextlib.asynccontextmanager
 async def serve_in_memory(
@@ -168,7 +162,7 @@ async def serve_in_memory(
             sock: Any = listener.socket
             serving = InMemoryServer(server, used, sock, secure=options.get("ssl") is not None)
             yield serving
-            serving._break_blocked()
+            break_blocked(serving.links)
             await server.aclose()
         except BaseException as exc:
             # The nursery would put it into a group.
@@ -221,7 +215,7 @@ async def connected_pair(
             try:
                 yield ours, opened[0]
             finally:
-                serving._break_blocked()
+                break_blocked(serving.links)
                 # Both ends close at once, because an end that has stopped reading would not see the other one close.
                 async with trio.open_nursery(strict_exception_groups=True) as nursery:
                     nursery.start_soon(ours.aclose)

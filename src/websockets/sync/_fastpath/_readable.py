@@ -137,8 +137,10 @@ class SocketPath:
                     elif type(queue[0]) in _IN_ONE_PIECE:
                         if not self._ws_listed:
                             self._ws_list()
-                        taken: Data = queue.popleft()
-                        return taken
+                        # A signal handler may have received in the meantime.
+                        if queue and type(queue[0]) in _IN_ONE_PIECE:
+                            taken: Data = queue.popleft()
+                            return taken
                 if receive is not None:
                     me = self._ws_ident()
                     mine, self._ws_receiver = True, me

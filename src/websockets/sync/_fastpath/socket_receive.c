@@ -76,6 +76,10 @@ look(SocketPath *self, PyObject *timeout, Reading *reading, PyObject **message)
         if (!self->listed && socketpath_call(self, self->state->name_list) < 0) {
             return FAILED;
         }
+        /* A signal handler may have received in the meantime. */
+        if (self->queue == NULL || !is_whole(self->queue)) {
+            return UNUSUAL;
+        }
         *message = take(self);
         return *message == NULL ? FAILED : DONE;
     }
@@ -100,14 +104,20 @@ pass_on(SocketPath *self, PyObject *name, PyObject *first, PyObject *second)
 static int
 decode(SocketPath *self, Decoder *decoder, PyObject *data, int *others)
 {
-    Queue *queue = (Queue *)Py_NewRef(self->queue);
+    Queue *queue = (Queue *)Py_XNewRef(self->queue);
     Output output = {.state = self->state, .queue = queue,
                      .frames_left = FRAMES_AT_ONCE, .bytes_left = PY_SSIZE_T_MAX};
     const uint8_t *bytes = (const uint8_t *)PyBytes_AS_STRING(data);
     Py_ssize_t size = PyBytes_GET_SIZE(data);
     PyObject *rest = NULL;
-    int failed = codec_feed(decoder, bytes, size, &output) < 0;
+    int failed;
 
+    if (queue == NULL) {
+        /* It was there before the data was decrypted. */
+        PyErr_SetString(PyExc_AttributeError, "_ws_queue");
+        return -1;
+    }
+    failed = codec_feed(decoder, bytes, size, &output) < 0;
     if (!failed && output.used < size && output.frames_left <= 0) {
         rest = PyBytes_FromStringAndSize((const char *)bytes + output.used, size - output.used);
         failed = rest == NULL;

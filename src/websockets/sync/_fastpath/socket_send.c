@@ -126,12 +126,15 @@ claim(SocketPath *self, Sending *sending)
     return CALL_SOCKET;
 }
 
-/* Have Python go on with a frame of which the socket has taken `count` bytes. With an exception, which stays, the
-   sender won't wait for the rest. Return NULL for an exception. */
+/* Have Python go on with a frame of which the socket has taken as many bytes as `count` says, an int or NULL for none.
+   With an exception, which stays, the sender won't wait for the rest. Return NULL for an exception.
+
+   The number is the socket's own object, and 0 takes no memory: otherwise the rest of a frame could be lost here. */
 static PyObject *
-go_on(SocketPath *self, Sending *sending, Py_ssize_t count, Raised *raised)
+go_on(SocketPath *self, Sending *sending, PyObject *count, Raised *raised)
 {
-    PyObject *number = PyLong_FromSsize_t(count), *result = NULL, *error = NULL, *traceback = NULL, *type = NULL;
+    PyObject *number = count == NULL ? PyLong_FromLong(0) : Py_NewRef(count);
+    PyObject *result, *error = NULL, *traceback = NULL, *type = NULL;
     int interrupted = raised->type != NULL;
 
     if (interrupted && PyErr_GivenExceptionMatches(raised->type, PyExc_OSError)) {
@@ -145,12 +148,10 @@ go_on(SocketPath *self, Sending *sending, Py_ssize_t count, Raised *raised)
         error = raised->value;
         *raised = (Raised){0};
     }
-    if (number != NULL) {
-        PyObject *arguments[] = {(PyObject *)self, sending->frame, number, error == NULL ? Py_None : error,
-                                 interrupted ? Py_True : Py_False};
-        result = PyObject_VectorcallMethod(self->state->name_after_send, arguments, 5, NULL);
-    }
-    Py_XDECREF(number);
+    PyObject *arguments[] = {(PyObject *)self, sending->frame, number, error == NULL ? Py_None : error,
+                             interrupted ? Py_True : Py_False};
+    result = PyObject_VectorcallMethod(self->state->name_after_send, arguments, 5, NULL);
+    Py_DECREF(number);
     Py_XDECREF(error);
     Py_XDECREF(type);
     Py_XDECREF(traceback);
@@ -192,22 +193,22 @@ static PyObject *
 send_frame(SocketPath *self, Sending *sending)
 {
     PyObject *arguments[] = {sending->frame, self->state->dont_wait};
-    PyObject *result = PyObject_Vectorcall(sending->send, arguments, 2, NULL);
-    Py_ssize_t count = 0;
+    PyObject *taken = PyObject_Vectorcall(sending->send, arguments, 2, NULL), *result;
+    Py_ssize_t count = taken == NULL ? 0 : PyLong_AsSsize_t(taken);
     Raised raised = {0};
 
-    if (result != NULL) {
-        count = PyLong_AsSsize_t(result);
-        Py_DECREF(result);
-    }
     if (PyErr_Occurred()) {
-        count = 0;
+        Py_CLEAR(taken);
         socketpath_keep(&raised);
     }
-    if (count == PyBytes_GET_SIZE(sending->frame) && note_sent(self, &raised)) {
-        return raised.type == NULL ? Py_NewRef(Py_True) : socketpath_raise(&raised);
+    if (taken != NULL && count == PyBytes_GET_SIZE(sending->frame) && note_sent(self, &raised)) {
+        result = raised.type == NULL ? Py_NewRef(Py_True) : socketpath_raise(&raised);
     }
-    return go_on(self, sending, count, &raised);
+    else {
+        result = go_on(self, sending, taken, &raised);
+    }
+    Py_XDECREF(taken);
+    return result;
 }
 
 /* Send the frame, if nothing is in its way. Return whether that was done; NULL for an exception. */
@@ -231,7 +232,7 @@ try_to_send(SocketPath *self, Sending *sending)
             return NULL;
         }
         socketpath_keep(&raised);
-        return go_on(self, sending, 0, &raised);
+        return go_on(self, sending, NULL, &raised);
     }
     return step == CALL_SOCKET ? send_frame(self, sending) : Py_NewRef(Py_False);
 }
