@@ -217,9 +217,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             self._ws_start_closing(*TOO_FAST)
 
     def _ws_limit_over(self) -> None:
-        if not self._ws_lost:
-            self._ws_steer(self._ws_session.limit_over(self.loop.time()))
-            self._ws_schedule()
+        self._ws_steer(self._ws_session.limit_over(self.loop.time()))
+        self._ws_schedule()
 
     def _ws_take_in(self, data: BytesLike) -> None:
         if self._ws_session.receive_data(data):
