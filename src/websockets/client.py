@@ -6,7 +6,6 @@ sockets, time, redirects, how to reach a proxy.
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import warnings
@@ -14,6 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ._compat.deprecated import deprecated_names
+from ._compat.environment import number
 from ._compat.layout import share_names
 from ._rules.carrier import Carrier
 from ._rules.carrier_http11 import HTTP11
@@ -390,10 +390,10 @@ def _invalid_message(cause: Exception) -> InvalidMessage:
 
 # --------------------------------------------------------------------------------------------------- when to try again
 
-BACKOFF_INITIAL_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "5"))
-BACKOFF_MIN_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MIN_DELAY", "3.1"))
-BACKOFF_MAX_DELAY: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_MAX_DELAY", "90.0"))
-BACKOFF_FACTOR: Final = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618"))
+BACKOFF_INITIAL_DELAY: Final = number("WEBSOCKETS_BACKOFF_INITIAL_DELAY", 5.0)
+BACKOFF_MIN_DELAY: Final = number("WEBSOCKETS_BACKOFF_MIN_DELAY", 3.1)
+BACKOFF_MAX_DELAY: Final = number("WEBSOCKETS_BACKOFF_MAX_DELAY", 90.0)
+BACKOFF_FACTOR: Final = number("WEBSOCKETS_BACKOFF_FACTOR", 1.618)
 
 # Statuses that may be temporary: too many requests, or errors of the server or of a proxy in front of it.
 RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})

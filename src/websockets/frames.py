@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 from ._codec import build_frame, forget_masks, new_mask
 from ._codec.header import FIN, MAX_CONTROL_PAYLOAD, OPCODE_MASK, RSV1, RSV2, RSV3
 from ._compat.deprecated import deprecated_names
+from ._compat.environment import whole_number
 from .exceptions import ProtocolError, advised
 from .typing import BytesLike
 
@@ -85,7 +86,7 @@ OK_CLOSE_CODES = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, Clos
 # What to do about a code that can't be sent.
 SENDABLE = "send one from 1000 to 1003 or 1007 to 1014, or from 3000 to 4999 for codes of your own"
 
-MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
+MAX_LOG_SIZE = whole_number("WEBSOCKETS_MAX_LOG_SIZE", 75)
 
 # Control characters, except tabs and ends of lines: rare in text, and frequent in binary data.
 find_binary = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]").search

@@ -223,12 +223,54 @@ def test_variable(name: str, without_variables: dict[str, str]) -> None:
     assert re.fullmatch(after, run(program, variables))
 
 
+# tests/docs/test_docs.py checks that these are all.
+DOCUMENTED = set(
+    re.findall(r"^\| `(WEBSOCKETS_\w+)` \|", (ROOT / "docs/reference.md").read_text("utf-8"), re.MULTILINE)
+)
+
+
 def test_every_variable_is_tested() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
-    read = set(re.findall(r'os\.environ(?:\.get\(|\[)\s*"(WEBSOCKETS_\w+)"', source))
     # The twins of the accelerator, and the libraries for deflate, have tests of their own.
-    assert {name for case in CASES.values() for name in case[2]} == read - {
-        "WEBSOCKETS_ACCELERATOR",
-        "WEBSOCKETS_DEFLATE",
-        "WEBSOCKETS_REQUIRE_NATIVE",
-    }
+    elsewhere = {"WEBSOCKETS_ACCELERATOR", "WEBSOCKETS_DEFLATE", "WEBSOCKETS_REQUIRE_NATIVE"}
+    assert {name for case in CASES.values() for name in case[2]} == DOCUMENTED - elsewhere
+
+
+# Each variable that has a number or a word, the module that reads it, and a wrong value.
+WRONG = {
+    "WEBSOCKETS_ACCELERATOR": ("_codec", "rust", "native or python"),
+    "WEBSOCKETS_BACKOFF_FACTOR": ("client", "nan", "a number, 0 or more"),
+    "WEBSOCKETS_BACKOFF_INITIAL_DELAY": ("client", "soon", "a number, 0 or more"),
+    "WEBSOCKETS_BACKOFF_MAX_DELAY": ("client", "inf", "a number, 0 or more"),
+    "WEBSOCKETS_BACKOFF_MIN_DELAY": ("client", "-1", "a number, 0 or more"),
+    "WEBSOCKETS_DEFLATE": ("extensions._libraries", "isal", "zlib"),
+    "WEBSOCKETS_MAX_BODY_SIZE": ("http11", "1 MB", "a whole number, 0 or more"),
+    "WEBSOCKETS_MAX_FRAGMENTS": ("_rules.messages", "", "a whole number, 0 or more"),
+    "WEBSOCKETS_MAX_LINE_LENGTH": ("http11", "1e3", "a whole number, 0 or more"),
+    "WEBSOCKETS_MAX_LOG_SIZE": ("frames", "-1", "a whole number, 0 or more"),
+    "WEBSOCKETS_MAX_NUM_HEADERS": ("http11", "0x80", "a whole number, 0 or more"),
+    "WEBSOCKETS_MAX_REDIRECTS": ("_session.redirects", "ten", "a whole number, 0 or more"),
+}
+
+IMPORT_WITH_EACH = f"""
+import importlib, os, sys
+for variable, (module, value, _) in {WRONG!r}.items():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "websockets"]:
+        del sys.modules[name]
+    os.environ[variable] = value
+    try:
+        importlib.import_module(f"websockets.{{module}}")
+    except ValueError as exc:
+        print(exc)
+    del os.environ[variable]
+"""
+
+
+def test_wrong_values() -> None:
+    expected = [f"{variable} must be {allowed}, not {value!r}" for variable, (_, value, allowed) in WRONG.items()]
+    assert run(IMPORT_WITH_EACH, {}).splitlines() == expected
+
+
+def test_each_variable_is_checked() -> None:
+    # Any text is right for these, or only "1" means something.
+    free = {"WEBSOCKETS_USER_AGENT", "WEBSOCKETS_SERVER", "WEBSOCKETS_REQUIRE_NATIVE"}
+    assert DOCUMENTED - free == set(WRONG)

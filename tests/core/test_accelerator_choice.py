@@ -16,6 +16,7 @@ import pytest
 import websockets
 from core._twins import NATIVE, TWINS
 from websockets import _codec
+from websockets._compat.environment import WrongVariable
 
 Told = Callable[[], list[tuple[str, str, str]]]
 
@@ -69,7 +70,7 @@ def test_select_native_unless_told(monkeypatch: pytest.MonkeyPatch, value: str |
 
 def test_there_is_no_other_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKETS_ACCELERATOR", "rust")
-    with pytest.raises(ImportError, match="^WEBSOCKETS_ACCELERATOR must be native or python, not 'rust'$"):
+    with pytest.raises(WrongVariable, match="^WEBSOCKETS_ACCELERATOR must be native or python, not 'rust'$"):
         _codec._select()
 
 

@@ -112,7 +112,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "words": ("exceptions typing version",),
     "codec": (
         "_codec._python",
-        "_codec _codec.header _codec.proxy_protocol _compat _compat.deprecated _compat.layout",
+        "_codec _codec.header _codec.proxy_protocol",
+        "_compat _compat.deprecated _compat.environment _compat.layout",
     ),
 }
 # It may not be there; what it has is what its readable twins have.

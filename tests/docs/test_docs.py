@@ -132,5 +132,5 @@ def test_every_public_name_is_listed() -> None:
 
 def test_every_environment_variable_is_listed() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
-    read = set(re.findall(r'os\.environ(?:\.get\(|\[)\s*"(WEBSOCKETS_\w+)"', source))
+    read = set(re.findall(r'(?:os\.environ(?:\.get\(|\[)|number\(|chosen\()\s*"(WEBSOCKETS_\w+)"', source))
     assert set(re.findall(r"^\| `(WEBSOCKETS_\w+)` \|", REFERENCE, re.MULTILINE)) == read

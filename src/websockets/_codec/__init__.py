@@ -16,6 +16,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._compat.environment import chosen
+
 __all__ = [
     "ACCELERATOR",
     "FINGERPRINT",
@@ -56,8 +58,8 @@ if TYPE_CHECKING:
 # What tests/docs/test_c_sources.py computes from the C sources. The compiled twin has the same, from _native.h.
 FINGERPRINT = "7f49be150217ca10"
 
-# What the environment may ask for: either twin, or nothing, which is the compiled one if it is there.
-CHOICES = frozenset(("", "native", "python"))
+# What the environment may ask for. If it doesn't, it is the compiled one if that is there.
+CHOICES = ("native", "python")
 
 # What to log about the choice, if anything: the level and the text of a line.
 _news: list[tuple[int, str]] = []
@@ -79,11 +81,10 @@ def _select() -> str:
     """Return the name of the twin to use.
 
     Raises:
-        ImportError: the environment asks for one that doesn't exist, or for the compiled one that can't be had.
+        ImportError: the environment requires the compiled one, and that can't be had.
+        WrongVariable: the environment asks for one that doesn't exist.
     """
-    choice = os.environ.get("WEBSOCKETS_ACCELERATOR", "")
-    if choice not in CHOICES:
-        raise ImportError(f"WEBSOCKETS_ACCELERATOR must be native or python, not {choice!r}", name=__name__)
+    choice = chosen("WEBSOCKETS_ACCELERATOR", CHOICES)
     if choice == "python" or sys.implementation.name != "cpython":
         return "python"
     try:

@@ -11,12 +11,12 @@ rest arrives.
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from .._codec import Assembly, Queue
 from .._codec.header import FIN, MAX_PAYLOAD, OPCODE_BINARY, OPCODE_CONT, OPCODE_MASK, OPCODE_TEXT
+from .._compat.environment import whole_number
 from ..exceptions import TooManyFragments, advised
 from ..typing import BytesLike, Data
 
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # The limit of a message's size also limits its fragments. The environment may set a limit for their number.
-MAX_FRAGMENTS: Final = int(os.environ["WEBSOCKETS_MAX_FRAGMENTS"]) if "WEBSOCKETS_MAX_FRAGMENTS" in os.environ else None
+MAX_FRAGMENTS: Final = whole_number("WEBSOCKETS_MAX_FRAGMENTS", None)
 
 
 class Missing:

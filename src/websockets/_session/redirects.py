@@ -5,13 +5,13 @@ May know: URIs, responses, errors, options of a client. Must not know: how to co
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.parse
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from .._compat.environment import whole_number
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidHeader, InvalidStatus, InvalidURI, SecurityError
 from ..http11 import Response
@@ -33,7 +33,7 @@ __all__ = [
     "resolve_location",
 ]
 
-MAX_REDIRECTS: Final = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
+MAX_REDIRECTS: Final = whole_number("WEBSOCKETS_MAX_REDIRECTS", 10)
 
 REDIRECT_STATUSES: Final = frozenset({300, 301, 302, 303, 307, 308})
 

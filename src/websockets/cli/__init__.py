@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .._compat.environment import WrongVariable
 from ._status import ABNORMAL, INTERRUPTED, OK, USAGE, UsageError
 
 __all__ = ["main"]
@@ -52,9 +53,7 @@ def _status(arguments: Sequence[str]) -> int:
     except UsageError as exc:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
-    except ImportError as exc:
-        if exc.name != "websockets._codec":
-            raise
+    except WrongVariable as exc:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -12,10 +12,11 @@ environment means that only :mod:`zlib` is used.
 from __future__ import annotations
 
 import importlib
-import os
 import zlib
 from collections.abc import Mapping
 from typing import Any, Final
+
+from .._compat.environment import chosen
 
 __all__ = ["COMPRESSES", "ERRORS", "INFLATES", "LARGE_FROM", "inflater", "large_compressor", "shown_libraries"]
 
@@ -29,9 +30,13 @@ _FAST_LEVELS: Final = (1, 2, 3)
 _MIN_BITS: Final = 9
 
 
+# Which libraries may be used: "zlib" for the standard one alone; else all.
+_WANTED: Final = chosen("WEBSOCKETS_DEFLATE", ("zlib",))
+
+
 def _load(name: str) -> Any:
     """Return a library; None if it isn't installed, or isn't wanted."""
-    if os.environ.get("WEBSOCKETS_DEFLATE") == "zlib":
+    if _WANTED == "zlib":
         return None
     try:
         return importlib.import_module(name)

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
+from .._compat.environment import whole_number
 from ..datastructures import TCHAR, Headers
 from ..datastructures._shortcuts import headers_from_lines, headers_from_pairs, values_by_name
 from ..exceptions import (
@@ -38,9 +39,9 @@ from ._bodies import Body, ChunkedBody, EndlessBody, SizedBody
 __all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
 
 # Limits: bytes in a line with its CRLF; headers in a request or response; bytes in the body of a response.
-MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
-MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
-MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
+MAX_LINE_LENGTH = whole_number("WEBSOCKETS_MAX_LINE_LENGTH", 8192)
+MAX_NUM_HEADERS = whole_number("WEBSOCKETS_MAX_NUM_HEADERS", 128)
+MAX_BODY_SIZE = whole_number("WEBSOCKETS_MAX_BODY_SIZE", 1_048_576)
 
 # Limits for the interim responses before the final one: their number, and the total of their bytes.
 MAX_INTERIM = 16
