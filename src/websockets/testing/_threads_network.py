@@ -21,6 +21,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Final, TypeVar
 
 from ..sync._steward import Steward
@@ -29,6 +30,7 @@ from ._addresses import sockname
 from ._conditions import CAPACITY, Chunk, Delay
 from ._link import Direction, Link, MemorySocket
 from ._network import BaseNetwork, Place
+from ._scheduler import Scheduler
 
 __all__ = ["MemorySystem", "Network", "ThreadSocket"]
 
@@ -451,23 +453,26 @@ class ThreadSocket:
 # -------------------------------------------------------------------------------------------------------------- faults
 
 
-def _changing(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Have a method hold the lock of the scheduler, as any thread may call it."""
-
-    @functools.wraps(method)
-    def call(self: Any) -> None:
-        with self._loop.changing():
-            method(self)
-
-    return call
+def _changing(scheduler: Scheduler) -> AbstractContextManager[None]:
+    """Hold the lock of a scheduler, because any thread may cause a fault."""
+    assert isinstance(scheduler, MemorySystem)
+    return scheduler.changing()
 
 
 class _ThreadDirection(Direction):
     """A direction whose faults any thread may cause."""
 
-    hold = _changing(Direction.hold)
-    release = _changing(Direction.release)
-    drop = _changing(Direction.drop)
+    def hold(self) -> None:
+        with _changing(self._loop):
+            super().hold()
+
+    def release(self) -> None:
+        with _changing(self._loop):
+            super().release()
+
+    def drop(self) -> None:
+        with _changing(self._loop):
+            super().drop()
 
 
 class _ThreadLink(Link):
@@ -475,11 +480,9 @@ class _ThreadLink(Link):
 
     _direction = _ThreadDirection
 
-    @property
-    def _loop(self) -> Any:
-        return self.loop
-
-    reset = _changing(Link.reset)
+    def reset(self) -> None:
+        with _changing(self.loop):
+            super().reset()
 
 
 class Network(BaseNetwork):
