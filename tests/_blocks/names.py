@@ -28,6 +28,7 @@ from websockets.http11 import Request, Response
 from websockets.sync import client as threads_client
 from websockets.sync import server as threads_server
 from websockets.testing import InMemoryServer
+from websockets.testing.threads import InMemoryServer as InMemoryServerOfThreads
 
 __all__ = ["members", "problems"]
 
@@ -42,12 +43,12 @@ CONVENTIONS: dict[str, tuple[type, ...]] = {
     "response": (Response,),
 }
 
-# The same in programs that import something from ``websockets.sync``.
+# The same in programs that import something from ``websockets.sync``, or its tests in memory.
 _IN_THREADS = (threads_server.ServerConnection, threads_client.ClientConnection)
 CONVENTIONS_IN_THREADS = {
     **CONVENTIONS,
     **dict.fromkeys(("websocket", "ws", "connection"), _IN_THREADS),
-    "server": (threads_server.Server,),
+    "server": (threads_server.Server, InMemoryServerOfThreads),
 }
 
 # Where arguments go that aren't named in a signature.
@@ -116,7 +117,10 @@ class _Checker:
 
     def _uses_threads(self) -> bool:
         modules = (node.module for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))
-        return any(module is not None and module.startswith("websockets.sync.") for module in modules)
+        return any(
+            module is not None and module.startswith(("websockets.sync.", "websockets.testing.threads"))
+            for module in modules
+        )
 
     def check(self) -> Iterator[str]:
         """Look at every name, attribute and call."""

@@ -47,6 +47,7 @@ def test_names_of_the_published_package() -> None:
         "websockets.asgi",
         "websockets.rooms",
         "websockets.testing",
+        "websockets.testing.threads",
         "websockets.testing.trio",
     ]
 

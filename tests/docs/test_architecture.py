@@ -39,8 +39,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "legacy legacy.exceptions legacy.framing legacy.handshake legacy.http legacy.protocol",
     ),
     "testing": (
-        "testing testing.trio",
-        "testing._in_memory testing._trio_network",
+        "testing testing.threads testing.trio",
+        "testing._in_memory testing._threads_network testing._trio_network",
         "testing._loop",
         "testing._asyncio_network",
         "testing._asyncio_server",

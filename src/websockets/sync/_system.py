@@ -36,6 +36,7 @@ __all__ = [
     "Waker",
     "current",
     "using",
+    "using_here",
 ]
 
 # What to wait for; both may be combined.
@@ -259,9 +260,18 @@ class System:
 _current: System = System()
 
 
+class _Here(threading.local):
+    """The system of a thread alone."""
+
+    system: System | None = None
+
+
+_here = _Here()
+
+
 def current() -> System:
     """Return the system to use; each connection keeps the one that it began with."""
-    return _current
+    return _here.system or _current
 
 
 @contextlib.contextmanager
@@ -273,3 +283,13 @@ def using(system: System) -> Iterator[None]:
         yield
     finally:
         _current = before
+
+
+@contextlib.contextmanager
+def using_here(system: System) -> Iterator[None]:
+    """Use another system for what begins in the block in this thread, and in no other one; for tests."""
+    before, _here.system = _here.system, system
+    try:
+        yield
+    finally:
+        _here.system = before

@@ -84,12 +84,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from . import threads as threads
     from . import trio as trio
 else:
 
     def __getattr__(name):
-        if name == "trio":
+        if name in ("threads", "trio"):
             from importlib import import_module
 
-            return import_module(".trio", __name__)
+            return import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

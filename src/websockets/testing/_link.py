@@ -399,6 +399,9 @@ class Link:
     to_server: Direction
     to_client: Direction
 
+    # Between threads, it is one that holds a lock.
+    _direction = Direction
+
     def __init__(
         self,
         loop: Scheduler,
@@ -415,8 +418,8 @@ class Link:
         self.loop = loop
         self.client = MemorySocket(self, client, server)
         self.server = MemorySocket(self, server, client)
-        self.to_server = Direction(loop, delay, loss, chunk, capacity, f"{seed} to server")
-        self.to_client = Direction(loop, delay, loss, chunk, capacity, f"{seed} to client")
+        self.to_server = self._direction(loop, delay, loss, chunk, capacity, f"{seed} to server")
+        self.to_client = self._direction(loop, delay, loss, chunk, capacity, f"{seed} to client")
         self.to_server._attach(self.client, self.server)
         self.to_client._attach(self.server, self.client)
 

@@ -53,6 +53,9 @@ class BaseNetwork:
         ValueError: a number makes no sense.
     """
 
+    # Between threads, it is one that holds a lock.
+    _link: type[Link] = Link
+
     def __init__(
         self,
         *,
@@ -192,7 +195,7 @@ class BaseNetwork:
 
     def _join(self, scheduler: Scheduler, listener: Listener, mine: Address, theirs: Address) -> MemorySocket:
         """Make a link between a client and a listener; return the client's end."""
-        link = Link(
+        link = self._link(
             scheduler,
             mine,
             theirs,
