@@ -341,15 +341,15 @@ WRONG: tuple[Wrong, ...] = (
     Wrong(TODAY, "idle_timeout", 0, ValueError, f"idle_timeout {POSITIVE} 0"),
     Wrong(TODAY, "idle_timeout", True, TypeError, f"idle_timeout {POSITIVE} True"),
     *[
-        Wrong(LOOP_CONNECT + LOOP_SERVE, f"max_{kind}rate", value, error, f"max_{kind}rate must be a pair of {unit}s "
+        Wrong(TODAY, f"max_{kind}rate", value, error, f"max_{kind}rate must be a pair of {unit}s "
               f"a second, above 0, and {unit}s at once, 1 or more, or None for no limit, not {value!r}")
         for kind, unit in (("", "message"), ("bytes_", "byte"))
         for value, error in ((5, TypeError), ((1,), ValueError), ((0, 1), ValueError), ((1, 0), ValueError),
                              ((1, 1.5), TypeError), ((float("inf"), 1), ValueError))
     ],
-    Wrong(LOOP_CONNECT + LOOP_SERVE, "on_rate", "stop", ValueError,
+    Wrong(TODAY, "on_rate", "stop", ValueError,
           "on_rate must be \"wait\" or \"close\", not 'stop'"),
-    Wrong(LOOP_CONNECT + LOOP_SERVE, "on_rate", None, TypeError, 'on_rate must be "wait" or "close", not None'),
+    Wrong(TODAY, "on_rate", None, TypeError, 'on_rate must be "wait" or "close", not None'),
     Wrong(CLIENTS, "open_timeout", HUGE, ValueError, f"open_timeout {LIMIT} 1{'0' * 96}..."),
     Wrong(CLIENTS, "open_timeout", Fraction(HUGE), ValueError, f"open_timeout {LIMIT} Fraction(1{'0' * 87}..."),
     Wrong(CLIENTS, "open_timeout", Made(lambda: -(HUGE**20)), ValueError, f"open_timeout {LIMIT} <int>"),
@@ -713,9 +713,9 @@ RIGHT: tuple[Right, ...] = tuple(
         (ALL, "close_timeout", [None, 0, 0.0, False, 1, Fraction(1, 2), INFINITY]),
         (CLIENTS, "open_timeout", [None, 0, 0.5, 10**9, Fraction(1, 2), INFINITY, True]),
         (SERVERS, "open_timeout", [None, 0.5, 10**9, Fraction(1, 2), INFINITY, True]),
-        (LOOP_CONNECT + LOOP_SERVE, "max_rate", [None, (1, 1), [0.5, 10**6]]),
-        (LOOP_CONNECT + LOOP_SERVE, "max_bytes_rate", [None, (1, 1), [0.5, 10**6]]),
-        (LOOP_CONNECT + LOOP_SERVE, "on_rate", ["wait", "close"]),
+        (TODAY, "max_rate", [None, (1, 1), [0.5, 10**6]]),
+        (TODAY, "max_bytes_rate", [None, (1, 1), [0.5, 10**6]]),
+        (TODAY, "on_rate", ["wait", "close"]),
         (TODAY, "idle_timeout", [None, 0.1, Fraction(1, 2), INFINITY]),
         (ALL + PROTOCOLS, "max_size", [None, 0, 1, True, (None, 10), (10, None), [10, 20], (None, None), 1e6]),
         (ALL, "max_queue", [None, 0, 1, False, (8, 2), [8, 8], (8, None), (None, 3), (None, None), (8.0, 2.0)]),

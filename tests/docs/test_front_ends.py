@@ -52,7 +52,6 @@ REASONS: dict[str, str] = {
     "sync._listening._identity": "looks at the file of a socket",
     "sync._shutdown.Shutdown._check": "ends the wait of threads",
     "trio._server_connection.ServerConnection._ws_abort": "a line in the log before the connection is aborted",
-    "trio._session_stream.SessionStream._ws_receive_data": "saves a generator for each small read",
     "trio._session_stream.SessionStream.abort": "what users call",
     "trio._wire.TLSStream.__getattr__": "methods that streams with TLS have",
     "trio.connection.Connection._ws_count": "messages in one frame don't go through the protocol",

@@ -14,6 +14,7 @@ import pytest
 import websockets.sync
 from _kit import wire
 from _kit.threads import VirtualSystem, _Lock, run_threads, stop_steward
+from websockets._rules.rates import Rates
 from websockets.exceptions import ConcurrencyError, ConnectionClosedError, ConnectionClosedOK, InvalidState
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _receiving, _steward
@@ -835,3 +836,46 @@ def test_what_a_fork_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     system.steward = _steward.Steward(system)
     _steward._after_fork()
     stop_steward(system)
+
+
+# --------------------------------------------------------------------------------------------------- limits of rates
+
+
+@in_memory
+def test_recv_in_time_beside_a_limit_of_a_rate(system: VirtualSystem) -> None:
+    """The time is up before reading goes on."""
+    connection, peer = one_end(system, max_queue=None)
+    connection._ws_session.limit(Rates((0.1, 1), None, False))
+    peer.send(wire.text("a") + wire.text("b"))
+    assert connection.recv() == "a"
+    assert connection.recv() == "b"
+    peer.send(wire.text("c"))
+    began = system.now()
+    with pytest.raises(TimeoutError):
+        connection.recv(timeout=4)
+    assert system.now() - began == pytest.approx(4)
+    assert connection.recv(timeout=100) == "c"
+    assert system.now() - began == pytest.approx(10)
+    connection.abort()
+
+
+@in_memory
+def test_two_wait_for_a_limit_of_a_rate(system: VirtualSystem) -> None:
+    """One wants a pong, the other a message, and both come in time."""
+    connection, peer = one_end(system, max_queue=None)
+    connection._ws_session.limit(Rates((0.1, 1), None, False))
+    peer.send(wire.text("a") + wire.text("b"))
+    assert [connection.recv(), connection.recv()] == ["a", "b"]
+    began, latencies = system.now(), list[float]()
+    pong = connection.ping(b"x")
+
+    def wait() -> None:
+        assert pong.wait(60)
+        latencies.append(system.now() - began)
+
+    waiting = system.start_thread(wait, name="waiting")
+    peer.send(wire.pong(b"x") + wire.text("c"))
+    assert connection.recv() == "c"
+    waiting.join()
+    assert latencies == [pytest.approx(10, abs=0.1)]
+    connection.abort()

@@ -211,7 +211,11 @@ class Intake:
         """Resume after our Close frame was sent, if messages are ignored and only the end of the stream matters."""
         port = self._port
         # A peer that doesn't read won't answer our Close frame.
-        return self.resume() if port.life.receiving is Receiving.DEAF and not port.pongs_held else Flow.STAY
+        if port.life.receiving is not Receiving.DEAF or port.pongs_held:
+            return Flow.STAY
+        limited, self.limited = self.limited, False
+        flow = self.resume()
+        return self.flow if limited else flow
 
     def pause(self) -> Flow:
         """Pause reading, because the receive queue is full."""

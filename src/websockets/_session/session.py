@@ -86,6 +86,7 @@ class Session:
         self.intake = Intake(self.inbox, self.port)
 
     rates: RatesInUse | None = None  # limits for what is received
+    limit_at: float = math.inf  # when reading may go on after a limit of a rate
     request: Request | None = None
     response: Response | None = None
     latency: float = 0.0
@@ -125,7 +126,8 @@ class Session:
         wait = self.rates.take(self.port.received[0], size, now)
         if wait:
             self.protocol._count().limited += 1
-            self.intake.limited = not self.rates.closes
+            if not self.rates.closes:
+                self.intake.limited, self.limit_at = True, now + wait
         return wait
 
     def limit_over(self, now: float) -> Flow:
@@ -138,6 +140,7 @@ class Session:
         """
         if self.intake.limited and self.alarm is Alarm.PONG:
             self._wait(Alarm.PONG, self.timing.ping_timeout, now)
+        self.limit_at = math.inf
         return self.intake.limit_over()
 
     # ------------------------------------------------------------------------------------------------------------ ask
@@ -157,6 +160,14 @@ class Session:
     def next_timeout(self) -> float:
         """The time to call :meth:`handle_timeout`; infinity for never."""
         return min(self.alarm_at, self.idle_at)
+
+    @property
+    def wake_at(self) -> float:
+        """The time of the next timeout, or of the end of a wait for a limit of a rate, if that is earlier.
+
+        For front-ends that have one timer for both.
+        """
+        return min(self.alarm_at, self.idle_at, self.limit_at)
 
     def close_exc(self) -> ConnectionClosed:
         """Return the exception that later calls raise, with its cause."""
@@ -202,7 +213,7 @@ class Session:
             self.cause = exc
         self.protocol.receive_eof()
         self._lost = True
-        self.alarm, self.alarm_at, self.idle_at = None, math.inf, math.inf
+        self.alarm, self.alarm_at, self.idle_at, self.limit_at = None, math.inf, math.inf, math.inf
         pings, self._pings = self._pings or {}, None
         return [ping.waiter for ping in pings.values() if ping.waiter is not None]
 

@@ -390,7 +390,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         finally:
             if not self._ws_lost:
                 self._ws_schedule()
-        if self._ws_reading_paused:
+        if self._ws_reading_paused or self._ws_session.intake.limited:
             self._ws_steer(self._ws_session.intake.check_end())
         self._ws_choose_path()
 

@@ -11,6 +11,7 @@ thread may read meanwhile, such as the steward or one that closes; then the rece
 from __future__ import annotations
 
 import gc
+import math
 from typing import Any
 
 from .._rules.messages import MISSING, Missing
@@ -125,10 +126,24 @@ class ReceivingSocket(SessionSocket):
             changed = self._ws_before_waiting()
             mine = not changed and self._ws_claim_reading()
             if not changed and not mine:
-                return self._ws_wait_change(deadline, claims=True)
+                return self._ws_wait_for_turn(deadline)
         if mine:
             return self._ws_read(deadline)
         self._ws_flush()
+        return True
+
+    def _ws_wait_for_turn(self, deadline: float | None) -> bool:
+        """Wait for a change, or for the end of the wait for a limit of a rate; called under the lock.
+
+        Returns:
+            False if the deadline passed before.
+        """
+        limit_at = self._ws_session.limit_at
+        if limit_at == math.inf or (deadline is not None and deadline <= limit_at):
+            return self._ws_wait_change(deadline, claims=True)
+        # The steward would do it, too, but not to the millisecond.
+        if not self._ws_wait_change(limit_at, claims=True) and self._ws_session.limit_at == limit_at:
+            self._ws_limit_over(self._ws_system.now())
         return True
 
     def _ws_before_waiting(self) -> bool:

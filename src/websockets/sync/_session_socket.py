@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from .._rules.deadlines import Entry
 from .._rules.lifecycle import Sending, Side, State
@@ -25,7 +25,7 @@ from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
 from .._session.outbox import Outbox
-from .._session.session import Session
+from .._session.session import TOO_FAST, Session
 from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
@@ -42,28 +42,13 @@ if TYPE_CHECKING:
     from .._session.tls import TLSChannel
     from .._session.tls_in_tls import NestedChannel
 
-__all__ = ["SessionSocket", "Waiter"]
-
-# Seconds that close() waits for other threads to leave the descriptor alone; they need no time.
-PATIENCE: Final = 1.0
+__all__ = ["SessionSocket"]
 
 # In bytes. While more than this waits to be sent, a connection is slow.
 WRITE_LIMIT: Final = 2**15
 
 # What reading is when the steward may read.
 _READING: Final = (Flow.READ, Flow.LISTEN)
-
-
-class Waiter(NamedTuple):
-    """Who waits for a pong.
-
-    Attributes:
-        event: what is set when the pong arrives.
-        ack_on_close: whether it is also set when the connection is closed before.
-    """
-
-    event: Any
-    ack_on_close: bool
 
 
 class SessionSocket(SendingSocket):
@@ -173,7 +158,7 @@ class SessionSocket(SendingSocket):
                 if self._ws_lost:
                     return False
                 # Usually the steward handles timeouts. But while the interpreter ends, it doesn't run any more.
-                until = min(self._ws_session.next_timeout, math.inf if deadline is None else deadline)
+                until = min(self._ws_session.wake_at, math.inf if deadline is None else deadline)
                 limit = None if until == math.inf else until
                 mine = self._ws_claim_reading()
                 in_time = mine or self._ws_wait_change(limit, claims=True)
@@ -191,8 +176,8 @@ class SessionSocket(SendingSocket):
 
     def _ws_claim_reading(self) -> bool:
         """Take the role of the reader, if possible; called under the lock."""
-        if self._ws_ending:
-            # There is nothing more to read; the end comes when everything is sent.
+        if self._ws_ending or self._ws_session.intake.limited:
+            # There is nothing more to read, and the end comes when everything is sent; or it isn't time to read on.
             return False
         me = self._ws_ident()
         if self._ws_reader is TAKEN:
@@ -300,7 +285,23 @@ class SessionSocket(SendingSocket):
                 self._ws_choose_path()
             if self._ws_queue:
                 self._ws_steer(intake.check_full(self._ws_receiver != 0))
+            if intake.metered:
+                self._ws_meter(len(part))
         self._ws_steer(intake.after_read())
+
+    def _ws_meter(self, size: int) -> None:
+        """Count a slice of a read against the limits of rates; beyond them, close, or wait. Called under the lock."""
+        wait = self._ws_session.meter(size, self._ws_system.now())
+        if wait and self._ws_session.intake.limited:
+            self._ws_schedule()
+        elif wait:
+            self._ws_begin_closing(*TOO_FAST)
+
+    def _ws_limit_over(self, now: float) -> None:
+        """Read on after the wait for a limit of a rate; called under the lock."""
+        self._ws_steer(self._ws_session.limit_over(now))
+        self._ws_schedule()
+        self._ws_notify()
 
     def _ws_steer(self, flow: Flow) -> None:
         """Apply a decision of the intake; called under the lock."""
@@ -378,7 +379,7 @@ class SessionSocket(SendingSocket):
             self._ws_put(self.protocol.data_to_send())
         if not self._ws_lost:
             self._ws_schedule()
-        if session.intake.paused:
+        if session.intake.paused or session.intake.limited:
             self._ws_steer(session.intake.check_end())
         self._ws_choose_path()
         self._ws_notify()
@@ -386,7 +387,7 @@ class SessionSocket(SendingSocket):
     def _ws_schedule(self) -> None:
         """Have the steward handle the next timeout of the session."""
         if not self._ws_lost:
-            self._ws_steward.move(self, self._ws_session.next_timeout)
+            self._ws_steward.move(self, self._ws_session.wake_at)
 
     def _ws_start_closing(
         self, code: int | None, reason: str = "", timeout: float | None = None, *, waits: bool = False
@@ -398,18 +399,27 @@ class SessionSocket(SendingSocket):
             waits: whether this thread is going to wait for the end; otherwise the steward reads at once.
         """
         with self._ws_lock:
-            session = self._ws_session
-            session.close(code, reason)
-            if not self._ws_lost:
-                if timeout is not None:
-                    session.limit_closing(timeout, self._ws_system.now())
-                self._ws_choose_path()
-                # The Close frame of the peer must be read even if nobody receives any more.
-                self._ws_steer(session.intake.resume())
-                self._ws_process_events()
-                if not waits:
-                    self._ws_entrust_reading()
+            self._ws_begin_closing(code, reason, timeout, waits)
         self._ws_flush()
+
+    def _ws_begin_closing(
+        self, code: int | None, reason: str, timeout: float | None = None, waits: bool = False
+    ) -> None:
+        """Begin the closing handshake; called under the lock."""
+        session = self._ws_session
+        session.close(code, reason)
+        if self._ws_lost:
+            return
+        if timeout is not None:
+            session.limit_closing(timeout, self._ws_system.now())
+        self._ws_choose_path()
+        # The Close frame of the peer must be read even if nobody receives any more.
+        self._ws_steer(session.intake.resume())
+        if session.intake.limited:
+            self._ws_limit_over(self._ws_system.now())
+        self._ws_process_events()
+        if not waits:
+            self._ws_entrust_reading()
 
     def _ws_fail(self, code: int, reason: str, cause: Exception) -> None:
         """Fail the connection."""
@@ -506,15 +516,6 @@ class SessionSocket(SendingSocket):
             self._ws_wire.close()
             self._ws_notify()
 
-    def _ws_wait_for_descriptor(self) -> None:
-        """Wait until the descriptor of a connection that is over is closed: others may be about to see the end."""
-        deadline = self._ws_system.now() + PATIENCE
-        with self._ws_lock:
-            # A signal handler may have interrupted a call of the socket, which goes on later.
-            mine = self._ws_ident() in (self._ws_reading_thread, self._ws_writing_thread)
-            while not (self._ws_closed_socket or mine) and self._ws_wait_change(deadline):
-                pass
-
     def _ws_abandon(self) -> None:
         """Close the descriptor of a connection that another process has opened, which goes on using it."""
         self._ws_wire.close()
@@ -538,22 +539,30 @@ class SessionSocket(SendingSocket):
         with self._ws_lock:
             if self._ws_lost:
                 return
+            if now >= session.limit_at:
+                self._ws_limit_over(now)
             if now < session.next_timeout:
                 self._ws_schedule()
-                return
-            session.taken = self._ws_outbox.sent + self._ws_bypassed
-            idle_check = now >= session.idle_at
-            buffered = self._ws_outbox.buffered_amount + self._ws_bypassing
-            traffic = session.traffic(self._ws_counted(), buffered) if idle_check else ()
-            ended = session.handle_timeout(now, traffic)
-            if not ended or session.has_work:
-                self._ws_process_events()
-            # There may be a pong to read, or it is time to stop listening for one.
-            self._ws_entrust_reading()
+            else:
+                ended = self._ws_handle_session_timeout(now)
         self._ws_flush()
         if ended:
             with self._ws_lock:
                 self._ws_abort()
+
+    def _ws_handle_session_timeout(self, now: float) -> bool:
+        """Handle a timeout of the session; return whether the connection must end. Called under the lock."""
+        session = self._ws_session
+        session.taken = self._ws_outbox.sent + self._ws_bypassed
+        idle_check = now >= session.idle_at
+        buffered = self._ws_outbox.buffered_amount + self._ws_bypassing
+        traffic = session.traffic(self._ws_counted(), buffered) if idle_check else ()
+        ended = session.handle_timeout(now, traffic)
+        if not ended or session.has_work:
+            self._ws_process_events()
+        # There may be a pong to read, or it is time to stop listening for one.
+        self._ws_entrust_reading()
+        return ended
 
     def _ws_look(self) -> bool:
         """Watch the socket if nobody has received since the last look; return whether to look again."""

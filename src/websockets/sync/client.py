@@ -168,7 +168,7 @@ class reconnect(Connector):
         sock, ssl, server_hostname, origin, extensions, subprotocols, compression: as for :func:`connect`.
         additional_headers, user_agent_header, proxy, proxy_ssl, proxy_server_hostname: as for :func:`connect`.
         open_timeout, ping_interval, ping_timeout, close_timeout, idle_timeout: as for :func:`connect`.
-        max_size, max_queue, logger, create_connection: as for :func:`connect`.
+        max_size, max_queue, max_rate, max_bytes_rate, on_rate, logger, create_connection: as for :func:`connect`.
         **kwargs: as for :func:`connect`.
 
     Raises:
@@ -202,6 +202,9 @@ class reconnect(Connector):
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
         idle_timeout: float | None = None,
+        max_rate: tuple[float, int] | None = None,
+        max_bytes_rate: tuple[float, int] | None = None,
+        on_rate: Literal["wait", "close"] = "wait",
         **kwargs: Any,
     ) -> None:
         ssl = renamed_argument(kwargs, "ssl_context", "ssl", ssl)
@@ -341,6 +344,9 @@ def connect(
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ClientConnection] | None = None,
     idle_timeout: float | None = None,
+    max_rate: tuple[float, int] | None = None,
+    max_bytes_rate: tuple[float, int] | None = None,
+    on_rate: Literal["wait", "close"] = "wait",
     legacy: Literal[True] | None = None,
     **kwargs: Any,
 ) -> ClientConnection: ...
@@ -374,6 +380,9 @@ def connect(
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ClientConnection] | None = None,
     idle_timeout: float | None = None,
+    max_rate: tuple[float, int] | None = None,
+    max_bytes_rate: tuple[float, int] | None = None,
+    on_rate: Literal["wait", "close"] = "wait",
     legacy: bool | None = None,
     **kwargs: Any,
 ) -> ClientConnection | reconnect:
@@ -408,6 +417,8 @@ def connect(
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
         idle_timeout: seconds without data after which the connection is closed with code 1001; see
             :class:`~websockets.sync.connection.Connection`.
+        max_rate, max_bytes_rate, on_rate: limits for what is received in a second; see
+            :func:`~websockets.sync.server.serve`.
         legacy: True to return a connection that needs no ``with`` block; False to return a :class:`reconnect`, which
             connects when it is used; None to return a connection whose first use outside of a ``with`` block gives a
             :exc:`DeprecationWarning`.

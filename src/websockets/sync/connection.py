@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, overload
 
 from .._codec.header import payload_length
 from .._compat.deprecated import deprecated_names
@@ -22,7 +22,6 @@ from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
 from ._receiving import ReceivingSocket
-from ._session_socket import Waiter
 
 if TYPE_CHECKING:
     import ssl
@@ -32,6 +31,21 @@ __all__ = ["Connection"]
 
 # As constants of this module, because access to them is faster.
 _OPEN: Final = Sending.OPEN
+
+# Seconds that close() waits for other threads to leave the descriptor alone; they need no time.
+PATIENCE: Final = 1.0
+
+
+class Waiter(NamedTuple):
+    """Who waits for a pong.
+
+    Attributes:
+        event: what is set when the pong arrives.
+        ack_on_close: whether it is also set when the connection is closed before.
+    """
+
+    event: Any
+    ack_on_close: bool
 
 
 class Connection(ReceivingSocket):
@@ -398,6 +412,15 @@ class Connection(ReceivingSocket):
         self._ws_start_closing(code, reason, timeout, waits=True)
         self._ws_wait_until(self._ws_is_lost)
         self._ws_wait_for_descriptor()
+
+    def _ws_wait_for_descriptor(self) -> None:
+        """Wait until the descriptor of a connection that is over is closed: others may be about to see the end."""
+        deadline = self._ws_system.now() + PATIENCE
+        with self._ws_lock:
+            # A signal handler may have interrupted a call of the socket, which goes on later.
+            mine = self._ws_ident() in (self._ws_reading_thread, self._ws_writing_thread)
+            while not (self._ws_closed_socket or mine) and self._ws_wait_change(deadline):
+                pass
 
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until the closing handshake and the TCP connection are over.

@@ -6,21 +6,20 @@ the text of a refusal: ``_session`` and ``server`` decide that.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import re
 import socket
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .._compat.deprecated import deprecated_names
 from .._rules.addresses import shown_address
 from .._rules.statistics import ServerStatistics
 from .._session.answering import Answering
 from .._session.arriving import CLOSING, Arriving, Refusal
-from .._session.options import SYNC_SERVER, ServerOptions, renamed_argument
+from .._session.options import SYNC_SERVER, ServerOptions, connection_maker, renamed_argument
 from .._session.properties import later
 from .._session.server_session import HandlerState, ServerSession
 from ..datastructures import HeadersLike
@@ -277,6 +276,9 @@ def serve(
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
     idle_timeout: float | None = None,
+    max_rate: tuple[float, int] | None = None,
+    max_bytes_rate: tuple[float, int] | None = None,
+    on_rate: Literal["wait", "close"] = "wait",
     proxy_protocol: Iterable[str] | None = None,
     executor: Executor | None = None,
     daemon_threads: bool = False,
@@ -328,6 +330,12 @@ def serve(
             the proxy. Connections to Unix sockets don't count.
         idle_timeout: seconds without data after which a connection is closed with code 1001; see
             :class:`~websockets.sync.connection.Connection`.
+        max_rate: how many messages a second are received on a connection, and how many may come at once, such as
+            ``(100, 500)``; control frames don't count. None for no limit.
+        max_bytes_rate: the same for bytes, with frame headers, before decompression.
+        on_rate: what happens beyond these limits: ``"wait"`` to read on later, so that the client has to wait
+            (back-pressure), or ``"close"`` to close the connection with code 1008. ``statistics.limited`` counts how
+            often.
         proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
             such as ``["10.0.0.0/8", "::1"]``; "unix:" for all connections to a Unix socket. Only these proxies may
             connect; they must send a header, before TLS; ``remote_address`` and ``local_address`` are the addresses in
@@ -349,9 +357,7 @@ def serve(
     kwargs["sock"] = sock
     options = ServerOptions.of(locals(), logging.getLogger("websockets.server"), SYNC_SERVER)
     context = options.arguments.pop("ssl")
-    make_connection: Callable[..., ServerConnection] = functools.partial(
-        options.create_connection or ServerConnection, **options.of_connection
-    )
+    make_connection: Callable[..., ServerConnection] = connection_maker(options, ServerConnection)
 
     def make(sock: socket.socket) -> ServerConnection:
         connection = make_connection(sock, options.protocol(), server)

@@ -9,7 +9,6 @@ nursery of its own, for the task that reads. So a connection is over when its ta
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,7 +22,7 @@ from .._rules.option_table import CLOSE, TRIO_SERVE, check, table
 from .._rules.statistics import FAILURE, ServerStatistics
 from .._session.answering import Answering
 from .._session.arriving import CLOSING
-from .._session.options import TRIO_SERVER, ServerOptions
+from .._session.options import TRIO_SERVER, ServerOptions, connection_maker
 from .._session.registry import Registry
 from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
@@ -76,9 +75,7 @@ class Server(trio.abc.AsyncResource):
         self._ws_arrivals: set[Arrival] = set()
         self._ws_registry = Registry(options.capacity)
         self._ws_answering = Answering(options, self._ws_registry)
-        self._ws_make_connection = functools.partial(
-            options.create_connection or ServerConnection, **options.of_connection
-        )
+        self._ws_make_connection = connection_maker(options, ServerConnection)
 
     _ws_registry: Registry[ServerConnection, Arrival]
     _ws_answering: Answering

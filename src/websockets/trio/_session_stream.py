@@ -30,7 +30,7 @@ from .._session.client_session import ClientSession
 from .._session.intake import FIRST_SLICE, Flow
 from .._session.options import connection_settings
 from .._session.properties import ConnectionProperties
-from .._session.session import Session
+from .._session.session import TOO_FAST, Session
 from ..exceptions import ConnectionClosed, InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
@@ -170,7 +170,7 @@ class SessionStream(ConnectionProperties):
         """Read and handle timeouts, until the stream has ended."""
         while not self._ws_lost:
             # One scope serves many reads. Only a timeout needs another one.
-            with trio.CancelScope(deadline=self._ws_session.next_timeout) as self._ws_scope:
+            with trio.CancelScope(deadline=self._ws_session.wake_at) as self._ws_scope:
                 await self._ws_read()
                 return
             if not self._ws_lost:
@@ -184,7 +184,7 @@ class SessionStream(ConnectionProperties):
                 self._ws_owes = False
                 if wire.pending:
                     await self._ws_write_now()
-            if (intake.paused or intake.rest or not wire.wants_data) and await self._ws_detour():
+            if (intake.paused or intake.rest or intake.limited or not wire.wants_data) and await self._ws_detour():
                 continue
             data = await wire.receive()
             if self._ws_lost:
@@ -232,6 +232,9 @@ class SessionStream(ConnectionProperties):
 
     async def _ws_handle_timeout(self, now: float) -> None:
         session = self._ws_session
+        if now >= session.limit_at:
+            # What is read next depends on it.
+            session.limit_over(now)
         session.taken = self._ws_wire.sent
         self._ws_check_blocked()
         seen = session.traffic(self._ws_counted(), self.buffered_amount) if now >= session.idle_at else ()
@@ -247,12 +250,22 @@ class SessionStream(ConnectionProperties):
         """Process data from a read."""
         session = self._ws_session
         intake = session.intake
-        if len(data) > FIRST_SLICE or intake.paused or intake.rest:
+        if len(data) > FIRST_SLICE or intake.paused or intake.rest or intake.metered:
             for part in intake.slices(data):
                 self._ws_take_in(part)
+                if intake.metered:
+                    self._ws_meter(len(part))
             intake.after_read()
         else:
             self._ws_take_in(data)
+
+    def _ws_meter(self, size: int) -> None:
+        """Count a slice of a read against the limits of rates; beyond them, close, or wait."""
+        wait = self._ws_session.meter(size, trio.current_time())
+        if wait and self._ws_session.intake.limited:
+            self._ws_schedule()
+        elif wait:
+            self._ws_begin_closing(*TOO_FAST)
 
     def _ws_take_in(self, data: BytesLike) -> None:
         session, decoder = self._ws_session, self._ws_decoder
@@ -462,7 +475,8 @@ class SessionStream(ConnectionProperties):
                 self._ws_put(self.protocol.data_to_send())
                 self._ws_owes = True
             self._ws_schedule()
-            if session.intake.paused and session.intake.check_end() is not Flow.STAY:
+            intake = session.intake
+            if (intake.paused or intake.limited) and intake.check_end() is not Flow.STAY:
                 self._ws_unpark()
         self._ws_decoder = session.intake.direct_decoder()
         changed, self._ws_changed = self._ws_changed, None
@@ -485,7 +499,7 @@ class SessionStream(ConnectionProperties):
     def _ws_schedule(self) -> None:
         """Set the deadline for the session's next timeout."""
         scope = self._ws_scope
-        if scope is not None and scope.deadline != (deadline := self._ws_session.next_timeout):
+        if scope is not None and scope.deadline != (deadline := self._ws_session.wake_at):
             scope.deadline = deadline
 
     async def _ws_until(self, condition: Callable[[], bool]) -> None:
@@ -510,6 +524,9 @@ class SessionStream(ConnectionProperties):
             self._ws_session.limit_closing(timeout, trio.current_time())
         # The Close frame of the peer must be read even if no task receives messages any more.
         self._ws_resume_reading()
+        if self._ws_session.intake.limited:
+            self._ws_session.limit_over(trio.current_time())
+            self._ws_unpark()
         self._ws_process_events()
 
     def _ws_fail(self, code: int, reason: str, cause: Exception) -> None:

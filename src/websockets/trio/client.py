@@ -134,6 +134,8 @@ class connect(Connector):
         create_connection: class or factory of connections, called like :class:`ClientConnection`.
         idle_timeout: seconds without data after which the connection is closed with code 1001; see
             :class:`~websockets.trio.connection.Connection`.
+        max_rate, max_bytes_rate, on_rate: limits for what is received in a second; see
+            :func:`~websockets.trio.server.serve`.
         **kwargs: ``host`` and ``port`` to connect to another address than that of the URI. Others are passed to
             :func:`trio.open_tcp_stream`: ``happy_eyeballs_delay``, the time in seconds before the next address is tried
             while the previous one hasn't answered (RFC 8305), None to try it only after the previous one has failed;
@@ -176,6 +178,9 @@ class connect(Connector):
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
         idle_timeout: float | None = None,
+        max_rate: tuple[float, int] | None = None,
+        max_bytes_rate: tuple[float, int] | None = None,
+        on_rate: Literal["wait", "close"] = "wait",
         **kwargs: Any,
     ) -> None:
         options = ClientOptions.of(locals(), logging.getLogger("websockets.client"), TRIO_CLIENT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
@@ -64,6 +64,9 @@ async def serve(
     max_connections: int | None = None,
     max_connections_per_host: int | None = None,
     idle_timeout: float | None = None,
+    max_rate: tuple[float, int] | None = None,
+    max_bytes_rate: tuple[float, int] | None = None,
+    on_rate: Literal["wait", "close"] = "wait",
     proxy_protocol: Iterable[str] | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -115,6 +118,12 @@ async def serve(
             the proxy. Connections to Unix sockets don't count.
         idle_timeout: seconds without data after which a connection is closed with code 1001; see
             :class:`~websockets.trio.connection.Connection`.
+        max_rate: how many messages a second are received on a connection, and how many may come at once, such as
+            ``(100, 500)``; control frames don't count. None for no limit.
+        max_bytes_rate: the same for bytes, with frame headers, before decompression.
+        on_rate: what happens beyond these limits: ``"wait"`` to read on later, so that the client has to wait
+            (back-pressure), or ``"close"`` to close the connection with code 1008. ``statistics.limited`` counts how
+            often.
         proxy_protocol: addresses and networks of the proxies that send a header of the PROXY protocol, version 1 or 2,
             such as ``["10.0.0.0/8", "::1"]``; "unix:" for all connections to a Unix socket. Only these proxies may
             connect; they must send a header within ``open_timeout``. With ``ssl``, the TLS handshake follows the
