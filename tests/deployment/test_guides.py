@@ -25,8 +25,8 @@ from deployment.programs import ROOT, free_port
 
 GUIDES = ROOT / "docs" / "howto"
 NAMES = (
-    *("apache", "asgi", "caddy", "capacity", "haproxy", "lighttpd", "logging-tracing", "nginx"),
-    *("processes", "proxies", "redis", "systemd", "tls", "unix-sockets", "varnish"),
+    *("apache", "asgi", "autoreload", "caddy", "capacity", "containers", "haproxy", "lighttpd", "logging-tracing"),
+    *("nginx", "processes", "proxies", "redis", "supervisors", "systemd", "tls", "unix-sockets", "varnish"),
 )
 
 # Ports that guides use, and that are replaced.
@@ -57,7 +57,7 @@ class Block:
     @property
     def file(self) -> str | None:
         """The file that the reader shall make of it."""
-        found = re.search(r"Save this as `([\w.]+)`", self.lead)
+        found = re.search(r"Save\s+this\s+as `([\w.]+)`", self.lead)
         return found and found[1]
 
     @property
