@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from _kit import advance, idle, virtual, wire
-from _kit.ends import FramePeer
+from _kit import wire
 from robustness.worlds import (
     DEFLATE,
-    LOOPS,
+    VICTIMS,
     both_sides,
     deflated_end,
     each_twin,
@@ -22,7 +21,8 @@ from robustness.worlds import (
     real_client,
     victim,
 )
-from websockets.asyncio.connection import Connection
+from scenarios._world import End, Peer, World
+from scenarios._worlds import in_every_world
 from websockets.exceptions import ConnectionClosedError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import Side
@@ -40,7 +40,7 @@ def compressed(*parts: bytes, flush: int = zlib.Z_SYNC_FLUSH, bits: int = 15) ->
     return data.removesuffix(TAIL) if flush == zlib.Z_SYNC_FLUSH else data
 
 
-async def compressed_message(peer: FramePeer, payload: bytes, opcode: int = wire.BINARY) -> None:
+async def compressed_message(peer: Peer, payload: bytes, opcode: int = wire.BINARY) -> None:
     await peer.send(opcode, payload, rsv=4)
 
 
@@ -77,7 +77,7 @@ def in_fragments(bomb: bytes, mask: bool, size: int = 1000) -> bytes:
 @needs_proc
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize("build", [whole, in_fragments], ids=["whole", "in fragments"])
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", VICTIMS)
 def test_s47_bombs(loop: str, build: Any, count: int) -> None:
     """In a process of its own, as seen by the kernel: the bomb is refused, and memory stays where it was."""
     bomb = build(BOMB, True)
@@ -94,37 +94,40 @@ def test_s47_bombs(loop: str, build: Any, count: int) -> None:
     with victim(loop) as process:
         before = process.status("VmRSS")
         asyncio.run(throw_all(process.port))
-        # What arrived of a fragmented message may wait in each connection, up to max_size.
-        waiting = count - 1 if build is in_fragments else 0
+        # What arrived of a fragmented message may wait in each connection, up to max_size. Threads inflate all at once.
+        waiting = count - 1 if build is in_fragments or loop == "threads" else 0
         assert process.status("VmHWM") - before < (24 + waiting) * 1024
 
 
 @scenario(47)
 @each_twin
 @pytest.mark.parametrize("build", [whole, in_fragments], ids=["whole", "in fragments"])
-@virtual
-async def test_s47_bombs_from_a_server(build: Any, twin: str) -> None:
-    async with deflated_end(Side.CLIENT, max_size=MIB) as (connection, peer):
-        receiving = asyncio.create_task(connection.recv())
-        sending = asyncio.create_task(peer.raw.send(build(BOMB, False)))
+@in_every_world()
+async def test_s47_bombs_from_a_server(world: World, build: Any, twin: str) -> None:
+    async with deflated_end(world, Side.CLIENT, max_size=MIB) as (connection, peer):
+        receiving = world.start(connection.recv)
+        sending = world.start(peer.write, build(BOMB, False))
         close = await peer.frame()
         assert close.payload[:2] == (1009).to_bytes(2)
-        await sending
-        peer.raw.close()
+        await sending.result()
+        peer.hang_up()
         with pytest.raises(ConnectionClosedError, match="exceeds limit of 1048576 bytes"):
-            await receiving
+            await receiving.result()
 
 
 @scenario(47)
 @both_sides
 @each_twin
-@virtual
-async def test_s47_bombs_of_legal_size(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s47_bombs_of_legal_size(world: World, side: Side, twin: str) -> None:
     """Sixty messages of 1 MiB in 60 KiB: about as much may wait inflated as max_queue and max_size allow."""
     bomb = compressed(bytes(MIB))
-    async with deflated_end(side, "; client_no_context_takeover; server_no_context_takeover") as (connection, peer):
-        await peer.raw.send(wire.binary(bomb, rsv=4, mask=side is Side.SERVER) * 60)
-        await advance(0.1)
+    async with deflated_end(world, side, "; client_no_context_takeover; server_no_context_takeover") as (
+        connection,
+        peer,
+    ):
+        await peer.write(wire.binary(bomb, rsv=4, mask=side is Side.SERVER) * 60)
+        await world.advance(0.1)
         waiting = sum(len(item) for item in connection._ws_session.inbox.items if isinstance(item, bytes))
         assert waiting <= 24 * MIB
 
@@ -137,16 +140,16 @@ async def test_s47_bombs_of_legal_size(side: Side, twin: str) -> None:
 @both_sides
 @pytest.mark.parametrize("content", [bytes(5000), bytes(range(250)) * 20], ids=["dense", "sparse"])
 @pytest.mark.parametrize("fragments", [1, 3])
-@virtual
-async def test_s48_exactly_the_limit(content: bytes, fragments: int, side: Side, twin: str) -> None:
-    async def send(peer: FramePeer, payload: bytes) -> None:
+@in_every_world()
+async def test_s48_exactly_the_limit(world: World, content: bytes, fragments: int, side: Side, twin: str) -> None:
+    async def send(peer: Peer, payload: bytes) -> None:
         size = -(-len(payload) // fragments)
         for index in range(fragments):
             piece = payload[index * size : (index + 1) * size]
             first, last = index == 0, index == fragments - 1
             await peer.send(wire.BINARY if first else wire.CONT, piece, fin=last, rsv=4 if first else 0)
 
-    async with deflated_end(side, max_size=5000) as (connection, peer):
+    async with deflated_end(world, side, max_size=5000) as (connection, peer):
         await send(peer, compressed(content))
         assert await connection.recv() == content
         await send(peer, compressed(content + b"x"))
@@ -170,17 +173,17 @@ BROKEN = {
 @each_twin
 @both_sides
 @pytest.mark.parametrize("payload", BROKEN.values(), ids=BROKEN)
-@virtual
-async def test_s49_bad_data(payload: bytes, side: Side, twin: str) -> None:
-    async with deflated_end(side) as (connection, peer):
-        receiving = asyncio.create_task(connection.recv())
+@in_every_world()
+async def test_s49_bad_data(world: World, payload: bytes, side: Side, twin: str) -> None:
+    async with deflated_end(world, side) as (connection, peer):
+        receiving = world.start(connection.recv)
         await compressed_message(peer, payload)
         close = await peer.frame()
         code = int.from_bytes(close.payload[:2])
         assert code in (1002, 1007)
         await peer.finish(code)
         with pytest.raises(ConnectionClosedError) as caught:
-            await receiving
+            await receiving.result()
         assert type(caught.value.__cause__).__module__.startswith("websockets.")
 
 
@@ -188,10 +191,10 @@ async def test_s49_bad_data(payload: bytes, side: Side, twin: str) -> None:
 @each_twin
 @both_sides
 @pytest.mark.parametrize("together", [False, True], ids=["reads of their own", "one read"])
-@virtual
-async def test_s49_nothing_counts_after_bad_data(together: bool, side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s49_nothing_counts_after_bad_data(world: World, together: bool, side: Side, twin: str) -> None:
     """Even if the end waits for a message that arrived before to be read."""
-    async with deflated_end(side) as (connection, peer):
+    async with deflated_end(world, side) as (connection, peer):
         data = [
             wire.text("good", mask=peer.mask),
             wire.binary(b"hello world", rsv=4, mask=peer.mask),
@@ -199,23 +202,23 @@ async def test_s49_nothing_counts_after_bad_data(together: bool, side: Side, twi
             wire.ping(b"too late", mask=peer.mask),
         ]
         for each in [b"".join(data)] if together else data:
-            await peer.raw.send(each)
-            await idle()
+            await peer.write(each)
+            await world.settle()
         assert await connection.recv() == "good"
-        receiving = asyncio.create_task(connection.recv())
+        receiving = world.start(connection.recv)
         close = await peer.frame()
         assert (close.opcode, int.from_bytes(close.payload[:2])) == (wire.CLOSE, 1002)
         await peer.finish(1002)
         with pytest.raises(ConnectionClosedError):
-            await receiving
+            await receiving.result()
 
 
 @scenario(50)
 @each_twin
 @both_sides
-@virtual
-async def test_s50_the_message_after_bfinal_is_intact(side: Side, twin: str) -> None:
-    async with deflated_end(side) as (connection, peer):
+@in_every_world()
+async def test_s50_the_message_after_bfinal_is_intact(world: World, side: Side, twin: str) -> None:
+    async with deflated_end(world, side) as (connection, peer):
         for index in range(5):
             content = bytes(range(index, 256)) * 2
             await compressed_message(peer, compressed(content, flush=zlib.Z_FINISH) + b"\x00" * (index % 2))
@@ -234,11 +237,11 @@ async def test_s50_the_message_after_bfinal_is_intact(side: Side, twin: str) -> 
 @scenario(51)
 @each_twin
 @both_sides
-@virtual
-async def test_s51_no_context_takeover(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s51_no_context_takeover(world: World, side: Side, twin: str) -> None:
     """Each way: a message that refers to the one before it is refused, and ours refer to none."""
     parameters = "; server_no_context_takeover; client_no_context_takeover"
-    async with deflated_end(side, parameters) as (connection, peer):
+    async with deflated_end(world, side, parameters) as (connection, peer):
         content = bytes(range(256)) * 4
         for _ in range(2):
             await connection.send(content)
@@ -256,9 +259,9 @@ async def test_s51_no_context_takeover(side: Side, twin: str) -> None:
 @scenario(51)
 @each_twin
 @both_sides
-@virtual
-async def test_s51_context_takeover(side: Side, twin: str) -> None:
-    async with deflated_end(side) as (connection, peer):
+@in_every_world()
+async def test_s51_context_takeover(world: World, side: Side, twin: str) -> None:
+    async with deflated_end(world, side) as (connection, peer):
         content = bytes(range(256)) * 4
         theirs, ours = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
         sizes = []
@@ -272,7 +275,7 @@ async def test_s51_context_takeover(side: Side, twin: str) -> None:
         assert sizes[1] < sizes[0] / 4
 
 
-def held(connection: Connection) -> list[Any]:
+def held(connection: End) -> list[Any]:
     """What zlib holds for a connection."""
     (extension,) = connection.protocol.extensions
     assert isinstance(extension, PerMessageDeflate)
@@ -282,9 +285,9 @@ def held(connection: Connection) -> list[Any]:
 @scenario(52)
 @each_twin
 @both_sides
-@virtual
-async def test_s52_no_memory_of_zlib_before_it_is_needed_nor_after(side: Side, twin: str) -> None:
-    async with deflated_end(side) as (connection, peer):
+@in_every_world()
+async def test_s52_no_memory_of_zlib_before_it_is_needed_nor_after(world: World, side: Side, twin: str) -> None:
+    async with deflated_end(world, side) as (connection, peer):
         await peer.text("uncompressed")
         await peer.send(wire.PING, b"1")
         await connection.recv()
@@ -294,7 +297,7 @@ async def test_s52_no_memory_of_zlib_before_it_is_needed_nor_after(side: Side, t
         assert len(held(connection)) == 1
         await connection.send("a" * 100)
         assert len(held(connection)) == 2
-        peer.raw.reset()
+        peer.reset()
         await connection.wait_closed()
         assert held(connection) == []
 
@@ -303,13 +306,13 @@ async def test_s52_no_memory_of_zlib_before_it_is_needed_nor_after(side: Side, t
 @each_twin
 @both_sides
 @pytest.mark.parametrize("block", [b"\x00" + TAIL, bytes.fromhex("0208208000")], ids=["stored", "fixed codes"])
-@virtual
-async def test_s53_a_hundred_thousand_empty_blocks(block: bytes, side: Side, twin: str) -> None:
-    async with deflated_end(side) as (connection, peer):
+@in_every_world()
+async def test_s53_a_hundred_thousand_empty_blocks(world: World, block: bytes, side: Side, twin: str) -> None:
+    async with deflated_end(world, side) as (connection, peer):
         start = compressed(b"begin") + TAIL
-        receiving = asyncio.create_task(connection.recv())
+        receiving = world.start(connection.recv)
         await compressed_message(peer, start + block * 100_000 + compressed(b"end"))
-        assert await receiving == b"beginend"
+        assert await receiving.result() == b"beginend"
         await compressed_message(peer, compressed(b"next"))
         assert await connection.recv() == b"next"
 
@@ -317,18 +320,18 @@ async def test_s53_a_hundred_thousand_empty_blocks(block: bytes, side: Side, twi
 @scenario(54)
 @each_twin
 @both_sides
-@virtual
-async def test_s54_what_does_not_compress_hardly_grows(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s54_what_does_not_compress_hardly_grows(world: World, side: Side, twin: str) -> None:
     """And what the peer sends uncompressed is taken as it is, in between."""
     noise = bytes(index * index % 251 ^ index // 7 % 256 for index in range(60_000))
     noise = zlib.compress(noise, 9)[:20_000]
-    async with deflated_end(side) as (connection, peer):
+    async with deflated_end(world, side) as (connection, peer):
         await connection.send(noise)
         row = await peer.frame()
         assert len(row.payload) < len(noise) * 1.002 + 64
         await peer.send(wire.BINARY, noise)
         assert await connection.recv() == noise
-        await idle()
+        await world.settle()
 
 
 @scenario(54)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from _kit import idle, virtual, wire
-from _kit.ends import FramePeer, open_end
+from _kit import wire
 from robustness.worlds import both_sides, each_twin
-from websockets.asyncio.connection import Connection
+from scenarios._world import End, World
+from scenarios._worlds import in_every_world
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.protocol import Side
 
@@ -28,15 +27,15 @@ def pieces(request: pytest.FixtureRequest) -> Callable[[bytes], list[bytes]]:
     return chunkers[request.param]
 
 
-async def violation(side: Side, data: bytes, code: int, pieces: Any, **options: Any) -> Connection:
+async def violation(world: World, side: Side, data: bytes, code: int, pieces: Any, **options: Any) -> End:
     """Send what breaks a rule behind a good message: the good one arrives, nothing else, and a Close says why."""
-    async with open_end(side, **options) as (connection, peer):
+    async with world.one_end(side, **options) as (connection, peer):
         got: list[Any] = []
-        receiving = asyncio.create_task(receive(connection, got))
+        receiving = world.start(receive, connection, got)
         await peer.text("good")
         for piece in pieces(data):
-            await peer.raw.send(piece)
-            await idle()
+            await peer.write(piece)
+            await world.settle()
         close = await peer.frame()
         while close.opcode == wire.PONG:
             close = await peer.frame()
@@ -45,12 +44,12 @@ async def violation(side: Side, data: bytes, code: int, pieces: Any, **options: 
         await peer.text("late")
         await peer.finish(code)
         with pytest.raises(ConnectionClosedError):
-            await receiving
+            await receiving.result()
         assert got == ["good"]
-        return connection
+    return connection
 
 
-async def receive(connection: Connection, got: list[Any]) -> None:
+async def receive(connection: End, got: list[Any]) -> None:
     while True:
         got.append(await connection.recv())
 
@@ -59,9 +58,9 @@ async def receive(connection: Connection, got: list[Any]) -> None:
 @each_twin
 @both_sides
 @pytest.mark.parametrize("opcode", [wire.TEXT, wire.BINARY, wire.PING, wire.CLOSE])
-@virtual
-async def test_s29_wrong_masking(opcode: int, side: Side, twin: str, pieces: Any) -> None:
-    await violation(side, wire.frame(opcode, b"\x03\xe8", mask=side is Side.CLIENT), 1002, pieces)
+@in_every_world()
+async def test_s29_wrong_masking(world: World, opcode: int, side: Side, twin: str, pieces: Any) -> None:
+    await violation(world, side, wire.frame(opcode, b"\x03\xe8", mask=side is Side.CLIENT), 1002, pieces)
 
 
 RESERVED: list[tuple[int, int, bytes]] = [
@@ -75,20 +74,22 @@ RESERVED: list[tuple[int, int, bytes]] = [
 @each_twin
 @both_sides
 @pytest.mark.parametrize(("opcode", "rsv", "begun"), RESERVED)
-@virtual
-async def test_s30_reserved_bits(opcode: int, rsv: int, begun: bytes, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s30_reserved_bits(
+    world: World, opcode: int, rsv: int, begun: bytes, side: Side, twin: str, pieces: Any
+) -> None:
     mask = side is Side.SERVER
     start = wire.text(begun, fin=False, mask=mask) if begun else b""
-    await violation(side, start + wire.frame(opcode, b"\x03\xe8", rsv=rsv, mask=mask), 1002, pieces)
+    await violation(world, side, start + wire.frame(opcode, b"\x03\xe8", rsv=rsv, mask=mask), 1002, pieces)
 
 
 @scenario(31)
 @each_twin
 @both_sides
 @pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
-@virtual
-async def test_s31_unknown_opcodes(opcode: int, side: Side, twin: str, pieces: Any) -> None:
-    await violation(side, wire.frame(opcode, b"x", mask=side is Side.SERVER), 1002, pieces)
+@in_every_world()
+async def test_s31_unknown_opcodes(world: World, opcode: int, side: Side, twin: str, pieces: Any) -> None:
+    await violation(world, side, wire.frame(opcode, b"x", mask=side is Side.SERVER), 1002, pieces)
 
 
 def header(opcode: int, declared: int, side: Side, fin: bool = True) -> bytes:
@@ -100,12 +101,12 @@ def header(opcode: int, declared: int, side: Side, fin: bool = True) -> bytes:
 @each_twin
 @both_sides
 @pytest.mark.parametrize("opcode", [wire.PING, wire.PONG, wire.CLOSE])
-@virtual
-async def test_s32_control_frames(opcode: int, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s32_control_frames(world: World, opcode: int, side: Side, twin: str, pieces: Any) -> None:
     """Refused by their first two bytes, whatever else they announce."""
-    await violation(side, header(opcode, 126, side)[:2], 1002, pieces)
-    await violation(side, header(opcode, 2**40, side)[:2], 1002, pieces)
-    await violation(side, header(opcode, 0, side, fin=False)[:2], 1002, pieces)
+    await violation(world, side, header(opcode, 126, side)[:2], 1002, pieces)
+    await violation(world, side, header(opcode, 2**40, side)[:2], 1002, pieces)
+    await violation(world, side, header(opcode, 0, side, fin=False)[:2], 1002, pieces)
 
 
 @scenario(33)
@@ -121,9 +122,9 @@ async def test_s32_control_frames(opcode: int, side: Side, twin: str, pieces: An
     ],
     ids=["lone", "lone and unfinished", "text in a message", "binary in a message"],
 )
-@virtual
-async def test_s33_order_of_fragments(build: Bytes, side: Side, twin: str, pieces: Any) -> None:
-    await violation(side, build(side is Side.SERVER), 1002, pieces)
+@in_every_world()
+async def test_s33_order_of_fragments(world: World, build: Bytes, side: Side, twin: str, pieces: Any) -> None:
+    await violation(world, side, build(side is Side.SERVER), 1002, pieces)
 
 
 @scenario(34)
@@ -131,22 +132,24 @@ async def test_s33_order_of_fragments(build: Bytes, side: Side, twin: str, piece
 @both_sides
 @pytest.mark.parametrize("size", [2**63, 2**63 + 1, 2**64 - 1, 2**64 - 14])
 @pytest.mark.parametrize("max_size", [2**20, None])
-@virtual
-async def test_s34_top_bit_of_64(size: int, max_size: int | None, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s34_top_bit_of_64(
+    world: World, size: int, max_size: int | None, side: Side, twin: str, pieces: Any
+) -> None:
     data = header(wire.BINARY, size, side)
-    await violation(side, data, 1002, pieces, max_size=max_size)
+    await violation(world, side, data, 1002, pieces, max_size=max_size)
     begun = wire.binary(b"x", fin=False, mask=side is Side.SERVER)
-    await violation(side, begun + header(wire.CONT, size, side), 1002, pieces, max_size=max_size)
+    await violation(world, side, begun + header(wire.CONT, size, side), 1002, pieces, max_size=max_size)
 
 
 @scenario(35)
 @each_twin
 @both_sides
 @pytest.mark.parametrize("size", [1001, 65_536, 2**32, 2**63 - 1])
-@virtual
-async def test_s35_message_too_big_by_its_header(size: int, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s35_message_too_big_by_its_header(world: World, size: int, side: Side, twin: str, pieces: Any) -> None:
     """Nothing of the payload has been sent, so nothing can have been waited for."""
-    connection = await violation(side, header(wire.BINARY, size, side), 1009, pieces, max_size=1000)
+    connection = await violation(world, side, header(wire.BINARY, size, side), 1009, pieces, max_size=1000)
     assert str(connection.protocol.parser_exc) == f"frame with {size} bytes exceeds limit of 1000 bytes"
 
 
@@ -154,8 +157,8 @@ async def test_s35_message_too_big_by_its_header(size: int, side: Side, twin: st
 @each_twin
 @both_sides
 @pytest.mark.parametrize("last", [1, 2**31, 2**32 - 1000, 2**63 - 1, 2**63 - 1000])
-@virtual
-async def test_s36_fragments_too_big_together(last: int, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s36_fragments_too_big_together(world: World, last: int, side: Side, twin: str, pieces: Any) -> None:
     mask = side is Side.SERVER
     data = b"".join(
         [
@@ -164,7 +167,7 @@ async def test_s36_fragments_too_big_together(last: int, side: Side, twin: str, 
             header(wire.CONT, last, side),
         ]
     )
-    await violation(side, data, 1009, pieces, max_size=1000)
+    await violation(world, side, data, 1009, pieces, max_size=1000)
 
 
 @scenario(37)
@@ -173,19 +176,21 @@ async def test_s36_fragments_too_big_together(last: int, side: Side, twin: str, 
 @pytest.mark.parametrize(
     ("size", "form"), [(0, "16"), (125, "16"), (0, "64"), (125, "64"), (126, "64"), (65_535, "64")]
 )
-@virtual
-async def test_s37_lengths_that_are_not_minimal(size: int, form: Any, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s37_lengths_that_are_not_minimal(
+    world: World, size: int, form: Any, side: Side, twin: str, pieces: Any
+) -> None:
     data = wire.frame(wire.BINARY, b"", declared=size, length_form=form, mask=side is Side.SERVER)
-    await violation(side, data, 1002, pieces)
+    await violation(world, side, data, 1002, pieces)
 
 
 @scenario(38)
 @each_twin
 @both_sides
 @pytest.mark.parametrize("max_size", [100, (100, None), (100, 60), (None, 100)])
-@virtual
-async def test_s38_exactly_max_size(max_size: Any, side: Side, twin: str) -> None:
-    async with open_end(side, max_size=max_size) as (connection, peer):
+@in_every_world()
+async def test_s38_exactly_max_size(world: World, max_size: Any, side: Side, twin: str) -> None:
+    async with world.one_end(side, max_size=max_size) as (connection, peer):
         if max_size != (100, 60):
             await peer.send(wire.BINARY, bytes(100))
             assert await connection.recv() == bytes(100)
@@ -203,21 +208,23 @@ BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65
 @each_twin
 @both_sides
 @pytest.mark.parametrize("payload", [b"\x03", *(code.to_bytes(2) for code in BAD_CODES)], ids=["a byte", *BAD_CODES])
-@virtual
-async def test_s39_close_codes_that_never_travel(payload: bytes, side: Side, twin: str, pieces: Any) -> None:
-    connection = await violation(side, wire.frame(wire.CLOSE, payload, mask=side is Side.SERVER), 1002, pieces)
+@in_every_world()
+async def test_s39_close_codes_that_never_travel(
+    world: World, payload: bytes, side: Side, twin: str, pieces: Any
+) -> None:
+    connection = await violation(world, side, wire.frame(wire.CLOSE, payload, mask=side is Side.SERVER), 1002, pieces)
     assert connection.close_code == 1006
 
 
 @scenario(40)
 @each_twin
 @both_sides
-@virtual
-async def test_s40_empty_close(side: Side, twin: str) -> None:
-    async with open_end(side) as (connection, peer):
+@in_every_world()
+async def test_s40_empty_close(world: World, side: Side, twin: str) -> None:
+    async with world.one_end(side) as (connection, peer):
         await peer.send(wire.CLOSE)
         await peer.expect(wire.CLOSE, b"")
-        peer.raw.close()
+        peer.hang_up()
         with pytest.raises(ConnectionClosedOK):
             await connection.recv()
         assert connection.close_code == 1005
@@ -227,25 +234,25 @@ async def test_s40_empty_close(side: Side, twin: str) -> None:
 @each_twin
 @both_sides
 @pytest.mark.parametrize("reason", [b"\xff", b"a\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80"])
-@virtual
-async def test_s41_reason_that_is_no_text(reason: bytes, side: Side, twin: str, pieces: Any) -> None:
-    await violation(side, wire.close(1000, reason, mask=side is Side.SERVER), 1007, pieces)
+@in_every_world()
+async def test_s41_reason_that_is_no_text(world: World, reason: bytes, side: Side, twin: str, pieces: Any) -> None:
+    await violation(world, side, wire.close(1000, reason, mask=side is Side.SERVER), 1007, pieces)
 
 
 @scenario(42)
 @each_twin
 @both_sides
-@virtual
-async def test_s42_data_after_close(side: Side, twin: str) -> None:
-    async with open_end(side) as (connection, peer):
+@in_every_world()
+async def test_s42_data_after_close(world: World, side: Side, twin: str) -> None:
+    async with world.one_end(side) as (connection, peer):
         mask = side is Side.SERVER
         late = [wire.text("late", mask=mask), wire.ping(b"late", mask=mask), wire.close(1001, mask=mask), b"\xff" * 100]
-        await peer.raw.send(b"".join([wire.close(4000, "bye", mask=mask), *late]))
+        await peer.write(b"".join([wire.close(4000, "bye", mask=mask), *late]))
         await peer.expect_close(4000, "bye")
         # Server: the stream ends. Client: it waits for the end of ours.
-        await peer.raw.send(wire.text("later", mask=mask))
-        peer.raw.eof()
-        assert await peer.raw.read_until_eof() == b""
+        await peer.write(wire.text("later", mask=mask))
+        peer.eof()
+        assert await peer.read_until_eof() == b""
         with pytest.raises(ConnectionClosedError):
             await connection.recv()
         assert (connection.close_code, connection.close_reason) == (4000, "bye")
@@ -254,13 +261,13 @@ async def test_s42_data_after_close(side: Side, twin: str) -> None:
 @scenario(43)
 @each_twin
 @both_sides
-@virtual
-async def test_s43_close_inside_a_message(side: Side, twin: str) -> None:
-    async with open_end(side) as (connection, peer):
+@in_every_world()
+async def test_s43_close_inside_a_message(world: World, side: Side, twin: str) -> None:
+    async with world.one_end(side) as (connection, peer):
         await peer.text("fragment", fin=False)
         await peer.close(1000, "enough")
         await peer.expect_close(1000, "enough")
-        peer.raw.close()
+        peer.hang_up()
         with pytest.raises(ConnectionClosedOK):
             await connection.recv()
 
@@ -283,9 +290,9 @@ BAD_TEXT: dict[str, tuple[bytes, bytes]] = {
 @each_twin
 @both_sides
 @pytest.mark.parametrize(("seen", "unseen"), BAD_TEXT.values(), ids=BAD_TEXT)
-@virtual
+@in_every_world()
 async def test_s44_wrong_text_fails_at_its_first_wrong_byte(
-    seen: bytes, unseen: bytes, side: Side, twin: str, pieces: Any
+    world: World, seen: bytes, unseen: bytes, side: Side, twin: str, pieces: Any
 ) -> None:
     """The wrong byte is the last that is sent: the rest of the frame, or of the message, is never waited for."""
     mask = side is Side.SERVER
@@ -293,35 +300,35 @@ async def test_s44_wrong_text_fails_at_its_first_wrong_byte(
     fragment = wire.text(seen, fin=False, mask=mask)
     continued = wire.text(seen[:3], fin=False, mask=mask) + wire.cont(seen[3:] + b"!", fin=False, mask=mask)
     for data in [wire.text(seen + unseen, mask=mask), unfinished, fragment, continued]:
-        await violation(side, data, 1007, pieces)
+        await violation(world, side, data, 1007, pieces)
 
 
 @scenario(44)
 @each_twin
 @both_sides
 @pytest.mark.parametrize("end", [b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98"])
-@virtual
-async def test_s44_text_that_breaks_off(end: bytes, side: Side, twin: str, pieces: Any) -> None:
+@in_every_world()
+async def test_s44_text_that_breaks_off(world: World, end: bytes, side: Side, twin: str, pieces: Any) -> None:
     mask = side is Side.SERVER
-    await violation(side, wire.text(b"ok" + end, mask=mask), 1007, pieces)
-    await violation(side, wire.text(b"ok" + end, fin=False, mask=mask) + wire.cont(b"", mask=mask), 1007, pieces)
+    await violation(world, side, wire.text(b"ok" + end, mask=mask), 1007, pieces)
+    await violation(world, side, wire.text(b"ok" + end, fin=False, mask=mask) + wire.cont(b"", mask=mask), 1007, pieces)
 
 
 @scenario(44)
 @each_twin
 @both_sides
-@virtual
-async def test_s44_split_characters_are_accepted(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s44_split_characters_are_accepted(world: World, side: Side, twin: str) -> None:
     message = "\x00a\u07ff\u0800\ud7ff\ue000\uffff\U00010000\U0010ffff"
     data = message.encode()
-    async with open_end(side) as (connection, peer):
+    async with world.one_end(side) as (connection, peer):
         for index in range(len(data) + 1):
             await peer.text(data[:index], fin=False)
             await peer.send(wire.CONT, data[index:])
             assert await connection.recv() == message
         for byte in wire.bytewise(wire.text(data, mask=side is Side.SERVER)):
-            await peer.raw.send(byte)
-            await idle()
+            await peer.write(byte)
+            await world.settle()
         assert await connection.recv() == message
 
 
@@ -329,9 +336,9 @@ async def test_s44_split_characters_are_accepted(side: Side, twin: str) -> None:
 @each_twin
 @both_sides
 @pytest.mark.parametrize("payload", [b"", b"hello", bytes(range(125))], ids=len)
-@virtual
-async def test_s45_pings_and_pongs(payload: bytes, side: Side, twin: str) -> None:
-    async with open_end(side) as (connection, peer):
+@in_every_world()
+async def test_s45_pings_and_pongs(world: World, payload: bytes, side: Side, twin: str) -> None:
+    async with world.one_end(side) as (connection, peer):
         await peer.send(wire.PONG, payload)
         await peer.send(wire.PING, payload)
         await peer.expect(wire.PONG, payload)
@@ -347,10 +354,10 @@ async def test_s45_pings_and_pongs(payload: bytes, side: Side, twin: str) -> Non
 @scenario(46)
 @each_twin
 @both_sides
-@virtual
-async def test_s46_empty_frames(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s46_empty_frames(world: World, side: Side, twin: str) -> None:
     """Fine, wherever they are, and a flood of them waits in next to no memory."""
-    async with open_end(side) as (connection, peer):
+    async with world.one_end(side) as (connection, peer):
         for opcode, message in ((wire.TEXT, ""), (wire.BINARY, b"")):
             await peer.send(opcode)
             assert await connection.recv() == message
@@ -359,16 +366,12 @@ async def test_s46_empty_frames(side: Side, twin: str) -> None:
             await peer.send(wire.CONT)
             assert await connection.recv() == message
         mask = side is Side.SERVER
-        receiving = asyncio.create_task(connection.recv())
-        await flood(peer, wire.text("a", fin=False, mask=mask), wire.cont("", fin=False, mask=mask) * 20_000)
+        receiving = world.start(connection.recv)
+        for data in (wire.text("a", fin=False, mask=mask), wire.cont("", fin=False, mask=mask) * 20_000):
+            await peer.write(data)
+        await world.settle()
         (assembly,) = connection._ws_session.inbox.items
         # tests/core/test_assembly.py shows that few objects hold them.
         assert assembly.waiting == 20_001  # type: ignore[union-attr]
         await peer.send(wire.CONT, b"z")
-        assert await receiving == "az"
-
-
-async def flood(peer: FramePeer, *data: bytes) -> None:
-    for piece in data:
-        await peer.raw.send(piece)
-    await idle()
+        assert await receiving.result() == "az"

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from _kit import RawPeer, VirtualLoop, virtual, wire
-from _kit.site import Asked, redirect, site
+from _kit import virtual, wire
+from _kit.site import Asked, redirect
 from robustness.worlds import each_loop
+from scenarios._world import Peer, World
+from scenarios._worlds import in_every_world
 from websockets._codec import new_mask
 from websockets.asyncio.client import connect
 from websockets.client import ClientProtocol
@@ -37,32 +39,32 @@ from websockets.uri import parse_uri
 scenario = pytest.mark.scenario
 
 
-def answer(**options: Any) -> Callable[[RawPeer, Asked], Any]:
+def answer(**options: Any) -> Callable[[Peer, Asked], Any]:
     """A site's answer that knows the key."""
 
-    async def send(peer: RawPeer, asked: Asked) -> None:
-        await peer.send(wire.response(key=asked.headers["Sec-WebSocket-Key"][0], **options))
+    async def send(peer: Peer, asked: Asked) -> None:
+        await peer.write(wire.response(key=asked.headers["Sec-WebSocket-Key"][0], **options))
 
     return send
 
 
-async def refuses(reply: Any, kind: type[Exception], text: str | None = None, **options: Any) -> Exception:
+async def refuses(
+    world: World, reply: Any, kind: type[Exception], text: str | None = None, **options: Any
+) -> Exception:
     """A client refuses what a server answers, with an error of ours, and lets go of the connection."""
-    async with site([reply]) as web:
+    async with world.site([reply]) as web:
         with pytest.raises(kind, match=text) as caught:
-            await connect(web.uri(), **options)
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        await loop.idle()
-        assert all(link.client.closed for link in loop.network.links)
+            await world.connect(web.uri(), **options)
+        await world.settle()
+        assert all(peer.let_go for peer in web.visitors)
     return caught.value
 
 
 @scenario(68)
 @pytest.mark.parametrize("kind", ["wrong", "case", "missing", "empty", "twice", "key", "blank", "longer"])
-@virtual
-async def test_s68_bad_accept(kind: str) -> None:
-    async def send(peer: RawPeer, asked: Asked) -> None:
+@in_every_world()
+async def test_s68_bad_accept(world: World, kind: str) -> None:
+    async def send(peer: Peer, asked: Asked) -> None:
         key = asked.headers["Sec-WebSocket-Key"][0]
         accept = wire.accept_key(key)
         values: dict[str, Any] = {
@@ -75,9 +77,9 @@ async def test_s68_bad_accept(kind: str) -> None:
             "blank": f"{accept[:5]} {accept[5:]}",
             "longer": accept + "=",
         }
-        await peer.send(wire.response(101, {"Sec-WebSocket-Accept": values[kind]}))
+        await peer.write(wire.response(101, {"Sec-WebSocket-Accept": values[kind]}))
 
-    await refuses(send, InvalidHeader, "Sec-WebSocket-Accept")
+    await refuses(world, send, InvalidHeader, "Sec-WebSocket-Accept")
 
 
 UNASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -100,17 +102,17 @@ UNASKED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @scenario(69)
 @pytest.mark.parametrize(("headers", "options"), UNASKED.values(), ids=UNASKED)
-@virtual
-async def test_s69_what_was_not_asked_for(headers: Any, options: Any) -> None:
-    await refuses(answer(headers=headers), NegotiationError, **options)
+@in_every_world()
+async def test_s69_what_was_not_asked_for(world: World, headers: Any, options: Any) -> None:
+    await refuses(world, answer(headers=headers), NegotiationError, **options)
 
 
 @scenario(69)
 @pytest.mark.parametrize("value", ["chat, chat", ["chat", "chat"], "chat, superchat"], ids=str)
-@virtual
-async def test_s69_several_subprotocols(value: Any) -> None:
+@in_every_world()
+async def test_s69_several_subprotocols(world: World, value: Any) -> None:
     headers = {"Sec-WebSocket-Protocol": value}
-    await refuses(answer(headers=headers), InvalidHeader, subprotocols=["chat", "superchat"])
+    await refuses(world, answer(headers=headers), InvalidHeader, subprotocols=["chat", "superchat"])
 
 
 GARBAGE: dict[str, bytes] = {
@@ -157,9 +159,9 @@ GARBAGE: dict[str, bytes] = {
 
 @scenario(70)
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
-@virtual
-async def test_s70_garbage(data: bytes) -> None:
-    exc = await refuses(data, InvalidHandshake)
+@in_every_world()
+async def test_s70_garbage(world: World, data: bytes) -> None:
+    exc = await refuses(world, data, InvalidHandshake)
     assert isinstance(exc, InvalidMessage | InvalidStatus | InvalidHeader | InvalidHandshake)
     assert str(exc).isprintable()
 
@@ -168,9 +170,9 @@ async def test_s70_garbage(data: bytes) -> None:
 @pytest.mark.parametrize(
     "location", ["ws://[::1:bad/", "ws://localhost:port/", "ws://localhost:99999/", "//[", "ws://a_\xe9:x/"]
 )
-@virtual
-async def test_s70_redirect_to_garbage(location: str) -> None:
-    await refuses(redirect(location), InvalidURI)
+@in_every_world()
+async def test_s70_redirect_to_garbage(world: World, location: str) -> None:
+    await refuses(world, redirect(location), InvalidURI)
 
 
 # ----------------------------------------------------------------------------------------------------- endless input
@@ -206,19 +208,19 @@ ENDLESS: dict[str, tuple[bytes, bytes, int, type[Exception]]] = {
 
 @scenario(71)
 @pytest.mark.parametrize(("start", "more", "most", "kind"), ENDLESS.values(), ids=ENDLESS)
-@virtual
-async def test_s71_endless_answers(start: bytes, more: bytes, most: int, kind: type[Exception]) -> None:
+@in_every_world()
+async def test_s71_endless_answers(world: World, start: bytes, more: bytes, most: int, kind: type[Exception]) -> None:
     sent = 0
 
-    async def send(peer: RawPeer, asked: Asked) -> None:
+    async def send(peer: Peer, asked: Asked) -> None:
         nonlocal sent
-        await peer.send(start)
+        await peer.write(start)
         with contextlib.suppress(OSError):
             while sent < 20 * 2**20:
-                await peer.send(more * 1000)
+                await peer.write(more * 1000)
                 sent += len(more) * 1000
 
-    await refuses(send, kind)
+    await refuses(world, send, kind)
     # What was given to the kernel before the client hung up is on top.
     assert sent < most + 3 * 65_536 + 1000 * len(more)
 
@@ -267,11 +269,11 @@ async def test_s71_a_refusal_without_the_end_of_its_body(end: str) -> None:
         ("/\xff", SecurityError),
     ],
 )
-@virtual
-async def test_s72_redirects(location: str, kind: type[Exception]) -> None:
-    async with site([redirect(location)]) as web:
+@in_every_world()
+async def test_s72_redirects(world: World, location: str, kind: type[Exception]) -> None:
+    async with world.site([redirect(location)]) as web:
         with pytest.raises((kind, InvalidStatus)):
-            await connect(web.uri())
+            await world.connect(web.uri())
         assert len(web.asked) <= 10
 
 

@@ -10,12 +10,24 @@ from typing import Any
 
 import pytest
 
-from _kit import KEY, advance, idle, request, virtual, wire
-from _kit.asking import Answered, ask, reach, uri_of
-from robustness.worlds import each_loop, echo, greet, port_of, real_client, refused, until
+from _kit import KEY, request, wire
+from _kit.asking import Answered
+from robustness.worlds import (
+    ask,
+    each_loop,
+    echo,
+    greet,
+    port_of,
+    real_client,
+    refused,
+    running,
+    until,
+    welcome,
+)
+from scenarios._world import World
+from scenarios._worlds import in_every_world
 from websockets._rules import capacity as _capacity
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, basic_auth, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, RequestParser
 
@@ -57,46 +69,49 @@ async def test_s03_many_slow_clients() -> None:
 
 
 @scenario(25)
-@virtual
-async def test_s25_half_open_handshakes_are_few_bytes_and_no_task_and_end_in_time() -> None:
-    async with serve(echo, "localhost", 0, open_timeout=5) as server:
-        tasks = len(asyncio.all_tasks())
-        peers = [await reach(server) for _ in range(300)]
+@in_every_world()
+async def test_s25_half_open_handshakes_are_few_bytes_and_no_runner_and_end_in_time(world: World) -> None:
+    async with world.serve(echo, open_timeout=5) as server:
+        # Whatever serves all of them starts with the first.
+        peers = [await world.reach(server)]
+        await world.settle()
+        before = running(world)
+        peers += [await world.reach(server) for _ in range(299)]
         for peer in peers:
-            await peer.send(request()[:-2])
-        await advance(4.9)
+            await peer.write(request()[:-2])
+        await world.advance(4.9)
         assert len(server._ws_registry.all) == 300
-        assert len(asyncio.all_tasks()) == tasks
-        await advance(0.2)
+        assert running(world) == before
+        await world.advance(0.2)
         assert not server._ws_registry.all
         assert {peer.ended for peer in peers} == {"eof"}
         for peer in peers:
-            peer.close()
+            peer.hang_up()
 
 
 @scenario(25)
-@virtual
-async def test_s25_beyond_the_limit_everybody_is_told_and_no_task_is_made() -> None:
-    async with serve(echo, "localhost", 0, max_connections=10) as server:
-        inside = [await reach(server) for _ in range(10)]
-        await inside[0].send(request())
-        await idle()
-        tasks = len(asyncio.all_tasks())
-        outside = [await reach(server) for _ in range(500)]
+@in_every_world()
+async def test_s25_beyond_the_limit_everybody_is_told_and_no_runner_is_made(world: World) -> None:
+    async with world.serve(echo, max_connections=10) as server:
+        inside = [await world.reach(server) for _ in range(10)]
+        await inside[0].write(request())
+        await world.settle()
+        before = running(world)
+        outside = [await world.reach(server) for _ in range(500)]
         for peer in outside:
-            await peer.send(request())
-        await idle()
-        assert len(asyncio.all_tasks()) == tasks
+            await peer.write(request())
+        await world.settle()
+        assert running(world) == before
         for peer in outside:
             assert peer.received.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
             assert b"\r\nRetry-After: 5\r\n" in peer.received
-            peer.close()
-        await idle()
+            peer.hang_up()
+        await world.settle()
         assert len(server._ws_registry.all) == 10
         for peer in inside:
-            peer.close()
-        await idle()
-        await greet(uri_of(server))
+            peer.hang_up()
+        await world.settle()
+        await welcome(world, server)
 
 
 @scenario(25)
@@ -126,9 +141,9 @@ async def test_s25_half_open_handshakes_have_a_limit(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "data", [request("/" + "a" * MAX_LINE_LENGTH), b"GET /" + b"a" * MAX_LINE_LENGTH, b"a" * 2**20], ids=len
 )
-@virtual
-async def test_s04_request_line_too_long(data: bytes) -> None:
-    answer = await refused(data, 414)
+@in_every_world()
+async def test_s04_request_line_too_long(world: World, data: bytes) -> None:
+    answer = await refused(world, data, 414)
     assert answer.body == (b"Failed to open a WebSocket connection: request line exceeds limit of 8192 bytes.\n")
 
 
@@ -137,19 +152,19 @@ async def test_s04_request_line_too_long(data: bytes) -> None:
     "header", [b"A: " + b"b" * MAX_LINE_LENGTH, b"A" * MAX_LINE_LENGTH + b": b"], ids=["value", "name"]
 )
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\r\n\r\n"], ids=["endless", "line", "head"])
-@virtual
-async def test_s05_header_line_too_long(header: bytes, end: bytes) -> None:
-    answer = await refused(request()[:-2] + header + end, 431)
+@in_every_world()
+async def test_s05_header_line_too_long(world: World, header: bytes, end: bytes) -> None:
+    answer = await refused(world, request()[:-2] + header + end, 431)
     assert b"header line exceeds limit of 8192 bytes" in answer.body
 
 
 @scenario(6)
 @pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["endless", "head"])
 @pytest.mark.parametrize("line", [b"A: b\r\n", b"A:\r\n", b"Upgrade: websocket\r\n"])
-@virtual
-async def test_s06_too_many_headers(line: bytes, end: bytes) -> None:
+@in_every_world()
+async def test_s06_too_many_headers(world: World, line: bytes, end: bytes) -> None:
     """Counted before anything is looked up: a flood can't push ``Upgrade`` out of sight."""
-    answer = await refused(request()[:-2] + line * (MAX_NUM_HEADERS - 4) + end, 431)
+    answer = await refused(world, request()[:-2] + line * (MAX_NUM_HEADERS - 4) + end, 431)
     assert b"number of headers exceeds limit of 128" in answer.body
 
 
@@ -174,19 +189,19 @@ def test_s07_all_headers_together_are_bounded_and_read_in_linear_time() -> None:
 
 
 @scenario(8)
-@virtual
-async def test_s08_endless_header_is_refused_as_soon_as_it_is_too_long() -> None:
-    async with serve(echo, "localhost", 0) as server:
-        peer = await reach(server)
-        await peer.send(request()[:-2] + b"A: ")
+@in_every_world()
+async def test_s08_endless_header_is_refused_as_soon_as_it_is_too_long(world: World) -> None:
+    async with world.serve(echo) as server:
+        peer = await world.reach(server)
+        await peer.write(request()[:-2] + b"A: ")
         sent = 3
         while not peer.received:
-            await peer.send(b"b" * 64)
-            await advance(0.001)
+            await peer.write(b"b" * 64)
+            await world.advance(0.001)
             sent += 64
         assert sent <= MAX_LINE_LENGTH + 64
         assert (await peer.read_until_eof()).startswith(b"HTTP/1.1 431 ")
-        peer.close()
+        peer.hang_up()
 
 
 # --------------------------------------------------------------------------------------------------- wrong requests
@@ -194,9 +209,9 @@ async def test_s08_endless_header_is_refused_as_soon_as_it_is_too_long() -> None
 
 @scenario(9)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "get", "WEBSOCKET"])
-@virtual
-async def test_s09_another_method(method: str) -> None:
-    answer = await refused(request(method=method), 405)
+@in_every_world()
+async def test_s09_another_method(world: World, method: str) -> None:
+    answer = await refused(world, request(method=method), 405)
     assert answer.headers["Allow"] == ["GET"]
 
 
@@ -215,16 +230,16 @@ async def test_s09_another_method(method: str) -> None:
     ],
     ids=["1.0", "2.0", "1.2", "0.9", "none", "preface", "TLS", "SSH"],
 )
-@virtual
-async def test_s10_another_version_or_another_protocol(data: bytes, status: int) -> None:
-    await refused(data, status)
+@in_every_world()
+async def test_s10_another_version_or_another_protocol(world: World, data: bytes, status: int) -> None:
+    await refused(world, data, status)
 
 
 @scenario(11)
 @pytest.mark.parametrize("host", [None, ["localhost", "localhost"], ["a", "b"]], ids=["missing", "twice", "two"])
-@virtual
-async def test_s11_not_one_host(host: Any) -> None:
-    answer = await refused(request(headers={"Host": host}), 400)
+@in_every_world()
+async def test_s11_not_one_host(world: World, host: Any) -> None:
+    answer = await refused(world, request(headers={"Host": host}), 400)
     assert b"Host header" in answer.body
 
 
@@ -241,9 +256,9 @@ async def test_s11_not_one_host(host: Any) -> None:
     ],
     ids=str,
 )
-@virtual
-async def test_s12_no_upgrade(headers: Any) -> None:
-    answer = await refused(request(headers=headers), 426)
+@in_every_world()
+async def test_s12_no_upgrade(world: World, headers: Any) -> None:
+    answer = await refused(world, request(headers=headers), 426)
     assert answer.headers["Upgrade"] == ["websocket"]
 
 
@@ -251,25 +266,25 @@ async def test_s12_no_upgrade(headers: Any) -> None:
 @pytest.mark.parametrize(
     "key", [None, "", "x", "A" * 22, KEY[:-1], "A" * 24, KEY + "=", KEY * 2, "\xe9" * 22 + "==", [KEY, KEY]], ids=str
 )
-@virtual
-async def test_s13_no_key(key: Any) -> None:
-    answer = await refused(request(headers={"Sec-WebSocket-Key": key}), 400)
+@in_every_world()
+async def test_s13_no_key(world: World, key: Any) -> None:
+    answer = await refused(world, request(headers={"Sec-WebSocket-Key": key}), 400)
     assert b"Sec-WebSocket-Key header" in answer.body
 
 
 @scenario(14)
 @pytest.mark.parametrize("version", ["8", "7", "14", "013", "13.0", "13, 8", "255", "-13", ""])
-@virtual
-async def test_s14_another_version_of_the_protocol(version: str) -> None:
-    answer = await refused(request(headers={"Sec-WebSocket-Version": version}), 426)
+@in_every_world()
+async def test_s14_another_version_of_the_protocol(world: World, version: str) -> None:
+    answer = await refused(world, request(headers={"Sec-WebSocket-Version": version}), 426)
     assert answer.headers["Sec-WebSocket-Version"] == ["13"]
 
 
 @scenario(14)
 @pytest.mark.parametrize("version", [None, ["13", "13"], ["13", "8"]], ids=["missing", "twice", "two"])
-@virtual
-async def test_s14_not_one_version(version: Any) -> None:
-    await refused(request(headers={"Sec-WebSocket-Version": version}), 400)
+@in_every_world()
+async def test_s14_not_one_version(world: World, version: Any) -> None:
+    await refused(world, request(headers={"Sec-WebSocket-Version": version}), 400)
 
 
 # What breaks the syntax of a head: RFC 9112 sections 2.2, 3 and 5.
@@ -303,9 +318,9 @@ BROKEN = {
 
 @scenario(15)
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-@virtual
-async def test_s15_broken_syntax(data: bytes) -> None:
-    answer = await refused(data, 400)
+@in_every_world()
+async def test_s15_broken_syntax(world: World, data: bytes) -> None:
+    answer = await refused(world, data, 400)
     assert answer.body.decode().removesuffix("\n").isprintable()
 
 
@@ -330,27 +345,27 @@ BODIES = {
 
 @scenario(16)
 @pytest.mark.parametrize("lines", BODIES.values(), ids=BODIES)
-@virtual
-async def test_s16_body(lines: bytes) -> None:
+@in_every_world()
+async def test_s16_body(world: World, lines: bytes) -> None:
     """What follows a refused head is neither a body nor another request nor a frame."""
     smuggled = request("/smuggled") + wire.text("smuggled", mask=True)
-    answer = await refused(request(raw=lines, body=smuggled), 400)
+    answer = await refused(world, request(raw=lines, body=smuggled), 400)
     assert b"HTTP/1.1" not in answer.body
     assert b"smuggled" not in answer.body
 
 
 @scenario(16)
 @pytest.mark.parametrize("status", [200, 403])
-@virtual
-async def test_s16_bytes_behind_a_request_are_frames_only_after_101(status: int) -> None:
+@in_every_world()
+async def test_s16_bytes_behind_a_request_are_frames_only_after_101(world: World, status: int) -> None:
     asked: list[str] = []
 
     def process_request(connection: ServerConnection, request: Any) -> Any:
         asked.append(request.path)
         return connection.respond(status, "no\n") if request.path == "/no" else None
 
-    async with serve(echo, "localhost", 0, process_request=process_request) as server:
-        answer = await ask(server, request("/no") + request("/smuggled") + wire.text("smuggled", mask=True))
+    async with world.serve(echo, process_request=process_request) as server:
+        answer = await ask(world, server, request("/no") + request("/smuggled") + wire.text("smuggled", mask=True))
         assert answer.body == b"no\n"
     assert asked == ["/no"]
 
@@ -373,10 +388,12 @@ async def test_s16_bytes_behind_a_request_are_frames_only_after_101(status: int)
     ],
     ids=range(11),
 )
-@virtual
-async def test_s17_nothing_of_the_client_gets_into_a_head_nor_unprintable_into_a_body(data: bytes) -> None:
-    async with serve(echo, "localhost", 0, origins=["http://a"], subprotocols=["chat"]) as server:  # type: ignore[list-item]
-        answer = await ask(server, data)
+@in_every_world()
+async def test_s17_nothing_of_the_client_gets_into_a_head_nor_unprintable_into_a_body(
+    world: World, data: bytes
+) -> None:
+    async with world.serve(echo, origins=["http://a"], subprotocols=["chat"]) as server:
+        answer = await ask(world, server, data)
     assert answer.status in ("400 Bad Request", "426 Upgrade Required", "403 Forbidden")
     usual = {"Date", "Connection", "Content-Length", "Content-Type", "Server"}
     assert set(answer.headers) <= usual | {"Upgrade", "Sec-WebSocket-Version"}
@@ -385,19 +402,19 @@ async def test_s17_nothing_of_the_client_gets_into_a_head_nor_unprintable_into_a
 
 @scenario(17)
 @pytest.mark.parametrize("choice", ["a\r\nX: 1", "a\nb", "a\0", "\u20ac"])
-@virtual
+@in_every_world()
 async def test_s17_choices_of_the_application_cannot_split_the_response(
-    choice: str, caplog: pytest.LogCaptureFixture
+    world: World, choice: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = await refused_by_us(select_subprotocol=lambda connection, offered: choice)
+    answer = await refused_by_us(world, select_subprotocol=lambda connection, offered: choice)
     assert "X" not in answer.headers
     assert "opening handshake failed" in caplog.messages
 
 
-async def refused_by_us(**options: Any) -> Answered:
+async def refused_by_us(world: World, **options: Any) -> Answered:
     """The answer to a good request that the application can't deal with."""
-    async with serve(echo, "localhost", 0, **options) as server:
-        answer = await ask(server, request())
+    async with world.serve(echo, **options) as server:
+        answer = await ask(world, server, request())
     assert answer.status == "500 Internal Server Error"
     return answer
 
@@ -419,17 +436,17 @@ async def refused_by_us(**options: Any) -> Answered:
         ([], None),
     ],
 )
-@virtual
-async def test_s18_only_what_is_offered_is_selected(offers: list[str], chosen: str | None) -> None:
+@in_every_world()
+async def test_s18_only_what_is_offered_is_selected(world: World, offers: list[str], chosen: str | None) -> None:
     data = request(headers={"Sec-WebSocket-Protocol": offers})
-    async with serve(echo, "localhost", 0, subprotocols=["chat", "superchat"]) as server:  # type: ignore[list-item]
+    async with world.serve(echo, subprotocols=["chat", "superchat"]) as server:
         if chosen is None:
-            answer = await ask(server, data)
+            answer = await ask(world, server, data)
             assert answer.status == "400 Bad Request"
             assert "Sec-WebSocket-Protocol" not in answer.headers
         else:
-            peer = await reach(server)
-            await peer.send(data)
+            peer = await world.reach(server)
+            await peer.write(data)
             assert f"Sec-WebSocket-Protocol: {chosen}\r\n".encode() in await peer.read_until()
             peer.reset()
 
@@ -439,11 +456,11 @@ async def test_s18_only_what_is_offered_is_selected(offers: list[str], chosen: s
 @pytest.mark.parametrize(
     "value", ["\xe9", "chat, \xff", ";", "a b", '"', "a;b=", "a=", "a, ;", "/", "\xa0", "(", ","], ids=ascii
 )
-@virtual
-async def test_s19_malformed_lists(name: str, value: str) -> None:
+@in_every_world()
+async def test_s19_malformed_lists(world: World, name: str, value: str) -> None:
     """Refused, even if no upgrade is left; a crash would be 500."""
-    async with serve(echo, "localhost", 0, subprotocols=["chat"]) as server:  # type: ignore[list-item]
-        answer = await ask(server, request(headers={"Sec-WebSocket-Protocol": "chat", name: value}))
+    async with world.serve(echo, subprotocols=["chat"]) as server:
+        answer = await ask(world, server, request(headers={"Sec-WebSocket-Protocol": "chat", name: value}))
         assert answer.status in ("400 Bad Request", "426 Upgrade Required")
         assert (answer.status == "400 Bad Request") or name in ("Connection", "Upgrade")
 
@@ -472,20 +489,20 @@ ORIGINS: Any = ["https://example.com", re.compile(r"https://\w+\.example\.org")]
         (None, "https://evil.net", True),
     ],
 )
-@virtual
-async def test_s23_origins(origins: Any, origin: str | None, opens: bool) -> None:
-    async with serve(echo, "localhost", 0, origins=origins) as server:
-        peer = await reach(server)
-        await peer.send(request(headers={"Origin": origin}))
+@in_every_world()
+async def test_s23_origins(world: World, origins: Any, origin: str | None, opens: bool) -> None:
+    async with world.serve(echo, origins=origins) as server:
+        peer = await world.reach(server)
+        await peer.write(request(headers={"Origin": origin}))
         assert (await peer.read_until()).startswith(b"HTTP/1.1 101 " if opens else b"HTTP/1.1 403 ")
         peer.reset()
 
 
 @scenario(23)
-@virtual
-async def test_s23_several_origins() -> None:
+@in_every_world()
+async def test_s23_several_origins(world: World) -> None:
     await refused(
-        request(headers={"Origin": ["https://example.com", "https://evil.net"]}), 400, origins=[*ORIGINS, None]
+        world, request(headers={"Origin": ["https://example.com", "https://evil.net"]}), 400, origins=[*ORIGINS, None]
     )
 
 
@@ -529,14 +546,14 @@ async def test_s28_frame_in_the_segment_of_the_request(split: int | None) -> Non
 
 
 @scenario(24)
-@virtual
-async def test_s24_credentials_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+@in_every_world()
+async def test_s24_credentials_are_in_no_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
-    check = basic_auth("realm", ("user", "right"))
-    async with serve(echo, "localhost", 0, process_request=check) as server:
-        await greet(uri_of(server, user_info="user:right@"))
+    check = world.basic_auth("realm", credentials=("user", "right"))
+    async with world.serve(echo, process_request=check) as server:
+        await welcome(world, server, "user:right@")
         with pytest.raises(InvalidStatus) as caught:
-            await connect(uri_of(server, user_info="user:wr0ng@"))
+            await world.connect(world.uri(server, user_info="user:wr0ng@"))
     assert caught.value.response.status_code == 401
     assert caught.value.response.headers["WWW-Authenticate"] == 'Basic realm="realm", charset="UTF-8"'
     shown = caplog.text + str(caught.value) + repr(caught.value)
@@ -545,12 +562,12 @@ async def test_s24_credentials_are_in_no_log(caplog: pytest.LogCaptureFixture) -
 
 
 @scenario(27)
-@virtual
-async def test_s27_crash_of_a_hook_tells_the_client_nothing(caplog: pytest.LogCaptureFixture) -> None:
+@in_every_world()
+async def test_s27_crash_of_a_hook_tells_the_client_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def process_request(connection: ServerConnection, request: Any) -> None:
         raise LookupError("password of the database")
 
-    answer = await refused_by_us(process_request=process_request)
+    answer = await refused_by_us(world, process_request=process_request)
     assert b"password" not in answer.body
     assert b"LookupError" not in answer.body
     assert b"Traceback" not in answer.body

@@ -17,12 +17,11 @@ from typing import Any
 
 import pytest
 
-from _kit import advance, request, steps, virtual, wire
-from _kit.asking import reach
+from _kit import request, steps, virtual, wire
 from _kit.ends import open_end
 from robustness.worlds import (
     DEFLATE,
-    LOOPS,
+    VICTIMS,
     RealPeer,
     Victim,
     both_sides,
@@ -33,12 +32,13 @@ from robustness.worlds import (
     greet,
     longest_greeting,
     needs_proc,
-    now,
     port_of,
     real_client,
     until,
     victim,
 )
+from scenarios._world import World
+from scenarios._worlds import in_every_world
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @scenario(55)
 @needs_proc
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", VICTIMS)
 def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
     """All are read, few are answered, none is kept."""
     pings = wire.ping(bytes(100), mask=True) * 1000
@@ -73,7 +73,7 @@ def test_s55_pings_from_a_peer_that_does_not_read(loop: str) -> None:
 
 @scenario(25)
 @needs_proc
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", VICTIMS)
 def test_s25_memory_is_flat_beyond_the_limit(loop: str) -> None:
     """500 clients at once that are told, again and again: what they took is used for the next ones."""
 
@@ -120,7 +120,7 @@ async def until_let_in(uri: str) -> None:
 
 @scenario(56)
 @needs_proc
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", VICTIMS)
 def test_s56_messages_to_an_echo_from_peers_that_do_not_read(loop: str) -> None:
     """The server stops to read, and the floods stand still: one for each size of messages, all at once."""
     sizes = [0, 10, 1000, 10_000]
@@ -139,7 +139,7 @@ def test_s56_messages_to_an_echo_from_peers_that_do_not_read(loop: str) -> None:
 
 @scenario(57)
 @needs_proc
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", VICTIMS)
 @pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "a byte"])
 def test_s57_fragments_without_end(payload: bytes, loop: str) -> None:
     fragments = wire.cont(payload, fin=False, mask=True) * 10_000
@@ -170,7 +170,7 @@ NOISE: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-@pytest.fixture(scope="module", params=LOOPS)
+@pytest.fixture(scope="module", params=VICTIMS)
 def hardy(request: pytest.FixtureRequest) -> Iterator[Victim]:
     """A server that is attacked again and again."""
     with victim(request.param) as process:
@@ -188,10 +188,10 @@ def test_s58_noisy_connections_starve_nobody(hardy: Victim, noise: str) -> None:
 @scenario(59)
 @both_sides
 @each_twin
-@virtual
-async def test_s59_the_queue_is_bounded(side: Side, twin: str) -> None:
+@in_every_world()
+async def test_s59_the_queue_is_bounded(world: World, side: Side, twin: str) -> None:
     """Reading pauses when more than max_queue frames wait; then the kernel of the peer has no room, and it waits."""
-    async with open_end(side, max_queue=16) as (connection, peer):
+    async with world.one_end(side, max_queue=16) as (connection, peer):
         sent = 0
 
         async def send() -> None:
@@ -200,14 +200,14 @@ async def test_s59_the_queue_is_bounded(side: Side, twin: str) -> None:
                 await peer.send(wire.BINARY, sent.to_bytes(2) * 500)
                 sent += 1
 
-        sending = asyncio.create_task(send())
-        await advance(1)
-        assert not connection.transport.is_reading()
+        sending = world.start(send)
+        await world.advance(1)
+        assert not world.is_reading(connection)
         # What one read gave, and what the kernel takes.
         assert sent * 1000 < 2 * 65_536 + 17_000
         for number in range(1000):
             assert await connection.recv() == number.to_bytes(2) * 500
-        await sending
+        await sending.result()
 
 
 @scenario(59)
@@ -262,26 +262,25 @@ async def test_s60_peer_that_stops_reading_is_dropped_while_send_waits() -> None
 
 @scenario(60)
 @each_twin
-@virtual
-async def test_s60_peer_that_floods_and_does_not_read_is_dropped(twin: str) -> None:
+@in_every_world()
+async def test_s60_peer_that_floods_and_does_not_read_is_dropped(world: World, twin: str) -> None:
     """Silence is forgiven while reading is paused, but not if that is because nobody can write."""
-    async with serve(echo, "localhost", 0, compression=None) as server:
-        peer = await reach(server)
-        await peer.send(request())
+    async with world.serve(echo, compression=None) as server:
+        peer = await world.reach(server)
+        await peer.write(request())
         await peer.read_until()
         peer.stop_reading()
 
         async def attack() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    await peer.send(wire.binary(bytes(1000), mask=True))
+                    await peer.write(wire.binary(bytes(1000), mask=True))
 
-        attacking = asyncio.create_task(attack())
-        await advance(120)
+        attacking = world.start(attack)
+        await world.advance(120)
         dropped = not server._ws_registry.all
         peer.reset()
-        attacking.cancel()
-        await asyncio.wait([attacking])
+        await attacking.stop()
         assert dropped
 
 
@@ -361,16 +360,16 @@ async def test_s61_a_live_peer_is_spared_while_reading_is_paused(tls: bool) -> N
 @pytest.mark.parametrize(
     "data", [b"\x81", b"\x82\xfe\x01", wire.text("unfinished")[:-1], wire.text("fragment", fin=False)], ids=len
 )
-@virtual
-async def test_s62_stalled_in_the_middle_of_a_message(data: bytes, side: Side, twin: str) -> None:
-    async with open_end(side, ping_interval=20, ping_timeout=10) as (connection, peer):
-        begin = now()
+@in_every_world()
+async def test_s62_stalled_in_the_middle_of_a_message(world: World, data: bytes, side: Side, twin: str) -> None:
+    async with world.one_end(side, ping_interval=20, ping_timeout=10) as (connection, peer):
+        begin = world.now()
         mask = side is Side.SERVER
         unfinished = wire.text("fragment", fin=False, mask=mask) if data[0] == 1 else wire.text("unfinished", mask=mask)
-        await peer.raw.send(unfinished[: len(data)] if data[0] != 1 else unfinished)
+        await peer.write(unfinished[: len(data)] if data[0] != 1 else unfinished)
         with pytest.raises(ConnectionClosedError, match="keepalive ping timeout"):
             await connection.recv()
-        assert now() - begin == pytest.approx(20 + 10, abs=0.1)
+        assert world.now() - begin == pytest.approx(20 + 10, abs=0.1)
 
 
 @scenario(63)
@@ -441,14 +440,14 @@ async def test_s64_connection_lost_in_the_middle(cut: bytes, reset: bool) -> Non
 @both_sides
 @each_twin
 @pytest.mark.parametrize("reset", [False, True], ids=["EOF", "RST"])
-@virtual
-async def test_s64_partial_messages_are_never_delivered(reset: bool, side: Side, twin: str) -> None:
-    async with open_end(side) as (connection, peer):
+@in_every_world()
+async def test_s64_partial_messages_are_never_delivered(world: World, reset: bool, side: Side, twin: str) -> None:
+    async with world.one_end(side) as (connection, peer):
         await peer.text("whole")
         await peer.text("frag", fin=False)
-        await peer.raw.send(wire.cont("ment", mask=side is Side.SERVER)[:-1])
-        await advance(0.1)
-        peer.raw.reset() if reset else peer.raw.close()
+        await peer.write(wire.cont("ment", mask=side is Side.SERVER)[:-1])
+        await world.advance(0.1)
+        peer.reset() if reset else peer.hang_up()
         assert await connection.recv() == "whole"
         with pytest.raises(ConnectionClosedError, match="no close frame received or sent") as caught:
             await connection.recv()
@@ -586,21 +585,21 @@ ATTACKS: dict[str, list[bytes]] = {
 @scenario(67)
 @pytest.mark.parametrize("reset", [False, True], ids=["stays", "RST"])
 @pytest.mark.parametrize("pieces", ATTACKS.values(), ids=ATTACKS)
-@virtual
+@in_every_world()
 async def test_s67_an_attack_costs_few_lines_and_no_traceback(
-    pieces: list[bytes], reset: bool, caplog: pytest.LogCaptureFixture
+    world: World, pieces: list[bytes], reset: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serve(echo, "localhost", 0, logger=logging.getLogger("attacked")) as server:
+    async with world.serve(echo, logger=logging.getLogger("attacked")) as server:
         caplog.set_level(logging.INFO, "attacked")
-        peer = await reach(server)
+        peer = await world.reach(server)
         for piece in pieces:
-            await peer.send(piece)
-            await advance(0.1)
+            await peer.write(piece)
+            await world.advance(0.1)
         if reset:
             peer.reset()
-        await advance(100)
-        peer.close()
-        await advance(1)
+        await world.advance(100)
+        peer.hang_up()
+        await world.advance(1)
         records = list(caplog.records)
     assert len(records) <= 3, [record.message for record in records]
     for record in records:

@@ -21,20 +21,24 @@ import pytest
 from hypothesis import settings
 
 import websockets._codec as accelerator
-from _kit import USUAL, RawPeer, VirtualLoop, own_garbage, wire
-from _kit.asking import Answered, ask, uri_of
-from _kit.ends import FramePeer
+from _kit import USUAL, own_garbage, wire
+from _kit.asking import Answered, answered
+from _kit.site import Asked
 from core._twins import TWINS
+from scenarios._asyncio import AsyncioWorld
+from scenarios._threads import ThreadWorld
+from scenarios._world import End, Peer, World
 from websockets.asyncio.client import connect
-from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server
 from websockets.protocol import Side
 
 __all__ = [
     "DEFLATE",
     "LOOPS",
+    "VICTIMS",
     "RealPeer",
     "Victim",
+    "ask",
     "both_sides",
     "deflated_end",
     "each_loop",
@@ -48,9 +52,11 @@ __all__ = [
     "port_of",
     "real_client",
     "refused",
+    "running",
     "swapped",
     "until",
     "victim",
+    "welcome",
 ]
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT], ids=["server", "client"])
@@ -65,6 +71,9 @@ with contextlib.suppress(ImportError):
     import uvloop
 
     LOOPS["uvloop"] = uvloop.new_event_loop
+
+#: What servers in processes of their own run on: an event loop, or threads.
+VICTIMS = [*LOOPS, "threads"]
 
 DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
 
@@ -90,7 +99,7 @@ def swapped(twin: str) -> Iterator[tuple[ModuleType, str, Any]]:
                     yield module, name, getattr(TWINS[twin], parts[id(value)])
 
 
-# In memory, on a virtual loop.
+# In memory, in virtual time: in any world, or on asyncio.
 
 
 def now() -> float:
@@ -98,8 +107,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def echo(connection: ServerConnection) -> None:
-    """A handler."""
+async def echo(connection: Any) -> None:
+    """A handler, for any world."""
     async for message in connection:
         await connection.send(message)
 
@@ -117,11 +126,34 @@ async def greet(uri: str) -> None:
         assert await client.recv() == "hello"
 
 
-async def refused(data: bytes, status: int, **options: Any) -> Answered:
+async def welcome(world: World, server: Any, user_info: str = "") -> None:
+    """The server of a world lives: an echo comes back."""
+    async with world.connect(world.uri(server, user_info=user_info), proxy=None) as client:
+        await client.send("hello")
+        assert await client.recv() == "hello"
+
+
+def running(world: World) -> int:
+    """How many tasks or threads there are; 0 on trio, where each connection has a task from the beginning."""
+    if isinstance(world, ThreadWorld):
+        return sum(not strand.over for strand in world._system.strands)
+    return len(asyncio.all_tasks()) if isinstance(world, AsyncioWorld) else 0
+
+
+async def ask(world: World, server: Any, data: bytes) -> Answered:
+    """Send bytes, and read what a server answers before it ends the connection."""
+    peer = await world.reach(server)
+    await peer.write(data)
+    answer = await peer.read_until_eof()
+    peer.hang_up()
+    return answered(answer)
+
+
+async def refused(world: World, data: bytes, status: int, **options: Any) -> Answered:
     """The answer of a server to bytes that it must refuse: it ends the connection, and serves the next one."""
-    async with serve(echo, "localhost", 0, **options) as server:
-        answer = await ask(server, data)
-        await greet(uri_of(server))
+    async with world.serve(echo, **options) as server:
+        answer = await ask(world, server, data)
+        await welcome(world, server)
     assert answer.status.startswith(f"{status} "), answer
     assert answer.headers["Connection"] == ["close"]
     assert answer.headers["Content-Length"] == [str(len(answer.body))]
@@ -129,45 +161,49 @@ async def refused(data: bytes, status: int, **options: Any) -> Answered:
 
 
 @contextlib.asynccontextmanager
-async def deflated_end(side: Side, parameters: str = "", **options: Any) -> AsyncIterator[tuple[Connection, FramePeer]]:
+async def deflated_end(
+    world: World, side: Side, parameters: str = "", **options: Any
+) -> AsyncIterator[tuple[End, Peer]]:
     """One of our connections with permessage-deflate, and its peer. In the end the peer breaks what is still there.
 
     Parameters:
+        world: where.
         side: which end is ours.
         parameters: what the peer adds to its offer, or to its answer: ``"; name=value"``.
         options: for ``serve`` or ``connect``.
     """
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualLoop)
     headers = {"Sec-WebSocket-Extensions": "permessage-deflate" + parameters}
-    opened: asyncio.Future[Connection] = loop.create_future()
     if side is Side.SERVER:
+        opened: list[End] = []
+        running = world.gate()
 
-        async def handler(connection: ServerConnection) -> None:
-            opened.set_result(connection)
+        async def handler(connection: End) -> None:
+            opened.append(connection)
+            running.open()
             await connection.wait_closed()
 
-        async with serve(handler, "localhost", 0, **options) as server:
-            raw = await loop.network.connect("localhost", port_of(server))
-            await raw.send(wire.request("/", headers))
-            assert b"permessage-deflate" in await raw.read_until()
-            yield await opened, FramePeer(raw, masks=True)
-            raw.reset()
+        async with world.serve(handler, **options) as server:
+            peer = await world.reach(server)
+            await peer.write(wire.request("/", headers))
+            assert b"permessage-deflate" in await peer.read_until()
+            await running.wait()
+            yield opened[0], peer
+            peer.reset()
     else:
-        listener = loop.network.listen()
-        opening = asyncio.ensure_future(connect(f"ws://localhost:{listener.port}/", **options).connect())
-        raw = await listener.peer()
-        await raw.send(wire.response(101, headers, key=await key_of(raw)))
-        yield await opening, FramePeer(raw, masks=False)
-        raw.reset()
-        await (await opening).wait_closed()
-        listener.close()
+        peers: list[Peer] = []
+        over = world.gate()
 
+        async def answer(peer: Peer, asked: Asked) -> None:
+            peers.append(peer)
+            await peer.write(wire.response(101, headers, key=asked.headers["Sec-WebSocket-Key"][0]))
+            await over.wait()
 
-async def key_of(raw: RawPeer) -> str:
-    """The key in the request of a client."""
-    head = (await raw.read_until()).decode()
-    return head.partition("Sec-WebSocket-Key: ")[2].partition("\r\n")[0]
+        async with world.site([answer]) as web:
+            connection = await world.connect(web.uri(), **options)
+            yield connection, peers[0]
+            peers[0].reset()
+            over.open()
+            await connection.wait_closed()
 
 
 # On a real loop.
