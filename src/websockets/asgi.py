@@ -48,13 +48,16 @@ CLOSE_TIMEOUT: Final = 10
 
 GONE: Final = "the connection is closed"
 
-#: Bytes that a client may send before the application has accepted it; then reading pauses.
+#: Bytes that a client may send before the application has answered; then reading pauses.
 MAX_EARLY: Final = 2**16
 
 # The answers to requests that the application doesn't answer.
 FORBIDDEN: Final = (403, "")
 FAILED: Final = (500, "Internal Server Error")
 SHUTTING_DOWN: Final = (503, "Server is shutting down.\n")
+
+# Until the head of a response is sent, what the client sends is kept.
+UNANSWERED: Final = (Phase.ASKED, Phase.HEAD)
 
 #: The extensions of connections that may compress; they share them.
 DEFLATE: Final[Sequence[ServerExtensionFactory]] = enable_server_permessage_deflate(None)
@@ -177,7 +180,7 @@ class UvicornProtocol(Connection):
         """
         phase = self._ws_exchange.phase
         if phase is Phase.ASKED:
-            self._ws_refuse(*SHUTTING_DOWN)
+            self._ws_refuse(*SHUTTING_DOWN, phase=Phase.REFUSED)
         elif phase is Phase.OPEN and self.protocol.state is State.OPEN:
             self._ws_start_closing(CloseCode.SERVICE_RESTART)
         elif phase not in (Phase.HEAD, Phase.BODY) and not self._ws_lost:
@@ -233,7 +236,7 @@ class UvicornProtocol(Connection):
         if self.protocol.state is State.CLOSED:
             return  # on Windows, a read may end after the stream did
         super()._ws_receive_data(data)
-        if self._ws_exchange.phase is Phase.ASKED and self._ws_bytes_received > MAX_EARLY:
+        if self._ws_exchange.phase in UNANSWERED and self._ws_bytes_received > MAX_EARLY:
             self._ws_pause_reading(True)
 
     def _ws_choose_path(self) -> None:
@@ -249,21 +252,23 @@ class UvicornProtocol(Connection):
             # An eager task starts at once, in the middle of a read.
             await asyncio.sleep(0)
         exchange = self._ws_exchange
+        failed = True
         try:
             result = await exchange.config.loaded_app(scope, self._ws_app_receive, self._ws_app_send)
         except Exception as exc:
             # After the end of this connection, send() raised it; it may be about another connection, too.
-            if not (isinstance(exc, Disconnected) and self._ws_is_over()):
+            if not (_is_disconnected(exc) and self._ws_is_over()):
                 self.logger.error("Exception in ASGI application\n", exc_info=exc)
         else:
+            failed = False
             if exchange.phase is Phase.ASKED and not self._ws_is_over():
                 self.logger.error("ASGI callable returned without completing handshake.")
             elif result is not None:
                 self.logger.error("ASGI callable should return None, but returned '%s'.", result)
         finally:
-            self._ws_finish()
+            self._ws_finish(failed)
 
-    def _ws_finish(self) -> None:
+    def _ws_finish(self, failed: bool) -> None:
         """End the connection after the application: refuse the request, complete the response, or end the stream."""
         exchange = self._ws_exchange
         if exchange.phase is Phase.OPEN and not self._ws_is_over():
@@ -273,7 +278,12 @@ class UvicornProtocol(Connection):
         elif exchange.phase is Phase.ASKED:
             self._ws_refuse(*FAILED)
         elif exchange.phase is Phase.HEAD:
-            self._ws_complete_response(b"")
+            assert exchange.head is not None
+            if failed or exchange.head.left:
+                # Nothing was sent yet.
+                self._ws_refuse(*FAILED)
+            else:
+                self._ws_complete_response(b"")
         elif exchange.phase is Phase.BODY:
             # The body isn't complete, and without its end the client sees that.
             self._ws_limit_closing()
@@ -291,7 +301,7 @@ class UvicornProtocol(Connection):
             return self.protocol.state is not State.OPEN
         if phase is Phase.ASKED or phase is Phase.HEAD:
             return not self._ws_session.answerable
-        return phase is Phase.OVER or self._ws_lost
+        return phase is Phase.OVER or phase is Phase.REFUSED or self._ws_lost
 
     # ----------------------------------------------------------------------------------------------------- receive
 
@@ -348,6 +358,9 @@ class UvicornProtocol(Connection):
             if sent == FULL:
                 await self._ws_wait_for_room()
             return
+        if self._ws_exchange.phase is Phase.REFUSED:
+            # The application did nothing wrong.
+            raise Disconnected(GONE)
         kind = asgi.check_type(self._ws_exchange.phase, message)
         if kind == SEND:
             await self._ws_send_message(asgi.payload_of(message))
@@ -388,8 +401,9 @@ class UvicornProtocol(Connection):
         self.protocol.subprotocol = asgi.subprotocol_of(message)
         exchange.opening = None
         self._ws_set_phase(Phase.OPEN)
-        self._ws_log_answer("[accepted]")
         self._ws_respond(response)
+        # Last, as middleware may have put anything into the scope.
+        self._ws_log_answer("[accepted]")
 
     def _ws_close(self, message: Message) -> None:
         """Start the closing handshake, or refuse the request."""
@@ -410,29 +424,30 @@ class UvicornProtocol(Connection):
         self._ws_resume_reading()
         self._ws_process_events()
 
-    def _ws_refuse(self, status: int, text: str) -> None:
+    def _ws_refuse(self, status: int, text: str, phase: Phase = Phase.OVER) -> None:
         """Refuse the request without the application."""
         if not self._ws_is_over():
-            self._ws_set_phase(Phase.OVER)
-            self._ws_log_answer(status)
+            self._ws_set_phase(phase)
             self._ws_respond(asgi.text_response(status, text, self._ws_exchange.server_state.default_headers))
+            self._ws_log_answer(status)
 
     # ------------------------------------------------------------------------------- the application's own response
 
     def _ws_start_response(self, message: Message) -> None:
         exchange = self._ws_exchange
         exchange.head = asgi.head_of(message, exchange.server_state.default_headers)
-        self._ws_log_answer(exchange.head.status)
         self._ws_set_phase(Phase.HEAD)
+        self._ws_log_answer(exchange.head.status)
 
     async def _ws_send_body(self, message: Message) -> None:
         """Send a piece of the body; the first one together with the head."""
         exchange = self._ws_exchange
         body, more = asgi.body_of(message)
+        assert exchange.head is not None
+        exchange.head.take(len(body), more)
         if exchange.phase is Phase.HEAD and not more:
             self._ws_complete_response(body)
             return
-        assert exchange.head is not None
         if exchange.phase is Phase.HEAD:
             self._ws_begin_body(asgi.streamed_response(exchange.head, body))
         else:
@@ -463,12 +478,18 @@ class UvicornProtocol(Connection):
         writes = self.protocol.data_to_send()
         take_end(writes)
         self._ws_set_phase(Phase.BODY)
+        self._ws_resume_reading()
         self._ws_write_out(b"".join(writes))
 
     def _ws_limit_closing(self) -> None:
         self._ws_session.limit_closing(CLOSE_TIMEOUT, self.loop.time())
         if not self._ws_lost:
             self._ws_process_events()
+
+
+def _is_disconnected(exc: Exception) -> bool:
+    """Whether an exception says nothing but that a connection has ended; the tasks of a group raise a group."""
+    return exc.split(Disconnected)[1] is None if isinstance(exc, ExceptionGroup) else isinstance(exc, Disconnected)
 
 
 # fmt: off

@@ -555,6 +555,33 @@ async def test_data_before_the_answer() -> None:
 
 
 @virtual
+async def test_data_before_the_head_of_a_response_is_sent() -> None:
+    """It is sent with the first piece of the body."""
+    go_on = asyncio.Event()
+
+    async def application(scope: Event, receive: Receive, send: Send) -> None:
+        await send(start(200))
+        await go_on.wait()
+        await send(body(b"a", True))
+        await send(body(b"b"))
+
+    server = Uvicorn(application)
+    async with server.running():
+        peer = await server.ask()
+        sending = asyncio.ensure_future(peer.send(bytes(10_000_000)))
+        await advance(1)
+        assert not sending.done()
+        assert server.made[0].statistics.bytes_received < MAX_EARLY + 2**19
+        go_on.set()
+        await advance(1)
+        assert sending.done()
+        assert (await peer.read_until_eof()).endswith(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n")
+        peer.close()
+        await idle()
+        assert over(server)
+
+
+@virtual
 async def test_receive_that_waits_while_another_task_accepts() -> None:
     got: list[Event] = []
 
@@ -746,6 +773,11 @@ async def test_end_of_a_response_after_the_client_ended_the_stream() -> None:
         (start(700), ValueError, "must be from 200 to 599, not 700"),
         ({"type": "websocket.http.response.start"}, TypeError, "must be int, not NoneType"),
         (start(200, (b"X", b"a\r\nb")), InvalidHeaderValue, "X"),
+        (start(200, (b"Content-Length", b"-1")), ValueError, "must be one number, not -1"),
+        (start(200, (b"Content-Length", b"4 ")), ValueError, "must be one number, not 4 "),
+        (start(200, (b"Content-Length", b"\xb2")), ValueError, "must be one number, not \xb2"),
+        (start(200, (b"Content-Length", b"1" * 5000)), ValueError, "must be one number, not 1"),
+        (start(200, (b"Content-Length", b"4"), (b"content-length", b"5")), ValueError, "must be one number, not 4, 5"),
     ],
 )
 @virtual
@@ -764,6 +796,44 @@ async def test_response_that_cannot_be_sent(message: Event, error: type[Exceptio
         assert "body of websocket.http.response.body must be bytes, not str" in str(third)
         assert second is None
         assert fourth is None
+
+
+LONGER, SHORTER = "Response content longer than Content-Length", "Response content shorter than Content-Length"
+
+
+@pytest.mark.parametrize(
+    ("length", "pieces", "says", "content"),
+    [
+        (3, [body(b"abcd"), body(b"abc")], LONGER, b"abc"),
+        (3, [body(b"ab"), body(b"abc")], SHORTER, b"abc"),
+        (3, [body(b"ab", True), body(b"cd"), body(b"c")], LONGER, b"abc"),
+        (3, [body(b"ab", True), body(b"cd", True), body(b"c")], LONGER, b"abc"),
+        (3, [body(b"ab", True), body(b""), body(b"c", True), body(b"")], SHORTER, b"abc"),
+    ],
+)
+@virtual
+async def test_body_that_is_not_as_long_as_announced(
+    length: int, pieces: list[Event], says: str, content: bytes
+) -> None:
+    """A piece that is wrong isn't sent, and the application may send another one."""
+    app = Script(start(200, (b"content-length", b"%d" % length)), *pieces)
+    server = Uvicorn(app)
+    async with server.running():
+        _, rest = await refused(await server.ask())
+        assert rest == content
+        await idle()
+        assert [str(exc) for exc in app.raised if exc is not None] == [says]
+        assert over(server)
+
+
+@virtual
+async def test_length_where_there_is_no_body() -> None:
+    """RFC 9110 section 8.6: 204 has none, and 304 tells the length of another response."""
+    for status, announced in ((204, False), (304, True)):
+        server = Uvicorn(Script(start(status, (b"content-length", b"3")), body(b"abc")))
+        async with server.running():
+            head, rest = await refused(await server.ask())
+            assert (b"content-length: 3" in head, rest) == (announced, b"")
 
 
 # --------------------------------------------------------------------------------------------- wrong applications
@@ -888,6 +958,55 @@ async def test_application_that_ends_without_closing(
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == errors
 
 
+@virtual
+async def test_tasks_of_a_group_that_do_not_catch_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(scope: Event, receive: Receive, send: Send) -> None:
+        async def write() -> None:
+            while True:
+                await send(text("tick"))
+                await asyncio.sleep(1)
+
+        await receive()
+        await send(ACCEPT)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(write())
+            group.create_task(write())
+
+    server = Uvicorn(application)
+    async with server.running():
+        peer = await server.enter()
+        peer.close()
+        await advance(2)
+        assert over(server)
+    assert not [record for record in caplog.records if record.levelno == logging.ERROR]
+
+
+@virtual
+async def test_application_that_spoils_its_scope(caplog: pytest.LogCaptureFixture) -> None:
+    """It learns of that, and the client is accepted all the same."""
+    caplog.set_level(logging.INFO)
+    raised = list[Exception]()
+
+    async def application(scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        scope["path"] = None
+        try:
+            await send(ACCEPT)
+        except Exception as exc:
+            raised.append(exc)
+        await send(text("hello"))
+        await send(CLOSE)
+
+    server = Uvicorn(application)
+    async with server.running():
+        peer = await server.enter()
+        assert await peer.read_exactly(11) == wire.text("hello") + wire.close(1000)
+        peer.close()
+        await idle()
+        assert [type(exc) for exc in raised] == [TypeError]
+        assert over(server)
+
+
 async def _one() -> int:
     return 1
 
@@ -928,19 +1047,29 @@ async def test_application_that_ends_after_the_client(caplog: pytest.LogCaptureF
     assert not [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
-@pytest.mark.parametrize(("head", "content"), [(start(404), b""), (start(404, (b"content-length", b"9")), b"")])
+@pytest.mark.parametrize(
+    ("head", "fails", "status"),
+    [
+        (start(404), False, b"404 Not Found"),
+        (start(404, (b"content-length", b"0")), False, b"404 Not Found"),
+        # Nothing was sent yet, so the client doesn't have to wait for a body that won't come.
+        (start(404, (b"content-length", b"9")), False, b"500 Internal Server Error"),
+        (start(404), True, b"500 Internal Server Error"),
+    ],
+)
 @virtual
-async def test_application_that_ends_after_the_head_of_a_response(head: Event, content: bytes) -> None:
+async def test_application_that_ends_after_the_head_of_a_response(head: Event, fails: bool, status: bytes) -> None:
     async def application(scope: Event, receive: Receive, send: Send) -> None:
         await receive()
         await send(head)
-        await send(head)
+        if fails:
+            await send(head)
 
     server = Uvicorn(application)
     async with server.running():
         first, rest = await refused(await server.ask())
-        assert first.startswith(b"HTTP/1.1 404 Not Found")
-        assert rest == content
+        assert first.startswith(b"HTTP/1.1 " + status)
+        assert rest == (b"Internal Server Error" if status.startswith(b"500") else b"")
         await idle()
         assert over(server)
 
@@ -1057,6 +1186,33 @@ async def test_shutdown_before_the_answer() -> None:
         assert app.last == LOST
         await idle()
         assert over(server)
+
+
+@pytest.mark.parametrize("message", [ACCEPT, CLOSE, start(200)], ids=lambda message: message["type"])
+@virtual
+async def test_answer_after_the_shutdown(message: Event, caplog: pytest.LogCaptureFixture) -> None:
+    """The application did nothing wrong: nothing is logged as its error."""
+    go_on, raised = asyncio.Event(), list[Exception]()
+
+    async def application(scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await go_on.wait()
+        try:
+            await send(message)
+        except Exception as exc:
+            raised.append(exc)
+            raise
+
+    server = Uvicorn(application)
+    async with server.running():
+        peer = await server.ask()
+        server.shutdown()
+        go_on.set()
+        assert (await refused(peer))[0].startswith(b"HTTP/1.1 503 ")
+        await idle()
+        assert [type(exc) for exc in raised] == [Disconnected]
+        assert over(server)
+    assert not [record for record in caplog.records if record.levelno == logging.ERROR]
 
 
 @pytest.mark.parametrize("pieces", [[], [body(b"a", True)]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -198,5 +199,98 @@ async def test_wrong_arguments_change_nothing(history: int) -> None:
             hub.publish("x", {"a": 1})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="on_slow"):
             hub.publish("x", "", on_slow="never")  # type: ignore[arg-type]
+        for nonsense in (None, "x", a.protocol):
+            with pytest.raises(TypeError, match=r"^connection must be one of websockets\.asyncio, not "):
+                hub.join("x", nonsense)  # type: ignore[arg-type]
         assert (hub.statistics.published, await heard(a)) == (0, [])
+        hub.publish("x", "fine")
+        assert await heard(a) == ["fine"]
+        assert len(hub.members("x")) == 1
         await hub.aclose()
+
+
+@virtual
+async def test_calls_from_elsewhere() -> None:
+    """Another thread, with or without an event loop of its own, could spoil the connections."""
+
+    async def from_a_loop(call: Any, *arguments: Any) -> None:
+        call(*arguments)
+
+    async with pairs(2) as ((a, to_a), (_, to_b)):
+        hub = Hub()
+        # As long as nobody is there, nothing can be spoilt.
+        await in_a_thread(hub.publish, "x", "unheard")
+        with pytest.raises(RuntimeError, match="a hub belongs to the event loop of its connections"):
+            await in_a_thread(hub.join, "x", to_a)
+        hub.join("x", to_a)
+        for call, arguments in ((hub.publish, ("x", "late")), (hub.leave, ("x", to_a)), (hub.join, ("x", to_b))):
+            for function in (call, lambda *given: asyncio.run(from_a_loop(*given))):
+                given = arguments if function is call else (call, *arguments)
+                with pytest.raises(RuntimeError, match=r"use loop\.call_soon_threadsafe\("):
+                    await in_a_thread(function, *given)
+        assert [member.connection for member in hub.members("x")] == [to_a]
+        loop = asyncio.get_running_loop()
+        await in_a_thread(loop.call_soon_threadsafe, hub.publish, "x", "fine")
+        assert await heard(a) == ["fine"]
+
+
+async def in_a_thread(function: Any, *arguments: Any) -> None:
+    """Call a function in another thread, while the event loop waits."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            function(*arguments)
+        except Exception as exc:
+            raised.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    for exc in raised:
+        raise exc
+
+
+@pytest.mark.parametrize("on_slow", ["send", "skip", "close"])
+@virtual
+async def test_members_that_leave_while_others_are_told(on_slow: Any) -> None:
+    """Their leaving is told to the rest, who may leave because of that; nothing is told twice."""
+    events: list[tuple[str, bool]] = []
+
+    def presence(event: Presence) -> str:
+        events.append((event.member.info, event.joined))
+        if not event.joined:
+            for member in hub.members(event.room):
+                if int(member.info) % 2 == 0:
+                    hub.leave(event.room, member.connection)
+        return f"{event.member.info} {'in' if event.joined else 'out'}"
+
+    hub = Hub(presence=presence, on_slow=on_slow, max_buffered=0)
+    async with pairs(10) as those:
+        for number, (_, connection) in enumerate(those):
+            hub.join("x", connection, f"{number}")
+        those[3][1].abort()
+        hub.publish("x", "who is there?")
+        those[5][1].abort()
+        await idle()
+        gone = [info for info, joined in events if not joined]
+        assert sorted(gone) == ["0", "2", "3", "4", "5", "6", "8"]
+        assert [member.info for member in hub.members("x")] == ["1", "7", "9"]
+        await hub.aclose()
+        assert hub.rooms == []
+
+
+@virtual
+async def test_thousands_of_rooms() -> None:
+    hub = Hub(history=1)
+    async with pairs(2) as ((_, to_a), (b, to_b)):
+        for number in range(5000):
+            hub.join(f"{number}", to_a)
+            if number % 100 == 0:
+                hub.join(f"{number}", to_b)
+        assert (hub.statistics.rooms, hub.statistics.members) == (5000, 5050)
+        hub.publish("4900", "hello")
+        assert await heard(b) == ["hello"]
+        to_a.abort()
+        await idle()
+        assert (hub.statistics.rooms, hub.statistics.members) == (50, 50)

@@ -162,7 +162,7 @@ async def test_on_missed_that_fails(exchange: Exchange, caplog: pytest.LogCaptur
     ]
     for options, expected in cases:
         async with two("redis", **options) as (first, _a, second, b):
-            first._relay.publish("x", 1, b"")
+            first._relay.publish("x", 1, b"", 0)
             first._relay.take(0, None)
             first._relay.confirmed()
             first.publish("x", "next")
@@ -230,6 +230,44 @@ async def test_a_message_that_is_too_large_for_nats(exchange: Exchange) -> None:
         first.publish("x", "small")
         await first.flush()
         assert (await heard(b), first.statistics.lost, second.statistics.missed) == (["small"], 1, 1)
+
+
+@virtual
+async def test_a_message_too_large_for_a_member(exchange: Exchange) -> None:
+    async with make("redis") as hub, connected_pair() as (_, to_a):
+        with pytest.raises(ValueError, match="info must be at most 4096 bytes of JSON over a broker"):
+            hub.join("x", to_a, "x" * 5000)
+        assert hub.members("x") == []
+
+
+@virtual
+async def test_a_flood_of_nonsense_is_logged_a_few_times(exchange: Exchange, caplog: pytest.LogCaptureFixture) -> None:
+    async with two("redis") as (first, a, _second, _b):
+        for number in range(1000):
+            exchange.publish("websockets:x", b"nonsense %d" % number)
+        await advance(1)
+        assert first.statistics.malformed == 1000
+        lines = [record for record in caplog.records if "malformed" in record.getMessage()]
+        assert len(lines) == 2 * 10
+        assert "512 of them so far" in caplog.text
+        assert await heard(a) == []
+
+
+@virtual
+async def test_calls_from_elsewhere(exchange: Exchange) -> None:
+    """Before a hub runs, messages may be published anywhere; then in its event loop alone."""
+    hub = make("redis")
+
+    def publish(message: str) -> None:
+        hub.publish("x", message)
+
+    await asyncio.to_thread(publish, "early")
+    async with hub:
+        with pytest.raises(RuntimeError, match="a hub belongs to the event loop of its connections"):
+            await asyncio.to_thread(publish, "late")
+        await hub.flush()
+    assert exchange.log.count("websockets:x") >= 1
+    assert hub.statistics.published == 1
 
 
 @virtual

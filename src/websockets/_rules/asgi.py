@@ -9,6 +9,7 @@ messages; after that, the table :data:`EXPECTED` says which messages may follow.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import http
 import re
@@ -80,6 +81,7 @@ class Phase(enum.Enum):
     HEAD = "the head of an HTTP response is there, and is sent with the first piece of the body"
     BODY = "a part of the body was sent"
     OVER = "the application closed the connection, or refused the request"
+    REFUSED = "the server refused the request before the application answered"
 
 
 EXPECTED: Final[Mapping[Phase, tuple[str, ...]]] = {
@@ -89,6 +91,7 @@ EXPECTED: Final[Mapping[Phase, tuple[str, ...]]] = {
     Phase.HEAD: (RESPONSE_BODY,),
     Phase.BODY: (RESPONSE_BODY,),
     Phase.OVER: (),
+    Phase.REFUSED: (),
 }
 """The messages that an application may send in each phase."""
 
@@ -110,11 +113,38 @@ class Place(NamedTuple):
     client: Any
 
 
-class Head(NamedTuple):
-    """The head of an HTTP response of an application: its status and its headers."""
+@dataclasses.dataclass(slots=True)
+class Head:
+    """The head of an HTTP response of an application.
+
+    Attributes:
+        status: the status.
+        headers: the headers.
+        left: number of bytes of the body that are still to come; None if the application didn't announce it.
+    """
 
     status: int
     headers: Headers
+    left: int | None = None
+
+    def take(self, size: int, more: bool) -> None:
+        """Count a piece of the body; if it raises, nothing has changed.
+
+        Parameters:
+            size: number of bytes.
+            more: whether more follow.
+
+        Raises:
+            RuntimeError: the body isn't as long as its Content-Length says.
+        """
+        if self.left is None:
+            return
+        left = self.left - size
+        if left < 0:
+            raise RuntimeError("Response content longer than Content-Length")
+        if left and not more:
+            raise RuntimeError("Response content shorter than Content-Length")
+        self.left = left
 
 
 # ---------------------------------------------------------------------------------------------------------- the scope
@@ -264,6 +294,9 @@ _OF_HANDSHAKE: Final = frozenset(
 )
 # Headers of a response that say how the connection goes on: it ends.
 _OF_CONNECTION: Final = ("Connection", "Transfer-Encoding", "Upgrade")
+# Of a Content-Length; more than any body has.
+MAX_DIGITS: Final = 18
+
 # Statuses whose responses have no body: RFC 9110 section 6.4.1.
 _WITHOUT_BODY: Final = (204, 304)
 
@@ -337,7 +370,7 @@ def head_of(message: Message, defaults: Pairs) -> Head:
 
     Raises:
         TypeError: the status isn't an ``int``, or a header isn't a pair of bytes.
-        ValueError: the status isn't one from 200 to 599.
+        ValueError: the status isn't one from 200 to 599, or Content-Length isn't one number.
         InvalidHeader: a header can't be sent.
     """
     status = message.get("status")
@@ -354,7 +387,26 @@ def head_of(message: Message, defaults: Pairs) -> Head:
     headers.update((name, value) for name, value in _decoded(RESPONSE_START, defaults) if name not in given)
     headers["Connection"] = "close"
     headers.update(given.raw_items())
-    return Head(int(status), headers)
+    if status in _WITHOUT_BODY:
+        if status == 204:
+            # RFC 9110 section 8.6; of a response with 304, it tells what another one would have.
+            headers.pop("Content-Length", None)
+        return Head(int(status), headers)
+    return Head(int(status), headers, _announced(given.get_all("Content-Length")))
+
+
+def _announced(lengths: list[str]) -> int | None:
+    """Return the length of the body that the application announced; None if it didn't.
+
+    Raises:
+        ValueError: it isn't one number.
+    """
+    if not lengths:
+        return None
+    (length, *others) = lengths
+    if others or not (length.isascii() and length.isdigit()) or len(length) > MAX_DIGITS:
+        raise ValueError(f"Content-Length of {RESPONSE_START} must be one number, not {', '.join(lengths)}")
+    return int(length)
 
 
 def body_of(message: Message) -> tuple[bytes, bool]:

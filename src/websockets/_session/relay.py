@@ -9,6 +9,12 @@ first one reached it. A process that was silent for :data:`SILENCE` heartbeats h
 
 A message on a channel has a head of 21 bytes: its kind, the process, its epoch, and the number of its last message in
 the room. A process that has forgotten its number of a room begins a new epoch with number 1.
+
+A process that appears for the first time may have published before others were subscribed again, after the broker had
+been away. So it also tells when it published what had to wait; see :attr:`Relay._late`.
+
+Whoever reaches the broker can publish anything. What a message can cost has limits, in each room: :data:`PROCESSES`,
+:data:`MEMBERS`, :data:`LARGEST`.
 """
 
 from __future__ import annotations
@@ -34,8 +40,27 @@ OPCODE_OF: Final = {kind: opcode for opcode, kind in KIND_OF.items()}
 SILENCE: Final = 3
 OBLIVION: Final = 360
 
-# At most so many messages are with the broker before it has confirmed them.
+# At most so many messages, and about so many bytes, are with the broker before it has confirmed them. More would take a
+# slow broker longer than it may take, again and again.
 BATCH: Final = 256
+BATCH_BYTES: Final = 2**18
+
+# In each room, as many other processes, and members in them, are known at most.
+PROCESSES: Final = 1000
+MEMBERS: Final = 100_000
+
+# In bytes: of what is said about a member, of a part of the list of all members, of a message about members.
+MAX_INFO: Final = 2**12
+PART: Final = 2**16
+LARGEST: Final = 2**17
+
+# In bytes: as much of what is told about members and numbers waits for the broker at most.
+MAX_TOLD: Final = 2**24
+
+# So many messages that had to wait are remembered with their times, for so many heartbeats and so many seconds.
+LATE: Final = 1000
+LATE_HEARTBEATS: Final = 3
+LATE_SECONDS: Final = 30.0
 
 # So many rooms keep the number of their last message. A room without a number begins a new epoch.
 NUMBERED: Final = 10_000
@@ -68,21 +93,30 @@ class _Process:
 
     Attributes:
         epoch, number: of its last message that arrived; its epoch is 0 before the first one.
+        before: number of messages before the first one that arrived, until it is known whether they are missing; else
+            -1.
         version: of its members; -1 if they aren't known.
         members: its members.
+        part, parts: the part of the list of all members that comes next, and the parts that came.
         heard: when something of it arrived last.
     """
 
     heard: float
     epoch: int = 0
     number: int = 0
+    before: int = -1
     version: int = -1
     members: Members = dataclasses.field(default_factory=dict)
+    part: tuple[int, int] = (-1, 0)
+    parts: Members = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True)
 class _Room:
     """A room that this process listens to.
+
+    Parameters:
+        opened: when it was opened.
 
     Attributes:
         members: the members in this process.
@@ -91,8 +125,10 @@ class _Room:
         whole: whether all members are to be published, instead of changes.
         asks: whether other processes are to be asked for their members.
         processes: the other processes.
+        full_until: until when to refuse other processes without looking, because there are too many.
     """
 
+    opened: float
     members: Members = dataclasses.field(default_factory=dict)
     version: int = 0
     joined: Members = dataclasses.field(default_factory=dict)
@@ -100,6 +136,7 @@ class _Room:
     whole: bool = False
     asks: bool = False
     processes: dict[bytes, _Process] = dataclasses.field(default_factory=dict)
+    full_until: float = 0.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -140,9 +177,16 @@ class Relay:
         self._epoch = 0
         self._spoken: set[str] = set()  # rooms with messages since the last heartbeat
         self._waiting: deque[_Entry] = deque()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._told_bytes = 0
         self._uncertain: list[_Entry] = []
         self._connected_at = 0.0
+        self._expire_at = 0.0
+        # The messages that were published while the broker was away: their epoch, and the number and the time of each.
+        # A few minutes later, nobody can ask for them.
+        self._away = True
+        self._late: dict[str, tuple[int, list[tuple[int, float]]]] = {}
+        self._late_count = 0
+        self._late_until = 0.0
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -170,10 +214,10 @@ class Relay:
 
     # ------------------------------------------------------------------------------------------- what the program does
 
-    def open(self, room: str) -> None:
+    def open(self, room: str, now: float) -> None:
         """Listen to a room."""
         listening = room in self._listening
-        self._rooms[room] = _Room(whole=listening, asks=listening)
+        self._rooms[room] = _Room(now, whole=listening, asks=listening)
         if listening:
             del self._to_shut[room]
             self._dirty[room] = None
@@ -206,15 +250,23 @@ class Relay:
             here.left.append(member)
         self._dirty[room] = None
 
-    def publish(self, room: str, opcode: int, payload: BytesLike) -> None:
+    def publish(self, room: str, opcode: int, payload: BytesLike, now: float) -> None:
         """Publish a message to the other processes."""
         epoch, number = self._number(room)
+        if self._away:
+            self._note_late(room, epoch, number + 1, now)
         self._numbers[room] = epoch, number + 1
         self._numbers.move_to_end(room)
         if len(self._numbers) > NUMBERED:
             self._numbers.popitem(last=False)
         self._spoken.add(room)
         self._put(room, HEAD.pack(KIND_OF[opcode], self._origin, epoch, number + 1) + payload, counts=True)
+
+    def _note_late(self, room: str, epoch: int, number: int, now: float) -> None:
+        known, messages = self._late.get(room, (epoch, []))
+        if self._late_count < LATE and known == epoch:
+            self._late_count += 1
+            self._late[room] = epoch, [*messages, (number, now)]
 
     def _number(self, room: str) -> tuple[int, int]:
         if room not in self._numbers:
@@ -223,24 +275,40 @@ class Relay:
         return self._numbers[room]
 
     def _put(self, room: str, data: bytes, counts: bool = False) -> None:
+        if not counts:
+            # It takes no message's place. If it can't wait, others see from a later heartbeat what they must ask for.
+            if self._told_bytes + len(data) <= MAX_TOLD:
+                self._told_bytes += len(data)
+                self._waiting.append(_Entry(room, data, counts))
+            return
         self._waiting.append(_Entry(room, data, counts))
         self._waiting_bytes += len(data)
         while self._waiting_bytes > self._max_waiting:
-            self._lose(self._waiting.popleft())
+            self.lost += self._pop().counts
 
-    def _lose(self, entry: _Entry) -> None:
-        self._waiting_bytes -= len(entry.data)
-        self.lost += entry.counts
+    def _pop(self) -> _Entry:
+        entry = self._waiting.popleft()
+        if entry.counts:
+            self._waiting_bytes -= len(entry.data)
+        else:
+            self._told_bytes -= len(entry.data)
+        return entry
 
     # ------------------------------------------------------------------------------------------------------- the broker
 
     def connected(self, now: float) -> None:
         """Note that the broker is there: it knows of no subscription."""
+        self._away = False
+        self._late_until = now + max(LATE_SECONDS, LATE_HEARTBEATS * self._interval)
         self._connected_at = now
         self.next_heartbeat = now + self._interval
         self._listening.clear()
         self._to_shut.clear()
         self._to_open = dict.fromkeys(self._rooms)
+
+    def disconnected(self) -> None:
+        """Note that the broker is away."""
+        self._away = True
 
     def subscribed(self, rooms: Iterable[str]) -> None:
         """Note that messages to these rooms arrive from now on."""
@@ -271,12 +339,13 @@ class Relay:
         """
         if not self._uncertain:
             self._tell(now)
-            while self._waiting and len(self._uncertain) < BATCH:
-                entry = self._waiting.popleft()
+            size = 0
+            while self._waiting and len(self._uncertain) < BATCH and size < BATCH_BYTES:
+                entry = self._pop()
+                size += len(entry.data)
                 if max_size is not None and len(entry.data) > max_size:
-                    self._lose(entry)
+                    self.lost += entry.counts
                 else:
-                    self._waiting_bytes -= len(entry.data)
                     self._uncertain.append(entry)
         return [(entry.room, entry.data) for entry in self._uncertain]
 
@@ -289,35 +358,47 @@ class Relay:
         self.lost += self.waiting
         self._waiting.clear()
         self._uncertain.clear()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._told_bytes = 0
 
     def _tell(self, now: float) -> None:
         """Add what other processes must know of our members and numbers."""
+        if now >= self._late_until and self._late:
+            self._late.clear()
+            self._late_count = 0
         for room in self._dirty:
-            self._tell_of(room, self._rooms[room])
+            self._tell_of(room, self._rooms[room], now)
         self._dirty.clear()
         if now >= self.next_heartbeat:
             self.next_heartbeat = now + self._interval
             for room in self._rooms.keys() | self._spoken:
-                self._put(room, self._presence(room, {}))
+                self._put(room, self._presence(room, {}, now))
             self._spoken.clear()
 
-    def _tell_of(self, room: str, here: _Room) -> None:
+    def _tell_of(self, room: str, here: _Room, now: float) -> None:
         if here.asks:
             self._put(room, HEAD.pack(ASK, self._origin, *self._number(room)))
         if here.joined or here.left:
             here.version += 1
-        if here.whole:
-            self._put(room, self._presence(room, {"all": here.members}))
-        elif here.joined or here.left:
-            self._put(room, self._presence(room, {"joined": here.joined, "left": here.left}))
+        changes = None
+        if not here.whole and (here.joined or here.left):
+            changes = self._presence(room, {"joined": here.joined, "left": here.left}, now)
+        if changes is not None and len(changes) <= PART:
+            self._put(room, changes)
+        elif here.whole or changes is not None:
+            parts = _split(here.members)
+            for number, part in enumerate(parts):
+                self._put(room, self._presence(room, {"all": part, "part": number, "parts": len(parts)}, now))
         here.whole = here.asks = False
         here.joined, here.left = {}, []
 
-    def _presence(self, room: str, said: Mapping[str, Any]) -> bytes:
-        head = HEAD.pack(PRESENCE, self._origin, *self._number(room))
+    def _presence(self, room: str, said: Mapping[str, Any], now: float | None = None) -> bytes:
+        epoch, number = self._number(room)
+        head = HEAD.pack(PRESENCE, self._origin, epoch, number)
         # A process without the room has no members that others might ask for.
         version = self._rooms[room].version if room in self._rooms else -1
+        late = self._late.get(room)
+        if late is not None and now is not None and late[0] == epoch:
+            said = {**said, "late": [(number, round(now - then, 3)) for number, then in late[1]]}
         return head + json.dumps({"version": version, **said}, separators=(",", ":")).encode()
 
     # ---------------------------------------------------------------------------------------------------- what arrives
@@ -332,6 +413,8 @@ class Relay:
             kind, origin, epoch, number = HEAD.unpack_from(data)
             if kind not in (TEXT, BINARY, PRESENCE, ASK):
                 raise ValueError("unknown kind")
+            if kind == PRESENCE and len(data) > LARGEST:
+                raise ValueError("too large")
             said = json.loads(data[HEAD.size :]) if kind == PRESENCE else {}
             if kind == TEXT:
                 # Members of the room would close their connections.
@@ -350,7 +433,11 @@ class Relay:
         kind, origin, epoch, number = head
         news = News(room)
         # What is malformed must leave no trace.
-        process = here.processes.get(origin) or _Process(now)
+        late = [(int(its_number), float(age)) for its_number, age in said.get("late", ())]
+        process = here.processes.get(origin)
+        if process is None:
+            self._check_room_for_one(here, now)
+            process = _Process(now)
         if kind == PRESENCE:
             self._learn_members(room, here, process, said, news)
         here.processes[origin] = process
@@ -358,7 +445,14 @@ class Relay:
         if kind == ASK:
             here.whole = True
             self._dirty[room] = None
+        if not process.epoch and here.opened < self._connected_at:
+            # The room was waiting for the broker, perhaps while this process published.
+            process.before = number - (kind in OPCODE_OF)
         new = self._count(process, epoch, number, kind in OPCODE_OF, news)
+        if kind == PRESENCE and process.before >= 0:
+            waited = now - here.opened
+            news.missed += sum(its_number <= process.before and age <= waited for its_number, age in late)
+            process.before = -1
         if kind in OPCODE_OF:
             if not new:
                 self.duplicates += 1
@@ -367,6 +461,26 @@ class Relay:
             news.message = OPCODE_OF[kind], data[HEAD.size :]
         self.missed += news.missed
         return news
+
+    def _check_room_for_one(self, here: _Room, now: float) -> None:
+        """Make room for one more process, if there is none: the silent ones are forgotten.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        if len(here.processes) < PROCESSES:
+            return
+        if now >= here.full_until:
+            here.full_until = now + self._interval
+            for origin, process in [*here.processes.items()]:
+                if self._silence(process, now) >= SILENCE and not process.members:
+                    del here.processes[origin]
+        if len(here.processes) >= PROCESSES:
+            raise ValueError(f"more than {PROCESSES} processes")
+
+    def _silence(self, process: _Process, now: float) -> float:
+        """For how many heartbeats a process has been silent."""
+        return (now - max(process.heard, self._connected_at)) / self._interval
 
     def _count(self, process: _Process, epoch: int, number: int, counts: bool, news: News) -> bool:
         """Compare the number of a message with the last one of its process; return whether it is new."""
@@ -385,31 +499,68 @@ class Relay:
 
     def _learn_members(self, room: str, here: _Room, process: _Process, said: Any, news: News) -> None:
         version = int(said["version"])
-        before = process.members
+        before = members = process.members
         if said.get("end"):
-            process.members, process.version = {}, -1
+            members, process.version = {}, -1
         elif "all" in said:
-            process.members, process.version = {} | said["all"], version
+            part, parts = int(said["part"]), int(said["parts"])
+            known = ({} if part == 0 else process.parts) | said["all"]
+            self._check_number(here, process, known)
+            if part and process.part != (version, part):
+                # A part is missing.
+                here.asks = True
+                self._dirty[room] = None
+            elif part + 1 < parts:
+                process.part, process.parts = (version, part + 1), known
+            else:
+                members, process.version = known, version
+                process.part, process.parts = (-1, 0), {}
         elif "joined" in said and version == process.version + 1 and process.version >= 0:
             gone = frozenset(said["left"])
-            kept = {member: info for member, info in before.items() if member not in gone}
-            process.members, process.version = kept | said["joined"], version
+            members = {member: info for member, info in before.items() if member not in gone} | said["joined"]
+            self._check_number(here, process, members)
+            process.version = version
         elif version > process.version or ("joined" not in said and version != process.version):
             # Something is missing. Only a change that is known already needs no answer.
             here.asks = True
             self._dirty[room] = None
-        news.joined = {member: process.members[member] for member in process.members.keys() - before.keys()}
-        news.left = {member: before[member] for member in before.keys() - process.members.keys()}
+        process.members = members
+        news.joined = {member: members[member] for member in members.keys() - before.keys()}
+        news.left = {member: before[member] for member in before.keys() - members.keys()}
+
+    def _check_number(self, here: _Room, process: _Process, members: Members) -> None:
+        """Raise ``ValueError`` if there are too many members, once these are those of a process."""
+        others = sum(len(other.members) + len(other.parts) for other in here.processes.values() if other is not process)
+        if others + len(members) > MEMBERS:
+            raise ValueError(f"more than {MEMBERS} members")
 
     def expire(self, now: float) -> list[News]:
         """Return the members of processes that are silent; they have left. Call it while the broker is there."""
+        if now < self._expire_at:
+            # Looking at all rooms takes its time.
+            return []
+        self._expire_at = now + self._interval / 10
         found = []
         for room, here in self._rooms.items():
             for origin, process in [*here.processes.items()]:
-                silent = (now - max(process.heard, self._connected_at)) / self._interval
+                silent = self._silence(process, now)
                 if silent >= SILENCE and process.members:
                     found.append(News(room, left=process.members))
                     process.members, process.version = {}, -1
                 if silent >= OBLIVION:
                     del here.processes[origin]
         return found
+
+
+def _split(members: Members) -> list[Members]:
+    """Return members in parts that are small enough for a message; one at least."""
+    parts: list[Members] = [{}]
+    size = 0
+    for member, info in members.items():
+        own = len(member) + len(json.dumps(info)) + 8
+        if size + own > PART:
+            parts.append({})
+            size = 0
+        parts[-1][member] = info
+        size += own
+    return parts

@@ -125,6 +125,11 @@ class Rooms(Generic[C]):
         self._rooms: dict[str, Room[C]] = {}
         self._rooms_of: dict[C, set[str]] = {}
 
+    @property
+    def occupied(self) -> bool:
+        """Whether there is any member."""
+        return bool(self._rooms_of)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rooms)
 

@@ -10,16 +10,17 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
 from .._codec.header import OPCODE_TEXT
 from .._session.reconnection import Backoff, describe
-from .._session.relay import News, Relay
+from .._session.relay import MAX_INFO, News, Relay
 from .._session.rooms import HubStatistics, Member, Presence
 from ..protocol._prepared import PreparedMessage, content_of
 from ..typing import DataLike
-from ._hub import Hub
+from ._hub import Hub, running_loop
 
 __all__ = ["Broker", "BrokeredHub"]
 
@@ -134,6 +135,8 @@ class BrokeredHub(Hub):
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise RuntimeError("the hub is running already")
+        self._check_loop()
+        self._loop = asyncio.get_running_loop()
         self._ending = False
         self._tried.clear()
         self._task = task = asyncio.create_task(self._run())
@@ -216,10 +219,15 @@ class BrokeredHub(Hub):
             raise ValueError(f"the name of a room has 1 to {MAX_NAME} bytes over a broker, not {len(room.encode())}")
 
     def _check_info(self, info: Any) -> None:
-        json.dumps(info)
+        if len(json.dumps(info)) > MAX_INFO:
+            raise ValueError(f"info must be at most {MAX_INFO} bytes of JSON over a broker")
+
+    @property
+    def _in_use(self) -> bool:
+        return super()._in_use or self._task is not None
 
     def _opened(self, room: str) -> None:
-        self._relay.open(room)
+        self._relay.open(room, _now())
         self._wake.set()
 
     def _shut(self, room: str) -> None:
@@ -239,7 +247,7 @@ class BrokeredHub(Hub):
         return message if isinstance(message, PreparedMessage) else PreparedMessage(message, text=text)
 
     def _pass_on(self, room: str, message: Any) -> None:
-        self._relay.publish(room, *content_of(message))
+        self._relay.publish(room, *content_of(message), _now())
         self._wake.set()
 
     # ---------------------------------------------------------------------------------------- from the relay to the hub
@@ -249,7 +257,10 @@ class BrokeredHub(Hub):
         try:
             news = self._relay.receive(room, data, asyncio.get_running_loop().time())
         except ValueError as exc:
-            self.logger.warning("room %r: %s", room, exc)
+            count = self._relay.malformed
+            if count & (count - 1) == 0:
+                # The first time, and each time that the number has doubled: somebody may send them without an end.
+                self.logger.warning("room %r: %s; %d of them so far", room, exc, count)
             return
         if news is not None:
             self._tell(news)
@@ -304,6 +315,7 @@ class BrokeredHub(Hub):
                 self.logger.warning("broker is away; reconnecting in %.1f seconds: %s", delay, describe(_first(exc)))
             finally:
                 self._connected = False
+                self._relay.disconnected()
                 self._tried.set()
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(self._timeout):
@@ -349,6 +361,12 @@ class BrokeredHub(Hub):
         if new:
             await broker.subscribe(new)
             self._relay.subscribed(new)
+
+
+def _now() -> float:
+    loop = running_loop()
+    # Without a loop, no hub runs; what is published waits for it.
+    return time.monotonic() if loop is None else loop.time()
 
 
 def _first(exc: Exception) -> BaseException:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from .._rules.option_table import BROADCAST, check
 from .._session.rooms import HubStatistics, Member, Presence, Rooms
@@ -20,9 +20,14 @@ from ..asyncio.server import broadcast
 from ..protocol._prepared import PreparedMessage
 from ..typing import DataLike, LoggerLike
 
-__all__ = ["Hub", "OnSlow"]
+__all__ = ["Hub", "OnSlow", "running_loop"]
 
 OnSlow = Literal["send", "skip", "close"]
+
+ANOTHER_LOOP: Final = (
+    "a hub belongs to the event loop of its connections; "
+    "elsewhere, use loop.call_soon_threadsafe(hub.publish, room, message)"
+)
 
 
 class Hub:
@@ -66,6 +71,7 @@ class Hub:
         self._history, self._presence = history, presence
         self._on_slow: OnSlow = on_slow
         self._rooms: Rooms[Connection] = Rooms(history)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._origin = os.urandom(8)
         self._ids = itertools.count(1)
 
@@ -125,11 +131,20 @@ class Hub:
             The member.
 
         Raises:
-            TypeError: ``room`` isn't a ``str``, or ``info`` can't be sent to other processes.
-            ValueError: the broker doesn't take this name.
+            TypeError: ``room`` isn't a ``str``, ``connection`` isn't one of :mod:`websockets.asyncio`, or ``info``
+                can't be sent to other processes.
+            ValueError: the broker doesn't take this name, or so large an ``info``.
+            RuntimeError: this isn't the event loop of the hub and of the connection.
         """
         self._check_name(room)
         self._check_info(info)
+        if not isinstance(connection, Connection):
+            raise TypeError(f"connection must be one of websockets.asyncio, not {connection!r}")
+        self._check_loop()
+        if not self._in_use:
+            self._loop = connection.loop
+        if connection.loop is not self._loop or connection.loop is not running_loop():
+            raise RuntimeError(ANOTHER_LOOP)
         found = self._rooms.get(room)
         if found is not None and connection in found.members:
             return found.members[connection]
@@ -144,7 +159,12 @@ class Hub:
         return member
 
     def leave(self, room: str, connection: Connection) -> None:
-        """Remove a connection from a room; no effect if it isn't a member."""
+        """Remove a connection from a room; no effect if it isn't a member.
+
+        Raises:
+            RuntimeError: this isn't the event loop of the hub.
+        """
+        self._check_loop()
         member = self._rooms.exit(room, connection)
         if member is not None:
             self._went(room, member)
@@ -162,6 +182,16 @@ class Hub:
         if found is not None:
             found.kept = False
             self._close_if_over(room)
+
+    @property
+    def _in_use(self) -> bool:
+        """Whether there is anything that belongs to an event loop."""
+        return self._rooms.occupied
+
+    def _check_loop(self) -> None:
+        """Raise ``RuntimeError`` in a thread whose calls could spoil the connections."""
+        if self._in_use and running_loop() is not self._loop:
+            raise RuntimeError(ANOTHER_LOOP)
 
     def _open(self, name: str) -> Any:
         room, new = self._rooms.open(name)
@@ -224,8 +254,10 @@ class Hub:
             TypeError: the message has a type that can't be sent in one frame, or ``room`` isn't a ``str``.
             ValueError: ``on_slow`` is none of the three values, or ``max_buffered`` is negative; the broker doesn't
                 take this name.
+            RuntimeError: this isn't the event loop of the hub.
         """
         self._check_name(room)
+        self._check_loop()
         excluded = (exclude,) if isinstance(exclude, Connection) else exclude
         kept = self._keepable(message, text)
         if isinstance(kept, PreparedMessage):
@@ -287,3 +319,11 @@ class Hub:
 
     def _pass_on(self, room: str, message: Any) -> None:
         pass
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread; None if there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
