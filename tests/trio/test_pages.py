@@ -9,7 +9,7 @@ import pytest
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 MARKED = re.compile(
-    r"^<!-- not run: tests/trio/test_pages.py runs it -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^<!-- run by: tests/trio/test_pages.py -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 PROGRAMS = MARKED.findall((HOWTO / "trio.md").read_text("utf-8"))
 
