@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 BLOCK = re.compile(
-    r"^(?P<indent> *)(?:<!-- (?P<says>[^\n]*?) -->\n *)?(?P<ticks>```+)(?P<language>\w+)\n(?P<text>.*?)^ *(?P=ticks) *$",
+    r"^(?P<indent> *)(?:<!-- (?P<says>[^\n]*?) -->\n *)?"
+    r"(?P<ticks>```+)(?P<language>\w+)\n(?P<text>.*?)^ *(?P=ticks) *$",
     re.MULTILINE | re.DOTALL,
 )
 
 SAVED = re.compile(r"\bSave\s+(?:this|it)\s+as\s+`([\w.]+)`[^\n]*\s*\Z")
 
 # A program that runs by itself, in any of the front-ends.
-RUNS = re.compile(r"^(?:asyncio|trio|anyio|websockets\.anyio)?\.?run\(|^with (?:serve|connect)\(|^    asyncio\.run\(", re.MULTILINE)
+RUNS = re.compile(
+    r"^(?:asyncio|trio|anyio|websockets\.anyio)?\.?run\(|^with (?:serve|connect)\(|^    asyncio\.run\(", re.MULTILINE
+)
 SERVES = re.compile(r"\b(?:unix_)?serve\(")
 CONNECTS = re.compile(r"\b(?:unix_)?connect\(")
 
