@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ROOT", "Block", "Page", "PageError", "Part", "pages"]
+__all__ = ["NOT_HERE", "ROOT", "Block", "Page", "PageError", "Part", "pages"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,14 +27,19 @@ FENCE = re.compile(
 # What a comment may say, and whether something follows the word.
 DIRECTIVES = {
     "continues": False,
+    "caption": True,
     "name": True,
     "beside": True,
     "goes on": False,
     "output": False,
     "file": True,
     "fragment": None,
+    "run by": True,
     "not run": True,
 }
+
+# Blocks that aren't programs to be run as they are, or that something else runs.
+NOT_HERE = {"file", "fragment", "run by", "not run"}
 
 
 class PageError(Exception):
@@ -78,7 +83,7 @@ class Block:
     @property
     def runs(self) -> bool:
         """Whether it's a program to be run."""
-        return self.language == "python" and not {"file", "fragment", "not run"} & set(self.says)
+        return self.language == "python" and not NOT_HERE & set(self.says)
 
     @property
     def supposed(self) -> set[str]:

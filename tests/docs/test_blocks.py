@@ -15,7 +15,7 @@ import pytest
 
 from _blocks import run
 from _blocks.names import problems
-from _blocks.pages import ROOT, Block, Page, PageError, pages
+from _blocks.pages import NOT_HERE, ROOT, Block, Page, PageError, pages
 from _kit.each import for_each
 
 LANGUAGES = {
@@ -134,15 +134,26 @@ def same(excerpt: list[str], lines: list[str]) -> bool:
 @for_each([(page, block) for page, block in BLOCKS if block.says], lambda page, block: str(block))
 def test_comment_fits_the_block(page: Page, block: Block) -> None:
     words = set(block.says)
-    kinds = words & {"output", "file", "fragment", "not run"}
+    kinds = words & {"output", *NOT_HERE}
     assert len(kinds) <= 1
     if block.runs:
         assert all(page.named(name) for name in block.companions if name != "echo")
     else:
-        assert words - kinds <= {"continues"}
-    assert block.language == ("text" if "output" in words else "python") or "file" in words
+        assert words - kinds <= {"continues", "caption"}
+    assert block.language == ("text" if "output" in words else "python") or words & {"file", "caption"}
     if "output" in words:
         assert any(page.output(program) == block for program in page.python if program.runs)
+
+
+@for_each([(page, block) for page, block in BLOCKS if "run by" in block.says], lambda page, block: str(block))
+def test_what_runs_it_knows_the_page(page: Page, block: Block) -> None:
+    text = (ROOT / block.says["run by"]).read_text("utf-8")
+    assert re.search(rf"\b{re.escape(Path(page.name).stem)}\b", text)
+
+
+def test_every_program_is_run() -> None:
+    """No page says that something isn't run: everything that can't be run here is run by some other test."""
+    assert [str(block) for _, block in BLOCKS if "not run" in block.says] == []
 
 
 # --------------------------------------------------------------------------------- the rules find what they should find

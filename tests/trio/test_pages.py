@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
-MARKED = re.compile(
-    r"^<!-- not run: tests/trio/test_pages.py runs it -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+MARKED = re.compile(r"^<!-- run by: tests/trio/test_pages.py -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = MARKED.findall((HOWTO / "trio.md").read_text("utf-8"))
 
 
