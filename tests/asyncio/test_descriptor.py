@@ -506,9 +506,8 @@ async def test_a_reset_is_told_as_what_it_was(kind: str) -> None:
         # Nobody else runs meanwhile: the connection learns of it by writing.
         reset(peer)
         await connection.send("text")
-        await connection.send("more")
         with pytest.raises(ConnectionClosedError) as raised:
-            await connection.recv()
+            await connection.send("more")
         failure.set_result(raised.value)
 
     failure: asyncio.Future[ConnectionClosedError] = asyncio.get_running_loop().create_future()
@@ -542,9 +541,9 @@ from websockets.exceptions import ConnectionClosed
 async def handler(connection):
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
-    for _ in range(3):
-        await connection.send({message})
     try:
+        for _ in range(3):
+            await connection.send({message})
         await connection.recv()
     except ConnectionClosed:
         done.set_result(None)

@@ -137,6 +137,9 @@ def make(twin: Twin, *, client: bool = False) -> Any:
         def _ws_tear(self) -> None:
             self.asked.append("tear")
 
+        def _ws_refuse_writing(self) -> None:
+            self.asked.append("refuse writing")
+
         def _ws_uncork(self) -> None:
             self.asked.append("uncork")
             self._ws_backstop = False

@@ -7,6 +7,8 @@ test_buffers.py show in memory.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 import pytest
@@ -140,6 +142,22 @@ async def test_what_the_kernel_does_not_take_keeps_its_place(tls: bool, side: Si
             *((wire.PING, b"ping"), (wire.TEXT, b"two"), (wire.CLOSE, b"\x03\xe9bye")),
         ]
         await asyncio.gather(*sending)
+
+
+@both_sides
+@each_loop
+async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side) -> None:
+    """The kernel refuses a message, and the transport tells of it in another turn of the event loop."""
+    async with socket_end(side) as (connection, peer):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+
+        async def send() -> None:
+            for _ in range(10_000):
+                await connection.send("text")
+
+        with pytest.raises(ConnectionClosedError):
+            await send()
 
 
 # ------------------------------------------------------------------------------------------------------------- flushing

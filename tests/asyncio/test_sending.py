@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from _kit import idle, virtual, wire
 from _kit.ends import open_end
+from websockets import PreparedMessage
+from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, ProtocolError
 from websockets.protocol import Side, State
 from websockets.testing import connected_pair
@@ -97,14 +100,48 @@ async def test_a_large_message_does_not_overtake_answers_that_are_held_back() ->
         await peer.expect(wire.BINARY, bytes(300_000))
 
 
+SENDERS: dict[str, Callable[[Connection], Awaitable[object]]] = {
+    "text": lambda connection: connection.send("text"),
+    "large": lambda connection: connection.send(bytes(300_000)),
+    "prepared": lambda connection: connection.send(PREPARED),
+    "compressed": lambda connection: connection.send("text", compress=True),
+    "fragments": lambda connection: connection.send(["one", "two"]),
+    "ping": lambda connection: connection.ping(),
+    "pong": lambda connection: connection.pong(),
+}
+PREPARED = PreparedMessage("text")
+
+
+@pytest.mark.parametrize("closing", ["abort", "close"])
+@pytest.mark.parametrize("sender", SENDERS)
+@both_sides
 @virtual
-async def test_a_large_message_to_a_transport_that_is_closing() -> None:
-    async with open_end(Side.SERVER) as (connection, peer):
-        connection.transport.abort()
-        await connection.send(bytes(300_000))
-        assert await peer.raw.read_until_eof() == b""
+async def test_whoever_only_sends_hears_of_the_end(side: Side, sender: str, closing: str) -> None:
+    """The transport tells of it in another turn of the event loop, which a loop that sends must let come."""
+    async with open_end(side) as (connection, peer):
+        getattr(connection.transport, closing)()
+
+        async def send() -> None:
+            for _ in range(5):
+                await SENDERS[sender](connection)
+
         with pytest.raises(ConnectionClosedError):
-            await connection.send(bytes(300_000))
+            await send()
+        assert await peer.raw.read_until_eof() == b""
+
+
+@virtual
+async def test_a_transport_that_takes_its_time_to_close() -> None:
+    """Each message waits for one turn of the event loop, and no longer."""
+    async with open_end(Side.SERVER) as (connection, _):
+        turns: list[int] = []
+        loop = asyncio.get_running_loop()
+        with mock.patch.object(type(connection.transport), "is_closing", return_value=True):
+            for number in range(5):
+                loop.call_soon(turns.append, number)
+                await connection.send("text")
+        assert turns[:4] == [0, 1, 2, 3]
+        connection.transport.abort()
 
 
 @virtual

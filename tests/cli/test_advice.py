@@ -18,6 +18,7 @@ from websockets.exceptions import (
     InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
 )
 from websockets.frames import Close
 from websockets.http11 import Response
@@ -173,7 +174,26 @@ TEXT = "server rejected WebSocket connection: HTTP"
         ),
         ("ws://h", ImportError("another"), Advice("another")),
         ("ws://h", InvalidHeader("Upgrade"), Advice("missing Upgrade header", (), VERBOSE)),
-        ("ws://h", TimeoutError(), Advice("TimeoutError")),
+        (
+            "ws://h",
+            TimeoutError("timed out"),
+            Advice("timed out", (), "there is no answer; is the port right? --timeout SEC waits longer"),
+        ),
+        (
+            "wss://h",
+            ConnectionResetError(),
+            Advice("the server ended the connection", (), "does the server speak TLS here? If not, try ws://h"),
+        ),
+        (
+            "ws://h",
+            caused(InvalidMessage("no HTTP"), ValueError("SSH-2.0")),
+            Advice("no HTTP: SSH-2.0", (), "is the port right? See the response with --verbose"),
+        ),
+        (
+            "ws://h",
+            noted(caused(ProxyError("no SOCKS"), ValueError("83")), "through the proxy x"),
+            Advice("no SOCKS: 83", ("through the proxy x",), "is the proxy right? --no-proxy goes without one"),
+        ),
     ],
 )
 def test_failure(uri: str, error: Exception, advice: Advice) -> None:

@@ -217,9 +217,13 @@ def test_prompt_comes_back_after_a_stop(uri: str) -> None:
         terminal.read("> ")
         terminal.type("half a line")
         terminal.read("half a line")
+        editing = termios.tcgetattr(terminal.theirs)
         terminal.process.send_signal(signal.SIGSTOP)
+        # A shell does this.
+        termios.tcsetattr(terminal.theirs, termios.TCSANOW, terminal.before)
         terminal.process.send_signal(signal.SIGCONT)
         terminal.read("\r\x1b[K> half a line")
+        assert termios.tcgetattr(terminal.theirs) == editing
         terminal.type("!\n")
         terminal.read("< half a line!")
 
@@ -238,6 +242,42 @@ def test_history_lasts(uri: str, tmp_path: Path) -> None:
         terminal.read("> ")
         terminal.type("\x1b[A\x1b[A!\n")
         terminal.read(above("< one!"))
+
+
+LONG = "long " * 28
+
+
+def test_the_edited_line_follows_the_width_of_the_terminal(uri: str) -> None:
+    """The terminal wraps the line anew; readline learns where its first row is now."""
+    with session(uri) as terminal:
+        terminal.read("> ")
+        terminal.type(f"{LONG}.")
+        terminal.read("long .")
+        for width, moves in ((40, "\x1b[2A"), (100, "\r\n\r\n"), (80, "")):
+            termios.tcsetwinsize(terminal.theirs, (24, width))
+            # Without a key.
+            assert terminal.read("> long").startswith(f"{moves}\r")
+            terminal.read("long .")
+        terminal.type("!\n")
+        terminal.read(f"< {LONG}.!")
+
+
+def test_a_resize_that_changes_no_width(uri: str) -> None:
+    with session(uri) as terminal:
+        terminal.read("> ")
+        termios.tcsetwinsize(terminal.theirs, (10, 80))
+        terminal.type("hello\n")
+        terminal.read(above("< hello"))
+
+
+def test_a_terminal_that_does_not_wrap_lines_anew(uri: str) -> None:
+    with session(uri, XTERM_VERSION="XTerm(1)") as terminal:
+        terminal.read("> ")
+        terminal.type(f"{LONG}.")
+        terminal.read("long .")
+        termios.tcsetwinsize(terminal.theirs, (24, 40))
+        terminal.type("!")
+        assert "\x1b[2A" not in terminal.read("!")
 
 
 @pytest.mark.parametrize(("environ", "key"), [({}, '\x1b[34m"a"\x1b[0m'), ({"NO_COLOR": "1"}, '"a"')])

@@ -22,6 +22,7 @@ from websockets.cli._screen import (
     Screen,
     Terminal,
     above_prompt,
+    after_resize,
     piped_lines,
     read_lines,
     standard_lines,
@@ -115,6 +116,40 @@ def test_messages_appear_above_the_prompt(above: int, typed: str, messages: list
 
 def test_one_row_is_as_it_always_was() -> None:
     assert above_prompt("< hello", 80) == "\x1b7\n\x1b[A\x1b[L< hello\n\x1b8\x1b[B"
+
+
+@given(typed=st.text("abc", max_size=60), before=st.integers(1, 20), after=st.integers(1, 20))
+def test_readline_finds_the_first_row_of_its_line(typed: str, before: int, after: int) -> None:
+    """From where the cursor is put, readline goes up by the rows there were, and writes the line again."""
+    terminal = Emulator(height=200, width=after)
+    terminal.feed("above\n" if after >= 5 else "a\n")
+    first = terminal.row
+    terminal.feed(f"> {typed}")
+    terminal.wrap()
+    terminal.feed(after_resize(typed, before, after))
+    assert terminal.row - width(f"> {typed}") // before == first
+
+
+def test_a_screen_follows_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Screen(out, io.StringIO(), prompt=True)
+    screen.typed = lambda: "x" * 100
+    assert not screen.resized()
+    monkeypatch.setenv("COLUMNS", "20")
+    assert screen.resized()
+    assert not screen.resized()
+    assert out.getvalue() == "\x1b[4A"
+    screen.prompt = False
+    monkeypatch.setenv("COLUMNS", "80")
+    assert not screen.resized()
+
+
+def test_nobody_edits_a_line() -> None:
+    terminal = Terminal()
+    terminal.show_again()
+    terminal._editor = 0  # no thread has this number
+    terminal.show_again()
 
 
 def test_screen_with_a_prompt() -> None:

@@ -53,6 +53,14 @@ async def test_refused_redirect(world: World) -> None:
 
 
 @in_every_world()
+async def test_refused_redirect_names_the_way(world: World) -> None:
+    async with world.site([redirect("/2"), redirect("ws://elsewhere/")]) as here:
+        with pytest.raises(SecurityError) as raised:
+            await careful(world, here.uri("/1"))
+        assert raised.value.__notes__ == [f"Redirected: {here.uri('/1')} -> {here.uri('/2').removesuffix('/2')}/2"]
+
+
+@in_every_world()
 async def test_what_is_no_redirect(world: World) -> None:
     async with world.site([refuse(404)]) as here:
         connecting = careful(world, here.uri())

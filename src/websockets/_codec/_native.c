@@ -56,6 +56,7 @@ add_names(State *state)
         {&state->name_eof, "_eof"},
         {&state->name_writelines, "writelines"},
         {&state->name_abort, "abort"},
+        {&state->name_refuse_writing, "_ws_refuse_writing"},
         {&state->name_run_until_complete, "run_until_complete"},
         {&state->name_enter, "__enter__"}, {&state->name_exit, "__exit__"}, {&state->name_release, "release"},
         {&state->name_kernel_receive, "kernel_receive"}, {&state->name_kernel_send, "kernel_send"},

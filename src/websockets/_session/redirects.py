@@ -149,6 +149,7 @@ class Redirects:
         if target is exc:
             return False
         if isinstance(target, Exception):
+            self._next.name_redirects(target)
             raise target from target.__cause__ or exc
         before, arguments = self._next, self._connector.create_connection_kwargs
         uri, headers = redirected(target, before.uri, arguments, before.headers)

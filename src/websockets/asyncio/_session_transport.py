@@ -372,6 +372,15 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _ws_refuse_writing(self) -> None:
+        """Make senders wait for the next turn of the event loop, because the transport is closing and takes nothing.
+
+        A loop of ``send()`` would go on forever otherwise: the transport calls connection_lost() in a turn of the loop.
+        """
+        if self._ws_write_waiters is None:
+            self._ws_write_waiters = deque()
+            self.loop.call_soon(self._ws_wake_write_waiters)
+
     @property
     def buffered_amount(self) -> int:
         """Bytes of frames in the write buffer: accepted, and not yet passed to the operating system."""
@@ -412,7 +421,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         ends = take_end(writes)
         if len(writes) == 1:
             self._ws_write_out(writes[0])
-        elif writes and not self._ws_lost and not self.transport.is_closing():
+        elif writes and not self._ws_lost:
             self._ws_write_all(writes)
         if ends and not self._ws_lost and not self.transport.is_closing():
             self._ws_half_close()
@@ -421,10 +430,13 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         """Write a large frame without joining its header and its payload."""
         if self._ws_corked:
             self._ws_flush()
-        if not self._ws_lost and not self.transport.is_closing():
+        if not self._ws_lost:
             self._ws_write_all([header, payload])
 
     def _ws_write_all(self, writes: Sequence[BytesLike]) -> None:
+        if self.transport.is_closing():
+            self._ws_refuse_writing()
+            return
         self._ws_bytes_sent += sum(map(len, writes))
         pieces = arrange(writes, gathers=self.transport.get_extra_info("sslcontext") is None)
         if len(pieces) == 1:

@@ -18,6 +18,7 @@ from ..exceptions import (
     InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
+    ProxyError,
 )
 from ..frames import OK_CLOSE_CODES, CloseCode
 from ..http11 import Response
@@ -77,8 +78,11 @@ def of_failure(uri: str, exc: BaseException) -> Advice:
     text, details = error_line(exc), tuple[str, ...]()
     if isinstance(exc, InvalidStatus | InvalidProxyStatus):
         text, details = _refusal(text, exc.response)
-    elif isinstance(exc, InvalidMessage) and exc.__cause__ is not None:
+    elif isinstance(exc, InvalidMessage | ProxyError) and exc.__cause__ is not None:
         text = f"{text}: {error_line(exc.__cause__)}"
+    elif type(exc) is ConnectionResetError and not exc.args:
+        # The text of asyncio, which has none.
+        text = "the server ended the connection"
     details = (*getattr(exc, "__notes__", ()), *details)
     hints = (advise(uri, exc) for advise in ADVISERS)
     return Advice(text, details, next(filter(None, hints), ""))
@@ -122,6 +126,8 @@ def _on_scheme(uri: str, exc: BaseException) -> str:
 def _on_tls(uri: str, exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         return "trust the server's certificate with --ca FILE, or don't verify it with --insecure"
+    if isinstance(exc, ConnectionResetError) and uri.lower().startswith("wss:"):
+        return f"does the server speak TLS here? If not, try ws:{uri.partition(':')[2]}"
     if isinstance(exc, ssl.SSLError) and exc.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
         return f"the server doesn't speak TLS here; try ws:{uri.partition(':')[2]}"
     return ""
@@ -145,8 +151,11 @@ def _on_status(uri: str, exc: BaseException) -> str:
 
 
 def _on_network(uri: str, exc: BaseException) -> str:
-    if isinstance(exc, OSError) and any("proxy" in note for note in getattr(exc, "__notes__", ())):
+    on_the_way = isinstance(exc, OSError | ProxyError) and not isinstance(exc, InvalidProxyStatus)
+    if on_the_way and any("proxy" in note for note in getattr(exc, "__notes__", ())):
         return "is the proxy right? --no-proxy goes without one"
+    if isinstance(exc, TimeoutError):
+        return "there is no answer; is the port right? --timeout SEC waits longer"
     if isinstance(exc, FileNotFoundError):
         return "is the path of --unix right, and the server running?"
     return "is a server running there?" if isinstance(exc, ConnectionRefusedError) else ""
@@ -159,6 +168,8 @@ def _on_extras(uri: str, exc: BaseException) -> str:
 
 
 def _on_handshake(uri: str, exc: BaseException) -> str:
+    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, ValueError):
+        return "is the port right? See the response with --verbose"
     return "see request and response with --verbose" if isinstance(exc, InvalidHandshake) else ""
 
 
@@ -170,7 +181,11 @@ STATUS_HINTS: Final = {
     404: "is the path right?",
     421: "the server doesn't know this host; is the name in the URI right?",
     426: "the server wants another protocol; see its response with --verbose",
+    429: "the server counts requests; try again later",
+    500: "the server failed; its log may say why",
+    502: "a proxy in front of the server doesn't reach it; is the server running?",
     503: "try again later",
+    504: "a proxy in front of the server gets no answer from it; is the server busy?",
 }
 
 ADVISERS: Final[tuple[Callable[[str, BaseException], str], ...]] = (

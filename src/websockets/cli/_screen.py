@@ -27,6 +27,7 @@ __all__ = [
     "Screen",
     "Terminal",
     "above_prompt",
+    "after_resize",
     "piped_lines",
     "read_lines",
     "standard_lines",
@@ -43,6 +44,9 @@ READ_SIZE = 2**16
 
 # Lines that the history keeps.
 HISTORY_LENGTH = 1000
+
+# A variable that a terminal sets which doesn't wrap lines anew when its width changes: xterm.
+KEEPS_ROWS = "XTERM_VERSION"
 
 # Seconds within which the thread normally shows the next prompt.
 MOMENT = 0.5
@@ -83,6 +87,26 @@ def above_prompt(text: str, columns: int, typed: str = "") -> str:
     return "\x1b7" + "\n" * number + f"\x1b[{up}A\x1b[{room}L{text}\n\x1b8\x1b[{down}B"
 
 
+def after_resize(typed: str, before: int, after: int) -> str:
+    """Return the text that moves the cursor to where readline expects it after the width of a terminal changed.
+
+    Terminals wrap long lines anew, so that the edited line has more rows or fewer above the cursor. But readline goes
+    up by as many as there were, and writes the line again: it would leave rows of it, or overwrite those above.
+
+    Parameters:
+        typed: the edited text, with the cursor at its end.
+        before: former width of the terminal.
+        after: its width now.
+    """
+    more = width(PROMPT + typed) // after - width(PROMPT + typed) // before
+    return f"\x1b[{more}A" if more > 0 else "\n" * -more
+
+
+def columns() -> int:
+    """Return the width of the terminal."""
+    return max(shutil.get_terminal_size().columns, 1)
+
+
 class Screen:
     """Standard output and error, with an optional prompt at the end of standard output.
 
@@ -100,11 +124,12 @@ class Screen:
         self._err = err
         self.prompt = prompt
         self.typed: Callable[[], str] = str
+        self._columns = columns()
 
     def line(self, text: str) -> None:
         """Write a line to standard output, above the prompt if there is one."""
         if self.prompt:
-            text = above_prompt(text, max(shutil.get_terminal_size().columns, 1), self.typed())
+            text = above_prompt(text, columns(), self.typed())
         else:
             text += "\n"
         self._out.write(text)
@@ -129,12 +154,30 @@ class Screen:
             self._out.write(f"\r\x1b[K{PROMPT}{self.typed()}")
             self._out.flush()
 
+    def resized(self) -> bool:
+        """Adapt to the width of the terminal; return whether readline has to show the edited line again."""
+        before, self._columns = self._columns, columns()
+        if before == self._columns or not self.prompt:
+            return False
+        self._out.write(after_resize(self.typed(), before, self._columns))
+        self._out.flush()
+        return True
+
     def leave(self) -> None:
         """Remove the prompt."""
         if self.prompt:
             self.prompt = False
             self._out.write("\r\x1b[K")
             self._out.flush()
+
+
+def terminal_settings() -> Any:
+    """Return the settings of the terminal that standard input is; None if it is none."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import termios
+
+        return termios.tcgetattr(sys.stdin.fileno())
+    return None
 
 
 class Terminal:
@@ -144,32 +187,44 @@ class Terminal:
     Parameters:
         commands: names that Tab completes after a slash; none by default.
         history: file that keeps the lines for the next time; None (the default) for none.
+
+    Attributes:
+        on_resize: called in the main thread when the size of the terminal may have changed.
+        follows: whether the edited line can be shown again then.
     """
 
     def __init__(self, commands: Sequence[str] = (), history: Path | None = None) -> None:
         self._commands = [f"/{name}" for name in commands]
         self._history = history
+        # Settings of the terminal: before the command, and while a line is edited.
         self._saved: Any = None
+        self._editing: Any = None
         # Set when the prompt has been shown. readline shows it in the thread, some time after the line before.
         self._shown = threading.Event()
         self._buffer: Callable[[], str] | None = None
+        # The thread that edits a line, unless it ended.
+        self._editor: int | None = None
+        self.follows = False
+        self.on_resize: Callable[[], object] = bool
 
     def __enter__(self) -> Self:
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="replace")  # the user sees the replacement
+        if "readline" not in sys.modules:
+            # The handler of readline calls the one that was there before.
+            with contextlib.suppress(AttributeError, ValueError):  # Windows; not the main thread
+                signal.signal(signal.SIGWINCH, lambda number, frame: self.on_resize())
+                self.follows = KEEPS_ROWS not in os.environ
         with contextlib.suppress(ImportError, AttributeError):
             import readline
 
             # Otherwise a terminal that is left in the middle of a line would stay in the mode of bracketed paste.
             readline.parse_and_bind("set enable-bracketed-paste off")
-            readline.set_pre_input_hook(self._shown.set)
+            readline.set_pre_input_hook(self._begin_line)
             self._buffer = readline.get_line_buffer
             self._complete(readline)
             self._remember(readline)
-        with contextlib.suppress(ImportError, OSError, ValueError):
-            import termios
-
-            self._saved = termios.tcgetattr(sys.stdin.fileno())
+        self._saved = terminal_settings()
         if sys.platform == "win32":
             os.system("")  # makes the console understand escape sequences
         return self
@@ -182,6 +237,21 @@ class Terminal:
             import termios
 
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._saved)
+
+    def _begin_line(self) -> None:
+        """Note that the prompt is shown; readline calls this when it has set the terminal for its needs."""
+        self._editing = terminal_settings()
+        self._shown.set()
+
+    def resume(self) -> None:
+        """Set the terminal for editing again after a stop: the shell has set it for its own needs."""
+        if self._editing is not None and self._shown.is_set():
+            import termios
+
+            number = sys.stdin.fileno()
+            # Whoever is in the background must not touch the terminal.
+            if os.tcgetpgrp(number) == os.getpgrp():
+                termios.tcsetattr(number, termios.TCSANOW, self._editing)
 
     def _complete(self, readline: Any) -> None:
         """Let Tab complete commands; without commands, it is a character like others."""
@@ -216,13 +286,21 @@ class Terminal:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that a user types, with editing and history if there is readline; Ctrl-D ends them."""
+        self._editor = threading.get_ident() if self.follows else None
         try:
             while True:
                 line = input(PROMPT)
                 self._shown.clear()
                 yield line
         except EOFError:
+            self._editor = None
             self._shown.set()
+
+    def show_again(self) -> None:
+        """Have readline show the edited line again, as wide as the terminal is now."""
+        if self._editor is not None and self._shown.is_set():
+            # The signal interrupts its wait for a key.
+            signal.pthread_kill(self._editor, signal.SIGWINCH)
 
     def settle(self) -> None:
         """Wait for a prompt that will be shown in a moment, because it must not appear after the last line."""
@@ -323,14 +401,27 @@ async def typed_lines(screen: Screen, terminal: Terminal) -> AsyncGenerator[str,
     """Yield lines that a user types at the prompt of a screen, and remove the prompt at the end."""
     screen.prompt, screen.typed = True, terminal.typed
     loop = asyncio.get_running_loop()
-    # After Ctrl-Z and fg, readline doesn't show the prompt by itself. There is no such signal on Windows.
+
+    def go_on() -> None:
+        # After Ctrl-Z and fg, readline doesn't do this by itself.
+        terminal.resume()
+        screen.show_again()
+
+    # There is no such signal on Windows.
     with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGCONT, screen.show_again)
+        loop.add_signal_handler(signal.SIGCONT, go_on)
+
+    def follow() -> None:
+        if terminal.follows and screen.resized():
+            terminal.show_again()
+
+    terminal.on_resize = lambda: loop.call_soon_threadsafe(follow)
     try:
         async for line in read_lines(terminal.lines()):
             yield line
     finally:
         with contextlib.suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
             loop.remove_signal_handler(signal.SIGCONT)
+        terminal.on_resize = bool
         terminal.settle()
         screen.leave()

@@ -86,7 +86,7 @@ class Limited(connect):
         target = super().process_redirect(exc)
         if isinstance(target, str):
             if not self._left:
-                return SecurityError(f"more than {self._limit} redirects")
+                return SecurityError(f"more than {self._limit} redirects; the next leads to {visible_uri(target)}")
             self._left -= 1
         return target
 
@@ -189,7 +189,9 @@ def tls_of(options: argparse.Namespace) -> ssl.SSLContext | None:
             context.load_cert_chain(options.cert, options.key, passphrase_of(options))
     except OSError as exc:  # SSLError is one
         files = ", ".join(filter(None, (options.ca, options.cert, options.key)))
-        raise UsageError(f"can't use {files}: {exc}") from exc
+        # OpenSSL doesn't say in words that a passphrase is missing or wrong.
+        advice = "; a locked key needs its --passphrase" if options.cert and "PEM" in str(exc) else ""
+        raise UsageError(f"can't use {files}: {exc}{advice}") from exc
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

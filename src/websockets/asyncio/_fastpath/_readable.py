@@ -286,6 +286,7 @@ class FastPath(_Numbers):
         def _ws_drained(self) -> None: ...
         def _ws_receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...
         def _ws_write_pieces(self, header: bytes, payload: bytes) -> None: ...
+        def _ws_refuse_writing(self) -> None: ...
         def _ws_uncork(self) -> None: ...
         def _ws_give(self, write: Callable[[Any], None], data: object) -> None: ...
         def _ws_tear(self) -> None: ...
@@ -415,9 +416,13 @@ class FastPath(_Numbers):
 
     def _ws_write_out(self, frames: bytes) -> None:
         """Write frames, unless the connection is over."""
-        if not self._ws_lost and not self.transport.is_closing():
-            self._ws_bytes_sent += len(frames)
-            self._ws_give(self.transport.write, frames)
+        if self._ws_lost:
+            return
+        if self.transport.is_closing():
+            self._ws_refuse_writing()
+            return
+        self._ws_bytes_sent += len(frames)
+        self._ws_give(self.transport.write, frames)
 
     def _ws_set_backstop(self) -> bool:
         """Have the next turn of the event loop write the frames held back; return whether it will."""

@@ -158,7 +158,7 @@ write_to(FastPath *self, PyObject *transport, const Frame *frame)
         closing = is_closing(self, transport);
     }
     if (closing != 0) {
-        return closing < 0 ? -1 : 0;
+        return closing < 0 ? -1 : fastpath_call((PyObject *)self, self->state->name_refuse_writing);
     }
     if (self->torn && sent == 0) {
         return fastpath_call(transport, self->state->name_abort);
