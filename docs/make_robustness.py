@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,11 +32,13 @@ class Test(NamedTuple):
         path: file of the test.
         name: name of the test.
         numbers: numbers of the scenarios that it covers.
+        threads: whether it runs in threads; None if it needs no front-end, because all of them share what it tests.
     """
 
     path: Path
     name: str
     numbers: tuple[int, ...]
+    threads: bool | None
 
 
 def sections() -> dict[str, dict[int, Any]]:
@@ -61,7 +64,39 @@ def _tests() -> Iterator[Test]:
         if "scenario(" in source:
             for node in ast.walk(ast.parse(source)):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (numbers := marked_with(node)):
-                    yield Test(path, node.name, numbers)
+                    yield Test(path, node.name, numbers, in_threads(path, node))
+
+
+def in_threads(path: Path, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool | None:
+    """Return whether a test runs in threads; None if no front-end takes part."""
+    if path.parent.name == "core":
+        return None
+    if path.parent.name == "sync" or path.name == "test_threads.py":
+        return True
+    decorators = [ast.unparse(decorator) for decorator in function.decorator_list]
+    if path.parent.name == "robustness" and isinstance(function, ast.FunctionDef):
+        # A server in a process of its own, whose kind is a parameter, or of a fixture.
+        on_loops = any("LOOPS" in decorator for decorator in decorators)
+        victims = any("VICTIMS" in decorator for decorator in decorators) or "hardy" in ast.unparse(function.args)
+        return victims or (False if on_loops else None)
+    needs = [found for decorator in decorators for found in re.findall(r"^in_every_world\((.*)\)$", decorator)]
+    return bool(needs) and not lacked_by_threads() & set(re.findall(r"Capability\.(\w+)", needs[0]))
+
+
+@functools.cache
+def lacked_by_threads() -> frozenset[str]:
+    """Return the capabilities of scenarios that threads don't have."""
+    source = (TESTS / "scenarios" / "_threads.py").read_text("utf-8")
+    block = source.partition("    lacks:")[2].partition("\n    }")[0]
+    return frozenset(re.findall(r"^ +Capability\.(\w+):", block, re.MULTILINE))
+
+
+def on_threads(number: int, scenario: Any) -> str:
+    """Return what the table says of a scenario and threads; nothing if no test shows it there."""
+    kinds = {test.threads for test in tests() if number in test.numbers}
+    if True in kinds:
+        return f"shown; {scenario.threads}" if scenario.threads else "shown"
+    return "the same code" if None in kinds else str(scenario.threads)
 
 
 def marked_with(function: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[int, ...]:
@@ -79,10 +114,12 @@ def table() -> list[str]:
     shown = tests()
     parts = []
     for title, scenarios in sections().items():
-        lines = [f"### {title}", "", "| | scenario | defence | tests |", "| --- | --- | --- | --- |"]
+        head = ["| | scenario | defence | in threads | tests |", "| --- | --- | --- | --- | --- |"]
+        lines = [f"### {title}", "", *head]
         for number, scenario in scenarios.items():
             names = "<br>".join(_link(test) for test in shown if number in test.numbers)
-            lines.append(f"| {number} | {scenario.what} | {scenario.defence} | {names} |")
+            threads = on_threads(number, scenario)
+            lines.append(f"| {number} | {scenario.what} | {scenario.defence} | {threads} | {names} |")
         parts.append("\n".join(lines))
     return parts
 

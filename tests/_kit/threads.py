@@ -536,7 +536,7 @@ class VirtualSystem(System):
             return True
         if timeout is not None and timeout <= 0:
             return False
-        me.ready, me.deadline = ready, None if timeout is None else round(self.time_now + timeout, 9)
+        me.ready, me.deadline = ready, None if timeout is None else self._after(timeout)
         try:
             self._switch()
         finally:
@@ -544,6 +544,12 @@ class VirtualSystem(System):
         if me.stopping:
             raise Stopped
         return ready()
+
+    def _after(self, timeout: float) -> float:
+        """Return when a timeout passes; rounded, unless that would be now, and whoever waits would ask for ever."""
+        when = self.time_now + timeout
+        rounded = round(when, 9)
+        return rounded if rounded > self.time_now else when
 
     def idle(self) -> None:
         """Wait until nobody can go on unless time passes."""

@@ -48,6 +48,15 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
 
 
+def test_failure_to_connect_is_told_at_once() -> None:
+    """The command doesn't wait for its limit, and nothing of it does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    status, out, _ = run(f"ws://127.0.0.1:{port}/", "--timeout", "3600")
+    assert status == 1
+    assert "is a server running there?" in out
+
+
 # ---------------------------------------------------------------------------------------------------- what it is called
 
 

@@ -17,17 +17,19 @@ class Scenario(NamedTuple):
     Attributes:
         what: What happens.
         defence: What the library does: a close code, a status, a limit, an exception.
+        threads: What is different in threads; why there is no such thing, if no test shows it there.
     """
 
     what: str
     defence: str
+    threads: str = ""
 
 
 S = Scenario
 
 SECTIONS: dict[str, dict[int, Scenario]] = {
     "Opening handshake, as a server": {
-        1: S("A client connects and says nothing", "closed at `open_timeout`"),
+        1: S("A client connects and says nothing", "closed at `open_timeout`", threads="costs no thread"),
         2: S("A request comes a byte at a time", "`open_timeout` is one deadline for the whole handshake"),
         3: S("Two hundred such clients at once", "others are served without delay"),
         4: S("A request line that is too long", "414 beyond 8 KiB, before its end"),
@@ -77,6 +79,7 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
             "Many handshakes that are never finished",
             "each costs a few KiB and no task, and ends at `open_timeout`; beyond `max_connections=` or "
             "`max_connections_per_host=` 503 with `Retry-After`, for the first 1000; the others are cut off",
+            threads="a thread starts only with a complete request",
         ),
         26: S("A refused client that goes on", "`Connection: close`, and the socket is closed at `close_timeout`"),
         27: S("A hook that raises", "500 without details, which are in the log"),
@@ -109,6 +112,7 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         47: S(
             "A compression bomb: whole, in fragments, twenty at once",
             "1009; inflating stops a byte beyond `max_size`",
+            threads="threads inflate all at once, each up to `max_size`",
         ),
         48: S("Inflated to exactly `max_size`, or a byte more", "delivered; 1009"),
         49: S("Data that can't be inflated", "1002, or 1007 if it is cut off; a `ProtocolError`"),
@@ -138,8 +142,13 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         58: S(
             "Noisy connections beside a quiet one",
             "crowds of frames are read 4 KiB a turn; `recv` lets others run after 256 messages without a wait",
+            threads="the system gives each thread its turn",
         ),
-        59: S("Messages that nobody reads", "reading pauses above `max_queue` frames"),
+        59: S(
+            "Messages that nobody reads",
+            "reading pauses above `max_queue` frames",
+            threads="who receives reads by itself, so nothing waits; the steward stops above `max_queue`",
+        ),
         60: S("A peer that stops reading while `send` waits", "keepalive works meanwhile: dropped at `ping_timeout`"),
         61: S("A peer that is gone without a word", "dropped after `ping_interval` and `ping_timeout`"),
         62: S("A peer that stops in the middle of a message", "the same"),
@@ -151,6 +160,7 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         65: S(
             "No more file descriptors",
             "asyncio tries again after a second and reports it, uvloop turns connections away; open ones live",
+            threads="accepting pauses for a second, and the log says so once",
         ),
         66: S("Connections that come and go, by the thousand", "nothing is left: descriptors, tasks, objects, memory"),
         67: S("Attacks that fill logs", "at most three lines a connection, at `INFO`, short, escaped, no traceback"),
@@ -185,16 +195,32 @@ SECTIONS: dict[str, dict[int, Scenario]] = {
         77: S("A server that doesn't finish closing, or doesn't stop sending", "over within `close_timeout`"),
     },
     "Concurrency": {
-        78: S("Cancellation at any step of anything", "no message lost, no half frame, the connection goes on"),
-        79: S("Two receivers; several senders", "`ConcurrencyError`; messages never get into another"),
+        78: S(
+            "Cancellation at any step of anything",
+            "no message lost, no half frame, the connection goes on",
+            threads="threads can't be cancelled: a time-out or an interruption loses and tears nothing",
+        ),
+        79: S(
+            "Two receivers; several senders",
+            "`ConcurrencyError`; messages never get into another",
+            threads="also of a send in fragments: `ConcurrencyError`",
+        ),
         80: S("`close` from several tasks, while others wait", "all return, and who waits gets `ConnectionClosed`"),
         81: S("A handler that raises", "1011, and a traceback in the log"),
         82: S(
             "A server that is closed while connections open and close",
             "503, 1001, or the end under way; in time",
         ),
-        83: S("A loop that ends with connections open", "no complaint of tasks destroyed"),
-        84: S("Failures that nobody asks for", "no complaint of exceptions never retrieved"),
+        83: S(
+            "A loop that ends with connections open",
+            "no complaint of tasks destroyed",
+            threads="the program ends; open connections don't keep it",
+        ),
+        84: S(
+            "Failures that nobody asks for",
+            "no complaint of exceptions never retrieved",
+            threads="no thread of the library ends by an exception",
+        ),
         85: S("Threads and forks", "see [threads and processes](#threads-and-processes)"),
         86: S(
             "Any bytes in any pieces",

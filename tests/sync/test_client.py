@@ -458,6 +458,7 @@ def test_tls() -> None:
             assert websocket.recv() == "hello"
 
 
+@pytest.mark.scenario(75)
 def test_tls_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     context = client_context()
     monkeypatch.setattr(ssl, "create_default_context", lambda: context)
@@ -465,6 +466,7 @@ def test_tls_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.scenario(75)
 def test_another_name() -> None:
     elsewhere = secured(server_context(Certificate("elsewhere")), let_in)
     with scripted(elsewhere) as port:
@@ -482,6 +484,7 @@ def quietly(script: Script) -> Script:
     return play
 
 
+@pytest.mark.scenario(75)
 def test_a_certificate_of_somebody_else(sockets: list[socket.socket]) -> None:
     script = quietly(secured(server_context(Certificate("elsewhere")), let_in))
     with scripted(script) as port, pytest.raises(ssl.SSLCertVerificationError):
@@ -647,6 +650,42 @@ def test_a_subprotocol_that_was_not_offered() -> None:
         fails(NegotiationError, port)
 
 
+def hang_up(sock: socket.socket) -> None:
+    """Close after the request, without an answer."""
+    read_until(sock)
+
+
+FAILURES: dict[str, tuple[Script | None, type[Exception]]] = {
+    "nobody listens": (None, ConnectionRefusedError),
+    "end of stream": (hang_up, InvalidMessage),
+    "no HTTP": (lambda sock: sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), InvalidMessage),
+    "refusal": (refuse(404), InvalidStatus),
+    "no TLS": (lambda sock: sock.sendall(b"no TLS here\r\n"), OSError),
+}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["connect", "reconnect"])
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_is_known_at_once(name: str, again: bool) -> None:
+    """Nobody waits for ``open_timeout``, and no thread is left that does."""
+    script, kind = FAILURES[name]
+    threads = set(threading.enumerate())
+    with contextlib.ExitStack() as stack:
+        if script is None:
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                port = listening.getsockname()[1]
+        else:
+            port = stack.enter_context(scripted(script))
+        uri = at(port, scheme="wss" if name == "no TLS" else "ws")
+        # Longer than the alarm of the tests.
+        options: dict[str, Any] = {"open_timeout": 3600, "close_timeout": 3600}
+        attempts = iter(reconnect(uri, process_exception=lambda exc: exc, **options))
+        with pytest.raises(kind):
+            next(attempts) if again else connect(uri, **options)
+    left = {thread for thread in set(threading.enumerate()) - threads if thread.name != "websockets steward"}
+    assert not left
+
+
 def silent(sock: socket.socket) -> None:
     read_until_end(sock)
 
@@ -752,6 +791,7 @@ def control_c() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.scenario(78)
 @needs_signals
 @pytest.mark.parametrize("stage", ["TLS", "proxy", "response"])
 def test_interrupted_by_a_signal(stage: str, sockets: list[socket.socket]) -> None:
@@ -826,12 +866,14 @@ def test_redirect_that_cannot_be_followed(options: Any) -> None:
         fails(ValueError, port, text, **options)
 
 
+@pytest.mark.scenario(72)
 def test_redirect_without_tls() -> None:
     with scripted(secured(server_context(), to("ws://localhost/"))) as port:
         with pytest.raises(SecurityError, match="cannot follow redirect to non-secure URI"):
             connect(f"wss://localhost:{port}/", ssl=client_context())
 
 
+@pytest.mark.scenario(72)
 def test_redirects_without_end() -> None:
     with scripted(*[to("/")] * 10) as port:
         fails(SecurityError, port, "^more than 10 redirects\nRedirected: ")

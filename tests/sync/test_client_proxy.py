@@ -273,6 +273,7 @@ def test_a_reset() -> None:
     assert isinstance(exc.__cause__.__cause__, ConnectionResetError)
 
 
+@pytest.mark.scenario(74)
 def test_a_proxy_speaks_for_the_server() -> None:
     with scripted(answering(OPEN + b"hello")) as port:
         exc = fails(ProxyError, port, SECURING, uri="wss://example.com/", ssl=client_context())
@@ -284,6 +285,7 @@ def test_a_server_that_hangs_up() -> None:
         fails(InvalidMessage, port, OPENING)
 
 
+@pytest.mark.scenario(74, 75)
 def test_certificates() -> None:
     def quietly(sock: Any) -> None:
         with contextlib.suppress(OSError):

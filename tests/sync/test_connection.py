@@ -74,6 +74,7 @@ def test_polling_reads_once(system: VirtualSystem) -> None:
     connection.abort()
 
 
+@pytest.mark.scenario(78)
 @in_memory
 def test_a_timeout_while_a_message_arrives(system: VirtualSystem) -> None:
     connection, peer = one_end(system)
@@ -221,6 +222,7 @@ class _Replaced:
         return self._others[name] if name in self._others else getattr(self._calls, name)
 
 
+@pytest.mark.scenario(78)
 @pytest.mark.parametrize("taken", [None, 0, 3, "all"])
 def test_an_interruption_of_a_send(taken: Any) -> None:
     """The frame is sent, once, and others come later."""
@@ -559,6 +561,7 @@ def test_a_ping_that_a_close_acknowledges(system: VirtualSystem) -> None:
     peer.end.close()
 
 
+@pytest.mark.scenario(60)
 @in_memory
 def test_a_message_to_a_peer_that_stopped_reading_ends_in_time(system: VirtualSystem) -> None:
     connection, peer = one_end(system, capacity=100, ping_interval=2, ping_timeout=3, close_timeout=4)
@@ -743,6 +746,7 @@ def test_a_broadcast_needs_no_threads(system: VirtualSystem) -> None:
     peer.end.close()
 
 
+@pytest.mark.scenario(85)
 @pytest.mark.parametrize("kernel", [True, False])
 def test_a_child_process_disowns_connections(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def test(system: VirtualSystem) -> None:

@@ -106,6 +106,7 @@ def test_two_times_are_up_at_once(system: VirtualSystem) -> None:
     part(system, connection, peer)
 
 
+@pytest.mark.scenario(79)
 @in_every_order
 def test_two_senders_and_a_ping(system: VirtualSystem) -> None:
     """All frames are whole, and those of one thread are in order."""
@@ -168,6 +169,7 @@ def test_a_sender_without_time(system: VirtualSystem) -> None:
     part(system, connection, peer)
 
 
+@pytest.mark.scenario(80)
 @in_every_order
 def test_closing_while_another_thread_receives(system: VirtualSystem) -> None:
     client, server = pair(system)

@@ -108,6 +108,7 @@ def test_recv_with_a_timeout(end: tuple[Connection, socket.socket]) -> None:
     assert connection.recv(timeout=5) == "twothree"
 
 
+@pytest.mark.scenario(80)
 def test_close_ends_recv_at_once(pair: tuple[Connection, Connection]) -> None:
     client, server = pair
     ended: list[Any] = []
@@ -204,6 +205,7 @@ def interrupt() -> Iterator[Any]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.scenario(78)
 @needs_signals
 @pytest.mark.parametrize("timeout", [None, 10])
 def test_an_interrupted_recv_loses_nothing(
@@ -217,6 +219,7 @@ def test_an_interrupted_recv_loses_nothing(
     assert connection.recv(timeout=5) == "message"
 
 
+@pytest.mark.scenario(78)
 @needs_signals
 def test_an_interrupted_send_tears_no_frame(end: tuple[Connection, socket.socket], interrupt: Any) -> None:
     connection, peer = end
@@ -308,6 +311,7 @@ def test_leaving_a_block_by_two_interrupts(end: tuple[Connection, socket.socket]
 # ------------------------------------------------------------------------------------------------------- forks, the end
 
 
+@pytest.mark.scenario(85)
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_leaves_the_connections_of_its_parent_alone(pair: tuple[Connection, Connection]) -> None:
@@ -356,6 +360,7 @@ print("end")
 """
 
 
+@pytest.mark.scenario(83)
 def test_a_program_ends_with_open_connections() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")

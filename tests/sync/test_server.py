@@ -131,6 +131,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_system.System, "start_thread", start_thread)
 
 
+@pytest.mark.scenario(25)
 @pytest.mark.usefixtures("no_threads")
 def test_refused_requests_cost_no_thread() -> None:
     with serving(origins=["https://example.com"]) as server:
@@ -226,6 +227,7 @@ def test_a_handler_that_returns() -> None:
         assert client.answer_close() == (1000, "")
 
 
+@pytest.mark.scenario(81)
 def test_a_handler_that_fails(logged: Logged) -> None:
     with serving(lambda connection: 1 / 0) as server, enter(server) as client:
         assert client.answer_close() == (1011, "")
@@ -348,6 +350,7 @@ def test_a_response_of_a_hook() -> None:
         assert server.statistics.refused == {"application": 1}
 
 
+@pytest.mark.scenario(27)
 def test_a_hook_that_fails(logged: Logged) -> None:
     with serving(process_request=lambda *_: 1 / 0) as server:
         assert ask(server, request()).status == "500 Internal Server Error"

@@ -510,6 +510,7 @@ def test_several_processes_accept_at_one_socket() -> None:
 # ------------------------------------------------------------------------------------------------------------- time-out
 
 
+@pytest.mark.scenario(82)
 def test_connections_are_cut_off() -> None:
     """A client that doesn't answer the Close frame, and a handler that sends to it."""
     with serving(waiting, close_timeout=None) as server, enter(server) as client:

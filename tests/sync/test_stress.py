@@ -15,6 +15,8 @@ import time
 import traceback
 from typing import Any
 
+import pytest
+
 from websockets.protocol import Protocol, Side
 from websockets.sync.connection import Connection
 
@@ -79,6 +81,7 @@ def converse(number: int, failures: list[str]) -> None:
         server.abort()
 
 
+@pytest.mark.scenario(79)
 def test_nothing_is_lost_doubled_or_reordered() -> None:
     failures: list[str] = []
     before = sys.getswitchinterval()

@@ -6,6 +6,10 @@ A connection reads in one thread while it writes in another one, doesn't wait wh
 at once. ``ssl.SSLSocket`` can't be used by two threads, and other objects may only have ``recv`` and ``sendall``.
 So a connection gets one end of a pair of sockets of the system. A thread or two carry all bytes between the other end
 and the object. It costs threads and copies: ``ssl=`` of ``connect()`` and ``serve()`` needs neither.
+
+If the program closes its object itself, nothing wakes a thread that waits for it. So a thread looks now and then
+whether the object still has a descriptor, and ends the connection otherwise. Of objects that never had one, nobody can
+know.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import contextlib
 import socket
 from typing import Any, Final
 
-from ._system import READ, WRITE, System
+from ._system import LONG_SLICE, READ, WRITE, System
 
 __all__ = ["bridge", "needs_bridge"]
 
@@ -26,12 +30,8 @@ def needs_bridge(sock: Any, system: System) -> bool:
     """Return whether a connection can't use a socket itself."""
     if system.heeds_flags(sock):
         return False
-    try:
-        number = sock.fileno()
-    except (AttributeError, OSError, ValueError):
-        return True
     # Sockets with TLS keep data that they have decrypted, and so their descriptor doesn't tell whether there is any.
-    return number < 0 or hasattr(sock, "pending")
+    return is_gone(sock) or hasattr(sock, "pending")
 
 
 def bridge(sock: Any, system: System) -> Any:
@@ -50,9 +50,18 @@ def bridge(sock: Any, system: System) -> Any:
         for end in (far, sock):
             if hasattr(end, "settimeout"):
                 end.settimeout(None)
+        has_descriptor = not is_gone(sock)
         system.start_thread(lambda: _carry(sock, far), name="websockets bridge, receiving")
-        system.start_thread(lambda: _carry_back(far, sock), name="websockets bridge, sending")
+        system.start_thread(lambda: _carry_back(far, sock, has_descriptor, system), name="websockets bridge, sending")
     return near
+
+
+def is_gone(sock: Any) -> bool:
+    """Return whether an object has no descriptor: it was closed, or never had one."""
+    try:
+        return bool(sock.fileno() < 0)
+    except (AttributeError, OSError, ValueError):
+        return True
 
 
 def _carry(sock: Any, far: socket.socket) -> None:
@@ -73,11 +82,21 @@ def _received(sock: Any) -> bytes:
             return data
 
 
-def _carry_back(far: socket.socket, sock: Any) -> None:
-    """Carry what the connection sends, until the end; then the connection is over, or about to be."""
+def _carry_back(far: socket.socket, sock: Any, watched: bool, system: System) -> None:
+    """Carry what the connection sends, until the end; then the connection is over, or about to be.
+
+    Parameters:
+        far: the socket that leads to the connection.
+        sock: the object.
+        watched: whether the loss of its descriptor is the end, too.
+        system: the system.
+    """
     with contextlib.suppress(OSError):
-        while data := far.recv(PIECE):
-            sock.sendall(data)
+        while not (watched and is_gone(sock)):
+            if system.wait(far, READ, LONG_SLICE):
+                if not (data := far.recv(PIECE)):
+                    break
+                sock.sendall(data)
     for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close, far.close):
         # That of TLS in other packages takes no argument.
         with contextlib.suppress(OSError, AttributeError, TypeError):
@@ -109,7 +128,7 @@ class _TLSCarrier:
         self._again = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
         with contextlib.suppress(OSError, ValueError):
             wanted = self._carry_inward() | self._carry_outward()
-            while self._reading or self._inward or self._writing or self._outward:
+            while (self._reading or self._inward or self._writing or self._outward) and not is_gone(self._tls):
                 self._wait(wanted)
                 wanted = self._carry_inward() | self._carry_outward()
         for sock in (self._selector, self._tls, self._far):
@@ -153,6 +172,6 @@ class _TLSCarrier:
         for sock, mask in ((self._tls, wanted if self._reading else wanted & WRITE), (self._far, near)):
             if mask:
                 self._selector.register(sock, mask)
-        self._selector.select()
+        self._selector.select(LONG_SLICE)
         for sock in [key.fileobj for key in self._selector.get_map().values()]:
             self._selector.unregister(sock)
