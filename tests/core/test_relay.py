@@ -13,6 +13,7 @@ from websockets._session.relay import (
     BATCH,
     BATCH_BYTES,
     HEAD,
+    HOLD,
     LARGEST,
     LATE,
     LATE_SECONDS,
@@ -342,8 +343,8 @@ def outage(a: Relay, b: Relay | None, *, opened: float = 0.0) -> tuple[Relay, li
             b.subscribed([ROOM])
             b.take(0, None)
             b.confirmed()
-    a.disconnected()
-    b.disconnected()
+    a.disconnected(100)
+    b.disconnected(100)
     for number in range(5):
         a.publish(ROOM, OPCODE_TEXT, b"%d" % number, 100.0 + number)
     a.connected(110)
@@ -363,6 +364,100 @@ def test_messages_before_others_are_subscribed_again_are_missing() -> None:
     a, b = pair()
     _, found = outage(a, b)
     assert (b.missed, sum(news.missed for news in found)) == (5, 5)
+
+
+def back(a: Relay, b: Relay, *, after: float = 10.0) -> None:
+    """Both process have just heard of each other, the broker goes, and the first one is back with a message."""
+    for each in (a, b):
+        each.next_heartbeat = 0
+    settle(a, b, now=95)
+    pass_on(a, b, now=95)
+    pass_on(b, a, now=95)
+    a.disconnected(100)
+    a.disconnected(105)
+    b.disconnected(100)
+    a.publish(ROOM, OPCODE_TEXT, b"while away", 101)
+    a.connected(100 + after)
+    a.subscribed(a.channels()[0])
+
+
+def test_messages_wait_for_processes_that_are_known() -> None:
+    a, b = pair()
+    back(a, b)
+    assert messages(pass_on(a, b, now=110)) == []
+    assert (a.has_work, a.waiting) == (False, 1)
+    a.publish(ROOM, OPCODE_TEXT, b"now", 111)
+    assert pass_on(a, b, now=111) == []
+    b.connected(112)
+    b.subscribed(b.channels()[0])
+    pass_on(b, a, now=112)
+    assert a.has_work
+    assert messages(pass_on(a, b, now=112)) == [b"while away", b"now"]
+    assert (b.missed, b.duplicates, a.waiting) == (0, 0, 0)
+
+
+def test_messages_that_the_broker_did_not_confirm_wait_as_well() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, b"unconfirmed", 1)
+    a.join(ROOM, "a1", None)
+    a.take(1, None)
+    a.disconnected(2)
+    b.disconnected(2)
+    a.connected(5)
+    a.subscribed(a.channels()[0])
+    assert messages(pass_on(a, now=5)) == []
+    b.connected(6)
+    b.subscribed(b.channels()[0])
+    settle(a, b, now=6)
+    assert (b.received, b.missed, b.duplicates, a.waiting) == (1, 0, 0, 0)
+    assert b.members(ROOM) == {"a1": None}
+
+
+@pytest.mark.parametrize(("after", "until"), [(3, 103 + 6.5), (1000, 1100 + HOLD)])
+def test_messages_do_not_wait_for_ever(after: float, until: float) -> None:
+    """A process that needs longer counts what it missed."""
+    a, b = pair()
+    back(a, b, after=after)
+    pass_on(a, now=100 + after)
+    assert a.wake_at == pytest.approx(min(until, a.next_heartbeat))
+    pass_on(a, now=until - 0.1)
+    assert a.waiting == 1
+    pass_on(a, now=until)
+    assert a.waiting == 0
+    b.connected(until + 1)
+    b.subscribed(b.channels()[0])
+    settle(a, b, now=until + 1)
+    assert b.missed == 1
+
+
+def test_messages_wait_for_nobody_at_the_end() -> None:
+    a, b = pair()
+    back(a, b)
+    assert messages(pass_on(a, b, now=110)) == []
+    a.release()
+    assert messages(pass_on(a, b, now=110)) == [b"while away"]
+
+
+def test_what_was_lost_while_messages_waited_is_missing() -> None:
+    """What is told overtakes them, and must not make them duplicates."""
+    a, b = pair(max_waiting=200)
+    back(a, b)
+    for number in range(50):
+        a.publish(ROOM, OPCODE_TEXT, b"%d" % number, 110)
+    b.connected(111)
+    b.subscribed(b.channels()[0])
+    settle(a, b, now=111)
+    assert (b.received, b.missed, b.duplicates) == (51 - a.lost, a.lost, 0)
+    assert a.lost > 40
+
+
+def test_numbers_that_were_taken_are_forgotten() -> None:
+    a, _ = pair(max_waiting=10**7)
+    for number in range(2 * NUMBERED):
+        a.publish(f"{number}", OPCODE_TEXT, b"", 0)
+    while a.has_work:
+        pass_on(a)
+    assert len(a._taken) <= NUMBERED
 
 
 def test_messages_of_a_process_that_nobody_knew_are_missing() -> None:
@@ -393,7 +488,7 @@ def test_messages_of_a_process_without_the_room_are_missing() -> None:
 
 def test_times_of_messages_are_kept_for_a_while_and_not_for_all() -> None:
     a = relay(b"a")
-    a.disconnected()
+    a.disconnected(100)
     for _ in range(LATE + 5):
         a.publish(ROOM, OPCODE_TEXT, b"", 1)
     assert a._late_count == LATE
@@ -459,7 +554,7 @@ def test_what_is_told_takes_no_place_of_messages() -> None:
 def test_what_is_told_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TOLD", 1000)
     a, _ = pair()
-    a.disconnected()
+    a.disconnected(100)
     for number in range(1000):
         a.open(f"{number}", 0)
         a.shut(f"{number}")

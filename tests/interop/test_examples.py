@@ -16,13 +16,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from chat import chat
+from chat import chat, make_hub
 from counter import counter
 from drawing import HEIGHT, WIDTH, drawing
 from token_server import Gate, token_server
 from tokens import Token, issue
 from upload_server import upload_server
 
+from _kit.brokers import Exchange, install
 from interop.browser import Browser, Page, browsing
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server
@@ -74,6 +75,35 @@ async def test_chat(browser: Browser) -> None:
         await other.sees("#status", "connected as Alan")
         await other.close()
         await ada.sees("#log", "Alan left")
+
+
+async def test_chat_on_two_servers(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are one room, and the pages tell what was lost between them; Redis is in memory."""
+    install(monkeypatch, exchange := Exchange())
+    url = "redis://localhost"
+    async with make_hub(url) as here, make_hub(url) as there:
+        async with chat("127.0.0.1", 0, here) as first, chat("127.0.0.1", 0, there) as second:
+            ada, grace = [await browser.open(address(server)) for server in (first, second)]
+            await ada.type("Ada")
+            await ada.sees("#status", "connected as Ada")
+            await grace.type("ada")
+            await grace.sees("#refusal", "ada is in the room already")
+            await grace.type("Grace")
+            await ada.sees("#log", "Grace joined")
+            await grace.type("Hello from the other server")
+            await ada.sees("#log .said", "Hello from the other server")
+            assert (await ada.text("#people")).split() == ["Ada", "Grace"]
+            # A message gets lost on its way.
+            connections, exchange.connections = exchange.connections, []
+            await ada.type("lost")
+            await ada.sees("#log", "lost")
+            await here.flush()
+            exchange.connections = connections
+            await ada.type("heard")
+            await grace.sees("#log .said:not(.mine)", "heard")
+            await grace.sees("#log", "1 messages of others are missing")
+            await grace.close()
+            await ada.sees("#log", "Grace left")
 
 
 async def test_chat_reconnects(browser: Browser) -> None:

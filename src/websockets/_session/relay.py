@@ -10,6 +10,8 @@ first one reached it. A process that was silent for :data:`SILENCE` heartbeats h
 A message on a channel has a head of 21 bytes: its kind, the process, its epoch, and the number of its last message in
 the room. A process that has forgotten its number of a room begins a new epoch with number 1.
 
+When the broker was away, whoever connects first waits with its messages until the processes that it knows have said
+something, since they are subscribed then; at most about twice as long as the broker was away, and :data:`HOLD` seconds.
 A process that appears for the first time may have published before others were subscribed again, after the broker had
 been away. So it also tells when it published what had to wait; see :attr:`Relay._late`.
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import struct
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
@@ -56,6 +59,11 @@ LARGEST: Final = 2**17
 
 # In bytes: as much of what is told about members and numbers waits for the broker at most.
 MAX_TOLD: Final = 2**24
+
+# In seconds. After the broker was away, messages wait at most so long for processes that aren't subscribed yet. Their
+# delays are random, and double: none is much longer than twice the time for which the broker was away.
+HOLD: Final = 11.0
+LEAST_HOLD: Final = 0.5
 
 # So many messages that had to wait are remembered with their times, for so many heartbeats and so many seconds.
 LATE: Final = 1000
@@ -143,7 +151,8 @@ class _Room:
 class _Entry:
     room: str
     data: bytes
-    counts: bool
+    epoch: int = 0
+    number: int = 0  # 0 for what is told
 
 
 class Relay:
@@ -176,14 +185,20 @@ class Relay:
         self._numbers: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._epoch = 0
         self._spoken: set[str] = set()  # rooms with messages since the last heartbeat
+        # Messages; and what is told of members and numbers, which may overtake messages: it has the number of the last
+        # one that was taken out.
         self._waiting: deque[_Entry] = deque()
+        self._told: deque[_Entry] = deque()
         self._waiting_bytes = self._told_bytes = 0
+        self._taken: dict[str, tuple[int, int]] = {}
+        self._awaited: set[bytes] = set()
+        self._hold_until = 0.0
         self._uncertain: list[_Entry] = []
         self._connected_at = 0.0
         self._expire_at = 0.0
         # The messages that were published while the broker was away: their epoch, and the number and the time of each.
         # A few minutes later, nobody can ask for them.
-        self._away = True
+        self._away, self._away_since = True, math.inf
         self._late: dict[str, tuple[int, list[tuple[int, float]]]] = {}
         self._late_count = 0
         self._late_until = 0.0
@@ -201,12 +216,18 @@ class Relay:
     @property
     def waiting(self) -> int:
         """Number of messages that the broker hasn't confirmed."""
-        return sum(entry.counts for entry in (*self._uncertain, *self._waiting))
+        return len(self._waiting) + sum(entry.number > 0 for entry in self._uncertain)
 
     @property
     def has_work(self) -> bool:
         """Whether something is to be subscribed to, to be unsubscribed from, or to be published."""
-        return bool(self._waiting or self._uncertain or self._dirty or self._to_open or self._to_shut)
+        told = self._told or self._uncertain or self._dirty or self._to_open or self._to_shut
+        return bool(told or (self._waiting and not self._awaited))
+
+    @property
+    def wake_at(self) -> float:
+        """When :meth:`take` may have something to publish, although nothing happens until then."""
+        return min(self.next_heartbeat, self._hold_until) if self._awaited and self._waiting else self.next_heartbeat
 
     def channels(self) -> tuple[list[str], list[str]]:
         """Return the rooms to subscribe to, and those to unsubscribe from."""
@@ -260,7 +281,12 @@ class Relay:
         if len(self._numbers) > NUMBERED:
             self._numbers.popitem(last=False)
         self._spoken.add(room)
-        self._put(room, HEAD.pack(KIND_OF[opcode], self._origin, epoch, number + 1) + payload, counts=True)
+        data = HEAD.pack(KIND_OF[opcode], self._origin, epoch, number + 1) + payload
+        self._waiting.append(_Entry(room, data, epoch, number + 1))
+        self._waiting_bytes += len(data)
+        while self._waiting_bytes > self._max_waiting:
+            self._pop_message()
+            self.lost += 1
 
     def _note_late(self, room: str, epoch: int, number: int, now: float) -> None:
         known, messages = self._late.get(room, (epoch, []))
@@ -274,31 +300,44 @@ class Relay:
             self._numbers[room] = self._epoch, 0
         return self._numbers[room]
 
-    def _put(self, room: str, data: bytes, counts: bool = False) -> None:
-        if not counts:
-            # It takes no message's place. If it can't wait, others see from a later heartbeat what they must ask for.
-            if self._told_bytes + len(data) <= MAX_TOLD:
-                self._told_bytes += len(data)
-                self._waiting.append(_Entry(room, data, counts))
-            return
-        self._waiting.append(_Entry(room, data, counts))
-        self._waiting_bytes += len(data)
-        while self._waiting_bytes > self._max_waiting:
-            self.lost += self._pop().counts
+    def _put(self, room: str, data: bytes) -> None:
+        # It takes no message's place. If it can't wait, others see from a later heartbeat what they must ask for.
+        if self._told_bytes + len(data) <= MAX_TOLD:
+            self._told_bytes += len(data)
+            self._told.append(_Entry(room, data))
 
-    def _pop(self) -> _Entry:
-        entry = self._waiting.popleft()
-        if entry.counts:
-            self._waiting_bytes -= len(entry.data)
-        else:
-            self._told_bytes -= len(entry.data)
+    def _pop_told(self) -> _Entry:
+        entry = self._told.popleft()
+        self._told_bytes -= len(entry.data)
         return entry
+
+    def _pop_message(self) -> _Entry:
+        entry = self._waiting.popleft()
+        self._waiting_bytes -= len(entry.data)
+        self._taken[entry.room] = entry.epoch, entry.number
+        if not self._waiting and len(self._taken) > NUMBERED:
+            self._taken = {room: taken for room, taken in self._taken.items() if room in self._numbers}
+        return entry
+
+    def _number_taken(self, room: str) -> tuple[int, int]:
+        """Return the epoch and the number of the last message that was taken out, or was lost."""
+        return self._taken.get(room) or (self._number(room)[0], 0)
 
     # ------------------------------------------------------------------------------------------------------- the broker
 
     def connected(self, now: float) -> None:
         """Note that the broker is there: it knows of no subscription."""
-        self._away = False
+        if self._away_since < math.inf:
+            self._hold_until = now + min(2 * (now - self._away_since) + LEAST_HOLD, HOLD)
+            self._awaited = {
+                origin
+                for here in self._rooms.values()
+                for origin, process in here.processes.items()
+                if self._silence(process, self._away_since) < SILENCE
+            }
+        if self._awaited:
+            self._take_back()
+        self._away, self._away_since = False, math.inf
         self._late_until = now + max(LATE_SECONDS, LATE_HEARTBEATS * self._interval)
         self._connected_at = now
         self.next_heartbeat = now + self._interval
@@ -306,9 +345,26 @@ class Relay:
         self._to_shut.clear()
         self._to_open = dict.fromkeys(self._rooms)
 
-    def disconnected(self) -> None:
+    def _take_back(self) -> None:
+        """Wait with what the broker didn't confirm, as with all other messages."""
+        for entry in reversed(self._uncertain):
+            if entry.number:
+                self._waiting.appendleft(entry)
+                self._waiting_bytes += len(entry.data)
+                self._taken[entry.room] = entry.epoch, entry.number - 1
+            else:
+                self._told.appendleft(entry)
+                self._told_bytes += len(entry.data)
+        self._uncertain.clear()
+
+    def disconnected(self, now: float) -> None:
         """Note that the broker is away."""
-        self._away = True
+        if not self._away:
+            self._away, self._away_since = True, now
+
+    def release(self) -> None:
+        """Don't wait with messages for other processes any longer."""
+        self._awaited.clear()
 
     def subscribed(self, rooms: Iterable[str]) -> None:
         """Note that messages to these rooms arrive from now on."""
@@ -339,12 +395,16 @@ class Relay:
         """
         if not self._uncertain:
             self._tell(now)
+            if now >= self._hold_until:
+                self._awaited.clear()
             size = 0
-            while self._waiting and len(self._uncertain) < BATCH and size < BATCH_BYTES:
-                entry = self._pop()
+            while (self._told or (self._waiting and not self._awaited)) and (
+                len(self._uncertain) < BATCH and size < BATCH_BYTES
+            ):
+                entry = self._pop_told() if self._told else self._pop_message()
                 size += len(entry.data)
                 if max_size is not None and len(entry.data) > max_size:
-                    self.lost += entry.counts
+                    self.lost += entry.number > 0
                 else:
                     self._uncertain.append(entry)
         return [(entry.room, entry.data) for entry in self._uncertain]
@@ -357,6 +417,7 @@ class Relay:
         """Count what still waits as lost, because the program doesn't wait for the broker any longer."""
         self.lost += self.waiting
         self._waiting.clear()
+        self._told.clear()
         self._uncertain.clear()
         self._waiting_bytes = self._told_bytes = 0
 
@@ -376,7 +437,7 @@ class Relay:
 
     def _tell_of(self, room: str, here: _Room, now: float) -> None:
         if here.asks:
-            self._put(room, HEAD.pack(ASK, self._origin, *self._number(room)))
+            self._put(room, HEAD.pack(ASK, self._origin, *self._number_taken(room)))
         if here.joined or here.left:
             here.version += 1
         changes = None
@@ -392,7 +453,7 @@ class Relay:
         here.joined, here.left = {}, []
 
     def _presence(self, room: str, said: Mapping[str, Any], now: float | None = None) -> bytes:
-        epoch, number = self._number(room)
+        epoch, number = self._number_taken(room)
         head = HEAD.pack(PRESENCE, self._origin, epoch, number)
         # A process without the room has no members that others might ask for.
         version = self._rooms[room].version if room in self._rooms else -1
@@ -442,6 +503,7 @@ class Relay:
             self._learn_members(room, here, process, said, news)
         here.processes[origin] = process
         process.heard = now
+        self._awaited.discard(origin)
         if kind == ASK:
             here.whole = True
             self._dirty[room] = None

@@ -157,6 +157,7 @@ class BrokeredHub(Hub):
         await super().aclose()
         task, self._task = self._task, None
         if task is not None:
+            self._relay.release()
             if self._connected:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._flushed(), self._timeout)
@@ -315,7 +316,7 @@ class BrokeredHub(Hub):
                 self.logger.warning("broker is away; reconnecting in %.1f seconds: %s", delay, describe(_first(exc)))
             finally:
                 self._connected = False
-                self._relay.disconnected()
+                self._relay.disconnected(loop.time())
                 self._tried.set()
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(self._timeout):
@@ -348,9 +349,10 @@ class BrokeredHub(Hub):
                 self._tell(news)
             if not batch and not relay.has_work:
                 self._tried.set()
-                self._idle.set()
+                if not relay.waiting:
+                    self._idle.set()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(relay.next_heartbeat):
+                    async with asyncio.timeout_at(relay.wake_at):
                         await self._wake.wait()
 
     async def _subscribe(self, broker: Broker) -> None:
