@@ -1,7 +1,6 @@
 """The smallest server: it sends back what it receives. ``python examples/echo_server.py [port]``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import sys
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -20,5 +19,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

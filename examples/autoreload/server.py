@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -20,4 +21,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -63,4 +63,9 @@ async def main(port: int = 8765, max_connections: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:])))
+    try:
+        asyncio.run(main(*map(int, sys.argv[1:])))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

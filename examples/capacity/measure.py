@@ -68,4 +68,9 @@ def main(pid: str, uri: str, connections: str = "2000", ca: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

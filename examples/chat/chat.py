@@ -8,7 +8,6 @@ newcomer, with the names, then the last messages; ``said`` to everybody, ``joine
 """
 
 import asyncio
-import contextlib
 import json
 import sys
 import time
@@ -126,5 +125,9 @@ async def main(port: int, url: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765, *sys.argv[2:3]))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -7,6 +7,7 @@ import asyncio
 import http
 import os
 import signal
+import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -47,7 +48,6 @@ async def main() -> None:
     async with serve(echo, "", PORT, process_request=answer_checks) as server:
         print(f"listening on port {PORT}", flush=True)
         await stop.wait()
-        print("stopping", flush=True)
         await asyncio.sleep(DRAIN)
         # Clients get 1001, "going away", and reconnect to another container.
         server.close(timeout=CLOSE)
@@ -56,4 +56,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -4,7 +4,6 @@ A browser sends ``plus`` or ``minus``. The server sends the count and the number
 """
 
 import asyncio
-import contextlib
 import json
 import sys
 from http import HTTPStatus
@@ -67,5 +66,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

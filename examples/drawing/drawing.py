@@ -7,7 +7,6 @@ All messages are JSON. A browser sends strokes, each a line through some points:
 """
 
 import asyncio
-import contextlib
 import json
 import re
 import sys
@@ -120,5 +119,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -6,7 +6,6 @@ longer has the next event, it closes the connection with 4001.
 """
 
 import asyncio
-import contextlib
 import json
 import sys
 import time
@@ -123,5 +122,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -1,7 +1,6 @@
 """A server whose clients call its methods. ``python examples/jsonrpc/rpc_server.py [port]``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import sys
 
 from rpc import Methods, Peer, RPCError
@@ -54,5 +53,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -61,4 +61,9 @@ async def main(ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main([int(port) for port in sys.argv[1:]]))
+    try:
+        asyncio.run(main([int(port) for port in sys.argv[1:]]))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -78,4 +78,9 @@ async def main(port: int, url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), os.environ.get("REDIS_URL", "redis://localhost:6379")))
+    try:
+        asyncio.run(main(int(sys.argv[1]), os.environ.get("REDIS_URL", "redis://localhost:6379")))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

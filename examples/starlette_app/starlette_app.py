@@ -7,6 +7,7 @@ WebSocket, at port 8765. Both run on the same event loop, so they share the boar
 import contextlib
 import json
 import re
+import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -33,20 +34,18 @@ class Board:
     """The notices, and their viewers.
 
     Parameters:
-        port: where to listen for WebSocket connections.
+        listening: the socket for WebSocket connections.
     """
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, listening: socket.socket) -> None:
+        self.listening = listening
         self.notices: deque[str] = deque(maxlen=KEEP)
         self.viewers: set[ServerConnection] = set()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start and stop the WebSocket server with the application."""
-        async with serve(self.handler, "127.0.0.1", self.port, origins=ORIGINS, max_size=1000) as server:
-            for listening in server.sockets:
-                self.port = listening.getsockname()[1]
+        async with serve(self.handler, sock=self.listening, origins=ORIGINS, max_size=1000):
             yield
 
     # --- by WebSocket
@@ -65,7 +64,7 @@ class Board:
 
     async def page(self, request: Request) -> Response:
         """Serve the page, which has to know the port."""
-        return HTMLResponse(PAGE.replace("{port}", str(self.port)))
+        return HTMLResponse(PAGE.replace("{port}", str(self.listening.getsockname()[1])))
 
     async def add(self, request: Request) -> Response:
         """Add a notice, and send it to the viewers."""
@@ -80,13 +79,20 @@ class Board:
         return JSONResponse({"viewers": len(self.viewers)}, status_code=201)
 
 
-def application(port: int) -> Starlette:
-    """Make the application, with its WebSocket server at a port."""
-    board = Board(port)
+def application(listening: socket.socket) -> Starlette:
+    """Make the application, with its WebSocket server at a socket."""
+    board = Board(listening)
     routes = [Route("/", board.page), Route("/notices", board.add, methods=["POST"])]
     return Starlette(routes=routes, lifespan=board.lifespan)
 
 
 if __name__ == "__main__":
     http_port, websocket_port = map(int, sys.argv[1:] or ("8000", "8765"))
-    uvicorn.run(application(websocket_port), host="127.0.0.1", port=http_port)
+    try:
+        # Listen first: what fails in a lifespan, uvicorn reports with a traceback.
+        with socket.create_server(("127.0.0.1", websocket_port)) as listening:
+            uvicorn.run(application(listening), host="127.0.0.1", port=http_port)
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

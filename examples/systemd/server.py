@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 
@@ -65,4 +66,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -6,7 +6,6 @@ doesn't count; and at the end ``{"sold": 120, "to": "ada"}`` to all of them.
 """
 
 import asyncio
-import contextlib
 import json
 import sys
 from typing import Any
@@ -92,5 +91,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -19,4 +19,9 @@ async def main(token: str, uri: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "ws://127.0.0.1:8765/account"))
+    try:
+        asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "ws://127.0.0.1:8765/account"))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

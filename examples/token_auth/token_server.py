@@ -5,7 +5,6 @@ Programs show it in a header, ``Authorization: Bearer <token>``. Pages can't set
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
@@ -133,5 +132,9 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -29,4 +29,9 @@ async def main(uri: str) -> None:
 
 if __name__ == "__main__":
     trace.set_tracer_provider(TracerProvider())
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8765"))
+    try:
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8765"))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

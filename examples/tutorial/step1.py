@@ -1,8 +1,8 @@
 """Step 1: a server that counts votes. ``python examples/tutorial/step1.py``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import json
+import sys
 
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -22,5 +22,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

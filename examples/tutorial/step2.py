@@ -1,8 +1,8 @@
 """Step 2: everybody sees each vote. ``python examples/tutorial/step2.py``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import json
+import sys
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
@@ -32,5 +32,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -1,8 +1,8 @@
 """Step 3: a page in the browser. ``python examples/tutorial/step3.py``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import json
+import sys
 from http import HTTPStatus
 from pathlib import Path
 
@@ -43,5 +43,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -1,9 +1,9 @@
 """Step 4: a poll at each path. ``python examples/tutorial/step4.py``; Ctrl-C ends it."""
 
 import asyncio
-import contextlib
 import dataclasses
 import json
+import sys
 from http import HTTPStatus
 from pathlib import Path
 
@@ -55,5 +55,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -4,7 +4,6 @@ Run it with ``python examples/tutorial/watch.py [uri]``; Ctrl-C ends it.
 """
 
 import asyncio
-import contextlib
 import json
 import sys
 
@@ -24,5 +23,9 @@ async def main(uri: str = "ws://localhost:8765/drink") -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(*sys.argv[1:]))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -174,5 +174,9 @@ async def main(folder: Path, port: int) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "uploads")
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(main(folder, int(sys.argv[2]) if len(sys.argv) > 2 else 8765))
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

@@ -134,3 +134,16 @@ def test_every_environment_variable_is_listed() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     read = set(re.findall(r'(?:os\.environ(?:\.get\(|\[)|number\(|chosen\()\s*"(WEBSOCKETS_\w+)"', source))
     assert set(re.findall(r"^\| `(WEBSOCKETS_\w+)` \|", REFERENCE, re.MULTILINE)) == read
+
+
+# ------------------------------------------------------------------------------------------------------------- examples
+
+
+def test_every_example_is_listed() -> None:
+    """``examples/README.md`` has all: single programs, and folders by their README or their only program."""
+    examples = ROOT / "examples"
+    linked = {examples / link for link in re.findall(r"\]\(([^)]+)\)", (examples / "README.md").read_text("utf-8"))}
+    programs = {*examples.glob("*.py")}
+    folders = {path for path in examples.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert programs <= linked
+    assert not {folder for folder in folders if not any(path.parent == folder for path in linked)}
