@@ -89,6 +89,8 @@ __all__ = [
     "WebSocketException",
 ]
 
+# Bytes of the body of a refusal that a note of the exception shows.
+_EXCERPT = 200
 
 E = TypeVar("E", bound=Exception)
 
@@ -300,14 +302,25 @@ class InvalidStatus(InvalidHandshake):
     """The server did not answer with 101 (RFC 6455 section 4.1).
 
     Parameters:
-        response: the response, with its body. If the body is incomplete, ``__cause__`` says why.
+        response: the response, with its body. If the body is incomplete, ``__cause__`` says why. A note has the reason
+            phrase and the beginning of the body.
     """
 
     def __init__(self, response: Response) -> None:
         self.response = response
+        if told := _told(response):
+            self.add_note(told)
 
     def __str__(self) -> str:
         return f"server rejected WebSocket connection: HTTP {self.response.status_code:d}"
+
+
+def _told(response: Response) -> str:
+    """Return what a refusal says, with escapes, as it may come from anywhere; empty if it says nothing."""
+    body = bytes(response.body or b"")[:_EXCERPT].decode(errors="replace").strip()
+    reason = f" {response.reason_phrase!r}" if response.reason_phrase else ""
+    text = f", and its body begins with {body!r}" if body else ""
+    return f"the response says {response.status_code:d}{reason}{text}" if reason or text else ""
 
 
 class InvalidHeader(InvalidHandshake):

@@ -10,7 +10,8 @@ __all__ = ["lines", "told"]
 
 # The lines that the logger of a connection completes; what it adds is the business of a few tests.
 completed = re.compile(
-    r"(connection (?:open|closed)|(?:connection rejected|HTTP response sent) \(.*?\)|opening handshake failed: [^:]*)"
+    r"(connection (?:open|closed|handler failed)"
+    r"|(?:connection rejected|HTTP response sent) \(.*?\)|opening handshake failed: [^:]*)"
     r": .*, id [0-9a-f-]{36}"
 ).fullmatch
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from _kit import virtual
 from websockets.asyncio._loops import loop_state
+from websockets.testing import connected_pair
 
 
 class HastyLoop(asyncio.SelectorEventLoop):
@@ -83,3 +85,46 @@ def test_only_an_earlier_deadline_needs_another_timer() -> None:
         assert [timer.cancelled() for timer in loop.timers] == [True, False]
         state.cancel(later)
         assert [timer.cancelled() for timer in loop.timers] == [True, True]
+
+
+USES: dict[str, Callable[[Any], Any]] = {
+    "send": lambda connection: connection.send("text"),
+    "send slowly": lambda connection: connection.send("text", compress=True),
+    "send fragments": lambda connection: connection.send(["one", "two"]),
+    "recv": lambda connection: connection.recv(),
+    "recv streaming": lambda connection: anext(connection.recv_streaming()),
+    "ping": lambda connection: connection.ping(),
+    "pong": lambda connection: connection.pong(),
+    "close": lambda connection: connection.close(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("elsewhere", ["in another loop", "without a loop"])
+def test_use_from_elsewhere_is_refused_in_debug_mode(use: str, elsewhere: str) -> None:
+    def without_a_loop(connection: Any) -> None:
+        USES[use](connection).send(None)
+
+    def in_another_loop(connection: Any) -> None:
+        async def run() -> None:
+            await USES[use](connection)
+
+        asyncio.run(run())
+
+    async def main() -> None:
+        async with connected_pair() as (client, server):
+            target = in_another_loop if elsewhere == "in another loop" else without_a_loop
+            with pytest.raises(RuntimeError, match="^a connection belongs to the event loop in which it was opened; "):
+                await asyncio.to_thread(target, client)
+            await server.send("here")
+            assert await client.recv() == "here"
+            await client.send("there")
+            assert await server.recv() == "there"
+
+    asyncio.run(main(), debug=True)
+
+
+@virtual
+async def test_loops_are_not_checked_without_debug_mode() -> None:
+    async with connected_pair() as (client, _):
+        assert not {"_ws_send_now", "_ws_next"} & vars(client).keys()

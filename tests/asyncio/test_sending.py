@@ -100,6 +100,8 @@ async def test_a_large_message_does_not_overtake_answers_that_are_held_back() ->
         await peer.expect(wire.BINARY, bytes(300_000))
 
 
+PREPARED = PreparedMessage("text")
+
 SENDERS: dict[str, Callable[[Connection], Awaitable[object]]] = {
     "text": lambda connection: connection.send("text"),
     "large": lambda connection: connection.send(bytes(300_000)),
@@ -109,7 +111,6 @@ SENDERS: dict[str, Callable[[Connection], Awaitable[object]]] = {
     "ping": lambda connection: connection.ping(),
     "pong": lambda connection: connection.pong(),
 }
-PREPARED = PreparedMessage("text")
 
 
 @pytest.mark.parametrize("closing", ["abort", "close"])

@@ -546,7 +546,7 @@ async def test_rule_22_the_end_of_another_connection_is_a_failure(caplog: pytest
     async with serve(handler, "localhost", 0) as server, connect(uri_of(server)) as client:
         await client.wait_closed()
         assert client.close_code == 1011
-    assert caplog.messages == ["connection handler failed"]
+    assert [text.partition(":")[0] for text in caplog.messages] == ["connection handler failed"]
 
 
 def test_rule_23_credentials_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -228,3 +228,19 @@ def test_printable_is_printable_and_can_be_read_back(text: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert ast.literal_eval('"' + shown.replace('"', r"\"") + '"') == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "body", "notes"),
+    [
+        ("", b"", []),
+        ("Forbidden", b"", ["the response says 403 'Forbidden'"]),
+        ("", b"Log in\x1b[31m first\n", [r"the response says 403, and its body begins with 'Log in\x1b[31m first'"]),
+        ("No", b"x" * 300, [f"the response says 403 'No', and its body begins with '{'x' * 200}'"]),
+        ("No", b"\xff", ["the response says 403 'No', and its body begins with '\ufffd'"]),
+    ],
+)
+def test_a_note_says_what_a_refusal_says(reason: str, body: bytes, notes: list[str]) -> None:
+    error = InvalidStatus(Response(403, reason, Headers(), body))
+    assert str(error) == "server rejected WebSocket connection: HTTP 403"
+    assert getattr(error, "__notes__", []) == notes

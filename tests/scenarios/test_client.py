@@ -342,7 +342,7 @@ async def test_refusal_whose_body_does_not_end(world: World, answer: Any) -> Non
     """It is a refusal all the same, when time is up."""
     async with world.site([answer, let_in]) as web:
         start = world.now()
-        with pytest.raises(InvalidStatus, match="HTTP 503$") as caught:
+        with pytest.raises(InvalidStatus, match="HTTP 503") as caught:
             await world.connect(web.uri(), open_timeout=2.75)
         assert world.now() - start == 2.75
         assert caught.value.response.body == b"aaaaa"
@@ -359,7 +359,7 @@ async def test_refusal_whose_body_is_lost(world: World) -> None:
         peer.reset()
 
     async with world.site([reset]) as web:
-        with pytest.raises(InvalidStatus, match="HTTP 403$") as caught:
+        with pytest.raises(InvalidStatus, match="HTTP 403") as caught:
             await world.connect(web.uri())
     assert caught.value.response.body == b"because"
     cause = caught.value.__cause__

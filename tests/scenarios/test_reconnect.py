@@ -149,7 +149,12 @@ async def test_exception_in_the_body(world: World, error: Any) -> None:
 
 RETRIED: list[tuple[str, Answer, float, str]] = [
     *(
-        (f"status {status}", refuse(status), 0, f"InvalidStatus: server rejected WebSocket connection: HTTP {status}")
+        (
+            f"status {status}",
+            refuse(status),
+            0,
+            f"InvalidStatus: server rejected WebSocket connection: HTTP {status} (the response says {status} 'Refused')",
+        )
         for status in (429, 500, 502, 503, 504)
     ),
     ("end of the stream", b"", 0, "InvalidMessage: did not receive a valid HTTP response"),
@@ -305,7 +310,7 @@ async def test_connection_must_outlive_retry_after(world: World) -> None:
 @in_every_world()
 async def test_no_more_delays_after_a_failure(world: World, delays: tuple[float, ...]) -> None:
     async with world.site([refuse(503)]) as web:
-        with pytest.raises(InvalidStatus, match="HTTP 503$"):
+        with pytest.raises(InvalidStatus, match="HTTP 503"):
             await visit(world, web, 1, reconnect_delays=series(*delays))
         assert web.times == [0, 1, 3][: len(delays) + 1]
 

@@ -103,7 +103,7 @@ async def test_redirect_with_a_blank_in_credentials(world: World) -> None:
 @in_every_world()
 async def test_no_redirect(world: World, status: int) -> None:
     async with world.site({"/a": redirect("/b", status)}) as web:
-        with pytest.raises(InvalidStatus, match=f"HTTP {status}$"):
+        with pytest.raises(InvalidStatus, match=f"HTTP {status}"):
             await world.connect(web.uri("/a"))
 
 
@@ -111,7 +111,7 @@ async def test_no_redirect(world: World, status: int) -> None:
 @in_every_world()
 async def test_redirect_to_nowhere_or_to_several_places(world: World, location: Any) -> None:
     async with world.site({"/a": redirect(location)}) as web:
-        with pytest.raises(InvalidStatus, match="HTTP 302$"):
+        with pytest.raises(InvalidStatus, match="HTTP 302"):
             await world.connect(web.uri("/a"))
 
 

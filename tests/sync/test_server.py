@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import logging
 import queue
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -495,10 +496,22 @@ def test_a_client_that_does_not_speak_tls(logged: Logged) -> None:
         client.send(request())
         with contextlib.suppress(ConnectionResetError):
             assert b"HTTP" not in client.read_until_eof()
-        record = logged.find("opening handshake failed: ")
+        record = logged.find("connection from ")
         assert record.levelname == "INFO"
-        assert "HTTP_REQUEST" in record.getMessage()
+        assert re.match(
+            r"connection from 127\.0\.0\.1:\d+ closed: TLS handshake failed: .*HTTP_REQUEST", record.getMessage()
+        )
     assert server.statistics.refused == {"TLS handshake failed": 1}
+
+
+def test_a_client_that_leaves_during_the_tls_handshake(logged: Logged) -> None:
+    context, _ = anonymous_tls()
+    with serving(ssl=context) as server:
+        with knock(server):
+            pass
+        text = logged.find("connection from ").getMessage()
+        expected = "TLS handshake failed: the peer ended the connection during the TLS handshake"
+        assert re.fullmatch(rf"connection from 127\.0\.0\.1:\d+ closed: {expected}", text)
 
 
 def test_a_client_that_is_too_slow_for_tls(logged: Logged) -> None:

@@ -170,7 +170,7 @@ async def test_handler_fails(network: TrioNetwork, error: Exception, caplog: pyt
                 await websocket.recv()
         assert server.statistics.handler_failures == 1
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == "connection handler failed"
+    assert record.getMessage().startswith("connection handler failed: ")
     assert record.exc_info is not None
     assert record.exc_info[1] is error
 

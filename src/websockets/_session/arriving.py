@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..typing import LoggerLike
     from .registry import Registry
 
-__all__ = ["CLOSING", "LEFT", "READ_TOO_MUCH", "Arriving", "Refusal"]
+__all__ = ["CLOSING", "LEFT", "READ_TOO_MUCH", "Arriving", "Refusal", "log_end"]
 
 # Maximum number of bytes in a read after the header.
 READ_SIZE: Final = 2**14
@@ -159,4 +159,16 @@ class Arriving:
         self.leave()
         self._registry.tally.refuse(refusal.reason)
         if refusal.text is not None:
-            self._logger.info("connection from %s closed: %s", shown_address(peer) or "a Unix socket", refusal.text)
+            log_end(self._logger, peer, refusal.text)
+
+
+def log_end(logger: Any, peer: Any, text: str) -> None:
+    """Log why a TCP connection ended before it was a WebSocket connection.
+
+    Parameters:
+        logger: where to log.
+        peer: address of the peer; None if it is unknown.
+        text: the reason.
+    """
+    shown = "an unknown peer" if peer is None else shown_address(peer) or "a Unix socket"
+    logger.info("connection from %s closed: %s", shown, text)

@@ -15,6 +15,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
 from .._rules.addresses import shown_address
+from ..exceptions import ConnectionClosed
 
 __all__ = ["ConnectionLogger"]
 
@@ -50,12 +51,16 @@ class ConnectionLogger(logging.LoggerAdapter[Any]):
         self._opened = time.monotonic()
         return f"{line}: {_peer(connection)} {connection.request.path}, id {connection.id}"
 
+    def failed(self, line: str, connection: Any) -> str:
+        """Complete the line about a handler that raised."""
+        return f"{line}: {_peer(connection)} {connection.request.path}, id {connection.id}"
+
     def closed(self, line: str, connection: Any) -> str:
         """Complete the line about the end of a connection."""
         told = connection.statistics
         seconds = "" if self._opened is None else f", {time.monotonic() - self._opened:.1f} s"
         numbers = f"messages: {told.messages_received} received, {told.messages_sent} sent"
-        return f"{line}: {_peer(connection)}, {connection.close_exc}{seconds}, {numbers}, id {connection.id}"
+        return f"{line}: {_peer(connection)}, {_end(connection.close_exc)}{seconds}, {numbers}, id {connection.id}"
 
     def refused(self, line: str, connection: Any) -> str:
         """Complete the line about a request that was answered without opening a connection."""
@@ -70,12 +75,21 @@ def _peer(connection: Any) -> str:
     return shown_address(address) or "unix" if address is not None else "unknown"
 
 
+def _end(exc: ConnectionClosed) -> str:
+    """Return how a connection ended; without a Close frame, with what the network reported."""
+    cause = exc.__cause__
+    silent = exc.rcvd is None and exc.sent is None and cause is not None
+    return f"{exc}: {str(cause) or type(cause).__name__}" if silent else str(exc)
+
+
 # Texts of ServerProtocol.
 COMPLETED: Final[dict[str, Callable[[ConnectionLogger, str, Any], str]]] = {
     "connection open": ConnectionLogger.opened,
     "connection closed": ConnectionLogger.closed,
     "connection rejected (%d %s)": ConnectionLogger.refused,
     "HTTP response sent (%d %s)": ConnectionLogger.refused,
+    # Text of the answer to a handler that ended.
+    "connection handler failed": ConnectionLogger.failed,
     # Texts of front-ends.
     "opening handshake failed: %s": ConnectionLogger.refused,
 }

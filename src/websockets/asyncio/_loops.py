@@ -13,14 +13,14 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._codec import read_buffer, tell
 from .._rules.deadlines import Deadlines, Entry
 from .._session.outbox import BroadcastPace
 from ._internals import note_loop
 
-__all__ = ["HasTimeout", "LoopState", "loop_state"]
+__all__ = ["HasTimeout", "LoopState", "check_loop", "loop_state", "watched"]
 
 # In bytes: large enough for a burst of messages, small enough to stay in the cache of the processor.
 READ_SIZE = 2**18
@@ -151,3 +151,34 @@ def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
         note_loop(loop)
         state = _states[loop] = LoopState(loop)
     return state
+
+
+# Use from another loop is found in the debug mode of asyncio, as asyncio does for its own methods.
+
+
+def check_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that a connection is used in its own loop; this is for the debug mode of asyncio.
+
+    Raises:
+        RuntimeError: another loop runs in this thread, or none.
+    """
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is not loop:
+        raise RuntimeError(
+            "a connection belongs to the event loop in which it was opened; from elsewhere, call "
+            "asyncio.run_coroutine_threadsafe(connection.send(...), connection.loop), or use websockets.sync"
+        )
+
+
+def watched(connection: Any, name: str) -> Callable[..., Any]:
+    """Return a method of a connection that checks the loop first, without a reference to the connection."""
+    method, reference, loop = getattr(type(connection), name), weakref.ref(connection), connection.loop
+
+    def check_and_call(*arguments: Any) -> Any:
+        check_loop(loop)
+        return method(reference(), *arguments)
+
+    return check_and_call

@@ -29,7 +29,7 @@ from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._fastpath import FastPath
 from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
-from ._loops import HasTimeout, loop_state
+from ._loops import HasTimeout, check_loop, loop_state, watched
 
 __all__ = ["SessionTransport"]
 
@@ -37,6 +37,9 @@ __all__ = ["SessionTransport"]
 _DETOURS = (Flow.YIELD, Flow.LISTEN)
 
 # The prefix of our modules: a method from another module was overridden by a program.
+# Methods that look for the right event loop in the debug mode of asyncio. Otherwise this costs nothing.
+_WATCHED = ("_ws_send_now", "_ws_next")
+
 _OURS = __name__.partition(".")[0] + "."
 
 
@@ -82,6 +85,14 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         if protocol.logger.isEnabledFor(logging.INFO):
             # At higher levels the protocol logs nothing that has to refer to the connection.
             protocol.logger = self.logger
+        if self.loop.get_debug():
+            for name in _WATCHED:
+                setattr(self, name, watched(self, name))
+
+    def _ws_check_loop(self) -> None:
+        """Check in the debug mode of asyncio that another loop doesn't use the connection."""
+        if self.loop.get_debug():
+            check_loop(self.loop)
 
     def _ws_address(self, name: str) -> Any:
         if self._ws_addresses is None:

@@ -159,6 +159,7 @@ class Connection(SessionTransport):
             ConnectionClosed: the connection closed before the message was complete.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
+        self._ws_check_loop()
         if self._ws_receiver is not None or self._ws_streaming:
             await self._ws_take_turn("recv_streaming")
         reading = self._ws_stream = Reading(self._ws_session.inbox, decode, asyncio.current_task())
@@ -272,6 +273,7 @@ class Connection(SessionTransport):
 
     async def _ws_send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
         """Send a message, when the fast path can't."""
+        self._ws_check_loop()
         prepared = prepare(message, text)
         if prepared is None:
             await self._ws_send_fragments(message, text, compress)
@@ -348,6 +350,7 @@ class Connection(SessionTransport):
             ConcurrencyError: another ping with the same payload is waiting for its pong.
             ProtocolError: the payload is too long.
         """
+        self._ws_check_loop()
         waiter: asyncio.Future[float] = self.loop.create_future()
         try:
             self._ws_session.ping(data, waiter, self.loop.time())
@@ -366,6 +369,7 @@ class Connection(SessionTransport):
             ConnectionClosed: the connection is closed.
             ProtocolError: the payload is too long.
         """
+        self._ws_check_loop()
         try:
             self._ws_session.pong(data)
         except InvalidState:
@@ -410,6 +414,7 @@ class Connection(SessionTransport):
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
             ValueError: the timeout is negative.
         """
+        self._ws_check_loop()
         if timeout is not None:
             timeout = check("timeout", timeout, CLOSE)
         self._ws_start_closing(code, reason, timeout)

@@ -83,7 +83,9 @@ def of_failure(uri: str, exc: BaseException) -> Advice:
     elif type(exc) is ConnectionResetError and not exc.args:
         # The text of asyncio, which has none.
         text = "the server ended the connection"
-    details = (*getattr(exc, "__notes__", ()), *details)
+    notes = getattr(exc, "__notes__", ())
+    # The response itself says more than the first note about it.
+    details = (*(note for note in notes if not note.startswith("the response says ")), *details)
     hints = (advise(uri, exc) for advise in ADVISERS)
     return Advice(text, details, next(filter(None, hints), ""))
 

@@ -119,6 +119,8 @@ class SessionSocket(SendingSocket):
             self._ws_channel = channel
             self._ws_choose_path()
             if channel is not None:
+                # The log names a peer that leaves during the handshake.
+                self._ws_address("peername")
                 self.socket = SecuredSocket(self.socket, channel.ssl_object, self._ws_lock)
                 self._ws_outbox.gathers = False
                 channel.start()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .._compat.deprecated import deprecated_names
 from .._rules.addresses import shown_address
-from .._rules.statistics import ServerStatistics
+from .._rules.statistics import TLS, ServerStatistics
 from .._session.answering import Answering
-from .._session.arriving import CLOSING, Arriving, Refusal
+from .._session.arriving import CLOSING, Arriving, Refusal, log_end
 from .._session.options import SYNC_SERVER, ServerOptions, connection_maker, renamed_argument
 from .._session.properties import later
 from .._session.server_session import HandlerState, ServerSession
@@ -184,7 +184,9 @@ class ServerConnection(Connection):
         session, channel = self._ws_session, self._ws_channel
         if session.response is None and channel is not None and channel.failure is not None:
             session.tls_failed = True
-            self.logger.info("opening handshake failed: %s", channel.failure)
+            log_end(self.logger, self.remote_address, f"{TLS}: {channel.failure}")
+        elif channel is not None and not channel.handshake_complete and channel.ended:
+            log_end(self.logger, self.remote_address, f"{TLS}: the peer ended the connection during the TLS handshake")
         # The handler may still run; then the connection is forgotten when the handler ends.
         if session.finished:
             forget(self.server, self)
