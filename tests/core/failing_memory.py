@@ -123,6 +123,9 @@ class Socket(native.SocketPath):  # type: ignore[misc]
     def _ws_give_up_turn(self) -> None:
         pass
 
+    def _ws_interrupted(self, cause: BaseException) -> None:
+        pass
+
     _ws_left_reading = _ws_give_up_turn
     _ws_go_on = _ws_receive
 

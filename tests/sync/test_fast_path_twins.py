@@ -127,7 +127,7 @@ class Channel:
 RESULTS = {"_ws_receive": "slowly", "_ws_go_on": "later", "_ws_read_nothing": "nothing", "_ws_encrypt": b"ciphertext"}
 METHODS = (
     *("_ws_list", "_ws_left_reading", "_ws_give_up_turn", "_ws_received", "_ws_receive_others", "_ws_receive_data"),
-    *("_ws_receive_channel", "_ws_after_send", "_ws_break_off_tls", *RESULTS),
+    *("_ws_receive_channel", "_ws_after_send", "_ws_interrupted", *RESULTS),
 )
 
 
@@ -219,6 +219,10 @@ RECEIVING: dict[str, Callable[[Any], object]] = {
         waiting(path, "a", listed=False),
         set_all(path, list=path._ws_queue.popleft),
     ),
+    "a message waits, and a signal handler begins to receive": lambda path: (
+        waiting(path, "a", listed=False),
+        set_all(path, list=lambda: set_all(path, receiver=5)),
+    ),
     "fragments wait": lambda path: waiting(path, object()),
     "a second receiver": lambda path: waiting(path, "a", receiver=5),
     "fragments are read": lambda path: waiting(path, "a", stream=object()),
@@ -244,6 +248,7 @@ RECEIVING: dict[str, Callable[[Any], object]] = {
     "the end of the stream": lambda path: reading(path, b""),
     "an error": lambda path: reading(path, OSError()),
     "an interruption": lambda path: reading(path, Interrupted()),
+    "no memory for what was read": lambda path: reading(path, MemoryError()),
     "another decoder": lambda path: reading(path, then(lambda path: set_all(path, decoder=None), TEXT)(path)),
     "another decoder fails": lambda path: (
         reading(path, then(lambda path: set_all(path, decoder=None), TEXT)(path)),
@@ -345,9 +350,15 @@ def test_a_lock_that_is_never_to_be_had(twin: Twin) -> None:
     path.lock.entering |= {*range(2, 100)}
     with pytest.raises(Interrupted):
         path._ws_next(None)
-    path.lock.entered = 0
+    # What was read can't be processed.
+    assert ("_ws_interrupted", Interrupted) in path.record
+    assert (path._ws_broken, path._ws_receiver, path._ws_reader) == (True, 0, Role.FREE)
+    path = make(twin)
+    path.wire.writes.append(len)
+    path.lock.entering |= {*range(2, 100)}
     with pytest.raises(Interrupted):
         path._ws_send_now("x")
+    assert path.record[-1][0] == "_ws_after_send"
 
 
 SENDING: dict[str, Callable[[Any], object]] = {
@@ -357,6 +368,7 @@ SENDING: dict[str, Callable[[Any], object]] = {
     "no room": lambda path: path.wire.writes.append(BlockingIOError()),
     "an error": lambda path: path.wire.writes.append(BrokenPipeError()),
     "an interruption": lambda path: path.wire.writes.append(Interrupted()),
+    "no memory for the number": lambda path: path.wire.writes.append(MemoryError()),
     "going on fails": lambda path: (path.wire.writes.append(1), path.errors.update(_ws_after_send=LookupError())),
     "going on fails, too": lambda path: (
         path.wire.writes.append(Interrupted()),
@@ -373,6 +385,7 @@ SENDING: dict[str, Callable[[Any], object]] = {
         then(lambda path: set_all(path, owing=True), None)(path)
     ),
     "TLS": lambda path: (set_all(path, channel=object()), path.wire.writes.append(len)),
+    "TLS fails": lambda path: (set_all(path, channel=object()), path.errors.update(_ws_encrypt=Interrupted())),
     "TLS, a part": lambda path: (set_all(path, channel=object()), path.wire.writes.append(5)),
     "the lock isn't to be had": lambda path: path.lock.entering.add(1),
     "an interruption behind the lock": lambda path: path.lock.leaving.add(1),
@@ -465,6 +478,8 @@ def test_what_makes_no_sense(twin: Twin) -> None:
     path.results.update(_ws_encrypt="text")
     with pytest.raises(TypeError):
         path._ws_send_now("x")
+    path = make(twin)
+    path._ws_channel = Channel("text")
     path.wire.reads.append(b"x")
     assert path._ws_next(None) == "later"
     path._ws_receiver, path._ws_ident = 0, lambda: 0

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     ACCELERATOR: str
 
 # What tests/docs/test_c_sources.py computes from the C sources. The compiled twin has the same, from _native.h.
-FINGERPRINT = "f3266646a46408c3"
+FINGERPRINT = "0af1740a02bad453"
 
 # What the environment may ask for. If it doesn't, it is the compiled one if that is there.
 CHOICES = ("native", "python")

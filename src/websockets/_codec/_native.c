@@ -67,6 +67,7 @@ add_names(State *state)
         {&state->name_go_on, "_ws_go_on"}, {&state->name_after_send, "_ws_after_send"},
         {&state->name_decrypt, "decrypt"},
         {&state->name_receive_channel, "_ws_receive_channel"}, {&state->name_encrypt, "_ws_encrypt"},
+        {&state->name_interrupted, "_ws_interrupted"},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

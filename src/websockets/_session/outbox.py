@@ -274,9 +274,9 @@ class Outbox:
         """
         self.torn, self._end = True, _End.SENT
         self.accepted = self.sent
-        self._batch, self.held, self._offset = [], 0, 0
-        self._new.clear()
-        self._pieces.clear()
+        self.held = self._offset = 0
+        for pieces in (self._batch, self._new, self._pieces):
+            pieces.clear()
 
     # -------------------------------------------------------------------------------------------------------- collect
 

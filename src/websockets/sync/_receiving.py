@@ -38,6 +38,8 @@ class ReceivingSocket(SessionSocket):
             return self._ws_next_slowly(timeout)
         except BaseException:
             if mine:
+                # First, as there may be no room for another call.
+                self._ws_receiver = 0
                 self._ws_give_up_turn()
             raise
 
@@ -47,17 +49,17 @@ class ReceivingSocket(SessionSocket):
             self._ws_flush()
             return self._ws_next_slowly(timeout)
         except BaseException:
+            self._ws_receiver = 0
             self._ws_give_up_turn()
             raise
 
     def _ws_read_nothing(self, data: bytes | None, error: OSError | None, timeout: float | None) -> Data:
         """Go on receiving, after a read of the fast path has brought the end of the stream, or an error."""
         try:
-            with self._ws_lock:
-                self._ws_received(data, error)
-                self._ws_leave_reading()
+            self._ws_take_read([] if data is None else [data], error, False)
             return self._ws_go_on(timeout)
         except BaseException:
+            self._ws_receiver = 0
             self._ws_give_up_turn()
             raise
 
@@ -153,6 +155,7 @@ class ReceivingSocket(SessionSocket):
             ConnectionClosed: nothing more will arrive.
         """
         session = self._ws_session
+        self._ws_check_broken()
         if self._ws_lost:
             raise session.close_exc()
         if session.port.failure_held:
@@ -178,6 +181,7 @@ class ReceivingSocket(SessionSocket):
                     self._ws_receiver = self._ws_ident()
                 self._ws_wait_for_frames(None)
         except BaseException:
+            self._ws_receiver = 0
             self._ws_give_up_turn()
             raise
 

@@ -11,6 +11,7 @@ another thread that sends does it. If it has no time left, the steward goes on, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from .._session.outbox import Outbox, take_end
@@ -40,6 +41,7 @@ class SendingSocket(SocketPath, ConnectionProperties):
     _ws_senders: int = 0  # threads that wait for it until their bytes are sent
     _ws_doom: Exception | None = None  # why the connection ends after a last attempt to write
     _ws_write_error: Exception | None = None
+    _ws_deferred: Sequence[tuple[list[bytes], bool]] = ()  # what is still to be encrypted
     _ws_cutting: bool = False  # whether the socket was cut, so that only what arrived before can be read
     _ws_full: bool = False  # whether the socket had no room for all that is to be sent
 
@@ -110,11 +112,40 @@ class SendingSocket(SocketPath, ConnectionProperties):
                 # Nothing can be said before TLS is there.
                 self._ws_doom = ConnectionAbortedError("TLS handshake isn't complete")
                 return
+            self._ws_put_sealed(channel, writes, ends)
+
+    def _ws_put_sealed(self, channel: TLSChannel | NestedChannel, writes: list[bytes], ends: bool) -> None:
+        """Encrypt bytes, and put them into the outbox; called under the lock.
+
+        Records must be sent in the order in which they were encrypted. So what a signal handler sends, while it
+        interrupts this, is encrypted later.
+        """
+        if self._ws_sealing:
+            self._ws_deferred = [*self._ws_deferred, (writes, ends)]
+            return
+        outbox = self._ws_outbox
+        try:
+            self._ws_sealing = True
             for write in writes:
                 outbox.add(self._ws_seal(channel, write))
             if ends:
                 channel.close()
                 outbox.add([*channel.data_to_send(), b""])
+            self._ws_sealing = False
+        except BaseException as exc:
+            # Something was encrypted that won't be sent.
+            self._ws_sealing = False
+            self._ws_interrupted(exc)
+            raise
+        self._ws_put_deferred()
+
+    def _ws_put_deferred(self) -> None:
+        """Encrypt what signal handlers have sent in the middle of another send; called under the lock."""
+        while self._ws_deferred and not self._ws_lost:
+            (writes, ends), *self._ws_deferred = self._ws_deferred
+            channel = self._ws_channel
+            assert channel is not None
+            self._ws_put_sealed(channel, writes, ends)
 
     @property
     def _ws_mark(self) -> int:
@@ -123,16 +154,12 @@ class SendingSocket(SocketPath, ConnectionProperties):
 
     def _ws_seal(self, channel: TLSChannel | NestedChannel, write: bytes) -> list[bytes]:
         """Encrypt bytes, and return all ciphertext that is to be sent now; called under the lock."""
-        try:
-            ciphertext = channel.encrypt(write)
-            taken, size = 0 if ciphertext is None else len(write), len(write)
-            pieces = [ciphertext] if ciphertext else []
-            while taken < size and channel.failure is None:
-                taken += channel.send(memoryview(write)[taken:])
-                pieces += channel.data_to_send()
-        except BaseException:
-            self._ws_break_off_tls()
-            raise
+        ciphertext = channel.encrypt(write)
+        taken, size = 0 if ciphertext is None else len(write), len(write)
+        pieces = [ciphertext] if ciphertext else []
+        while taken < size and channel.failure is None:
+            taken += channel.send(memoryview(write)[taken:])
+            pieces += channel.data_to_send()
         if channel.failure is not None:
             self._ws_doom = self._ws_doom or channel.failure
             self._ws_owing = True
@@ -145,10 +172,31 @@ class SendingSocket(SocketPath, ConnectionProperties):
         pieces = self._ws_seal(channel, frame)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _ws_break_off_tls(self) -> None:
-        """End the connection: an exception came after something was encrypted, which won't be sent."""
+    def _ws_interrupted(self, cause: BaseException) -> None:
+        """End the connection: an exception came in the middle of reading or writing, and so bytes may be missing.
+
+        A signal handler may raise at any moment, memory may run out, and calls may be nested too deeply. Nothing is
+        missed while a thread waits; this is for the few steps after the system has given or taken bytes.
+
+        Parameters:
+            cause: the exception.
+        """
         with self._ws_lock:
-            self._ws_lose(ConnectionAbortedError("TLS was interrupted"))
+            self._ws_broken = self._ws_owing = True
+            self._ws_bypassing = 0
+            if isinstance(cause, RecursionError):
+                # There may be no room for the calls that are needed; the steward has it.
+                self._ws_ask_steward()
+                return
+            self._ws_outbox.tear()
+            self._ws_session.intake.end()
+            kept = cause if isinstance(cause, Exception) else None
+            self._ws_lose(kept or ConnectionAbortedError(f"interrupted by {type(cause).__name__}"))
+
+    def _ws_check_broken(self) -> None:
+        """End a connection that was interrupted, if there was no room for calls then; called under the lock."""
+        if self._ws_broken and not self._ws_lost:
+            self._ws_interrupted(ConnectionAbortedError("calls were nested too deeply"))
 
     def _ws_note_level(self, blocked: bool) -> None:
         """Tell the session when the socket has no room, and when all is sent; called under the lock.
@@ -176,7 +224,10 @@ class SendingSocket(SocketPath, ConnectionProperties):
                 if mine:
                     self._ws_write(None, None)
             except BaseException:
-                self._ws_give_up_writing(mine)
+                if mine and self._ws_writer is TAKEN and self._ws_writing_thread == self._ws_ident():
+                    # First, as there may be no room for another call.
+                    self._ws_writer, self._ws_writing_thread = FREE, 0
+                    self._ws_gave_up_writing()
                 raise
         if self._ws_doom is not None:
             with self._ws_lock:
@@ -187,17 +238,18 @@ class SendingSocket(SocketPath, ConnectionProperties):
         self._ws_writing_thread = self._ws_ident()
         self._ws_writer = after(self._ws_writer, Step.CLAIM)
 
-    def _ws_give_up_writing(self, mine: bool) -> None:
-        """Leave the role of the writer after an exception, if that wasn't done.
+    def _ws_gave_up_writing(self) -> None:
+        """Do what follows when an exception has ended a call that had the role of the writer.
 
-        Parameters:
-            mine: whether this call took the role. A signal handler may have raised the exception at any moment, but a
-                call in such a handler must not leave the role that the call which it interrupted has taken.
+        A signal handler may have raised the exception at any moment, but a call in such a handler must not leave the
+        role that the call which it interrupted has taken. So the callers know whether they took it.
         """
-        if mine:
-            with self._ws_lock:
-                if self._ws_writer is TAKEN and self._ws_writing_thread == self._ws_ident():
-                    self._ws_leave_writing()
+        with self._ws_lock:
+            if self._ws_owing and self._ws_writer is FREE and not self._ws_senders and not self._ws_lost:
+                self._ws_writer = after(self._ws_writer, Step.ENTRUST)
+                self._ws_ask_steward()
+            self._ws_close_unused()
+            self._ws_notify()
 
     def _ws_leave_writing(self, entrusts: bool = True) -> None:
         """Leave the role of the writer, called under the lock.
@@ -242,6 +294,7 @@ class SendingSocket(SocketPath, ConnectionProperties):
     def _ws_next_pieces(self, mark: int | None, blocked: bool) -> list[memoryview]:
         """Return what the writer writes next; nothing if it is to leave. Called under the lock."""
         outbox = self._ws_outbox
+        self._ws_check_broken()
         if outbox.at_end and not self._ws_lost:
             self._ws_end_sending()
         done = mark is None or outbox.sent >= mark
@@ -256,19 +309,31 @@ class SendingSocket(SocketPath, ConnectionProperties):
         """Call the socket once; return whether it has no room for more."""
         taken: list[int] = []
         error: OSError | None = None
+        known = False  # whether the outbox knows what the socket has taken
         try:
             self._ws_wire.send_now(taken, pieces)
         except OSError as exc:
             error = exc
+        except MemoryError as exc:
+            # Perhaps it was wanting for the number of bytes that the socket took.
+            self._ws_interrupted(exc)
+            raise
         finally:
-            count = taken[0] if taken else 0
-            blocked = error is None and count < sum(map(len, pieces))
-            with self._ws_lock:
-                if error is not None:
-                    self._ws_write_failed(error)
-                else:
-                    self._ws_outbox.taken(count)
-                    self._ws_note_level(blocked)
+            try:
+                count = taken[0] if taken else 0
+                blocked = error is None and count < sum(map(len, pieces))
+                with self._ws_lock:
+                    if error is not None:
+                        self._ws_write_failed(error)
+                    else:
+                        self._ws_outbox.taken(count)
+                        known = True
+                        self._ws_note_level(blocked)
+            except BaseException as exc:
+                if not known:
+                    self._ws_broken = self._ws_owing = True  # first, as there may be no room for a call
+                    self._ws_interrupted(exc)
+                raise
         return blocked
 
     def _ws_write_failed(self, error: OSError) -> None:
@@ -327,7 +392,10 @@ class SendingSocket(SocketPath, ConnectionProperties):
                 if mine:
                     in_time = self._ws_write(mark, deadline)
             except BaseException:
-                self._ws_give_up_writing(mine)
+                if mine and self._ws_writer is TAKEN and self._ws_writing_thread == self._ws_ident():
+                    # First, as there may be no room for another call.
+                    self._ws_writer, self._ws_writing_thread = FREE, 0
+                    self._ws_gave_up_writing()
                 raise
         if in_time:
             self._ws_raise_closed()

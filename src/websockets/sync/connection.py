@@ -230,9 +230,13 @@ class Connection(ReceivingSocket):
         try:
             with self._ws_lock:
                 mark = self._ws_outbox.sent + len(frame)
-                mine, done = False, self._ws_put_back(frame, count, error, interrupted)
+                done = self._ws_put_back(frame, count, error, interrupted)
+                mine = False
+                if self._ws_deferred:
+                    self._ws_put_deferred()
         except BaseException:
-            if mine:
+            if mine and self._ws_bypassing:
+                # Nothing was noted yet. If this fails as well, the caller has the role still, and ends the connection.
                 with self._ws_lock:
                     self._ws_put_back(frame, count, error, interrupted=True)
             raise

@@ -63,9 +63,11 @@ class SocketPath:
         _ws_listed: whether the connection is on the list of those at which the steward looks.
         _ws_waiting: the number of threads that wait for a change.
         _ws_lost: whether the TCP connection is over.
+        _ws_broken: whether it must end, because something may be missing of what was read or written.
         _ws_owing: whether the outbox has anything to write; True, too, once the connection is lost.
         _ws_plain: whether messages to send need neither an extension nor a line in the log.
         _ws_client: whether frames are masked.
+        _ws_sealing: whether a frame is being encrypted; what a signal handler sends then must come later.
         _ws_bypassing: the size of the frame that is being sent past the outbox, and _ws_bypassed: bytes that were.
         _ws_bytes_received, _ws_bytes_sent, _ws_messages_sent, _ws_payload_sent: as for asyncio.
     """
@@ -89,9 +91,11 @@ class SocketPath:
     _ws_waiting: int = 0
     _ws_listed: bool = False
     _ws_lost: bool = False
+    _ws_broken: bool = False
     _ws_owing: bool = False
     _ws_plain: bool = False
     _ws_client: bool = False
+    _ws_sealing: bool = False
     _ws_bypassing: int = 0
     _ws_bypassed: int = 0
     _ws_bytes_received: int = 0
@@ -111,7 +115,7 @@ class SocketPath:
         def _ws_receive_others(self, frames: list[Any] | None, rest: bytes | None) -> None: ...
         def _ws_receive_channel(self, channel: TLSChannel | NestedChannel) -> None: ...
         def _ws_encrypt(self, frame: bytes) -> bytes: ...
-        def _ws_break_off_tls(self) -> None: ...
+        def _ws_interrupted(self, cause: BaseException) -> None: ...
         def _ws_give_up_turn(self) -> None: ...
         def _ws_left_reading(self) -> None: ...
         def _ws_list(self) -> None: ...
@@ -125,7 +129,7 @@ class SocketPath:
         message: Any = MISSING
         error: OSError | None = None
         receive = decoder = None
-        mine = wanted = False
+        mine, me, wanted, kept = False, 0, False, True
         try:
             with self._ws_lock:
                 self._ws_epoch += 1
@@ -137,8 +141,9 @@ class SocketPath:
                     elif type(queue[0]) in _IN_ONE_PIECE:
                         if not self._ws_listed:
                             self._ws_list()
-                        # A signal handler may have received in the meantime.
-                        if queue and type(queue[0]) in _IN_ONE_PIECE:
+                        # A signal handler may have received in the meantime, or begun to.
+                        free = not (self._ws_receiver or self._ws_stream is not None or self._ws_decoder is None)
+                        if free and queue and type(queue[0]) in _IN_ONE_PIECE:
                             taken: Data = queue.popleft()
                             return taken
                 if receive is not None:
@@ -153,12 +158,23 @@ class SocketPath:
                 wanted = True
             except OSError as exc:
                 error = exc
+            except MemoryError:
+                # Perhaps it was wanting for what was read.
+                kept = False
+                raise
             finally:
                 if got and got[0]:
+                    kept = False
                     with self._ws_lock:
-                        message = self._ws_take_in(decoder, got[0], wanted)
-        except BaseException:
+                        others = self._ws_process(decoder, got[0])
+                        kept = True
+                        message = self._ws_take_in(others, wanted)
+        except BaseException as exc:
+            if not kept:
+                self._ws_cease(exc, me)
             if mine:
+                # First, as there may be no room for another call.
+                self._ws_receiver = 0
                 self._ws_give_up_turn()
             raise
         if message is not MISSING:
@@ -168,30 +184,39 @@ class SocketPath:
             return self._ws_go_on(timeout)
         return self._ws_read_nothing(got[0] if got else None, error, timeout)
 
-    def _ws_take_in(self, decoder: Any, data: bytes, wanted: bool) -> Any:
-        """Process what a read has brought, and leave the role of the reader; called under the lock.
+    def _ws_process(self, decoder: Any, data: bytes) -> bool:
+        """Leave the role of the reader, and process what was read; called under the lock.
 
         Parameters:
             decoder: the decoder when the read began.
             data: what was read.
+
+        Returns:
+            Whether there was anything but whole messages.
+        """
+        self._ws_reader, self._ws_reading_thread = _FREE, 0
+        if self._ws_decoder is not decoder:
+            self._ws_received(data, None)
+            return True
+        channel = self._ws_channel
+        if channel is None:
+            return self._ws_decode(decoder, data)
+        if (plaintext := channel.decrypt(data)) is not None:
+            return self._ws_decode(decoder, plaintext)
+        # TLS has more to say.
+        self._ws_receive_channel(channel)
+        return True
+
+    def _ws_take_in(self, others: bool, wanted: bool) -> Any:
+        """Do what follows when the reader has left; called under the lock.
+
+        Parameters:
+            others: whether anything but messages has arrived.
             wanted: whether to return the next message, if nothing else has arrived.
 
         Returns:
             The message, or MISSING.
         """
-        self._ws_reader, self._ws_reading_thread = _FREE, 0
-        others = True
-        if self._ws_decoder is not decoder:
-            self._ws_received(data, None)
-        else:
-            channel = self._ws_channel
-            if channel is None:
-                others = self._ws_decode(decoder, data)
-            elif (plaintext := channel.decrypt(data)) is not None:
-                others = self._ws_decode(decoder, plaintext)
-            else:
-                # TLS has more to say.
-                self._ws_receive_channel(channel)
         if not self._ws_listed or self._ws_waiting or self._ws_lost:
             self._ws_left_reading()
         queue = self._ws_queue
@@ -218,6 +243,25 @@ class SocketPath:
             return True
         return False
 
+    def _ws_cease(self, cause: BaseException, thread: int) -> None:
+        """End the connection, because an exception came in the middle of reading or writing: bytes may be missing.
+
+        Parameters:
+            cause: the exception.
+            thread: the running thread, which leaves its roles.
+        """
+        with self._ws_lock:
+            self._ws_broken = self._ws_owing = True
+            self._ws_plain, self._ws_decoder = False, None
+            if self._ws_reader is _TAKEN and self._ws_reading_thread == thread:
+                self._ws_reader, self._ws_reading_thread = _FREE, 0
+            if self._ws_writer is _TAKEN and self._ws_writing_thread == thread:
+                self._ws_writer, self._ws_writing_thread = _FREE, 0
+            if self._ws_receiver == thread:
+                self._ws_receiver = 0
+        # If there is no room for this call, whoever uses the connection next sees that it is broken.
+        self._ws_interrupted(cause)
+
     # ---------------------------------------------------------------------------------------------------------- sending
 
     def _ws_send_now(self, message: object) -> bool:
@@ -237,13 +281,21 @@ class SocketPath:
             head, payload = WHOLE_BINARY, message
         else:
             return False
-        return self._ws_send_frame(build_frame(head, payload, new_mask() if self._ws_client else None), len(payload))
+        frame = build_frame(head, payload, new_mask() if self._ws_client else None)
+        try:
+            return self._ws_send_frame(frame, len(payload))
+        except RecursionError:
+            if self._ws_writer is _TAKEN and self._ws_writing_thread == self._ws_ident():
+                # There was no room even for _ws_cease().
+                self._ws_broken = self._ws_owing = True
+                self._ws_writer, self._ws_writing_thread = _FREE, 0
+            raise
 
     def _ws_send_frame(self, frame: bytes, payload_size: int) -> bool:
         """Send a frame past the outbox, if nothing is in its way; return whether that was done."""
         taken: list[int] = []
         error: OSError | None = None
-        life, mine, sealing = self._ws_life, False, False
+        life, mine, me, sealed = self._ws_life, False, 0, True
         try:
             with self._ws_lock:
                 if self._ws_owing or self._ws_writer is not _FREE or not self._ws_plain:
@@ -251,12 +303,14 @@ class SocketPath:
                 send = self._ws_wire.kernel_send
                 if send is None or life.sending is not self._ws_may_send or life.continuing:
                     return False
-                size = len(frame)
+                size, me = len(frame), self._ws_ident()
+                mine, self._ws_writer, self._ws_writing_thread = True, _TAKEN, me
                 if self._ws_channel is not None:
-                    sealing = True
+                    # What a signal handler sends in the middle of this is encrypted later.
+                    sealed, self._ws_sealing = False, True
                     frame = self._ws_encrypt(frame)
+                    sealed, self._ws_sealing = True, False
                 self._ws_bypassing = len(frame)
-                mine, self._ws_writer, self._ws_writing_thread = True, _TAKEN, self._ws_ident()
                 self._ws_messages_sent += 1
                 self._ws_payload_sent += payload_size
                 self._ws_bytes_sent += size
@@ -264,19 +318,33 @@ class SocketPath:
                 taken += map(send, (frame,), _NOW)
             except OSError as exc:
                 error = None if isinstance(exc, BlockingIOError) else exc
+            except MemoryError:
+                # Perhaps it was wanting for the number of bytes that the socket took.
+                sealed = False
+                raise
             if taken and taken[0] == len(frame):
                 with self._ws_lock:
                     if not self._ws_owing:
                         self._ws_bypassed += self._ws_bypassing
-                        mine = sealing = False
+                        mine = False
                         self._ws_bypassing = 0
                         self._ws_writer, self._ws_writing_thread = _FREE, 0
                         return True
-        except BaseException:
-            if mine:
-                self._ws_after_send(frame, taken[0] if taken else 0, error, True)
-            elif sealing:
-                self._ws_break_off_tls()
+        except BaseException as exc:
+            if not sealed:
+                self._ws_sealing = False
+                self._ws_cease(exc, me)
+            elif mine:
+                self._ws_go_on_sending(frame, taken[0] if taken else 0, error, True, me)
             raise
-        self._ws_after_send(frame, taken[0] if taken else 0, error, False)
+        self._ws_go_on_sending(frame, taken[0] if taken else 0, error, False, me)
         return True
+
+    def _ws_go_on_sending(self, frame: bytes, count: int, error: OSError | None, interrupted: bool, me: int) -> None:
+        try:
+            self._ws_after_send(frame, count, error, interrupted)
+        except BaseException as exc:
+            if self._ws_writer is _TAKEN and self._ws_writing_thread == me:
+                # There was no room for the call, or no memory: the rest of the frame isn't kept.
+                self._ws_cease(exc, me)
+            raise

@@ -88,15 +88,55 @@ socketpath_thread(SocketPath *self)
     return PyErr_Occurred() ? 0 : thread;
 }
 
+void
+socketpath_break_off(SocketPath *self, unsigned long long thread)
+{
+    Raised raised = {0}, later = {0};
+    PyObject *exit, *result;
+    int locked;
+
+    socketpath_keep(&raised);
+    PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
+    locked = socketpath_enter_surely(self, &exit, &later) == 0;
+    self->broken = self->owing = 1;
+    self->plain = 0;
+    Py_CLEAR(self->decoder);
+    if (self->reader == self->state->role_taken && self->reading_thread == thread) {
+        socketpath_set(&self->reader, self->state->role_free);
+        self->reading_thread = 0;
+    }
+    if (self->writer == self->state->role_taken && self->writing_thread == thread) {
+        socketpath_set(&self->writer, self->state->role_free);
+        self->writing_thread = 0;
+    }
+    if (self->receiver == thread) {
+        self->receiver = 0;
+    }
+    if (locked && socketpath_leave(exit) < 0) {
+        PyErr_Clear();
+    }
+    result = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_interrupted, raised.value);
+    if (result == NULL) {
+        /* Whoever uses the connection next sees that it is broken. */
+        PyErr_Clear();
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(later.type);
+    Py_XDECREF(later.value);
+    Py_XDECREF(later.traceback);
+    (void)socketpath_raise(&raised);
+}
+
 PyObject *
 socketpath_kernel_call(SocketPath *self, PyObject *name)
 {
-    PyObject *call;
+    PyObject *wire = Py_XNewRef(self->wire), *call;
 
-    if (self->wire == NULL) {
+    if (wire == NULL) {
         return NULL;
     }
-    call = PyObject_GetAttr(self->wire, name);
+    call = PyObject_GetAttr(wire, name);
+    Py_DECREF(wire);
     if (call == Py_None) {
         Py_CLEAR(call);
     }
@@ -201,9 +241,14 @@ set_lock(SocketPath *self, PyObject *lock, void *Py_UNUSED(closure))
         Py_XDECREF(enter);
         return -1;
     }
-    Py_XSETREF(self->lock, Py_NewRef(lock));
-    Py_XSETREF(self->enter, enter);
-    Py_XSETREF(self->exit, exit);
+    /* All three change before anything else runs. */
+    PyObject *before[] = {self->lock, self->enter, self->exit};
+    self->lock = Py_NewRef(lock);
+    self->enter = enter;
+    self->exit = exit;
+    for (size_t i = 0; i < sizeof(before) / sizeof(*before); i++) {
+        Py_XDECREF(before[i]);
+    }
     return 0;
 }
 
@@ -267,8 +312,10 @@ static PyMemberDef SocketPath_members[] = {
     {"_ws_waiting", T_INT, PLACE(waiting), 0, NULL},
     {"_ws_listed", T_BOOL, PLACE(listed), 0, NULL},
     {"_ws_lost", T_BOOL, PLACE(lost), 0, NULL},
+    {"_ws_broken", T_BOOL, PLACE(broken), 0, NULL},
     {"_ws_owing", T_BOOL, PLACE(owing), 0, NULL},
     {"_ws_plain", T_BOOL, PLACE(plain), 0, NULL},
+    {"_ws_sealing", T_BOOL, PLACE(sealing), 0, NULL},
     {"_ws_client", T_BOOL, PLACE(client), 0, NULL},
     {NULL},
 };

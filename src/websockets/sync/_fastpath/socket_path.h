@@ -40,8 +40,10 @@ typedef struct {
     int waiting;                   /* threads that wait for a change */
     char listed; /* whether the steward looks whether anybody reads */
     char lost;   /* whether the connection is lost */
+    char broken; /* whether it must end, because something may be missing of what was read or written */
     char owing;  /* whether the outbox has anything to write */
     char plain;  /* whether messages may be sent without asking extensions or logs */
+    char sealing; /* whether a frame is being encrypted; what a signal handler sends then comes later */
     char client; /* whether frames are masked */
 } SocketPath;
 
@@ -106,6 +108,10 @@ void socketpath_leave_raising(PyObject *exit);
 
 /* Return the number of the running thread; 0 for an exception. */
 unsigned long long socketpath_thread(SocketPath *self);
+
+/* End the connection, because an exception, which stays, came in the middle of reading or writing: bytes may be
+   missing. The roles of this thread are left in any case, even if there is no memory, or no room for a call. */
+void socketpath_break_off(SocketPath *self, unsigned long long thread);
 
 /* Return a call of the socket; NULL without an exception if the socket has to be waited for first. */
 PyObject *socketpath_kernel_call(SocketPath *self, PyObject *name);

@@ -12,6 +12,7 @@ enum { FRAMES_AT_ONCE = 500 };
 typedef struct {
     PyObject *receive;
     Decoder *decoder;
+    unsigned long long thread;
 } Reading;
 
 /* Return whether the next message is there, in one piece. */
@@ -40,6 +41,13 @@ take(SocketPath *self)
     return message;
 }
 
+/* Return whether somebody else receives, or this path can't. */
+static int
+is_taken(SocketPath *self)
+{
+    return self->receiver || IS_SET(self->stream) || self->decoder == NULL || self->queue == NULL;
+}
+
 /* Become the reader, if the socket may be called at once. */
 static int
 claim(SocketPath *self, Reading *reading)
@@ -51,11 +59,13 @@ claim(SocketPath *self, Reading *reading)
         return PyErr_Occurred() ? FAILED : UNUSUAL;
     }
     me = socketpath_thread(self);
-    if (me == 0 || self->decoder == NULL) {
+    /* Both calls may have run something else. */
+    if (me == 0 || is_taken(self) || self->reader == self->state->role_taken) {
         Py_CLEAR(reading->receive);
         return me == 0 ? FAILED : UNUSUAL;
     }
     reading->decoder = (Decoder *)Py_NewRef(self->decoder);
+    reading->thread = me;
     socketpath_set(&self->reader, self->state->role_taken);
     self->receiver = self->reading_thread = me;
     return CALL_SOCKET;
@@ -66,7 +76,7 @@ static int
 look(SocketPath *self, PyObject *timeout, Reading *reading, PyObject **message)
 {
     self->epoch++;
-    if (self->receiver || IS_SET(self->stream) || self->decoder == NULL || self->queue == NULL) {
+    if (is_taken(self)) {
         return UNUSUAL;
     }
     if (self->queue->count) {
@@ -76,8 +86,8 @@ look(SocketPath *self, PyObject *timeout, Reading *reading, PyObject **message)
         if (!self->listed && socketpath_call(self, self->state->name_list) < 0) {
             return FAILED;
         }
-        /* A signal handler may have received in the meantime. */
-        if (self->queue == NULL || !is_whole(self->queue)) {
+        /* A signal handler may have received in the meantime, or begun to. */
+        if (is_taken(self) || !is_whole(self->queue)) {
             return UNUSUAL;
         }
         *message = take(self);
@@ -154,32 +164,45 @@ decrypt(SocketPath *self, PyObject *data)
     return plaintext;
 }
 
+/* Process the bytes that a read has brought. *others tells whether there was anything but whole messages. */
+static int
+process(SocketPath *self, Decoder *decoder, PyObject *data, int *others)
+{
+    PyObject *plaintext;
+    int failed;
+
+    if (self->decoder != decoder || self->queue == NULL) {
+        return pass_on(self, self->state->name_received, data, NULL);
+    }
+    plaintext = decrypt(self, data);
+    if (plaintext == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    self->bytes_received += (size_t)PyBytes_GET_SIZE(plaintext);
+    failed = decode(self, decoder, plaintext, others) < 0;
+    Py_DECREF(plaintext);
+    return failed ? -1 : 0;
+}
+
 /* Process what a read has brought, and leave the role of the reader; under the lock. If it is wanted, and nothing else
    has arrived, *message gets the next message. */
 static int
-take_in(SocketPath *self, Decoder *decoder, PyObject *data, int wanted, PyObject **message)
+take_in(SocketPath *self, Reading *reading, PyObject *data, int wanted, PyObject **message)
 {
-    int failed = 0, others = 1;
-    PyObject *plaintext;
+    int failed, others = 1;
 
     socketpath_set(&self->reader, self->state->role_free);
     self->reading_thread = 0;
-    if (self->decoder != decoder || self->queue == NULL) {
-        failed = pass_on(self, self->state->name_received, data, NULL) < 0;
-    }
-    else {
-        plaintext = decrypt(self, data);
-        if (plaintext != NULL) {
-            self->bytes_received += (size_t)PyBytes_GET_SIZE(plaintext);
-            failed = decode(self, decoder, plaintext, &others) < 0;
-            Py_DECREF(plaintext);
-        }
-        else {
-            failed = PyErr_Occurred() != NULL;
-        }
+    failed = process(self, reading->decoder, data, &others) < 0;
+    if (failed) {
+        socketpath_break_off(self, reading->thread);
     }
     if (!failed && (!self->listed || self->waiting || self->lost)) {
         failed = socketpath_call(self, self->state->name_left_reading) < 0;
+    }
+    if (!failed && !others && wanted) {
+        /* A signal handler that raises an exception does so while the message is in the queue. */
+        failed = PyErr_CheckSignals() < 0;
     }
     if (!failed && !others && wanted && self->queue != NULL && is_whole(self->queue)) {
         self->receiver = 0;
@@ -191,11 +214,15 @@ take_in(SocketPath *self, Decoder *decoder, PyObject *data, int wanted, PyObject
 
 /* Let others receive, because of an exception, which stays. Return NULL. */
 static PyObject *
-give_up(SocketPath *self)
+give_up(SocketPath *self, unsigned long long thread)
 {
     Raised raised = {0};
 
     socketpath_keep(&raised);
+    /* Python does the rest, unless there is no room for a call. */
+    if (self->receiver == thread) {
+        self->receiver = 0;
+    }
     if (socketpath_call(self, self->state->name_give_up_turn) < 0) {
         PyErr_Clear();
     }
@@ -204,14 +231,18 @@ give_up(SocketPath *self)
 
 /* Go on when a read has brought no data: the end of the stream, an error; with data that isn't bytes, too. */
 static PyObject *
-read_nothing(SocketPath *self, PyObject *data, PyObject *timeout)
+read_nothing(SocketPath *self, Reading *reading, PyObject *data, PyObject *timeout)
 {
     PyObject *arguments[] = {(PyObject *)self, data == NULL ? Py_None : data, Py_None, timeout}, *result;
     Raised raised = {0};
 
     if (data == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            /* Perhaps it was wanting for what was read. */
+            socketpath_break_off(self, reading->thread);
+        }
         if (!PyErr_ExceptionMatches(PyExc_OSError)) {
-            return give_up(self);
+            return give_up(self, reading->thread);
         }
         socketpath_keep(&raised);
         PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
@@ -240,15 +271,17 @@ read_once(SocketPath *self, PyObject *receive)
 
 /* Take in the data of a read. Return the next message; NULL without an exception if there is none yet. */
 static PyObject *
-take_in_locked(SocketPath *self, Decoder *decoder, PyObject *data)
+take_in_locked(SocketPath *self, Reading *reading, PyObject *data)
 {
     PyObject *exit, *message = NULL;
     Raised raised = {0};
 
     if (socketpath_enter_surely(self, &exit, &raised) < 0) {
-        return socketpath_raise(&raised);
+        (void)socketpath_raise(&raised);
+        socketpath_break_off(self, reading->thread);
+        return give_up(self, reading->thread);
     }
-    if (take_in(self, decoder, data, raised.type == NULL, &message) < 0) {
+    if (take_in(self, reading, data, raised.type == NULL, &message) < 0) {
         socketpath_leave_raising(exit);
         socketpath_keep(&raised);
     }
@@ -258,7 +291,7 @@ take_in_locked(SocketPath *self, Decoder *decoder, PyObject *data)
     if (raised.type != NULL) {
         Py_CLEAR(message);
         (void)socketpath_raise(&raised);
-        return give_up(self);
+        return give_up(self, reading->thread);
     }
     return message;
 }
@@ -270,10 +303,10 @@ receive_one(SocketPath *self, Reading *reading, PyObject *timeout)
     PyObject *data = read_once(self, reading->receive), *message;
 
     if (data == NULL || !PyBytes_CheckExact(data) || PyBytes_GET_SIZE(data) == 0) {
-        message = read_nothing(self, data, timeout);
+        message = read_nothing(self, reading, data, timeout);
     }
     else {
-        message = take_in_locked(self, reading->decoder, data);
+        message = take_in_locked(self, reading, data);
         if (message == NULL && !PyErr_Occurred()) {
             message = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_go_on, timeout);
         }
@@ -299,7 +332,7 @@ socketpath_next(SocketPath *self, PyObject *timeout)
     else if (socketpath_leave(exit) < 0) {
         Py_CLEAR(message);
         if (step == CALL_SOCKET) {
-            (void)give_up(self);
+            (void)give_up(self, reading.thread);
         }
     }
     else if (step == CALL_SOCKET) {

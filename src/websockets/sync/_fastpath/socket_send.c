@@ -10,6 +10,7 @@ typedef struct {
     PyObject *frame; /* in bytes; with TLS, the ciphertext */
     PyObject *send;  /* the call of the socket */
     Py_ssize_t payload;
+    unsigned long long thread;
 } Sending;
 
 /* Build the frame of a payload. */
@@ -76,7 +77,7 @@ may_send(SocketPath *self)
         && !life->continuing;
 }
 
-/* Encrypt the frame, if there is TLS. */
+/* Encrypt the frame, if there is TLS; the role of the writer is taken. */
 static int
 encrypt(SocketPath *self, Sending *sending)
 {
@@ -85,13 +86,17 @@ encrypt(SocketPath *self, Sending *sending)
     if (!IS_SET(self->channel)) {
         return 0;
     }
+    /* What a signal handler sends in the middle of this is encrypted later. */
+    self->sealing = 1;
     ciphertext = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_encrypt, sending->frame);
     if (ciphertext != NULL && !PyBytes_CheckExact(ciphertext)) {
         Py_DECREF(ciphertext);
         PyErr_SetString(PyExc_TypeError, "_ws_encrypt must return bytes");
         ciphertext = NULL;
     }
+    self->sealing = 0;
     if (ciphertext == NULL) {
+        socketpath_break_off(self, sending->thread);
         return -1;
     }
     Py_SETREF(sending->frame, ciphertext);
@@ -114,11 +119,18 @@ claim(SocketPath *self, Sending *sending)
     }
     me = socketpath_thread(self);
     size = PyBytes_GET_SIZE(sending->frame);
-    if (me == 0 || encrypt(self, sending) < 0) {
+    if (me == 0) {
         return FAILED;
     }
+    if (!may_send(self)) {
+        /* The calls ran something else. */
+        return UNUSUAL;
+    }
     socketpath_set(&self->writer, self->state->role_taken);
-    self->writing_thread = me;
+    self->writing_thread = sending->thread = me;
+    if (encrypt(self, sending) < 0) {
+        return FAILED;
+    }
     self->messages_sent++;
     self->payload_sent += (size_t)sending->payload;
     self->bytes_sent += (size_t)size;
@@ -151,6 +163,10 @@ go_on(SocketPath *self, Sending *sending, PyObject *count, Raised *raised)
     PyObject *arguments[] = {(PyObject *)self, sending->frame, number, error == NULL ? Py_None : error,
                              interrupted ? Py_True : Py_False};
     result = PyObject_VectorcallMethod(self->state->name_after_send, arguments, 5, NULL);
+    if (result == NULL && self->writer == self->state->role_taken && self->writing_thread == sending->thread) {
+        /* There was no room for the call, or no memory: the rest of the frame isn't kept. */
+        socketpath_break_off(self, sending->thread);
+    }
     Py_DECREF(number);
     Py_XDECREF(error);
     Py_XDECREF(type);
@@ -199,6 +215,11 @@ send_frame(SocketPath *self, Sending *sending)
 
     if (PyErr_Occurred()) {
         Py_CLEAR(taken);
+        if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+            /* Perhaps it was wanting for the number of bytes that the socket took. */
+            socketpath_break_off(self, sending->thread);
+            return NULL;
+        }
         socketpath_keep(&raised);
     }
     if (taken != NULL && count == PyBytes_GET_SIZE(sending->frame) && note_sent(self, &raised)) {
