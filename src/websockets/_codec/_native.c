@@ -27,54 +27,65 @@ native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place)
     return *place == NULL ? -1 : PyModule_AddType(module, *place);
 }
 
+/* The names of attributes and methods that C looks up. */
+static const struct {
+    size_t place;
+    const char *text;
+} NAMES[] = {
+    {offsetof(State, name_write), "write"},
+    {offsetof(State, name_is_closing), "is_closing"},
+    {offsetof(State, name_call_soon), "call_soon"},
+    {offsetof(State, name_context), "context"},
+    {offsetof(State, name_close), "close"},
+    {offsetof(State, name_throw), "throw"},
+    {offsetof(State, name_uncork), "_ws_uncork"},
+    {offsetof(State, name_receive_rest), "_ws_receive_rest"},
+    {offsetof(State, name_data_received), "data_received"},
+    {offsetof(State, name_pause_if_full), "_ws_pause_if_full"},
+    {offsetof(State, name_drained), "_ws_drained"},
+    {offsetof(State, name_receive_slowly), "_ws_receive_slowly"},
+    {offsetof(State, name_write_pieces), "_ws_write_pieces"},
+    {offsetof(State, name_receive_data), "_ws_receive_data"},
+    {offsetof(State, name_hold_rest), "_ws_hold_rest"},
+    {offsetof(State, name_write_error), "_ws_write_error"},
+    {offsetof(State, name_buffer), "_buffer"},
+    {offsetof(State, name_closing), "_closing"},
+    {offsetof(State, name_empty_waiter), "_empty_waiter"},
+    {offsetof(State, name_eof), "_eof"},
+    {offsetof(State, name_writelines), "writelines"},
+    {offsetof(State, name_abort), "abort"},
+    {offsetof(State, name_refuse_writing), "_ws_refuse_writing"},
+    {offsetof(State, name_run_until_complete), "run_until_complete"},
+    {offsetof(State, name_enter), "__enter__"},
+    {offsetof(State, name_exit), "__exit__"},
+    {offsetof(State, name_release), "release"},
+    {offsetof(State, name_kernel_receive), "kernel_receive"},
+    {offsetof(State, name_kernel_send), "kernel_send"},
+    {offsetof(State, name_recv_bufsize), "recv_bufsize"},
+    {offsetof(State, name_list), "_ws_list"},
+    {offsetof(State, name_receive), "_ws_receive"},
+    {offsetof(State, name_receive_others), "_ws_receive_others"},
+    {offsetof(State, name_received), "_ws_received"},
+    {offsetof(State, name_left_reading), "_ws_left_reading"},
+    {offsetof(State, name_give_up_turn), "_ws_give_up_turn"},
+    {offsetof(State, name_read_nothing), "_ws_read_nothing"},
+    {offsetof(State, name_go_on), "_ws_go_on"},
+    {offsetof(State, name_after_send), "_ws_after_send"},
+    {offsetof(State, name_decrypt), "decrypt"},
+    {offsetof(State, name_receive_channel), "_ws_receive_channel"},
+    {offsetof(State, name_encrypt), "_ws_encrypt"},
+    {offsetof(State, name_interrupted), "_ws_interrupted"},
+};
+
 static int
 add_names(State *state)
 {
-    struct {
-        PyObject **place;
-        const char *name;
-    } names[] = {
-        {&state->name_write, "write"},
-        {&state->name_is_closing, "is_closing"},
-        {&state->name_call_soon, "call_soon"},
-        {&state->name_context, "context"},
-        {&state->name_close, "close"},
-        {&state->name_throw, "throw"},
-        {&state->name_uncork, "_ws_uncork"},
-        {&state->name_receive_rest, "_ws_receive_rest"},
-        {&state->name_data_received, "data_received"},
-        {&state->name_pause_if_full, "_ws_pause_if_full"},
-        {&state->name_drained, "_ws_drained"},
-        {&state->name_receive_slowly, "_ws_receive_slowly"},
-        {&state->name_write_pieces, "_ws_write_pieces"},
-        {&state->name_receive_data, "_ws_receive_data"},
-        {&state->name_hold_rest, "_ws_hold_rest"},
-        {&state->name_write_error, "_ws_write_error"},
-        {&state->name_buffer, "_buffer"},
-        {&state->name_closing, "_closing"},
-        {&state->name_empty_waiter, "_empty_waiter"},
-        {&state->name_eof, "_eof"},
-        {&state->name_writelines, "writelines"},
-        {&state->name_abort, "abort"},
-        {&state->name_refuse_writing, "_ws_refuse_writing"},
-        {&state->name_run_until_complete, "run_until_complete"},
-        {&state->name_enter, "__enter__"}, {&state->name_exit, "__exit__"}, {&state->name_release, "release"},
-        {&state->name_kernel_receive, "kernel_receive"}, {&state->name_kernel_send, "kernel_send"},
-        {&state->name_recv_bufsize, "recv_bufsize"}, {&state->name_list, "_ws_list"},
-        {&state->name_receive, "_ws_receive"}, {&state->name_receive_others, "_ws_receive_others"},
-        {&state->name_received, "_ws_received"}, {&state->name_left_reading, "_ws_left_reading"},
-        {&state->name_give_up_turn, "_ws_give_up_turn"}, {&state->name_read_nothing, "_ws_read_nothing"},
-        {&state->name_go_on, "_ws_go_on"}, {&state->name_after_send, "_ws_after_send"},
-        {&state->name_decrypt, "decrypt"},
-        {&state->name_receive_channel, "_ws_receive_channel"}, {&state->name_encrypt, "_ws_encrypt"},
-        {&state->name_interrupted, "_ws_interrupted"},
-    };
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        *names[i].place = PyUnicode_InternFromString(names[i].name);
-        if (*names[i].place == NULL) {
+    for (size_t i = 0; i < sizeof(NAMES) / sizeof(*NAMES); i++) {
+        PyObject *name = PyUnicode_InternFromString(NAMES[i].text);
+        if (name == NULL) {
             return -1;
         }
+        *(PyObject **)((char *)state + NAMES[i].place) = name;
     }
     return 0;
 }
