@@ -86,8 +86,16 @@ def test_pings_never_get_into_messages() -> None:
     one, other = socket.socketpair()
     other.settimeout(PATIENCE)
     ours = Connection(one, Protocol(Side.CLIENT, state=State.OPEN), ping_interval=0.001, ping_timeout=PATIENCE)
-    threads = [threading.Thread(target=lambda: [ours.send("x" * 70_000) for _ in range(30)]) for _ in range(3)]
-    threads += [threading.Thread(target=lambda: [ours.ping() for _ in range(200)])]
+
+    def send() -> None:
+        for _ in range(30):
+            ours.send("x" * 70_000)
+
+    def ping() -> None:
+        for _ in range(200):
+            ours.ping()
+
+    threads = [threading.Thread(target=function) for function in (send, send, send, ping)]
     for thread in threads:
         thread.start()
     messages = pings = 0
@@ -146,9 +154,12 @@ def test_a_dead_peer_is_no_error_of_ours() -> None:
 def dead_peer(system: VirtualSystem) -> None:
     records: list[logging.LogRecord] = []
     logger = logging.Logger("dead peer")
-    handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
-    logger.addHandler(handler)
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    logger.addHandler(Keeping())
     client, server = system.link()
     protocol = Protocol(Side.CLIENT, state=State.OPEN, logger=logger)
     ours = Connection(client, protocol, ping_interval=0.2, ping_timeout=0.2, close_timeout=0.5)
