@@ -401,9 +401,11 @@ class UvicornProtocol(Connection):
         self.protocol.subprotocol = asgi.subprotocol_of(message)
         exchange.opening = None
         self._ws_set_phase(Phase.OPEN)
-        self._ws_respond(response)
-        # Last, as middleware may have put anything into the scope.
-        self._ws_log_answer("[accepted]")
+        try:
+            self._ws_log_answer("[accepted]")
+        finally:
+            # Middleware may have put anything into the scope, and the client isn't to wait because of that.
+            self._ws_respond(response)
 
     def _ws_close(self, message: Message) -> None:
         """Start the closing handshake, or refuse the request."""
@@ -428,8 +430,10 @@ class UvicornProtocol(Connection):
         """Refuse the request without the application."""
         if not self._ws_is_over():
             self._ws_set_phase(phase)
-            self._ws_respond(asgi.text_response(status, text, self._ws_exchange.server_state.default_headers))
-            self._ws_log_answer(status)
+            try:
+                self._ws_log_answer(status)
+            finally:
+                self._ws_respond(asgi.text_response(status, text, self._ws_exchange.server_state.default_headers))
 
     # ------------------------------------------------------------------------------- the application's own response
 

@@ -1007,6 +1007,21 @@ async def test_application_that_spoils_its_scope(caplog: pytest.LogCaptureFixtur
         assert over(server)
 
 
+@virtual
+async def test_order_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """As with uvicorn's own protocols."""
+    caplog.set_level(logging.INFO)
+    server = Uvicorn(App())
+    async with server.running():
+        peer = await server.enter()
+        peer.close()
+        await idle()
+    accepted, opened, closed = caplog.messages
+    assert "[accepted]" in accepted
+    assert opened.startswith("connection open")
+    assert closed.startswith("connection closed")
+
+
 async def _one() -> int:
     return 1
 
