@@ -1,6 +1,6 @@
 """Configuration of Sphinx, which builds the documentation from the Markdown pages and the docstrings.
 
-    pip install '.[docs]' && sphinx-build -W --keep-going -n docs build/site
+    pip install . --group docs && sphinx-build -W --keep-going -n docs build/site
 
 Neither the build nor the finished pages load anything from the network.
 """
