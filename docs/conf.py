@@ -31,7 +31,17 @@ project = "websockets"
 author = "The websockets contributors"
 version = release
 
-extensions = ["myst_parser", "docstrings", "since", "names", "outside", "diagrams", "captions", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "docstrings",
+    "since",
+    "names",
+    "outside",
+    "diagrams",
+    "captions",
+    "searching",
+    "sphinx_copybutton",
+]
 
 # Markdown. Headings get the same anchors as in other viewers of Markdown.
 myst_heading_anchors = 4
