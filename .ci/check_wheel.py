@@ -55,6 +55,7 @@ def metadata_problems(metadata: Message, tags: Message) -> dict[str, Iterable[st
         "required at run time": [text for text in metadata.get_all("Requires-Dist", []) if "extra ==" not in text],
         "without license": [] if metadata.get_all("License-File") else ["License-File"],
         "without description": [] if metadata.get_payload() else ["README"],
+        "leads nowhere on an index": re.findall(r"\]\((?!\w+:|#)[^)]*\)", str(metadata.get_payload())),
         "not said to be typed": [] if "Typing :: Typed" in classifiers else ["Typing :: Typed"],
         "placeholder": [url for url in urls if re.search(r"example\.|localhost|todo", url, re.IGNORECASE)],
         # A wheel with a compiled twin is for one interpreter on one platform.

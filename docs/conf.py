@@ -1,6 +1,6 @@
 """Configuration of Sphinx, which builds the documentation from the Markdown pages and the docstrings.
 
-    pip install '.[docs]' && sphinx-build -W --keep-going -n docs build/site
+    pip install . --group docs && sphinx-build -W --keep-going -n docs build/site
 
 Neither the build nor the finished pages load anything from the network.
 """
@@ -31,7 +31,17 @@ project = "websockets"
 author = "The websockets contributors"
 version = release
 
-extensions = ["myst_parser", "docstrings", "since", "names", "outside", "diagrams", "captions", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "docstrings",
+    "since",
+    "names",
+    "outside",
+    "diagrams",
+    "captions",
+    "searching",
+    "sphinx_copybutton",
+]
 
 # Markdown. Headings get the same anchors as in other viewers of Markdown.
 myst_heading_anchors = 4

@@ -25,7 +25,7 @@ SAVED = re.compile(r"\bSave\s+(?:this|it)\s+as\s+`([\w.]+)`[^\n]*\s*\Z")
 RUNS = re.compile(
     r"^(?:asyncio|trio|anyio|websockets\.anyio)?\.?run\(|^with (?:serve|connect)\(|^    asyncio\.run\(", re.MULTILINE
 )
-SERVES = re.compile(r"\b(?:unix_)?serve\(")
+SERVES = re.compile(r"\b(?:unix_)?serve(?:_in_memory)?\(")
 CONNECTS = re.compile(r"\b(?:unix_)?connect\(")
 
 

@@ -33,7 +33,7 @@ NAMES = (
 PORTS = ("1080", "2019", "6081", "6379", "8000", "8443", "8765", "8766", "8888")
 
 # Our package is built from these.
-SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("src", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 # Seconds for one block of commands, installation included, and for programs in the background to listen.
 BLOCK_TIMEOUT = 300

@@ -20,6 +20,7 @@ CLIENT = "asyncio.run(main(connect('ws://localhost')))\n"
         (f"```python\n{CLIENT}```\n", "client.py"),
         (f"<!-- name: x -->\n```python\n{SERVER}```\n", "server.py"),
         (f"```python\n{SERVER}{CLIENT}```\n", None),
+        (f"```python\nserve_in_memory(x)\n{CLIENT}```\n", None),
         ("```python\nserve(handler)\n```\n", None),
         (f"```text\n{CLIENT}```\n", None),
         (f"<!-- continues -->\n```python\n{CLIENT}```\n", None),

@@ -22,7 +22,7 @@ ROOT = HERE.parents[1]
 REQUIREMENTS = HERE / "frameworks.txt"
 
 # Our package is built from these.
-SOURCES = ("src", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("src", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 INSTALL_TIMEOUT = 600
 
