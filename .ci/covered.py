@@ -43,7 +43,7 @@ def readable(folder: Path) -> int:
     environment = {**os.environ, "COVERAGE_FILE": str(folder / "coverage")}
     coverage = ["-m", "coverage"]
     # A few examples are enough to reach every line.
-    environment["HYPOTHESIS_PROFILE"] = "brief"
+    environment["HYPOTHESIS_PROFILE"] = "covered"
     commands = [
         ("native", [*coverage, "run", *PYTEST, *NATIVE_TOO]),
         ("python", [*coverage, "run", *PYTEST, *(f"--deselect={path}" for path in UNMEASURED)]),

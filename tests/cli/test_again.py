@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -166,3 +167,6 @@ def test_place_of_the_history() -> None:
     assert history_file({"WEBSOCKETS_HISTORY": ""}) is None
     assert history_file({"XDG_STATE_HOME": "/state"}) == Path("/state/websockets/history")
     assert history_file({}) == Path.home() / ".local/state/websockets/history"
+    with mock.patch.object(Path, "home", side_effect=RuntimeError("Could not determine home directory.")):
+        assert history_file({}) is None
+        assert history_file({"XDG_STATE_HOME": "/state"}) == Path("/state/websockets/history")

@@ -171,6 +171,7 @@ def test_session() -> None:
         "round trip",
         "Connection closed: 1000 (OK).",
         "Failed to connect to ws://host/: too late.",
+        "Hint: there is no answer; is the port right? --timeout SEC waits longer",
     ]
     assert told.err == []
 
@@ -221,7 +222,11 @@ def test_raw() -> None:
     told = Told("raw")
     tell_all(told.display)
     assert told.out == ["answer", "00ff", "pong 1: 1.23 ms", "1 ping", "round trip"]
-    assert told.err == ["by the way", "Failed to connect to ws://host/: too late."]
+    assert told.err == [
+        "by the way",
+        "Failed to connect to ws://host/: too late.",
+        "Hint: there is no answer; is the port right? --timeout SEC waits longer",
+    ]
 
 
 def test_raw_is_raw_but_on_a_terminal() -> None:
@@ -260,7 +265,7 @@ def test_json_lines() -> None:
             "error": "TimeoutError",
             "text": "too late",
             "details": [],
-            "hint": "",
+            "hint": "there is no answer; is the port right? --timeout SEC waits longer",
         },
     ]
 

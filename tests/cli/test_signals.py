@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from websockets.cli._client import run
-from websockets.cli._signals import Interruption, handled, heeded
+from websockets.cli._signals import Interruption, handled, heeded, loading
 
 if not hasattr(signal, "SIGHUP"):
     pytest.skip("there is no SIGHUP here", allow_module_level=True)
@@ -45,6 +45,30 @@ def test_a_thread_other_than_the_main_one_handles_none() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def while_loading() -> object:
+    """What Ctrl-C means while modules are imported."""
+    with loading():
+        return signal.getsignal(signal.SIGINT)
+
+
+def test_ctrl_c_while_modules_are_imported() -> None:
+    def own(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert while_loading() is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        elsewhere = threading.Thread(target=while_loading)
+        elsewhere.start()
+        elsewhere.join()
+        for other in (own, signal.SIG_IGN):
+            signal.signal(signal.SIGINT, other)
+            assert while_loading() is other
+            assert signal.getsignal(signal.SIGINT) is other
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 async def stubborn(cancelled: list[int], times: int) -> int:

@@ -128,7 +128,7 @@ def test_redirects_are_limited() -> None:
     connecting = target("--max-redirects", "1", "ws://host").connect()
     assert connecting.process_redirect(OSError("down")).args == ("down",)  # type: ignore[union-attr]
     assert connecting.process_redirect(moved) == "ws://host/next"
-    assert str(connecting.process_redirect(moved)) == "more than 1 redirects; the next leads to ws://host/next"
+    assert str(connecting.process_redirect(moved)) == "more than 1 redirect; the next leads to ws://host/next"
     assert target("ws://host").connect().process_redirect(moved) == "ws://host/next"
     text = "--max-redirects: more than 9 takes the variable WEBSOCKETS_MAX_REDIRECTS"
     with pytest.raises(UsageError, match=f"^{text}$"):

@@ -153,7 +153,8 @@ RETRIED: list[tuple[str, Answer, float, str]] = [
             f"status {status}",
             refuse(status),
             0,
-            f"InvalidStatus: server rejected WebSocket connection: HTTP {status} (the response says {status} 'Refused')",
+            f"InvalidStatus: server rejected WebSocket connection: HTTP {status} "
+            f"(the response says {status} 'Refused')",
         )
         for status in (429, 500, 502, 503, 504)
     ),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from .._compat.environment import WrongVariable
+from ._signals import loading
 from ._status import ABNORMAL, INTERRUPTED, OK, USAGE, UsageError
 
 __all__ = ["main"]
@@ -50,10 +51,7 @@ def _status(arguments: Sequence[str]) -> int:
     try:
         status = _run(arguments)
         sys.stdout.flush()
-    except UsageError as exc:
-        print(f"websockets: error: {exc}", file=sys.stderr)
-        return USAGE
-    except WrongVariable as exc:
+    except (UsageError, WrongVariable) as exc:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -88,7 +86,8 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _as_client(arguments: Sequence[str]) -> int:
-    from ._arguments import client_parser
+    with loading():
+        from ._arguments import client_parser
 
     parser = client_parser()
     options = parser.parse_args(arguments)
@@ -101,7 +100,8 @@ def _as_client(arguments: Sequence[str]) -> int:
     if options.uri is None:
         parser.print_usage()
         return USAGE
-    from ._client import run_client
+    with loading():
+        from ._client import run_client
 
     return run_client(options)
 
@@ -116,14 +116,16 @@ def _print_version() -> None:
 
 
 def _as_server(arguments: Sequence[str]) -> int:
-    from ._arguments import serve_parser
-    from ._serve import run_server
+    with loading():
+        from ._arguments import serve_parser
+        from ._serve import run_server
 
     return run_server(serve_parser().parse_args(arguments))
 
 
 def _as_benchmark(arguments: Sequence[str]) -> int:
-    from ._arguments import bench_parser
-    from ._bench import run_bench
+    with loading():
+        from ._arguments import bench_parser
+        from ._bench import run_bench
 
     return run_bench(bench_parser().parse_args(arguments))

@@ -229,7 +229,10 @@ def history_file(environ: dict[str, str]) -> Path | None:
     """Return the file of the history: ``WEBSOCKETS_HISTORY`` names it; an empty value means that there is none."""
     if "WEBSOCKETS_HISTORY" in environ:
         return Path(environ["WEBSOCKETS_HISTORY"]) if environ["WEBSOCKETS_HISTORY"] else None
-    state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        state = environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:  # the user has no home, as in some containers
+        return None
     return Path(state) / "websockets" / "history"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["ENDING", "Interruption", "handled", "heeded"]
+__all__ = ["ENDING", "Interruption", "handled", "heeded", "loading"]
 
 # A terminal sends SIGINT for Ctrl-C, and SIGHUP when it is closed.
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -26,6 +26,21 @@ def heeded(names: Iterable[str]) -> list[signal.Signals]:
     """Return the signals that exist on this system, except those ignored since the start, as with ``nohup``."""
     found: list[signal.Signals] = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """During a ``with`` block that imports modules, let Ctrl-C end the process at once.
+
+    An exception would show a traceback. Or it would get lost, as in a callback of a weak reference, which imports use.
+    """
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with contextlib.ExitStack() as stack:
+        if ours:
+            with contextlib.suppress(ValueError):  # only the main thread may set handlers
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                stack.callback(signal.signal, signal.SIGINT, signal.default_int_handler)
+        yield
 
 
 @contextlib.contextmanager

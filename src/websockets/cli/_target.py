@@ -23,6 +23,7 @@ from ..exceptions import SecurityError
 from ..headers import build_authorization_basic
 from ..uri import hide_credentials, parse_uri
 from ._advice import completed_uri
+from ._latency import number_of
 from ._status import UsageError, check_unix
 
 __all__ = ["Target", "credentials", "headers_of", "lines_of", "target_of", "tls_of", "visible_uri"]
@@ -86,7 +87,8 @@ class Limited(connect):
         target = super().process_redirect(exc)
         if isinstance(target, str):
             if not self._left:
-                return SecurityError(f"more than {self._limit} redirects; the next leads to {visible_uri(target)}")
+                limit = number_of(self._limit, "redirect")
+                return SecurityError(f"more than {limit}; the next leads to {visible_uri(target)}")
             self._left -= 1
         return target
 
