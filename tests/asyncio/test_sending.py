@@ -141,8 +141,23 @@ async def test_a_transport_that_takes_its_time_to_close() -> None:
             for number in range(5):
                 loop.call_soon(turns.append, number)
                 await connection.send("text")
+            # Two writes in one turn, as of a broadcast and an answer.
+            connection._ws_write_out(b"late")
+            connection._ws_write_out(b"late")
         assert turns[:4] == [0, 1, 2, 3]
         connection.transport.abort()
+
+
+@virtual
+async def test_nothing_is_written_once_the_connection_is_over() -> None:
+    async with open_end(Side.SERVER) as (connection, peer):
+        sent = connection.statistics.bytes_sent
+        connection.transport.abort()
+        await connection.wait_closed()
+        connection._ws_write_out(b"late")
+        connection._ws_write_pieces(b"header", bytes(300_000))
+        assert connection.statistics.bytes_sent == sent
+        assert await peer.raw.read_until_eof() == b""
 
 
 @virtual

@@ -6,6 +6,7 @@ import asyncio
 import io
 import itertools
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,36 @@ def test_nobody_edits_a_line() -> None:
     terminal.show_again()
     terminal._editor = 0  # no thread has this number
     terminal.show_again()
+
+
+def test_the_settings_of_the_terminal_stay_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    termios = pytest.importorskip("termios", reason="there are no such terminals here")
+    told: list[Any] = []
+    monkeypatch.setattr(termios, "tcsetattr", lambda *arguments: told.append(arguments))
+    monkeypatch.setattr("sys.stdin", Numbered())
+    monkeypatch.setattr("os.getpgrp", lambda: 7)
+    monkeypatch.setattr(termios, "tcgetattr", lambda number: ["editing"])
+    terminal = Terminal()
+    terminal.resume()
+    terminal._begin_line()
+    for group in (8, 7):
+        monkeypatch.setattr("os.tcgetpgrp", lambda number, group=group: group)
+        terminal.resume()
+    assert told == [(0, termios.TCSANOW, ["editing"])]
+
+
+def test_settings_of_what_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("termios", reason="there are no such terminals here")
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert _screen.terminal_settings() is None
+
+
+class Numbered(io.StringIO):
+    """An input with a file descriptor that is no terminal's."""
+
+    def fileno(self) -> int:
+        return 0
 
 
 def test_screen_with_a_prompt() -> None:

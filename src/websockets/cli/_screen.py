@@ -176,7 +176,8 @@ def terminal_settings() -> Any:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import termios
 
-        return termios.tcgetattr(sys.stdin.fileno())
+        with contextlib.suppress(termios.error):  # it is none, or was closed
+            return termios.tcgetattr(sys.stdin.fileno())
     return None
 
 
@@ -249,9 +250,10 @@ class Terminal:
             import termios
 
             number = sys.stdin.fileno()
-            # Whoever is in the background must not touch the terminal.
-            if os.tcgetpgrp(number) == os.getpgrp():
-                termios.tcsetattr(number, termios.TCSANOW, self._editing)
+            with contextlib.suppress(OSError, termios.error):  # the terminal was closed
+                # Whoever is in the background must not touch the terminal.
+                if os.tcgetpgrp(number) == os.getpgrp():
+                    termios.tcsetattr(number, termios.TCSANOW, self._editing)
 
     def _complete(self, readline: Any) -> None:
         """Let Tab complete commands; without commands, it is a character like others."""
