@@ -474,7 +474,7 @@ async def test_hooks_of_the_handshake() -> None:
             calls.append("handler")
             await super().handler()
 
-        async def handshake(self, *args: Any, **kwargs: Any) -> str:
+        async def handshake(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
             calls.append("handshake")
             path = await super().handshake(*args, **kwargs)
             assert self.open
@@ -542,7 +542,7 @@ async def test_hooks_of_the_handshake() -> None:
 @virtual
 async def test_handshake_that_refuses() -> None:
     class Refusing(WebSocketServerProtocol):
-        async def handshake(self, *args: Any, **kwargs: Any) -> str:
+        async def handshake(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
             raise AbortHandshake(HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Token"}, b"who are you?")
 
     async with serving(create_protocol=Refusing) as server:
@@ -555,7 +555,7 @@ def test_handshake_that_fails_too_late(caplog: pytest.LogCaptureFixture) -> None
     """Once the connection is open there is no answer any more."""
 
     class Late(WebSocketServerProtocol):
-        async def handshake(self, *args: Any, **kwargs: Any) -> str:
+        async def handshake(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
             await super().handshake(*args, **kwargs)
             raise InvalidHandshake("changed my mind")
 

@@ -255,3 +255,31 @@ def test_an_interruption_while_a_message_is_encrypted(system: VirtualSystem) -> 
         client.recv()
     assert str(caught.value.__cause__) == "interrupted by Interrupted"
     server.abort()
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_signal_handler_sends_while_a_message_is_encrypted(slowly: bool, before: bool) -> None:
+    """Records are sent in the order in which they were encrypted."""
+
+    def test(system: VirtualSystem) -> None:
+        client, server = used(system)
+        channel = client._ws_channel
+        assert channel is not None
+        encrypt = channel.encrypt
+
+        def interrupted(data: bytes) -> Any:
+            channel.encrypt = encrypt  # type: ignore[method-assign]
+            result = None if before else encrypt(data)
+            client.send("from the handler")
+            return encrypt(data) if before else result
+
+        channel.encrypt = interrupted  # type: ignore[method-assign]
+        client.send("message", timeout=5 if slowly else None)
+        client.send("next")
+        assert [server.recv() for _ in range(3)] == ["message", "from the handler", "next"]
+        assert client.buffered_amount == 0
+        client.abort()
+        server.abort()
+
+    run_threads(test, kernel=True, look_every=0)

@@ -30,7 +30,7 @@ from ._shutdown import Shutdown, unavailable_unless_asked
 
 if TYPE_CHECKING:
     from ._proxy_protocol import Arrival
-    from .server import Handler, ServerConnection
+    from .server import Handler, ProcessRequest, ProcessResponse, ServerConnection
 
 __all__ = [
     "Server",
@@ -342,8 +342,44 @@ async def run_handler(server: Server, connection: ServerConnection) -> None:
     await connection.wait_closed()
 
 
+async def respond_to(
+    connection: ServerConnection,
+    process_request: ProcessRequest | None,
+    process_response: ProcessResponse | None,
+    server_header: str | None,
+) -> None:
+    """Answer a request by hooks that somebody may have replaced."""
+    ours = connection._ws_answering
+    options = ours.options._replace(
+        process_request=process_request, process_response=process_response, server_header=server_header
+    )
+    response = await carry_out(Answering(options, ours.registry).steps(connection, connection._ws_session))
+    if response is not None:
+        send_response(connection, response)
+    if connection.protocol.handshake_exc is not None:
+        raise connection.protocol.handshake_exc
+
+
+async def _answer_by_method(connection: ServerConnection) -> bool:
+    """Answer a request by ``handshake()``, which a subclass has overridden."""
+    answering, session = connection._ws_answering, connection._ws_session
+    options = answering.options
+    try:
+        await connection.handshake(options.process_request, options.process_response, options.server_header)
+    except Exception as exc:
+        if exc is not connection.protocol.handshake_exc:
+            answering.break_off(connection, session, exc, "opening handshake failed")
+            connection._ws_resume_reading()
+            connection._ws_process_events()
+        return False
+    response = session.response
+    return response is not None and response.status_code == 101
+
+
 async def _answer(connection: ServerConnection) -> bool:
     """Answer a request as the user's hooks decide; return whether the connection is open."""
+    if connection._ws_has_own_handshake:
+        return await _answer_by_method(connection)
     response = await carry_out(connection._ws_answering.steps(connection, connection._ws_session))
     return response is not None and send_response(connection, response)
 

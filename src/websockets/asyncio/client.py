@@ -70,13 +70,17 @@ class ClientConnection(Connection):
 
     _ws_opening_waiter: asyncio.Future[None] | None = None
 
-    async def _ws_opening_handshake(
-        self, additional_headers: HeadersLike | None, user_agent_header: str | None
+    async def handshake(
+        self, additional_headers: HeadersLike | None = None, user_agent_header: str | None = USER_AGENT
     ) -> None:
-        """Do the opening handshake.
+        """Do the opening handshake; :func:`connect` calls this once. Subclasses may override this.
+
+        Parameters:
+            additional_headers: headers to add to the request.
+            user_agent_header: value of the ``User-Agent`` header; None to leave it out.
 
         Raises:
-            InvalidHandshake: the server refused, or its response isn't a valid opening handshake.
+            InvalidHandshake: the server refused, or its response isn't valid (RFC 6455 section 4.1).
         """
         session = self._ws_session
         session.send_request(session.make_request(additional_headers, user_agent_header))
@@ -286,7 +290,10 @@ async def _connect_once(connecting: connect, hop: Hop, redirects: Redirects) -> 
     with hop:
         connection = await connecting.open_tcp_connection()
         try:
-            await connection._ws_opening_handshake(hop.headers, connecting.user_agent_header)
+            # Connections of the legacy API have a method of that name with other parameters.
+            begin = getattr(type(connection), "_ws_opening_handshake", None)
+            opening = connection.handshake if begin is None else functools.partial(begin, connection)
+            await opening(hop.headers, connecting.user_agent_header)
         except BaseException:
             redirects.stopped(connection._ws_session.stop_opening())
             connection._ws_abort()

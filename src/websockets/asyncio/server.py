@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .._awaiting.basic_auth import basic_auth
 from .._compat.deprecated import deprecated_names
@@ -29,7 +29,17 @@ from ..server import ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._broadcast import broadcast
 from ._proxy_protocol import Arrival
-from ._serving import Server, answering_of, connected, forget, prepare, run_handler, serve_with, start_handler
+from ._serving import (
+    Server,
+    answering_of,
+    connected,
+    forget,
+    prepare,
+    respond_to,
+    run_handler,
+    serve_with,
+    start_handler,
+)
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "ServerStatistics", "basic_auth", "broadcast", "serve", "unix_serve"]
@@ -109,6 +119,29 @@ class ServerConnection(Connection):
         """
         return self.protocol.reject(status, text, headers=headers)
 
+    async def handshake(
+        self,
+        process_request: ProcessRequest | None = None,
+        process_response: ProcessResponse | None = None,
+        server_header: str | None = SERVER,
+    ) -> None:
+        """Answer the request of the client; the server calls this once, in the task that runs the handler.
+
+        Subclasses may override this. The server has read the request before, and limits the time.
+
+        Parameters:
+            process_request, process_response, server_header: as for :func:`serve`.
+
+        Raises:
+            InvalidHandshake: the request was refused, other than by ``process_request`` or ``process_response``.
+        """
+        await respond_to(self, process_request, process_response, server_header)
+
+    @property
+    def _ws_has_own_handshake(self) -> bool:
+        """Whether somebody has replaced :meth:`handshake`; if not, no call of it is needed."""
+        return getattr(self.handshake, "__func__", None) is not _HANDSHAKE
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to use a transport; the event loop calls this."""
         super().connection_made(transport)
@@ -139,7 +172,7 @@ class ServerConnection(Connection):
     def _ws_answer(self, request: Request) -> None:
         """Answer a request: at once, or in a task if a function of the user may choose the response."""
         answering = self._ws_answering
-        if answering.asks(self._ws_session):
+        if answering.asks(self._ws_session) or self._ws_has_own_handshake:
             # Data after the request isn't read until the response is sent.
             self._ws_pause_reading(True)
             self.transport.pause_reading()
@@ -157,6 +190,9 @@ class ServerConnection(Connection):
             self.logger.info("opening handshake failed: %s", self._ws_session.cause)
         super()._ws_abort()
 
+
+# A program may replace the method of the class.
+_HANDSHAKE: Final = ServerConnection.handshake
 
 # fmt: off
 share_names(

@@ -261,7 +261,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol, ServerConnection):
         else:
             await self.close()
 
-    async def handshake(
+    async def handshake(  # type: ignore[override]
         self,
         origins: Sequence[Origin | None] | None = None,
         available_extensions: Sequence[ServerExtensionFactory] | None = None,

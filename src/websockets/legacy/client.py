@@ -144,7 +144,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             # A program that uses the connect() of the asyncio API expects the exceptions of that API.
             raise (self.protocol.handshake_exc if self._asyncio_api else None) or exc from None
 
-    async def handshake(
+    async def handshake(  # type: ignore[override]
         self,
         wsuri: WebSocketURI,
         origin: Origin | None = None,

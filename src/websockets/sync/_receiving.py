@@ -63,6 +63,33 @@ class ReceivingSocket(SessionSocket):
             self._ws_give_up_turn()
             raise
 
+    def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool) -> None:
+        """Process what a call of the socket brought, and leave the role of the reader.
+
+        If something interrupts this, bytes that were read may be missing, and so the connection ends.
+        """
+        processed = left = False
+        try:
+            with self._ws_lock:
+                try:
+                    self._ws_received(got[0] if got else None, error)
+                    processed = True
+                finally:
+                    self._ws_leave_reading(watching)
+                    left = True
+        except BaseException as exc:
+            with self._ws_lock:
+                if self._ws_nested and not left:
+                    self._ws_nested -= 1
+                elif self._ws_reader is TAKEN and self._ws_reading_thread == self._ws_ident() and not left:
+                    # There may be no room for a call.
+                    self._ws_reader, self._ws_reading_thread = FREE, 0
+                if got and not processed:
+                    self._ws_broken = self._ws_owing = True
+                    self._ws_interrupted(exc)
+                self._ws_left_reading()
+            raise
+
     def _ws_receive_others(self, frames: list[Any] | None, rest: bytes | None) -> None:
         """Process the frames of a read that has others than whole messages; called under the lock.
 

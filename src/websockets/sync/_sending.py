@@ -41,7 +41,7 @@ class SendingSocket(SocketPath, ConnectionProperties):
     _ws_senders: int = 0  # threads that wait for it until their bytes are sent
     _ws_doom: Exception | None = None  # why the connection ends after a last attempt to write
     _ws_write_error: Exception | None = None
-    _ws_deferred: Sequence[tuple[list[bytes], bool]] = ()  # what is still to be encrypted
+    _ws_deferred: Sequence[list[bytes]] = ()  # what is still to be encrypted
     _ws_cutting: bool = False  # whether the socket was cut, so that only what arrived before can be read
     _ws_full: bool = False  # whether the socket had no room for all that is to be sent
 
@@ -98,32 +98,27 @@ class SendingSocket(SocketPath, ConnectionProperties):
     # ---------------------------------------------------------------------------------------------------------- writing
 
     def _ws_put(self, writes: list[bytes]) -> None:
-        """Put bytes into the outbox; nothing is the end of the stream. Called under the lock."""
+        """Put bytes into the outbox; nothing is the end of the stream. Called under the lock.
+
+        Records of TLS must be sent in the order in which they were encrypted. So what a signal handler sends, while it
+        interrupts this, is encrypted later.
+        """
         if self._ws_lost:
+            return
+        self._ws_owing = True
+        if self._ws_sealing:
+            self._ws_deferred = [*self._ws_deferred, writes]
             return
         self._ws_bytes_sent += sum(map(len, writes))
         channel, outbox = self._ws_channel, self._ws_outbox
-        self._ws_owing = True
         if channel is None:
             outbox.add(writes)
-        else:
-            ends = take_end(writes)
-            if writes and not channel.handshake_complete:
-                # Nothing can be said before TLS is there.
-                self._ws_doom = ConnectionAbortedError("TLS handshake isn't complete")
-                return
-            self._ws_put_sealed(channel, writes, ends)
-
-    def _ws_put_sealed(self, channel: TLSChannel | NestedChannel, writes: list[bytes], ends: bool) -> None:
-        """Encrypt bytes, and put them into the outbox; called under the lock.
-
-        Records must be sent in the order in which they were encrypted. So what a signal handler sends, while it
-        interrupts this, is encrypted later.
-        """
-        if self._ws_sealing:
-            self._ws_deferred = [*self._ws_deferred, (writes, ends)]
             return
-        outbox = self._ws_outbox
+        ends = take_end(writes)
+        if writes and not channel.handshake_complete:
+            # Nothing can be said before TLS is there.
+            self._ws_doom = ConnectionAbortedError("TLS handshake isn't complete")
+            return
         try:
             self._ws_sealing = True
             for write in writes:
@@ -137,15 +132,9 @@ class SendingSocket(SocketPath, ConnectionProperties):
             self._ws_sealing = False
             self._ws_interrupted(exc)
             raise
-        self._ws_put_deferred()
-
-    def _ws_put_deferred(self) -> None:
-        """Encrypt what signal handlers have sent in the middle of another send; called under the lock."""
         while self._ws_deferred and not self._ws_lost:
-            (writes, ends), *self._ws_deferred = self._ws_deferred
-            channel = self._ws_channel
-            assert channel is not None
-            self._ws_put_sealed(channel, writes, ends)
+            writes, *self._ws_deferred = self._ws_deferred
+            self._ws_put(writes)
 
     @property
     def _ws_mark(self) -> int:

@@ -70,6 +70,10 @@ class SessionSocket(SendingSocket):
     _ws_seen: int = -1  # what _ws_epoch was at the last look of the steward
     _ws_saved_sent: int = 0
 
+    if TYPE_CHECKING:
+
+        def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool) -> None: ...
+
     def __init__(
         self,
         sock: Any,
@@ -234,40 +238,12 @@ class SessionSocket(SendingSocket):
         except OSError as exc:
             error = exc
         except MemoryError as exc:
-            # Perhaps it was wanting for what was read.
-            self._ws_interrupted(exc)
+            self._ws_interrupted(exc)  # perhaps it was wanting for what was read
             raise
         finally:
             self._ws_take_read(got, error, watching)
         self._ws_flush()
         return in_time
-
-    def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool) -> None:
-        """Process what a call of the socket brought, and leave the role of the reader.
-
-        If something interrupts this, bytes that were read may be missing, and so the connection ends.
-        """
-        processed = left = False
-        try:
-            with self._ws_lock:
-                try:
-                    self._ws_received(got[0] if got else None, error)
-                    processed = True
-                finally:
-                    self._ws_leave_reading(watching)
-                    left = True
-        except BaseException as exc:
-            with self._ws_lock:
-                if self._ws_nested and not left:
-                    self._ws_nested -= 1
-                elif self._ws_reader is TAKEN and self._ws_reading_thread == self._ws_ident() and not left:
-                    # There may be no room for a call.
-                    self._ws_reader, self._ws_reading_thread = FREE, 0
-                if got and not processed:
-                    self._ws_broken = self._ws_owing = True
-                    self._ws_interrupted(exc)
-                self._ws_left_reading()
-            raise
 
     def _ws_received(self, data: bytes | None, error: OSError | None) -> None:
         """Process what a call of the socket brought: data, nothing, the end of the stream, or an error."""
@@ -376,11 +352,8 @@ class SessionSocket(SendingSocket):
     def _ws_choose_path(self) -> None:
         """Choose which messages take the fast path; called after every event except a message."""
         protocol, session, channel = self.protocol, self._ws_session, self._ws_channel
-        quick = (
-            not (self._ws_lost or self._ws_broken)
-            and self._ws_doom is None
-            and (channel is None or channel.handshake_complete)
-        )
+        over = self._ws_lost or self._ws_broken or self._ws_doom is not None
+        quick = not over and (channel is None or channel.handshake_complete)
         self._ws_plain = quick and not protocol.debug and not protocol.extensions
         # While reading is paused, each message that is taken must have it checked whether there is room again.
         self._ws_decoder = session.intake.direct_decoder() if quick and not session.intake.paused else None

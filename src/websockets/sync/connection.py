@@ -233,7 +233,7 @@ class Connection(ReceivingSocket):
                 done = self._ws_put_back(frame, count, error, interrupted)
                 mine = False
                 if self._ws_deferred:
-                    self._ws_put_deferred()
+                    self._ws_put([])
         except BaseException:
             if mine and self._ws_bypassing:
                 # Nothing was noted yet. If this fails as well, the caller has the role still, and ends the connection.

@@ -138,14 +138,9 @@ class SocketPath:
                     if not queue:
                         if timeout is None and self._ws_reader is not _TAKEN:
                             receive = self._ws_wire.kernel_receive
-                    elif type(queue[0]) in _IN_ONE_PIECE:
-                        if not self._ws_listed:
-                            self._ws_list()
-                        # A signal handler may have received in the meantime, or begun to.
-                        free = not (self._ws_receiver or self._ws_stream is not None or self._ws_decoder is None)
-                        if free and queue and type(queue[0]) in _IN_ONE_PIECE:
-                            taken: Data = queue.popleft()
-                            return taken
+                    elif type(queue[0]) in _IN_ONE_PIECE and (self._ws_listed or self._ws_still_waits(queue)):
+                        taken: Data = queue.popleft()
+                        return taken
                 if receive is not None:
                     me = self._ws_ident()
                     mine, self._ws_receiver = True, me
@@ -158,10 +153,6 @@ class SocketPath:
                 wanted = True
             except OSError as exc:
                 error = exc
-            except MemoryError:
-                # Perhaps it was wanting for what was read.
-                kept = False
-                raise
             finally:
                 if got and got[0]:
                     kept = False
@@ -170,7 +161,8 @@ class SocketPath:
                         kept = True
                         message = self._ws_take_in(others, wanted)
         except BaseException as exc:
-            if not kept:
+            # Perhaps memory was wanting for what was read.
+            if not kept or (mine and not wanted and isinstance(exc, MemoryError)):
                 self._ws_cease(exc, me)
             if mine:
                 # First, as there may be no room for another call.
@@ -183,6 +175,15 @@ class SocketPath:
         if got and got[0]:
             return self._ws_go_on(timeout)
         return self._ws_read_nothing(got[0] if got else None, error, timeout)
+
+    def _ws_still_waits(self, queue: Queue[Any]) -> bool:
+        """Have the steward look whether somebody reads; return whether the next message can still be taken.
+
+        A signal handler may have received in the meantime, or begun to.
+        """
+        self._ws_list()
+        taken = self._ws_receiver or self._ws_stream is not None or self._ws_decoder is None
+        return bool(not taken and queue and type(queue[0]) in _IN_ONE_PIECE)
 
     def _ws_process(self, decoder: Any, data: bytes) -> bool:
         """Leave the role of the reader, and process what was read; called under the lock.
