@@ -60,6 +60,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._broadcast asyncio._shutdown asyncio.client sync._broadcast sync._shutdown sync.client",
         "asyncio.connection sync.connection",
         "asyncio._session_transport sync._receiving",
+        "sync._stewarded",
         "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
         "sync._fastpath",

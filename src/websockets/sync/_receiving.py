@@ -18,12 +18,12 @@ from .._rules.messages import MISSING, Missing
 from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver
 from ..typing import Data
 from ._sending import FREE, TAKEN
-from ._session_socket import SessionSocket
+from ._stewarded import StewardedSocket
 
 __all__ = ["ReceivingSocket"]
 
 
-class ReceivingSocket(SessionSocket):
+class ReceivingSocket(StewardedSocket):
     """The receiving half of a :class:`~.connection.Connection`."""
 
     def _ws_receive(self, timeout: float | None) -> Data:
