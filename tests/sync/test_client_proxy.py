@@ -62,7 +62,9 @@ def fails(kind: type[BaseException], port: int, stage: str, scheme: str = "http"
         connect(**{"uri": "ws://example.com/", "proxy": proxy, **options})
     end = "443" if str(options.get("uri")).startswith("wss") else "80"
     note = f"The connection to example.com port {end} goes through the proxy {proxy}; it failed {stage}"
-    assert raised.value.__notes__ == [note]
+    # A refusal has a note of its own before.
+    assert raised.value.__notes__[-1] == note
+    assert len(raised.value.__notes__) == 1 + isinstance(raised.value, InvalidStatus)
     return raised.value
 
 
