@@ -39,6 +39,7 @@ from typing import Any, Final
 
 from ..exceptions import InvalidState
 from ..typing import BytesLike
+from .tls_records import RecordTypes, last_boundary, missing_bytes
 
 __all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
 
@@ -64,10 +65,6 @@ SLICE: Final = RECORD + 2**11
 # Maximum number of bytes of ciphertext in one piece for the network. It must fit into the empty outer channel, for TLS
 # in TLS.
 PIECE: Final = 2**15
-
-# The type of a record with handshake messages, and the length of a record's header (RFC 5246 section 6.2.1).
-HANDSHAKE_RECORD: Final = 22
-HEADER: Final = 5
 
 
 class Incoming(enum.Enum):
@@ -139,35 +136,6 @@ _READABLE: Final = Incoming.OPEN
 _WRITABLE: Final = Outgoing.OPEN
 
 
-class RecordTypes:
-    """Finds handshake records in the ciphertext of TLS 1.2, however it is divided (RFC 5246 section 6.2.1)."""
-
-    def __init__(self) -> None:
-        self._header = b""  # the beginning of a header that isn't complete
-        self._skip = 0  # bytes left of the record that isn't complete
-
-    def find(self, data: BytesLike) -> int:
-        """Return the index in *data* at which the first handshake record begins; -1 if there is none."""
-        position = self._skip
-        if self._header:
-            position = HEADER - len(self._header)
-            self._header += data[:position]
-            if len(self._header) < HEADER:
-                return -1
-            position += int.from_bytes(self._header[3:5], "big")
-            self._header = b""
-        size = len(data)
-        while position < size:
-            if data[position] == HANDSHAKE_RECORD:
-                return position
-            if position + HEADER > size:
-                self._header = bytes(data[position:])
-                break
-            position += HEADER + (data[position + 3] << 8 | data[position + 4])
-        self._skip = max(position - size, 0)
-        return -1
-
-
 class TLSChannel:
     """One end of a TLS connection, without I/O.
 
@@ -175,6 +143,7 @@ class TLSChannel:
         context: the user's context; it isn't changed.
         server_side: whether this end is the server.
         server_hostname: the name for SNI (RFC 6066 section 3) and for checking the server's certificate; clients only.
+        needs_name: whether a context that checks the name needs one; asyncio lets programs leave out the check.
 
     Raises:
         ValueError: ``server_hostname`` is missing although the context checks it, isn't a host name, or is given to
@@ -191,11 +160,18 @@ class TLSChannel:
     _records: RecordTypes | None = None  # TLS 1.3 needs none
     _silent: int = 0  # bytes received since the last plaintext
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        needs_name: bool = True,
+    ) -> None:
         # wrap_socket() makes these checks. wrap_bio() would silently not check the name.
         if server_side and server_hostname is not None:
             raise ValueError("server_hostname is for clients")
-        if context.check_hostname and not server_side and not server_hostname:
+        if needs_name and context.check_hostname and not server_side and not server_hostname:
             raise ValueError("the context checks the host name, so server_hostname is needed")
         self._input, self._output = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._input, self._output, server_side, server_hostname)
@@ -203,6 +179,7 @@ class TLSChannel:
         self._pieces: list[bytes] = []  # ciphertext taken from OpenSSL's output
         self._pieces_size = 0
         self._held = b""  # plaintext decrypted before a reader asked for it
+        self._tail = b""  # the record that isn't complete, if OpenSSL gets complete ones only
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -288,6 +265,8 @@ class TLSChannel:
         if self.incoming is _READABLE:
             if self._behind is Event.EOF:
                 raise InvalidState("data after the end of the stream")
+            if self._tail:
+                data, self._tail = self._tail + data, b""
             self._admit(data)
         elif self.incoming is Incoming.HANDSHAKE:
             self._waiting += data
@@ -394,7 +373,8 @@ class TLSChannel:
             ``receive_data()``, and nothing was read.
         """
         source, size = self._input, len(data)
-        usual = self._records is None and size <= SLICE and not (self._waiting or self._held or self._pieces)
+        usual = self._records is None and size <= SLICE
+        usual = usual and not (self._waiting or self._held or self._pieces or self._tail)
         if not usual or self.incoming is not _READABLE or self._behind is not None:
             self.receive_data(data)
             plaintext = self.read()
@@ -434,6 +414,40 @@ class TLSChannel:
             filled += self._decrypt(len(view) - filled, view[filled:]) or 0
         if self._behind is not None:
             self._settle()
+        return filled
+
+    def decrypt_into(self, data: memoryview, buffer: memoryview) -> int:
+        """Take ciphertext and decrypt it into a buffer: :meth:`receive_data` and :meth:`read_into` in one.
+
+        OpenSSL gets complete records only. So it never reports, at some cost, that the rest of a record is missing, and
+        nothing is copied between. What the buffer has no room for can be read later.
+
+        Parameters:
+            data: ciphertext.
+            buffer: where to write, from its beginning.
+
+        Returns:
+            The number of bytes written.
+        """
+        if self._records is not None or self.incoming is not _READABLE:
+            self.receive_data(data)
+            return self.read_into(buffer)
+        filled, start, size = 0, 0, len(data)
+        if self._tail:
+            start = missing_bytes(self._tail, data)
+            self._tail += data[:start]
+            if last_boundary(self._tail, 0, 1):
+                record, self._tail = self._tail, b""
+                self._admit(record)
+                filled = self.read_into(buffer)
+        while start < size:
+            end = last_boundary(data, start, SLICE)
+            if end == start:
+                self._tail = bytes(data[start:])
+                break
+            self._admit(data[start:end])
+            start = end
+            filled += self.read_into(buffer[filled:])
         return filled
 
     def data_to_send(self, limit: int | None = None) -> list[bytes]:
@@ -493,10 +507,13 @@ class TLSChannel:
 
     def _admit_rest(self) -> None:
         """Check the ciphertext after the handshake again, because other rules apply to its records."""
-        if self.version() != "TLSv1.3":
-            self._records = RecordTypes()
         rest = self._input.read() + self._waiting
         self._waiting.clear()
+        if self.version() == "TLSv1.3":
+            end = last_boundary(rest, 0, len(rest))
+            rest, self._tail = rest[:end], rest[end:]
+        else:
+            self._records = RecordTypes()
         self._admit(rest)
 
     def _admit(self, data: BytesLike) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "send_response",
     "serve_with",
     "start_handler",
+    "tls_failed",
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -296,6 +297,12 @@ def connected(server: Server, connection: ServerConnection) -> None:
     if server._ws_registry.closing:
         # The connection was accepted just before the server stopped listening.
         unavailable_unless_asked(connection)
+
+
+def tls_failed(server: Server, transport: asyncio.BaseTransport, exc: Exception) -> None:
+    """Log that a client's TLS handshake failed; there is no connection yet."""
+    peer = shown_address(transport.get_extra_info("peername"))
+    server.logger.info("TLS handshake with %s failed: %s", peer, exc)
 
 
 def forget(server: Server, connection: ServerConnection) -> None:
