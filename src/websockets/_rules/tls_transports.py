@@ -24,8 +24,8 @@ AIOFASTNET: Final = "aiofastnet"
 TRANSPORTS: Final = (LOOP, MEMORY, AIOFASTNET)
 
 # What is best on the event loops of a package, as docs/performance.md shows, where aiofastnet isn't installed.
-# "websockets" is the network in memory, for tests. Loops of other packages use their own transports.
-BEST: Final = {"asyncio": MEMORY, "uvloop": MEMORY, "websockets": MEMORY}
+# "websockets" is the network in memory, for tests. Loops of other packages use their own transports, aiofastnet's too.
+BEST: Final = {"asyncio": MEMORY, "uvloop": LOOP, "websockets": MEMORY}
 
 # On these loops aiofastnet is better than anything else, if it is installed.
 FASTER: Final = ("asyncio", "uvloop")
@@ -44,7 +44,7 @@ def _read_environment() -> str | None:
 
 
 # The choice of the environment, or None.
-ASKED: Final = _read_environment()
+ASKED: str | None = _read_environment()
 
 
 def transport(value: Any) -> str:

@@ -56,6 +56,9 @@ SILENT_LIMIT: Final = 2**17
 # Maximum number of bytes of plaintext in a record (RFC 8446 section 5.1).
 RECORD: Final = 2**14
 
+# Bytes of plaintext that OpenSSL encrypts at once: two records.
+CHUNK: Final = 2 * RECORD
+
 # Maximum number of bytes that encrypt() takes: their ciphertext is small, too.
 SMALL: Final = RECORD // 2
 
@@ -330,6 +333,24 @@ class TLSChannel:
         self._encrypt(data)
         return self._output.read()
 
+    def encrypt_all(self, data: memoryview) -> list[bytes]:
+        """Encrypt plaintext of any size: :meth:`send` and :meth:`data_to_send` in one, without a limit.
+
+        Returns:
+            All ciphertext that is to be sent. If TLS fails, a part is missing, and :attr:`failure` is set.
+        """
+        pieces, start, size = self.data_to_send(), 0, len(data)
+        try:
+            while start < size and self.outgoing is _WRITABLE:
+                start += self._tls.write(data[start : start + CHUNK])
+                pieces.append(self._output.read())
+        except ssl.SSLError as exc:
+            self._fail(exc)
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        return pieces
+
     def close(self) -> None:
         """Close our half: send close_notify after all data that ``send()`` took. A second call has no effect.
 
@@ -416,7 +437,7 @@ class TLSChannel:
             self._settle()
         return filled
 
-    def decrypt_into(self, data: memoryview, buffer: memoryview) -> int:
+    def decrypt_into(self, data: memoryview, buffer: memoryview) -> tuple[int, bool]:
         """Take ciphertext and decrypt it into a buffer: :meth:`receive_data` and :meth:`read_into` in one.
 
         OpenSSL gets complete records only. So it never reports, at some cost, that the rest of a record is missing, and
@@ -427,12 +448,12 @@ class TLSChannel:
             buffer: where to write, from its beginning.
 
         Returns:
-            The number of bytes written.
+            The number of bytes written, and whether there is nothing to do until more ciphertext arrives.
         """
         if self._records is not None or self.incoming is not _READABLE:
             self.receive_data(data)
-            return self.read_into(buffer)
-        filled, start, size = 0, 0, len(data)
+            return self.read_into(buffer), self.quiet
+        filled, start, size, source, room = 0, 0, len(data), self._input, len(buffer)
         if self._tail:
             start = missing_bytes(self._tail, data)
             self._tail += data[:start]
@@ -440,15 +461,32 @@ class TLSChannel:
                 record, self._tail = self._tail, b""
                 self._admit(record)
                 filled = self.read_into(buffer)
-        while start < size:
-            end = last_boundary(data, start, SLICE)
+        usual = self.quiet
+        while start < size and self.incoming is _READABLE:
+            end = last_boundary(data, start, 2 * SLICE)
             if end == start:
                 self._tail = bytes(data[start:])
                 break
-            self._admit(data[start:end])
-            start = end
-            filled += self.read_into(buffer[filled:])
-        return filled
+            group, start = data[start:end], end
+            if not usual:
+                self._admit(group)
+                filled += self.read_into(buffer[filled:])
+                continue
+            # The same in fewer calls.
+            self._silent += len(group)
+            source.write(group)
+            try:
+                while source.pending and filled < room:
+                    count = self._tls.read(RECORD, buffer[filled:])
+                    if not count:
+                        self._close_notify()
+                        break
+                    filled += count
+                    self._silent = 0
+            except BaseException as exc:
+                self._not_decrypted(exc)
+            usual = not source.pending
+        return filled, self.quiet
 
     def data_to_send(self, limit: int | None = None) -> list[bytes]:
         """Return ciphertext for the network; the caller must send each piece once, in this order.
@@ -551,23 +589,29 @@ class TLSChannel:
         """Read the rest of a record: return bytes, or with a buffer their number; falsy if there is no plaintext."""
         try:
             plaintext: Any = self._tls.read(size, buffer)
-        except ssl.SSLWantReadError:
+        except BaseException as exc:
+            return self._not_decrypted(exc)
+        self._silent = 0
+        return plaintext or self._close_notify()
+
+    def _not_decrypted(self, exc: BaseException) -> None:
+        """Process an exception of OpenSSL's read."""
+        if isinstance(exc, ssl.SSLWantReadError):
             if self._silent > SILENT_LIMIT:
                 self._refuse("the peer sent too many records without data")
-            return None
-        except ssl.SSLZeroReturnError:
-            plaintext = None
-        except ssl.SSLError as exc:
-            return self._fail(exc)
-        except BaseException as exc:
+        elif isinstance(exc, ssl.SSLZeroReturnError):
+            self._close_notify()
+        elif isinstance(exc, ssl.SSLError):
+            self._fail(exc)
+        else:
             self._interrupted(exc)
-            raise
+            raise exc
+
+    def _close_notify(self) -> None:
+        """Process close_notify: OpenSSL raises an error, or returns no bytes if ours was sent before."""
         self._silent = 0
-        # After close_notify OpenSSL raises an error, or returns no bytes if ours was sent before.
-        if not plaintext:
-            self._waiting.clear()
-            self._apply(Event.CLOSE_NOTIFY)
-        return plaintext
+        self._waiting.clear()
+        self._apply(Event.CLOSE_NOTIFY)
 
     def _settle(self) -> None:
         """Apply the event after the waiting ciphertext, when all ciphertext is decrypted."""

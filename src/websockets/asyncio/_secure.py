@@ -200,6 +200,7 @@ async def _wait(waiter: asyncio.Future[None], transport: TLSTransport) -> None:
     try:
         await waiter
     except BaseException:
-        if waiter.cancelled():
+        # It may also be done already, and the task be cancelled before it goes on.
+        if waiter.cancelled() or waiter.exception() is None:
             transport.abort()
         raise

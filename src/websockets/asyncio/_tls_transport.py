@@ -37,6 +37,9 @@ READ_SIZE: Final = 2**18
 RECORD: Final = 2**14
 OVERHEAD: Final = 2**7
 
+# Copying so many pieces of ciphertext into one costs less than writing several at once.
+JOINED: Final = 4
+
 # In seconds; the same as in asyncio.
 HANDSHAKE_TIMEOUT: Final = 60.0
 SHUTDOWN_TIMEOUT: Final = 30.0
@@ -149,10 +152,10 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._go_on()
         else:
             protocol = cast(asyncio.BufferedProtocol, self._protocol)
-            filled = channel.decrypt_into(data, memoryview(protocol.get_buffer(-1)))
+            filled, quiet = channel.decrypt_into(data, memoryview(protocol.get_buffer(-1)))
             if filled:
                 protocol.buffer_updated(filled)
-            if not channel.quiet:
+            if not quiet:
                 self._go_on()
 
     def eof_received(self) -> bool:
@@ -328,14 +331,11 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 return
         elif not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
-        view, pieces = memoryview(data).cast("B"), list[bytes]()
-        while view and not self._closing:
-            view = view[channel.send(view) :]
-            pieces += channel.data_to_send()
+        if data and not self._closing:
+            self._give(channel.encrypt_all(memoryview(data).cast("B")))
             if channel.failure is not None:
                 self._error = channel.failure
-                self._closing = True
-        self._give(pieces)
+                self.abort()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Encrypt and write several pieces as one."""
@@ -349,7 +349,15 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _give(self, pieces: list[bytes]) -> None:
         if self._lost or not pieces:
             return
-        self._below.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        below = self._below
+        if len(pieces) <= JOINED:
+            below.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            return
+        below.writelines(pieces)
+        if not self._writing_paused and below.get_write_buffer_size():
+            # Some releases of asyncio don't check the limits after writelines(); setting the limits makes them check.
+            low, high = below.get_write_buffer_limits()
+            below.set_write_buffer_limits(high, low)
 
     def can_write_eof(self) -> bool:
         """Return False: the end of TLS is that of both directions."""
