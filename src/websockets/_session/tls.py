@@ -199,7 +199,7 @@ class TLSChannel:
     @property
     def ended(self) -> bool:
         """Whether ``read()`` has returned all plaintext that will ever come; :attr:`incoming` says how it ended."""
-        return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE
+        return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE and not self._held
 
     @property
     def wants_data(self) -> bool:
@@ -222,7 +222,7 @@ class TLSChannel:
             and self.failure is None
             and self._behind is None
             and not (self._waiting or self._held or self._pieces)
-            and not (self._input.pending or self._output.pending)
+            and not (self._input.pending or self._output.pending or self._tls.pending())
         )
 
     @property

@@ -76,7 +76,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     __slots__ = ("__weakref__", "_at_eof", "_below", "_buffered", "_channel", "_choked", "_closing", "_end_told",
                  "_error", "_failed", "_given", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
-                 "_waiter", "_writing_paused")  # fmt: skip
+                 "_told_paused", "_waiter", "_writing_paused")  # fmt: skip
 
     # Both are what asyncio looks at, in loop.start_tls() and loop.sendfile().
     _start_tls_compatible = True
@@ -111,7 +111,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._shaking = True  # until the handshake is complete, or has failed
         self._made = False  # whether the protocol above uses this transport
         self._closing = self._lost = self._at_eof = self._end_told = False
-        self._reading_paused = self._writing_paused = self._choked = False
+        self._reading_paused = self._writing_paused = self._told_paused = self._choked = False
         self.set_protocol(protocol)
 
     def __repr__(self) -> str:
@@ -182,7 +182,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """Pass on that the write buffer is full; the plain transport calls this."""
         self._writing_paused = True
-        if self._made and not self._lost:
+        if self._made and not self._lost and not self._told_paused:
+            self._told_paused = True
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
@@ -191,10 +192,14 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._made or self._lost:
             return
         self._flush()
-        self._protocol.resume_writing()
+        if self._writing_paused:
+            # The answers of TLS have filled the buffer again.
+            return
         if self._choked:
             self._choked = False
             self._go_on_later()
+        self._told_paused = False
+        self._protocol.resume_writing()
 
     # ------------------------------------------------------------------------------------------------- the handshake
 
@@ -217,6 +222,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             if self._introduces:
                 self._protocol.connection_made(self)
             if self._writing_paused:
+                self._told_paused = True
                 self._protocol.pause_writing()
         finally:
             if self._waiter is not None and not self._waiter.done():
@@ -385,6 +391,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         Raises:
             ValueError: not ``high >= low >= 0``.
         """
+        if high is not None and low is not None and high < low:
+            raise ValueError(f"high ({high}) must be at least low ({low})")
         self._below.set_write_buffer_limits(_with_overhead(high), low)
 
     # ------------------------------------------------------------------------------------------------ asking, steering

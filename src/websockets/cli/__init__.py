@@ -53,7 +53,8 @@ def _status(arguments: Sequence[str]) -> int:
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
     except ImportError as exc:
-        if exc.name != "websockets._codec":
+        # These read the environment.
+        if exc.name not in ("websockets._codec", "websockets._rules.tls_transports"):
             raise
         print(f"websockets: error: {exc}", file=sys.stderr)
         return USAGE
@@ -109,11 +110,13 @@ def _as_client(arguments: Sequence[str]) -> int:
 
 def _print_version() -> None:
     from .._codec import TWIN
+    from .._rules.tls_transports import shown_choice
     from ..extensions._libraries import shown_libraries
     from ..version import version
 
     print(f"websockets {version} ({TWIN} accelerator)")
     print(f"compression: {shown_libraries()}")
+    print(f"TLS with asyncio: {shown_choice()}")
 
 
 def _as_server(arguments: Sequence[str]) -> int:
