@@ -20,6 +20,7 @@ from websockets.asyncio._tls_transport import HANDSHAKE_TIMEOUT, READ_SIZE, SHUT
 from websockets.testing._link import Link
 from websockets.testing._transport import MemoryTransport, transport_pair
 
+
 async def idle() -> None:
     """Wait until nothing more happens: only then does the virtual clock go on."""
     await asyncio.sleep(0.001)
@@ -76,7 +77,7 @@ class Buffered(Recorder, asyncio.BufferedProtocol):
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.got(self.buffer[:nbytes])
+        self.got(bytes(self.buffer[:nbytes]))
 
 
 def recorder(buffered: bool) -> Any:
@@ -187,8 +188,8 @@ async def over(ends: Ends) -> None:
 @virtual
 async def test_all_bytes_go_both_ways(version: Version, buffered: bool, server_side: bool, chunk: int | None) -> None:
     ends = await opened(recorder(buffered), version=version, server_side=server_side, link={"chunk": chunk})
-    size = 3000 if chunk == 1 else 2**18
-    for data in b"a", BIG[:300], BIG[:9_000], BIG[:size], BIG[: size // 2]:
+    sizes = (1, 300, 9_000, 2**17) if chunk in (None, 5000) else (1, 300)
+    for data in (BIG[:size] for size in sizes):
         for kind in bytes, bytearray, memoryview:
             ends.transport.write(kind(data))
             ends.peer.send(data)
@@ -276,13 +277,13 @@ async def test_paused_at_the_end() -> None:
 @virtual
 async def test_another_protocol() -> None:
     ends = await opened(Plain())
-    other = Buffered()
+    other: Any = Buffered()
     assert ends.transport.get_protocol() is ends.protocol
     ends.transport.set_protocol(other)
     assert ends.transport.get_protocol() is other
     ends.peer.send(b"data")
     await idle()
-    assert (ends.protocol.data, other.data) == (b"", b"data")
+    assert (bytes(ends.protocol.data), bytes(other.data)) == (b"", b"data")
     await over(ends)
     assert ends.protocol.lost == []
     assert other.lost == [None]
@@ -376,10 +377,11 @@ async def test_a_peer_that_does_not_close(timeout: float | None) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
     ends.transport.close()
-    while not ends.protocol.lost:
-        await asyncio.sleep(0.5)
-    assert loop.time() - start == pytest.approx(timeout or SHUTDOWN_TIMEOUT, abs=1)
-    assert [type(exc) for exc in ends.protocol.lost] in ([TimeoutError], [None.__class__])
+    ended = asyncio.Event()
+    ends.protocol.connection_lost = lambda exc: (ends.protocol.lost.append(exc), ended.set())
+    await ended.wait()
+    assert loop.time() - start == (timeout or SHUTDOWN_TIMEOUT)
+    assert [str(exc) for exc in ends.protocol.lost] == ["SSL shutdown timed out"]
     ends.peer.transport.abort()
 
 

@@ -82,8 +82,9 @@ def test_no_partial_records_for_openssl() -> None:
     class Counting(ssl.SSLObject):
         def read(self, *args: Any) -> Any:
             asked.append(0)
-            asked[-1] = super().read(*args)
-            return asked[-1]
+            count: Any = super().read(*args)
+            asked[-1] = count
+            return count
 
     context = client_context()
     context.sslobject_class = Counting

@@ -97,5 +97,7 @@ def test_a_choice_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_front_end_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSOCKETS_TLS", "openssl")
-    run: Any = subprocess.run([sys.executable, "-c", "import websockets.asyncio.client"], capture_output=True, text=True)
+    run: Any = subprocess.run(
+        [sys.executable, "-c", "import websockets.asyncio.client"], capture_output=True, text=True
+    )
     assert "ImportError: WEBSOCKETS_TLS must be loop, memory or aiofastnet, not 'openssl'" in run.stderr

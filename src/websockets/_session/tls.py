@@ -33,13 +33,13 @@ The context of the user is never changed. Two rules apply, whatever its options 
 
 from __future__ import annotations
 
-import enum
 import ssl
 from typing import Any, Final
 
 from ..exceptions import InvalidState
 from ..typing import BytesLike
 from .tls_records import RecordTypes, last_boundary, missing_bytes
+from .tls_states import Event, Incoming, Outgoing, after
 
 __all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
 
@@ -68,70 +68,6 @@ SLICE: Final = RECORD + 2**11
 # Maximum number of bytes of ciphertext in one piece for the network. It must fit into the empty outer channel, for TLS
 # in TLS.
 PIECE: Final = 2**15
-
-
-class Incoming(enum.Enum):
-    """State of the receiving half; once nothing more can be received, the reason."""
-
-    HANDSHAKE = "the handshake isn't complete"
-    OPEN = "plaintext may follow"
-    CLOSED = "the peer sent close_notify: nothing is missing"
-    TRUNCATED = "the stream ended without close_notify: data may be missing"
-    ABANDONED = "we closed before the handshake was complete"
-    FAILED = "TLS failed: see the failure"
-
-
-class Outgoing(enum.Enum):
-    """State of the sending half."""
-
-    HANDSHAKE = "the handshake isn't complete"
-    OPEN = "plaintext is accepted"
-    CLOSED = "we closed"
-    FAILED = "TLS failed: see the failure"
-
-
-class Event(enum.Enum):
-    """An event of a channel."""
-
-    COMPLETE = "the handshake is complete"
-    CLOSE_NOTIFY = "the peer sent close_notify"
-    EOF = "the stream ended"
-    CLOSE = "we close"
-    FAILURE = "TLS failed"
-
-
-# None means that the event can't happen. After a half has ended, its state never changes. The peer's close_notify
-# leaves our half open, also in TLS 1.2, where RFC 5246 section 7.2.1 requires an answer at once: the front-end decides.
-INCOMING: Final = {
-    #                    COMPLETE CLOSE_NOTIFY EOF        CLOSE        FAILURE
-    Incoming.HANDSHAKE: ("OPEN",  None,     None,        "ABANDONED", "FAILED"),
-    Incoming.OPEN:      (None,    "CLOSED", "TRUNCATED", "OPEN",      "FAILED"),
-    Incoming.CLOSED:    (None,    None,     None,        "CLOSED",    "CLOSED"),
-    Incoming.TRUNCATED: (None,    None,     None,        "TRUNCATED", "TRUNCATED"),
-    Incoming.ABANDONED: (None,    None,     None,        None,        None),
-    Incoming.FAILED:    (None,    None,     None,        None,        None),
-}  # fmt: skip
-
-OUTGOING: Final = {
-    #                    COMPLETE CLOSE_NOTIFY EOF      CLOSE     FAILURE
-    Outgoing.HANDSHAKE: ("OPEN",  None,       None,     "CLOSED", "FAILED"),
-    Outgoing.OPEN:      (None,    "OPEN",     "OPEN",   "CLOSED", "FAILED"),
-    Outgoing.CLOSED:    (None,    "CLOSED",   "CLOSED", None,     "CLOSED"),
-    Outgoing.FAILED:    (None,    None,       None,     None,     None),
-}  # fmt: skip
-
-
-def after(incoming: Incoming, outgoing: Outgoing, event: Event) -> tuple[Incoming, Outgoing]:
-    """Return the states of both halves after an event.
-
-    Raises:
-        InvalidState: the event can't happen in these states.
-    """
-    column = list(Event).index(event)
-    names = INCOMING[incoming][column], OUTGOING[outgoing][column]
-    if names[0] is None or names[1] is None:
-        raise InvalidState(f"{event.value}, but {incoming.value} and {outgoing.value}")
-    return Incoming[names[0]], Outgoing[names[1]]
 
 
 # The usual states as constants, because code that runs for each record uses them.
@@ -477,7 +413,7 @@ class TLSChannel:
             source.write(group)
             try:
                 while source.pending and filled < room:
-                    count = self._tls.read(RECORD, buffer[filled:])
+                    count: Any = self._tls.read(RECORD, buffer[filled:])
                     if not count:
                         self._close_notify()
                         break
@@ -592,7 +528,9 @@ class TLSChannel:
         except BaseException as exc:
             return self._not_decrypted(exc)
         self._silent = 0
-        return plaintext or self._close_notify()
+        if not plaintext:
+            self._close_notify()
+        return plaintext
 
     def _not_decrypted(self, exc: BaseException) -> None:
         """Process an exception of OpenSSL's read."""

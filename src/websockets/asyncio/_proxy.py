@@ -170,7 +170,9 @@ class Tunnel(asyncio.Protocol):
 
     # Steps after the tunnel is open.
 
-    async def secure(self, tls_transport: str | None, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
+    async def secure(
+        self, tls_transport: str | None, *, ssl: SSLContext | Literal[True], **options: Any
+    ) -> asyncio.Transport | None:
         """Start TLS with the server; return its transport, or None if the connection is already over."""
         check_silence(self._received)
         if ssl is True:

@@ -156,7 +156,9 @@ async def start_tls(
     # A loop without the usual method is one whose program does TLS itself.
     chosen = choose(network_of(loop), option) if is_known(network_of(loop, "start_tls")) else option or LOOP
     if chosen == AIOFASTNET:
-        secured: asyncio.Transport | None = await _aiofastnet().start_tls(loop, transport, protocol, sslcontext, **options)
+        secured: asyncio.Transport | None = await _aiofastnet().start_tls(
+            loop, transport, protocol, sslcontext, **options
+        )
         return secured
     if chosen == LOOP:
         return await loop.start_tls(transport, protocol, sslcontext, **options)

@@ -73,10 +73,10 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         failed: function that is called with this object and an exception if the handshake fails.
     """
 
-    __slots__ = ("__weakref__", "_at_eof", "_below", "_buffered", "_channel", "_choked", "_closing", "_end_told",
-                 "_error", "_failed", "_given", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
+    __slots__ = ("__weakref__", "_at_eof", "_buffered", "_channel", "_choked", "_closing", "_end_told", "_error",
+                 "_failed", "_given", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
-                 "_told_paused", "_waiter", "_writing_paused")  # fmt: skip
+                 "_told_paused", "_transport", "_waiter", "_writing_paused")  # fmt: skip
 
     # Both are what asyncio looks at, in loop.start_tls() and loop.sendfile().
     _start_tls_compatible = True
@@ -116,15 +116,15 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def __repr__(self) -> str:
         state = "handshake" if self._shaking else "closing" if self._closing else "open"
-        return f"<{type(self).__name__} {state} over {getattr(self, '_below', None)!r}>"
+        return f"<{type(self).__name__} {state} over {getattr(self, '_transport', None)!r}>"
 
     # ------------------------------------------------------------------------------ what the plain transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake; the plain transport calls this."""
         # Other event loops have transports of their own, which have the same methods but not the base class.
-        self._below = below = cast(asyncio.Transport, transport)
-        self._layer = below._layer + 1 if isinstance(below, TLSTransport) else 0
+        self._transport = transport = cast(asyncio.Transport, transport)
+        self._layer: int = transport._layer + 1 if isinstance(transport, TLSTransport) else 0
         self._source, self._source_view = _buffer(self._loop, self._layer)
         given, self._given = self._given or {}, None
         self._timer = self._loop.call_later(self._timeout, self._handshake_takes_too_long)
@@ -176,7 +176,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._shaking:
             self._handshake_failed(exc or ConnectionResetError("connection lost during the TLS handshake"))
         elif self._made:
-            protocol, self._protocol = self._protocol, asyncio.Protocol()
+            protocol, self._protocol = self.get_protocol(), asyncio.Protocol()
             protocol.connection_lost(self._error or exc)
 
     def pause_writing(self) -> None:
@@ -242,13 +242,13 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._failed(self, exc)
         if not self._lost:
             # The peer gets the alert, if there is one and it reads it in time.
-            self._timer = self._loop.call_later(self._shutdown_timeout, self._below.abort)
-            self._below.close()
+            self._timer = self._loop.call_later(self._shutdown_timeout, self._transport.abort)
+            self._transport.close()
 
     def _handshake_takes_too_long(self) -> None:
         text = f"SSL handshake is taking longer than {self._timeout} seconds: aborting the connection"
         self._handshake_failed(ConnectionAbortedError(text))
-        self._below.abort()
+        self._transport.abort()
 
     # ----------------------------------------------------------------------------------------------------- receiving
 
@@ -277,7 +277,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _deliver(self, data: bytes) -> None:
         """Pass plaintext to the protocol."""
         if not self._buffered:
-            cast(asyncio.Protocol, self._protocol).data_received(data)
+            self._protocol.data_received(data)
             return
         protocol, rest = cast(asyncio.BufferedProtocol, self._protocol), memoryview(data)
         while rest and not self._closing:
@@ -299,10 +299,10 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._error = self._error or channel.failure
         elif not self._end_told and not self._closing:
             self._end_told = True
-            self._protocol.eof_received()  # type: ignore[attr-defined]
+            self._protocol.eof_received()
         self.close()
         if not self._lost:
-            self._below.close()
+            self._transport.close()
 
     def _answer(self) -> None:
         """Send what TLS itself has to send, such as answers to key updates, unless too much waits for the network."""
@@ -317,9 +317,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._lost or self._at_eof:
             return
         if self._choked or (self._reading_paused and not self._closing):
-            self._below.pause_reading()
+            self._transport.pause_reading()
         else:
-            self._below.resume_reading()
+            self._transport.resume_reading()
 
     # ------------------------------------------------------------------------------------------------------- sending
 
@@ -333,7 +333,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if type(data) is bytes:
             ciphertext = None if self._closing else channel.encrypt(data)
             if ciphertext is not None:
-                self._below.write(ciphertext)
+                self._transport.write(ciphertext)
                 return
         elif not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
@@ -355,15 +355,15 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def _give(self, pieces: list[bytes]) -> None:
         if self._lost or not pieces:
             return
-        below = self._below
+        transport = self._transport
         if len(pieces) <= JOINED:
-            below.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             return
-        below.writelines(pieces)
-        if not self._writing_paused and below.get_write_buffer_size():
+        transport.writelines(pieces)
+        if not self._writing_paused and transport.get_write_buffer_size():
             # Some releases of asyncio don't check the limits after writelines(); setting the limits makes them check.
-            low, high = below.get_write_buffer_limits()
-            below.set_write_buffer_limits(high, low)
+            low, high = transport.get_write_buffer_limits()
+            transport.set_write_buffer_limits(high, low)
 
     def can_write_eof(self) -> bool:
         """Return False: the end of TLS is that of both directions."""
@@ -379,32 +379,33 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def get_write_buffer_size(self) -> int:
         """Return the number of bytes that wait for the network, as ciphertext."""
-        return self._below.get_write_buffer_size() + self._channel.unsent
+        return self._transport.get_write_buffer_size() + self._channel.unsent
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Return the low and the high water mark of the plain transport, in bytes."""
-        return self._below.get_write_buffer_limits()
+        return self._transport.get_write_buffer_limits()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the water marks for what was written, in bytes: above ``high`` the protocol is paused, at ``low`` it resumes.
+        """Set the water marks for what was written, in bytes: above ``high`` writing pauses, at ``low`` it resumes.
 
         Raises:
             ValueError: not ``high >= low >= 0``.
         """
         if high is not None and low is not None and high < low:
             raise ValueError(f"high ({high}) must be at least low ({low})")
-        self._below.set_write_buffer_limits(_with_overhead(high), low)
+        self._transport.set_write_buffer_limits(_with_overhead(high), low)
 
     # ------------------------------------------------------------------------------------------------ asking, steering
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known about TLS, or about the plain transport."""
         extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
-        return extra[name] if name in extra else self._below.get_extra_info(name, default)
+        return extra[name] if name in extra else self._transport.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that gets what arrives."""
-        self._protocol = cast(asyncio.Protocol, protocol)
+        # A buffered one has the same methods, but for two.
+        self._protocol: asyncio.Protocol = cast(asyncio.Protocol, protocol)
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
@@ -413,7 +414,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def is_closing(self) -> bool:
         """Return whether the transport is closing or closed."""
-        return self._closing or self._below.is_closing()
+        return self._closing or self._transport.is_closing()
 
     def is_reading(self) -> bool:
         """Return whether what arrives is passed to the protocol."""
@@ -441,7 +442,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._flush()
         self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_takes_too_long)
         if self._channel.ended:
-            self._below.close()
+            self._transport.close()
         else:
             # What was received and not read is of no interest any more; but the end has to be seen.
             self._choked = False
@@ -449,12 +450,12 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _shutdown_takes_too_long(self) -> None:
         self._error = self._error or TimeoutError("SSL shutdown timed out")
-        self._below.abort()
+        self._transport.abort()
 
     def abort(self) -> None:
         """End the connection at once."""
         self._closing = True
-        self._below.abort()
+        self._transport.abort()
 
     def _force_close(self, exc: Exception | None) -> None:
         """End the connection at once for a reason; asyncio's TLS calls this where it runs over this transport."""

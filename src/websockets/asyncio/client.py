@@ -247,6 +247,7 @@ class connect(Connector):
             return await connect_through(plan, factory, state.options.tls_transport)
         kwargs = without_proxy(kwargs)
         unix = kwargs.pop("unix", False)
+        connection: ClientConnection
         name = "create_unix_connection" if unix else "create_connection"
         create = method_for_tls(streams, name, state.options.tls_transport, kwargs.get("ssl"))
         if unix:
