@@ -470,6 +470,38 @@ async def test_abort() -> None:
 
 
 @virtual
+async def test_abort_while_data_waits() -> None:
+    ends = await opened(Buffered(100))
+    ends.protocol.on_data = ends.transport.pause_reading
+    ends.peer.send(BIG[:300])
+    await idle()
+    ends.transport.abort()
+    ends.transport.resume_reading()
+    await idle()
+    assert len(ends.protocol.data) == 100
+    assert ends.protocol.calls == ["made", "lost"]
+    ends.peer.transport.abort()
+
+
+@pytest.mark.parametrize("size", [5, 2**18])
+@virtual
+async def test_encrypting_fails(size: int) -> None:
+    class Failing(ssl.SSLObject):
+        def write(self, data: Any) -> int:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "out of order")
+
+    context = client_context()
+    context.sslobject_class = Failing
+    ends = await opened(Plain(), context=context)
+    ends.transport.write(bytes(size))
+    assert ends.transport.is_closing()
+    ends.transport.write(bytes(size))
+    await idle()
+    assert ["out of order" in str(exc) for exc in ends.protocol.lost] == [True]
+    ends.peer.transport.abort()
+
+
+@virtual
 async def test_the_connection_is_lost() -> None:
     ends = await opened(Plain())
     ends.link.server.reset()
@@ -672,6 +704,7 @@ async def test_closed_in_the_handshake() -> None:
     ends.link.to_server.hold()
     await asyncio.sleep(0)
     ends.transport.close()
+    ends.transport.buffer_updated(100)  # some loops may
     ends.link.to_server.release()
     with pytest.raises(ConnectionResetError):
         await ends.waiter

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import sys
-from asyncio import base_events, constants, selector_events, tasks, transports
+from asyncio import base_events, selector_events, tasks, transports
 from collections import deque
 from collections.abc import Callable
 from types import FunctionType, ModuleType
@@ -23,11 +24,11 @@ __all__ = [
     "OWN_METHODS",
     "PLAIN_LOOPS",
     "RUNNING_TASKS",
-    "SENDFILE",
     "brings_bytes",
     "connects_as_known",
     "current_task",
     "end_socket",
+    "ignore_lost_handshakes",
     "network_of",
     "note_loop",
     "socket_behind",
@@ -148,8 +149,21 @@ def end_socket(transport: asyncio.BaseTransport) -> None:
             sock.close()
 
 
-SENDFILE: Any = getattr(getattr(constants, "_SendfileMode", None), "FALLBACK", None)
-"""What tells ``loop.sendfile()`` of asyncio to read a file and write its content, as it must be encrypted."""
+def ignore_lost_handshakes(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep aiofastnet from reporting each client that leaves during the TLS handshake as an error of the program.
+
+    It reports the class :exc:`ConnectionResetError` in place of an exception, which logging can't show, either.
+    """
+    report = loop.call_exception_handler
+    if getattr(report, "func", None) is not _report:
+        # A loop may have no room for attributes.
+        with contextlib.suppress(AttributeError):
+            loop.call_exception_handler = functools.partial(_report, report)  # type: ignore[method-assign]
+
+
+def _report(report: Callable[[dict[str, Any]], None], context: dict[str, Any]) -> None:
+    if context.get("exception") is not ConnectionResetError:
+        report(context)
 
 
 def takes_pieces(transport: asyncio.BaseTransport) -> bool:

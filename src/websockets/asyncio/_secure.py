@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._rules.tls_transports import AIOFASTNET, LOOP, MEMORY, choose, is_known
-from ._internals import network_of
+from ._internals import ignore_lost_handshakes, network_of
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -43,7 +43,7 @@ def method_for_tls(
     method: Callable[..., Awaitable[Any]] = getattr(streams, name)
     chosen = choose(network_of(streams, name), option) if ssl else LOOP
     if chosen == AIOFASTNET and isinstance(streams, asyncio.AbstractEventLoop):
-        return functools.partial(getattr(_aiofastnet(), name), streams)
+        return functools.partial(getattr(_aiofastnet(streams), name), streams)
     if chosen == MEMORY:
         if name in ("create_server", "create_unix_server"):
             return method if ssl is True else functools.partial(_listen, method, failed)
@@ -51,11 +51,12 @@ def method_for_tls(
     return method
 
 
-def _aiofastnet() -> Any:
+def _aiofastnet(loop: asyncio.AbstractEventLoop) -> Any:
     try:
         import aiofastnet
     except ImportError as exc:
         raise ImportError("TLS by aiofastnet requires it; install the extra: websockets[fast]") from exc
+    ignore_lost_handshakes(loop)
     return aiofastnet
 
 
@@ -156,7 +157,7 @@ async def start_tls(
     # A loop without the usual method is one whose program does TLS itself.
     chosen = choose(network_of(loop), option) if is_known(network_of(loop, "start_tls")) else option or LOOP
     if chosen == AIOFASTNET:
-        secured: asyncio.Transport | None = await _aiofastnet().start_tls(
+        secured: asyncio.Transport | None = await _aiofastnet(loop).start_tls(
             loop, transport, protocol, sslcontext, **options
         )
         return secured

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .._session.tls import Incoming, TLSChannel
-from ._internals import SENDFILE
 
 if TYPE_CHECKING:
     import ssl
@@ -78,9 +77,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
                  "_told_paused", "_transport", "_waiter", "_writing_paused")  # fmt: skip
 
-    # Both are what asyncio looks at, in loop.start_tls() and loop.sendfile().
+    # loop.start_tls() of asyncio looks at it.
     _start_tls_compatible = True
-    _sendfile_compatible = SENDFILE
 
     def __init__(
         self,
@@ -301,8 +299,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._end_told = True
             self._protocol.eof_received()
         self.close()
-        if not self._lost:
-            self._transport.close()
+        self._transport.close()
 
     def _answer(self) -> None:
         """Send what TLS itself has to send, such as answers to key updates, unless too much waits for the network."""
@@ -332,7 +329,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         channel = self._channel
         if type(data) is bytes:
             ciphertext = None if self._closing else channel.encrypt(data)
-            if ciphertext is not None:
+            if ciphertext:
                 self._transport.write(ciphertext)
                 return
         elif not isinstance(data, bytes | bytearray | memoryview):
@@ -353,7 +350,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._give(self._channel.data_to_send())
 
     def _give(self, pieces: list[bytes]) -> None:
-        if self._lost or not pieces:
+        if not pieces:
             return
         transport = self._transport
         if len(pieces) <= JOINED:
