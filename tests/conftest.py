@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +28,8 @@ from hypothesis import settings
 
 from _kit import USUAL, settle
 from _kit.alarm import Alarm
+from _kit.tls import TLS_TRANSPORTS
+from websockets._rules import tls_transports
 
 settings.register_profile("suite", derandomize=True, deadline=None, max_examples=USUAL, database=None)
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=2 * USUAL)
@@ -73,6 +75,28 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_I
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
+# Where tests of TLS on asyncio are, and the parameters by which they ask for it.
+OVER_TLS = ("asyncio", "kit", "legacy", "robustness", "scenarios")
+ASK_FOR_TLS = frozenset(("tls", "secure", "secure_proxy"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test of TLS on asyncio with each transport for it: where "tls" is in its name, or it asks for TLS."""
+    asks = "tls" in metafunc.function.__name__ or not ASK_FOR_TLS.isdisjoint(metafunc.fixturenames)
+    itself = any("tls_transport" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if metafunc.definition.path.parent.name in OVER_TLS and asks and not itself:
+        metafunc.parametrize("tls_transport", TLS_TRANSPORTS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def tls_transport(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The transport for TLS on asyncio, as if the environment asked for it; None for what it asks for."""
+    name: str | None = getattr(request, "param", None)
+    before, tls_transports.ASKED = tls_transports.ASKED, name or tls_transports.ASKED
+    yield name
+    tls_transports.ASKED = before
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set the alarm, and let the processes that tests start share bytecode.
 
@@ -109,8 +133,13 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the report of a test tell its scenarios."""
-    for item in items:
+    """Have the report of a test tell its scenarios; run what is without TLS once."""
+    for item in items[:]:
+        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+        flags = [params[name] for name in ASK_FOR_TLS.intersection(params)]
+        if flags and not any(flags) and params.get("tls_transport", TLS_TRANSPORTS[0]) != TLS_TRANSPORTS[0]:
+            items.remove(item)
+            continue
         for mark in item.iter_markers("scenario"):
             item.user_properties += [("scenario", number) for number in mark.args]
 

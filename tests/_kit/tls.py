@@ -8,11 +8,17 @@ from typing import Any, get_args
 
 import pytest
 
+from websockets._rules import tls_transports
 from websockets._session.tls import Incoming, Outgoing, TLSChannel
 
 from .certificates import Version, client_context, server_context
 
-__all__ = ["BIG", "Pair", "both_ends", "every_version", "move", "opened", "transfer", "usual"]
+__all__ = ["BIG", "TLS_TRANSPORTS", "Pair", "both_ends", "every_version", "move", "opened", "transfer", "usual"]
+
+#: The transports with which asyncio does TLS; that of aiofastnet where it is installed.
+TLS_TRANSPORTS = [name for name in tls_transports.TRANSPORTS if name != tls_transports.AIOFASTNET]
+if tls_transports.installed():
+    TLS_TRANSPORTS.append(tls_transports.AIOFASTNET)
 
 BIG = bytes(range(256)) * 1024  # 256 KiB
 

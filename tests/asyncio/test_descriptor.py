@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from _kit import request, virtual, wire
 from _kit.platforms import needs_selector
 from _kit.sockets import anonymous_tls
+from _kit.tls import TLS_TRANSPORTS
 from core._twins import TWINS
 from robustness.worlds import LOOPS
 from websockets.asyncio import _internals
@@ -702,8 +703,9 @@ async def test_those_below_tls_are_not() -> None:
             end.abort()
 
 
-async def test_tls_brings_what_it_read() -> None:
-    """It would take longer to fill the buffer of the loop; and nothing else is any different."""
+@pytest.mark.parametrize("tls_transport", TLS_TRANSPORTS, indirect=True)
+async def test_tls_brings_what_it_read(tls_transport: str) -> None:
+    """asyncio's would take longer to fill the buffer of the loop; and nothing else is any different."""
     protocols: list[asyncio.BaseProtocol] = []
 
     async def handler(connection: ServerConnection) -> None:
@@ -722,7 +724,8 @@ async def test_tls_brings_what_it_read() -> None:
             assert await (await client.ping()) >= 0
         assert client.close_code == 1000
     assert len(protocols) == 2
-    assert not any(isinstance(protocol, asyncio.BufferedProtocol) for protocol in protocols)
+    buffered = tls_transport != "loop"
+    assert [isinstance(protocol, asyncio.BufferedProtocol) for protocol in protocols] == [buffered] * 2
 
 
 async def test_those_of_others_are_not() -> None:

@@ -582,7 +582,7 @@ async def test_tls_checks_the_name_and_not_the_address(
         system.faults[V6] = refuses()
         async with serve(echo, OTHER, PORT, ssl=server):
             network().hosts["example.com"][-1] = OTHER
-            async with connect(uri, proxy=None, ssl=client, **options) as connection:
+            async with connect(uri, proxy=None, ssl=client, tls_transport="loop", **options) as connection:
                 assert connection.request is not None
                 # The request names the server as the URI does.
                 assert f"wss://{connection.request.headers['Host']}/" == uri
@@ -595,7 +595,8 @@ async def test_zones_are_nobody_elses_business() -> None:
     server, client = anonymous_tls()
     async with reachable(), serve(echo, OTHER, PORT, ssl=server):
         network().hosts["fe80::1%eth0"] = [OTHER]
-        async with connect(f"wss://[fe80::1%25eth0]:{PORT}/", proxy=None, ssl=client) as connection:
+        uri = f"wss://[fe80::1%25eth0]:{PORT}/"
+        async with connect(uri, proxy=None, ssl=client, tls_transport="loop") as connection:
             assert connection.request is not None
             assert connection.request.headers["Host"] == f"[fe80::1]:{PORT}"
         assert system.told == [{"host": OTHER, "port": PORT, "ssl": client, "server_hostname": "fe80::1"}]

@@ -330,8 +330,9 @@ async def test_all_that_waits_is_in_buffered_amount(tls: bool, side: Side) -> No
         assert connection.buffered_amount == 0
         sending = [asyncio.create_task(connection.send(bytes(2**18))) for _ in range(4)]
         await steps(20)
-        # uvloop doesn't tell what that one holds.
-        unseen = 2**18 if tls and type(connection.loop).__module__.startswith("uvloop") else 0
+        # uvloop and aiofastnet don't tell what that one holds.
+        silent = "uvloop" in type(connection.loop).__module__ or "aiofastnet" in type(connection.transport).__module__
+        unseen = 2**18 if tls and silent else 0
         assert 2**20 - 2**17 - unseen < connection.buffered_amount < 2**20 + 2**15
         await peer.expect(*[(wire.BINARY, bytes(2**18))] * 4)
         await asyncio.gather(*sending)

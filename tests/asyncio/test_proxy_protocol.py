@@ -567,7 +567,7 @@ async def test_connection_lost_before_tls_begins() -> None:
 async def test_loop_that_can_not_start_tls() -> None:
     reported: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
-    async with serving(ssl=anonymous_tls()[0]) as (_, server):
+    async with serving(ssl=anonymous_tls()[0], tls_transport="loop") as (_, server):
         arrival, transport = await arrive(server)
         handler = loop.get_exception_handler()
         loop.set_exception_handler(lambda _, context: reported.append(context))

@@ -63,16 +63,22 @@ def test_failure_to_connect_is_told_at_once() -> None:
 def test_version() -> None:
     status, out, err = run("--version")
     assert (status, err) == (0, "")
-    assert re.fullmatch(rf"websockets {websockets.__version__} \((native|python) accelerator\)\ncompression: .+\n", out)
+    first = rf"websockets {websockets.__version__} \((native|python) accelerator\)\n"
+    assert re.fullmatch(first + r"compression: .+\nTLS with asyncio: .+\n", out)
     assert " (python accelerator)\n" in run("--version", WEBSOCKETS_ACCELERATOR="python")[1]
     plain = run("--version", WEBSOCKETS_DEFLATE="zlib")[1]
-    assert plain.endswith("\ncompression: zlib to compress, zlib to inflate\n")
+    assert "\ncompression: zlib to compress, zlib to inflate\n" in plain
+    shown = run("--version", WEBSOCKETS_TLS="memory")[1]
+    assert shown.endswith("\nTLS with asyncio: memory on its loops, memory on those of uvloop\n")
 
 
 def test_wrong_environment() -> None:
     text = "websockets: error: WEBSOCKETS_ACCELERATOR must be native or python, not 'bogus'\n"
     for arguments in (["--version"], ["ws://host"], ["serve"], ["bench", "ws://host"]):
         assert run(*arguments, WEBSOCKETS_ACCELERATOR="bogus") == (2, "", text)
+    text = "websockets: error: WEBSOCKETS_TLS must be loop, memory or aiofastnet, not 'bogus'\n"
+    for arguments in (["--version"], ["ws://host"], ["serve"], ["bench", "ws://host"]):
+        assert run(*arguments, WEBSOCKETS_TLS="bogus") == (2, "", text)
 
 
 def test_faults_of_an_installation_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,11 @@ import pytest
 from _kit.certificates import Certificate, Version, client_context, server_context
 from _kit.tls import BIG, Pair, both_ends, every_version, move, opened, transfer
 from websockets._session.tls import (
-    Event,
     Incoming,
     Outgoing,
     TLSChannel,
-    after,
 )
+from websockets._session.tls_states import Event, after
 from websockets.exceptions import InvalidState
 
 # ------------------------------------------------------------------------------------------------------- the handshake

@@ -20,9 +20,9 @@ from websockets._session.tls import (
     OUTGOING_LIMIT,
     Incoming,
     Outgoing,
-    RecordTypes,
     relay,
 )
+from websockets._session.tls_records import RecordTypes
 from websockets.exceptions import InvalidState
 
 # -------------------------------------------------------------------------------------------------------------- limits

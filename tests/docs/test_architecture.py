@@ -63,9 +63,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "sync._stewarded",
         "sync._session_socket",
         "asyncio._fastpath asyncio._proxy sync._proxy sync._sending",
-        "sync._fastpath",
+        "asyncio._secure sync._fastpath",
         "asyncio._dial asyncio._fastpath._readable sync._fastpath._readable asyncio._loops sync._auth "
-        "sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
+        "asyncio._tls_transport sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
         "asyncio asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",
         "trio.router",
@@ -84,9 +84,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "_session.answering _session.redirects",
         "_session.options _session.server_session",
         "_session.basic_auth _session.properties _session.routing _session.session _session.tls_in_tls",
+        "_session.tls",
         "_session _session.arriving _session.broadcast _session.fragments _session.hooks _session.intake "
         "_session.log_lines _session.outbox _session.reading _session.reconnection _session.registry _session.relay "
-        "_session.rooms _session.tls _session.tunnel",
+        "_session.rooms _session.tls_records _session.tls_states _session.tunnel",
     ),
     "protocol": (
         "client server",
@@ -95,7 +96,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "rules": (
         "_rules.carrier_http11 _rules.option_table",
-        "_rules.carrier _rules.rates _rules.thread_checks",
+        "_rules.carrier _rules.rates _rules.thread_checks _rules.tls_transports",
         "_rules.decompressed _rules.option_checks _rules.refusals _rules.rejection",
         "_rules _rules.addresses _rules.asgi _rules.capacity _rules.date _rules.deadlines _rules.failures "
         "_rules.handshake _rules.happy_eyeballs _rules.lifecycle _rules.messages _rules.statistics",
@@ -167,6 +168,7 @@ OPTIONAL = {
     "_session.routing": {"werkzeug"},
     "anyio": {"anyio", "trio"},
     "asyncio._proxy": {"python_socks"},
+    "asyncio._secure": {"aiofastnet"},
     "rooms._nats": {"nats"},
     "rooms._redis": {"redis"},
     "sync._proxy": {"python_socks"},

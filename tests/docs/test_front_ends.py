@@ -33,6 +33,7 @@ FAST_PATHS = {"asyncio/_fastpath/_readable.py", "sync/_fastpath/_readable.py"}
 # Functions that don't wait, and stand in a front-end all the same: why.
 REASONS: dict[str, str] = {
     "asyncio._internals._of": "looks at a function of asyncio's",
+    "asyncio._secure._default_context": "imports what some interpreters don't have",
     "asyncio._proxy.Tunnel.connection_lost": "the loop calls it",
     "asyncio._session_transport.SessionTransport._ws_choose_path": "sets what the compiled path reads",
     "asyncio._session_transport.SessionTransport._ws_take_rest": "the end of reading, in the order that asyncio has",

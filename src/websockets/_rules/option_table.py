@@ -22,6 +22,7 @@ from ..http11 import SERVER, USER_AGENT
 from . import option_checks as c
 from . import rates as r
 from . import thread_checks as t
+from . import tls_transports as s
 from .option_checks import Check, Unfit, UnfitHeader, optional, shown, strict
 
 __all__ = ["OPTIONS", "Option", "check", "check_all", "check_keywords", "table"]
@@ -269,6 +270,8 @@ OPTIONS: Final = (
     Option("ssl", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.tls_of_client),
            "an ssl.SSLContext, True for the usual one, or None"),
     Option("ssl", (TRIO_SERVE,), None, optional(c.tls), "an ssl.SSLContext, or None"),
+    Option("tls_transport", (CONNECT, SERVE), None, optional(s.transport),
+           '"loop", "memory", "aiofastnet", or None for the best one'),
     Option("server_hostname", (SYNC_CONNECT, TRIO_CONNECT), None, optional(c.name_for_tls),
            "the name in the certificate of the server: a str"),
     Option("server_hostname", CLIENT_LOOPS, UNSET, optional(c.name_for_tls),

@@ -127,6 +127,7 @@ class ClientOptions(NamedTuple):
         of_connection: arguments of ``create_connection``.
         of_protocol: arguments for the protocol of each connection, except its URI.
         rates: limits for what is received; None if there are none.
+        tls_transport: name of the transport for TLS on asyncio; None for the best one.
     """
 
     uri: WebSocketURI
@@ -141,6 +142,7 @@ class ClientOptions(NamedTuple):
     of_connection: Arguments
     of_protocol: Arguments
     rates: Rates | None = None
+    tls_transport: str | None = None
 
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike, takers: ClientTakers = ASYNCIO_CLIENT) -> Self:
@@ -185,6 +187,7 @@ class ClientOptions(NamedTuple):
             reconnect_delays=given["reconnect_delays"],
             create_connection=given["create_connection"],
             rates=_rates(given),
+            tls_transport=given.get("tls_transport"),
             arguments=arguments,
             of_connection=_of_connection(given),
             of_protocol={name: given[name] for name in OF_CLIENT_PROTOCOLS},
@@ -281,6 +284,7 @@ class ServerOptions(NamedTuple):
         tls: arguments for the method of the event loop that starts TLS after such a header; None without header or TLS.
         create_connection: class or factory of connections; None for the class of the front-end.
         rates: limits for what is received on a connection; None if there are none.
+        tls_transport: name of the transport for TLS on asyncio; None for the best one.
         arguments: arguments for the method of the event loop that makes the listening server.
         of_connection: arguments of ``create_connection``.
         of_protocol: arguments for the protocol of each connection.
@@ -299,6 +303,7 @@ class ServerOptions(NamedTuple):
     tls: Arguments | None = None
     create_connection: Callable[..., Any] | None = None
     rates: Rates | None = None
+    tls_transport: str | None = None
     arguments: Arguments = NO_ARGUMENTS
     of_connection: Arguments = NO_ARGUMENTS
     of_protocol: Arguments = NO_ARGUMENTS
@@ -346,6 +351,7 @@ class ServerOptions(NamedTuple):
             tls=tls_after_header(arguments) if given["proxy_protocol"] is not None and takers.on_loop else None,
             create_connection=given["create_connection"],
             rates=_rates(given),
+            tls_transport=given.get("tls_transport"),
             arguments=arguments,
             of_connection=_of_connection(given),
             of_protocol=of_protocol,

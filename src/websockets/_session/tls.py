@@ -33,12 +33,13 @@ The context of the user is never changed. Two rules apply, whatever its options 
 
 from __future__ import annotations
 
-import enum
 import ssl
 from typing import Any, Final
 
 from ..exceptions import InvalidState
 from ..typing import BytesLike
+from .tls_records import RecordTypes, last_boundary, missing_bytes
+from .tls_states import Event, Incoming, Outgoing, after
 
 __all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
 
@@ -55,6 +56,9 @@ SILENT_LIMIT: Final = 2**17
 # Maximum number of bytes of plaintext in a record (RFC 8446 section 5.1).
 RECORD: Final = 2**14
 
+# Bytes of plaintext that OpenSSL encrypts at once: two records.
+CHUNK: Final = 2 * RECORD
+
 # Maximum number of bytes that encrypt() takes: their ciphertext is small, too.
 SMALL: Final = RECORD // 2
 
@@ -65,107 +69,10 @@ SLICE: Final = RECORD + 2**11
 # in TLS.
 PIECE: Final = 2**15
 
-# The type of a record with handshake messages, and the length of a record's header (RFC 5246 section 6.2.1).
-HANDSHAKE_RECORD: Final = 22
-HEADER: Final = 5
-
-
-class Incoming(enum.Enum):
-    """State of the receiving half; once nothing more can be received, the reason."""
-
-    HANDSHAKE = "the handshake isn't complete"
-    OPEN = "plaintext may follow"
-    CLOSED = "the peer sent close_notify: nothing is missing"
-    TRUNCATED = "the stream ended without close_notify: data may be missing"
-    ABANDONED = "we closed before the handshake was complete"
-    FAILED = "TLS failed: see the failure"
-
-
-class Outgoing(enum.Enum):
-    """State of the sending half."""
-
-    HANDSHAKE = "the handshake isn't complete"
-    OPEN = "plaintext is accepted"
-    CLOSED = "we closed"
-    FAILED = "TLS failed: see the failure"
-
-
-class Event(enum.Enum):
-    """An event of a channel."""
-
-    COMPLETE = "the handshake is complete"
-    CLOSE_NOTIFY = "the peer sent close_notify"
-    EOF = "the stream ended"
-    CLOSE = "we close"
-    FAILURE = "TLS failed"
-
-
-# None means that the event can't happen. After a half has ended, its state never changes. The peer's close_notify
-# leaves our half open, also in TLS 1.2, where RFC 5246 section 7.2.1 requires an answer at once: the front-end decides.
-INCOMING: Final = {
-    #                    COMPLETE CLOSE_NOTIFY EOF        CLOSE        FAILURE
-    Incoming.HANDSHAKE: ("OPEN",  None,     None,        "ABANDONED", "FAILED"),
-    Incoming.OPEN:      (None,    "CLOSED", "TRUNCATED", "OPEN",      "FAILED"),
-    Incoming.CLOSED:    (None,    None,     None,        "CLOSED",    "CLOSED"),
-    Incoming.TRUNCATED: (None,    None,     None,        "TRUNCATED", "TRUNCATED"),
-    Incoming.ABANDONED: (None,    None,     None,        None,        None),
-    Incoming.FAILED:    (None,    None,     None,        None,        None),
-}  # fmt: skip
-
-OUTGOING: Final = {
-    #                    COMPLETE CLOSE_NOTIFY EOF      CLOSE     FAILURE
-    Outgoing.HANDSHAKE: ("OPEN",  None,       None,     "CLOSED", "FAILED"),
-    Outgoing.OPEN:      (None,    "OPEN",     "OPEN",   "CLOSED", "FAILED"),
-    Outgoing.CLOSED:    (None,    "CLOSED",   "CLOSED", None,     "CLOSED"),
-    Outgoing.FAILED:    (None,    None,       None,     None,     None),
-}  # fmt: skip
-
-
-def after(incoming: Incoming, outgoing: Outgoing, event: Event) -> tuple[Incoming, Outgoing]:
-    """Return the states of both halves after an event.
-
-    Raises:
-        InvalidState: the event can't happen in these states.
-    """
-    column = list(Event).index(event)
-    names = INCOMING[incoming][column], OUTGOING[outgoing][column]
-    if names[0] is None or names[1] is None:
-        raise InvalidState(f"{event.value}, but {incoming.value} and {outgoing.value}")
-    return Incoming[names[0]], Outgoing[names[1]]
-
 
 # The usual states as constants, because code that runs for each record uses them.
 _READABLE: Final = Incoming.OPEN
 _WRITABLE: Final = Outgoing.OPEN
-
-
-class RecordTypes:
-    """Finds handshake records in the ciphertext of TLS 1.2, however it is divided (RFC 5246 section 6.2.1)."""
-
-    def __init__(self) -> None:
-        self._header = b""  # the beginning of a header that isn't complete
-        self._skip = 0  # bytes left of the record that isn't complete
-
-    def find(self, data: BytesLike) -> int:
-        """Return the index in *data* at which the first handshake record begins; -1 if there is none."""
-        position = self._skip
-        if self._header:
-            position = HEADER - len(self._header)
-            self._header += data[:position]
-            if len(self._header) < HEADER:
-                return -1
-            position += int.from_bytes(self._header[3:5], "big")
-            self._header = b""
-        size = len(data)
-        while position < size:
-            if data[position] == HANDSHAKE_RECORD:
-                return position
-            if position + HEADER > size:
-                self._header = bytes(data[position:])
-                break
-            position += HEADER + (data[position + 3] << 8 | data[position + 4])
-        self._skip = max(position - size, 0)
-        return -1
 
 
 class TLSChannel:
@@ -175,6 +82,7 @@ class TLSChannel:
         context: the user's context; it isn't changed.
         server_side: whether this end is the server.
         server_hostname: the name for SNI (RFC 6066 section 3) and for checking the server's certificate; clients only.
+        needs_name: whether a context that checks the name needs one; asyncio lets programs leave out the check.
 
     Raises:
         ValueError: ``server_hostname`` is missing although the context checks it, isn't a host name, or is given to
@@ -191,11 +99,18 @@ class TLSChannel:
     _records: RecordTypes | None = None  # TLS 1.3 needs none
     _silent: int = 0  # bytes received since the last plaintext
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        needs_name: bool = True,
+    ) -> None:
         # wrap_socket() makes these checks. wrap_bio() would silently not check the name.
         if server_side and server_hostname is not None:
             raise ValueError("server_hostname is for clients")
-        if context.check_hostname and not server_side and not server_hostname:
+        if needs_name and context.check_hostname and not server_side and not server_hostname:
             raise ValueError("the context checks the host name, so server_hostname is needed")
         self._input, self._output = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._input, self._output, server_side, server_hostname)
@@ -203,6 +118,7 @@ class TLSChannel:
         self._pieces: list[bytes] = []  # ciphertext taken from OpenSSL's output
         self._pieces_size = 0
         self._held = b""  # plaintext decrypted before a reader asked for it
+        self._tail = b""  # the record that isn't complete, if OpenSSL gets complete ones only
 
     # ------------------------------------------------------------------------------------------------------------ ask
 
@@ -219,7 +135,7 @@ class TLSChannel:
     @property
     def ended(self) -> bool:
         """Whether ``read()`` has returned all plaintext that will ever come; :attr:`incoming` says how it ended."""
-        return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE
+        return self.incoming is not _READABLE and self.incoming is not Incoming.HANDSHAKE and not self._held
 
     @property
     def wants_data(self) -> bool:
@@ -242,7 +158,7 @@ class TLSChannel:
             and self.failure is None
             and self._behind is None
             and not (self._waiting or self._held or self._pieces)
-            and not (self._input.pending or self._output.pending)
+            and not (self._input.pending or self._output.pending or self._tls.pending())
         )
 
     @property
@@ -288,6 +204,8 @@ class TLSChannel:
         if self.incoming is _READABLE:
             if self._behind is Event.EOF:
                 raise InvalidState("data after the end of the stream")
+            if self._tail:
+                data, self._tail = self._tail + data, b""
             self._admit(data)
         elif self.incoming is Incoming.HANDSHAKE:
             self._waiting += data
@@ -351,6 +269,24 @@ class TLSChannel:
         self._encrypt(data)
         return self._output.read()
 
+    def encrypt_all(self, data: memoryview) -> list[bytes]:
+        """Encrypt plaintext of any size: :meth:`send` and :meth:`data_to_send` in one, without a limit.
+
+        Returns:
+            All ciphertext that is to be sent. If TLS fails, a part is missing, and :attr:`failure` is set.
+        """
+        pieces, start, size = self.data_to_send(), 0, len(data)
+        try:
+            while start < size and self.outgoing is _WRITABLE:
+                start += self._tls.write(data[start : start + CHUNK])
+                pieces.append(self._output.read())
+        except ssl.SSLError as exc:
+            self._fail(exc)
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        return pieces
+
     def close(self) -> None:
         """Close our half: send close_notify after all data that ``send()`` took. A second call has no effect.
 
@@ -394,7 +330,8 @@ class TLSChannel:
             ``receive_data()``, and nothing was read.
         """
         source, size = self._input, len(data)
-        usual = self._records is None and size <= SLICE and not (self._waiting or self._held or self._pieces)
+        usual = self._records is None and size <= SLICE
+        usual = usual and not (self._waiting or self._held or self._pieces or self._tail)
         if not usual or self.incoming is not _READABLE or self._behind is not None:
             self.receive_data(data)
             plaintext = self.read()
@@ -435,6 +372,57 @@ class TLSChannel:
         if self._behind is not None:
             self._settle()
         return filled
+
+    def decrypt_into(self, data: memoryview, buffer: memoryview) -> tuple[int, bool]:
+        """Take ciphertext and decrypt it into a buffer: :meth:`receive_data` and :meth:`read_into` in one.
+
+        OpenSSL gets complete records only. So it never reports, at some cost, that the rest of a record is missing, and
+        nothing is copied between. What the buffer has no room for can be read later.
+
+        Parameters:
+            data: ciphertext.
+            buffer: where to write, from its beginning.
+
+        Returns:
+            The number of bytes written, and whether there is nothing to do until more ciphertext arrives.
+        """
+        if self._records is not None or self.incoming is not _READABLE:
+            self.receive_data(data)
+            return self.read_into(buffer), self.quiet
+        filled, start, size, source, room = 0, 0, len(data), self._input, len(buffer)
+        if self._tail:
+            start = missing_bytes(self._tail, data)
+            self._tail += data[:start]
+            if last_boundary(self._tail, 0, 1):
+                record, self._tail = self._tail, b""
+                self._admit(record)
+                filled = self.read_into(buffer)
+        usual = self.quiet
+        while start < size and self.incoming is _READABLE:
+            end = last_boundary(data, start, 2 * SLICE)
+            if end == start:
+                self._tail = bytes(data[start:])
+                break
+            group, start = data[start:end], end
+            if not usual:
+                self._admit(group)
+                filled += self.read_into(buffer[filled:])
+                continue
+            # The same in fewer calls.
+            self._silent += len(group)
+            source.write(group)
+            try:
+                while source.pending and filled < room:
+                    count: Any = self._tls.read(RECORD, buffer[filled:])
+                    if not count:
+                        self._close_notify()
+                        break
+                    filled += count
+                    self._silent = 0
+            except BaseException as exc:
+                self._not_decrypted(exc)
+            usual = not source.pending
+        return filled, self.quiet
 
     def data_to_send(self, limit: int | None = None) -> list[bytes]:
         """Return ciphertext for the network; the caller must send each piece once, in this order.
@@ -493,10 +481,13 @@ class TLSChannel:
 
     def _admit_rest(self) -> None:
         """Check the ciphertext after the handshake again, because other rules apply to its records."""
-        if self.version() != "TLSv1.3":
-            self._records = RecordTypes()
         rest = self._input.read() + self._waiting
         self._waiting.clear()
+        if self.version() == "TLSv1.3":
+            end = last_boundary(rest, 0, len(rest))
+            rest, self._tail = rest[:end], rest[end:]
+        else:
+            self._records = RecordTypes()
         self._admit(rest)
 
     def _admit(self, data: BytesLike) -> None:
@@ -534,23 +525,31 @@ class TLSChannel:
         """Read the rest of a record: return bytes, or with a buffer their number; falsy if there is no plaintext."""
         try:
             plaintext: Any = self._tls.read(size, buffer)
-        except ssl.SSLWantReadError:
+        except BaseException as exc:
+            return self._not_decrypted(exc)
+        self._silent = 0
+        if not plaintext:
+            self._close_notify()
+        return plaintext
+
+    def _not_decrypted(self, exc: BaseException) -> None:
+        """Process an exception of OpenSSL's read."""
+        if isinstance(exc, ssl.SSLWantReadError):
             if self._silent > SILENT_LIMIT:
                 self._refuse("the peer sent too many records without data")
-            return None
-        except ssl.SSLZeroReturnError:
-            plaintext = None
-        except ssl.SSLError as exc:
-            return self._fail(exc)
-        except BaseException as exc:
+        elif isinstance(exc, ssl.SSLZeroReturnError):
+            self._close_notify()
+        elif isinstance(exc, ssl.SSLError):
+            self._fail(exc)
+        else:
             self._interrupted(exc)
-            raise
+            raise exc
+
+    def _close_notify(self) -> None:
+        """Process close_notify: OpenSSL raises an error, or returns no bytes if ours was sent before."""
         self._silent = 0
-        # After close_notify OpenSSL raises an error, or returns no bytes if ours was sent before.
-        if not plaintext:
-            self._waiting.clear()
-            self._apply(Event.CLOSE_NOTIFY)
-        return plaintext
+        self._waiting.clear()
+        self._apply(Event.CLOSE_NOTIFY)
 
     def _settle(self) -> None:
         """Apply the event after the waiting ciphertext, when all ciphertext is decrypted."""

@@ -35,12 +35,15 @@ LOOKUP = ("family", "proto", "flags")
 PLACE = ("host", "port", "local_addr", *LOOKUP)
 
 
-async def open_connection(streams: Any, factory: Callable[[], P], **arguments: Any) -> tuple[asyncio.Transport, P]:
+async def open_connection(
+    streams: Any, factory: Callable[[], P], create: Callable[..., Any] | None = None, **arguments: Any
+) -> tuple[asyncio.Transport, P]:
     """Connect like :meth:`asyncio.loop.create_connection`, and try the addresses of a name according to RFC 8305.
 
     Parameters:
         streams: the event loop; or an object that opens connections in its place, and then does all the work.
         factory: function that makes the protocol.
+        create: function to use in place of the method of ``streams``, with the same arguments.
         **arguments: as for ``create_connection``; ``happy_eyeballs_delay``, ``interleave`` and ``all_errors`` work on
             any event loop. The delay is 0.25 seconds by default; with None, an address is tried after all previous ones
             have failed.
@@ -53,6 +56,7 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
         ExceptionGroup: with ``all_errors``, if none of its addresses can be reached.
     """
     host = arguments.get("host")
+    create = streams.create_connection if create is None else create
     is_name = _is_name(host)
     # For an address that isn't a name, the event loop does all the work.
     if (is_name or not RACE.isdisjoint(arguments)) and connects_as_known(streams):
@@ -62,9 +66,9 @@ async def open_connection(streams: Any, factory: Callable[[], P], **arguments: A
                 arguments["server_hostname"] = host
             found = await _look_up(streams, (host, arguments.get("port")), arguments)
             if len(found) > 1 or pace.all_errors:
-                return await _connect_to(streams, factory, found, pace, arguments)
+                return await _connect_to(streams, create, factory, found, pace, arguments)
             arguments["host"], arguments["port"] = with_zone(found[0][4])[:2]
-    opened: tuple[asyncio.Transport, P] = await streams.create_connection(factory, **arguments)
+    opened: tuple[asyncio.Transport, P] = await create(factory, **arguments)
     return opened
 
 
@@ -94,6 +98,7 @@ async def _look_up(
 
 async def _connect_to(
     loop: asyncio.AbstractEventLoop,
+    create: Callable[..., Any],
     factory: Callable[[], P],
     found: Sequence[_Info],
     pace: Pace,
@@ -114,7 +119,8 @@ async def _connect_to(
     rest = {name: value for name, value in arguments.items() if name not in PLACE}
     rest["sock"] = sock
     try:
-        return await loop.create_connection(made, **rest)
+        opened: tuple[asyncio.Transport, P] = await create(made, **rest)
+        return opened
     finally:
         # After that the event loop owns the socket, even if something fails.
         if not taken:

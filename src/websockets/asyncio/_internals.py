@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import sys
 from asyncio import base_events, selector_events, tasks, transports
@@ -27,6 +28,8 @@ __all__ = [
     "connects_as_known",
     "current_task",
     "end_socket",
+    "ignore_lost_handshakes",
+    "network_of",
     "note_loop",
     "socket_behind",
     "takes_pieces",
@@ -64,18 +67,27 @@ def note_loop(loop: asyncio.AbstractEventLoop) -> None:
 _LOOPS_AS_KNOWN = {"asyncio", "uvloop", "winloop", "aiofastnet"}
 
 
-def connects_as_known(loop: Any) -> bool:
-    """Return whether ``create_connection()`` of a loop is that of asyncio, uvloop, winloop or aiofastnet.
+def network_of(loop: Any, name: str = "create_connection") -> str:
+    """Return the package whose ``create_connection()`` a loop has: "asyncio" or "uvloop", for instance.
 
     A different one may use no network at all, or may have been installed to see the name of every host.
+
+    Parameters:
+        loop: the event loop, or an object that makes connections in its place.
+        name: another method to look at.
     """
-    method = loop.create_connection
+    method = getattr(loop, name)
     # aiofastnet replaces methods with partial functions that have the loop as their first argument.
     method = getattr(method, "func", method)
     # Look at the globals of the function: wrappers copy the name and the module of a method, but not these.
     made_in = getattr(getattr(method, "__func__", method), "__globals__", None)
     module = getattr(method, "__module__", None) if made_in is None else made_in.get("__name__")
-    return str(module).partition(".")[0] in _LOOPS_AS_KNOWN
+    return str(module).partition(".")[0]
+
+
+def connects_as_known(loop: Any) -> bool:
+    """Return whether ``create_connection()`` of a loop is that of asyncio, uvloop, winloop or aiofastnet."""
+    return network_of(loop) in _LOOPS_AS_KNOWN
 
 
 # ------------------------------------------------------------------------------------------------------------- tasks
@@ -135,6 +147,23 @@ def end_socket(transport: asyncio.BaseTransport) -> None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+def ignore_lost_handshakes(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep aiofastnet from reporting each client that leaves during the TLS handshake as an error of the program.
+
+    It reports the class :exc:`ConnectionResetError` in place of an exception, which logging can't show, either.
+    """
+    report = loop.call_exception_handler
+    if getattr(report, "func", None) is not _report:
+        # A loop may have no room for attributes.
+        with contextlib.suppress(AttributeError):
+            loop.call_exception_handler = functools.partial(_report, report)  # type: ignore[method-assign]
+
+
+def _report(report: Callable[[dict[str, Any]], None], context: dict[str, Any]) -> None:
+    if context.get("exception") is not ConnectionResetError:
+        report(context)
 
 
 def takes_pieces(transport: asyncio.BaseTransport) -> bool:

@@ -26,6 +26,7 @@ from ..exceptions import ProxyError
 from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
 from ..uri import WebSocketURI
 from ._dial import open_connection
+from ._secure import method_for_tls, start_tls
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -69,12 +70,13 @@ async def choose_route(
 # ---------------------------------------------------------------------------------------------------------- the tunnel
 
 
-async def connect_through(plan: TunnelPlan, factory: Callable[[], C]) -> C:
+async def connect_through(plan: TunnelPlan, factory: Callable[[], C], tls_transport: str | None = None) -> C:
     """Connect to a server through a proxy.
 
     Parameters:
         plan: the steps; its route records the progress.
         factory: function that makes the connection.
+        tls_transport: name of the transport for TLS, with the proxy and in the tunnel; None for the best one.
 
     Returns:
         The connection.
@@ -92,12 +94,13 @@ async def connect_through(plan: TunnelPlan, factory: Callable[[], C]) -> C:
     # From here on the event loop owns a socket in the arguments, even if this fails. Only the loop may close it,
     # because otherwise another socket could get its number before the loop has forgotten it.
     loop = asyncio.get_running_loop()
-    transport, tunnel = await open_connection(loop, lambda: Tunnel(plan.request), **to_proxy)
+    create = method_for_tls(loop, "create_connection", tls_transport, to_proxy.get("ssl"))
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(plan.request), create, **to_proxy)
     try:
         route.stage = ASKING
         await tunnel.answered
         route.stage = SECURING
-        secured = transport if plan.tls is None else await tunnel.secure(**plan.tls)
+        secured = transport if plan.tls is None else await tunnel.secure(tls_transport, **plan.tls)
         route.stage = OPENING
         connection = factory()
         tunnel.hand_over(secured, connection)
@@ -167,7 +170,9 @@ class Tunnel(asyncio.Protocol):
 
     # Steps after the tunnel is open.
 
-    async def secure(self, *, ssl: SSLContext | Literal[True], **options: Any) -> asyncio.Transport | None:
+    async def secure(
+        self, tls_transport: str | None, *, ssl: SSLContext | Literal[True], **options: Any
+    ) -> asyncio.Transport | None:
         """Start TLS with the server; return its transport, or None if the connection is already over."""
         check_silence(self._received)
         if ssl is True:
@@ -176,7 +181,7 @@ class Tunnel(asyncio.Protocol):
 
             ssl = create_default_context()
         transport = _Outer(self.transport) if _fails_badly(self.transport) else self.transport
-        return await asyncio.get_running_loop().start_tls(cast(asyncio.Transport, transport), self, ssl, **options)
+        return await start_tls(tls_transport, transport, self, ssl, **options)
 
     def hand_over(self, transport: asyncio.Transport | None, connection: Connection) -> None:
         """Pass the transport and the data kept for it to the connection."""

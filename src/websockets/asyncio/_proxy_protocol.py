@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._codec.proxy_protocol import TrustedProxies
 from .._session.arriving import Arriving, Refusal
+from ._secure import start_tls
 from ._serving import Server, created
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Arrival(asyncio.BufferedProtocol):
         factory: function that makes the WebSocket connection.
         proxies: the peers that may connect.
         tls: arguments of ``start_tls()``; None without TLS.
+        tls_transport: name of the transport for TLS; None for the best one.
     """
 
     transport: asyncio.Transport
@@ -46,8 +48,9 @@ class Arrival(asyncio.BufferedProtocol):
         factory: Callable[[], ServerConnection],
         proxies: TrustedProxies,
         tls: dict[str, Any] | None,
+        tls_transport: str | None = None,
     ) -> None:
-        self._server, self._factory, self._tls = server, factory, tls
+        self._server, self._factory, self._tls, self._tls_transport = server, factory, tls, tls_transport
         self._loop = asyncio.get_running_loop()
         self._arriving = Arriving(server._ws_registry, proxies, server.logger)
         self._buffer = memoryview(b"")
@@ -124,7 +127,7 @@ class Arrival(asyncio.BufferedProtocol):
         """Wait for the TLS handshake; return its transport, or None if the connection is already over."""
         if self.transport.is_closing():
             return None
-        return await self._loop.start_tls(self.transport, self._decrypted, server_side=True, **tls)
+        return await start_tls(self._tls_transport, self.transport, self._decrypted, server_side=True, **tls)
 
     def _secured(self, task: asyncio.Task[asyncio.Transport | None]) -> None:
         """Process the result of the TLS handshake."""

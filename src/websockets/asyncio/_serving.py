@@ -18,8 +18,9 @@ from .._awaiting.hooks import carry_out
 from .._rules.addresses import shown_address
 from .._rules.option_checks import awaited
 from .._rules.option_table import CLOSE, check
-from .._rules.statistics import FAILURE, ServerStatistics
+from .._rules.statistics import FAILURE, TLS, ServerStatistics
 from .._session.answering import Answering
+from .._session.arriving import log_end
 from .._session.options import ServerOptions
 from .._session.registry import Grace, Registry
 from .._session.server_session import HandlerState
@@ -43,6 +44,7 @@ __all__ = [
     "send_response",
     "serve_with",
     "start_handler",
+    "tls_failed",
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -296,6 +298,11 @@ def connected(server: Server, connection: ServerConnection) -> None:
     if server._ws_registry.closing:
         # The connection was accepted just before the server stopped listening.
         unavailable_unless_asked(connection)
+
+
+def tls_failed(server: Server, transport: asyncio.BaseTransport, exc: Exception) -> None:
+    """Log that a client's TLS handshake failed; there is no connection yet."""
+    log_end(server.logger, transport.get_extra_info("peername"), f"{TLS}: {exc}")
 
 
 def forget(server: Server, connection: ServerConnection) -> None:

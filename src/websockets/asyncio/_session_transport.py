@@ -207,6 +207,9 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         if self._ws_socket is None and transport.get_extra_info("sslcontext") is not None:
             # A TLS transport no longer has its socket when it calls connection_lost().
             self._ws_keep_addresses()
+            if self.protocol.debug:
+                made = type(transport)
+                self.logger.debug("= TLS by %s.%s", made.__module__, made.__qualname__)
 
     def _ws_receive_data(self, data: BytesLike) -> None:
         """Process data from a read; a task that waits for a message may resume before this returns."""

@@ -34,6 +34,7 @@ from ..http11 import USER_AGENT
 from ..typing import LoggerLike, Origin, Subprotocol
 from ._dial import open_connection
 from ._proxy import choose_route, connect_through
+from ._secure import method_for_tls
 from .connection import Connection
 
 __all__ = ["ClientConnection", "connect", "unix_connect"]
@@ -150,6 +151,8 @@ class connect(Connector):
             :class:`~websockets.asyncio.connection.Connection`.
         max_rate, max_bytes_rate, on_rate: limits for what is received in a second; see
             :func:`~websockets.asyncio.server.serve`.
+        tls_transport: what encrypts: "loop" for the transport of the event loop, "memory" for ours, "aiofastnet" for
+            that of the extra ``fast``; None for the best one that there is.
         **kwargs: passed to :meth:`asyncio.loop.create_connection`: ``ssl``, ``server_hostname``, ``sock``, ``host`` and
             ``port`` to connect to another address than that of the URI, ``family``, ``local_addr``... If a name has
             several addresses, they are tried according to RFC 8305 (Happy Eyeballs), on any event loop:
@@ -198,6 +201,7 @@ class connect(Connector):
         max_rate: tuple[float, int] | None = None,
         max_bytes_rate: tuple[float, int] | None = None,
         on_rate: Literal["wait", "close"] = "wait",
+        tls_transport: Literal["loop", "memory", "aiofastnet"] | None = None,
         **kwargs: Any,
     ) -> None:
         create_connection = renamed_argument(kwargs, "create_protocol", "create_connection", create_connection)
@@ -243,13 +247,18 @@ class connect(Connector):
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
             hop.route = route
-            return await connect_through(plan_tunnel(route, kwargs, self.user_agent_header), factory)
+            plan = plan_tunnel(route, kwargs, self.user_agent_header)
+            return await connect_through(plan, factory, state.options.tls_transport)
         kwargs = without_proxy(kwargs)
-        if kwargs.pop("unix", False):
+        unix = kwargs.pop("unix", False)
+        connection: ClientConnection
+        name = "create_unix_connection" if unix else "create_connection"
+        create = method_for_tls(streams, name, state.options.tls_transport, kwargs.get("ssl"))
+        if unix:
             with naming_path(kwargs.get("path")):
-                _, connection = await streams.create_unix_connection(factory, **kwargs)
+                _, connection = await create(factory, **kwargs)
         else:
-            _, connection = await open_connection(streams, factory, **kwargs)
+            _, connection = await open_connection(streams, factory, create, **kwargs)
         return connection
 
     # ------------------------------------------------------------------------------------------------------ three uses

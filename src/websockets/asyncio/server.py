@@ -29,6 +29,7 @@ from ..server import ServerProtocol
 from ..typing import BytesLike, HostsLike, LoggerLike, Origin, StatusLike, Subprotocol
 from ._broadcast import broadcast
 from ._proxy_protocol import Arrival
+from ._secure import method_for_tls
 from ._serving import (
     Server,
     answering_of,
@@ -39,6 +40,7 @@ from ._serving import (
     run_handler,
     serve_with,
     start_handler,
+    tls_failed,
 )
 from .connection import Connection
 
@@ -235,6 +237,7 @@ def serve(
     max_bytes_rate: tuple[float, int] | None = None,
     on_rate: Literal["wait", "close"] = "wait",
     proxy_protocol: Iterable[str] | None = None,
+    tls_transport: Literal["loop", "memory", "aiofastnet"] | None = None,
     **kwargs: Any,
 ) -> Server:
     """Create a WebSocket server; await it, or use it as an async context manager that closes it on exit.
@@ -289,6 +292,8 @@ def serve(
             connect; they must send a header within ``open_timeout``; ``remote_address`` and ``local_address`` are the
             addresses in the header. All other connections are closed without a response. With ``ssl``, the TLS
             handshake follows the header. None to expect no header.
+        tls_transport: what encrypts: "loop" for the transport of the event loop, "memory" for ours, "aiofastnet" for
+            that of the extra ``fast``; None for the best one that there is.
         **kwargs: passed to :meth:`asyncio.loop.create_server`: ``ssl``, ``sock``, ``reuse_port``...
 
     Returns:
@@ -309,10 +314,12 @@ def serve(
 
         first: Callable[[], asyncio.BaseProtocol] = factory
         if options.proxies is not None:
-            first = functools.partial(Arrival, server, factory, options.proxies, options.tls)
+            first = functools.partial(Arrival, server, factory, options.proxies, options.tls, options.tls_transport)
         streams = server._ws_streams or asyncio.get_running_loop()
         made: asyncio.Server
-        create = streams.create_unix_server if "path" in options.arguments else streams.create_server
+        name = "create_unix_server" if "path" in options.arguments else "create_server"
+        failed = functools.partial(tls_failed, server)
+        create = method_for_tls(streams, name, options.tls_transport, options.arguments.get("ssl"), failed)
         made = await create(prepare(server, first, options.arguments), **options.arguments)
         return made
 

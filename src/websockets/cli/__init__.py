@@ -108,11 +108,13 @@ def _as_client(arguments: Sequence[str]) -> int:
 
 def _print_version() -> None:
     from .._codec import TWIN
+    from .._rules.tls_transports import shown_choice
     from ..extensions._libraries import shown_libraries
     from ..version import version
 
     print(f"websockets {version} ({TWIN} accelerator)")
     print(f"compression: {shown_libraries()}")
+    print(f"TLS with asyncio: {shown_choice()}")
 
 
 def _as_server(arguments: Sequence[str]) -> int:

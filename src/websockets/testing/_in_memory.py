@@ -12,6 +12,7 @@ from typing import Any
 
 from .._session.connector import use_network
 from ..asyncio import client as clients
+from ..asyncio._serving import answering_of
 from ..asyncio.client import ClientConnection
 from ..asyncio.connection import Connection
 from ..asyncio.server import Handler, Server, ServerConnection, serve
@@ -45,7 +46,7 @@ class InMemoryServer:
         self.network = network
         self._listening: MemoryServer = server.server
         address = self._listening.sockets[0].getsockname()
-        scheme = "wss" if self._listening.secure else "ws"
+        scheme = "ws" if answering_of(server).options.context is None else "wss"
         if isinstance(address, str):
             self.uri = f"{scheme}://localhost"
             self._place: dict[str, Any] = {"unix": True, "path": address}
