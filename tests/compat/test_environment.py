@@ -230,8 +230,8 @@ DOCUMENTED = set(
 
 
 def test_every_variable_is_tested() -> None:
-    # The twins of the accelerator, and the libraries for deflate, have tests of their own.
-    elsewhere = {"WEBSOCKETS_ACCELERATOR", "WEBSOCKETS_DEFLATE", "WEBSOCKETS_REQUIRE_NATIVE"}
+    # The twins of the accelerator, the libraries for deflate and the transports for TLS have tests of their own.
+    elsewhere = {"WEBSOCKETS_ACCELERATOR", "WEBSOCKETS_DEFLATE", "WEBSOCKETS_REQUIRE_NATIVE", "WEBSOCKETS_TLS"}
     assert {name for case in CASES.values() for name in case[2]} == DOCUMENTED - elsewhere
 
 
@@ -249,6 +249,7 @@ WRONG = {
     "WEBSOCKETS_MAX_LOG_SIZE": ("frames", "-1", "a whole number, 0 or more"),
     "WEBSOCKETS_MAX_NUM_HEADERS": ("http11", "0x80", "a whole number, 0 or more"),
     "WEBSOCKETS_MAX_REDIRECTS": ("_session.redirects", "ten", "a whole number, 0 or more"),
+    "WEBSOCKETS_TLS": ("_rules.tls_transports", "openssl", "loop, memory or aiofastnet"),
 }
 
 IMPORT_WITH_EACH = f"""

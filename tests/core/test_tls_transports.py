@@ -6,7 +6,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 

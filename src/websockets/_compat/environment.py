@@ -65,5 +65,7 @@ def chosen(name: str, words: Collection[str]) -> str:
     """
     text = os.environ.get(name, "")
     if text and text not in words:
-        raise WrongVariable(f"{name} must be {' or '.join(words)}, not {text!r}")
+        *others, last = words
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        raise WrongVariable(f"{name} must be {allowed}, not {text!r}")
     return text
