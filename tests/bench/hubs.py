@@ -18,13 +18,15 @@ import statistics
 import struct
 import time
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from slow_clients import ROOM, open_client
-
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.rooms import Hub
+
+# A script, like this one, in the same folder.
+slow_clients: Any = import_module("slow_clients")
 
 SIZE = 1024
 # When a message was sent, and which one of the three it is.
@@ -34,8 +36,8 @@ WAYS = ("broadcast", "hub", "hub, some don't read")
 
 def read_all(port: int, reading: int, silent: int, pipe: Pipe) -> None:
     """Open clients, those that don't read first; report the ages of all messages, in seconds, by their way."""
-    silent_ones = [open_client(port, ROOM) for _ in range(silent)]
-    clients = {sock.fileno(): (sock, bytearray()) for sock in (open_client(port) for _ in range(reading))}
+    silent_ones = [slow_clients.open_client(port, slow_clients.ROOM) for _ in range(silent)]
+    clients = {sock.fileno(): (sock, bytearray()) for sock in (slow_clients.open_client(port) for _ in range(reading))}
     poll = select.epoll()
     for number in clients:
         poll.register(number, select.EPOLLIN)
@@ -71,7 +73,9 @@ async def measure(options: argparse.Namespace) -> tuple[list[list[float]], list[
         if len(entered) > options.silent:
             hub.join("all read", connection)
         else:
-            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+            connection.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDBUF, slow_clients.ROOM
+            )
         hub.join("some don't", connection)
         await connection.wait_closed()
 
