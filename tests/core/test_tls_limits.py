@@ -21,8 +21,8 @@ from websockets._session.tls import (
     Incoming,
     Outgoing,
     RecordTypes,
-    relay,
 )
+from websockets._session.tls_in_tls import relay
 from websockets.exceptions import InvalidState
 
 # -------------------------------------------------------------------------------------------------------------- limits

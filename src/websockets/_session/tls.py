@@ -40,7 +40,7 @@ from typing import Any, Final
 from ..exceptions import InvalidState
 from ..typing import BytesLike
 
-__all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
+__all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel"]
 
 # Bytes of ciphertext that wait to be decrypted, above which reading from the network should pause.
 INCOMING_LIMIT: Final = 2**16
@@ -631,32 +631,3 @@ class TLSChannel:
             self._interrupted(exc)
             raise
         self._waiting[:0] = rest
-
-
-def relay(inner: TLSChannel, outer: TLSChannel) -> bool:
-    """Carry the ciphertext of one channel through another, in both directions, for TLS in TLS.
-
-    Call it after each event or request for either channel, and after reading from ``inner``. Then send the ciphertext
-    of ``outer``, and read plaintext from ``inner``. If ``outer`` has failed, its ``failure`` is the reason; ``inner``
-    only gets the end of its stream.
-
-    Parameters:
-        inner: the channel whose ciphertext is the plaintext of the other.
-        outer: the channel that is nearer to the network.
-
-    Returns:
-        Whether ``inner`` received anything.
-    """
-    received, moving = False, True
-    while moving:
-        moving = False
-        while pieces := inner.data_to_send(outer.room):
-            # Join the pieces, because each call adds the overhead of a record.
-            outer.send(b"".join(pieces))
-            moving = True
-        if inner.wants_data and (data := outer.read()):
-            inner.receive_data(data)
-            received = moving = True
-    if outer.ended and not inner.ended:
-        inner.receive_eof()
-    return received
