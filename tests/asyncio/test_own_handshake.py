@@ -49,8 +49,8 @@ async def test_client_with_a_handshake_of_its_own() -> None:
 @virtual
 async def test_client_whose_handshake_fails() -> None:
     class Mine(ClientConnection):
-        async def handshake(self, *arguments: Any) -> None:
-            await super().handshake(*arguments)
+        async def handshake(self, *arguments: Any, **options: Any) -> None:
+            await super().handshake(*arguments, **options)
             raise LookupError("not this one")
 
     async with serving() as uri:

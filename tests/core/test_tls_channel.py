@@ -394,7 +394,7 @@ def test_table(incoming: Incoming, outgoing: Outgoing, event: Event) -> None:
 @every_version
 def test_encrypting_and_decrypting_in_one_step(version: Version) -> None:
     pair = opened(version)
-    for data in (b"a", bytes(8192)):
+    for data in (b"a", bytes(8192), bytes(16_384), bytes(16_394), bytes(24_576)):
         ciphertext = pair.client.encrypt(data)
         assert ciphertext
         plaintext = pair.server.decrypt(ciphertext)
@@ -415,7 +415,7 @@ def test_decrypting_pieces_and_several_records() -> None:
 def test_what_isnt_done_in_one_step() -> None:
     pair = opened("TLSv1_3")
     assert pair.client.encrypt(b"") is None
-    assert pair.client.encrypt(bytes(8193)) is None
+    assert pair.client.encrypt(bytes(24_577)) is None
     large = transfer_of(pair, bytes(50_000))
     assert pair.server.decrypt(large) == bytes(50_000)
     pair.client.send(b"last")
@@ -426,6 +426,33 @@ def test_what_isnt_done_in_one_step() -> None:
     assert pair.server.read() == b"last"
     assert pair.server.ended
     assert pair.server.decrypt(b"more") is None
+
+
+def test_an_answer_in_the_middle_of_a_large_piece() -> None:
+    """The rest is decrypted when the answer is being sent."""
+    pair = opened("TLSv1_3")
+    decrypt = pair.server._decrypt
+
+    def answer(size: int, buffer: memoryview | None = None) -> Any:
+        if not pair.server._output.pending:
+            pair.server._output.write(b"answer")
+        return decrypt(size, buffer)
+
+    pair.server._decrypt = answer  # type: ignore[method-assign]
+    assert pair.server.decrypt(transfer_of(pair, bytes(50_000))) is None
+    first = pair.server.read()
+    assert 0 < len(first) < 50_000
+    assert pair.server.data_to_send() == [b"answer"]
+    assert first + pair.server.read() == bytes(50_000)
+
+
+def test_a_record_that_was_changed_in_a_large_piece() -> None:
+    pair = opened("TLSv1_3")
+    ciphertext = bytearray(transfer_of(pair, bytes(50_000)))
+    ciphertext[20_000] ^= 1
+    assert pair.server.decrypt(bytes(ciphertext)) is None
+    assert pair.server.read() == bytes(16_384)
+    assert pair.server.failure is not None
 
 
 def test_the_end_behind_a_large_piece() -> None:

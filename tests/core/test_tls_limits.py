@@ -20,8 +20,8 @@ from websockets._session.tls import (
     OUTGOING_LIMIT,
     Incoming,
     Outgoing,
-    relay,
 )
+from websockets._session.tls_in_tls import relay
 from websockets._session.tls_records import RecordTypes
 from websockets.exceptions import InvalidState
 

@@ -96,7 +96,8 @@ def test_an_interruption_while_what_was_sent_is_noted(end: tuple[Connection, soc
     connection._ws_wire.kernel_send = Part(connection._ws_wire, 100)
     outbox: Any = connection._ws_outbox
     kind = type(outbox)
-    connection._ws_outbox = type("Interrupting", (kind,), {name: raising(Interrupted()), "__slots__": ()})()
+    interrupting: Any = type("Interrupting", (kind,), {name: raising(Interrupted()), "__slots__": ()})()
+    connection._ws_outbox = interrupting
     with pytest.raises(Interrupted):
         connection.send(bytes(1000))
     with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):

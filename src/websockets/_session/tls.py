@@ -41,7 +41,7 @@ from ..typing import BytesLike
 from .tls_records import RecordTypes, last_boundary, missing_bytes
 from .tls_states import Event, Incoming, Outgoing, after
 
-__all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel", "relay"]
+__all__ = ["INCOMING_LIMIT", "OUTGOING_LIMIT", "Incoming", "Outgoing", "TLSChannel"]
 
 # Bytes of ciphertext that wait to be decrypted, above which reading from the network should pause.
 INCOMING_LIMIT: Final = 2**16
@@ -59,8 +59,9 @@ RECORD: Final = 2**14
 # Bytes of plaintext that OpenSSL encrypts at once: two records.
 CHUNK: Final = 2 * RECORD
 
-# Maximum number of bytes that encrypt() takes: their ciphertext is small, too.
-SMALL: Final = RECORD // 2
+# Maximum number of bytes that encrypt() takes: a full record, and the rest of a message that just doesn't fit into one.
+# Memory BIOs don't shrink, so this bounds the memory of each connection.
+DIRECT: Final = RECORD + RECORD // 2
 
 # Bytes that OpenSSL gets at once: a whole record with its header and padding.
 SLICE: Final = RECORD + 2**11
@@ -259,14 +260,14 @@ class TLSChannel:
         return taken
 
     def encrypt(self, data: bytes) -> bytes | None:
-        """Encrypt a small piece of plaintext: :meth:`send` and :meth:`data_to_send` in one, for the usual case.
+        """Encrypt plaintext that isn't large: :meth:`send` and :meth:`data_to_send` in one, for the usual case.
 
         Returns:
             All ciphertext that is to be sent; None if nothing was done, because the case isn't usual.
         """
-        if self.outgoing is not _WRITABLE or self._pieces or self._output.pending or not 0 < len(data) <= SMALL:
+        if self.outgoing is not _WRITABLE or self._pieces or self._output.pending or not 0 < len(data) <= DIRECT:
             return None
-        self._encrypt(data)
+        self._write(data)
         return self._output.read()
 
     def encrypt_all(self, data: memoryview) -> list[bytes]:
@@ -330,8 +331,7 @@ class TLSChannel:
             ``receive_data()``, and nothing was read.
         """
         source, size = self._input, len(data)
-        usual = self._records is None and size <= SLICE
-        usual = usual and not (self._waiting or self._held or self._pieces or self._tail)
+        usual = self._records is None and not (self._waiting or self._held or self._pieces or self._tail)
         if not usual or self.incoming is not _READABLE or self._behind is not None:
             self.receive_data(data)
             plaintext = self.read()
@@ -339,15 +339,33 @@ class TLSChannel:
                 return plaintext
             self.unread(plaintext)
             return None
-        self._silent += size
-        source.write(data)
-        plaintext = self._decrypt(RECORD) or b""
-        while source.pending and self.incoming is _READABLE:
-            plaintext += self._decrypt(RECORD) or b""
+        if size > SLICE:
+            plaintext = self._decrypt_slices(data)
+        else:
+            self._silent += size
+            source.write(data)
+            plaintext = self._decrypt(RECORD) or b""
+            while source.pending and self.incoming is _READABLE:
+                plaintext += self._decrypt(RECORD) or b""
         if self.incoming is _READABLE and not self._output.pending:
             return plaintext
         self._held = plaintext
         return None
+
+    def _decrypt_slices(self, data: bytes) -> bytes:
+        """Take a large piece of ciphertext, and decrypt all of it until there is something to answer."""
+        source, pieces, start = self._input, [], 0
+        with memoryview(data) as view:
+            while start < len(data) and self.incoming is _READABLE:
+                if self._output.pending:
+                    self.receive_data(view[start:])
+                    break
+                source.write(view[start : start + SLICE])
+                self._silent += min(SLICE, len(data) - start)
+                start += SLICE
+                while source.pending and self.incoming is _READABLE:
+                    pieces.append(self._decrypt(RECORD) or b"")
+        return b"".join(pieces)
 
     def unread(self, data: bytes) -> None:
         """Give back plaintext that was read too early: the next reads return it first."""
@@ -569,17 +587,21 @@ class TLSChannel:
 
     def _encrypt(self, data: BytesLike) -> int:
         """Encrypt one record; return the number of bytes taken."""
+        taken = self._write(data)
+        if self._output.pending >= RECORD:
+            self._take_out()
+        return taken
+
+    def _write(self, data: BytesLike) -> int:
+        """Give plaintext to OpenSSL, which takes all of it unless it fails; return the number of bytes taken."""
         try:
-            taken = self._tls.write(data)
+            return self._tls.write(data)
         except ssl.SSLError as exc:
             self._fail(exc)
             return 0
         except BaseException as exc:
             self._interrupted(exc)
             raise
-        if self._output.pending >= RECORD:
-            self._take_out()
-        return taken
 
     def _take_out(self) -> None:
         """Move ciphertext from OpenSSL's output to the list of pieces."""
@@ -607,32 +629,3 @@ class TLSChannel:
             self._interrupted(exc)
             raise
         self._waiting[:0] = rest
-
-
-def relay(inner: TLSChannel, outer: TLSChannel) -> bool:
-    """Carry the ciphertext of one channel through another, in both directions, for TLS in TLS.
-
-    Call it after each event or request for either channel, and after reading from ``inner``. Then send the ciphertext
-    of ``outer``, and read plaintext from ``inner``. If ``outer`` has failed, its ``failure`` is the reason; ``inner``
-    only gets the end of its stream.
-
-    Parameters:
-        inner: the channel whose ciphertext is the plaintext of the other.
-        outer: the channel that is nearer to the network.
-
-    Returns:
-        Whether ``inner`` received anything.
-    """
-    received, moving = False, True
-    while moving:
-        moving = False
-        while pieces := inner.data_to_send(outer.room):
-            # Join the pieces, because each call adds the overhead of a record.
-            outer.send(b"".join(pieces))
-            moving = True
-        if inner.wants_data and (data := outer.read()):
-            inner.receive_data(data)
-            received = moving = True
-    if outer.ended and not inner.ended:
-        inner.receive_eof()
-    return received

@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..typing import BytesLike
-from .tls import INCOMING_LIMIT, Incoming, Outgoing, TLSChannel, relay
+from .tls import INCOMING_LIMIT, Incoming, Outgoing, TLSChannel
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Channel", "NestedChannel"]
+__all__ = ["Channel", "NestedChannel", "relay"]
 
 
 class NestedChannel:
@@ -173,6 +173,35 @@ class NestedChannel:
         relay(self._inner, self._outer)
         if self._closing and not self._inner.unsent:
             self._outer.close()
+
+
+def relay(inner: TLSChannel, outer: TLSChannel) -> bool:
+    """Carry the ciphertext of one channel through another, in both directions, for TLS in TLS.
+
+    Call it after each event or request for either channel, and after reading from ``inner``. Then send the ciphertext
+    of ``outer``, and read plaintext from ``inner``. If ``outer`` has failed, its ``failure`` is the reason; ``inner``
+    only gets the end of its stream.
+
+    Parameters:
+        inner: the channel whose ciphertext is the plaintext of the other.
+        outer: the channel that is nearer to the network.
+
+    Returns:
+        Whether ``inner`` received anything.
+    """
+    received, moving = False, True
+    while moving:
+        moving = False
+        while pieces := inner.data_to_send(outer.room):
+            # Join the pieces, because each call adds the overhead of a record.
+            outer.send(b"".join(pieces))
+            moving = True
+        if inner.wants_data and (data := outer.read()):
+            inner.receive_data(data)
+            received = moving = True
+    if outer.ended and not inner.ended:
+        inner.receive_eof()
+    return received
 
 
 Channel: TypeAlias = TLSChannel | NestedChannel
