@@ -140,7 +140,7 @@ def test_what_is_reported_of_aiofastnet() -> None:
 
     class Narrow(Loop):
         __slots__ = ()
-        call_exception_handler = property(lambda self: self.reported.append)  # type: ignore[assignment]
+        call_exception_handler = property(lambda self: self.reported.append)
 
     for loop in Loop(), Narrow():
         for _ in range(2):
