@@ -278,9 +278,9 @@ async def test_paused_at_the_end() -> None:
 async def test_another_protocol() -> None:
     ends = await opened(Plain())
     other: Any = Buffered()
-    assert ends.transport.get_protocol() is ends.protocol
+    assert ends.transport.get_protocol() == ends.protocol
     ends.transport.set_protocol(other)
-    assert ends.transport.get_protocol() is other
+    assert ends.transport.get_protocol() == other
     ends.peer.send(b"data")
     await idle()
     assert (bytes(ends.protocol.data), bytes(other.data)) == (b"", b"data")
@@ -378,7 +378,12 @@ async def test_a_peer_that_does_not_close(timeout: float | None) -> None:
     start = loop.time()
     ends.transport.close()
     ended = asyncio.Event()
-    ends.protocol.connection_lost = lambda exc: (ends.protocol.lost.append(exc), ended.set())
+
+    def lost(exc: Exception) -> None:
+        ends.protocol.lost.append(exc)
+        ended.set()
+
+    ends.protocol.connection_lost = lost
     await ended.wait()
     assert loop.time() - start == (timeout or SHUTDOWN_TIMEOUT)
     assert [str(exc) for exc in ends.protocol.lost] == ["SSL shutdown timed out"]

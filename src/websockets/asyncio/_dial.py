@@ -56,7 +56,7 @@ async def open_connection(
         ExceptionGroup: with ``all_errors``, if none of its addresses can be reached.
     """
     host = arguments.get("host")
-    create = streams.create_connection if create is None else create
+    method: Callable[..., Any] = streams.create_connection if create is None else create
     is_name = _is_name(host)
     # For an address that isn't a name, the event loop does all the work.
     if (is_name or not RACE.isdisjoint(arguments)) and connects_as_known(streams):
@@ -66,9 +66,9 @@ async def open_connection(
                 arguments["server_hostname"] = host
             found = await _look_up(streams, (host, arguments.get("port")), arguments)
             if len(found) > 1 or pace.all_errors:
-                return await _connect_to(streams, create, factory, found, pace, arguments)
+                return await _connect_to(streams, method, factory, found, pace, arguments)
             arguments["host"], arguments["port"] = with_zone(found[0][4])[:2]
-    opened: tuple[asyncio.Transport, P] = await create(factory, **arguments)
+    opened: tuple[asyncio.Transport, P] = await method(factory, **arguments)
     return opened
 
 

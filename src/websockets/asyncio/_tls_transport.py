@@ -77,6 +77,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
                  "_told_paused", "_transport", "_waiter", "_writing_paused")  # fmt: skip
 
+    _protocol: asyncio.Protocol
+
     # loop.start_tls() of asyncio looks at it.
     _start_tls_compatible = True
 
@@ -402,7 +404,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Set the protocol that gets what arrives."""
         # A buffered one has the same methods, but for two.
-        self._protocol: asyncio.Protocol = cast(asyncio.Protocol, protocol)
+        self._protocol = cast(asyncio.Protocol, protocol)
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
