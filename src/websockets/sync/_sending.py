@@ -19,6 +19,7 @@ from .._session.properties import ConnectionProperties, assignable
 from ._fastpath import SocketPath
 from ._roles import Role, Step, after
 from ._system import LONGEST_WAIT, WRITE, Condition, System
+from ._wire import is_passing
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
@@ -302,7 +303,7 @@ class SendingSocket(SocketPath, ConnectionProperties):
         try:
             self._ws_wire.send_now(taken, pieces)
         except OSError as exc:
-            error = exc
+            error = None if is_passing(exc) else exc
         except MemoryError as exc:
             # Perhaps it was wanting for the number of bytes that the socket took.
             self._ws_interrupted(exc)

@@ -36,7 +36,7 @@ from ._secured import SecuredSocket
 from ._sending import FREE, TAKEN, WATCHED, SendingSocket
 from ._steward import Steward, steward_of
 from ._system import READ, current
-from ._wire import address_of, wire_for
+from ._wire import address_of, is_passing, wire_for
 
 if TYPE_CHECKING:
     from .._session.tls import TLSChannel
@@ -254,7 +254,7 @@ class SessionSocket(SendingSocket):
         """Process what a call of the socket brought: data, nothing, the end of the stream, or an error."""
         if self._ws_lost:
             return
-        if error is not None and not isinstance(error, BlockingIOError):
+        if error is not None and not is_passing(error):
             self._ws_lose(error)
         elif data:
             self._ws_receive_bytes(data)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from ..typing import BytesLike
 from ._system import DONTWAIT, LONG_SLICE, READ, WRITE, System
 
-__all__ = ["NOW", "KernelWire", "Wire", "address_of", "wire_for"]
+__all__ = ["NOW", "KernelWire", "Wire", "address_of", "is_passing", "wire_for"]
 
 # The flags of a call that must not wait.
 NOW: Final = (DONTWAIT,)
@@ -140,7 +140,13 @@ class KernelWire(Wire):
 
     def receive(self, got: list[bytes], size: int) -> None:
         """Wait for data, or return in vain after a while; see :meth:`Wire.receive`."""
-        got.extend(map(self.kernel_receive, (size,)))
+        try:
+            got.extend(map(self.kernel_receive, (size,)))
+        except (BlockingIOError, TimeoutError):
+            if self.sock.gettimeout() is not None:
+                # The program has set a timeout, perhaps of 0: asking again and again would take all processor time.
+                self.wait(READ, LONG_SLICE)
+            raise
 
     def receive_now(self, got: list[bytes], size: int) -> None:
         """Receive the data that is there; see :meth:`Wire.receive_now`."""
@@ -157,6 +163,14 @@ class KernelWire(Wire):
                 taken.extend(map(self.sock.sendmsg, (pieces,), ((),), NOW))
         except BlockingIOError:
             return
+
+
+def is_passing(error: OSError) -> bool:
+    """Return whether a call of a socket had no time, so that it may be made again.
+
+    Some programs set a timeout on the socket. It doesn't end the connection; a timeout of the kernel does.
+    """
+    return isinstance(error, BlockingIOError) or (isinstance(error, TimeoutError) and error.errno is None)
 
 
 def address_of(sock: Any, name: str) -> Any:

@@ -22,6 +22,7 @@ from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
 from ._receiving import ReceivingSocket
+from ._wire import is_passing
 
 if TYPE_CHECKING:
     import ssl
@@ -254,9 +255,10 @@ class Connection(ReceivingSocket):
             outbox.bypass(frame)
             outbox.bypassed(frame, count)
             self._ws_owing = True
-            if error is not None:
+            failed = error is not None and not is_passing(error)
+            if error is not None and failed:
                 self._ws_write_failed(error)
-            self._ws_note_level(error is None and count < len(frame))
+            self._ws_note_level(not failed and count < len(frame))
         # Unless an exception is on its way, this thread is about to go on.
         self._ws_leave_writing(entrusts=interrupted)
         return count == len(frame)
