@@ -718,6 +718,23 @@ async def test_closed_in_the_handshake() -> None:
     ends.peer.transport.abort()
 
 
+@pytest.mark.parametrize("early", [False, True])
+@virtual
+async def test_given_up(early: bool) -> None:
+    """uvloop doesn't tell a protocol when the task that connects is cancelled: no timer may keep it."""
+    ends = begin(Plain())
+    if not early:
+        await asyncio.sleep(0)
+    ends.transport.give_up()
+    await idle()
+    assert ends.transport._timer is None
+    assert ends.transport.is_closing()
+    assert ends.protocol.calls == []
+    assert ends.below.is_closing() is early
+    ends.below.abort()
+    ends.peer.transport.abort()
+
+
 @virtual
 async def test_the_waiter_is_gone() -> None:
     """A task that was cancelled waits no more; nothing complains."""

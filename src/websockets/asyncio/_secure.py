@@ -87,23 +87,31 @@ async def _connect(
     context = _default_context() if ssl is True else ssl
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
-    made: list[P] = []
+    made: list[tuple[P, TLSTransport]] = []
 
     def secured() -> TLSTransport:
-        made.append(factory())
-        return TLSTransport(
+        protocol = factory()
+        transport = TLSTransport(
             loop,
-            made[0],
+            protocol,
             context,  # type: ignore[arg-type]
             server_hostname=server_hostname,
             handshake_timeout=ssl_handshake_timeout,
             shutdown_timeout=ssl_shutdown_timeout,
             waiter=waiter,
         )
+        made.append((protocol, transport))
+        return transport
 
-    _, transport = await method(secured, **arguments)
+    try:
+        await method(secured, **arguments)
+    except BaseException:
+        for _, transport in made:
+            transport.give_up()
+        raise
+    protocol, transport = made[0]
     await _wait(waiter, transport)
-    return transport, made[0]
+    return transport, protocol
 
 
 async def _listen(

@@ -124,6 +124,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Begin the handshake; the plain transport calls this."""
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self._transport = transport = cast(asyncio.Transport, transport)
+        if self._lost:
+            transport.abort()
+            return
         self._layer: int = transport._layer + 1 if isinstance(transport, TLSTransport) else 0
         self._source, self._source_view = _buffer(self._loop, self._layer)
         given, self._given = self._given or {}, None
@@ -460,6 +463,11 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """End the connection at once for a reason; asyncio's TLS calls this where it runs over this transport."""
         self._error = self._error or exc
         self.abort()
+
+    def give_up(self) -> None:
+        """End before a connection was made. Some loops call ``connection_lost()`` then, and some don't."""
+        self._shaking, self._closing, self._lost = False, True, True
+        self._stop_timer()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
