@@ -85,7 +85,7 @@ async def test_server_with_a_handshake_of_its_own() -> None:
             assert client.response.headers["Server"] == "test"
             await client.send("x")
             assert await client.recv() == "x"
-        with pytest.raises(InvalidStatus, match="^server rejected WebSocket connection: HTTP 400$"):
+        with pytest.raises(InvalidStatus, match="^server rejected WebSocket connection: HTTP 400"):
             await connect(uri, additional_headers={"Sec-WebSocket-Version": "8"})
     assert calls == [(None, None, "test")] * 2
 

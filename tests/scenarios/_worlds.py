@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -48,11 +49,18 @@ WORLDS = (
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
 
 
-def _fronts(topic: str, needs: frozenset[Capability]) -> list[Front]:
+#: Whether this is a run of the suite by itself, which is to take little time. With a profile, as in .ci/run, each peer
+#: that misbehaves meets each front-end; without one it meets asyncio's, and the front-ends meet all other scenarios.
+BRIEF = "HYPOTHESIS_PROFILE" not in os.environ
+
+
+def _fronts(module: str, needs: frozenset[Capability]) -> list[Front]:
     """The worlds of a scenario."""
+    folder, _, topic = module.rpartition(".")
+    worlds = WORLDS[:1] if BRIEF and folder.endswith("robustness") else WORLDS
     return [
         front
-        for front in WORLDS
+        for front in worlds
         if (front.topics is None or topic in front.topics) and needs.isdisjoint(front.world.lacks)
     ]
 
@@ -67,7 +75,7 @@ def in_every_world(*needs: Capability) -> Callable[[Callable[..., Coroutine[Any,
     def decorate(scenario: Callable[..., Coroutine[Any, Any, None]]) -> Any:
         if not inspect.iscoroutinefunction(scenario):
             raise TypeError(f"{scenario!r} is not a coroutine function")
-        fronts = _fronts(scenario.__module__.rpartition(".")[2], frozenset(needs))
+        fronts = _fronts(scenario.__module__, frozenset(needs))
 
         @pytest.mark.parametrize("world", fronts, ids=[front.name for front in fronts])
         @functools.wraps(scenario)

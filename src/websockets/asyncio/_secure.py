@@ -53,7 +53,7 @@ def method_for_tls(
 
 def _aiofastnet(loop: asyncio.AbstractEventLoop) -> Any:
     try:
-        import aiofastnet
+        import aiofastnet  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as exc:
         raise ImportError("TLS by aiofastnet requires it; install the extra: websockets[fast]") from exc
     ignore_lost_handshakes(loop)
