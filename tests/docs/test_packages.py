@@ -7,7 +7,7 @@ import re
 import sys
 import tomllib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def for_index() -> Iterator[Callable[[str, str | None, str], str]]:
+def for_index() -> Callable[[str, str | None, str], str]:
     spec = importlib.util.spec_from_file_location("setup_of_this_package", ROOT / "setup.py")
     assert spec is not None
     assert spec.loader is not None
@@ -27,7 +27,8 @@ def for_index() -> Iterator[Callable[[str, str | None, str], str]]:
         # It isn't there in every environment, and what is tested doesn't need it.
         patch.setitem(sys.modules, "setuptools", types.SimpleNamespace(setup=None))
         spec.loader.exec_module(module)
-    yield module.for_index
+    function: Callable[[str, str | None, str], str] = module.for_index
+    return function
 
 
 def test_extra_for_old_pips_is_the_group() -> None:
