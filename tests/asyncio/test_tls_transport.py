@@ -458,6 +458,20 @@ async def test_a_failure_behind_data(buffered: bool) -> None:
     ends.peer.transport.abort()
 
 
+@both
+@virtual
+async def test_clear_text_behind_data(buffered: bool) -> None:
+    """It fails at once: nobody waits for the rest of what isn't a record."""
+    ends = await opened(recorder(buffered), version="TLSv1_3")
+    ends.peer.send(b"good")
+    ends.peer.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await idle()
+    assert ends.protocol.data == b"good"
+    assert ends.protocol.calls == ["made", "lost"]
+    assert isinstance(ends.protocol.lost[0], ssl.SSLError)
+    ends.peer.transport.abort()
+
+
 @virtual
 async def test_abort() -> None:
     ends = await opened(Plain(), link={"capacity": 1000})
@@ -579,6 +593,29 @@ async def test_large_writes_are_seen_by_the_limits() -> None:
 
 
 @virtual
+async def test_a_large_write_after_the_network_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python 3.12, asyncio's writelines() would then watch a socket that gets closed."""
+    ends = await opened(Plain())
+    written: list[str] = []
+    for name in "write", "writelines":
+        monkeypatch.setattr(ends.below, name, lambda _, name=name: written.append(name))
+    ends.transport.write(BIG)
+    ends.below.abort()
+    ends.transport.write(BIG)
+    assert written == ["writelines", "write"]
+    await over(ends)
+
+
+@virtual
+async def test_pieces_of_memory_that_are_not_contiguous() -> None:
+    ends = await opened(Plain())
+    ends.transport.write(memoryview(b"a-b-c-")[::2])
+    await idle()
+    assert ends.peer.data == b"abc"
+    await over(ends)
+
+
+@virtual
 async def test_answers_are_bounded() -> None:
     """A peer asks for answers and takes none: then nothing more is read."""
     ends = await opened(Plain(), link={"capacity": 1000})
@@ -679,6 +716,30 @@ async def test_an_alert_that_nobody_reads() -> None:
     ends.below._buffer.append(memoryview(b"stuck"))
     await asyncio.sleep(3)
     assert ends.below.is_closing()
+    ends.peer.transport.abort()
+
+
+@pytest.mark.parametrize("name", ["handshake", "shutdown"])
+@pytest.mark.parametrize("timeout", [0, -1.0])
+@virtual
+async def test_timeouts_are_positive(name: str, timeout: float) -> None:
+    options: dict[str, Any] = {f"{name}_timeout": timeout}
+    with pytest.raises(ValueError, match=f"ssl_{name}_timeout should be a positive number, got {timeout}"):
+        begin(Plain(), **options)
+
+
+@pytest.mark.parametrize("how", ["certificate", "reset"])
+@virtual
+async def test_a_protocol_that_was_there_before_learns_that_the_handshake_failed(how: str) -> None:
+    ends = begin(Plain(), introduces=False, peer_context=server_context(Certificate("elsewhere")))
+    if how == "reset":
+        await asyncio.sleep(0)
+        ends.below.abort()
+    with pytest.raises(ssl.SSLCertVerificationError if how == "certificate" else ConnectionResetError) as caught:
+        await ends.waiter
+    await idle()
+    assert ends.protocol.calls == ["lost"]
+    assert ends.protocol.lost == [caught.value]
     ends.peer.transport.abort()
 
 

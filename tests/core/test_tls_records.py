@@ -36,6 +36,18 @@ def test_boundaries(sizes: list[int], limit: int, cut: int) -> None:
     assert last_boundary(data, start, limit) == start
 
 
+@pytest.mark.parametrize("header", [b"HTTP/1.1 400", b"\x17\x03\x03\x41\x01", b"\x17\x02\x03\x00\x09"])
+@pytest.mark.parametrize("before", [b"", record(3)])
+def test_a_header_that_no_record_has(header: bytes, before: bytes) -> None:
+    """OpenSSL has to see it: waiting for the rest could take forever."""
+    assert last_boundary(before + header, 0, 10) == len(before + header)
+
+
+def test_the_longest_record() -> None:
+    assert last_boundary(record(2**14 + 256)[:-1], 0, 10) == 0
+    assert last_boundary(record(2**14 + 256), 0, 10) == 2**14 + 261
+
+
 @given(st.integers(0, 300), st.integers(1, 304), st.integers(0, 400))
 def test_what_is_missing(size: int, begun: int, more: int) -> None:
     data = record(size) + bytes(200)

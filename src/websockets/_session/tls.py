@@ -553,7 +553,8 @@ class TLSChannel:
     def _not_decrypted(self, exc: BaseException) -> None:
         """Process an exception of OpenSSL's read."""
         if isinstance(exc, ssl.SSLWantReadError):
-            if self._silent > SILENT_LIMIT:
+            # What OpenSSL hasn't seen yet may have data.
+            if self._silent - len(self._waiting) > SILENT_LIMIT:
                 self._refuse("the peer sent too many records without data")
         elif isinstance(exc, ssl.SSLZeroReturnError):
             self._close_notify()
@@ -617,7 +618,7 @@ class TLSChannel:
         is emptied before the call, and restored afterwards.
         """
         if pending := self._tls.pending():
-            self._held = self._decrypt(pending)
+            self._held += self._decrypt(pending) or b""
         rest = self._input.read()
         try:
             self._tls.unwrap()

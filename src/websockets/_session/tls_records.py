@@ -15,6 +15,10 @@ __all__ = ["RecordTypes", "last_boundary", "missing_bytes"]
 HANDSHAKE_RECORD: Final = 22
 HEADER: Final = 5
 
+# Maximum number of bytes after the header in TLS 1.3 (RFC 8446 section 5.2), and the first byte of every version.
+LONGEST: Final = 2**14 + 256
+MAJOR: Final = 3
+
 
 class RecordTypes:
     """Finds handshake records in the ciphertext of TLS 1.2, however it is divided (RFC 5246 section 6.2.1)."""
@@ -48,6 +52,9 @@ class RecordTypes:
 def last_boundary(data: bytes | memoryview, start: int, limit: int) -> int:
     """Return the index at which the last complete record ends; ``start`` if none is complete.
 
+    A header that no record of TLS 1.3 has makes the result the end of *data*: nobody should wait for more before
+    OpenSSL sees it and fails.
+
     Parameters:
         data: ciphertext.
         start: the index at which a record begins.
@@ -56,7 +63,9 @@ def last_boundary(data: bytes | memoryview, start: int, limit: int) -> int:
     end, size, limit = start, len(data), start + limit
     while end + HEADER <= size:
         following = end + HEADER + (data[end + 3] << 8 | data[end + 4])
-        if following > size or (following > limit and end > start):
+        if following > size:
+            return size if following - end > HEADER + LONGEST or data[end + 1] != MAJOR else end
+        if following > limit and end > start:
             break
         end = following
     return end

@@ -70,6 +70,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         waiter: future that is done when the handshake has succeeded, or gets the error; None if nobody waits.
         introduces: whether to call ``connection_made()``; False if another transport did before.
         failed: function that is called with this object and an exception if the handshake fails.
+
+    Raises:
+        ValueError: a timeout isn't positive.
     """
 
     __slots__ = ("__weakref__", "_at_eof", "_buffered", "_channel", "_choked", "_closing", "_end_told", "_error",
@@ -96,6 +99,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         introduces: bool = True,
         failed: Callable[[TLSTransport, Exception], None] | None = None,
     ) -> None:
+        for name, timeout in (("handshake", handshake_timeout), ("shutdown", shutdown_timeout)):
+            if timeout is not None and timeout <= 0:
+                raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout}")
         super().__init__({"sslcontext": context})
         self._loop, self._waiter, self._introduces, self._failed = loop, waiter, introduces, failed
         self._given: dict[str, Any] | None = {
@@ -178,7 +184,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._stop_timer()
         if self._shaking:
             self._handshake_failed(exc or ConnectionResetError("connection lost during the TLS handshake"))
-        elif self._made:
+        if self._made or not self._introduces:
             protocol, self._protocol = self.get_protocol(), asyncio.Protocol()
             protocol.connection_lost(self._error or exc)
 
@@ -237,6 +243,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _handshake_failed(self, exc: Exception) -> None:
         self._shaking, self._closing = False, True
+        self._error = self._error or exc
         self._stop_timer()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(exc)
@@ -340,7 +347,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         elif not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data: expecting a bytes-like instance, got {type(data).__name__}")
         if data and not self._closing:
-            self._give(channel.encrypt_all(memoryview(data).cast("B")))
+            view = memoryview(data)
+            self._give(channel.encrypt_all(view.cast("B") if view.c_contiguous else memoryview(view.tobytes())))
             if channel.failure is not None:
                 self._error = channel.failure
                 self.abort()
@@ -358,7 +366,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not pieces:
             return
         transport = self._transport
-        if len(pieces) <= JOINED:
+        if len(pieces) <= JOINED or transport.is_closing():
+            # In Python 3.12, writelines() after the connection is lost makes asyncio watch a socket that gets closed:
+            # the next connection with its number would be disturbed.
             transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             return
         transport.writelines(pieces)
@@ -442,6 +452,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._closing = True
         self._channel.close()
         self._flush()
+        self._stop_timer()
         self._timer = self._loop.call_later(self._shutdown_timeout, self._shutdown_takes_too_long)
         if self._channel.ended:
             self._transport.close()
