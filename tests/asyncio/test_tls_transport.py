@@ -602,6 +602,30 @@ async def test_a_large_write_after_the_network_failed(monkeypatch: pytest.Monkey
 
 
 @virtual
+async def test_full_as_soon_as_the_connection_is_made() -> None:
+    """The protocol learns it once."""
+
+    class Eager(Plain):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.write(BIG)
+
+    ends = await opened(Eager(), link={"capacity": 5000})
+    assert ends.protocol.calls == ["made", "pause", "resume"]
+    assert ends.peer.data == BIG
+    await over(ends)
+
+
+@virtual
+async def test_limits_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transports of uvloop refuse to set theirs."""
+    ends = await opened(Plain())
+    await over(ends)
+    monkeypatch.delattr(type(ends.below), "set_write_buffer_limits")
+    ends.transport.set_write_buffer_limits(5)
+
+
+@virtual
 async def test_pieces_of_memory_that_are_not_contiguous() -> None:
     ends = await opened(Plain())
     ends.transport.write(memoryview(b"a-b-c-")[::2])

@@ -225,7 +225,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             if self._introduces:
                 self._protocol.connection_made(self)
-            if self._writing_paused:
+            if self._writing_paused and not self._told_paused:
                 self._told_paused = True
                 self._protocol.pause_writing()
         finally:
@@ -400,7 +400,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """
         if high is not None and low is not None and high < low:
             raise ValueError(f"high ({high}) must be at least low ({low})")
-        self._transport.set_write_buffer_limits(_with_overhead(high), low)
+        if not self._lost:
+            # uvloop refuses to set those of a transport that is closed.
+            self._transport.set_write_buffer_limits(_with_overhead(high), low)
 
     # ------------------------------------------------------------------------------------------------ asking, steering
 
