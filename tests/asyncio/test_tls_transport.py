@@ -289,6 +289,24 @@ async def test_another_protocol() -> None:
     assert other.lost == [None]
 
 
+@virtual
+async def test_another_protocol_in_the_middle_of_a_read() -> None:
+    """The rest is for the new one."""
+    others: list[Any] = [Plain(), Buffered()]
+    for other in others:
+        ends = await opened(Buffered())
+
+        def change(ends: Ends = ends, other: Any = other) -> None:
+            if len(ends.protocol.data) == 2000:
+                ends.transport.set_protocol(other)
+
+        ends.protocol.on_data = change
+        ends.peer.send(bytes(2500))
+        await idle()
+        assert (len(ends.protocol.data), len(other.data)) == (2000, 500)
+        await over(ends)
+
+
 @pytest.mark.parametrize("early", [False, True])
 @virtual
 async def test_buffers_without_room(early: bool) -> None:

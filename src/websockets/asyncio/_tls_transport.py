@@ -284,11 +284,16 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._buffered:
             self._protocol.data_received(data)
             return
-        protocol, rest = cast(asyncio.BufferedProtocol, self._protocol), memoryview(data)
+        rest = memoryview(data)
         while rest and not self._closing:
             if self._reading_paused:
                 self._channel.unread(bytes(rest))
                 return
+            if not self._buffered:
+                # There is another protocol now.
+                self._protocol.data_received(bytes(rest))
+                return
+            protocol = cast(asyncio.BufferedProtocol, self._protocol)
             view = memoryview(protocol.get_buffer(-1)).cast("B")
             size = min(len(view), len(rest))
             if not size:
