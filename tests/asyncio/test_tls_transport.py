@@ -817,6 +817,20 @@ async def test_closed_in_the_handshake() -> None:
 
 
 @virtual
+async def test_closed_in_the_handshake_the_failure_is_told_once() -> None:
+    told: list[Exception] = []
+    ends = begin(Plain(), server_side=True, failed=lambda _, exc: told.append(exc))
+    ends.link.to_server.hold()
+    await asyncio.sleep(0)
+    ends.transport.close()
+    with pytest.raises(ConnectionResetError):
+        await ends.waiter
+    await asyncio.sleep(2 * HANDSHAKE_TIMEOUT)
+    assert len(told) == 1
+    ends.peer.transport.abort()
+
+
+@virtual
 async def test_the_waiter_is_gone() -> None:
     """A task that was cancelled waits no more; nothing complains."""
     for context in None, server_context(Certificate("elsewhere")):
