@@ -289,6 +289,24 @@ async def test_another_protocol() -> None:
     assert other.lost == [None]
 
 
+@virtual
+async def test_another_protocol_in_the_middle_of_a_read() -> None:
+    """The rest is for the new one."""
+    others: list[Any] = [Plain(), Buffered()]
+    for other in others:
+        ends = await opened(Buffered())
+
+        def change(ends: Ends = ends, other: Any = other) -> None:
+            if len(ends.protocol.data) == 2000:
+                ends.transport.set_protocol(other)
+
+        ends.protocol.on_data = change
+        ends.peer.send(bytes(2500))
+        await idle()
+        assert (len(ends.protocol.data), len(other.data)) == (2000, 500)
+        await over(ends)
+
+
 @pytest.mark.parametrize("early", [False, True])
 @virtual
 async def test_buffers_without_room(early: bool) -> None:
@@ -607,6 +625,30 @@ async def test_a_large_write_after_the_network_failed(monkeypatch: pytest.Monkey
 
 
 @virtual
+async def test_full_as_soon_as_the_connection_is_made() -> None:
+    """The protocol learns it once."""
+
+    class Eager(Plain):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.write(BIG)
+
+    ends = await opened(Eager(), link={"capacity": 5000})
+    assert ends.protocol.calls == ["made", "pause", "resume"]
+    assert ends.peer.data == BIG
+    await over(ends)
+
+
+@virtual
+async def test_limits_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transports of uvloop refuse to set theirs."""
+    ends = await opened(Plain())
+    await over(ends)
+    monkeypatch.delattr(type(ends.below), "set_write_buffer_limits")
+    ends.transport.set_write_buffer_limits(5)
+
+
+@virtual
 async def test_pieces_of_memory_that_are_not_contiguous() -> None:
     ends = await opened(Plain())
     ends.transport.write(memoryview(b"a-b-c-")[::2])
@@ -793,6 +835,20 @@ async def test_given_up(early: bool) -> None:
     assert ends.protocol.calls == []
     assert ends.below.is_closing() is early
     ends.below.abort()
+    ends.peer.transport.abort()
+
+
+@virtual
+async def test_closed_in_the_handshake_the_failure_is_told_once() -> None:
+    told: list[Exception] = []
+    ends = begin(Plain(), server_side=True, failed=lambda _, exc: told.append(exc))
+    ends.link.to_server.hold()
+    await asyncio.sleep(0)
+    ends.transport.close()
+    with pytest.raises(ConnectionResetError):
+        await ends.waiter
+    await asyncio.sleep(2 * HANDSHAKE_TIMEOUT)
+    assert len(told) == 1
     ends.peer.transport.abort()
 
 

@@ -395,3 +395,11 @@ def test_data_behind_many_tickets_is_no_flood() -> None:
         received += piece
     assert pair.client.failure is None
     assert received == BIG
+
+
+def test_closing_keeps_what_was_given_back() -> None:
+    pair = opened()
+    pair.client.receive_data(b"".join(pair.server.encrypt_all(memoryview(b"abcdef"))))
+    pair.client.unread(pair.client.read(2))
+    pair.client.close()
+    assert pair.client.read() == b"abcdef"

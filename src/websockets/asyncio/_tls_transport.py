@@ -230,7 +230,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         try:
             if self._introduces:
                 self._protocol.connection_made(self)
-            if self._writing_paused:
+            if self._writing_paused and not self._told_paused:
                 self._told_paused = True
                 self._protocol.pause_writing()
         finally:
@@ -289,11 +289,16 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._buffered:
             self._protocol.data_received(data)
             return
-        protocol, rest = cast(asyncio.BufferedProtocol, self._protocol), memoryview(data)
+        rest = memoryview(data)
         while rest and not self._closing:
             if self._reading_paused:
                 self._channel.unread(bytes(rest))
                 return
+            if not self._buffered:
+                # There is another protocol now.
+                self._protocol.data_received(bytes(rest))
+                return
+            protocol = cast(asyncio.BufferedProtocol, self._protocol)
             view = memoryview(protocol.get_buffer(-1)).cast("B")
             size = min(len(view), len(rest))
             if not size:
@@ -405,7 +410,9 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """
         if high is not None and low is not None and high < low:
             raise ValueError(f"high ({high}) must be at least low ({low})")
-        self._transport.set_write_buffer_limits(_with_overhead(high), low)
+        if not self._lost:
+            # uvloop refuses to set those of a transport that is closed.
+            self._transport.set_write_buffer_limits(_with_overhead(high), low)
 
     # ------------------------------------------------------------------------------------------------ asking, steering
 
