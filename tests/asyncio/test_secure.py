@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from _kit.sockets import anonymous_tls
 from _kit.tls import BIG
 from robustness.worlds import each_loop, echo, port_of
 from websockets.asyncio._internals import ignore_lost_handshakes
-from websockets.asyncio._secure import method_for_tls
+from websockets.asyncio._secure import method_for_tls, start_tls
 from websockets.asyncio.client import connect, unix_connect
 from websockets.asyncio.server import serve, unix_serve
 
@@ -163,3 +164,22 @@ def test_no_aiofastnet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiofastnet", None)
     with pytest.raises(ImportError, match="install the extra: websockets\\[fast\\]"):
         asyncio.run(main())
+
+
+@each_loop
+async def test_what_aiofastnet_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is installed or not."""
+    asked: list[Any] = []
+
+    async def start(*arguments: Any, **options: Any) -> None:
+        asked.append((arguments, options))
+
+    monkeypatch.setitem(sys.modules, "aiofastnet", SimpleNamespace(start_tls=start, create_server=start))
+    loop, context = asyncio.get_running_loop(), client_context()
+    transport, protocol = object(), asyncio.Protocol()
+    assert await start_tls("aiofastnet", transport, protocol, context, server_hostname="host") is None
+    await method_for_tls(loop, "create_server", "aiofastnet", context)("factory", port=80)
+    assert asked == [
+        ((loop, transport, protocol, context), {"server_hostname": "host"}),
+        ((loop, "factory"), {"port": 80}),
+    ]

@@ -7,8 +7,11 @@ import io
 import itertools
 import logging
 import os
+import queue
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from _kit.platforms import needs_signals
 from websockets.cli import _screen
 from websockets.cli._client import LogHandler
 from websockets.cli._screen import (
@@ -151,6 +155,20 @@ def test_nobody_edits_a_line() -> None:
     terminal.show_again()
     terminal._editor = 0  # no thread has this number
     terminal.show_again()
+
+
+@needs_signals
+def test_the_thread_that_edits_a_line_is_told() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGWINCH, lambda number, frame: told.append(number))
+    try:
+        terminal = Terminal()
+        terminal._editor = threading.get_ident()
+        terminal._shown.set()
+        terminal.show_again()
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+    assert told == [signal.SIGWINCH]
 
 
 def test_the_settings_of_the_terminal_stay_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +365,62 @@ async def test_typed_lines_have_a_prompt(monkeypatch: pytest.MonkeyPatch) -> Non
     await lines.aclose()
     assert not screen.prompt
     assert out.getvalue() == "\r\x1b[K"
+
+
+class Shown:
+    """A screen and a terminal, which note what they are told."""
+
+    prompt = follows = True
+    on_resize: Any = None
+    typed = None
+
+    def __init__(self, *answers: bool) -> None:
+        self.told: list[str] = []
+        self.again = asyncio.Event()
+        self._answers = [*answers]
+        self._more = queue.SimpleQueue[str]()
+
+    def lines(self) -> Iterator[str]:
+        yield self._more.get()
+
+    def end(self) -> None:
+        self._more.put("line")
+
+    def resume(self) -> None:
+        self.told.append("settings of the terminal")
+
+    def show_again(self) -> None:
+        self.told.append("line again")
+        self.again.set()
+
+    def resized(self) -> bool:
+        return self._answers.pop(0)
+
+    def settle(self) -> None:
+        self.told.append("settled")
+
+    def leave(self) -> None:
+        self.told.append("left")
+
+
+@needs_signals
+async def test_the_line_that_is_edited_is_shown_again() -> None:
+    shown: Any = Shown(False, True)
+    lines = typed_lines(shown, shown)
+    first = asyncio.ensure_future(anext(lines))
+    await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGCONT)
+    await shown.again.wait()
+    # The terminal has another width: twice, of which the first changes nothing.
+    shown.told.clear()
+    shown.again.clear()
+    shown.on_resize()
+    shown.on_resize()
+    await shown.again.wait()
+    assert shown.told == ["line again"]
+    shown.end()
+    assert await first == "line"
+    await lines.aclose()
 
 
 def test_a_loop_that_is_closed_needs_no_lines() -> None:

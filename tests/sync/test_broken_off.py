@@ -240,3 +240,42 @@ def test_a_signal_while_the_kernel_brings_a_message(end: tuple[Connection, socke
         connection.recv()
     connection._ws_lock = lock
     assert connection.recv(timeout=5) == "message"
+
+
+def test_an_interruption_when_the_role_of_the_reader_is_left(end: tuple[Connection, socket.socket]) -> None:
+    """As of a signal handler that reads in the middle of another read: what the other one does next isn't disturbed."""
+    connection, _ = end
+    connection._ws_nested = 1
+    connection._ws_leave_reading = raising(Interrupted())  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        connection._ws_take_read([], None, False)
+    assert connection._ws_nested == 0
+    assert connection.state is State.OPEN
+
+
+class BrokenChannel:
+    """A TLS channel that can't encrypt."""
+
+    handshake_complete, failure = True, None
+
+    def encrypt(self, data: bytes) -> bytes | None:
+        raise MemoryError
+
+
+def test_an_interruption_while_a_ping_is_encrypted(end: tuple[Connection, socket.socket]) -> None:
+    """A record that was encrypted and isn't sent would be missing in the order of records."""
+    connection, peer = end
+    connection._ws_channel = BrokenChannel()  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        connection.ping()
+    with pytest.raises(ConnectionClosedError) as caught:
+        connection.send("next")
+    assert isinstance(caught.value.__cause__, MemoryError)
+    assert rest_of(peer) == b""
+
+
+def test_giving_up_writing_when_nothing_is_to_be_written(end: tuple[Connection, socket.socket]) -> None:
+    connection, _ = end
+    assert not connection._ws_owing
+    connection._ws_gave_up_writing()
+    assert connection.state is State.OPEN

@@ -49,11 +49,6 @@ class MemoryServer(asyncio.AbstractServer):
     def __repr__(self) -> str:
         return f"<MemoryServer sockets={self.sockets!r}>"
 
-    @property
-    def secure(self) -> bool:
-        """Whether connections use TLS."""
-        return self._security is not None
-
     # The interface of asyncio.Server.
 
     @property
