@@ -6,7 +6,7 @@ import inspect
 import logging
 import runpy
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ from websockets.exceptions import (
     InvalidState,
 )
 from websockets.protocol import State
+from websockets.testing.trio import connected_pair
 from websockets.trio._broadcast import broadcast
 from websockets.trio.connection import Connection
 from websockets.uri import parse_uri
@@ -499,3 +500,34 @@ async def test_limit_of_closing(network: TrioNetwork) -> None:
         assert trio.current_time() == start + 2
         assert client.close_code == 1006
         assert isinstance(client.close_exc.__cause__, TimeoutError)
+
+
+# ------------------------------------------------------------------------------------------------------------ elsewhere
+
+USES: dict[str, Callable[[Connection], Awaitable[object]]] = {
+    "send": lambda connection: connection.send("text"),
+    "send fragments": lambda connection: connection.send(["one", "two"]),
+    "recv": lambda connection: connection.recv(),
+    "recv streaming": lambda connection: anext(connection.recv_streaming()),
+    "iterate": lambda connection: anext(aiter(connection)),
+    "ping": lambda connection: connection.ping(),
+    "pong": lambda connection: connection.pong(),
+    "aclose": lambda connection: connection.aclose(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_use_in_another_run_is_refused(use: str) -> None:
+    async def there(connection: Connection) -> None:
+        await USES[use](connection)
+
+    async def here() -> None:
+        async with connected_pair() as (client, server):
+            with pytest.raises(RuntimeError, match="^a connection belongs to the run of trio in which it was opened; "):
+                await trio.to_thread.run_sync(trio.run, there, client)
+            with pytest.raises(RuntimeError):
+                await trio.to_thread.run_sync(lambda: there(client).send(None))
+            await client.send("here")
+            assert await server.recv() == "here"
+
+    trio.run(here)

@@ -36,10 +36,10 @@ __all__ = ["SessionTransport"]
 # In these states of reading, reads go through the intake and not through the fast path.
 _DETOURS = (Flow.YIELD, Flow.LISTEN)
 
-# The prefix of our modules: a method from another module was overridden by a program.
 # Methods that look for the right event loop in the debug mode of asyncio. Otherwise this costs nothing.
 _WATCHED = ("_ws_send_now", "_ws_next")
 
+# The prefix of our modules: a method from another module was overridden by a program.
 _OURS = __name__.partition(".")[0] + "."
 
 

@@ -88,6 +88,7 @@ class SessionStream(ConnectionProperties):
     _ws_messages_sent: int = 0
     _ws_payload_sent: int = 0
     _ws_saved_sent: int = 0
+    _ws_token: trio.lowlevel.TrioToken | None = None  # of the run of trio in which it was opened
 
     def __init__(
         self,
@@ -138,11 +139,24 @@ class SessionStream(ConnectionProperties):
         Parameters:
             open_timeout: seconds that the opening handshake may take, for a server; None for no limit.
         """
+        self._ws_token = trio.lowlevel.current_trio_token()
         self._ws_session.start_opening(open_timeout, trio.current_time())
         self._ws_started = True
         # The connection may be open already; then keepalive begins.
         self._ws_process_events()
         self.nursery.start_soon(self._ws_run, name=f"websockets {self.protocol.side.name.lower()}")
+
+    def _ws_check_run(self) -> None:
+        """Check that the connection is used in its own run of trio.
+
+        Raises:
+            RuntimeError: another run goes on in this thread, or none.
+        """
+        if self._ws_token is not None and trio.lowlevel.current_trio_token() is not self._ws_token:
+            raise RuntimeError(
+                "a connection belongs to the run of trio in which it was opened; from a thread, call "
+                "trio.from_thread.run(connection.send, ...), or use websockets.sync"
+            )
 
     async def _ws_run(self) -> None:
         try:

@@ -157,6 +157,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConnectionClosed: the connection is closed, and all messages received before that have been read.
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
+        self._ws_check_run()
         if self._ws_receiver is not None or self._ws_streams:
             self._ws_take_turn("recv")
         if self._ws_inbox.items:
@@ -213,6 +214,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConcurrencyError: another call of ``recv`` or ``recv_streaming`` is already waiting.
         """
         yield None
+        self._ws_check_run()
         if self._ws_receiver is not None or self._ws_streams:
             self._ws_take_turn("recv_streaming")
         reading = self._ws_stream = Reading(self._ws_inbox, decode, trio.lowlevel.current_task())
@@ -326,6 +328,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConnectionClosed: the connection is closed; an iterable isn't iterated over in this case.
             TypeError: the message, or one of its items, has a type that can't be sent.
         """
+        self._ws_check_run()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._ws_send_lock is not None and isinstance(message, IN_ONE_PIECE):
             async with self._ws_sender():
@@ -420,6 +423,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConcurrencyError: another ping with the same payload is waiting for its pong.
             ProtocolError: the payload is too long.
         """
+        self._ws_check_run()
         answered = trio.Event()
         await self._ws_send_frame(self._ws_session.ping, data, (answered, ack_on_close), trio.current_time())
         return answered
@@ -434,6 +438,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             ConnectionClosed: the connection is closed.
             ProtocolError: the payload is too long.
         """
+        self._ws_check_run()
         await self._ws_send_frame(self._ws_session.pong, data)
 
     # ---------------------------------------------------------------------------------------------------------- closing
@@ -457,6 +462,7 @@ class Connection(SessionStream, trio.abc.AsyncResource):
             TypeError: the code isn't an ``int``, the reason isn't a ``str``, or the timeout isn't a number.
             ValueError: the timeout is negative.
         """
+        self._ws_check_run()
         if timeout is not None:
             timeout = check("timeout", timeout, CLOSE)
         self._ws_begin_closing(code, reason, timeout)
