@@ -160,6 +160,22 @@ async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side) -> None:
             await send()
 
 
+@both_sides
+@each_loop
+async def test_a_loop_that_only_sends_over_tls_ends_with_its_peer(side: Side) -> None:
+    """Some transports for TLS don't tell that they are closing."""
+    async with socket_end(side, tls=True) as (connection, peer):
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sock.close()
+
+        async def send() -> None:
+            for _ in range(10_000):
+                await connection.send("text")
+
+        with pytest.raises(ConnectionClosedError):
+            await send()
+
+
 # ------------------------------------------------------------------------------------------------------------- flushing
 
 

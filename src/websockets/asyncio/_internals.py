@@ -28,6 +28,7 @@ __all__ = [
     "connects_as_known",
     "current_task",
     "end_socket",
+    "hides_closing",
     "ignore_lost_handshakes",
     "network_of",
     "note_loop",
@@ -174,6 +175,13 @@ def takes_pieces(transport: asyncio.BaseTransport) -> bool:
 def brings_bytes(transport: asyncio.BaseTransport) -> bool:
     """Return whether a transport is slower with our buffer than with its own bytes, as asyncio's TLS is."""
     return type(transport).__module__ == "asyncio.sslproto"
+
+
+def hides_closing(transport: asyncio.BaseTransport) -> bool:
+    """Return whether ``is_closing()`` hides that writing has failed, as with the TLS of asyncio and of uvloop."""
+    module = type(transport).__module__
+    secure = transport.get_extra_info("sslcontext") is not None
+    return module == "asyncio.sslproto" or (module == "uvloop.loop" and secure)
 
 
 def waiting_bytes(transport: asyncio.WriteTransport) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
@@ -27,8 +28,8 @@ from ..exceptions import InvalidState
 from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
-from ._fastpath import FastPath
-from ._internals import brings_bytes, end_socket, socket_behind, takes_pieces, waiting_bytes
+from ._fastpath import SLOW, FastPath
+from ._internals import brings_bytes, end_socket, hides_closing, socket_behind, takes_pieces, waiting_bytes
 from ._loops import HasTimeout, check_loop, loop_state, watched
 
 __all__ = ["SessionTransport"]
@@ -38,6 +39,9 @@ _DETOURS = (Flow.YIELD, Flow.LISTEN)
 
 # Methods that look for the right event loop in the debug mode of asyncio. Otherwise this costs nothing.
 _WATCHED = ("_ws_send_now", "_ws_next")
+
+# Messages that may be sent without a turn of the event loop, on transports that hide their end.
+_SENDS = 256
 
 # The prefix of our modules: a method from another module was overridden by a program.
 _OURS = __name__.partition(".")[0] + "."
@@ -53,6 +57,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     _ws_closing: asyncio.Future[None] | None = None
     _ws_lost_waiter: asyncio.Future[None] | None = None
     _ws_senders: int = 0
+    _ws_takes_turns: bool = False  # whether sending slowly waits for a turn of the event loop
     _ws_write_error: Exception | None = None
     _ws_make_session: type[Session] = Session
     _ws_addresses: tuple[Any, Any] | None = None  # local and remote; kept for when the transport no longer knows them
@@ -201,6 +206,9 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
         self._ws_socket, self._ws_gathers = socket_behind(transport), takes_pieces(transport)
+        if hides_closing(transport):
+            self._ws_takes_turns = True
+            vars(self)["_ws_send_now"] = _with_turns(self)
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
         transport.set_write_buffer_limits(*self._ws_write_limit)
@@ -549,3 +557,25 @@ def _reject(waiter: asyncio.Future[Any], exc: Exception) -> None:
     if not waiter.done():
         waiter.set_exception(exc)
         waiter.exception()  # marks the exception as retrieved
+
+
+def _with_turns(connection: Any) -> Callable[[object, bool | None], int]:
+    """Return a ``_ws_send_now`` that now and then leaves a message to ``_ws_send_slowly``, which waits for a turn.
+
+    It is for transports that take messages although writing has failed, and tell of it in the next turn of the loop: a
+    task that does nothing but send would never let it come.
+    """
+    checked, reference = vars(connection).get("_ws_send_now"), weakref.ref(connection)
+    method = type(connection)._ws_send_now
+    left = _SENDS
+
+    def send_now(message: object, text: bool | None) -> int:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            left = _SENDS
+            return SLOW
+        sent: int = method(reference(), message, text) if checked is None else checked(message, text)
+        return sent
+
+    return send_now

@@ -274,6 +274,8 @@ class Connection(SessionTransport):
     async def _ws_send_slowly(self, message: object, text: bool | None, compress: bool | None) -> None:
         """Send a message, when the fast path can't."""
         self._ws_check_loop()
+        if self._ws_takes_turns:
+            await asyncio.sleep(0)
         prepared = prepare(message, text)
         if prepared is None:
             await self._ws_send_fragments(message, text, compress)
