@@ -144,6 +144,28 @@ async def test_messages_wait_for_a_process_that_does_not_come_back(kind: str, ex
 
 
 @virtual
+async def test_a_timer_that_goes_off_early(kind: str, exchange: Exchange) -> None:
+    """Within the resolution of the clock: then it isn't quite the time for which it was set."""
+    async with two(kind) as (first, *_):
+        relay, calls = first._relay, 0
+        take = relay.take
+
+        def counted(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            assert calls < 100, "the task that publishes doesn't wait any more"
+            return take(*arguments)
+
+        relay.take = counted  # type: ignore[method-assign]
+        # The clock of tests has nine digits.
+        heartbeat = relay.next_heartbeat = relay.next_heartbeat + 3e-10
+        first._wake.set()
+        await advance(11)
+        assert relay.next_heartbeat > heartbeat
+        assert first.statistics.connections == 1
+
+
+@virtual
 async def test_a_hub_that_ends_waits_for_nobody(kind: str, exchange: Exchange) -> None:
     async with two(kind) as (first, _a, second, _b):
         await gone_for_a_while(exchange, first, second)

@@ -335,12 +335,13 @@ class BrokeredHub(Hub):
             group.create_task(self._publish(broker))
 
     async def _publish(self, broker: Broker) -> None:
-        loop, relay = asyncio.get_running_loop(), self._relay
+        loop, relay, due = asyncio.get_running_loop(), self._relay, 0.0
         while True:
             self._wake.clear()
             async with asyncio.timeout(self._timeout):
                 await self._subscribe(broker)
-                batch = relay.take(loop.time(), broker.max_size)
+                # A timer may go off a little early, and what it was set for is due all the same.
+                batch = relay.take(max(loop.time(), due), broker.max_size)
                 if batch:
                     await broker.publish(batch)
             relay.confirmed()
@@ -351,9 +352,12 @@ class BrokeredHub(Hub):
                 self._tried.set()
                 if not relay.waiting:
                     self._idle.set()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(relay.wake_at):
+                wake_at = relay.wake_at
+                try:
+                    async with asyncio.timeout_at(wake_at):
                         await self._wake.wait()
+                except TimeoutError:
+                    due = wake_at
 
     async def _subscribe(self, broker: Broker) -> None:
         new, old = self._relay.channels()
