@@ -147,7 +147,8 @@ async def test_messages_wait_for_a_process_that_does_not_come_back(kind: str, ex
 async def test_a_timer_that_goes_off_early(kind: str, exchange: Exchange) -> None:
     """Within the resolution of the clock: then it isn't quite the time for which it was set."""
     async with two(kind) as (first, *_):
-        relay, calls = first._relay, 0
+        relay: Any = first._relay
+        calls = 0
         take = relay.take
 
         def counted(*arguments: Any) -> Any:
@@ -156,7 +157,7 @@ async def test_a_timer_that_goes_off_early(kind: str, exchange: Exchange) -> Non
             assert calls < 100, "the task that publishes doesn't wait any more"
             return take(*arguments)
 
-        relay.take = counted  # type: ignore[method-assign]
+        relay.take = counted
         # The clock of tests has nine digits.
         heartbeat = relay.next_heartbeat = relay.next_heartbeat + 3e-10
         first._wake.set()
