@@ -63,6 +63,7 @@ nitpick_ignore_regex = [
         r"(asyncio|collections|concurrent|contextlib|http|logging|os|re|socket|ssl|ssl_module|time|tls|types|unittest|"
         r"uuid|werkzeug|zlib)\.[\w.]+|"
         r"(Abstract|Async|Await|Callable|Contextmanager|Generator|HTTPStatus|Iter|Literal|Map|Mutable|Self|Seq)\w*|"
+        r"(websockets\.testing\._link\.)?MemorySocket|"
         r"(Any|Config|Executor|ModuleType|ServerState|_[PT]|Pattern|Protocol|SSLContext|TracebackType)",
     ),
 ]

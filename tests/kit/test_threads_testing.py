@@ -18,6 +18,7 @@ from werkzeug.routing import Map, Rule
 
 from _kit.blocking import PATIENCE, wait_for
 from _kit.certificates import client_context, server_context
+from _kit.platforms import needs_unix_sockets
 from websockets import testing
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.http11 import Response
@@ -326,6 +327,7 @@ def test_nothing_is_left() -> None:
     assert [each() for each in left] == [None] * 4
 
 
+@needs_unix_sockets
 def test_unix_socket(tmp_path: Any) -> None:
     def main() -> None:
         path = str(tmp_path / "socket")

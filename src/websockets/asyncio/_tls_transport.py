@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .._session.tls import Incoming, TLSChannel
+from ._internals import end_socket
 
 if TYPE_CHECKING:
     import ssl
@@ -182,6 +183,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Process the end of the connection; the plain transport calls this."""
         self._lost = self._closing = True
         self._stop_timer()
+        end_socket(self._transport)
         if self._shaking:
             self._handshake_failed(exc or ConnectionResetError("connection lost during the TLS handshake"))
         if self._made or not self._introduces:

@@ -131,7 +131,7 @@ class Hub:
             The member.
 
         Raises:
-            TypeError: ``room`` isn't a ``str``, ``connection`` isn't one of :mod:`websockets.asyncio`, or ``info``
+            TypeError: ``room`` isn't a ``str``, ``connection`` isn't one of ``websockets.asyncio``, or ``info``
                 can't be sent to other processes.
             ValueError: the broker doesn't take this name, or so large an ``info``.
             RuntimeError: this isn't the event loop of the hub and of the connection.
