@@ -4,6 +4,7 @@
 """
 
 import json
+import signal
 import sys
 import threading
 from collections import Counter
@@ -41,6 +42,18 @@ def server(port: int) -> Server:
     return serve(Poll().handle, "127.0.0.1", port)
 
 
-if __name__ == "__main__":
-    with server(int(sys.argv[1]) if len(sys.argv) > 1 else 8765) as running:
+def main(port: int) -> None:
+    with server(port) as running:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: running.shutdown())
+        print(f"listening on ws://127.0.0.1:{running.socket.getsockname()[1]}", flush=True)
         running.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 8765)
+    except KeyboardInterrupt:
+        pass
+    except OSError as exc:
+        sys.exit(str(exc))

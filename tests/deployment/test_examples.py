@@ -38,6 +38,7 @@ SERVERS = {
     "supervisor/server.py": "",
     "systemd/server.py": "",
     "tested_app/auction.py": "PORT",
+    "tested_app/poll.py": "PORT",
     "threads_server.py": "PORT",
     "tls/server.py": "CERT KEY PORT",
     "token_auth/token_server.py": "PORT",
@@ -68,7 +69,13 @@ RECONNECTING = {"feed/feed_client.py": "URI", "tutorial/watch.py": "URI"}
 # Those that end by themselves, need no port of the reader's, or are run by another program.
 OTHERS = {
     *("asgi/app.py", "asgi/worker.py", "autoreload/reload.py", "quickstart.py", "race/race_trio.py"),
-    *("jsonrpc/rpc.py", "tested_app/test_auction.py", "ticker/ticker_anyio.py", "token_auth/tokens.py"),
+    *(
+        "jsonrpc/rpc.py",
+        "tested_app/test_auction.py",
+        "tested_app/test_poll.py",
+        "ticker/ticker_anyio.py",
+        "token_auth/tokens.py",
+    ),
 }
 
 
