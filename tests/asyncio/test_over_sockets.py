@@ -18,6 +18,7 @@ from _kit.platforms import PROACTOR
 from _kit.sockets import SocketPeer, socket_end
 from robustness.worlds import both_sides, each_loop, until
 from websockets import PreparedMessage
+from websockets._rules import tls_transports
 from websockets.asyncio._fastpath import _readable
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
@@ -147,8 +148,10 @@ async def test_what_the_kernel_does_not_take_keeps_its_place(tls: bool, side: Si
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @both_sides
 @each_loop
-async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool) -> None:
+async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool, tls_transport: str | None) -> None:
     """The kernel refuses a message, and the transport tells of it in another turn of the loop, or hides it (TLS)."""
+    if PROACTOR and tls and tls_transport != tls_transports.MEMORY:
+        pytest.skip("asyncio complains of the reset after the connection is over: see docs/platforms.md")
     async with socket_end(side, tls=tls) as (connection, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.sock.close()
