@@ -5,6 +5,7 @@ Charter: real sockets of the kernel.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from _kit import wire
 from _kit.blocking import wait_for
 from sync.test_closed_socket import Outcome, connected, is_waiting
+from websockets.sync._system import LONG_SLICE, READ, System
 from websockets.sync._wire import KernelWire
 
 TIMEOUTS = [0, 0.0001, 0.01]
@@ -40,6 +42,23 @@ def test_receiving(timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
         assert got == ["late"]
         # It waits for the socket, and doesn't ask it again and again.
         assert len(calls) < 5
+
+
+@pytest.mark.parametrize("timeout", TIMEOUTS)
+def test_a_call_in_vain_waits_for_the_socket(timeout: float) -> None:
+    class Waiting(System):
+        def wait(self, sock: Any, mask: int, timeout: float | None) -> bool:
+            waits.append((sock, mask, timeout))
+            return False
+
+    waits: list[object] = []
+    here, there = socket.socketpair()
+    with here, there:
+        kernel_wire = KernelWire(here, Waiting())
+        here.settimeout(timeout)
+        with pytest.raises((BlockingIOError, TimeoutError)):
+            kernel_wire.receive([], 1)
+        assert waits == [(here, READ, LONG_SLICE)]
 
 
 @pytest.mark.parametrize("timeout", TIMEOUTS)
