@@ -275,6 +275,48 @@ async def test_paused_at_the_end() -> None:
     assert ends.peer.closed or ends.peer.channel.incoming is Incoming.CLOSED
 
 
+@both
+@virtual
+async def test_paused_when_the_connection_is_lost(buffered: bool) -> None:
+    """What was read from the network before isn't lost, although there is no time to wait."""
+    ends = await opened(recorder(buffered))
+    ends.protocol.on_data = ends.transport.pause_reading
+    # Two reads for a protocol without buffer, as it gets the first one as a whole.
+    ends.peer.send(BIG[:5000])
+    await idle()
+    ends.below.resume_reading()
+    ends.peer.send(BIG[5000:9000])
+    await idle()
+    assert len(ends.protocol.data) < 9000
+    ends.peer.transport.abort()
+    ends.below.abort()
+    await idle()
+    assert ends.protocol.data == BIG[:9000]
+    assert ends.protocol.calls == ["made", "lost"]
+
+
+@virtual
+async def test_a_protocol_that_fails_when_the_connection_is_lost() -> None:
+    ends = await opened(Buffered())
+    ends.transport.pause_reading()
+    ends.below.resume_reading()
+    ends.peer.send(b"data")
+    await idle()
+    reported: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def fail() -> None:
+        raise RuntimeError("failed")
+
+    ends.protocol.on_data = fail
+    ends.below.abort()
+    await idle()
+    assert [str(exc) for exc in reported] == ["failed"]
+    assert ends.protocol.calls == ["made", "lost"]
+    ends.peer.transport.abort()
+
+
 @virtual
 async def test_another_protocol() -> None:
     ends = await opened(Plain())

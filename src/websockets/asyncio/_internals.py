@@ -32,6 +32,7 @@ __all__ = [
     "ignore_lost_handshakes",
     "network_of",
     "note_loop",
+    "read_rest",
     "socket_behind",
     "takes_pieces",
     "task_runs",
@@ -148,6 +149,27 @@ def end_socket(transport: asyncio.BaseTransport) -> None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+
+# Where connection_lost() is called, transports of these modules haven't closed their sockets yet.
+_CLOSE_AFTERWARDS = ("asyncio.selector_events", "uvloop.loop")
+
+
+def read_rest(transport: asyncio.BaseTransport, buffer: memoryview | bytearray) -> int:
+    """Read what the peer had sent when writing failed: transports don't read any more then. Call in connection_lost().
+
+    Returns:
+        The number of bytes that were read; zero if there are none, or if this transport lets nobody else read.
+    """
+    secure = transport.get_extra_info("sslcontext") is not None
+    if type(transport).__module__ not in _CLOSE_AFTERWARDS or secure:
+        return 0
+    # A socket of the event loop has no method that reads.
+    with contextlib.suppress(OSError), transport.get_extra_info("socket").dup() as sock:
+        sock.settimeout(0)
+        received: int = sock.recv_into(buffer)
+        return received
+    return 0
 
 
 def ignore_lost_handshakes(loop: asyncio.AbstractEventLoop) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .._session.tls import Incoming, TLSChannel
-from ._internals import end_socket
+from ._internals import end_socket, read_rest
 
 if TYPE_CHECKING:
     import ssl
@@ -181,6 +181,12 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the connection; the plain transport calls this."""
+        try:
+            self._deliver_rest()
+        finally:
+            self._end_of_connection(exc)
+
+    def _end_of_connection(self, exc: Exception | None) -> None:
         self._lost = self._closing = True
         self._stop_timer()
         end_socket(self._transport)
@@ -285,6 +291,20 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._lost:
             self._go_on()
             self._steer()
+
+    def _deliver_rest(self) -> None:
+        """Pass on all that the peer had sent before it broke off, even if reading is paused: there is no later."""
+        if self._shaking or self._closing:
+            return
+        if not self._at_eof and (size := read_rest(self._transport, self._source)):
+            self._channel.receive_data(self._source_view[:size])
+        more = True
+        while more and not self._closing:
+            # Nobody takes the answers of TLS any more; if they waited, nothing more would be decrypted.
+            more = bool(self._channel.data_to_send())
+            if data := self._channel.read(READ_SIZE):
+                more, self._reading_paused = True, False
+                self._deliver(data)
 
     def _deliver(self, data: bytes) -> None:
         """Pass plaintext to the protocol."""
