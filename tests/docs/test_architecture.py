@@ -183,6 +183,7 @@ BORROWED = {
     ("asyncio._fastpath._readable", "_size"): "the readable twin reads a prepared message as the compiled one does",
     ("client", "_exception"): "a response keeps why the handshake failed, for its deprecated attribute",
     ("client", "_protocol"): "the log shows the version of HTTP, which a response doesn't offer to programs",
+    ("proxy", "_protocol"): "the same, of a proxy's response",
     ("legacy.server", "_ws_create_server"): "the old server makes its listening socket by itself",
     ("legacy.server", "_ws_start"): "the old server starts in the same way as the one that it derives from",
     ("protocol", "_start_anew"): "what was compressed and can't be sent must leave no trace in the compressor",
