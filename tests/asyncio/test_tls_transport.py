@@ -16,6 +16,7 @@ from _kit import virtual
 from _kit.certificates import Certificate, Version, client_context, server_context
 from _kit.tls import BIG, every_version, usual
 from websockets._session.tls import Incoming, TLSChannel
+from websockets.asyncio._handshakes import Handshakes
 from websockets.asyncio._secure import start_tls
 from websockets.asyncio._tls_transport import HANDSHAKE_TIMEOUT, READ_SIZE, SHUTDOWN_TIMEOUT, TLSTransport
 from websockets.testing._link import Link
@@ -740,7 +741,8 @@ async def test_answers_are_bounded() -> None:
 @virtual
 async def test_a_handshake_that_takes_too_long(timeout: float | None) -> None:
     failures: list[Any] = []
-    ends = begin(Plain(), server_side=True, handshake_timeout=timeout, failed=lambda *given: failures.append(given))
+    handshakes = Handshakes(lambda *given: failures.append(given))
+    ends = begin(Plain(), server_side=True, handshake_timeout=timeout, handshakes=handshakes)
     ends.link.to_server.drop()
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -887,9 +889,31 @@ async def test_given_up(early: bool) -> None:
 
 
 @virtual
+async def test_handshakes_are_aborted() -> None:
+    """Those under way, and those that begin afterwards; not the one that was complete."""
+    told: list[tuple[Any, str]] = []
+    handshakes = Handshakes(lambda transport, exc: told.append((transport, str(exc))))
+    complete = await opened(Plain(), server_side=True, handshakes=handshakes)
+    under_way = begin(Plain(), server_side=True, handshakes=handshakes)
+    under_way.link.to_server.hold()
+    await asyncio.sleep(0)
+    handshakes.abort()
+    later = begin(Plain(), server_side=True, handshakes=handshakes)
+    await idle()
+    assert told == [(each.transport, "the server closes") for each in (under_way, later)]
+    assert complete.protocol.calls == ["made"]
+    for ends in (under_way, later):
+        assert ends.below.is_closing()
+        with pytest.raises(ConnectionResetError):
+            await ends.waiter
+        ends.peer.transport.abort()
+    await over(complete)
+
+
+@virtual
 async def test_closed_in_the_handshake_the_failure_is_told_once() -> None:
     told: list[Exception] = []
-    ends = begin(Plain(), server_side=True, failed=lambda _, exc: told.append(exc))
+    ends = begin(Plain(), server_side=True, handshakes=Handshakes(lambda _, exc: told.append(exc)))
     ends.link.to_server.hold()
     await asyncio.sleep(0)
     ends.transport.close()

@@ -66,7 +66,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._secure sync._fastpath",
         "asyncio._dial asyncio._fastpath._readable sync._fastpath._readable asyncio._loops sync._auth "
         "asyncio._tls_transport sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
-        "asyncio asyncio._internals sync._hooks sync._line",
+        "asyncio asyncio._handshakes asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",
         "trio.router",
         "trio.server",

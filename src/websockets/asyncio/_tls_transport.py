@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .._session.tls import Incoming, TLSChannel
@@ -27,6 +27,8 @@ from ._internals import end_socket, read_rest
 
 if TYPE_CHECKING:
     import ssl
+
+    from ._handshakes import Handshakes
 
 __all__ = ["TLSTransport"]
 
@@ -70,14 +72,14 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         shutdown_timeout: seconds that closing may take; None for half a minute.
         waiter: future that is done when the handshake has succeeded, or gets the error; None if nobody waits.
         introduces: whether to call ``connection_made()``; False if another transport did before.
-        failed: function that is called with this object and an exception if the handshake fails.
+        handshakes: for a server, those of its clients.
 
     Raises:
         ValueError: a timeout isn't positive.
     """
 
     __slots__ = ("__weakref__", "_at_eof", "_buffered", "_channel", "_choked", "_closing", "_end_told", "_error",
-                 "_failed", "_given", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
+                 "_given", "_handshakes", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
                  "_told_paused", "_transport", "_waiter", "_writing_paused")  # fmt: skip
 
@@ -98,13 +100,13 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         shutdown_timeout: float | None = None,
         waiter: asyncio.Future[None] | None = None,
         introduces: bool = True,
-        failed: Callable[[TLSTransport, Exception], None] | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
         for name, timeout in (("handshake", handshake_timeout), ("shutdown", shutdown_timeout)):
             if timeout is not None and timeout <= 0:
                 raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout}")
         super().__init__({"sslcontext": context})
-        self._loop, self._waiter, self._introduces, self._failed = loop, waiter, introduces, failed
+        self._loop, self._waiter, self._introduces, self._handshakes = loop, waiter, introduces, handshakes
         self._given: dict[str, Any] | None = {
             "context": context,
             "server_side": server_side,
@@ -137,6 +139,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._layer: int = transport._layer + 1 if isinstance(transport, TLSTransport) else 0
         self._source, self._source_view = _buffer(self._loop, self._layer)
         given, self._given = self._given or {}, None
+        if self._handshakes is not None:
+            self._handshakes.begin(self)
         self._timer = self._loop.call_later(self._timeout, self._handshake_takes_too_long)
         try:
             self._channel = TLSChannel(**given)
@@ -233,6 +237,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         channel, tls = self._channel, self._channel.ssl_object
         self._shaking, self._made = False, True
         self._stop_timer()
+        if self._handshakes is not None:
+            self._handshakes.end(self)
         extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
         extra.update(peercert=tls.getpeercert(), cipher=tls.cipher(), compression=tls.compression(), ssl_object=tls)
         try:
@@ -256,8 +262,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(exc)
             self._waiter.exception()  # marks the exception as retrieved: the waiting task may have been cancelled
-        if self._failed is not None:
-            self._failed(self, exc)
+        if self._handshakes is not None:
+            self._handshakes.end(self, exc)
         if not self._lost:
             # The peer gets the alert, if there is one and it reads it in time.
             self._timer = self._loop.call_later(self._shutdown_timeout, self._transport.abort)
