@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import sys
@@ -147,18 +148,25 @@ async def test_what_the_kernel_does_not_take_keeps_its_place(tls: bool, side: Si
         await asyncio.gather(*sending)
 
 
+@pytest.mark.parametrize("what", ["send", "ping", "pong"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @both_sides
 @each_loop
-async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool) -> None:
+async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool, what: str) -> None:
     """The kernel refuses a message, and the transport tells of it in another turn of the loop, or hides it (TLS)."""
     async with socket_end(side, tls=tls) as (connection, peer):
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.sock.close()
 
+        calls: dict[str, Any] = {
+            "send": functools.partial(connection.send, "text"),
+            "ping": connection.ping,
+            "pong": connection.pong,
+        }
+
         async def send() -> None:
             for _ in range(10_000):
-                await connection.send("text")
+                await calls[what]()
 
         with pytest.raises(ConnectionClosedError):
             await send()

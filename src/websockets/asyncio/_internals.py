@@ -201,9 +201,8 @@ def brings_bytes(transport: asyncio.BaseTransport) -> bool:
 
 def hides_closing(transport: asyncio.BaseTransport) -> bool:
     """Return whether ``is_closing()`` hides that writing has failed, as with the TLS of asyncio and of uvloop."""
-    module = type(transport).__module__
     secure = transport.get_extra_info("sslcontext") is not None
-    return module == "asyncio.sslproto" or (module == "uvloop.loop" and secure)
+    return secure and type(transport).__module__ in ("asyncio.sslproto", "uvloop.loop")
 
 
 def waiting_bytes(transport: asyncio.WriteTransport) -> int:
