@@ -85,7 +85,7 @@ def of_failure(uri: str, exc: BaseException) -> Advice:
         text = "the server ended the connection"
     notes = getattr(exc, "__notes__", ())
     # The response itself says more than the first note about it.
-    details = (*(note for note in notes if not note.startswith("the response says ")), *details)
+    details = (*(note for note in notes if not note.startswith("the response has ")), *details)
     hints = (advise(uri, exc) for advise in ADVISERS)
     return Advice(text, details, next(filter(None, hints), ""))
 
