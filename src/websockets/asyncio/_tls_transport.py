@@ -176,7 +176,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Process the end of the stream; the plain transport calls this."""
         self._at_eof = True
         if self._shaking:
-            self._handshake_failed(ConnectionResetError("connection lost during the TLS handshake"))
+            self._handshake_failed(ConnectionResetError("the peer ended the connection during the TLS handshake"))
         else:
             self._channel.receive_eof()
             self._go_on()
