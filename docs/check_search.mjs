@@ -24,14 +24,18 @@ const FIRST = {
   "keepalive": "howto/keepalive",
   "kubernetes": "howto/kubernetes",
   "max_size": "howto/limits",
+  "memory leak": "faq",
   "nginx": "howto/nginx",
   "ping timeout": "howto/keepalive",
   "proxy": "howto/proxies",
   "reconnect": "howto/reconnection",
+  "rooms": "howto/rooms",
   "sigterm": "howto/shutdown",
   "ssl": "howto/tls",
   "supervisord": "howto/supervisors",
+  "testing": "howto/testing",
   "thousands of clients": "howto/broadcast",
+  "threading": "howto/threads",
 };
 
 const SCRIPTS = ["_static/search.js", "_static/searchtools.js", "_static/language_data.js", "searchindex.js"];

@@ -316,11 +316,14 @@ class InvalidStatus(InvalidHandshake):
 
 
 def _told(response: Response) -> str:
-    """Return what a refusal says, with escapes, as it may come from anywhere; empty if it says nothing."""
+    """Return what a refusal says, with escapes, as it may come from anywhere; empty if it says nothing.
+
+    It ends as the text of the exception does: pytest looks at notes, too, where programs expect ``match="403$"``.
+    """
     body = bytes(response.body or b"")[:_EXCERPT].decode(errors="replace").strip()
-    reason = f" {response.reason_phrase!r}" if response.reason_phrase else ""
-    text = f", and its body begins with {body!r}" if body else ""
-    return f"the response says {response.status_code:d}{reason}{text}" if reason or text else ""
+    reason = repr(response.reason_phrase) if response.reason_phrase else ""
+    told = " and ".join(text for text in (reason, f"a body that begins with {body!r}" if body else "") if text)
+    return f"the response has {told}: HTTP {response.status_code:d}" if told else ""
 
 
 class InvalidHeader(InvalidHandshake):

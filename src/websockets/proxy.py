@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from ._compat.deprecated import deprecated_names
+from ._rules.handshake import log_headers
 from .datastructures import Headers
-from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError
+from .exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus, SecurityError, printable
 from .headers import build_authorization_basic, build_host
 from .http11 import Request, ResponseHeadParser
+from .typing import LoggerLike
 from .uri import WebSocketURI, _parse_host_port, _parsed, _split_uri
 
 __all__ = ["Proxy", "get_proxy", "parse_proxy"]
@@ -312,6 +314,11 @@ class Route:
 
 
 def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | None) -> bytes:
+    """Return the bytes of the request for a tunnel to a server; the same as :func:`connect_request`."""
+    return connect_request(proxy, uri, user_agent).serialize()
+
+
+def connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | None) -> Request:
     """Return the request for a tunnel to a server.
 
     Parameters:
@@ -329,17 +336,21 @@ def build_connect_request(proxy: Proxy, uri: WebSocketURI, user_agent: str | Non
     if proxy.user_info is not None:
         headers["Proxy-Authorization"] = build_authorization_basic(*proxy.user_info)
     authority = build_host(uri.host, uri.port, uri.secure, always_include_port=True)
-    return Request(authority, headers, "CONNECT").serialize()
+    return Request(authority, headers, "CONNECT")
 
 
 class ConnectReader:
     """Reads the response to a request for a tunnel, with the limits of an opening handshake.
 
+    Parameters:
+        logger: where to log the response at DEBUG; None to log nothing.
+
     Attributes:
         rest: data after the response, from the tunnel; valid after :meth:`feed` has returned True.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, logger: LoggerLike | None = None) -> None:
+        self._logger = logger
         # Read only the head, because the body of a refusal may never end.
         self._parser = ResponseHeadParser(proxy=True)
         self.rest = b""
@@ -357,6 +368,10 @@ class ConnectReader:
             raise _invalid_message() from exc
         if response is None:
             return False
+        if self._logger is not None:
+            reason = printable(response.reason_phrase)
+            self._logger.debug("< %s %d %s", response._protocol, response.status_code, reason)
+            log_headers(self._logger, "<", response.headers)
         if not 200 <= response.status_code < 300:
             raise InvalidProxyStatus(response)
         self.rest = self._parser.rest

@@ -24,7 +24,7 @@ from websockets.uri import parse_uri
 from .tls import usual
 from .trio_network import TrioNetwork, TrioSocket
 
-__all__ = ["KINDS", "CancelAtStep", "every_kind", "open_pair", "socket_pair", "stream_pair"]
+__all__ = ["KINDS", "CancelAtStep", "every_kind", "open_pair", "secured", "socket_pair", "stream_pair"]
 
 #: The kinds of streams: how a connection writes to each is different.
 KINDS = ("socket", "TLS", "TLS in TLS", "other")
@@ -47,11 +47,12 @@ async def stream_pair(network: TrioNetwork, kind: str) -> tuple[Any, Any, Link |
     server: Any
     client, server, link = socket_pair(network)
     for _ in range(("socket", "TLS", "TLS in TLS").index(kind)):
-        client, server = await _secured(client, server)
+        client, server = await secured(client, server)
     return client, server, link
 
 
-async def _secured(client: Any, server: Any) -> tuple[Any, Any]:
+async def secured(client: Any, server: Any) -> tuple[Any, Any]:
+    """Two streams with TLS, over two that are connected."""
     streams: dict[bool, Any] = {}
 
     async def secure(stream: Any, server_side: bool) -> None:

@@ -7,8 +7,11 @@ test_buffers.py show in memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 import struct
+import sys
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from _kit.sockets import SocketPeer, socket_end
 from robustness.worlds import both_sides, each_loop, until
 from websockets import PreparedMessage
 from websockets._rules import tls_transports
+from websockets.asyncio import _internals
 from websockets.asyncio._fastpath import _readable
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import broadcast
@@ -145,10 +149,13 @@ async def test_what_the_kernel_does_not_take_keeps_its_place(tls: bool, side: Si
         await asyncio.gather(*sending)
 
 
+@pytest.mark.parametrize("what", ["send", "ping", "pong"])
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @both_sides
 @each_loop
-async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool, tls_transport: str | None) -> None:
+async def test_a_loop_that_only_sends_ends_with_its_peer(
+    side: Side, tls: bool, what: str, tls_transport: str | None
+) -> None:
     """The kernel refuses a message, and the transport tells of it in another turn of the loop, or hides it (TLS)."""
     if PROACTOR and tls and tls_transport != tls_transports.MEMORY:
         pytest.skip("asyncio complains of the reset after the connection is over: see docs/platforms.md")
@@ -156,12 +163,100 @@ async def test_a_loop_that_only_sends_ends_with_its_peer(side: Side, tls: bool, 
         peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.sock.close()
 
+        calls: dict[str, Any] = {
+            "send": functools.partial(connection.send, "text"),
+            "ping": connection.ping,
+            "pong": connection.pong,
+        }
+
         async def send() -> None:
             for _ in range(10_000):
-                await connection.send("text")
+                await calls[what]()
 
         with pytest.raises(ConnectionClosedError):
             await send()
+
+
+async def send_for_long(connection: Connection) -> None:
+    for _ in range(100_000):
+        await connection.send("text")
+
+
+async def received_before_the_end(connection: Connection) -> list[Any]:
+    """Receive until the connection is lost."""
+    received = []
+    with contextlib.suppress(ConnectionClosedError):
+        while True:
+            received.append(await connection.recv())
+    return received
+
+
+async def unread_and_reset(connection: Connection, peer: SocketPeer) -> list[str]:
+    """Have messages wait in the kernel, as the receive queue is full, then break off; return all messages."""
+    texts = [str(number) for number in range(100)]
+    # Otherwise the peer's kernel may keep the rest until the first messages are acknowledged, and discard it.
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await peer.texts(*texts[:5])
+    await until(lambda: connection._ws_reading_paused)
+    await peer.texts(*texts[5:])
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.sock.close()
+    return texts
+
+
+#: Options for a transport that we can read behind.
+OVER_MEMORY: dict[bool, dict[str, Any]] = {False: {"max_queue": 2}, True: {"max_queue": 2, "tls_transport": "memory"}}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the kernel forgets what came before a reset")
+@each_layer
+@both_sides
+@each_loop
+async def test_what_came_before_a_reset_that_a_write_noticed(side: Side, tls: bool) -> None:
+    """Transports stop reading when a write has failed; what the kernel has received isn't lost."""
+    async with socket_end(side, tls=tls, **OVER_MEMORY[tls]) as (connection, peer):
+        texts = await unread_and_reset(connection, peer)
+        with pytest.raises(ConnectionClosedError):
+            await send_for_long(connection)
+        assert await received_before_the_end(connection) == texts
+
+
+@each_layer
+@each_loop
+async def test_a_release_that_closes_its_sockets_earlier(tls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What wasn't read is lost, and nothing else."""
+    monkeypatch.setattr(_internals, "_CLOSE_AFTERWARDS", ())
+    async with socket_end(Side.SERVER, tls=tls, **OVER_MEMORY[tls]) as (connection, peer):
+        texts = await unread_and_reset(connection, peer)
+        with pytest.raises(ConnectionClosedError):
+            await send_for_long(connection)
+        received = await received_before_the_end(connection)
+        assert received == texts[: len(received)]
+
+
+@each_loop
+async def test_nothing_came_before_the_transport_was_aborted() -> None:
+    async with socket_end(Side.SERVER) as (connection, _):
+        connection.transport.abort()
+        assert await received_before_the_end(connection) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the kernel forgets what came before a reset")
+@each_loop
+async def test_the_connection_ends_even_if_what_came_before_can_not_be_processed() -> None:
+    async with socket_end(Side.SERVER, max_queue=2) as (connection, peer):
+        await unread_and_reset(connection, peer)
+        reported: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context.get("exception")))
+
+        def fail(data: bytes) -> None:
+            raise RuntimeError("failed")
+
+        vars(connection)["data_received"] = fail
+        with pytest.raises(ConnectionClosedError):
+            await send_for_long(connection)
+        assert "failed" in map(str, reported)
 
 
 # ------------------------------------------------------------------------------------------------------------- flushing

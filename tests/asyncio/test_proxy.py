@@ -20,6 +20,7 @@ import pytest
 from _kit import START, MemorySocket, RawPeer, VirtualLoop, idle, steps, transport_pair, virtual, wire
 from _kit import site as kit_site
 from scenarios._proxies import OPEN, REACHING, TIMED_OUT, chain, named, set_environment
+from websockets._session.tunnel import plan_tunnel
 from websockets.asyncio import _proxy
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -31,6 +32,7 @@ from websockets.exceptions import (
 )
 from websockets.http11 import USER_AGENT
 from websockets.protocol import State
+from websockets.uri import parse_uri
 
 # How far a connection came.
 REACHING_SOCKS = "while reaching the proxy or waiting for its reply"
@@ -220,7 +222,9 @@ async def test_bytes_behind_the_answer_are_late() -> None:
 @virtual
 async def test_reading_pauses_at_the_answer() -> None:
     """Some loops read again before anybody can react to what they read: uvloop does."""
-    tunnel = _proxy.Tunnel(b"request")
+    route = await _proxy.choose_route("http://proxy", parse_uri("ws://localhost/"), {})
+    assert route is not None
+    tunnel = _proxy.Tunnel(plan_tunnel(route, {}, None))
     transport, _, link = transport_pair(tunnel, asyncio.Protocol())
     await idle()
     assert transport.is_reading()

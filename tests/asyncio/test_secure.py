@@ -17,7 +17,7 @@ from _kit import own_garbage, virtual
 from _kit.certificates import Certificate, client_context, server_context
 from _kit.sockets import anonymous_tls
 from _kit.tls import BIG
-from robustness.worlds import each_loop, echo, port_of
+from robustness.worlds import each_loop, echo, port_of, until
 from websockets.asyncio._internals import ignore_lost_handshakes
 from websockets.asyncio._secure import method_for_tls, start_tls
 from websockets.asyncio.client import connect, unix_connect
@@ -116,6 +116,21 @@ async def test_a_loop_of_the_program_does_tls_itself(monkeypatch: pytest.MonkeyP
     assert method_for_tls(streams, "create_connection", "memory", None) == streams.create_connection
     # What a loop refuses, it still refuses.
     assert method_for_tls(streams, "create_connection", "loop", True) == streams.create_connection
+
+
+#: Before Python 3.13, asyncio has no way to end the handshakes of its own transports.
+ENDS_ITS_OWN = sys.version_info >= (3, 13)
+
+
+@pytest.mark.parametrize("chosen", ["memory", "loop"] if ENDS_ITS_OWN else ["memory"])
+@each_loop
+async def test_a_server_that_closes_does_not_wait_for_handshakes(chosen: Any) -> None:
+    context = anonymous_tls()[0]
+    async with asyncio.timeout(30):
+        async with serve(echo, "127.0.0.1", 0, ssl=context, tls_transport=chosen) as server:
+            client = socket.create_connection(server.sockets[0].getsockname())
+            await until(lambda: server._ws_shutdown.grace.shaking(asyncio.get_running_loop().time()))
+    client.close()
 
 
 @virtual

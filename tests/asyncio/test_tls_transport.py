@@ -16,6 +16,7 @@ from _kit import virtual
 from _kit.certificates import Certificate, Version, client_context, server_context
 from _kit.tls import BIG, every_version, usual
 from websockets._session.tls import Incoming, TLSChannel
+from websockets.asyncio._handshakes import Handshakes
 from websockets.asyncio._secure import start_tls
 from websockets.asyncio._tls_transport import HANDSHAKE_TIMEOUT, READ_SIZE, SHUTDOWN_TIMEOUT, TLSTransport
 from websockets.testing._link import Link
@@ -273,6 +274,48 @@ async def test_paused_at_the_end() -> None:
     await idle()
     assert ends.protocol.calls == ["made", "eof", "lost"]
     assert ends.peer.closed or ends.peer.channel.incoming is Incoming.CLOSED
+
+
+@both
+@virtual
+async def test_paused_when_the_connection_is_lost(buffered: bool) -> None:
+    """What was read from the network before isn't lost, although there is no time to wait."""
+    ends = await opened(recorder(buffered))
+    ends.protocol.on_data = ends.transport.pause_reading
+    # Two reads for a protocol without buffer, as it gets the first one as a whole.
+    ends.peer.send(BIG[:5000])
+    await idle()
+    ends.below.resume_reading()
+    ends.peer.send(BIG[5000:9000])
+    await idle()
+    assert len(ends.protocol.data) < 9000
+    ends.peer.transport.abort()
+    ends.below.abort()
+    await idle()
+    assert ends.protocol.data == BIG[:9000]
+    assert ends.protocol.calls == ["made", "lost"]
+
+
+@virtual
+async def test_a_protocol_that_fails_when_the_connection_is_lost() -> None:
+    ends = await opened(Buffered())
+    ends.transport.pause_reading()
+    ends.below.resume_reading()
+    ends.peer.send(b"data")
+    await idle()
+    reported: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def fail() -> None:
+        raise RuntimeError("failed")
+
+    ends.protocol.on_data = fail
+    ends.below.abort()
+    await idle()
+    assert [str(exc) for exc in reported] == ["failed"]
+    assert ends.protocol.calls == ["made", "lost"]
+    ends.peer.transport.abort()
 
 
 @virtual
@@ -698,7 +741,8 @@ async def test_answers_are_bounded() -> None:
 @virtual
 async def test_a_handshake_that_takes_too_long(timeout: float | None) -> None:
     failures: list[Any] = []
-    ends = begin(Plain(), server_side=True, handshake_timeout=timeout, failed=lambda *given: failures.append(given))
+    handshakes = Handshakes(lambda *given: failures.append(given))
+    ends = begin(Plain(), server_side=True, handshake_timeout=timeout, handshakes=handshakes)
     ends.link.to_server.drop()
     loop = asyncio.get_running_loop()
     start = loop.time()
@@ -845,9 +889,31 @@ async def test_given_up(early: bool) -> None:
 
 
 @virtual
+async def test_handshakes_are_aborted() -> None:
+    """Those under way, and those that begin afterwards; not the one that was complete."""
+    told: list[tuple[Any, str]] = []
+    handshakes = Handshakes(lambda transport, exc: told.append((transport, str(exc))))
+    complete = await opened(Plain(), server_side=True, handshakes=handshakes)
+    under_way = begin(Plain(), server_side=True, handshakes=handshakes)
+    under_way.link.to_server.hold()
+    await asyncio.sleep(0)
+    handshakes.abort()
+    later = begin(Plain(), server_side=True, handshakes=handshakes)
+    await idle()
+    assert told == [(each.transport, "the server closes") for each in (under_way, later)]
+    assert complete.protocol.calls == ["made"]
+    for ends in (under_way, later):
+        assert ends.below.is_closing()
+        with pytest.raises(ConnectionResetError):
+            await ends.waiter
+        ends.peer.transport.abort()
+    await over(complete)
+
+
+@virtual
 async def test_closed_in_the_handshake_the_failure_is_told_once() -> None:
     told: list[Exception] = []
-    ends = begin(Plain(), server_side=True, failed=lambda _, exc: told.append(exc))
+    ends = begin(Plain(), server_side=True, handshakes=Handshakes(lambda _, exc: told.append(exc)))
     ends.link.to_server.hold()
     await asyncio.sleep(0)
     ends.transport.close()

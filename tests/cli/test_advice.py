@@ -19,6 +19,7 @@ from websockets.exceptions import (
     InvalidStatus,
     InvalidURI,
     ProxyError,
+    SecurityError,
 )
 from websockets.frames import Close
 from websockets.http11 import Response
@@ -112,6 +113,16 @@ TEXT = "server rejected WebSocket connection: HTTP"
         ),
         ("wss://h/x", caused(InvalidMessage("no HTTP"), EOFError()), Advice("no HTTP: EOFError", (), VERBOSE)),
         ("ws://h", InvalidMessage("no HTTP"), Advice("no HTTP", (), VERBOSE)),
+        (
+            "ws://h",
+            SecurityError("more than 1 redirect; the next leads to ws://h/x"),
+            Advice(
+                "more than 1 redirect; the next leads to ws://h/x",
+                (),
+                "do the redirects ever end? --max-redirects N sets another limit",
+            ),
+        ),
+        ("ws://h", SecurityError("more than 9 headers"), Advice("more than 9 headers", (), VERBOSE)),
         ("ws://h", ConnectionResetError("reset"), Advice("reset", (), "if the server uses TLS, try wss://h")),
         (
             "ws://h",

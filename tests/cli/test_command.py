@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ import websockets
 from _kit import wire
 from _kit.platforms import SIGHUP, needs_reuse_port, needs_signals, needs_unix_sockets
 from cli.commands import ENVIRONMENT, LIMIT, PEM, PROGRAM, Serving, call, run, serving
+from cli.proxies import http_proxy, socks_proxy
 from websockets.cli import main
 
 # A server for all that can go wrong.
@@ -424,6 +426,54 @@ def test_logs(uri: str) -> None:
     assert f"\n* Connected to {uri.removeprefix('ws://').removesuffix('/')}\n" in err
     assert "\n> TEXT 'hello' [5 bytes]\n" in err
     assert base64.b64encode(b"me:secret").decode() not in err
+
+
+def test_logs_tell_of_an_http_proxy(uri: str) -> None:
+    with http_proxy(b"HTTP/1.1 200 Connection established\r\n\r\n") as port:
+        proxy = f"http://me:secret@127.0.0.1:{port}"
+        status, out, err = run("-v", "--proxy", proxy, "--send", "hello", "--expect", "1", uri)
+    assert (status, out) == (0, "hello\n")
+    server = uri.removeprefix("ws://").removesuffix("/")
+    assert err.startswith(
+        f"= connecting to 127.0.0.1 port {server.partition(':')[2]} through the proxy http://127.0.0.1:{port}\n"
+        f"= connected to the proxy at 127.0.0.1:{port}\n> CONNECT {server} HTTP/1.1\n> Host: {server}\n> User-Agent: "
+    )
+    assert "\n> Proxy-Authorization: [redacted]\n< HTTP/1.1 200 Connection established\n= connection is CON" in err
+    assert "secret" not in err
+
+
+def test_logs_tell_of_a_proxy_that_refuses(uri: str) -> None:
+    answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    with http_proxy(answer) as port:
+        status, _, err = run("-v", "--proxy", f"http://127.0.0.1:{port}", "--send", "hello", uri)
+    assert status == 1
+    assert "\n< HTTP/1.1 403 Forbidden\n< Content-Length: 0\n" in err
+
+
+def test_logs_tell_of_tls_with_the_proxy(uri: str) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(PEM)
+    with http_proxy(b"HTTP/1.1 200 OK\r\n\r\n", context) as port:
+        proxy = f"https://localhost:{port}"
+        status, out, err = run(
+            "-v", "--proxy", proxy, "--send", "hello", "--expect", "1", uri, SSL_CERT_FILE=PEM, WEBSOCKETS_TLS="memory"
+        )
+    assert (status, out) == (0, "hello\n")
+    assert re.search(
+        rf"^= connected to the proxy at .*:{port}\n= TLS with the proxy: TLSv1\.[23], \w+\n> CONNECT ", err, re.M
+    )
+
+
+def test_logs_tell_of_a_socks_proxy(uri: str) -> None:
+    with socks_proxy() as port:
+        proxy = f"socks5h://127.0.0.1:{port}"
+        status, out, err = run("-v", "--proxy", proxy, "--send", "hello", "--expect", "1", uri)
+    assert (status, out) == (0, "hello\n")
+    assert re.match(
+        rf"= connecting to 127\.0\.0\.1 port \d+ through the proxy {proxy}\n"
+        rf"= the tunnel is open, by the proxy at 127\.0\.0\.1:{port}\n= connection is CONNECTING\n",
+        err,
+    )
 
 
 def test_head_of_the_response(uri: str) -> None:

@@ -234,13 +234,16 @@ def test_printable_is_printable_and_can_be_read_back(text: str) -> None:
     ("reason", "body", "notes"),
     [
         ("", b"", []),
-        ("Forbidden", b"", ["the response says 403 'Forbidden'"]),
-        ("", b"Log in\x1b[31m first\n", [r"the response says 403, and its body begins with 'Log in\x1b[31m first'"]),
-        ("No", b"x" * 300, [f"the response says 403 'No', and its body begins with '{'x' * 200}'"]),
-        ("No", b"\xff", ["the response says 403 'No', and its body begins with '\ufffd'"]),
+        ("Forbidden", b"", ["the response has 'Forbidden': HTTP 403"]),
+        ("", b"Log in\x1b[31m first\n", [r"the response has a body that begins with 'Log in\x1b[31m first': HTTP 403"]),
+        ("No", b"x" * 300, [f"the response has 'No' and a body that begins with '{'x' * 200}': HTTP 403"]),
+        ("No", b"\xff", ["the response has 'No' and a body that begins with '\ufffd': HTTP 403"]),
     ],
 )
 def test_a_note_says_what_a_refusal_says(reason: str, body: bytes, notes: list[str]) -> None:
     error = InvalidStatus(Response(403, reason, Headers(), body))
     assert str(error) == "server rejected WebSocket connection: HTTP 403"
     assert getattr(error, "__notes__", []) == notes
+    # As tests of programs do; pytest looks at notes, too.
+    with pytest.raises(InvalidStatus, match=r"HTTP 403$"):
+        raise error

@@ -168,6 +168,7 @@ def test_grace(listening: dict[str, Any] | None, accepted: float | None, left: f
     if accepted is not None:
         grace.accepted(accepted)
     assert grace.left(105) == left
+    assert grace.shaking(105) is (GRACE < left < GRACE + TLS_HANDSHAKE)
 
 
 def test_stages_have_an_end() -> None:

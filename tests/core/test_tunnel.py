@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from websockets.uri import parse_uri
 
 PLAIN, SECURE = parse_uri("ws://example.com/"), parse_uri("wss://example.com/")
 CONTEXT, OTHER = object(), object()
+
+# Lines of the log.
+SECURED = "= TLS with the proxy: TLSv1.3, CIPHER"
+ASKED = ["> CONNECT example.com:443 HTTP/1.1", "> Host: example.com"]
 
 # As without a proxy: TCP, TLS with the server, TLS with the proxy.
 TCP = {"family": 0, "local_addr": ("x", 1)}
@@ -161,3 +166,44 @@ def test_silence_before_tls() -> None:
     check_silence(b"")
     with pytest.raises(ProxyError, match="^proxy sent 3 bytes before the TLS handshake$"):
         check_silence(b"abc")
+
+
+class Encrypted:
+    """What is told of TLS."""
+
+    def version(self) -> str:
+        return "TLSv1.3"
+
+    def cipher(self) -> tuple[str, str, int]:
+        return "CIPHER", "TLSv1.3", 256
+
+
+def gone() -> Any:
+    raise OSError("not connected")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "tls", "address", "lines"),
+    [
+        (
+            "https://proxy",
+            Encrypted(),
+            lambda: ("::1", 443),
+            ["= connected to the proxy at [::1]:443", SECURED, *ASKED],
+        ),
+        ("http://proxy", None, gone, ASKED),
+        ("socks5h://proxy", None, lambda: ("10.0.0.1", 1), ["= the tunnel is open, by the proxy at 10.0.0.1:1"]),
+    ],
+)
+def test_steps_in_the_log(
+    proxy: str, tls: Any, address: Any, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("test")
+    with caplog.at_level(logging.DEBUG, "test"):
+        plan_tunnel(route(proxy), {}, None, logger).log_reached(address, tls)
+    first, *rest = (record.getMessage() for record in caplog.records)
+    assert first.startswith("= connecting to example.com port 443 through the proxy ")
+    assert rest == lines
+    caplog.clear()
+    plan_tunnel(route(proxy), {}, None, logger).log_reached(address, tls)
+    assert not caplog.records

@@ -66,7 +66,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asyncio._secure sync._fastpath",
         "asyncio._dial asyncio._fastpath._readable sync._fastpath._readable asyncio._loops sync._auth "
         "asyncio._tls_transport sync._bridge sync._dial sync._listening sync._secured sync._steward sync._wire",
-        "asyncio asyncio._internals sync._hooks sync._line",
+        "asyncio asyncio._handshakes asyncio._internals sync._hooks sync._line",
         "sync sync._roles sync._system",
         "trio.router",
         "trio.server",
@@ -183,6 +183,7 @@ BORROWED = {
     ("asyncio._fastpath._readable", "_size"): "the readable twin reads a prepared message as the compiled one does",
     ("client", "_exception"): "a response keeps why the handshake failed, for its deprecated attribute",
     ("client", "_protocol"): "the log shows the version of HTTP, which a response doesn't offer to programs",
+    ("proxy", "_protocol"): "the same, of a proxy's response",
     ("legacy.server", "_ws_create_server"): "the old server makes its listening socket by itself",
     ("legacy.server", "_ws_start"): "the old server starts in the same way as the one that it derives from",
     ("protocol", "_start_anew"): "what was compressed and can't be sent must leave no trace in the compressor",

@@ -99,6 +99,27 @@ async def test_credentials_never_show(world: World, caplog: pytest.LogCaptureFix
     assert not re.search("user:|secret|dXNlcjpzZWNyZXQ", report)
 
 
+@in_every_world(Capability.ADDRESSES)
+async def test_the_log_shows_the_way_through_the_proxy(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets.client")
+    async with reached(world, proxy="http://user:secret@proxy:8080", user_agent_header=None) as (connecting, peer):
+        await peer.read_until()
+        await peer.write(b"HTTP/1.0 200 Go on\r\nVia: proxy\r\n\r\n")
+        await answer_opening(peer)
+        await connecting.result()
+        lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "= connecting to example.com port 80 through the proxy http://proxy:8080"
+    assert re.fullmatch(r"= connected to the proxy at [\d.]+:8080", lines[1])
+    assert lines[2:7] == [
+        "> CONNECT example.com:80 HTTP/1.1",
+        "> Host: example.com",
+        "> Proxy-Authorization: [redacted]",
+        "< HTTP/1.0 200 Go on",
+        "< Via: proxy",
+    ]
+    assert "> GET / HTTP/1.1" in lines[7:]
+
+
 @pytest.mark.parametrize(
     ("options", "sent"),
     [

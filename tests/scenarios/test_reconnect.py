@@ -154,7 +154,7 @@ RETRIED: list[tuple[str, Answer, float, str]] = [
             refuse(status),
             0,
             f"InvalidStatus: server rejected WebSocket connection: HTTP {status} "
-            f"(the response says {status} 'Refused')",
+            f"(the response has 'Refused': HTTP {status})",
         )
         for status in (429, 500, 502, 503, 504)
     ),

@@ -183,10 +183,10 @@ def test_failures(slept: list[float], caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records if "reconnecting" in record.getMessage()] == [
         "connect failed; reconnecting in 1.0 seconds: "
         "websockets.exceptions.InvalidStatus: server rejected WebSocket connection: HTTP 503 "
-        "(the response says 503 'Refused')",
+        "(the response has 'Refused': HTTP 503)",
         "connect failed; reconnecting in 2.0 seconds: "
         "websockets.exceptions.InvalidStatus: server rejected WebSocket connection: HTTP 500 "
-        "(the response says 500 'Refused')",
+        "(the response has 'Refused': HTTP 500)",
     ]
 
 

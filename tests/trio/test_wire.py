@@ -6,21 +6,25 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
+import sys
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from _kit import wire
 from _kit.certificates import client_context, server_context
 from _kit.on_trio import on_network
 from _kit.tls import every_version
-from _kit.trio_ends import every_kind, open_pair, socket_pair, stream_pair
+from _kit.trio_ends import every_kind, open_pair, secured, socket_pair, stream_pair
 from _kit.trio_network import TrioNetwork
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.protocol import State
 from websockets.trio import _wire
 from websockets.trio._wire import TLSStream, Wire, socket_of, start_tls, wire_for
+from websockets.trio.connection import Connection
 
 BIG = bytes(range(256)) * 4096
 
@@ -389,5 +393,47 @@ def test_over_real_sockets(tls: bool) -> None:
             await client.aclose()
             await server.wait_closed()
             assert (client.close_code, server.close_code) == (1000, 1000)
+
+    trio.run(main)
+
+
+async def until_paused(connection: Connection) -> None:
+    while not connection._ws_session.intake.paused:
+        await trio.lowlevel.checkpoint()
+
+
+async def send_forever(connection: Connection) -> None:
+    while True:
+        await connection.send("text")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the kernel forgets what came before a reset")
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_came_before_a_reset_that_a_write_noticed(tls: bool) -> None:
+    """What the kernel has received isn't lost, although the receive queue was full."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            one = socket.create_connection(listening.getsockname())
+            other = listening.accept()[0]
+        for each in (one, other):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        streams: Any = [trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in (one, other)]
+        if tls:
+            streams = await secured(*streams)
+        texts = [str(number) for number in range(100)]
+        async with open_pair(streams, of_server={"max_queue": 2}) as (client, server):
+            # In one write: what the kernel of the peer hasn't sent yet would be lost by the reset.
+            client._ws_put([b"".join(wire.text(text, mask=True) for text in texts[:5])])
+            await client._ws_flush()
+            await until_paused(server)
+            client._ws_put([b"".join(wire.text(text, mask=True) for text in texts[5:])])
+            await client._ws_flush()
+            client.abort()
+            with pytest.raises(ConnectionClosedError):
+                await send_forever(server)
+            assert [await server.recv() for _ in texts] == texts
+            assert server._ws_bytes_received > 6 * 100
 
     trio.run(main)

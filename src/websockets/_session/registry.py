@@ -290,6 +290,14 @@ class Grace:
         """
         self._accepted_at = now
 
+    def shaking(self, now: float) -> bool:
+        """Return whether a client may be in the TLS handshake.
+
+        Parameters:
+            now: the current time in seconds.
+        """
+        return bool(self._limit) and self._accepted_at + (self._limit or 0.0) > now
+
     def left(self, now: float) -> float:
         """Return the seconds that a TLS handshake may still take, with a margin.
 

@@ -4,19 +4,25 @@ May know: options, URIs, proxies, the names in python-socks. Must not know: how 
 proxy's response, see :mod:`websockets.proxy`.
 
 A front-end follows the steps of a :class:`TunnelPlan`. It connects to the proxy, starts TLS with it if there is
-``proxy_tls``, sends ``request``, and reads the response with a :class:`~websockets.proxy.ConnectReader`. Or it uses
+``proxy_tls``, calls ``log_reached()``, sends ``request``, and reads the response with ``reader()``. Or it uses
 python-socks as ``socks`` says. Then it starts TLS with the server, if there is ``tls``. It records each step in
 ``route.stage``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from .._rules.addresses import shown_address
+from .._rules.handshake import log_headers
 from ..exceptions import ProxyError
-from ..proxy import Proxy, Route, build_connect_request, parse_proxy
+from ..http11 import Request
+from ..proxy import ConnectReader, Proxy, Route, connect_request, parse_proxy
+from ..typing import LoggerLike
 from ..uri import WebSocketURI, lookup_name, tls_name
 
 __all__ = ["ProxyChoice", "Socks", "TunnelPlan", "check_silence", "choose_proxy", "plan_tunnel", "without_proxy"]
@@ -128,20 +134,53 @@ class TunnelPlan(NamedTuple):
             makes it.
         proxy_tls: arguments for TLS with the proxy: ``ssl``, which is a context or True for the default one,
             ``server_hostname``, and timeouts; None without TLS.
-        request: the request to the proxy; None with python-socks.
+        asked: the request to the proxy; None with python-socks.
         socks: the settings for python-socks; None for an HTTP proxy.
         tls: arguments for TLS with the server, as in ``proxy_tls``.
+        logger: where to log the steps at DEBUG; None to log nothing.
     """
 
     route: Route
     to_proxy: Arguments
     proxy_tls: Arguments | None
-    request: bytes | None
+    asked: Request | None
     socks: Socks | None
     tls: Arguments | None
+    logger: LoggerLike | None = None
+
+    @property
+    def request(self) -> bytes | None:
+        """The bytes of the request to the proxy; None with python-socks."""
+        return None if self.asked is None else self.asked.serialize()
+
+    def reader(self) -> ConnectReader:
+        """Return the reader of the proxy's response."""
+        return ConnectReader(self.logger)
+
+    def log_reached(self, address: Callable[[], Any], tls: Any) -> None:
+        """Log that the proxy was reached, or with python-socks that the tunnel is open; and the request to the proxy.
+
+        Parameters:
+            address: function that returns the address of the proxy; it is called if it is logged.
+            tls: the ``ssl.SSLObject`` of the connection to the proxy; None without TLS.
+        """
+        logger = self.logger
+        if logger is None:
+            return
+        # The proxy may be gone already.
+        with contextlib.suppress(OSError):
+            done = "connected to the proxy" if self.socks is None else "the tunnel is open, by the proxy"
+            logger.debug("= %s at %s", done, shown_address(address()))
+        if tls is not None:
+            logger.debug("= TLS with the proxy: %s, %s", tls.version(), tls.cipher()[0])
+        if self.asked is not None:
+            logger.debug("> %s %s %s", self.asked.method, self.asked.path, self.asked.protocol)
+            log_headers(logger, ">", self.asked.headers)
 
 
-def plan_tunnel(route: Route, arguments: Mapping[str, Any], user_agent: str | None) -> TunnelPlan:
+def plan_tunnel(
+    route: Route, arguments: Mapping[str, Any], user_agent: str | None, logger: LoggerLike | None = None
+) -> TunnelPlan:
     """Return the plan of a tunnel.
 
     Parameters:
@@ -149,11 +188,15 @@ def plan_tunnel(route: Route, arguments: Mapping[str, Any], user_agent: str | No
         arguments: as without a proxy; those for TLS apply to the server, or to the proxy if they begin with "proxy_";
             ``host`` and ``port`` are ignored; the others apply to the TCP connection to the proxy.
         user_agent: value of the ``User-Agent`` header for the proxy; None to leave it out.
+        logger: where to log the steps, if it logs at DEBUG.
 
     Raises:
         ValueError: options contradict the proxy, or the host of the server can't be sent in a request.
     """
     proxy = route.proxy
+    logger = logger if logger is not None and logger.isEnabledFor(logging.DEBUG) else None
+    if logger is not None:
+        logger.debug("= connecting to %s port %d through the proxy %s", route.end.host, route.end.port, proxy)
     given = {name: arguments[f"proxy_{name}"] for name in TLS if f"proxy_{name}" in arguments}
     proxy_tls = _tls_with_proxy(proxy, given)
     to_proxy = {name: value for name, value in arguments.items() if name not in (*TLS, *TLS_OF_PROXY, *PLACES)}
@@ -163,10 +206,10 @@ def plan_tunnel(route: Route, arguments: Mapping[str, Any], user_agent: str | No
     tls = None if arguments.get("ssl") is None else {name: arguments[name] for name in TLS if name in arguments}
     if proxy.scheme in SOCKS:
         kind, remote = SOCKS[proxy.scheme]
-        return TunnelPlan(route, to_proxy, proxy_tls, None, Socks(kind, proxy, remote), tls)
-    request = build_connect_request(proxy, route.end, user_agent)
+        return TunnelPlan(route, to_proxy, proxy_tls, None, Socks(kind, proxy, remote), tls, logger)
+    request = connect_request(proxy, route.end, user_agent)
     to_proxy |= {"host": lookup_name(proxy.host), "port": proxy.port}
-    return TunnelPlan(route, to_proxy, proxy_tls, request, None, tls)
+    return TunnelPlan(route, to_proxy, proxy_tls, request, None, tls, logger)
 
 
 def _tls_with_proxy(proxy: Proxy, given: Arguments) -> Arguments | None:

@@ -32,6 +32,7 @@ __all__ = [
     "ignore_lost_handshakes",
     "network_of",
     "note_loop",
+    "read_rest",
     "socket_behind",
     "takes_pieces",
     "task_runs",
@@ -150,6 +151,27 @@ def end_socket(transport: asyncio.BaseTransport) -> None:
             sock.close()
 
 
+# Where connection_lost() is called, transports of these modules haven't closed their sockets yet.
+_CLOSE_AFTERWARDS = ("asyncio.selector_events", "uvloop.loop")
+
+
+def read_rest(transport: asyncio.BaseTransport, buffer: memoryview | bytearray) -> int:
+    """Read what the peer had sent when writing failed: transports don't read any more then. Call in connection_lost().
+
+    Returns:
+        The number of bytes that were read; zero if there are none, or if this transport lets nobody else read.
+    """
+    secure = transport.get_extra_info("sslcontext") is not None
+    if type(transport).__module__ not in _CLOSE_AFTERWARDS or secure:
+        return 0
+    # A socket of the event loop has no method that reads.
+    with contextlib.suppress(OSError), transport.get_extra_info("socket").dup() as sock:
+        sock.settimeout(0)
+        received: int = sock.recv_into(buffer)
+        return received
+    return 0
+
+
 def ignore_lost_handshakes(loop: asyncio.AbstractEventLoop) -> None:
     """Keep aiofastnet from reporting each client that leaves during the TLS handshake as an error of the program.
 
@@ -179,9 +201,8 @@ def brings_bytes(transport: asyncio.BaseTransport) -> bool:
 
 def hides_closing(transport: asyncio.BaseTransport) -> bool:
     """Return whether ``is_closing()`` hides that writing has failed, as with the TLS of asyncio and of uvloop."""
-    module = type(transport).__module__
     secure = transport.get_extra_info("sslcontext") is not None
-    return module == "asyncio.sslproto" or (module == "uvloop.loop" and secure)
+    return secure and type(transport).__module__ in ("asyncio.sslproto", "uvloop.loop")
 
 
 def waiting_bytes(transport: asyncio.WriteTransport) -> int:

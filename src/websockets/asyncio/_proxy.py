@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from .._session.tunnel import Arguments, Socks, TunnelPlan, check_silence, choose_proxy
 from ..exceptions import ProxyError
-from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
+from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, Route, find_proxy
 from ..uri import WebSocketURI
 from ._dial import open_connection
 from ._secure import method_for_tls, start_tls
@@ -95,7 +95,7 @@ async def connect_through(plan: TunnelPlan, factory: Callable[[], C], tls_transp
     # because otherwise another socket could get its number before the loop has forgotten it.
     loop = asyncio.get_running_loop()
     create = method_for_tls(loop, "create_connection", tls_transport, to_proxy.get("ssl"))
-    transport, tunnel = await open_connection(loop, lambda: Tunnel(plan.request), create, **to_proxy)
+    transport, tunnel = await open_connection(loop, lambda: Tunnel(plan), create, **to_proxy)
     try:
         route.stage = ASKING
         await tunnel.answered
@@ -114,7 +114,7 @@ class Tunnel(asyncio.Protocol):
     """The protocol of a connection to a proxy until it leads to the server.
 
     Parameters:
-        request: request to send to the proxy; None if the tunnel is open already.
+        plan: the steps. If it has no request, the tunnel is open already.
 
     Attributes:
         answered: future that is done when the tunnel is open, or has the error.
@@ -122,10 +122,10 @@ class Tunnel(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, request: bytes | None) -> None:
+    def __init__(self, plan: TunnelPlan) -> None:
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._request = request
-        self._reader = ConnectReader()
+        self._plan = plan
+        self._reader = plan.reader()
         self._received = b""  # from the server
         self._lost: Exception | None = None
 
@@ -135,10 +135,12 @@ class Tunnel(asyncio.Protocol):
         """Send the request; the event loop calls this."""
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = cast(asyncio.Transport, transport)
-        if self._request is None:
+        ask = self.transport.get_extra_info
+        self._plan.log_reached(lambda: ask("peername"), ask("ssl_object"))
+        if (request := self._plan.request) is None:
             self.answered.set_result(None)
         else:
-            self.transport.write(self._request)
+            self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """Process data from the proxy, or keep data from the server; the event loop calls this."""

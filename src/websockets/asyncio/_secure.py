@@ -19,17 +19,16 @@ from ._internals import ignore_lost_handshakes, network_of
 if TYPE_CHECKING:
     import ssl as tls
 
+    from ._handshakes import Handshakes
     from ._tls_transport import TLSTransport
 
 __all__ = ["method_for_tls", "start_tls"]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
-_Failed = Callable[["TLSTransport", Exception], None]
-
 
 def method_for_tls(
-    streams: Any, name: str, option: str | None, ssl: Any, failed: _Failed | None = None
+    streams: Any, name: str, option: str | None, ssl: Any, handshakes: Handshakes | None = None
 ) -> Callable[..., Awaitable[Any]]:
     """Return the function that makes connections, or a listening server.
 
@@ -38,7 +37,7 @@ def method_for_tls(
         name: name of its method, such as "create_connection".
         option: the transport that the program chose; None for none.
         ssl: the argument for TLS. Without TLS, or with what the method will refuse, the result is the method itself.
-        failed: function that a server calls if a handshake over memory fails.
+        handshakes: for a server, those of its clients.
     """
     method: Callable[..., Awaitable[Any]] = getattr(streams, name)
     chosen = choose(network_of(streams, name), option) if ssl else LOOP
@@ -46,7 +45,7 @@ def method_for_tls(
         return functools.partial(getattr(_aiofastnet(streams), name), streams)
     if chosen == MEMORY:
         if name in ("create_server", "create_unix_server"):
-            return method if ssl is True else functools.partial(_listen, method, failed)
+            return method if ssl is True else functools.partial(_listen, method, handshakes)
         return functools.partial(_connect, method)
     return method
 
@@ -116,7 +115,7 @@ async def _connect(
 
 async def _listen(
     method: Callable[..., Awaitable[Any]],
-    failed: _Failed | None,
+    handshakes: Handshakes | None,
     factory: Callable[[], asyncio.BaseProtocol],
     *,
     ssl: tls.SSLContext,
@@ -137,7 +136,7 @@ async def _listen(
             server_side=True,
             handshake_timeout=ssl_handshake_timeout,
             shutdown_timeout=ssl_shutdown_timeout,
-            failed=failed,
+            handshakes=handshakes,
         )
 
     return await method(secured, **arguments)

@@ -27,6 +27,7 @@ from .._session.server_session import HandlerState
 from ..frames import CloseCode, serialize_close
 from ..http11 import Response
 from ..typing import LoggerLike
+from ._handshakes import Handshakes
 from ._shutdown import Shutdown, unavailable_unless_asked
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ __all__ = [
     "connected",
     "created",
     "forget",
+    "handshakes_of",
     "prepare",
     "run_handler",
     "send_response",
     "serve_with",
     "start_handler",
-    "tls_failed",
 ]
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
@@ -300,7 +301,13 @@ def connected(server: Server, connection: ServerConnection) -> None:
         unavailable_unless_asked(connection)
 
 
-def tls_failed(server: Server, transport: asyncio.BaseTransport, exc: Exception) -> None:
+def handshakes_of(server: Server) -> Handshakes:
+    """Return the TLS handshakes of a server's clients, which end with the server."""
+    server._ws_shutdown.handshakes = handshakes = Handshakes(functools.partial(_tls_failed, server))
+    return handshakes
+
+
+def _tls_failed(server: Server, transport: asyncio.BaseTransport, exc: Exception) -> None:
     """Log that a client's TLS handshake failed; there is no connection yet."""
     log_end(server.logger, transport.get_extra_info("peername"), f"{TLS}: {exc}")
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, cast
 
 from .._rules.deadlines import Entry
-from .._rules.lifecycle import Sending, Side, State
+from .._rules.lifecycle import Receiving, Sending, Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import Flow
 from .._session.options import connection_settings
@@ -29,7 +29,7 @@ from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._fastpath import SLOW, FastPath
-from ._internals import brings_bytes, end_socket, hides_closing, socket_behind, takes_pieces, waiting_bytes
+from ._internals import brings_bytes, end_socket, hides_closing, read_rest, socket_behind, takes_pieces, waiting_bytes
 from ._loops import HasTimeout, check_loop, loop_state, watched
 
 __all__ = ["SessionTransport"]
@@ -341,6 +341,12 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the TCP connection; the event loop calls this."""
+        try:
+            self._ws_read_rest()
+        finally:
+            self._ws_process_loss(exc)
+
+    def _ws_process_loss(self, exc: Exception | None) -> None:
         # Some event loops call this without having called connection_made().
         if self._ws_socket is None and hasattr(self, "transport"):
             # Only for other transports than asyncio's own for sockets, which closes its socket and keeps the addresses.
@@ -375,6 +381,11 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
                 self._ws_receiver.resume()
             else:
                 self._ws_receiver.wake()
+
+    def _ws_read_rest(self) -> None:
+        """Process what the peer had sent before it broke off, if a failing write has noticed that before a read."""
+        if self._ws_life.receiving is Receiving.OPEN and (size := read_rest(self.transport, self._ws_buffer)):
+            self.data_received(bytes(self._ws_buffer[:size]))
 
     def pause_writing(self) -> None:
         """Make senders wait, because the write buffer is full; the event loop calls this."""

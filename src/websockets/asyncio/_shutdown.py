@@ -1,8 +1,7 @@
 """The shutdown of a server: close its connections, and wait for them until a timeout.
 
 May know: the event loop, tasks, timers, how to close and abort connections. Must not know: the stages of a shutdown,
-and
-which connections are refused or closed: the registry decides that.
+and which connections are refused or closed: the registry decides that.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from .._session.arriving import CLOSING
 from .._session.registry import CANCELLATIONS, PATIENCE, Farewell, Grace, Registry
 from ..protocol import State
 from ..typing import LoggerLike
+from ._handshakes import Handshakes
 from .connection import Connection
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ class Shutdown:
 
     Attributes:
         grace: the time that clients may take for the TLS handshake.
+        handshakes: those under way; None if the server doesn't know them.
     """
 
     def __init__(self, registry: Registry[ServerConnection, Arrival]) -> None:
         self.grace = Grace()
+        self.handshakes: Handshakes | None = None
         self._registry = registry
         self._closed: asyncio.Task[None] | None = None
         # Tasks that close connections by their own close(); asyncio has only weak references to tasks.
@@ -152,6 +154,7 @@ class Shutdown:
 
     async def _wait_for_ends(self, listening: asyncio.Server | None, logger: LoggerLike) -> None:
         await self._wait_for_connections()
+        self._abort_handshakes(listening)
         while listening is not None:
             try:
                 # On Windows, from Python 3.12 on, this may never end after a client has reset its connection: closing
@@ -173,14 +176,27 @@ class Shutdown:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
 
+    def _abort_handshakes(self, listening: asyncio.Server | None) -> None:
+        """End the clients in the TLS handshake: nothing else keeps the server open, and they may take a minute."""
+        if self.handshakes is not None:
+            self.handshakes.abort()
+        # Those of the event loop's own TLS; there is no other client any more.
+        if self.grace.shaking(asyncio.get_running_loop().time()):
+            _abort_clients(listening)
+
     def _cut_off(self, listening: asyncio.Server | None) -> None:
         """Abort all connections and cancel all handlers."""
         for connection in list(self._registry.all):
             cut_off(connection, self._registry.code, self._registry.reason)
-        # This also aborts clients in the TLS handshake, in versions of asyncio that have the method.
-        abort_clients = getattr(listening, "abort_clients", None)
-        if abort_clients is not None:
-            abort_clients()
+        # This also aborts clients in the TLS handshake.
+        _abort_clients(listening)
+
+
+def _abort_clients(listening: asyncio.Server | None) -> None:
+    # From Python 3.13 on; other event loops may not have it.
+    abort_clients = getattr(listening, "abort_clients", None)
+    if abort_clients is not None:
+        abort_clients()
 
 
 def unavailable_unless_asked(connection: ServerConnection) -> None:

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .._session.tls import Incoming, TLSChannel
-from ._internals import end_socket
+from ._internals import end_socket, read_rest
 
 if TYPE_CHECKING:
     import ssl
+
+    from ._handshakes import Handshakes
 
 __all__ = ["TLSTransport"]
 
@@ -70,14 +72,14 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         shutdown_timeout: seconds that closing may take; None for half a minute.
         waiter: future that is done when the handshake has succeeded, or gets the error; None if nobody waits.
         introduces: whether to call ``connection_made()``; False if another transport did before.
-        failed: function that is called with this object and an exception if the handshake fails.
+        handshakes: for a server, those of its clients.
 
     Raises:
         ValueError: a timeout isn't positive.
     """
 
     __slots__ = ("__weakref__", "_at_eof", "_buffered", "_channel", "_choked", "_closing", "_end_told", "_error",
-                 "_failed", "_given", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
+                 "_given", "_handshakes", "_introduces", "_layer", "_loop", "_lost", "_made", "_protocol",
                  "_reading_paused", "_shaking", "_shutdown_timeout", "_source", "_source_view", "_timeout", "_timer",
                  "_told_paused", "_transport", "_waiter", "_writing_paused")  # fmt: skip
 
@@ -98,13 +100,13 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         shutdown_timeout: float | None = None,
         waiter: asyncio.Future[None] | None = None,
         introduces: bool = True,
-        failed: Callable[[TLSTransport, Exception], None] | None = None,
+        handshakes: Handshakes | None = None,
     ) -> None:
         for name, timeout in (("handshake", handshake_timeout), ("shutdown", shutdown_timeout)):
             if timeout is not None and timeout <= 0:
                 raise ValueError(f"ssl_{name}_timeout should be a positive number, got {timeout}")
         super().__init__({"sslcontext": context})
-        self._loop, self._waiter, self._introduces, self._failed = loop, waiter, introduces, failed
+        self._loop, self._waiter, self._introduces, self._handshakes = loop, waiter, introduces, handshakes
         self._given: dict[str, Any] | None = {
             "context": context,
             "server_side": server_side,
@@ -137,6 +139,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._layer: int = transport._layer + 1 if isinstance(transport, TLSTransport) else 0
         self._source, self._source_view = _buffer(self._loop, self._layer)
         given, self._given = self._given or {}, None
+        if self._handshakes is not None:
+            self._handshakes.begin(self)
         self._timer = self._loop.call_later(self._timeout, self._handshake_takes_too_long)
         try:
             self._channel = TLSChannel(**given)
@@ -172,7 +176,7 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Process the end of the stream; the plain transport calls this."""
         self._at_eof = True
         if self._shaking:
-            self._handshake_failed(ConnectionResetError("connection lost during the TLS handshake"))
+            self._handshake_failed(ConnectionResetError("the peer ended the connection during the TLS handshake"))
         else:
             self._channel.receive_eof()
             self._go_on()
@@ -181,6 +185,12 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Process the end of the connection; the plain transport calls this."""
+        try:
+            self._deliver_rest()
+        finally:
+            self._end_of_connection(exc)
+
+    def _end_of_connection(self, exc: Exception | None) -> None:
         self._lost = self._closing = True
         self._stop_timer()
         end_socket(self._transport)
@@ -227,6 +237,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         channel, tls = self._channel, self._channel.ssl_object
         self._shaking, self._made = False, True
         self._stop_timer()
+        if self._handshakes is not None:
+            self._handshakes.end(self)
         extra = cast("dict[str, Any]", self._extra)  # type: ignore[attr-defined]
         extra.update(peercert=tls.getpeercert(), cipher=tls.cipher(), compression=tls.compression(), ssl_object=tls)
         try:
@@ -250,8 +262,8 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(exc)
             self._waiter.exception()  # marks the exception as retrieved: the waiting task may have been cancelled
-        if self._failed is not None:
-            self._failed(self, exc)
+        if self._handshakes is not None:
+            self._handshakes.end(self, exc)
         if not self._lost:
             # The peer gets the alert, if there is one and it reads it in time.
             self._timer = self._loop.call_later(self._shutdown_timeout, self._transport.abort)
@@ -285,6 +297,20 @@ class TLSTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if not self._lost:
             self._go_on()
             self._steer()
+
+    def _deliver_rest(self) -> None:
+        """Pass on all that the peer had sent before it broke off, even if reading is paused: there is no later."""
+        if self._shaking or self._closing:
+            return
+        if not self._at_eof and (size := read_rest(self._transport, self._source)):
+            self._channel.receive_data(self._source_view[:size])
+        more = True
+        while more and not self._closing:
+            # Nobody takes the answers of TLS any more; if they waited, nothing more would be decrypted.
+            more = bool(self._channel.data_to_send())
+            if data := self._channel.read(READ_SIZE):
+                more, self._reading_paused = True, False
+                self._deliver(data)
 
     def _deliver(self, data: bytes) -> None:
         """Pass plaintext to the protocol."""

@@ -247,7 +247,7 @@ class connect(Connector):
         route = await choose_route(self.proxy, uri, kwargs)
         if route is not None:
             hop.route = route
-            plan = plan_tunnel(route, kwargs, self.user_agent_header)
+            plan = plan_tunnel(route, kwargs, self.user_agent_header, self.logger)
             return await connect_through(plan, factory, state.options.tls_transport)
         kwargs = without_proxy(kwargs)
         unix = kwargs.pop("unix", False)

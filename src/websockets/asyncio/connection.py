@@ -382,6 +382,8 @@ class Connection(SessionTransport):
         self._ws_flush()
         if self._ws_write_waiters is not None:
             await self._ws_drain()
+        elif self._ws_takes_turns:
+            await asyncio.sleep(0)
 
     async def _ws_drain(self) -> None:
         """Wait until the write buffer has room.

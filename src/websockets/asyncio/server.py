@@ -35,12 +35,12 @@ from ._serving import (
     answering_of,
     connected,
     forget,
+    handshakes_of,
     prepare,
     respond_to,
     run_handler,
     serve_with,
     start_handler,
-    tls_failed,
 )
 from .connection import Connection
 
@@ -318,8 +318,8 @@ def serve(
         streams = server._ws_streams or asyncio.get_running_loop()
         made: asyncio.Server
         name = "create_unix_server" if "path" in options.arguments else "create_server"
-        failed = functools.partial(tls_failed, server)
-        create = method_for_tls(streams, name, options.tls_transport, options.arguments.get("ssl"), failed)
+        handshakes = handshakes_of(server)
+        create = method_for_tls(streams, name, options.tls_transport, options.arguments.get("ssl"), handshakes)
         made = await create(prepare(server, first, options.arguments), **options.arguments)
         return made
 

@@ -19,6 +19,7 @@ from ..exceptions import (
     InvalidStatus,
     InvalidURI,
     ProxyError,
+    SecurityError,
 )
 from ..frames import OK_CLOSE_CODES, CloseCode
 from ..http11 import Response
@@ -85,7 +86,7 @@ def of_failure(uri: str, exc: BaseException) -> Advice:
         text = "the server ended the connection"
     notes = getattr(exc, "__notes__", ())
     # The response itself says more than the first note about it.
-    details = (*(note for note in notes if not note.startswith("the response says ")), *details)
+    details = (*(note for note in notes if not note.startswith("the response has ")), *details)
     hints = (advise(uri, exc) for advise in ADVISERS)
     return Advice(text, details, next(filter(None, hints), ""))
 
@@ -163,6 +164,11 @@ def _on_network(uri: str, exc: BaseException) -> str:
     return "is a server running there?" if isinstance(exc, ConnectionRefusedError) else ""
 
 
+def _on_redirects(uri: str, exc: BaseException) -> str:
+    limited = isinstance(exc, SecurityError) and re.match(r"more than \d+ redirect", str(exc))
+    return "do the redirects ever end? --max-redirects N sets another limit" if limited else ""
+
+
 def _on_extras(uri: str, exc: BaseException) -> str:
     if isinstance(exc, ImportError) and "python-socks" in str(exc):
         return 'pip install "websockets[socks]"'
@@ -197,6 +203,7 @@ ADVISERS: Final[tuple[Callable[[str, BaseException], str], ...]] = (
     _on_status,
     _on_network,
     _on_extras,
+    _on_redirects,
     _on_handshake,
 )
 

@@ -75,10 +75,11 @@ def connect_through(plan: TunnelPlan, deadline: float | None) -> Line:
     try:
         if plan.proxy_tls is not None:
             line.start_tls(WAITING_FOR_HTTP, **plan.proxy_tls)
-        rest = b""
-        if plan.request is not None:
+        rest, request = b"", plan.request
+        plan.log_reached(lambda: line.sock.getpeername(), None if line.channel is None else line.channel.ssl_object)
+        if request is not None:
             route.stage = ASKING
-            rest = _ask(line, plan.request)
+            rest = _ask(line, request, plan.reader())
         if plan.tls is not None:
             route.stage = SECURING
             check_silence(rest)
@@ -92,9 +93,8 @@ def connect_through(plan: TunnelPlan, deadline: float | None) -> Line:
     return line
 
 
-def _ask(line: Line, request: bytes) -> bytes:
+def _ask(line: Line, request: bytes, reader: ConnectReader) -> bytes:
     """Ask an HTTP proxy for a tunnel; return what came behind its response."""
-    reader = ConnectReader()
     try:
         line.send(request, WAITING_FOR_HTTP)
         while data := line.receive(WAITING_FOR_HTTP):

@@ -293,7 +293,8 @@ def _open_line(connecting: reconnect, hop: Hop, arguments: dict[str, Any], deadl
         arguments["host"], arguments["port"] = address[:2]
     hop.route = choose_route(connecting.proxy, hop.uri, arguments)
     if hop.route is not None:
-        return connect_through(plan_tunnel(hop.route, arguments, connecting.user_agent_header), deadline)
+        plan = plan_tunnel(hop.route, arguments, connecting.user_agent_header, connecting.logger)
+        return connect_through(plan, deadline)
     arguments = without_proxy(arguments)
     context, server_hostname = arguments.pop("ssl", None), arguments.pop("server_hostname", None)
     line = Line(_open_socket(arguments, deadline), deadline)

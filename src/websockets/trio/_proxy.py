@@ -18,7 +18,7 @@ from ..exceptions import ProxyError
 from ..proxy import ASKING, OPENING, REACHING_SOCKS, SECURING, ConnectReader, Route, find_proxy
 from ..uri import WebSocketURI
 from ._dial import open_stream, secure
-from ._wire import close_now
+from ._wire import close_now, socket_of
 
 __all__ = ["choose_route", "connect_through"]
 
@@ -76,9 +76,10 @@ async def connect_through(plan: TunnelPlan, streams: Any = None) -> tuple[trio.a
     else:
         stream = await open_stream(to_proxy, streams)
     try:
-        if plan.request is not None:
+        plan.log_reached(lambda: socket_of(stream).getpeername(), getattr(stream, "ssl_object", None))
+        if (request := plan.request) is not None:
             route.stage = ASKING
-            received = await _ask(stream, plan.request)
+            received = await _ask(stream, request, plan.reader())
         if plan.tls is not None:
             route.stage = SECURING
             check_silence(received)
@@ -91,9 +92,8 @@ async def connect_through(plan: TunnelPlan, streams: Any = None) -> tuple[trio.a
     return stream, received
 
 
-async def _ask(stream: trio.abc.Stream, request: bytes) -> bytes:
+async def _ask(stream: trio.abc.Stream, request: bytes, reader: ConnectReader) -> bytes:
     """Ask a proxy for a tunnel; return the bytes after its response."""
-    reader = ConnectReader()
     try:
         await stream.send_all(request)
         while data := await stream.receive_some(READ_SIZE):

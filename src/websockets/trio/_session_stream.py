@@ -25,7 +25,7 @@ import trio
 
 from .._codec import FrameDecoder
 from .._codec.header import WHOLE
-from .._rules.lifecycle import Side, State
+from .._rules.lifecycle import Receiving, Side, State
 from .._session.client_session import ClientSession
 from .._session.intake import FIRST_SLICE, Flow
 from .._session.options import connection_settings
@@ -596,8 +596,15 @@ class SessionStream(ConnectionProperties):
             if exc is not None:
                 self.logger.debug("! error while receiving data", exc_info=exc)
             self.logger.debug("x closing TCP connection")
-        self._ws_wire.abort()
-        self._ws_connection_lost(exc)
+        try:
+            # If it was a write that failed, what the peer had sent before may not be read yet.
+            receives = exc is not None and self._ws_session.port.life.receiving is Receiving.OPEN
+            if receives and (rest := self._ws_wire.receive_rest()):
+                self._ws_bytes_received += len(rest)
+                self._ws_receive_data(rest)
+        finally:
+            self._ws_wire.abort()
+            self._ws_connection_lost(exc)
         if self._ws_scope is not None:
             self._ws_scope.cancel()
         if not self._ws_started:

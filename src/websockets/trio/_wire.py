@@ -27,6 +27,9 @@ __all__ = ["TLSStream", "Wire", "close_now", "socket_of", "start_tls", "wire_for
 # In bytes.
 READ_SIZE: Final = 2**16
 
+# In bytes: how much is still read when writing has failed.
+REST_SIZE: Final = 2**18
+
 # Members of an SSLObject that a stream with TLS has, too: those of trio.SSLStream.
 OF_SSL_OBJECTS: Final = (
     *("cipher", "compression", "context", "get_channel_binding", "getpeercert", "pending", "selected_alpn_protocol"),
@@ -121,6 +124,10 @@ class Wire:
         else:
             await self.stream.aclose()
 
+    def receive_rest(self) -> BytesLike:
+        """Return what has arrived and can still be read when writing has failed. Other streams don't tell."""
+        return b""
+
     async def write_alert(self) -> None:
         """After an error, write what TLS has to say about it, without waiting; nobody else may write."""
 
@@ -150,6 +157,10 @@ class SocketWire(Wire):
     async def receive(self) -> BytesLike | None:
         """Read from the network; see :meth:`Wire.receive`."""
         return await self._socket.recv(READ_SIZE)
+
+    def receive_rest(self) -> BytesLike:
+        """Return what has arrived; see :meth:`Wire.receive_rest`."""
+        return _received(self._socket)
 
     async def write_frame(self, frame: bytes) -> bool:
         """Write some of a frame; see :meth:`Wire.write_frame`."""
@@ -222,6 +233,16 @@ class TLSStream(trio.abc.Stream):
         if not data and channel.failure is not None:
             raise channel.failure
         return data if data or channel.ended else None
+
+    def receive_rest(self) -> bytes:
+        """Return the plaintext of what has arrived; see :meth:`Wire.receive_rest`."""
+        channel, pieces = self.channel, []
+        if not channel.ended and (ciphertext := _received(self.socket)):
+            channel.receive_data(ciphertext)
+        # Nobody takes the answers of TLS any more; if they waited, nothing more would be decrypted.
+        while (piece := channel.read()) or channel.data_to_send():
+            pieces.append(piece)
+        return b"".join(pieces)
 
     async def _read_ciphertext(self) -> None:
         if ciphertext := await self.socket.recv(READ_SIZE):
@@ -340,6 +361,10 @@ class TLSWire(Wire):
         """Read from the network; see :meth:`Wire.receive`."""
         return await self.stream.receive()
 
+    def receive_rest(self) -> BytesLike:
+        """Return what has arrived; see :meth:`Wire.receive_rest`."""
+        return self.stream.receive_rest()
+
     async def write(self) -> None:
         """Write some of the write buffer, or the end of the stream; see :meth:`Wire.write`."""
         outbox, stream = self.outbox, self.stream
@@ -445,6 +470,15 @@ async def _send(sock: trio.socket.SocketType, outbox: Outbox) -> int:
     """Send what comes next; return the number of bytes taken. If this is cancelled, none were taken."""
     pieces = outbox.next_pieces()
     return await (sock.send(pieces[0]) if len(pieces) == 1 else sock.sendmsg(pieces))
+
+
+def _received(sock: trio.socket.SocketType) -> bytes:
+    """Return what has arrived at a socket, at most ``REST_SIZE`` bytes of it, without waiting."""
+    # trio's own method waits. In tests there may be no socket of the kernel.
+    with contextlib.suppress(OSError), socket.fromfd(sock.fileno(), sock.family, sock.type) as ours:
+        ours.settimeout(0)
+        return ours.recv(REST_SIZE)
+    return b""
 
 
 def _shut_down(sock: trio.socket.SocketType) -> None:

@@ -207,7 +207,7 @@ class connect(Connector):
         early = b""
         if route is not None:
             hop.route = route
-            plan = plan_tunnel(route, arguments, self.user_agent_header)
+            plan = plan_tunnel(route, arguments, self.user_agent_header, self.logger)
             stream, early = await connect_through(plan, state.network)
         else:
             stream = await open_stream(without_proxy(arguments), state.network)
