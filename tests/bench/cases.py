@@ -127,7 +127,8 @@ OTHERS = (
 )  # fmt: skip
 
 CASES = (*echoes("server"), *echoes("client"), *OTHERS)
-TLS_CASES = (*echoes_over_tls("server"), *echoes_over_tls("client"))
+IDLE_OVER_TLS = Case("idle-tls", "idle connection, TLS", "idle", unit="KiB/connection", connections=IDLE, tls=True)
+TLS_CASES = (*echoes_over_tls("server"), *echoes_over_tls("client"), IDLE_OVER_TLS)
 
 # What is measured in threads: one connection, as each costs the same.
 THREAD_CASES = tuple(

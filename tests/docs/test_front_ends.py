@@ -38,7 +38,7 @@ REASONS: dict[str, str] = {
     "asyncio._session_transport.SessionTransport._ws_choose_path": "sets what the compiled path reads",
     "asyncio._session_transport.SessionTransport._ws_take_rest": "the end of reading, in the order that asyncio has",
     "asyncio._session_transport._with_turns": "counts what is sent between two turns of the loop",
-    "asyncio._session_transport._Stream.__init__": "what asyncio's TLS calls",
+    "asyncio._session_transport._StandIn.__init__": "what asyncio's TLS calls",
     "asyncio.client._Connections.__init__": "an iterator that waits",
     "asyncio.client.connect.__init__": "the signature that programs call",
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",

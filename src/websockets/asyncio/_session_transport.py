@@ -29,7 +29,7 @@ from ..frames import CloseCode
 from ..protocol import Protocol
 from ..typing import BytesLike, LoggerLike
 from ._fastpath import SLOW, FastPath
-from ._internals import brings_bytes, end_socket, hides_closing, read_rest, socket_behind, takes_pieces, waiting_bytes
+from ._internals import end_socket, is_tls_of_loop, read_rest, socket_behind, takes_pieces, waiting_bytes
 from ._loops import HasTimeout, check_loop, loop_state, watched
 
 __all__ = ["SessionTransport"]
@@ -206,11 +206,10 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
         self._ws_socket, self._ws_gathers = socket_behind(transport), takes_pieces(transport)
-        if hides_closing(transport):
+        if is_tls_of_loop(transport):
             self._ws_takes_turns = True
             vars(self)["_ws_send_now"] = _with_turns(self)
-        if brings_bytes(transport):
-            transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
+            transport.set_protocol(cast(asyncio.BaseProtocol, _StandIn(self)))
         transport.set_write_buffer_limits(*self._ws_write_limit)
         if self._ws_socket is None and transport.get_extra_info("sslcontext") is not None:
             # A TLS transport no longer has its socket when it calls connection_lost().
@@ -548,18 +547,25 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         self._ws_flush()
 
 
-class _Stream:
-    """The protocol that asyncio's TLS calls in place of a connection, because our buffer would cost an extra copy.
+class _StandIn:
+    """The protocol that the TLS of asyncio or uvloop calls in place of a connection; for a connection it reads slowly.
+
+    It derives from none of asyncio's classes, so asyncio calls ``data_received()``, and uvloop fills our buffer.
 
     Parameters:
         link: the connection.
     """
 
-    __slots__ = ("connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing")
+    __slots__ = ("buffer_updated", "connection_lost", "data_received", "eof_received", "get_buffer", "pause_writing",
+                 "resume_writing")  # fmt: skip
 
     def __init__(self, link: SessionTransport) -> None:
-        self.data_received, self.eof_received = link.data_received, link.eof_received
-        self.connection_lost = link.connection_lost
+        self.get_buffer, self.buffer_updated, self.data_received = (
+            link.get_buffer,
+            link.buffer_updated,
+            link.data_received,
+        )
+        self.connection_lost, self.eof_received = link.connection_lost, link.eof_received
         self.pause_writing, self.resume_writing = link.pause_writing, link.resume_writing
 
 
