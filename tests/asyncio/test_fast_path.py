@@ -19,6 +19,7 @@ from _kit.ends import FramePeer, open_end
 from websockets import PreparedMessage
 from websockets._codec import TWIN
 from websockets._session import broadcast as plans
+from websockets._session.session import Session
 from websockets.asyncio import connection as connections
 from websockets.asyncio._fastpath._readable import BURST
 from websockets.asyncio.connection import Connection
@@ -104,6 +105,26 @@ async def test_from_the_first_message_on(side: Side, calls: Calls) -> None:
         calls.clear()
         await echo(connection, peer)
         assert calls == FIRST_READ
+
+
+@both_sides
+@virtual
+async def test_below_a_limit_of_a_rate(side: Side, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def look(session: Session, now: float) -> float:
+        looks.append(now)
+        return meter(session, now)
+
+    meter = Session.meter
+    monkeypatch.setattr(Session, "meter", look)
+    async with open_end(side, max_rate=(1000, 1000), max_bytes_rate=(10**6, 10**6)) as (connection, peer):
+        calls.clear()
+        await echo(connection, peer, 1000)
+        # Of an eighth of the messages that may come at once, nobody asks for the time.
+        assert len(looks) == 8
+        assert calls == FIRST_READ
+        assert connection.statistics.limited == 0
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])

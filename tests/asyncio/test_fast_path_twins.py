@@ -105,6 +105,10 @@ def make(twin: Twin, *, client: bool = False) -> Any:
             self.asked.append(f"hold {len(rest)}")
             self.rest = rest
 
+        def _ws_look(self, rest: bytes | None) -> None:
+            self.asked.append(f"look {None if rest is None else len(rest)}")
+            self.rest = rest or b""
+
         def _ws_receive_rest(self, frames: list[Any]) -> None:
             self.asked.append(f"rest {frames}")
             for head, payload in zip(frames[::2], frames[1::2], strict=True):
@@ -294,6 +298,82 @@ async def test_inflated_messages_have_to_wait(twin: Twin) -> None:
     path._ws_inflate = fail
     with pytest.raises(LookupError):
         path.data_received(compressed)
+
+
+def meter(path: Any, messages: int, size: int) -> None:
+    """Grant a path numbers of messages and of bytes, as where rates are limited."""
+    path._ws_metered, path._ws_decoder = path._ws_decoder, None
+    path._ws_metered.messages_granted, path._ws_metered.bytes_granted = messages, size
+
+
+@virtual
+@compiled_twin
+async def test_as_much_as_is_granted(twin: Twin) -> None:
+    path = make(twin)
+    meter(path, 3, 1000)
+    frame = text("abcd")
+    read(path, frame * 2)
+    path.data_received(frame)
+    assert (list(path._ws_queue), path.asked) == (["abcd"] * 3, [])
+    assert (path._ws_metered.bytes_granted, path._ws_metered.spent) == (970, False)
+    # Up to a slice of 1024 bytes is taken in all the same.
+    read(path, frame * 200)
+    assert len(path._ws_queue) == 3 + 102
+    assert path.asked == [f"look {200 * len(frame) - 1024}"]
+    assert path._ws_metered.spent
+    # Nothing more, until somebody has looked.
+    path.data_received(path.rest)
+    assert len(path._ws_queue) == 3 + 102
+    assert path._ws_bytes_received == (3 + 200) * len(frame) + len(path.rest)
+
+
+@virtual
+@compiled_twin
+async def test_a_grant_that_ends_with_a_read(twin: Twin) -> None:
+    for messages, size in ((0, 1000), (1000, 9)):
+        path = make(twin)
+        meter(path, messages, size)
+        read(path, text("abcd"))
+        assert (list(path._ws_queue), path.asked) == (["abcd"], ["look None"])
+
+
+@virtual
+@compiled_twin
+async def test_a_grant_without_an_end(twin: Twin) -> None:
+    path = make(twin)
+    meter(path, 2**62, 2**62)
+    frame = text("abcd")
+    read(path, frame * 10_000)
+    assert (len(path._ws_queue), path.asked) == (10_000, [])
+    read(path, wire.frame(0x9, b"", mask=MASK) * 600)
+    assert [line.split(" ")[0] for line in path.asked] == ["rest", "hold"]
+
+
+@virtual
+@compiled_twin
+async def test_a_grant_and_other_frames(twin: Twin) -> None:
+    path = make(twin)
+    meter(path, 1, 1000)
+    read(path, text("a") + wire.frame(0x9, b"ping", mask=MASK) + text("b"))
+    assert path.asked == ["rest [137, b'ping', 129, 'b']", "look None"]
+    assert list(path._ws_queue) == ["a", "b"]
+    path = make(twin)
+    meter(path, 1000, 10_000)
+    read(path, text("a") * 1000 + wire.frame(0x3, b"", mask=MASK) + text("b") * 1000)
+    assert (len(path._ws_queue), path.asked) == (1000, ["rest []"])
+    assert path._ws_metered.failure == (1002, "invalid opcode")
+
+
+@every_twin
+def test_decoders_know_what_is_granted(twin: Twin) -> None:
+    decoder = twin.decoder(True, 0, -1, -1, True)
+    assert (decoder.messages_granted, decoder.bytes_granted, decoder.spent) == (0, 0, False)
+    decoder.feed(text("a"))
+    assert decoder.spent
+    decoder.messages_granted = 1
+    assert not decoder.spent
+    decoder.bytes_granted -= 1
+    assert decoder.spent
 
 
 @virtual
@@ -920,6 +1000,18 @@ async def test_a_buffer_that_takes_the_decoder_away(twin: Twin) -> None:
     path = make(twin)
     with pytest.raises(RuntimeError, match="_ws_decoder or _ws_queue isn't set"):
         path.data_received(Data())
+    # Another decoder may be there by then.
+    path = make(twin)
+    meter(path, 0, 0)
+    decoder = path._ws_metered
+
+    class Swaps:
+        def __buffer__(self, flags: int) -> memoryview:
+            path._ws_decoder, path._ws_metered = decoder, None
+            return memoryview(text("a"))
+
+    path.data_received(Swaps())
+    assert (list(path._ws_queue), path.asked) == (["a"], [])
 
 
 @virtual

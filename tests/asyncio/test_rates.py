@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from _kit import advance, virtual
+from _kit import advance, virtual, wire
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.testing import connected_pair
@@ -63,3 +64,52 @@ async def test_a_connection_that_is_lost_leaves_no_timer() -> None:
         server.abort()
         await server.wait_closed()
         assert timer.cancelled()
+
+
+@virtual
+async def test_a_look_at_the_clock_amid_a_read() -> None:
+    """As the compiled fast path asks for it."""
+    async with limited(max_rate=(1000, 80)) as (client, server):
+        await client.send("a")
+        assert await server.recv() == "a"
+        frame = wire.frame(wire.TEXT, b"b", mask=b"mask")
+        before = server.statistics
+        server._ws_bytes_received += len(frame)
+        server._ws_look(frame)
+        assert await server.recv() == "b"
+        server._ws_look(None)
+        assert server.statistics.limited == 0
+        assert server.statistics.bytes_received == before.bytes_received + len(frame)
+        server._ws_bytes_received += len(frame * 1000)
+        server._ws_look(frame * 1000)
+        assert server.statistics.limited == 1
+        assert server._ws_metered is None
+        await advance(60)
+        assert server.statistics.messages_received == 2 + 1000
+
+
+@virtual
+async def test_closing_ends_the_counting() -> None:
+    async with limited(max_rate=(1000, 80)) as (client, server):
+        await client.send("a")
+        assert await server.recv() == "a"
+        assert server._ws_metered is not None
+        await server.close()
+        assert server._ws_metered is None
+
+
+@virtual
+async def test_a_task_that_closes_amid_a_read() -> None:
+    async with limited(max_rate=(10, 80), on_rate="close") as (client, server):
+        await client.send("a")
+
+        async def close_at_once() -> None:
+            await server.recv()
+            await server.recv()
+            await server.close(1001)
+
+        closing = asyncio.create_task(close_at_once())
+        await advance(1)
+        client.transport.write(wire.frame(wire.TEXT, b"b", mask=b"mask") * 1000)
+        await closing
+        assert (server.close_code, server.statistics.limited) == (1001, 0)

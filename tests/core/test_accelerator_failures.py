@@ -335,11 +335,17 @@ async def test_a_task_that_fails_in_a_read() -> None:
     assert list(path._ws_queue) == ["a"]
 
 
+METERED: dict[str, Any] = {
+    "_ws_decoder": None,
+    "_ws_metered": native and native.FrameDecoder(False, 0, -1, -1, True),
+}
+
 CALLED: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {
     "_ws_pause_if_full": ({"_ws_high": 0}, lambda path: path.data_received(b"\x81\x01a")),
     "_ws_receive_rest": ({}, lambda path: path.data_received(b"\x89\x00")),
     "_ws_receive_data": ({"_ws_decoder": None}, lambda path: path.data_received(b"\x89\x00")),
     "data_received": ({"_ws_decoder": None}, lambda path: path.buffer_updated(2)),
+    "_ws_look": (METERED, lambda path: path.data_received(b"\x81\x01a")),
     "_ws_drained": ({"_ws_queue": ("a",), "_ws_reading_paused": True}, lambda path: next(path._ws_next().__await__())),
     "_ws_receive_slowly": ({"_ws_reading_paused": True}, lambda path: next(path._ws_next().__await__())),
     "_ws_write_pieces": ({}, lambda path: path._ws_send_now(bytes(2**18), None)),

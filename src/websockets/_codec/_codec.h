@@ -126,6 +126,8 @@ typedef struct {
     uint64_t received; /* bytes of the current message in earlier frames */
     unsigned long long messages, payload_bytes; /* whole messages, and bytes in whole data frames; for statistics */
     int64_t max_fragment, max_message;          /* in bytes; negative if there is no limit */
+    unsigned long long messages_granted; /* where rates are limited: how many messages there may be before a look */
+    long long bytes_granted;             /* and how many more bytes; negative if there were more than that */
     Utf8 utf8;
     uint8_t tail[MAX_HEADER]; /* a header that is still incomplete */
     uint8_t tail_size;
@@ -161,6 +163,10 @@ typedef struct {
 /* Process at most n bytes. The caller owns the decoder, the bytes, and the members of output. Return -1 for an
    exception, else 0. A call of it from within, by `inflate`, raises RuntimeError. */
 int codec_feed(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output);
+
+/* The same where rates are limited: by slices, and no further when more was taken in than granted. *looks tells whether
+   that is so. */
+int codec_feed_metered(Decoder *decoder, const uint8_t *p, Py_ssize_t n, Output *output, int *looks);
 
 /* The header of a received frame. */
 typedef struct {

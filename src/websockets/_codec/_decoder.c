@@ -11,6 +11,9 @@
    number of bytes, and is doubled when it is full. */
 #define FIRST_CAPACITY ((Py_ssize_t)4096)
 
+/* Where rates are limited, this number of bytes is taken in before the next comparison with what was granted. */
+#define METERED_SLICE ((Py_ssize_t)1024)
+
 /* Return whether a frame is a part of a text message that isn't compressed. */
 static int
 is_text(const Decoder *self, uint8_t head)
@@ -455,6 +458,29 @@ codec_feed(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output)
     return failed ? -1 : 0;
 }
 
+/* Return whether more was taken in than granted. */
+static int
+is_spent(const Decoder *self)
+{
+    return self->messages > self->messages_granted || self->bytes_granted < 0;
+}
+
+int
+codec_feed_metered(Decoder *self, const uint8_t *p, Py_ssize_t n, Output *output, int *looks)
+{
+    int failed = 0;
+
+    while (!failed && output->used < n && may_go_on(self, output) && !is_spent(self)) {
+        Py_ssize_t before = output->used;
+        Py_ssize_t slice = n - before < METERED_SLICE ? n - before : METERED_SLICE;
+
+        failed = codec_feed(self, p + before, slice, output) < 0;
+        self->bytes_granted -= output->used - before;
+    }
+    *looks = is_spent(self);
+    return failed ? -1 : 0;
+}
+
 PyDoc_STRVAR(feed_doc,
 "feed($self, data, /)\n--\n\n"
 "Process data; return the frames that are now complete as [head, payload, head, payload, ...].");
@@ -554,9 +580,16 @@ Decoder_under_way(Decoder *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(self->payload != NULL);
 }
 
+static PyObject *
+Decoder_spent(Decoder *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(is_spent(self));
+}
+
 static PyGetSetDef Decoder_getset[] = {
     {"under_way", (getter)Decoder_under_way, NULL, "Whether a frame has begun whose payload hasn't arrived whole.",
      NULL},
+    {"spent", (getter)Decoder_spent, NULL, "Whether more was taken in than granted.", NULL},
     {"failure", (getter)Decoder_get_failure, NULL, "None, or a tuple that begins with a close code.", NULL},
     {NULL},
 };
@@ -567,6 +600,8 @@ static PyMemberDef Decoder_members[] = {
     {"max_fragment", T_LONGLONG, offsetof(Decoder, max_fragment), 0, "Largest payload of a data frame, -1 for any."},
     {"max_message", T_LONGLONG, offsetof(Decoder, max_message), 0, "Largest message in bytes, -1 for any."},
     {"messages", T_ULONGLONG, offsetof(Decoder, messages), READONLY, "Number of complete messages."},
+    {"messages_granted", T_ULONGLONG, offsetof(Decoder, messages_granted), 0, "Messages before a look at the clock."},
+    {"bytes_granted", T_LONGLONG, offsetof(Decoder, bytes_granted), 0, "Bytes before a look at the clock."},
     {"payload_bytes", T_ULONGLONG, offsetof(Decoder, payload_bytes), READONLY, "Bytes of payload in data frames."},
     {NULL},
 };

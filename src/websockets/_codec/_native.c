@@ -47,6 +47,7 @@ static const struct {
     {offsetof(State, name_write_pieces), "_ws_write_pieces"},
     {offsetof(State, name_receive_data), "_ws_receive_data"},
     {offsetof(State, name_hold_rest), "_ws_hold_rest"},
+    {offsetof(State, name_look), "_ws_look"},
     {offsetof(State, name_write_error), "_ws_write_error"},
     {offsetof(State, name_buffer), "_buffer"},
     {offsetof(State, name_closing), "_closing"},

@@ -32,7 +32,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "be5e9da2cb4e4180"
+#define FINGERPRINT "86ccb939555e7c50"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
@@ -121,7 +121,7 @@ typedef struct {
     PyObject *name_throw, *name_uncork, *name_receive_rest, *name_data_received, *name_pause_if_full, *name_drained;
     PyObject *name_receive_slowly, *name_write_pieces, *name_receive_data, *name_hold_rest, *name_write_error;
     PyObject *name_buffer, *name_closing, *name_empty_waiter, *name_eof, *name_writelines, *name_abort;
-    PyObject *name_run_until_complete, *name_refuse_writing;
+    PyObject *name_run_until_complete, *name_refuse_writing, *name_look;
     PyObject *name_enter, *name_exit, *name_release, *name_kernel_receive, *name_kernel_send, *name_recv_bufsize;
     PyObject *name_list, *name_receive_channel;
     PyObject *name_receive, *name_receive_others, *name_received, *name_left_reading, *name_give_up_turn;

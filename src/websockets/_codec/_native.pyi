@@ -36,6 +36,10 @@ class FrameDecoder:
     max_message: int
     messages: int
     payload_bytes: int
+    messages_granted: int
+    bytes_granted: int
+    @property
+    def spent(self) -> bool: ...
     @property
     def under_way(self) -> bool: ...
     def __init__(self, masked: bool, reserved: int, max_fragment: int, max_message: int, text: bool) -> None: ...

@@ -311,6 +311,8 @@ class FrameDecoder:
         max_fragment, max_message: the limits. A change applies from the next header on.
         messages: number of messages that arrived completely.
         payload_bytes: bytes of payload in data frames that arrived completely.
+        messages_granted: where rates are limited, the value of ``messages`` beyond which somebody must look at the
+            clock; and bytes_granted: the number of bytes before that. Whoever feeds the decoder counts them down.
     """
 
     __slots__ = (
@@ -327,12 +329,14 @@ class FrameDecoder:
         "_text",
         "_utf8",
         "_validated",
+        "bytes_granted",
         "ended",
         "failure",
         "heard",
         "max_fragment",
         "max_message",
         "messages",
+        "messages_granted",
         "payload_bytes",
     )
 
@@ -342,6 +346,7 @@ class FrameDecoder:
         self.heard = False
         self.messages = 0
         self.payload_bytes = 0
+        self.messages_granted = self.bytes_granted = 0
         self._masked = masked
         self._reserved = reserved
         self.max_fragment = max_fragment
@@ -365,6 +370,11 @@ class FrameDecoder:
     def under_way(self) -> bool:
         """Whether a frame has begun whose payload hasn't arrived completely."""
         return self._payload is not None
+
+    @property
+    def spent(self) -> bool:
+        """Whether more was taken in than granted."""
+        return self.messages > self.messages_granted or self.bytes_granted < 0
 
     def feed(self, data: Buffer) -> list[Any]:
         """Take in ``data``; return the frames that are now complete as ``[head, payload, head, payload, ...]``.

@@ -55,24 +55,39 @@ class Rates:
     closes: bool
 
 
+# This part of a full bucket, or what is left in it if that is less, may be taken before the next look at the clock.
+# Nobody knows when exactly it was taken. In the peer's favor it counts as taken at once after the last look, so that as
+# much again may have flowed in since. So a peer may send this part more at once than the limit says.
+_UNSEEN: Final = 8
+
+# A number of messages, or of bytes, that never arrives.
+_ENDLESS: Final = 2**62
+
+
 class _Bucket:
     """A token bucket, which is full at first.
 
     Parameters:
         rate: tokens a second, and how many there may be.
+
+    Attributes:
+        granted: how many tokens may be taken before the next call of :meth:`take`.
     """
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_rate", "_tokens", "granted")
 
     def __init__(self, rate: Rate) -> None:
         self._rate, self._burst = rate
         self._tokens = float(self._burst)
         self._at = -math.inf
+        self.granted = 0
 
     def take(self, number: int, now: float) -> float:
         """Take tokens out; return the seconds until there are as many as were taken, 0 if there were enough."""
-        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst) - number
-        self._at = now
+        before = min(number, self.granted)
+        full = min(self._tokens - before + (now - self._at) * self._rate, self._burst)
+        self._tokens, self._at = full - (number - before), now
+        self.granted = max(min(int(self._tokens), self._burst // _UNSEEN), 0)
         return max(-self._tokens / self._rate, 0)
 
 
@@ -84,15 +99,17 @@ class RatesInUse:
 
     Attributes:
         closes: whether to close the connection beyond a limit.
+        messages_granted: number of messages since the beginning of the connection beyond which :meth:`take` must be
+            called; and bytes_granted: number of bytes since the last call.
     """
 
-    __slots__ = ("_bytes", "_counted", "_messages", "closes")
+    __slots__ = ("_bytes", "_counted", "_messages", "bytes_granted", "closes", "messages_granted")
 
     def __init__(self, rates: Rates) -> None:
         self.closes = rates.closes
         self._messages = None if rates.messages is None else _Bucket(rates.messages)
         self._bytes = None if rates.bytes is None else _Bucket(rates.bytes)
-        self._counted = 0
+        self._counted = self.messages_granted = self.bytes_granted = 0
 
     def take(self, messages: int, size: int, now: float) -> float:
         """Count what was received; return the seconds for which nothing more may be, 0 to go on.
@@ -104,4 +121,8 @@ class RatesInUse:
         """
         new, self._counted = messages - self._counted, messages
         wait = 0.0 if self._messages is None else self._messages.take(new, now)
-        return wait if self._bytes is None else max(wait, self._bytes.take(size, now))
+        if self._bytes is not None:
+            wait = max(wait, self._bytes.take(size, now))
+        self.messages_granted = _ENDLESS if self._messages is None else messages + self._messages.granted
+        self.bytes_granted = _ENDLESS if self._bytes is None else self._bytes.granted
+        return wait

@@ -97,9 +97,16 @@ class Intake:
 
     def direct_decoder(self) -> FrameDecoder | None:
         """Return the decoder that a front-end may feed directly; None if reads must go through this object."""
+        return None if self.metered else self._fit_decoder()
+
+    def metered_decoder(self) -> FrameDecoder | None:
+        """Return the decoder that a front-end may feed as far as was granted; only where rates are limited."""
+        return None if self.limited else self._fit_decoder()
+
+    def _fit_decoder(self) -> FrameDecoder | None:
         port = self._port
         decoder = port.decoder
-        if decoder is None or self.rest or self.listening or self.metered:
+        if decoder is None or self.rest or self.listening:
             return None
         direct = port.keeps and port.life.receiving is _OPEN and not port.failure_held
         return decoder if direct else None

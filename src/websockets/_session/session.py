@@ -112,18 +112,29 @@ class Session:
         self.rates = RatesInUse(rates)
         self.intake.metered = True
 
-    def meter(self, size: int, now: float) -> float:
-        """Count a slice of a read; return the seconds until reading may go on, 0 if it goes on at once.
+    def spends(self, size: int) -> bool:
+        """Count a slice of a read of ``size`` bytes; return whether :meth:`meter` must look at the clock now."""
+        decoder = self.port.decoder
+        if decoder is None:
+            # The opening handshake isn't limited.
+            return False
+        decoder.bytes_granted -= size
+        return decoder.spent
+
+    def meter(self, now: float) -> float:
+        """Compare what was received with the limits; return the seconds until reading may go on, 0 to go on at once.
 
         Parameters:
-            size: size of the slice, in bytes.
             now: seconds of any monotonic clock.
         """
-        assert self.rates is not None
+        rates, decoder = self.rates, self.port.decoder
         # When the connection is being closed, nothing is received but the end.
         if self.port.life.receiving is not Receiving.OPEN or self.port.life.sending is not Sending.OPEN:
             return 0
-        wait = self.rates.take(self.port.received[0], size, now)
+        assert rates is not None
+        assert decoder is not None
+        wait = rates.take(decoder.messages, rates.bytes_granted - decoder.bytes_granted, now)
+        decoder.messages_granted, decoder.bytes_granted = rates.messages_granted, rates.bytes_granted
         if wait:
             self.protocol._count().limited += 1
             if not self.rates.closes:

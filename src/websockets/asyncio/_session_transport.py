@@ -124,7 +124,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             if timeout is not None:
                 self._ws_session.limit_closing(timeout, self.loop.time())
             # From now on, the session must see every message, as it may discard it.
-            self._ws_decoder = None
+            self._ws_decoder = self._ws_metered = None
             # The Close frame of the peer must be read even if no task receives messages any more.
             self._ws_resume_reading()
             if self._ws_session.intake.limited:
@@ -224,15 +224,23 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         intake = self._ws_session.intake
         for part in intake.slices(data):
             self._ws_take_in(part)
-            if intake.metered:
-                self._ws_meter(len(part))
+            if intake.metered and self._ws_session.spends(len(part)):
+                self._ws_meter()
         self._ws_steer(intake.after_read())
 
-    def _ws_meter(self, size: int) -> None:
-        """Count a slice of a read against the limits of rates; beyond them, close, or wait."""
-        wait = self._ws_session.meter(size, self.loop.time())
+    def _ws_look(self, rest: bytes | None) -> None:
+        """Look at the clock, because more was taken in than granted; then process the rest of the read."""
+        self._ws_meter()
+        if rest is not None:
+            self._ws_bytes_received -= len(rest)  # these bytes were counted when they were read
+            self._ws_receive_data(rest)
+
+    def _ws_meter(self) -> None:
+        """Compare what was received with the limits of rates; beyond them, close, or wait."""
+        wait = self._ws_session.meter(self.loop.time())
         if wait and self._ws_session.intake.limited:
             self._ws_steer(Flow.PAUSE)
+            self._ws_choose_path()
             self._ws_limit_timer = self.loop.call_later(wait, self._ws_limit_over)
         elif wait:
             self._ws_start_closing(*TOO_FAST)
@@ -240,11 +248,12 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     def _ws_limit_over(self) -> None:
         self._ws_steer(self._ws_session.limit_over(self.loop.time()))
         self._ws_schedule()
+        self._ws_choose_path()
 
     def _ws_take_in(self, data: BytesLike) -> None:
         if self._ws_session.receive_data(data):
             self._ws_process_events()
-        elif self._ws_decoder is None:
+        elif self._ws_decoder is None and self._ws_metered is None:
             self._ws_choose_path()
         self._ws_deliver()
 
@@ -319,7 +328,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     def _ws_choose_path(self) -> None:
         """Choose which messages take the fast path; called after every event except a message."""
         if self._ws_lost:
-            self._ws_quick, self._ws_decoder = False, None
+            self._ws_quick, self._ws_decoder, self._ws_metered = False, None, None
             return
         protocol, session = self.protocol, self._ws_session
         deflate = session.port.deflate
@@ -328,6 +337,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         # An override of data_received() must see all data.
         straight = type(self).data_received is FastPath.data_received
         self._ws_decoder = session.intake.direct_decoder() if straight else None
+        if session.intake.metered:
+            self._ws_metered = session.intake.metered_decoder() if straight else None
         if deflate is not None:
             self._ws_pack, self._ws_inflate = deflate.pack, session.port.inflate
 

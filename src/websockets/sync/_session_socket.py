@@ -296,13 +296,13 @@ class SessionSocket(SendingSocket):
                 self._ws_choose_path()
             if self._ws_queue:
                 self._ws_steer(intake.check_full(self._ws_receiver != 0))
-            if intake.metered:
-                self._ws_meter(len(part))
+            if intake.metered and session.spends(len(part)):
+                self._ws_meter()
         self._ws_steer(intake.after_read())
 
-    def _ws_meter(self, size: int) -> None:
-        """Count a slice of a read against the limits of rates; beyond them, close, or wait. Called under the lock."""
-        wait = self._ws_session.meter(size, self._ws_system.now())
+    def _ws_meter(self) -> None:
+        """Compare what was received with the limits of rates; beyond them, close, or wait. Called under the lock."""
+        wait = self._ws_session.meter(self._ws_system.now())
         if wait and self._ws_session.intake.limited:
             self._ws_schedule()
         elif wait:

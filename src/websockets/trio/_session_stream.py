@@ -267,15 +267,15 @@ class SessionStream(ConnectionProperties):
         if len(data) > FIRST_SLICE or intake.paused or intake.rest or intake.metered:
             for part in intake.slices(data):
                 self._ws_take_in(part)
-                if intake.metered:
-                    self._ws_meter(len(part))
+                if intake.metered and session.spends(len(part)):
+                    self._ws_meter()
             intake.after_read()
         else:
             self._ws_take_in(data)
 
-    def _ws_meter(self, size: int) -> None:
-        """Count a slice of a read against the limits of rates; beyond them, close, or wait."""
-        wait = self._ws_session.meter(size, trio.current_time())
+    def _ws_meter(self) -> None:
+        """Compare what was received with the limits of rates; beyond them, close, or wait."""
+        wait = self._ws_session.meter(trio.current_time())
         if wait and self._ws_session.intake.limited:
             self._ws_schedule()
         elif wait:

@@ -189,6 +189,7 @@ class _Numbers:
         "_ws_bytes_sent",
         "_ws_gathers",
         "_ws_messages_sent",
+        "_ws_metered",
         "_ws_payload_sent",
         "_ws_saved_sent",
         "_ws_socket",
@@ -199,6 +200,7 @@ class _Numbers:
     _ws_bytes_sent: int
     _ws_gathers: bool
     _ws_messages_sent: int
+    _ws_metered: FrameDecoder | None
     _ws_payload_sent: int
     _ws_saved_sent: int
     _ws_socket: socket.socket | None
@@ -209,7 +211,7 @@ class _Numbers:
         self._ws_bytes_received = self._ws_bytes_sent = self._ws_messages_sent = self._ws_payload_sent = (
             self._ws_saved_sent
         ) = 0
-        self._ws_socket, self._ws_torn, self._ws_gathers = None, False, False
+        self._ws_socket, self._ws_torn, self._ws_gathers, self._ws_metered = None, False, False, None
         return self
 
 
@@ -223,6 +225,8 @@ class FastPath(_Numbers):
         _ws_queue: the receive queue.
         _ws_buffer: the buffer for reads; shared with other connections.
         _ws_decoder: the decoder for reads on the fast path; None if reads can't take the fast path.
+        _ws_metered: the same decoder in place of _ws_decoder, where rates are limited. The compiled twin feeds it as
+            far as was granted; then it calls _ws_look.
         _ws_receiver: the waiter of the task that waits for a message.
         _ws_write_waiters: futures of tasks that wait because the write buffer is full; None while it has room.
         _ws_send_lock: held while a fragmented message is being sent; None if there is none.
@@ -282,6 +286,7 @@ class FastPath(_Numbers):
 
         def _ws_receive_data(self, data: BytesLike) -> None: ...
         def _ws_hold_rest(self, rest: bytes) -> None: ...
+        def _ws_look(self, rest: bytes | None) -> None: ...
         def _ws_pause_if_full(self) -> None: ...
         def _ws_drained(self) -> None: ...
         def _ws_receive_slowly(self, iterating: bool) -> Coroutine[Any, Any, Data]: ...

@@ -98,6 +98,7 @@ FastPath_traverse(FastPath *self, visitproc visit, void *arg)
     Py_VISIT(self->inflate);
     Py_VISIT(self->queue);
     Py_VISIT(self->decoder);
+    Py_VISIT(self->metered);
     Py_VISIT(self->receiver);
     Py_VISIT(self->socket);
     return 0;
@@ -118,6 +119,7 @@ FastPath_clear(FastPath *self)
     Py_CLEAR(self->inflate);
     Py_CLEAR(self->queue);
     Py_CLEAR(self->decoder);
+    Py_CLEAR(self->metered);
     Py_CLEAR(self->receiver);
     Py_CLEAR(self->socket);
     Py_CLEAR(self->cork);
@@ -260,6 +262,7 @@ static PyGetSetDef FastPath_getset[] = {
     {"_ws_buffer", (getter)get_typed_guarded, (setter)set_buffer, NULL, (void *)offsetof(FastPath, buffer)},
     {"_ws_queue", (getter)get_typed_guarded, (setter)set_queue, NULL, (void *)offsetof(FastPath, queue)},
     {"_ws_decoder", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(FastPath, decoder)},
+    {"_ws_metered", (getter)get_typed_guarded, (setter)set_decoder, NULL, (void *)offsetof(FastPath, metered)},
     {"_ws_receiver", (getter)get_typed_guarded, (setter)set_receiver, NULL, (void *)offsetof(FastPath, receiver)},
     {"_ws_socket", (getter)get_typed_guarded, (setter)set_socket, NULL, (void *)offsetof(FastPath, socket)},
     {NULL},

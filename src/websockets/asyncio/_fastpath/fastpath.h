@@ -6,8 +6,8 @@
    _readable.py beside this file specifies the fast path. If the two differ, that one is right. The C code handles only
    the usual case. The event loop and the kernel need about thirty microseconds for a small message, and each of these
    steps in Python would add a third of a microsecond. In every other case, a method in Python is called:
-   `_ws_receive_data`, `_ws_receive_rest`, `_ws_hold_rest`, `_ws_receive_slowly`, `_ws_pause_if_full`, `_ws_drained`,
-   `_ws_write_pieces`.
+   `_ws_receive_data`, `_ws_receive_rest`, `_ws_hold_rest`, `_ws_look`, `_ws_receive_slowly`, `_ws_pause_if_full`,
+   `_ws_drained`, `_ws_write_pieces`.
 
    descriptor.c   every system call, and the checks before it
    writing.c      frames to a transport
@@ -82,6 +82,7 @@ typedef struct {
     PyObject *socket;    /* a socket to which frames may be written without the transport; or NULL */
     Queue *queue;
     Decoder *decoder;
+    Decoder *metered;  /* the decoder, where rates are limited; then `decoder` is NULL */
     Waiter *receiver;  /* the waiter of the task that receives; NULL if none waits */
     Span *buffer;      /* the buffer for reads */
     PyObject *cork;    /* bytes with room to grow: frames that are held back */

@@ -80,19 +80,22 @@ typedef struct {
     int refused;      /* whether a frame was refused */
 } Taken;
 
-/* Feed the decoder. The caller keeps the bytes alive. */
-static int
-decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
+/* Feed a decoder of the connection. The caller keeps the bytes alive. `looks` is NULL, unless rates are limited: then
+   *looks tells whether it is time to look at the clock. */
+static inline int
+decode(FastPath *self, Decoder *chosen, const uint8_t *data, Py_ssize_t size, Taken *taken, int *looks)
 {
-    Decoder *decoder = (Decoder *)Py_NewRef(self->decoder);
+    Decoder *decoder = (Decoder *)Py_NewRef(chosen);
     Queue *queue = (Queue *)Py_NewRef(self->queue);
     PyObject *inflate = IS_SET(self->inflate) ? Py_NewRef(self->inflate) : NULL;
     Output output = {.state = self->state, .queue = queue, .inflate = inflate,
                      .frames_left = FRAMES_A_TURN, .bytes_left = INFLATED};
     int failed, refused = decoder->failure != NULL;
 
-    failed = codec_feed(decoder, data, size, &output) < 0;
-    if (!failed && output.used < size && (output.frames_left <= 0 || output.bytes_left <= 0)) {
+    failed = (looks == NULL ? codec_feed(decoder, data, size, &output)
+                            : codec_feed_metered(decoder, data, size, &output, looks)) < 0;
+    if (!failed && output.used < size &&
+        (output.frames_left <= 0 || output.bytes_left <= 0 || (looks != NULL && *looks))) {
         /* Copy the rest before other code runs: the next read of any connection overwrites the buffer. */
         taken->rest = PyBytes_FromStringAndSize((const char *)data + output.used, size - output.used);
         failed = taken->rest == NULL;
@@ -106,7 +109,7 @@ decode(FastPath *self, const uint8_t *data, Py_ssize_t size, Taken *taken)
 }
 
 /* Pass on the output of the decoder. */
-static int
+static inline int
 pass_on(FastPath *self, Taken *taken)
 {
     PyObject *object = (PyObject *)self;
@@ -139,7 +142,39 @@ receive(FastPath *self, const uint8_t *data, Py_ssize_t size)
     int failed;
 
     self->bytes_received += (size_t)size;
-    failed = decode(self, data, size, &taken) < 0 || pass_on(self, &taken) < 0;
+    failed = decode(self, self->decoder, data, size, &taken, NULL) < 0 || pass_on(self, &taken) < 0;
+    Py_XDECREF(taken.rest);
+    Py_XDECREF(taken.frames);
+    return failed ? -1 : 0;
+}
+
+/* Return whether the attributes that receive_metered() needs are set. */
+static int
+is_metered(const FastPath *self)
+{
+    return self->metered != NULL && self->queue != NULL;
+}
+
+/* The same where rates are limited. Python looks at the clock when more was taken in than granted, and processes the
+   rest of the read. */
+static int
+receive_metered(FastPath *self, const uint8_t *data, Py_ssize_t size)
+{
+    Taken taken = {0};
+    PyObject *rest = NULL;
+    int failed, looks = 0;
+
+    self->bytes_received += (size_t)size;
+    failed = decode(self, self->metered, data, size, &taken, &looks) < 0;
+    if (looks) {
+        rest = taken.rest;
+        taken.rest = NULL;
+    }
+    failed = failed || pass_on(self, &taken) < 0;
+    if (!failed && looks) {
+        failed = fastpath_call_with((PyObject *)self, self->state->name_look, rest == NULL ? Py_None : rest) < 0;
+    }
+    Py_XDECREF(rest);
     Py_XDECREF(taken.rest);
     Py_XDECREF(taken.frames);
     return failed ? -1 : 0;
@@ -163,6 +198,9 @@ fastpath_buffer_updated(FastPath *self, PyObject *argument)
     if (is_prepared(self)) {
         failed = receive(self, buffer->data, size) < 0;
     }
+    else if (is_metered(self)) {
+        failed = receive_metered(self, buffer->data, size) < 0;
+    }
     else {
         /* Make a copy: the method in Python may keep it, and the next read of any connection overwrites the buffer. */
         data = PyBytes_FromStringAndSize(buffer->data, size);
@@ -185,12 +223,14 @@ fastpath_data_received(FastPath *self, PyObject *data)
     Py_buffer view;
     int failed;
 
-    if (is_prepared(self)) {
+    if (is_prepared(self) || is_metered(self)) {
         if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
         /* Getting the buffer may have run any code. */
-        failed = is_prepared(self) ? receive(self, view.buf, view.len) < 0 : unprepared("_ws_decoder or _ws_queue") < 0;
+        failed = (is_prepared(self)  ? receive(self, view.buf, view.len)
+                  : is_metered(self) ? receive_metered(self, view.buf, view.len)
+                                     : unprepared("_ws_decoder or _ws_queue")) < 0;
         PyBuffer_Release(&view);
     }
     else {
