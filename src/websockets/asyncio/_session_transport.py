@@ -442,7 +442,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             writes.insert(0, self._ws_take_corked())
         ends = take_end(writes)
         if len(writes) == 1:
-            self._ws_write_out(writes[0])
+            (self._ws_write_last if ends else self._ws_write_out)(writes[0])
         elif writes and not self._ws_lost:
             self._ws_write_all(writes)
         if ends and not self._ws_lost and not self.transport.is_closing():
