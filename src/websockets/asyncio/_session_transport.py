@@ -205,14 +205,20 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         """Begin to use a transport; the event loop calls this."""
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
-        self._ws_socket, self._ws_gathers = socket_behind(transport), takes_pieces(transport)
+        self._ws_socket = socket_behind(transport)
+        if self._ws_socket is None:
+            self._ws_adapt_to(transport)
+        transport.set_write_buffer_limits(*self._ws_write_limit)
+
+    def _ws_adapt_to(self, transport: asyncio.Transport) -> None:
+        """Adapt to a transport other than asyncio's own for sockets without TLS."""
+        self._ws_gathers = takes_pieces(transport)
         if hides_closing(transport):
             self._ws_takes_turns = True
             vars(self)["_ws_send_now"] = _with_turns(self)
         if brings_bytes(transport):
             transport.set_protocol(cast(asyncio.BaseProtocol, _Stream(self)))
-        transport.set_write_buffer_limits(*self._ws_write_limit)
-        if self._ws_socket is None and transport.get_extra_info("sslcontext") is not None:
+        if transport.get_extra_info("sslcontext") is not None:
             # A TLS transport no longer has its socket when it calls connection_lost().
             self._ws_keep_addresses()
             if self.protocol.debug:
