@@ -37,6 +37,8 @@ class Opcode(enum.IntEnum):
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 DATA_OPCODES = frozenset({CONT, TEXT, BINARY})
 CTRL_OPCODES = frozenset({CLOSE, PING, PONG})
+# A look-up here is much faster than Opcode(number), which also refuses other numbers.
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
 
 
 class CloseCode(enum.IntEnum):
@@ -235,7 +237,9 @@ class Frame:
     def from_head(cls, head: int, data: BytesLike) -> Self:
         """Return the frame whose first byte is ``head`` and whose payload is ``data``."""
         rsv1, rsv2, rsv3 = head & RSV1 != 0, head & RSV2 != 0, head & RSV3 != 0
-        return cls(Opcode(head & OPCODE_MASK), data, head & FIN != 0, rsv1, rsv2, rsv3)
+        number = head & OPCODE_MASK
+        opcode = _OPCODES[number] if number in _OPCODES else Opcode(number)
+        return cls(opcode, data, head & FIN != 0, rsv1, rsv2, rsv3)
 
     def serialize(self, *, mask: bool, extensions: Sequence[Extension] | None = None) -> bytes:
         """Return the bytes of the frame.

@@ -614,6 +614,38 @@ async def test_a_stream_that_the_program_ended() -> None:
     assert heard == ["question"]
 
 
+AFTER_THE_LAST: dict[str, Callable[[Any], None]] = {
+    "end of the stream": lambda path: path.transport.write_eof(),
+    "end of the connection": lambda path: path.transport.close(),
+    "more after all": lambda path: path._ws_write_out(b"more"),
+}
+
+
+@every_twin
+@pytest.mark.parametrize("end", AFTER_THE_LAST.values(), ids=AFTER_THE_LAST)
+async def test_the_last_bytes_travel_with_the_end(twin: Twin, end: Callable[[Any], None]) -> None:
+    """Linux keeps them until then; whatever follows them, they are sent with it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    with ours, theirs:
+        for sock in ours, theirs:
+            sock.setblocking(False)
+        path = make(twin)
+        path.transport = await transport_of(ours)
+        path._ws_socket = socket_behind(path.transport)
+        path._ws_write_last(b"\x88\x00")
+        assert path._ws_bytes_sent == 2
+        if sys.platform == "linux" and twin.path is not _readable.FastPath:
+            assert arrived(theirs) == b""
+        end(path)
+        await asyncio.sleep(0)  # a transport closes its socket in the next turn
+        theirs.settimeout(10)
+        assert theirs.recv(2) == b"\x88\x00"
+        path.transport.abort()
+        await asyncio.sleep(0)
+
+
 # ------------------------------------------------------------------------------------------------------ whose sockets
 
 

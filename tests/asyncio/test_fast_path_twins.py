@@ -838,7 +838,10 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("take"), st.just(None)),
     st.tuples(st.just("send"), st.sampled_from(MESSAGES)),
     st.tuples(st.just("put"), st.sampled_from([b"\x81\x01p", b"\x82" + b"q" * 200])),
-    st.tuples(st.just("write"), st.sampled_from([b"", b"\x89\x00", b"HTTP/1.1 101 Switching Protocols"])),
+    st.tuples(
+        st.sampled_from(["write", "write last"]),
+        st.sampled_from([b"", b"\x89\x00", b"HTTP/1.1 101 Switching Protocols"]),
+    ),
     st.tuples(st.just("drainers"), st.booleans()),
     st.tuples(st.just("uncork"), st.just(None)),
 )
@@ -858,6 +861,8 @@ def apply(path: Any, operation: str, argument: Any) -> object:
         return path._ws_put(argument, 300)
     elif operation == "write":
         return path._ws_write_out(argument)
+    elif operation == "write last":
+        return path._ws_write_last(argument)
     elif operation == "drainers":
         path._ws_write_waiters = deque() if argument else None
     elif operation == "uncork":
@@ -964,6 +969,8 @@ async def test_nothing_is_written_once_the_connection_is_over(twin: Twin) -> Non
 async def test_only_bytes_are_written(twin: Twin) -> None:
     with pytest.raises(TypeError, match="what is written must be bytes, not str"):
         make(twin)._ws_write_out("text")
+    with pytest.raises(TypeError):
+        make(twin)._ws_write_last("text")
 
 
 @virtual

@@ -232,6 +232,10 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "fragments: recv": (in_fragments, await_message),
     "queue grows": (lambda: make(messages=4)._ws_queue, lambda queue: queue.append("more")),
     "frame": (lambda: bytes(1000), lambda payload: native.build_frame(0x82, payload, MASK)),
+    "header lines": (
+        lambda: b"Ab: cd\r\nAB: ef\r\nab: gh\r\nI: jk\r\n\r\n",
+        lambda data: native.read_fields(data, 0, 9),
+    ),
     "header": (lambda: None, lambda _: native.build_header(0x82, 1000)),
     "mask": (lambda: native.forget_masks(), lambda _: native.new_mask()),
     "apply mask": (lambda: bytes(1000), lambda data: native.apply_mask(data, MASK)),

@@ -34,6 +34,7 @@ __all__ = [
     "load_native",
     "new_mask",
     "read_buffer",
+    "read_fields",
     "tell",
 ]
 
@@ -50,13 +51,14 @@ if TYPE_CHECKING:
         forget_masks,
         new_mask,
         read_buffer,
+        read_fields,
     )
 
     TWIN: str
     ACCELERATOR: str
 
 # What tests/docs/test_c_sources.py computes from the C sources. The compiled twin has the same, from _native.h.
-FINGERPRINT = "86ccb939555e7c50"
+FINGERPRINT = "671d8b5cc2511fd6"
 
 # What the environment may ask for. If it doesn't, it is the compiled one if that is there.
 CHOICES = ("native", "python")
@@ -115,5 +117,6 @@ if not TYPE_CHECKING:
     Queue, SendingHalf = _twin.Queue, _twin.SendingHalf
     apply_mask, build_frame, build_header = _twin.apply_mask, _twin.build_frame, _twin.build_header
     new_mask, forget_masks, read_buffer = _twin.new_mask, _twin.forget_masks, _twin.read_buffer
+    read_fields = _twin.read_fields
     # This one is public.
     ACCELERATOR = TWIN

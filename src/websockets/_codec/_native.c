@@ -95,9 +95,9 @@ static int
 fill_module(PyObject *module)
 {
     int (*const parts[])(PyObject *, State *) = {
-        codec_add_masks,     codec_add_frames,        codec_add_queue,         codec_add_assembly,
-        codec_add_decoder,   fastpath_add_buffer,     fastpath_add_waiter,     fastpath_add_receive,
-        fastpath_add_descriptor, fastpath_add_connection, socketpath_add_type,
+        codec_add_fields,    codec_add_masks,         codec_add_frames,        codec_add_queue,
+        codec_add_assembly,  codec_add_decoder,       fastpath_add_buffer,     fastpath_add_waiter,
+        fastpath_add_receive, fastpath_add_descriptor, fastpath_add_connection, socketpath_add_type,
     };
     State *state = native_state(module);
 

@@ -32,7 +32,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "86ccb939555e7c50"
+#define FINGERPRINT "671d8b5cc2511fd6"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
@@ -139,6 +139,7 @@ int native_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **place);
 
 /* Each adds what one file has to the module. They return -1 for an exception, else 0. */
 int codec_add_masks(PyObject *module, State *state);
+int codec_add_fields(PyObject *module, State *state);
 int codec_add_frames(PyObject *module, State *state);
 int codec_add_queue(PyObject *module, State *state);
 int codec_add_assembly(PyObject *module, State *state);

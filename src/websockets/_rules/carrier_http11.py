@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from ..datastructures import Headers
-from ..datastructures._shortcuts import add_lines, headers_from_lines
+from ..datastructures._shortcuts import add_lines, headers_from_lines, values_by_name
 from ..exceptions import InvalidHeaderValue, InvalidMethod, InvalidProtocol, InvalidStatus
 from ..http11 import Request, Response
 from .carrier import check_version
 from .date import date
-from .handshake import accept_key, check_upgrade, single_value
+from .handshake import USUAL_OPTIONS, VERSION, accept_key, check_upgrade, single_value
 
 __all__ = ["HTTP11"]
 
@@ -79,6 +79,9 @@ class HTTP11Carrier:
             The value of ``Sec-WebSocket-Accept``.
         """
         headers = request.headers
+        key = _usual_key(request)
+        if key is not None:
+            return accept_key(key)
         if request.method != "GET":
             raise InvalidMethod(request.method)
         if request.protocol != "HTTP/1.1":
@@ -110,6 +113,24 @@ class HTTP11Carrier:
     def serialize_response(self, response: Response) -> bytes:
         """Return the bytes of a response."""
         return response.serialize()
+
+
+def _usual_key(request: Request) -> str | None:
+    """Return the key of a request for an upgrade as nearly all clients write it; None to check it step by step.
+
+    Only the steps can say what is wrong with a request. This looks at all of it at once.
+    """
+    names = values_by_name(request.headers)
+    usual = (
+        request.method == "GET"
+        and request.protocol == "HTTP/1.1"
+        and names.get("upgrade") == "websocket"
+        and names.get("connection") in USUAL_OPTIONS
+        and names.get("sec-websocket-version") == VERSION
+        and isinstance(names.get("host"), str)
+    )
+    key = names.get("sec-websocket-key")
+    return key if usual and isinstance(key, str) and is_key(key) else None
 
 
 HTTP11: Final = HTTP11Carrier()

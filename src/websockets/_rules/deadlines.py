@@ -36,15 +36,11 @@ class Alarm(enum.Enum):
 class Entry(Generic[T]):
     """An item that is due at ``when``; clearing ``item`` cancels it."""
 
-    __slots__ = ("_order", "item", "when")
+    __slots__ = ("item", "when")
 
-    def __init__(self, when: float, order: int, item: T) -> None:
+    def __init__(self, when: float, item: T) -> None:
         self.when = when
         self.item: T | None = item
-        self._order = order
-
-    def __lt__(self, other: Entry[T]) -> bool:
-        return (self.when, self._order) < (other.when, other._order)
 
 
 class Agenda(Generic[T]):
@@ -54,7 +50,8 @@ class Agenda(Generic[T]):
     SWEEP_FROM = 64
 
     def __init__(self) -> None:
-        self._heap: list[Entry[T]] = []
+        # The time, a number that keeps the order of equal times, and the entry: tuples are compared without a call.
+        self._heap: list[tuple[float, int, Entry[T]]] = []
         self._order = itertools.count()
         self._cancelled = 0
 
@@ -63,8 +60,8 @@ class Agenda(Generic[T]):
 
     def add(self, when: float, item: T) -> Entry[T]:
         """Add an entry: ``item`` is due at ``when``."""
-        entry = Entry(when, next(self._order), item)
-        heapq.heappush(self._heap, entry)
+        entry = Entry(when, item)
+        heapq.heappush(self._heap, (when, next(self._order), entry))
         return entry
 
     def cancel(self, entry: Entry[T]) -> None:
@@ -74,22 +71,22 @@ class Agenda(Generic[T]):
         entry.item = None
         self._cancelled += 1
         if self._cancelled * 2 > len(self._heap) >= self.SWEEP_FROM:
-            self._heap = [entry for entry in self._heap if entry.item is not None]
+            self._heap = [row for row in self._heap if row[2].item is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
 
     def next(self) -> float | None:
         """Return the time of the first entry; None if there is none."""
-        while self._heap and self._heap[0].item is None:
+        while self._heap and self._heap[0][2].item is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
-        return self._heap[0].when if self._heap else None
+        return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[T]:
         """Remove and return the items that are due at ``now``, in order of their times."""
         items: list[T] = []
-        while self._heap and self._heap[0].when <= now:
-            entry = heapq.heappop(self._heap)
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)[2]
             if entry.item is None:
                 self._cancelled -= 1
             else:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .._rules.capacity import RETRY_AFTER
+from ..datastructures._shortcuts import add_lines
 from ..frames import CloseCode
 from ..http11 import Request, Response
 from ..server import (
@@ -64,6 +65,9 @@ class Answering:
     def __init__(self, options: ServerOptions, registry: Registry[Any, Any]) -> None:
         self.options = options
         self.registry = registry
+        name = options.server_header
+        # An option is checked, so its line needs no check. White space around a value needs more than a line.
+        self._server_line = f"Server: {name}\r\n" if name and name.strip(" \t") == name else ""
 
     # ------------------------------------------------------------------------------------------------------- a request
 
@@ -118,7 +122,9 @@ class Answering:
         protocol, name = session.protocol, self.options.server_header
         response = self.unavailable(session) if self.registry.closing else protocol.accept(request)
         # Our own protocol never sets this header, and looking for it is slow.
-        if name and (type(protocol) is ServerProtocol or "Server" not in response.headers):
+        if type(protocol) is ServerProtocol and self._server_line:
+            add_lines(response.headers, self._server_line)
+        elif name and "Server" not in response.headers:
             response.headers["Server"] = name
         return self.respond(connection, session, response)
 

@@ -6,16 +6,14 @@ the connection to the server was made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._rules.lifecycle import State
+from ..client import ClientProtocol
 from ..datastructures import HeadersLike
 from ..http11 import Request, ResponseParser
 from .redirects import is_redirect
 from .session import Session
-
-if TYPE_CHECKING:
-    from ..client import ClientProtocol
 
 __all__ = ["ClientSession"]
 
@@ -46,9 +44,12 @@ class ClientSession(Session):
         """
         request = self.protocol.connect()
         headers = request.headers
+        # Our own protocol never sets this header, and looking for it is slow.
+        known = type(self.protocol) is ClientProtocol
         if additional_headers is not None:
             headers.update(additional_headers)
-        if user_agent and "User-Agent" not in headers:
+            known = False
+        if user_agent and (known or "User-Agent" not in headers):
             headers["User-Agent"] = user_agent
         return request
 

@@ -165,7 +165,7 @@ class Session:
     def has_work(self) -> bool:
         """Whether :meth:`process_events` must be called, because something other than a message arrived."""
         protocol, port = self.protocol, self.port
-        return bool(protocol.events or protocol.writes) or port.failure_held or port.life.state is not self._known
+        return bool(protocol.events or protocol.writes or port.life.state is not self._known or port.failure_held)
 
     @property
     def next_timeout(self) -> float:
@@ -304,6 +304,8 @@ class Session:
         """
         protocol = self.protocol
         reason = check_close(CloseCode.NO_STATUS_RCVD if code is None else code, reason)
+        if self._lost:
+            return
         if protocol.state is State.OPEN:
             serialize_close(code, reason)
         self.inbox.discarding = True

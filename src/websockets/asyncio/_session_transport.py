@@ -54,7 +54,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     _ws_logger: LoggerLike | None = None
     _ws_limit_timer: asyncio.TimerHandle | None = None  # ends the wait for a limit of a rate
     _ws_entry: Entry[HasTimeout] | None = None
-    _ws_closing: asyncio.Future[None] | None = None
+    _ws_closing: list[asyncio.Future[None]] | None = None  # of tasks that wait for the end
     _ws_lost_waiter: asyncio.Future[None] | None = None
     _ws_senders: int = 0
     _ws_takes_turns: bool = False  # whether sending slowly waits for a turn of the event loop
@@ -161,10 +161,16 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         """Wait until the closing handshake and the TCP connection are over."""
         if self._ws_lost:
             return
+        # Several tasks may wait; each has its own future, because cancelling a task cancels its future.
+        waiter = self.loop.create_future()
         if self._ws_closing is None:
-            self._ws_closing = self.loop.create_future()
-        # Several tasks may wait; cancelling one of them must not cancel the future of the others.
-        await asyncio.shield(self._ws_closing)
+            self._ws_closing = []
+        self._ws_closing.append(waiter)
+        try:
+            await waiter
+        finally:
+            if self._ws_closing is not None:
+                self._ws_closing.remove(waiter)
 
     @property
     def connection_lost_waiter(self) -> asyncio.Future[None]:
@@ -205,13 +211,19 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         """Begin to use a transport; the event loop calls this."""
         # Other event loops have transports of their own, which have the same methods but not the base class.
         self.transport = transport = cast(asyncio.Transport, transport)
-        self._ws_socket, self._ws_gathers = socket_behind(transport), takes_pieces(transport)
+        self._ws_socket = socket_behind(transport)
+        if self._ws_socket is None:
+            self._ws_adapt_to(transport)
+        transport.set_write_buffer_limits(*self._ws_write_limit)
+
+    def _ws_adapt_to(self, transport: asyncio.Transport) -> None:
+        """Adapt to a transport other than asyncio's own for sockets without TLS."""
+        self._ws_gathers = takes_pieces(transport)
         if is_tls_of_loop(transport):
             self._ws_takes_turns = True
             vars(self)["_ws_send_now"] = _with_turns(self)
             transport.set_protocol(cast(asyncio.BaseProtocol, _StandIn(self)))
-        transport.set_write_buffer_limits(*self._ws_write_limit)
-        if self._ws_socket is None and transport.get_extra_info("sslcontext") is not None:
+        if transport.get_extra_info("sslcontext") is not None:
             # A TLS transport no longer has its socket when it calls connection_lost().
             self._ws_keep_addresses()
             if self.protocol.debug:
@@ -382,7 +394,8 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         for waiter in waiters:
             _reject(waiter, self._ws_session.close_exc())
         self._ws_wake_write_waiters()
-        for future in (self._ws_closing, self._ws_lost_waiter):
+        closing, self._ws_closing = self._ws_closing, None
+        for future in (*(closing or ()), self._ws_lost_waiter):
             if future is not None and not future.done():
                 future.set_result(None)
         if self._ws_receiver is not None:
@@ -463,7 +476,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
             writes.insert(0, self._ws_take_corked())
         ends = take_end(writes)
         if len(writes) == 1:
-            self._ws_write_out(writes[0])
+            (self._ws_write_last if ends else self._ws_write_out)(writes[0])
         elif writes and not self._ws_lost:
             self._ws_write_all(writes)
         if ends and not self._ws_lost and not self.transport.is_closing():

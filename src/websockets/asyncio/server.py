@@ -32,7 +32,6 @@ from ._proxy_protocol import Arrival
 from ._secure import method_for_tls
 from ._serving import (
     Server,
-    answering_of,
     connected,
     forget,
     handshakes_of,
@@ -169,7 +168,7 @@ class ServerConnection(Connection):
     @property
     def _ws_answering(self) -> Answering:
         """The rules of the server for responses to requests."""
-        return answering_of(self.server)
+        return self.server._ws_answering
 
     def _ws_answer(self, request: Request) -> None:
         """Answer a request: at once, or in a task if a function of the user may choose the response."""

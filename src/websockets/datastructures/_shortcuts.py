@@ -15,12 +15,17 @@ from . import Headers, _read_lines
 __all__ = ["add_lines", "drop_index", "headers_from_lines", "headers_from_pairs", "values_by_name"]
 
 
-def headers_from_lines(lines: bytes | str) -> Headers:
-    """Wrap complete lines: bytes that a parser has checked, or a string that needs no check."""
+def headers_from_lines(lines: bytes | str, index: dict[str, str | list[str]] | None = None) -> Headers:
+    """Wrap complete lines: bytes that a parser has checked, or a string that needs no check.
+
+    Parameters:
+        lines: the lines.
+        index: the values in the lines, as :func:`values_by_name` returns them; None to make it when it is needed.
+    """
     headers = Headers.__new__(Headers)
     headers._lines = lines
     headers._pairs = None
-    headers._index = None
+    headers._index = index
     return headers
 
 

@@ -5,8 +5,8 @@ Must not know: the rules of the opening handshake, the answer to a bad request, 
 
 A parser is fed bytes as they arrive and returns a value when it is complete. It consumes one line at a time and
 remembers how far it searched, so input that arrives byte by byte costs no more than input in one piece. A head usually
-arrives whole in the first piece: then one regular expression matches all of it. Anything else is read line by line, so
-the error can name the first line that is wrong. Limits are checked before a line is complete.
+arrives whole in the first piece: then its header lines are read in one pass. Anything else is read line by line, so the
+error can name the first line that is wrong. Limits are checked before a line is complete.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
+from .._codec import read_fields
 from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
 from .._compat.environment import whole_number
 from ..datastructures import TCHAR, Headers
@@ -65,7 +66,7 @@ is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 
 # RFC 9112 section 2.1:
 #   HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
-match_head = re.compile(rf"([\t -~\x80-\xff]*+)\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
+match_start_line = re.compile(rb"([\t -~\x80-\xff]*+)\r\n").match
 
 # RFC 9112 section 2.2: lines end in CRLF. A CR or an LF alone, or another control character, is an error at that byte.
 # A CR at the end of the input matches nothing, because the next byte decides.
@@ -78,8 +79,8 @@ is_request_line = re.compile(rf"({TCHAR}++) ({TARGET}) (HTTP/1\.[01])".encode())
 is_target = re.compile(TARGET.encode()).fullmatch
 HTTP_VERSIONS = (b"HTTP/1.1", b"HTTP/1.0")
 
-# A whole request in the form that nearly every client sends. Other requests are matched in parts, as above.
-match_usual_request = re.compile(rf"GET (/[!-~]*+) HTTP/1\.1\r\n((?:{FIELD_LINE}\r\n)*+)\r\n".encode()).match
+# The request line that nearly every client sends.
+match_usual_request_line = re.compile(rb"GET (/[!-~]*+) HTTP/1\.1\r\n").match
 
 # A request that we send may have any target, because CONNECT has an authority instead of a path.
 is_sendable_request_line = re.compile(rf"{TCHAR}++ [!-~]++ HTTP/1\.[01]").fullmatch
@@ -277,10 +278,19 @@ def _malformed_field(line: bytes) -> ValueError:
 # Heads: all of a request, or all of a response except its body.
 
 
-def _is_short(head: re.Match[bytes]) -> bool:
-    """Return whether a head is certainly within the limits; its second group holds the header lines."""
+def _read_head(start_line: re.Match[bytes]) -> tuple[Headers, bytes] | None:
+    """Return the headers after a start line, and the bytes after them.
+
+    Returns:
+        None unless all header lines are there and valid, and the whole head is certainly within the limits.
+    """
+    data, start = start_line.string, start_line.end()
+    read = read_fields(data, start, MAX_NUM_HEADERS)
     # No line is too long if the whole head is shorter than one line may be.
-    return head.end() <= MAX_LINE_LENGTH and head[2].count(b"\n") <= MAX_NUM_HEADERS
+    if read is None or read[1] > MAX_LINE_LENGTH:
+        return None
+    index, end = read
+    return headers_from_lines(data[start : end - 2], index), data[end:]
 
 
 class _HeadReader(Generic[S]):
@@ -313,10 +323,11 @@ class _HeadReader(Generic[S]):
         """Add *data*; return start and headers when they are complete, and keep the bytes after them in ``rest``."""
         if self._fields is not None:
             return self._read_lines(self._fields, data)
-        match = match_head(data)
-        if match and _is_short(match):
-            self.rest = data[match.end() :]
-            return self._read_start(match[1]), headers_from_lines(match[2])
+        line = match_start_line(data)
+        head = line and _read_head(line)
+        if line and head:
+            headers, self.rest = head
+            return self._read_start(line[1]), headers
         self._fields = _FieldLines(_Lines(), self._unfold)
         return self._read_lines(self._fields, data)
 
@@ -372,12 +383,12 @@ class RequestParser:
         """
         data = bytes(data)
         if self._head is None:
-            match = match_usual_request(data)
-            if match and _is_short(match):
-                headers = headers_from_lines(match[2])
+            line = match_usual_request_line(data)
+            usual = line and _read_head(line)
+            if line and usual:
+                headers, self.rest = usual
                 _refuse_body(headers)
-                self.rest = data[match.end() :]
-                return Request(match[1].decode(), headers)
+                return Request(line[1].decode(), headers)
             if data.startswith(SIGNATURE):
                 raise UnexpectedProxyHeader
         head = self._reader().feed(data)

@@ -429,6 +429,10 @@ class FastPath(_Numbers):
         self._ws_bytes_sent += len(frames)
         self._ws_give(self.transport.write, frames)
 
+    def _ws_write_last(self, frames: bytes) -> None:
+        """Write frames before the end of the stream, which the caller sends at once; both may travel together."""
+        self._ws_write_out(frames)
+
     def _ws_set_backstop(self) -> bool:
         """Have the next turn of the event loop write the frames held back; return whether it will."""
         if not self._ws_backstop:

@@ -162,6 +162,7 @@ static PyMethodDef FastPath_methods[] = {
     {"_ws_put", (PyCFunction)(void (*)(void))fastpath_put_message_guarded, METH_FASTCALL, put_doc},
     {"_ws_hold", (PyCFunction)(void (*)(void))fastpath_hold_message_guarded, METH_FASTCALL, hold_doc},
     {"_ws_write_out", (PyCFunction)fastpath_write_guarded, METH_O, "Write frames."},
+    {"_ws_write_last", (PyCFunction)fastpath_write_last_guarded, METH_O, "Write frames before the end of the stream."},
     {"_ws_take_corked", (PyCFunction)fastpath_take_corked_guarded, METH_NOARGS, "Take out the frames held back."},
     {NULL},
 };

@@ -62,7 +62,7 @@ fastpath_flush_cork(FastPath *self)
     if (frames == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
-    failed = fastpath_write_bytes(self, frames) < 0;
+    failed = fastpath_write_bytes(self, frames, 0) < 0;
     Py_DECREF(frames);
     return failed ? fastpath_tear_off(self) : 0; /* they count as sent already */
 }

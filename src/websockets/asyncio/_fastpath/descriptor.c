@@ -23,6 +23,9 @@
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
+#ifndef MSG_MORE
+#define MSG_MORE 0
+#endif
 #endif
 
 #ifdef HAS_DESCRIPTORS
@@ -169,6 +172,8 @@ send_to(FastPath *self, PyObject *transport, int descriptor, const Frame *frame)
 {
     uint8_t small[SMALL], *copy = small;
     const int ready = frame->length == 0 && frame->mask == NULL;
+    /* The last bytes travel together with the end of the stream. If that doesn't follow, they wait for 0.2 seconds. */
+    const int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (frame->last ? MSG_MORE : 0);
     struct iovec pieces[2] = {{(void *)frame->header, (size_t)frame->length},
                               {(void *)frame->payload, (size_t)frame->size}};
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
@@ -186,7 +191,7 @@ send_to(FastPath *self, PyObject *transport, int descriptor, const Frame *frame)
        large frame, other threads may run, and might close it: sock.send() is no safer. */
     PyThreadState *thread = size > QUICK ? PyEval_SaveThread() : NULL;
     if (ready) {
-        sent = send(descriptor, frame->payload, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send(descriptor, frame->payload, (size_t)size, flags);
         number = sent < 0 ? errno : 0;
     }
     else if (size > SMALL && frame->mask == NULL) {

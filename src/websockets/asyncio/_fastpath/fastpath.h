@@ -113,6 +113,7 @@ typedef struct {
     Py_ssize_t size; /* of the payload */
     const uint8_t *mask;
     PyObject *owner; /* of the payload, if the payload can't change as long as the owner lives; else NULL */
+    char last;       /* whether the end of the stream follows at once */
 } Frame;
 
 /* ------------------------------------------------------------------------------------------------- small and shared */
@@ -173,8 +174,9 @@ Py_ssize_t fastpath_send_straight(FastPath *self, PyObject *transport, const Fra
 /* Write a frame, unless the transport takes no more. Return -1 for an exception, else 0. */
 int fastpath_write_out(FastPath *self, const Frame *frame);
 
-/* Write frames that are complete already. Return -1 for an exception, else 0. */
-int fastpath_write_bytes(FastPath *self, PyObject *data);
+/* Write frames that are complete already; `last` tells whether the end of the stream follows at once. Return -1 for an
+   exception, else 0. */
+int fastpath_write_bytes(FastPath *self, PyObject *data, char last);
 
 /* Return whether the bytes of a frame can be written from where they are. */
 static inline int
@@ -236,6 +238,7 @@ PyObject *fastpath_send_now_guarded(FastPath *self, PyObject *const *args, Py_ss
 PyObject *fastpath_put_message_guarded(FastPath *self, PyObject *const *args, Py_ssize_t count);  /* sending.c */
 PyObject *fastpath_hold_message_guarded(FastPath *self, PyObject *const *args, Py_ssize_t count); /* sending.c */
 PyObject *fastpath_write_guarded(FastPath *self, PyObject *data);              /* writing.c */
+PyObject *fastpath_write_last_guarded(FastPath *self, PyObject *data);         /* writing.c */
 PyObject *fastpath_take_corked_guarded(FastPath *self, PyObject *unused);      /* cork.c */
 
 #if defined(__GNUC__)

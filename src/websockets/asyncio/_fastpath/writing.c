@@ -189,21 +189,35 @@ fastpath_write_out(FastPath *self, const Frame *frame)
 }
 
 int
-fastpath_write_bytes(FastPath *self, PyObject *data)
+fastpath_write_bytes(FastPath *self, PyObject *data, char last)
 {
     Frame frame = {.payload = (uint8_t *)PyBytes_AS_STRING(data), .size = PyBytes_GET_SIZE(data), .owner = data};
 
+    frame.last = last;
     return fastpath_write_out(self, &frame);
 }
 
 static PyObject *
-fastpath_write(FastPath *self, PyObject *data)
+write_checked(FastPath *self, PyObject *data, char last)
 {
     if (!PyBytes_Check(data)) {
         PyErr_Format(PyExc_TypeError, "what is written must be bytes, not %s", Py_TYPE(data)->tp_name);
         return NULL;
     }
-    return fastpath_write_bytes(self, data) < 0 ? NULL : Py_NewRef(Py_None);
+    return fastpath_write_bytes(self, data, last) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+fastpath_write(FastPath *self, PyObject *data)
+{
+    return write_checked(self, data, 0);
+}
+
+static PyObject *
+fastpath_write_last(FastPath *self, PyObject *data)
+{
+    return write_checked(self, data, 1);
 }
 
 GUARDED_ONE(FastPath, fastpath_write)
+GUARDED_ONE(FastPath, fastpath_write_last)
