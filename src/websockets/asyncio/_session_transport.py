@@ -584,12 +584,9 @@ class _StandIn:
                  "resume_writing")  # fmt: skip
 
     def __init__(self, link: SessionTransport) -> None:
-        self.get_buffer, self.buffer_updated, self.data_received = (
-            link.get_buffer,
-            link.buffer_updated,
-            link.data_received,
-        )
-        self.connection_lost, self.eof_received = link.connection_lost, link.eof_received
+        self.get_buffer, self.buffer_updated = link.get_buffer, link.buffer_updated
+        self.data_received, self.eof_received = link.data_received, link.eof_received
+        self.connection_lost = link.connection_lost
         self.pause_writing, self.resume_writing = link.pause_writing, link.resume_writing
 
 
