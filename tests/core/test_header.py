@@ -72,4 +72,6 @@ def test_every_opcode_is_of_one_kind() -> None:
 @pytest.mark.parametrize("mask", [None, b"mask"], ids=["plain", "masked"])
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
 def test_length_of_the_payload(size: int, mask: bytes | None) -> None:
+    frame = build_frame(header.WHOLE_BINARY, bytes(size), mask)
+    assert header.frame_length(b"before" + frame[:14], 6) == len(frame)
     assert header.payload_length(build_frame(header.WHOLE_BINARY, bytes(size), mask)) == size

@@ -80,11 +80,33 @@ def test_a_limit_of_a_rate() -> None:
 
 def test_slices_grow() -> None:
     end = FrontEnd(None)
-    data = wire.binary(bytes(100_000))
+    data = wire.binary(bytes(998)) * 100
     assert end.read(data) is Flow.STAY
     assert end.sizes[:3] == [FIRST_SLICE, FIRST_SLICE * 4, FIRST_SLICE * 16]
     assert sum(end.sizes) == len(data)
-    assert end.take() == bytes(100_000)
+    assert [end.take() for _ in range(100)] == [bytes(998)] * 100
+
+
+def test_a_frame_is_one_slice() -> None:
+    """Or as much of it as a read has. The slices after it are no larger than without it."""
+    end = FrontEnd(None)
+    end.read(wire.binary(b"decoder"))
+    frame = wire.binary(bytes(100_000))
+    end.read(frame[:50_000])
+    assert end.read(frame[50_000:] + wire.binary(b"x") * 10_000) is Flow.YIELD
+    assert end.sizes[1:] == [50_000, len(frame) - 50_000, FIRST_SLICE * 4]
+    end.run_turns()
+    end.sizes.clear()
+    assert end.read(frame) is Flow.STAY
+    assert end.sizes == [len(frame)]
+
+
+def test_the_length_in_half_a_header_is_unknown() -> None:
+    end = FrontEnd(None)
+    end.read(wire.binary(b"decoder") + b"\x82")
+    data = b"\x7e" + (50_000).to_bytes(2, "big") + bytes(50_000)
+    assert end.read(data) is Flow.STAY
+    assert end.sizes[1:] == [FIRST_SLICE, len(data) - FIRST_SLICE]
 
 
 @pytest.mark.parametrize("size", [1, FIRST_SLICE])

@@ -575,9 +575,14 @@ static PyMethodDef Decoder_methods[] = {
 };
 
 static PyObject *
-Decoder_under_way(Decoder *self, void *Py_UNUSED(closure))
+Decoder_get_missing(Decoder *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(self->payload != NULL);
+    long long missing;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    missing = self->payload != NULL ? (long long)(self->size - (uint64_t)self->filled) : self->tail_size ? -1 : 0;
+    Py_END_CRITICAL_SECTION();
+    return PyLong_FromLongLong(missing);
 }
 
 static PyObject *
@@ -587,8 +592,8 @@ Decoder_spent(Decoder *self, void *Py_UNUSED(closure))
 }
 
 static PyGetSetDef Decoder_getset[] = {
-    {"under_way", (getter)Decoder_under_way, NULL, "Whether a frame has begun whose payload hasn't arrived whole.",
-     NULL},
+    {"missing", (getter)Decoder_get_missing, NULL,
+     "Bytes missing of the payload under way; 0 between frames, -1 in a header.", NULL},
     {"spent", (getter)Decoder_spent, NULL, "Whether more was taken in than granted.", NULL},
     {"failure", (getter)Decoder_get_failure, NULL, "None, or a tuple that begins with a close code.", NULL},
     {NULL},

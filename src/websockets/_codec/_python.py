@@ -369,9 +369,11 @@ class FrameDecoder:
         self._validated = 0
 
     @property
-    def under_way(self) -> bool:
-        """Whether a frame has begun whose payload hasn't arrived completely."""
-        return self._payload is not None
+    def missing(self) -> int:
+        """Number of bytes missing of the payload under way; 0 between two frames, -1 in the middle of a header."""
+        if self._payload is not None:
+            return self._left
+        return -1 if self._tail else 0
 
     @property
     def spent(self) -> bool:

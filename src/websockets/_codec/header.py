@@ -40,6 +40,7 @@ __all__ = [
     "WHOLE",
     "WHOLE_BINARY",
     "WHOLE_TEXT",
+    "frame_length",
     "is_control",
     "is_final",
     "opcode_of",
@@ -119,6 +120,21 @@ def _header_length(second: int) -> int:
 
 # The length of a header by its second byte. Sent frames are counted with it, so it is computed once.
 _HEADER_LENGTHS: Final = bytes(map(_header_length, range(256)))
+
+
+def frame_length(data: bytes, start: int) -> int:
+    """Return the length of a frame in bytes, as its header announces it; it isn't checked.
+
+    Parameters:
+        data: bytes that contain the whole header.
+        start: the index at which it begins.
+    """
+    second = data[start + 1]
+    length = second & LENGTH_MASK
+    if length > MAX_LENGTH_7:
+        width = 2 if length == LENGTH_16 else 8
+        length = int.from_bytes(data[start + 2 : start + 2 + width], "big")
+    return _HEADER_LENGTHS[second] + length
 
 
 def payload_length(frame: bytes) -> int:

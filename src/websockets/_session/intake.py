@@ -1,7 +1,7 @@
 """Flow control of received data: how much of a read is processed at once, and when reading pauses and resumes.
 
-May know: the number of frames in a read and in the receive queue, the lifecycle of the connection. Must not know:
-transports, time, receivers that wait.
+May know: the number of frames in a read and in the receive queue, how long a frame is, the lifecycle of the connection.
+Must not know: transports, time, receivers that wait.
 
 Reading pauses while the receive queue is full. A read may contain tens of thousands of tiny frames. So it is processed
 in slices, and after a slice with many frames other connections have their turn. The rest of the read is kept until
@@ -14,6 +14,7 @@ import enum
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from .._codec.header import frame_length
 from .._rules.lifecycle import Receiving
 from .._rules.messages import Inbox
 from ..typing import BytesLike
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "Intake"]
 
-# Number of bytes in the first slice of a read. Each further slice is four times as large.
+# Number of bytes in the first slice of a read. Each further slice is four times as large. A slice that begins with a
+# longer frame, or with the rest of one, has all of it.
 FIRST_SLICE: Final = 2**12
 
 # The size of each slice where rates are limited: a slice with more messages than are allowed is taken in all the same.
@@ -141,13 +143,25 @@ class Intake:
             return
         data, start = bytes(data), 0
         while start < end:
-            yield data[start : start + size]
-            start += size
+            stop = start + size
+            if stop < end and not self.metered:
+                stop = max(stop, self._end_of_frame(data, start))
+            yield data[start:stop]
+            start = stop
             if start < end and (self.paused or self.limited or self._port.frames > FRAMES_A_TURN):
                 self.rest, self._crowded = data[start:], True
                 return
             if not self.metered:
                 size *= 4
+
+    def _end_of_frame(self, data: bytes, start: int) -> int:
+        """Return where the frame ends with which a slice begins: as one frame, it may be decoded at once."""
+        decoder = self._port.decoder
+        missing = -1 if decoder is None else decoder.missing
+        if missing == 0:
+            return start + frame_length(data, start)
+        # In the middle of a header, the length isn't known.
+        return start + max(missing, 0)
 
     def _overhear(self, size: int) -> bool:
         """Note a read of ``size`` bytes while reading is paused: the peer is alive. Return whether to process it."""

@@ -448,7 +448,7 @@ class Session:
         return (
             *(seen.messages_sent, seen.messages_received, seen.encoded_sent, seen.encoded_received),
             # While a large frame is arriving, all bytes received belong to it.
-            seen.bytes_received if decoder is not None and decoder.under_way else 0,
+            seen.bytes_received if decoder is not None and decoder.missing > 0 else 0,
             # A large message is still leaving. In KiB, so that pings in the write buffer make no difference.
             buffered >> 10,
         )
