@@ -55,6 +55,8 @@ class Exchange:
 class _PubSub:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange, self._channels = exchange, set[str]()
+        # As in redis-py: what was subscribed to, until it has seen the answer to unsubscribing.
+        self.channels = set[bytes]()
         self._responses: asyncio.Queue[Any] = asyncio.Queue()
 
     async def subscribe(self, *channels: bytes) -> None:
@@ -63,6 +65,7 @@ class _PubSub:
             self._exchange.connections.append(self)
         for channel in channels:
             self._channels.add(channel.decode())
+            self.channels.add(channel)
             self._responses.put_nowait([b"subscribe", channel, 1])
 
     async def unsubscribe(self, *channels: bytes) -> None:
@@ -75,6 +78,11 @@ class _PubSub:
         if response is None:
             raise ConnectionError("connection was lost")
         return response
+
+    async def handle_message(self, response: Any) -> None:
+        kind, channel, _ = response
+        if kind == b"unsubscribe" and channel.decode() not in self._channels:
+            self.channels.discard(channel)
 
     async def aclose(self) -> None:
         self._exchange.connections = [each for each in self._exchange.connections if each is not self]

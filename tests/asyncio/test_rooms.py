@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from _kit import idle, virtual
+from websockets._session.rooms import HubStatistics
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol._prepared import PreparedMessage
@@ -97,6 +98,34 @@ async def test_a_closed_connection_leaves_by_itself() -> None:
         hub.leave("x", to_b)
         to_b.connection_lost_waiter.cancel()
         await idle()
+
+
+@virtual
+async def test_coming_and_going_leaves_nothing() -> None:
+    hub = Hub(history=1)
+    async with pairs(2) as ((a, to_a), (_, to_b)):
+        waiter = to_a.connection_lost_waiter
+        for number in range(1000):
+            hub.join(f"{number % 3}", to_a)
+            hub.join("another", to_a)
+            for room in hub.rooms_of(to_a):
+                hub.leave(room, to_a)
+        assert len(waiter._callbacks or ()) <= 1
+        assert hub.statistics == HubStatistics(0, 0, 0)
+        # It still leaves by itself, after the future was cancelled, too.
+        hub.join("x", to_b)
+        to_b.connection_lost_waiter.cancel()
+        hub.leave("x", to_b)
+        hub.join("x", to_b)
+        await idle()
+        assert len(to_b.connection_lost_waiter._callbacks or ()) == 1
+        hub.join("x", to_a)
+        await a.close()
+        await idle()
+        assert [member.connection for member in hub.members("x")] == [to_b]
+        to_b.abort()
+        await idle()
+        assert hub.statistics == HubStatistics(0, 0, 0)
 
 
 @virtual

@@ -288,6 +288,20 @@ async def test_rooms_come_and_go(kind: str, exchange: Exchange) -> None:
 
 
 @virtual
+async def test_the_client_of_redis_forgets_rooms(exchange: Exchange) -> None:
+    async with make("redis") as hub:
+        for number in range(100):
+            hub.keep(f"{number}")
+            await hub.flush()
+            hub.forget(f"{number}")
+        hub.keep("x")
+        await hub.flush()
+        await idle()
+        (connection,) = exchange.connections
+        assert connection.channels == {b"websockets:", b"websockets:x"}
+
+
+@virtual
 async def test_a_message_that_is_too_large_for_nats(exchange: Exchange) -> None:
     async with two("nats") as (first, _a, second, b):
         first.publish("x", bytes(10_000))

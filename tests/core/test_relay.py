@@ -460,6 +460,52 @@ def test_numbers_that_were_taken_are_forgotten() -> None:
     assert len(a._taken) <= NUMBERED
 
 
+def test_numbers_that_were_taken_are_forgotten_while_the_broker_is_away() -> None:
+    a, _ = pair(max_waiting=1000)
+    a.disconnected(0)
+    for number in range(5 * NUMBERED):
+        a.publish(f"{number}", OPCODE_TEXT, b"", 0)
+    assert a.lost > 4 * NUMBERED
+    assert max(len(a._taken), len(a._spoken), len(a._numbers)) <= 2 * NUMBERED
+
+
+def test_rooms_without_messages_leave_nothing() -> None:
+    a, b = pair()
+    for number in range(100):
+        room = f"{number}"
+        a.open(room, 0)
+        a.subscribed(a.channels()[0])
+        a.join(room, "member", None)
+        settle(a, b)
+        a.leave(room, "member")
+        a.shut(room)
+        settle(a, b)
+    a.take(INTERVAL, None)
+    assert (len(a._numbers), len(a._taken), len(a._spoken)) == (0, 0, 0)
+    # Nobody has lost anything, and the first messages are counted as ever.
+    a.confirmed()
+    settle(a, b)
+    for text in (b"one", b"two"):
+        a.publish(ROOM, OPCODE_TEXT, text, 0)
+    assert messages(pass_on(a, b, drop=1)) == [b"two"]
+    assert b.missed == 1
+
+
+def test_rooms_between_messages_take_no_numbers_away() -> None:
+    a, b = pair()
+    a.publish(ROOM, OPCODE_TEXT, b"one", 0)
+    settle(a, b)
+    for number in range(NUMBERED + 1):
+        a.open(f"{number}", 0)
+        a.shut(f"{number}")
+        a.take(0, None)
+        a.confirmed()
+    a.publish(ROOM, OPCODE_TEXT, b"two", 0)
+    a.publish(ROOM, OPCODE_TEXT, b"three", 0)
+    assert messages(pass_on(a, b, drop=1)) == [b"three"]
+    assert (b.missed, b.duplicates) == (1, 0)
+
+
 def test_messages_of_a_process_that_nobody_knew_are_missing() -> None:
     b, found = outage(relay(b"a"), None)
     assert (b.missed, sum(news.missed for news in found)) == (5, 5)

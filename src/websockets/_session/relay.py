@@ -70,7 +70,8 @@ LATE: Final = 1000
 LATE_HEARTBEATS: Final = 3
 LATE_SECONDS: Final = 30.0
 
-# So many rooms keep the number of their last message. A room without a number begins a new epoch.
+# So many rooms keep the number of their last message. A room without a number begins a new epoch. Until then, it tells
+# the epoch that was begun last in any room, which is earlier.
 NUMBERED: Final = 10_000
 
 # The members of a process in a room, by their ids.
@@ -183,7 +184,7 @@ class Relay:
         self._to_shut: dict[str, None] = {}
         self._dirty: dict[str, None] = {}
         self._numbers: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._epoch = 0
+        self._epoch = 1
         self._spoken: set[str] = set()  # rooms with messages since the last heartbeat
         # Messages; and what is told of members and numbers, which may overtake messages: it has the number of the last
         # one that was taken out.
@@ -191,6 +192,7 @@ class Relay:
         self._told: deque[_Entry] = deque()
         self._waiting_bytes = self._told_bytes = 0
         self._taken: dict[str, tuple[int, int]] = {}
+        self._most_taken = NUMBERED
         self._awaited: set[bytes] = set()
         self._hold_until = 0.0
         self._uncertain: list[_Entry] = []
@@ -279,7 +281,7 @@ class Relay:
         self._numbers[room] = epoch, number + 1
         self._numbers.move_to_end(room)
         if len(self._numbers) > NUMBERED:
-            self._numbers.popitem(last=False)
+            self._spoken.discard(self._numbers.popitem(last=False)[0])
         self._spoken.add(room)
         data = HEAD.pack(KIND_OF[opcode], self._origin, epoch, number + 1) + payload
         self._waiting.append(_Entry(room, data, epoch, number + 1))
@@ -315,13 +317,16 @@ class Relay:
         entry = self._waiting.popleft()
         self._waiting_bytes -= len(entry.data)
         self._taken[entry.room] = entry.epoch, entry.number
-        if not self._waiting and len(self._taken) > NUMBERED:
-            self._taken = {room: taken for room, taken in self._taken.items() if room in self._numbers}
+        if len(self._taken) > (self._most_taken if self._waiting else NUMBERED):
+            # Looking at all that waits takes its time, so the limit is twice what was needed the last time.
+            needed = self._numbers.keys() | {waiting.room for waiting in self._waiting}
+            self._taken = {room: taken for room, taken in self._taken.items() if room in needed}
+            self._most_taken = max(NUMBERED, 2 * len(self._taken))
         return entry
 
     def _number_taken(self, room: str) -> tuple[int, int]:
         """Return the epoch and the number of the last message that was taken out, or was lost."""
-        return self._taken.get(room) or (self._number(room)[0], 0)
+        return self._taken.get(room) or (self._numbers.get(room, (self._epoch, 0))[0], 0)
 
     # ------------------------------------------------------------------------------------------------------- the broker
 

@@ -171,6 +171,10 @@ class Rooms(Generic[C]):
                 del self._rooms_of[connection]
         return member
 
+    def has(self, connection: C) -> bool:
+        """Return whether a connection is in any room."""
+        return connection in self._rooms_of
+
     def of(self, connection: C) -> list[str]:
         """Return the rooms of a connection."""
         return sorted(self._rooms_of.get(connection, ()))

@@ -137,7 +137,7 @@ class Session:
         decoder.messages_granted, decoder.bytes_granted = rates.messages_granted, rates.bytes_granted
         if wait:
             self.protocol._count().limited += 1
-            if not self.rates.closes:
+            if not rates.closes:
                 self.intake.limited, self.limit_at = True, now + wait
         return wait
 

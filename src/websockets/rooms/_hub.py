@@ -74,6 +74,8 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._origin = os.urandom(8)
         self._ids = itertools.count(1)
+        # What a connection in any room calls when it is closed.
+        self._watches: dict[Connection, Callable[[asyncio.Future[None]], None]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,6 +169,8 @@ class Hub:
         self._check_loop()
         member = self._rooms.exit(room, connection)
         if member is not None:
+            if not self._rooms.has(connection):
+                connection.connection_lost_waiter.remove_done_callback(self._watches.pop(connection))
             self._went(room, member)
             self._announce(Presence(room, member, joined=False))
             self._close_if_over(room)
@@ -207,14 +211,17 @@ class Hub:
         """Let a connection leave all rooms when it is closed."""
 
         def lost(waiter: asyncio.Future[None]) -> None:
-            rooms = self.rooms_of(connection)
-            if waiter.cancelled() and rooms:
+            if self._watches.get(connection) is not lost:
+                # It has left all rooms before this is called; if it has joined one again, there is another function.
+                return
+            if waiter.cancelled():
                 # Somebody's task was cancelled while it waited for this future.
                 connection.connection_lost_waiter.add_done_callback(lost)
                 return
-            for room in rooms:
+            for room in self.rooms_of(connection):
                 self.leave(room, connection)
 
+        self._watches[connection] = lost
         connection.connection_lost_waiter.add_done_callback(lost)
 
     def _announce(self, event: Presence) -> None:

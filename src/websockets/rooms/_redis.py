@@ -92,6 +92,9 @@ class _Redis:
                 self._receive(room, rest[0])
             elif kind == b"subscribe" and room in self._confirmed:
                 self._confirmed[room].set()
+            elif kind == b"unsubscribe":
+                # Otherwise the client keeps the name of each channel that there ever was.
+                await self._channels.handle_message([kind, channel, *rest])
 
     async def subscribe(self, rooms: Sequence[str]) -> None:
         waiting = {room: asyncio.Event() for room in rooms}
