@@ -3,9 +3,9 @@
    May know: Python's C API.
    Must not know: frames, connections, sockets.
 
-   The extension has three parts. The codec, beside this file, turns frames into bytes and back. The fast path, in
-   asyncio/_fastpath/, passes messages between a transport and a task; the other one, in sync/_fastpath/, between a
-   socket and a thread. _native.c makes one module of them.
+   The extension has three parts. The codec, beside this file, turns frames into bytes and back, and reads header lines.
+   The fast path, in asyncio/_fastpath/, passes messages between a transport and a task; the other one, in
+   sync/_fastpath/, between a socket and a thread. _native.c makes one module of them.
 
    Rules for every file:
    - An object that is used after a call that may run Python must be owned: the caller or the function itself has a
