@@ -105,9 +105,11 @@ def build_header(head: int, size: int) -> bytes:
 
 def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
     """Return a frame: ``head`` is its first byte; ``mask`` is four bytes, or None for an unmasked frame."""
+    # Another thread may resize a bytearray between two steps, and then the header would lie.
+    data = payload if type(payload) is bytes else bytes(payload)
     if mask is None:
-        return b"".join((_header(head, len(payload), 0), payload))
-    return b"".join((_header(head, len(payload), MASK_BIT), mask, apply_mask(payload, mask)))
+        return b"".join((_header(head, len(data), 0), data))
+    return b"".join((_header(head, len(data), MASK_BIT), mask, apply_mask(data, mask)))
 
 
 def _header(head: int, size: int, masked: int) -> bytes:

@@ -217,8 +217,8 @@ def refuse_mapping(message: object) -> None:
         raise advised(TypeError("data is a dict-like object"), "to send it as JSON, use json.dumps(data)")
 
 
-def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
-    """Return whether the next item of an iterable is a ``str``, and its payload.
+def encode_item(item: object, first: bool | None) -> tuple[bool, bytes]:
+    """Return whether the next item of an iterable is a ``str``, and its payload, which won't change any more.
 
     Parameters:
         item: the item.
@@ -234,7 +234,8 @@ def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
     is_text = isinstance(item, str)
     if first is not None and is_text is not first:
         raise TypeError("iterable must contain uniform types")
-    return is_text, encoded[1]
+    payload = encoded[1]
+    return is_text, payload if type(payload) is bytes else bytes(payload)
 
 
 def _checked(name: str, size: int | None) -> int | None:
