@@ -114,9 +114,8 @@ def test_a_bytearray_that_another_thread_resizes(way: str, side: Side, size: int
     while reached:
         step += 2 if step < 200 else 50
         data = bytearray(b"x" * size)
-        extensions = [PerMessageDeflate(False, False, 15, 15)] if way == "compressed fragments" else None
         protocol = Protocol(side, max_size=None)
-        protocol.extensions = extensions or []
+        protocol.extensions = [PerMessageDeflate(False, False, 15, 15)] * (way == "compressed fragments")
         sent: list[bytes] = []
 
         def send(protocol: Protocol = protocol, data: bytearray = data, sent: list[bytes] = sent) -> None:
@@ -137,7 +136,7 @@ def test_a_bytearray_that_another_thread_resizes(way: str, side: Side, size: int
 
         reached = changed_at(step, send, grow)
         peer = Protocol(Side.SERVER if side is Side.CLIENT else Side.CLIENT, max_size=None)
-        peer.extensions = [PerMessageDeflate(False, False, 15, 15)] if extensions else []
+        peer.extensions = [PerMessageDeflate(False, False, 15, 15) for _ in protocol.extensions]
         peer.receive_data(b"".join(sent))
         assert peer.close_sent is None
         frames = [event for event in peer.events_received() if isinstance(event, Frame)]

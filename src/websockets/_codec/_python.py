@@ -239,13 +239,16 @@ class Queue(deque[Item]):
     def take(self) -> bytes | str | None:
         """Remove and return the next message, with its fragments joined; None if it isn't complete."""
         first: Any = self[0] if self else None
-        if not isinstance(first, Assembly):
-            return None if first is None else cast("bytes | str", self.popleft())
-        if not first.complete:
+        if first is None or (isinstance(first, Assembly) and not first.complete):
             return None
-        self.popleft()
-        self.extra -= max(first.waiting - 1, 0)
-        return first.whole()
+        message = cast("bytes | str", first)
+        if isinstance(first, Assembly):
+            # First, as there may be no memory for it.
+            message, extra = first.whole(), max(first.waiting - 1, 0)
+            self.extra -= extra
+        # A signal handler runs after a call, so none can come between this and the end.
+        del self[0]
+        return message
 
 
 class Encoded:

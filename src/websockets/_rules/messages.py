@@ -11,7 +11,8 @@ rest arrives.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from .._codec import Assembly, Queue
@@ -127,6 +128,13 @@ class Inbox:
         """Return the next message, or :data:`MISSING` while it isn't complete."""
         message = self.items.take()
         return MISSING if message is None else message
+
+    def next_message(self) -> Iterator[Data]:
+        """Return an iterator over the next message, or over nothing while it isn't complete: see :meth:`get`.
+
+        The message is taken when it is asked for. So a list can take and store it in a single step.
+        """
+        return islice(iter(self.items.take, None), 1)
 
     # A reader of fragments takes them from the assembly at the head of the queue, and releases it at the end.
 
