@@ -143,13 +143,13 @@ def test_no_memory_for_what_was_read(end: tuple[Connection, socket.socket], time
 
 def test_a_lock_that_cannot_be_taken_after_a_read(end: tuple[Connection, socket.socket]) -> None:
     connection, peer = end
-    lock = connection._ws_lock
+    lock, me = connection._ws_lock, _thread.get_ident()
 
     class Refusing:
         left = 2
 
         def __enter__(self) -> None:
-            self.left -= 1
+            self.left -= _thread.get_ident() == me
             if not self.left:
                 raise Interrupted
             lock.__enter__()
@@ -305,19 +305,20 @@ def test_a_signal_while_a_message_is_returned(end: tuple[Connection, socket.sock
 
 
 class LeavingLock:
-    """A lock; leaving it raises an exception once, the given number of times from now."""
+    """A lock; leaving it raises an exception once in this thread, the given number of times from now."""
 
     def __init__(self, lock: Any, left: int) -> None:
-        self.lock, self.left = lock, left
+        self.lock, self.left, self.thread = lock, left, _thread.get_ident()
 
     def __enter__(self) -> None:
         self.lock.__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
         self.lock.__exit__(*exc_info)
-        self.left -= 1
-        if not self.left:
-            raise Interrupted
+        if _thread.get_ident() == self.thread:
+            self.left -= 1
+            if not self.left:
+                raise Interrupted
 
 
 @pytest.mark.parametrize("timeout", [None, 5])
