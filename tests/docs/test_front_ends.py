@@ -44,7 +44,6 @@ REASONS: dict[str, str] = {
     "asyncio.connection.Connection._ws_get": "the other half of what the compiled path does",
     "sync._line.Line.unread": "what was read too early is read again",
     "sync._session_socket.SessionSocket._ws_choose_path": "sets what the fast path of a message reads",
-    "sync._system.System.in_subinterpreter": "asks the interpreter about its threads",
     "sync._session_socket.SessionSocket._ws_receive_bytes": "the way from the socket to the session, also with TLS",
     "sync._session_socket.SessionSocket._ws_receive_channel": "TLS over memory, which asyncio does itself",
     "sync.client.ClientConnection._ws_expect_no_block": "the warning that a block is expected",

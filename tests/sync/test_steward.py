@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -350,3 +351,8 @@ def test_what_tells_a_subinterpreter(
 
     monkeypatch.setattr(signal, "signal", set_handler)
     assert System().in_subinterpreter() is answer
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(System().in_subinterpreter()))
+    thread.start()
+    thread.join()
+    assert found == [False]

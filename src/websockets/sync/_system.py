@@ -170,18 +170,18 @@ class System:
         return threading.current_thread() is threading.main_thread()
 
     def in_subinterpreter(self) -> bool:
-        """Return whether this is a subinterpreter; called in its main thread.
+        """Return whether this is the main thread of a subinterpreter.
 
         The documented sign is that signal handlers can be set in the main thread of the main interpreter alone. Here,
         none changes.
         """
-        try:
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-        except TypeError:  # the handler isn't one of Python's
+        if threading.current_thread() is not threading.main_thread():
             return False
-        except ValueError:
-            return True
-        return False
+        with contextlib.suppress(ValueError):
+            with contextlib.suppress(TypeError):  # the handler isn't one of Python's
+                signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            return False
+        return True
 
     def start_thread(self, function: Callable[[], object], *, name: str, daemon: bool = True) -> Thread:
         """Start a thread.
