@@ -123,6 +123,9 @@ class Socket(native.SocketPath):  # type: ignore[misc]
     def _ws_give_up_turn(self) -> None:
         pass
 
+    def _ws_keep_message(self, message: object) -> None:
+        pass
+
     def _ws_interrupted(self, cause: BaseException) -> None:
         pass
 
@@ -192,6 +195,24 @@ def in_fragments() -> Any:
     return path
 
 
+def queue_of_fragments() -> Any:
+    queue = native.Queue()
+    for head in (0x01, 0x00, 0x80):
+        queue.add_fragment(head, b"payload")
+    return queue
+
+
+def take_or_keep(queue: Any) -> None:
+    """Take a message, which must not be lost."""
+    try:
+        message = queue.take()
+    except MemoryError:
+        assert (len(queue), queue.extra) == (1, 2)
+        raise
+    assert message == "payload" * 3
+    assert (len(queue), queue.extra) == (0, 0)
+
+
 def waiter(*, suspended: bool = True) -> Any:
     made = native.Waiter(Loop())
     if suspended:
@@ -230,6 +251,8 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "fragments: bytes": (lambda: assembly(70, text=False), lambda made: made.whole()),
     "fragments: read": (make, lambda path: path.data_received(b"\x01\x01a\x00\x01b\x80\x01c")),
     "fragments: recv": (in_fragments, await_message),
+    "fragments: take them all": (queue_of_fragments, take_or_keep),
+    "queue grows at the front": (lambda: make(messages=4)._ws_queue, lambda queue: queue.appendleft("first")),
     "queue grows": (lambda: make(messages=4)._ws_queue, lambda queue: queue.append("more")),
     "frame": (lambda: bytes(1000), lambda payload: native.build_frame(0x82, payload, MASK)),
     "header lines": (

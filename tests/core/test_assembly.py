@@ -131,3 +131,19 @@ def test_the_rest_of_a_message_that_nobody_wants_is_discarded(twin: Any) -> None
     queue.add_fragment(CONT, b"b")
     queue.add_fragment(CONT | FIN, b"c")
     assert (len(queue), queue.extra, queue.take()) == (0, 0, None)
+
+
+@every_twin
+@given(steps=st.lists(st.sampled_from(["append", "appendleft", "popleft"]), max_size=200))
+def test_both_ends_of_a_queue(twin: Any, steps: list[str]) -> None:
+    queue, model = twin.Queue(), list[int]()
+    for number, step in enumerate(steps):
+        if step == "append":
+            queue.append(number)
+            model.append(number)
+        elif step == "appendleft":
+            queue.appendleft(number)
+            model.insert(0, number)
+        elif model:
+            assert queue.popleft() == model.pop(0)
+    assert [queue[index] for index in range(len(queue))] == model

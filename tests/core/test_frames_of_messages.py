@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from _kit import wire
 from websockets import PreparedMessage
+from websockets._session.fragments import Fragmenter
 from websockets.exceptions import InvalidState, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame
 from websockets.protocol import Protocol, Side, State
 from websockets.protocol._prepared import frame_of
 
@@ -68,3 +73,72 @@ def test_when_nothing_may_be_sent(message: Any) -> None:
     protocol.send_close(1000)
     with pytest.raises(InvalidState):
         frame_of(protocol, message, None, None)
+
+
+# -------------------------------------------------------------------------------------------- buffers that change later
+
+
+def changed_at(step: int, call: Callable[[], object], change: Callable[[], object]) -> bool:
+    """Call something, and change something at one of its steps, as another thread could; return whether it got there.
+
+    Parameters:
+        step: the number of the step.
+        call: what to call.
+        change: how to change something.
+    """
+    left = step
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        left -= 1
+        if left == 0:
+            change()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+@pytest.mark.parametrize("size", [125, 70_000])
+@pytest.mark.parametrize("side", [Side.CLIENT, Side.SERVER])
+@pytest.mark.parametrize("way", ["a message", "fragments", "compressed fragments"])
+def test_a_bytearray_that_another_thread_resizes(way: str, side: Side, size: int) -> None:
+    """The frame is whole, with the content before or after that: its header tells no other length."""
+    step, reached = 0, True
+    while reached:
+        step += 2 if step < 200 else 50
+        data = bytearray(b"x" * size)
+        protocol = Protocol(side, max_size=None)
+        protocol.extensions = [PerMessageDeflate(False, False, 15, 15)] * (way == "compressed fragments")
+        sent: list[bytes] = []
+
+        def send(protocol: Protocol = protocol, data: bytearray = data, sent: list[bytes] = sent) -> None:
+            if way == "a message":
+                made = frame_of(protocol, data, None, None)
+                assert made is not None
+                sent.append(made[0])
+                return
+            fragments = Fragmenter(protocol, data, None, way == "compressed fragments")
+            fragments.start()
+            fragments.finish()
+            sent.extend(protocol.data_to_send())
+
+        def grow(data: bytearray = data) -> None:
+            # Not while somebody looks at it.
+            with contextlib.suppress(BufferError):
+                data.extend(b"y" * 70_000)
+
+        reached = changed_at(step, send, grow)
+        peer = Protocol(Side.SERVER if side is Side.CLIENT else Side.CLIENT, max_size=None)
+        peer.extensions = [PerMessageDeflate(False, False, 15, 15) for _ in protocol.extensions]
+        peer.receive_data(b"".join(sent))
+        assert peer.close_sent is None
+        frames = [event for event in peer.events_received() if isinstance(event, Frame)]
+        assert b"".join(bytes(frame.data) for frame in frames) in (b"x" * size, bytes(data))
+        assert len(frames) == (1 if way == "a message" else 2)

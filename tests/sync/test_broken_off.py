@@ -20,6 +20,7 @@ from _kit.platforms import needs_signals
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.protocol import Protocol, Side, State
 from websockets.sync._fastpath import SocketPath, _readable
+from websockets.sync._roles import Role
 from websockets.sync.connection import Connection
 
 
@@ -142,13 +143,13 @@ def test_no_memory_for_what_was_read(end: tuple[Connection, socket.socket], time
 
 def test_a_lock_that_cannot_be_taken_after_a_read(end: tuple[Connection, socket.socket]) -> None:
     connection, peer = end
-    lock = connection._ws_lock
+    lock, me = connection._ws_lock, _thread.get_ident()
 
     class Refusing:
         left = 2
 
         def __enter__(self) -> None:
-            self.left -= 1
+            self.left -= _thread.get_ident() == me
             if not self.left:
                 raise Interrupted
             lock.__enter__()
@@ -248,7 +249,7 @@ def test_an_interruption_when_the_role_of_the_reader_is_left(end: tuple[Connecti
     connection._ws_nested = 1
     connection._ws_leave_reading = raising(Interrupted())  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
-        connection._ws_take_read([], None, False)
+        connection._ws_take_read([], None, False, [])
     assert connection._ws_nested == 0
     assert connection.state is State.OPEN
 
@@ -279,3 +280,117 @@ def test_giving_up_writing_when_nothing_is_to_be_written(end: tuple[Connection, 
     assert not connection._ws_owing
     connection._ws_gave_up_writing()
     assert connection.state is State.OPEN
+
+
+# ---------------------------------------------------------------------------------- a message that was taken isn't lost
+
+
+@needs_signals
+@pytest.mark.skipif(SocketPath is _readable.SocketPath, reason="a handler may run just after any call in Python")
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_a_signal_while_a_message_is_returned(end: tuple[Connection, socket.socket], timeout: float | None) -> None:
+    """Ctrl-C doesn't lose it."""
+    connection, peer = end
+    peer.sendall(wire.text("first"))
+    assert connection.recv() == "first"
+    connection._ws_queue.append("message")
+    lock, connection._ws_listed = connection._ws_lock, True
+    connection._ws_lock = TrippingLock()  # type: ignore[assignment]
+    message: Any = None
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        message = connection.recv(timeout)
+        _thread.get_ident()  # the handler runs here at the latest
+    connection._ws_lock = lock
+    assert message == "message"
+
+
+class LeavingLock:
+    """A lock; leaving it raises an exception once in this thread, the given number of times from now."""
+
+    def __init__(self, lock: Any, left: int) -> None:
+        self.lock, self.left, self.thread = lock, left, _thread.get_ident()
+
+    def __enter__(self) -> None:
+        self.lock.__enter__()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.lock.__exit__(*exc_info)
+        if _thread.get_ident() == self.thread:
+            self.left -= 1
+            if not self.left:
+                raise Interrupted
+
+
+@pytest.mark.parametrize("timeout", [None, 5])
+@pytest.mark.parametrize("left", range(1, 8))
+def test_an_interruption_behind_a_lock(end: tuple[Connection, socket.socket], timeout: float | None, left: int) -> None:
+    """The next call returns the message, or says that the connection has ended."""
+    connection, peer = end
+    peer.sendall(wire.text("o", fin=False) + wire.cont("ne") + wire.text("two"))
+    lock = connection._ws_lock
+    connection._ws_lock = LeavingLock(lock, left)
+    received: list[Any] = []
+    with contextlib.suppress(Interrupted):
+        received += [connection.recv(timeout)]
+    connection._ws_lock = lock
+    try:
+        while len(received) < 2:
+            received.append(connection.recv(timeout=5))
+    except ConnectionClosedError as closed:
+        received.append(str(closed.__cause__))
+    assert received in (["one", "two"], ["one", "interrupted by Interrupted"], ["interrupted by Interrupted"])
+
+
+@pytest.mark.parametrize("name", ["_ws_after_taking", "_ws_convert"])
+def test_an_interruption_when_a_message_has_been_taken(end: tuple[Connection, socket.socket], name: str) -> None:
+    connection, peer = end
+    peer.sendall(wire.text("one") + wire.text("two"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, name, raising(Interrupted()))
+        with pytest.raises(Interrupted):
+            connection.recv(5, decode=True)
+    assert connection._ws_receiver == 0
+    assert [connection.recv(timeout=5) for _ in range(2)] == ["one", "two"]
+
+
+def test_no_room_to_put_a_message_back(end: tuple[Connection, socket.socket]) -> None:
+    """No other message is taken for the one that is missing."""
+    connection, peer = end
+    peer.sendall(wire.text("one") + wire.text("two"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_ws_after_taking", "_ws_keep_message"):
+            patch.setattr(connection, name, raising(Interrupted()))
+        with pytest.raises(Interrupted):
+            connection.recv(timeout=5)
+    connection._ws_queue.popleft()
+    with pytest.raises(ConnectionClosedError):
+        connection.recv(timeout=5)
+
+
+@pytest.mark.parametrize("nested", [0, 1])
+@pytest.mark.parametrize("data", [b"", wire.text("one")])
+def test_an_interruption_before_what_was_read_is_processed(
+    end: tuple[Connection, socket.socket], data: bytes, nested: int
+) -> None:
+    """The role of the reader is left, and no other message is taken for the one that is missing."""
+    connection, peer = end
+    peer.sendall(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "_ws_take_read", raising(Interrupted()))
+        with connection._ws_lock:
+            assert connection._ws_claim_reading()
+        connection._ws_nested = nested
+        with pytest.raises(Interrupted):
+            connection._ws_read(connection._ws_system.now() + (5 if data else 0))
+    assert connection._ws_nested == 0
+    assert (connection._ws_reader is Role.TAKEN) is bool(nested)
+    if nested:
+        with connection._ws_lock:
+            connection._ws_leave_reading()
+    if data:
+        with pytest.raises(ConnectionClosedError) as caught:
+            connection.recv(timeout=5)
+        assert str(caught.value.__cause__) == "interrupted by Interrupted"
+    else:
+        peer.sendall(wire.text("one"))
+        assert connection.recv(timeout=5) == "one"

@@ -127,7 +127,7 @@ class Channel:
 RESULTS = {"_ws_receive": "slowly", "_ws_go_on": "later", "_ws_read_nothing": "nothing", "_ws_encrypt": b"ciphertext"}
 METHODS = (
     *("_ws_list", "_ws_left_reading", "_ws_give_up_turn", "_ws_received", "_ws_receive_others", "_ws_receive_data"),
-    *("_ws_receive_channel", "_ws_after_send", "_ws_interrupted", *RESULTS),
+    *("_ws_keep_message", "_ws_receive_channel", "_ws_after_send", "_ws_interrupted", *RESULTS),
 )
 
 
@@ -265,6 +265,11 @@ RECEIVING: dict[str, Callable[[Any], object]] = {
     "the lock isn't to be had": lambda path: path.lock.entering.add(1),
     "an interruption behind the lock": lambda path: (reading(path), path.lock.leaving.add(1)),
     "an interruption behind the queue": lambda path: (waiting(path, "a"), path.lock.leaving.add(1)),
+    "an interruption behind the queue, and another": lambda path: (
+        waiting(path, "a"),
+        path.lock.leaving.add(1),
+        path.errors.update(_ws_keep_message=Interrupted()),
+    ),
     "an interruption behind the last lock": lambda path: (reading(path, TEXT), path.lock.leaving.add(2)),
     "giving up fails": lambda path: (
         reading(path, Interrupted()),
@@ -297,6 +302,22 @@ def test_receiving(prepare: Callable[[Any], object], timeout: float | None) -> N
     assert all(other == first for other in others)
     # Nobody keeps the lock, or the role of the reader without a reason.
     assert first[2][0] == 0
+
+
+@every_twin
+@pytest.mark.parametrize("read", [False, True])
+def test_a_message_that_cannot_be_returned(twin: Twin, read: bool) -> None:
+    """It isn't lost."""
+    path = make(twin)
+    if read:
+        path.wire.reads.append(TEXT)
+    else:
+        path._ws_queue.append("text")
+    path.lock.leaving.add(2 if read else 1)
+    with pytest.raises(Interrupted):
+        path._ws_next_message  # noqa: B018
+    assert ("_ws_keep_message", "text") in path.record
+    assert path._ws_receiver == 0
 
 
 @every_twin

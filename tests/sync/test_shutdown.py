@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,15 @@ import pytest
 
 from _kit import request
 from _kit.blocking import PATIENCE, BlockingPeer, Logged, Made, ask, echo, enter, knock, serving, waiting
-from _kit.platforms import needs_signals
+from _kit.platforms import needs_fork, needs_signals
 from _kit.proxy_header import line
 from _kit.sockets import anonymous_tls
 from scenarios._serving import enter as enter_scenario
 from scenarios._threads import run_in_threads
 from websockets.exceptions import ProtocolError
 from websockets.http11 import Request
-from websockets.sync import _shutdown
+from websockets.sync import _serving, _shutdown
+from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
 
@@ -604,3 +606,94 @@ def test_a_serving_thread_that_is_busy(logged: Logged, monkeypatch: pytest.Monke
         go_on.set()
         assert client.read_until_eof().startswith(b"HTTP/1.1 503 ")
         serving.result()
+
+
+# ---------------------------------------------------------------------------------------------------------------- forks
+
+
+def in_a_child(check: Callable[[], object]) -> None:
+    """Run something in a child process, which must succeed and end."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.alarm(int(PATIENCE))
+            check()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("limits", [{}, {"max_connections": 5, "max_connections_per_host": 5}])
+@pytest.mark.parametrize("closing", [False, True])
+def test_the_servers_of_a_forked_process(closing: bool, limits: dict[str, Any]) -> None:
+    """They have no connections, and their end doesn't concern the parent; another thread may have held their lock."""
+    server = serve(echo, "127.0.0.1", 0, **limits)
+    address = server.socket.getsockname()
+    threads = [Background(server.serve_forever)]
+    held, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with server._ws_lock:
+            held.set()
+            released.wait(PATIENCE)
+
+    def end() -> None:
+        assert (server.connections, server.all_connections) == (set(), set())
+        server.shutdown()
+        if closing:
+            server.serve_forever()
+        assert server.fileno() == -1
+
+    def go_on() -> None:
+        thread = Background(server.serve_forever)
+        with connect(f"ws://127.0.0.1:{address[1]}", proxy=None) as own:
+            own.send("child")
+            assert own.recv(timeout=PATIENCE) == "child"
+            assert len(server.all_connections) <= 1
+        server.shutdown()
+        thread.result()
+
+    with connect(f"ws://127.0.0.1:{address[1]}", proxy=None) as client:
+        client.send("before")
+        assert client.recv(timeout=PATIENCE) == "before"
+        if closing:
+            threads.append(Background(lambda: server.shutdown(close_connections=False)))
+            with contextlib.suppress(OSError):
+                while True:
+                    socket.create_connection(address).close()
+        threads.append(Background(hold))
+        assert held.wait(PATIENCE)
+        in_a_child(end)
+        released.set()
+        if not closing:
+            # Its own connection may be accepted by either of the two.
+            in_a_child(go_on)
+        client.send("after")
+        assert client.recv(timeout=PATIENCE) == "after"
+    server.shutdown()
+    for thread in threads:
+        thread.result()
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_connections": 1}])
+def test_a_server_after_a_fork(limits: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as good as new, unless it was closing."""
+    server = serve(echo, "127.0.0.1", 0, **limits)
+    monkeypatch.setattr(_serving, "_servers", weakref.WeakSet([server]))
+    before = server._ws_lock, server._ws_registry, server._ws_shutdown
+    _serving._after_fork()
+    assert not {id(each) for each in before} & {id(server._ws_lock), id(server._ws_registry), id(server._ws_shutdown)}
+    thread = Background(server.serve_forever)
+    with connect(f"ws://127.0.0.1:{server.socket.getsockname()[1]}", proxy=None) as client:
+        client.send("message")
+        assert client.recv(timeout=PATIENCE) == "message"
+    server.shutdown()
+    thread.result()
+    _serving._after_fork()
+    server.shutdown()
+    server.serve_forever()
+    assert server.fileno() == -1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from _kit.threads import VirtualSystem, run_threads, stop_steward
 from websockets.protocol import Protocol, Side, State
 from websockets.sync import _steward
 from websockets.sync._steward import LOOK_EVERY, Steward, steward_of
-from websockets.sync._system import READ
+from websockets.sync._system import READ, System
 from websockets.sync.connection import Connection
 
 
@@ -292,3 +294,65 @@ def test_a_connection_is_closed_when_the_program_ends() -> None:
     )
     assert (ended.returncode, ended.stdout) == (0, "CLOSED\n")
     assert "steward" not in ended.stderr
+
+
+IN_A_SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+    kind = ("legacy",)
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    kind = ()
+made = interpreters.create(*kind) if kind else interpreters.create(isolated=False)
+interpreters.run_string(made, '''
+import atexit, socket
+from websockets.protocol import CLIENT, Protocol
+from websockets.sync.connection import Connection
+one, other = socket.socketpair()
+connection = Connection(one, Protocol(CLIENT), close_timeout=0.2)
+@atexit.register
+def close():
+    connection.close()
+    print(connection.state.name)
+''')
+interpreters.destroy(made)
+print("end")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="subinterpreters have another interface there")
+def test_a_subinterpreter_ends() -> None:
+    """The interpreter would abort if the thread were still there."""
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_A_SUBINTERPRETER], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "CLOSED\nend\n"), ended.stderr
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_only_a_subinterpreter_stops_it(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System()
+    without = System()
+    monkeypatch.setattr(system, "in_subinterpreter", lambda: inside)
+    monkeypatch.setattr(_steward, "_systems", [without, system])
+    system.steward = Steward(system)
+    _steward._at_exit()
+    assert system.steward._stopped is inside
+
+
+@pytest.mark.parametrize(("raised", "answer"), [(None, False), (TypeError, False), (ValueError, True)])
+def test_what_tells_a_subinterpreter(
+    raised: type[Exception] | None, answer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_handler(number: int, handler: object) -> None:
+        assert handler is signal.getsignal(number)
+        if raised is not None:
+            raise raised
+
+    monkeypatch.setattr(signal, "signal", set_handler)
+    assert System().in_subinterpreter() is answer
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(System().in_subinterpreter()))
+    thread.start()
+    thread.join()
+    assert found == [False]

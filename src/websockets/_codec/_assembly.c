@@ -340,13 +340,18 @@ codec_queue_take(State *state, Queue *queue)
 
     Py_BEGIN_CRITICAL_SECTION(queue);
     ready = queue->count && !codec_is_incomplete(state, QUEUE_FIRST(queue));
+    item = ready ? Py_NewRef(QUEUE_FIRST(queue)) : NULL;
     Py_END_CRITICAL_SECTION();
-    item = ready ? codec_queue_shift(queue) : NULL;
     if (item == NULL || !Py_IS_TYPE(item, state->assembly_type)) {
-        return item;
+        Py_XDECREF(item);
+        return ready ? codec_queue_shift(queue) : NULL;
     }
-    queue->extra -= extra_of((Assembly *)item);
+    /* Before the fragments leave the queue, as there may be no memory for it. */
     message = Assembly_whole((Assembly *)item, NULL);
+    if (message != NULL) {
+        queue->extra -= extra_of((Assembly *)item);
+        Py_XDECREF(codec_queue_shift(queue));
+    }
     Py_DECREF(item);
     return message;
 }

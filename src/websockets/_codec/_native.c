@@ -69,6 +69,7 @@ static const struct {
     {offsetof(State, name_received), "_ws_received"},
     {offsetof(State, name_left_reading), "_ws_left_reading"},
     {offsetof(State, name_give_up_turn), "_ws_give_up_turn"},
+    {offsetof(State, name_keep_message), "_ws_keep_message"},
     {offsetof(State, name_read_nothing), "_ws_read_nothing"},
     {offsetof(State, name_go_on), "_ws_go_on"},
     {offsetof(State, name_after_send), "_ws_after_send"},

@@ -32,7 +32,7 @@
 
 /* What tests/docs/test_c_sources.py computes from all C sources except for this line. Python checks it before it uses
    this module, because code in Python and a module that was built from older sources may crash together. */
-#define FINGERPRINT "c26cebe4490bb76a"
+#define FINGERPRINT "b196eb8dff236cf9"
 
 /* Whether an attribute is there, and isn't None. */
 #define IS_SET(object) ((object) != NULL && (object) != Py_None)
@@ -125,6 +125,7 @@ typedef struct {
     PyObject *name_enter, *name_exit, *name_release, *name_kernel_receive, *name_kernel_send, *name_recv_bufsize;
     PyObject *name_list, *name_receive_channel;
     PyObject *name_receive, *name_receive_others, *name_received, *name_left_reading, *name_give_up_turn;
+    PyObject *name_keep_message;
     PyObject *name_read_nothing, *name_go_on, *name_after_send, *name_decrypt, *name_encrypt, *name_interrupted;
 } State;
 

@@ -107,9 +107,11 @@ def build_header(head: int, size: int) -> bytes:
 
 def build_frame(head: int, payload: Buffer, mask: bytes | None) -> bytes:
     """Return a frame: ``head`` is its first byte; ``mask`` is four bytes, or None for an unmasked frame."""
+    # Another thread may resize a bytearray between two steps, and then the header would lie.
+    data = payload if type(payload) is bytes else bytes(payload)
     if mask is None:
-        return b"".join((_header(head, len(payload), 0), payload))
-    return b"".join((_header(head, len(payload), MASK_BIT), mask, apply_mask(payload, mask)))
+        return b"".join((_header(head, len(data), 0), data))
+    return b"".join((_header(head, len(data), MASK_BIT), mask, apply_mask(data, mask)))
 
 
 def _header(head: int, size: int, masked: int) -> bytes:
@@ -239,13 +241,16 @@ class Queue(deque[Item]):
     def take(self) -> bytes | str | None:
         """Remove and return the next message, with its fragments joined; None if it isn't complete."""
         first: Any = self[0] if self else None
-        if not isinstance(first, Assembly):
-            return None if first is None else cast("bytes | str", self.popleft())
-        if not first.complete:
+        if first is None or (isinstance(first, Assembly) and not first.complete):
             return None
-        self.popleft()
-        self.extra -= max(first.waiting - 1, 0)
-        return first.whole()
+        message = cast("bytes | str", first)
+        if isinstance(first, Assembly):
+            # First, as there may be no memory for it.
+            message, extra = first.whole(), max(first.waiting - 1, 0)
+            self.extra -= extra
+        # A signal handler runs after a call, so none can come between this and the end.
+        del self[0]
+        return message
 
 
 class Encoded:

@@ -50,6 +50,25 @@ codec_queue_push(Queue *self, PyObject *item)
     return 0;
 }
 
+/* Add an item at the front, which was taken from there. */
+static int
+queue_unshift(Queue *self, PyObject *item)
+{
+    int failed = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (self->count == self->capacity) {
+        failed = queue_grow(self) < 0;
+    }
+    if (!failed) {
+        self->first = (self->first - 1) & (self->capacity - 1);
+        self->items[self->first] = Py_NewRef(item);
+        self->count++;
+    }
+    Py_END_CRITICAL_SECTION();
+    return failed ? -1 : 0;
+}
+
 PyObject *
 codec_queue_shift(Queue *self)
 {
@@ -100,6 +119,15 @@ static PyObject *
 Queue_append(Queue *self, PyObject *item)
 {
     if (codec_queue_push(self, Py_NewRef(item)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Queue_appendleft(Queue *self, PyObject *item)
+{
+    if (queue_unshift(self, item) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -230,6 +258,7 @@ static PyMethodDef Queue_methods[] = {
     {"take", (PyCFunction)Queue_take, METH_NOARGS,
      "Remove and return the next message, with its fragments joined; None if it isn't complete."},
     {"append", (PyCFunction)Queue_append, METH_O, "Add an item at the end."},
+    {"appendleft", (PyCFunction)Queue_appendleft, METH_O, "Add an item at the front."},
     {"popleft", (PyCFunction)Queue_popleft, METH_NOARGS, "Remove and return the first item."},
     {"pop", (PyCFunction)Queue_pop, METH_NOARGS, "Remove and return the last item."},
     {NULL},

@@ -11,7 +11,8 @@ rest arrives.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from .._codec import Assembly, Queue
@@ -128,6 +129,13 @@ class Inbox:
         message = self.items.take()
         return MISSING if message is None else message
 
+    def next_message(self) -> Iterator[Data]:
+        """Return an iterator over the next message, or over nothing while it isn't complete: see :meth:`get`.
+
+        The message is taken when it is asked for. So a list can take and store it in a single step.
+        """
+        return islice(iter(self.items.take, None), 1)
+
     # A reader of fragments takes them from the assembly at the head of the queue, and releases it at the end.
 
     def take(self, assembly: Assembly) -> bytes | None:
@@ -217,8 +225,8 @@ def refuse_mapping(message: object) -> None:
         raise advised(TypeError("data is a dict-like object"), "to send it as JSON, use json.dumps(data)")
 
 
-def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
-    """Return whether the next item of an iterable is a ``str``, and its payload.
+def encode_item(item: object, first: bool | None) -> tuple[bool, bytes]:
+    """Return whether the next item of an iterable is a ``str``, and its payload, which won't change any more.
 
     Parameters:
         item: the item.
@@ -234,7 +242,8 @@ def encode_item(item: object, first: bool | None) -> tuple[bool, BytesLike]:
     is_text = isinstance(item, str)
     if first is not None and is_text is not first:
         raise TypeError("iterable must contain uniform types")
-    return is_text, encoded[1]
+    payload = encoded[1]
+    return is_text, payload if type(payload) is bytes else bytes(payload)
 
 
 def _checked(name: str, size: int | None) -> int | None:

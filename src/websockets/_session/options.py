@@ -308,6 +308,11 @@ class ServerOptions(NamedTuple):
     of_connection: Arguments = NO_ARGUMENTS
     of_protocol: Arguments = NO_ARGUMENTS
 
+    def without_connections(self) -> Self:
+        """Return the same options, for a server that has no connections."""
+        capacity = self.capacity
+        return self._replace(capacity=None if capacity is None else Capacity(capacity.total, capacity.per_host))
+
     @classmethod
     def of(cls, given: Arguments, logger: LoggerLike, takers: ServerTakers = ASYNCIO_SERVER) -> Self:
         """Check the parameters of ``serve()``.

@@ -52,7 +52,7 @@ class PreparedMessage(Encoded):
         self._opcode = opcode
         # Copy data that may change later. For bytes, calling bytes() would only take time.
         self._payload: BytesLike = payload if type(payload) is bytes else bytes(payload)
-        self._size = len(payload)
+        self._size = len(self._payload)
         # In bytes: connections with context takeover compress smaller messages each for itself, with references to
         # earlier messages.
         self._alone_from = 0

@@ -136,6 +136,10 @@ class Listener:
         if waker is not None:
             waker.wake()
 
+    def disown(self) -> None:
+        """Forget the thread that accepts connections, which is in the parent of this process."""
+        self._waker = None
+
     def close(self) -> None:
         """Stop listening, and remove the file of a Unix socket that was made here."""
         if self._path is not None and self._owner == (os.getpid(), _identity(self._path)):

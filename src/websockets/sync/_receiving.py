@@ -14,7 +14,6 @@ import gc
 import math
 from typing import Any
 
-from .._rules.messages import MISSING, Missing
 from .._session.reading import COUNTS_REFERENCES, Progress, Reading, second_receiver
 from ..typing import Data
 from ._sending import FREE, TAKEN
@@ -56,18 +55,25 @@ class ReceivingSocket(StewardedSocket):
     def _ws_read_nothing(self, data: bytes | None, error: OSError | None, timeout: float | None) -> Data:
         """Go on receiving, after a read of the fast path has brought the end of the stream, or an error."""
         try:
-            self._ws_take_read([] if data is None else [data], error, False)
+            self._ws_take_read([] if data is None else [data], error, False, [])
             return self._ws_go_on(timeout)
         except BaseException:
             self._ws_receiver = 0
             self._ws_give_up_turn()
             raise
 
-    def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool) -> None:
+    def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool, begun: list[bool]) -> None:
         """Process what a call of the socket brought, and leave the role of the reader.
 
         If something interrupts this, bytes that were read may be missing, and so the connection ends.
+
+        Parameters:
+            got: what was read, if anything.
+            error: why nothing was.
+            watching: as for ``_ws_read()``.
+            begun: gets an item first of all. Without one, all this is left to the caller.
         """
+        begun += (True,)  # no call, after which a signal handler could run
         processed = left = False
         try:
             with self._ws_lock:
@@ -109,22 +115,33 @@ class ReceivingSocket(StewardedSocket):
         """Receive the next message; the caller is the receiver."""
         deadline = None if timeout is None else self._ws_system.now() + timeout
         in_time = True
-        while True:
-            with self._ws_lock:
-                message = self._ws_get()
-                if not isinstance(message, Missing):
-                    self._ws_receiver = 0
-                    return message
-            if not in_time:
-                raise TimeoutError(f"timed out in {timeout:.1f}s")
-            in_time = self._ws_wait_for_frames(deadline)
+        taken: list[Data] = []
+        try:
+            while True:
+                with self._ws_lock:
+                    # Taken and stored in one step, so that no signal handler comes in between.
+                    taken += self._ws_session.inbox.next_message()
+                    if taken:
+                        self._ws_after_taking()
+                        self._ws_receiver = 0
+                if taken:
+                    return taken[0]
+                if not in_time:
+                    raise TimeoutError(f"timed out in {timeout:.1f}s")
+                in_time = self._ws_wait_for_frames(deadline)
+        except BaseException:
+            if taken:
+                try:
+                    self._ws_keep_message(taken[0])
+                except BaseException:
+                    # There may be no room for a call, so whoever uses the connection next ends it.
+                    self._ws_broken = self._ws_owing = True
+            raise
 
-    def _ws_get(self) -> Data | Missing:
-        """Return the next message, with its fragments joined; MISSING if it isn't complete. Called under the lock."""
-        message = self._ws_session.inbox.get()
-        if message is not MISSING:
-            self._ws_after_taking()
-        return message
+    def _ws_keep_message(self, message: Data) -> None:
+        """Put the message that was taken last back, because an exception keeps it from being returned."""
+        with self._ws_lock:
+            self._ws_queue.appendleft(message)
 
     def _ws_after_taking(self) -> None:
         """Go on reading, if the receive queue has room again; called under the lock."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import socket
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -201,6 +203,31 @@ def serve_with(
         server.SHUTDOWN_POLLING_INTERVAL,
     )
     server._ws_make = make
+    _servers.add(server)
+
+
+# The servers of this process.
+_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Leave connections to the parent, in a child process: for the child, its servers have none, and don't run.
+
+    The locks are new, as a thread of the parent may have held them. A child may serve at the same listening socket, and
+    its shutdown closes nothing but its own descriptor.
+    """
+    for server in list(_servers):
+        before = server._ws_registry
+        server._ws_lock = server._ws_system.lock()
+        server._ws_listener.disown()
+        options = server._ws_answering.options.without_connections()
+        serve_with(server, options, server._ws_listener, server._ws_make)
+        if before.closing:
+            server.shutdown()
+
+
+# Windows has no forks.
+getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)
 
 
 def answering_of(server: Server) -> Answering:

@@ -69,7 +69,7 @@ class SessionSocket(SendingSocket):
 
     if TYPE_CHECKING:
 
-        def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool) -> None: ...
+        def _ws_take_read(self, got: list[bytes], error: OSError | None, watching: bool, begun: list[bool]) -> None: ...
         # What the steward does is in _stewarded.
         def _ws_handle_timeout(self, now: float) -> None: ...
         def _ws_look(self) -> bool: ...
@@ -233,6 +233,7 @@ class SessionSocket(SendingSocket):
         """
         wire, size = self._ws_wire, self.recv_bufsize
         got: list[bytes] = []
+        begun: list[bool] = []
         error: OSError | None = None
         in_time = True
         try:
@@ -246,9 +247,28 @@ class SessionSocket(SendingSocket):
             self._ws_interrupted(exc)  # perhaps it was wanting for what was read
             raise
         finally:
-            self._ws_take_read(got, error, watching)
+            try:
+                self._ws_take_read(got, error, watching, begun)
+            except BaseException as exc:
+                if not begun:
+                    # A signal handler came first, or there was no room for the call, as perhaps for the next one.
+                    if got:
+                        self._ws_broken = self._ws_owing = True
+                    self._ws_miss_read(got, exc)
+                raise
         self._ws_flush()
         return in_time
+
+    def _ws_miss_read(self, got: list[bytes], cause: BaseException) -> None:
+        """Leave the role of the reader, because an exception came before what was read could be processed."""
+        with self._ws_lock:
+            if self._ws_nested:
+                self._ws_nested -= 1
+            else:
+                self._ws_reader, self._ws_reading_thread = after(self._ws_reader, Step.LEAVE), 0
+            if got:
+                self._ws_interrupted(cause)
+            self._ws_left_reading()
 
     def _ws_received(self, data: bytes | None, error: OSError | None) -> None:
         """Process what a call of the socket brought: data, nothing, the end of the stream, or an error."""

@@ -16,6 +16,7 @@ Connections call the steward with their own lock held. So the steward never call
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -290,6 +291,19 @@ def _after_fork() -> None:
         if steward is not None:
             steward.disown()
 
+
+def _at_exit() -> None:
+    """Stop the threads of a subinterpreter: the whole process aborts if one has threads when it ends.
+
+    This runs after functions that the program registered later than this module. In the main interpreter, the threads
+    go on, because functions that were registered earlier may close connections, too.
+    """
+    for system in _systems:
+        if system.steward is not None and system.in_subinterpreter():
+            system.steward.stop()
+
+
+atexit.register(_at_exit)
 
 # Windows has no forks.
 getattr(os, "register_at_fork", dict)(after_in_child=_after_fork)

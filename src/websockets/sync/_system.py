@@ -1,7 +1,7 @@
 """The world outside of the front-end for threads: clock, locks, threads, and waiting for sockets.
 
-May know: the modules ``threading``, ``select``, ``selectors``, ``socket`` and ``time``. Must not know: connections,
-TLS, WebSocket.
+May know: the modules ``threading``, ``signal``, ``select``, ``selectors``, ``socket`` and ``time``. Must not know:
+connections, TLS, WebSocket.
 
 All other modules of this front-end ask :func:`current` for what they need. There are two reasons. A test replaces the
 system by one whose clock is virtual and whose threads take turns. And each function is looked up when it is called, so
@@ -16,6 +16,7 @@ import contextlib
 import math
 import select
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -167,6 +168,20 @@ class System:
         and the system doesn't know. So whoever waits for long should look now and then.
         """
         return threading.current_thread() is threading.main_thread()
+
+    def in_subinterpreter(self) -> bool:
+        """Return whether this is the main thread of a subinterpreter.
+
+        The documented sign is that signal handlers can be set in the main thread of the main interpreter alone. Here,
+        none changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        with contextlib.suppress(ValueError):
+            with contextlib.suppress(TypeError):  # the handler isn't one of Python's
+                signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+            return False
+        return True
 
     def start_thread(self, function: Callable[[], object], *, name: str, daemon: bool = True) -> Thread:
         """Start a thread.

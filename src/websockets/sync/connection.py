@@ -17,7 +17,7 @@ from .._rules.option_table import CLOSE, check
 from .._session.fragments import Fragmenter, is_async
 from .._session.properties import assignable
 from .._session.reading import Progress, Reading, undecodable
-from ..exceptions import ConcurrencyError, ConnectionClosedOK, InvalidState
+from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK, InvalidState
 from ..frames import CloseCode
 from ..protocol._prepared import PreparedMessage, frame_for, prepare, size_of
 from ..typing import Data, DataLike
@@ -134,8 +134,20 @@ class Connection(ReceivingSocket):
             ConcurrencyError: another thread is already receiving.
             TimeoutError: no message has arrived in time.
         """
-        message = self._ws_next(timeout)
-        return message if decode is None else self._ws_convert(message, decode)
+        # A signal handler may run just after a call, but not while the message has been taken and isn't stored yet.
+        if timeout is None:
+            message = self._ws_next_message
+        else:
+            (message,) = map(self._ws_next, (timeout,))
+        if decode is None:
+            return message
+        try:
+            return self._ws_convert(message, decode)
+        except ConnectionClosed:
+            raise
+        except BaseException:
+            self._ws_keep_message(message)
+            raise
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> Iterator[str]: ...

@@ -10,7 +10,8 @@ on the fast path if nobody else writes, nothing waits to be written, and it is a
 nothing has happened yet, and a method of the subclass does all of it.
 
 A signal handler may raise an exception between any two steps. So the kernel's answer is stored in the step that calls
-it, and whoever has taken a role leaves it, whatever happens.
+it, and whoever has taken a role leaves it, whatever happens. A message that was taken and can't be returned is put
+back. Handlers run after calls, and when a function begins: not after an access to an item, a ``del``, a ``return``.
 """
 
 from __future__ import annotations
@@ -117,11 +118,20 @@ class SocketPath:
         def _ws_encrypt(self, frame: bytes) -> bytes: ...
         def _ws_interrupted(self, cause: BaseException) -> None: ...
         def _ws_give_up_turn(self) -> None: ...
+        def _ws_keep_message(self, message: Data) -> None: ...
         def _ws_left_reading(self) -> None: ...
         def _ws_list(self) -> None: ...
         def _ws_after_send(self, frame: bytes, count: int, error: OSError | None, interrupted: bool) -> None: ...
 
     # -------------------------------------------------------------------------------------------------------- receiving
+
+    @property
+    def _ws_next_message(self) -> Data:
+        """The next message, as of :meth:`_ws_next` without a timeout.
+
+        It is an attribute, so that no signal handler can run between the end of the compiled twin and its caller.
+        """
+        return self._ws_next(None)
 
     def _ws_next(self, timeout: float | None) -> Data:
         """Receive the next message. Nearly always it waits in the queue, or one read brings it."""
@@ -139,17 +149,16 @@ class SocketPath:
                         if timeout is None and self._ws_reader is not _TAKEN:
                             receive = self._ws_wire.kernel_receive
                     elif type(queue[0]) in _IN_ONE_PIECE and (self._ws_listed or self._ws_still_waits(queue)):
-                        taken: Data = queue.popleft()
-                        return taken
+                        message = queue[0]
+                        del queue[0]
                 if receive is not None:
                     me = self._ws_ident()
                     mine, self._ws_receiver = True, me
                     self._ws_reader, self._ws_reading_thread = _TAKEN, me
             if receive is None:
-                return self._ws_receive(timeout)
+                return self._ws_receive(timeout) if message is MISSING else message
             try:
-                # map() calls the kernel and the list stores its answer without a step of Python in between.
-                got += map(receive, (self.recv_bufsize,))
+                got += map(receive, (self.recv_bufsize,))  # no step of Python between the kernel and the list
                 wanted = True
             except OSError as exc:
                 error = exc
@@ -164,17 +173,25 @@ class SocketPath:
             # Perhaps memory was wanting for what was read.
             if not kept or (mine and not wanted and isinstance(exc, MemoryError)):
                 self._ws_cease(exc, me)
+            if message is not MISSING:
+                self._ws_surely_keep(message, exc, me)
             if mine:
                 # First, as there may be no room for another call.
                 self._ws_receiver = 0
                 self._ws_give_up_turn()
             raise
         if message is not MISSING:
-            found: Data = message
-            return found
+            return message  # type: ignore[no-any-return]
         if got and got[0]:
             return self._ws_go_on(timeout)
         return self._ws_read_nothing(got[0] if got else None, error, timeout)
+
+    def _ws_surely_keep(self, message: Data, cause: BaseException, thread: int) -> None:
+        """Put a message back that can't be returned; if there is no room for that, end the connection."""
+        try:
+            self._ws_keep_message(message)
+        except BaseException:
+            self._ws_cease(cause, thread)
 
     def _ws_still_waits(self, queue: Queue[Any]) -> bool:
         """Have the steward look whether somebody reads; return whether the next message can still be taken.
@@ -224,7 +241,9 @@ class SocketPath:
         if others or not wanted or not queue or type(queue[0]) not in _IN_ONE_PIECE:
             return MISSING
         self._ws_receiver = 0
-        return queue.popleft()
+        message = queue[0]
+        del queue[0]
+        return message
 
     def _ws_decode(self, decoder: Any, data: bytes) -> bool:
         """Feed the decoder; return whether there was anything but whole messages."""

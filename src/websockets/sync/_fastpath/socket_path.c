@@ -283,10 +283,17 @@ set_decoder(SocketPath *self, PyObject *value, void *offset)
     return set_typed(self, value, offset, self->state->decoder_type);
 }
 
+static PyObject *
+get_next_message(SocketPath *self, void *Py_UNUSED(closure))
+{
+    return socketpath_next(self, Py_None);
+}
+
 static PyGetSetDef SocketPath_getset[] = {
     {"_ws_lock", (getter)get_lock, (setter)set_lock, NULL, NULL},
     {"_ws_queue", (getter)get_typed, (setter)set_queue, NULL, (void *)PLACE(queue)},
     {"_ws_decoder", (getter)get_typed, (setter)set_decoder, NULL, (void *)PLACE(decoder)},
+    {"_ws_next_message", (getter)get_next_message, NULL, NULL, NULL},
     {NULL},
 };
 

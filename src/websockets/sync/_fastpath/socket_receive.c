@@ -229,6 +229,29 @@ give_up(SocketPath *self, unsigned long long thread)
     return socketpath_raise(&raised);
 }
 
+/* Put a message back that can't be returned, because of an exception, which stays. The reference is taken over. */
+static void
+put_back(SocketPath *self, PyObject *message)
+{
+    PyObject *result;
+    Raised raised = {0};
+
+    if (message == NULL) {
+        return;
+    }
+    socketpath_keep(&raised);
+    result = PyObject_CallMethodOneArg((PyObject *)self, self->state->name_keep_message, message);
+    Py_DECREF(message);
+    if (result == NULL) {
+        PyErr_Clear();
+    }
+    (void)socketpath_raise(&raised);
+    if (result == NULL) {
+        socketpath_break_off(self, 0);
+    }
+    Py_XDECREF(result);
+}
+
 /* Go on when a read has brought no data: the end of the stream, an error; with data that isn't bytes, too. */
 static PyObject *
 read_nothing(SocketPath *self, Reading *reading, PyObject *data, PyObject *timeout)
@@ -289,8 +312,8 @@ take_in_locked(SocketPath *self, Reading *reading, PyObject *data)
         socketpath_keep(&raised);
     }
     if (raised.type != NULL) {
-        Py_CLEAR(message);
         (void)socketpath_raise(&raised);
+        put_back(self, message);
         return give_up(self, reading->thread);
     }
     return message;
@@ -330,7 +353,8 @@ socketpath_next(SocketPath *self, PyObject *timeout)
         socketpath_leave_raising(exit);
     }
     else if (socketpath_leave(exit) < 0) {
-        Py_CLEAR(message);
+        put_back(self, message);
+        message = NULL;
         if (step == CALL_SOCKET) {
             (void)give_up(self, reading.thread);
         }
