@@ -2,7 +2,8 @@
 
 Hypothesis runs the same examples each time, so that a red test stays red. By default there are few, ``brief``.
 ``HYPOTHESIS_PROFILE=suite``, as in .ci/run, has ten times as many, ``thorough`` twenty times, and ``long`` looks for
-new ones. ``covered``, between the two, is for measuring coverage.
+new ones. ``covered``, between the two, is for measuring coverage. Without a profile, tests have not all
+combinations of their parameters: see :mod:`_kit.brief`.
 
 The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
@@ -149,9 +150,9 @@ def combination(item: pytest.Item) -> dict[str, Hashable]:
 
 def leave_out_combinations(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave of each test the combinations of its parameters in which every pair of values meets."""
-    tests: dict[str, list[pytest.Item]] = {}
+    tests: dict[object, list[pytest.Item]] = {}
     for item in items:
-        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        tests.setdefault((item.parent, getattr(item, "originalname", item.name)), []).append(item)
     chosen: set[pytest.Item] = set()
     for of_test in tests.values():
         chosen.update(of_test[place] for place in every_pair(map(combination, of_test)))
