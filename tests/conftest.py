@@ -2,7 +2,8 @@
 
 Hypothesis runs the same examples each time, so that a red test stays red. By default there are few, ``brief``.
 ``HYPOTHESIS_PROFILE=suite``, as in .ci/run, has ten times as many, ``thorough`` twenty times, and ``long`` looks for
-new ones. ``covered``, between the two, is for measuring coverage.
+new ones. ``covered``, between the two, is for measuring coverage. Without a profile, tests have not all
+combinations of their parameters: see :mod:`_kit.brief`.
 
 The garbage of tests is collected module by module: see :mod:`_kit.garbage`.
 
@@ -20,7 +21,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from hypothesis import settings
 
 from _kit import USUAL, settle
 from _kit.alarm import Alarm
+from _kit.brief import BRIEF, every_pair
 from _kit.tls import TLS_TRANSPORTS
 from websockets._rules import tls_transports
 
@@ -128,12 +130,41 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_sessionfinish() -> None:
-    """Let pytest, which collects in the end, hear every complaint."""
+    """Let pytest hear every complaint. It collects five times in the end; once is enough with all there is by then."""
     getattr(gc, "unfreeze", int)()
+    settle()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the report of a test tell its scenarios; run what is without TLS once."""
+def combination(item: pytest.Item) -> dict[str, Hashable]:
+    """What a test is run with: a row of each table by which it is parametrized, and what fixtures have."""
+    params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+    tables = {name: name for name in params}
+    for mark in item.iter_markers("parametrize"):
+        names = mark.args[0] if isinstance(mark.args[0], str) else ",".join(mark.args[0])
+        tables.update((name.strip(), names) for name in names.split(","))
+    rows: dict[str, tuple[int, ...]] = {}
+    for name, value in params.items():
+        # A value is the same object in all combinations, but not always hashable.
+        rows[tables[name]] = (*rows.get(tables[name], ()), id(value))
+    return dict(rows)
+
+
+def leave_out_combinations(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave of each test the combinations of its parameters in which every pair of values meets."""
+    tests: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        tests.setdefault((item.parent, getattr(item, "originalname", item.name)), []).append(item)
+    chosen: set[pytest.Item] = set()
+    for of_test in tests.values():
+        chosen.update(of_test[place] for place in every_pair(map(combination, of_test)))
+    left_out = [item for item in items if item not in chosen]
+    if left_out:
+        items[:] = [item for item in items if item in chosen]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have the report of a test tell its scenarios; run what is without TLS once. Leave out what is too much."""
     for item in items[:]:
         params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
         flags = [params[name] for name in ASK_FOR_TLS.intersection(params)]
@@ -142,6 +173,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for mark in item.iter_markers("scenario"):
             item.user_properties += [("scenario", number) for number in mark.args]
+    if BRIEF:
+        leave_out_combinations(config, items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 import pytest
 
+from _kit.brief import BRIEF
 from websockets.protocol import Side
 
 from ._asyncio import AsyncioWorld, run_on_asyncio
@@ -47,11 +47,6 @@ WORLDS = (
 )
 
 both_sides = pytest.mark.parametrize("side", [Side.SERVER, Side.CLIENT])
-
-
-#: Whether this is a run of the suite by itself, which is to take little time. With a profile, as in .ci/run, each peer
-#: that misbehaves meets each front-end; without one it meets asyncio's, and the front-ends meet all other scenarios.
-BRIEF = "HYPOTHESIS_PROFILE" not in os.environ
 
 
 def _fronts(module: str, needs: frozenset[Capability]) -> list[Front]:
