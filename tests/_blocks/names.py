@@ -225,10 +225,9 @@ def members(cls: type) -> frozenset[str]:
 def _source(cls: type) -> str:
     """The source of a class; only of its methods, if it says that it is from another module than they are."""
     # What dataclasses make has no source.
-    functions = [each for each in vars(cls).values() if inspect.isfunction(each)]
+    functions = [inspect.unwrap(each) for each in vars(cls).values() if inspect.isfunction(each)]
     methods = [each for each in functions if not each.__code__.co_filename.startswith("<")]
-    module = sys.modules[cls.__module__]
-    if any(each.__globals__ is not vars(module) for each in methods):
+    if any(each.__module__ != cls.__module__ for each in methods):
         return "".join(textwrap.dedent(inspect.getsource(each)) for each in methods)
     with contextlib.suppress(OSError, TypeError):
         return textwrap.dedent(inspect.getsource(cls))
