@@ -101,24 +101,6 @@ async def test_what_comes_after_our_close_is_not_kept_without_a_limit(side: Side
 
 
 @virtual
-async def test_tasks_that_wait_for_the_end() -> None:
-    """Each waits by itself; one that is cancelled leaves nothing behind, and the others go on waiting."""
-    async with open_end(Side.SERVER) as (connection, peer):
-        await idle()
-        before = len(connection._ws_closing or ())
-        tasks = [asyncio.ensure_future(connection.wait_closed()) for _ in range(3)]
-        await idle()
-        tasks[1].cancel()
-        await idle()
-        assert [task.done() for task in tasks] == [False, True, False]
-        assert len(connection._ws_closing or ()) == before + 2
-        peer.raw.close()
-        await asyncio.wait(tasks)
-        assert [task.cancelled() for task in tasks] == [False, True, False]
-        assert connection._ws_closing is None
-
-
-@virtual
 async def test_half_closing_where_the_transport_cannot(caplog: pytest.LogCaptureFixture) -> None:
     """As with TLS: the end of what is sent is the end of the connection."""
     caplog.set_level(logging.DEBUG, "websockets")
@@ -126,7 +108,6 @@ async def test_half_closing_where_the_transport_cannot(caplog: pytest.LogCapture
         connection.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
         await peer.close(1000)
         await connection.wait_closed()
-        await idle()
         assert peer.raw.ended == "eof"
     assert "x closing TCP connection" in caplog.messages
     assert "x half-closing TCP connection" not in caplog.messages

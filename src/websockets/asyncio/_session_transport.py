@@ -54,7 +54,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
     _ws_logger: LoggerLike | None = None
     _ws_limit_timer: asyncio.TimerHandle | None = None  # ends the wait for a limit of a rate
     _ws_entry: Entry[HasTimeout] | None = None
-    _ws_closing: list[asyncio.Future[None]] | None = None  # of tasks that wait for the end
+    _ws_closing: asyncio.Future[None] | None = None
     _ws_lost_waiter: asyncio.Future[None] | None = None
     _ws_senders: int = 0
     _ws_takes_turns: bool = False  # whether sending slowly waits for a turn of the event loop
@@ -161,16 +161,10 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         """Wait until the closing handshake and the TCP connection are over."""
         if self._ws_lost:
             return
-        # Several tasks may wait; each has its own future, because cancelling a task cancels its future.
-        waiter = self.loop.create_future()
         if self._ws_closing is None:
-            self._ws_closing = []
-        self._ws_closing.append(waiter)
-        try:
-            await waiter
-        finally:
-            if self._ws_closing is not None:
-                self._ws_closing.remove(waiter)
+            self._ws_closing = self.loop.create_future()
+        # Several tasks may wait; cancelling one of them must not cancel the future of the others.
+        await asyncio.shield(self._ws_closing)
 
     @property
     def connection_lost_waiter(self) -> asyncio.Future[None]:
@@ -394,8 +388,7 @@ class SessionTransport(ConnectionProperties, FastPath, asyncio.BufferedProtocol,
         for waiter in waiters:
             _reject(waiter, self._ws_session.close_exc())
         self._ws_wake_write_waiters()
-        closing, self._ws_closing = self._ws_closing, None
-        for future in (*(closing or ()), self._ws_lost_waiter):
+        for future in (self._ws_closing, self._ws_lost_waiter):
             if future is not None and not future.done():
                 future.set_result(None)
         if self._ws_receiver is not None:
