@@ -68,8 +68,8 @@ async def main(port: int, url: str) -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    relaying = asyncio.create_task(relay(store, subscribed))
     async with store, serve(chat, "127.0.0.1", port) as server:
+        relaying = asyncio.create_task(relay(store, subscribed))
         await subscribed.wait()
         for listening in server.sockets:
             print(f"listening on ws://127.0.0.1:{listening.getsockname()[1]}", flush=True)
