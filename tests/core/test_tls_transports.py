@@ -27,7 +27,7 @@ def have(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("asyncio", False, "memory"),
         ("asyncio", True, "aiofastnet"),
-        ("uvloop", False, "loop"),
+        ("uvloop", False, "memory"),
         ("uvloop", True, "aiofastnet"),
         ("websockets", False, "memory"),
         ("websockets", True, "memory"),
@@ -74,7 +74,7 @@ def test_packages() -> None:
 @pytest.mark.parametrize(
     ("installed", "shown"),
     [
-        (False, "memory on its loops, loop on those of uvloop"),
+        (False, "memory on its loops, memory on those of uvloop"),
         (True, "aiofastnet on its loops, aiofastnet on those of uvloop"),
     ],
 )
