@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from ._codec.fields import TCHAR
 from ._compat.deprecated import deprecated_names
-from .datastructures import TCHAR, is_token
+from .datastructures import is_token
 from .exceptions import InvalidHeaderFormat, InvalidHeaderValue, printable
 from .typing import ConnectionOption, ExtensionHeader, ExtensionName, ExtensionParameter, Subprotocol, UpgradeProtocol
 

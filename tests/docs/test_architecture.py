@@ -114,7 +114,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "words": ("exceptions typing version",),
     "codec": (
         "_codec._python",
-        "_codec _codec.header _codec.proxy_protocol",
+        "_codec _codec.fields _codec.header _codec.proxy_protocol",
         "_compat _compat.deprecated _compat.environment _compat.layout",
     ),
 }

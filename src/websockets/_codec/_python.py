@@ -13,12 +13,12 @@ from __future__ import annotations
 import codecs
 import functools
 import os
-import re
 import struct
 import threading
 from collections import deque
 from typing import Any, Final, TypeVar, cast
 
+from .fields import read_fields
 from .header import (
     CONTROL_BIT,
     FIN,
@@ -554,44 +554,3 @@ def _extended_length(field: bytes) -> int:
     if size <= (MAX_LENGTH_7 if len(field) == 2 else MAX_LENGTH_16):
         raise _Refusal(1002, f"payload length {size} isn't in its shortest form")
     return size
-
-
-# -------------------------------------------------------------------------------------------------------- header lines
-
-# RFC 9112 section 5, RFC 9110 section 5.5:
-#   field-line = field-name ":" OWS field-value OWS
-_match_fields = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+\r\n)*+\r\n").match
-_find_fields = re.compile(r"([^:]++):[\t ]*+([^\r]*+)\r\n").findall
-
-
-def read_fields(data: bytes, start: int, most: int) -> tuple[dict[str, str | list[str]], int] | None:
-    """Read the header lines of HTTP from ``start`` up to the empty line.
-
-    Returns:
-        The values by name in lower case, a list for a name that occurs several times; and where the empty line ends.
-        None unless the lines are all there, valid, and at most ``most``.
-    """
-    if not 0 <= start <= len(data):
-        raise ValueError(f"there is no byte {start}")
-    match = _match_fields(data, start)
-    if match is None:
-        return None
-    # Bytes outside ASCII are opaque, and ISO-8859-1 keeps them.
-    fields = _find_fields(match[0].decode("iso-8859-1"))
-    if len(fields) > most:
-        return None
-    index: dict[str, str | list[str]] = {}
-    for name, value in fields:
-        _enter(index, name.lower(), value.rstrip(" \t"))
-    return index, match.end()
-
-
-def _enter(index: dict[str, str | list[str]], name: str, value: str) -> None:
-    """Add a value to the values by name; a name that occurs several times has a list of values."""
-    before = index.get(name)
-    if before is None:
-        index[name] = value
-    elif isinstance(before, str):
-        index[name] = [before, value]
-    else:
-        before.append(value)

@@ -296,7 +296,7 @@ class Grace:
         Parameters:
             now: the current time in seconds.
         """
-        return bool(self._limit) and self._accepted_at + (self._limit or 0.0) > now
+        return self._limit is not None and self._accepted_at + self._limit > now
 
     def left(self, now: float) -> float:
         """Return the seconds that a TLS handshake may still take, with a margin.

@@ -15,15 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from .._codec.fields import TCHAR, Index, enter, find_fields
 from .._compat.deprecated import deprecated_names
 from ..exceptions import InvalidHeaderFormat, InvalidHeaderValue
 
 __all__ = ["Headers", "HeadersLike", "MultipleValuesError"]
 
-# RFC 9110 section 5.6.2:
-#   token = 1*tchar
-#   tchar = "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA
-TCHAR = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+# RFC 9110 section 5.6.2.
 is_token = re.compile(rf"{TCHAR}+").fullmatch
 token_at_start = re.compile(rf"{TCHAR}*").match
 
@@ -36,10 +34,6 @@ is_value = re.compile(rf"{VCHAR_OR_BLANK}*").fullmatch
 
 # Both in one search. The line feed between them can occur in neither.
 is_field = re.compile(rf"{TCHAR}+\n{VCHAR_OR_BLANK}*").fullmatch
-
-# RFC 9112 section 5, for lines that a parser has checked. White space at the end of the value stays.
-#   field-line = field-name ":" OWS field-value OWS
-find_fields = re.compile(r"([^:]++):[\t ]*+([^\r]*+)\r\n").findall
 
 
 class MultipleValuesError(LookupError):
@@ -94,17 +88,6 @@ def _read_lines(lines: bytes | str) -> list[tuple[str, str]]:
     return fields
 
 
-def _enter(index: dict[str, str | list[str]], name: str, value: str) -> None:
-    """Add a value to an index by name."""
-    before = index.get(name)
-    if before is None:
-        index[name] = value
-    elif isinstance(before, str):
-        index[name] = [before, value]
-    else:
-        before.append(value)
-
-
 class Headers(MutableMapping[str, str]):
     """The headers of a request or a response (RFC 9110 section 5).
 
@@ -134,7 +117,7 @@ class Headers(MutableMapping[str, str]):
         self._lines: bytes | str | None = None
         self._pairs: list[tuple[str, str]] | None = []
         # Maps a name to its value, or to the list of its values if there are several.
-        self._index: dict[str, str | list[str]] | None = None
+        self._index: Index | None = None
         if args or kwargs:
             self.update(*args, **kwargs)
 
@@ -151,15 +134,15 @@ class Headers(MutableMapping[str, str]):
         self._lines = None
         return pairs
 
-    def _by_name(self) -> dict[str, str | list[str]]:
+    def _by_name(self) -> Index:
         """Return the index of values by the lower-case name."""
         if self._index is None:
             fields = self._fields()
-            index: dict[str, str | list[str]] = {name.lower(): value for name, value in fields}
+            index: Index = {name.lower(): value for name, value in fields}
             if len(index) < len(fields):
                 index.clear()
                 for name, value in fields:
-                    _enter(index, name.lower(), value)
+                    enter(index, name.lower(), value)
             self._index = index
         return self._index
 
@@ -213,7 +196,7 @@ class Headers(MutableMapping[str, str]):
         else:
             self._changeable().append((name, text))
         if self._index is not None:
-            _enter(self._index, name.lower(), text)
+            enter(self._index, name.lower(), text)
 
     def set_insecure(self, key: str, value: str) -> None:
         """Add a header without a check. A value from an untrusted source can then inject more headers.

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .._codec.fields import Index
 from . import Headers, _read_lines
 
 __all__ = ["add_lines", "drop_index", "headers_from_lines", "headers_from_pairs", "values_by_name"]
 
 
-def headers_from_lines(lines: bytes | str, index: dict[str, str | list[str]] | None = None) -> Headers:
+def headers_from_lines(lines: bytes | str, index: Index | None = None) -> Headers:
     """Wrap complete lines: bytes that a parser has checked, or a string that needs no check.
 
     Parameters:

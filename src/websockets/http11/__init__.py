@@ -20,9 +20,10 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from .._codec import read_fields
+from .._codec.fields import FIELD_LINE, TCHAR
 from .._codec.proxy_protocol import SIGNATURE, UnexpectedProxyHeader
 from .._compat.environment import whole_number
-from ..datastructures import TCHAR, Headers
+from ..datastructures import Headers
 from ..datastructures._shortcuts import headers_from_lines, headers_from_pairs, values_by_name
 from ..exceptions import (
     HeaderLineTooLong,
@@ -56,12 +57,6 @@ USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _SOFTWARE)
 SERVER = os.environ.get("WEBSOCKETS_SERVER", _SOFTWARE)
 """Default value of the ``Server`` header: like :data:`USER_AGENT`, or ``WEBSOCKETS_SERVER``."""
 
-# RFC 9112 section 5, RFC 9110 section 5.5:
-#   field-line  = field-name ":" OWS field-value OWS
-#   field-name  = token
-#   field-vchar = VCHAR / obs-text
-# A space before the colon is refused, and so are control characters other than the tab.
-FIELD_LINE = rf"{TCHAR}++:[\t -~\x80-\xff]*+"
 is_field_line = re.compile(FIELD_LINE.encode()).fullmatch
 
 # RFC 9112 section 2.1:
